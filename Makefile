@@ -1,0 +1,70 @@
+# Only relative paths: make cannot hold a path with a space in it.
+# Every command runs in .venv, which is made on first use; `make help` lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test faults lint format bench lock wheel clean
+
+# Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
+PYTHON ?=
+FILE ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+UP_ARGS ?=
+UV ?= uv
+
+ENVIRONMENT := .venv/.requirements-installed
+READY := .venv/.project-installed
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | \
+		while IFS='|' read -r command does; do printf '  %-12s %s\n' "$$command" "$$does"; done
+
+setup: $(READY) ## make .venv with the pinned packages (also done on first use of any command)
+
+demo: $(READY) ## start everything, ingest a conversation, ask questions (FILE=… for your own)
+	@.venv/bin/luma-memory demo $(if $(FILE),"$(FILE)")
+
+up: $(READY) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 9000")
+	@.venv/bin/luma-memory up $(UP_ARGS)
+
+test: $(READY) ## all that CI runs: format, lint, types, import contracts, tests (PYTEST_ARGS=…)
+	@sh tools/check.sh packages format lint types contracts tests -- $(PYTEST_ARGS)
+
+faults: $(READY) ## the long tests: kills, outages and floods
+	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+
+lint: $(READY) ## the checks that read code and do not run it
+	@sh tools/check.sh format lint types contracts
+
+format: $(READY) ## put the code into form and mend what can be mended
+	@.venv/bin/python -m ruff format .
+	@.venv/bin/python -m ruff check --fix .
+
+bench: $(READY) ## measure against this machine's own limits
+	@.venv/bin/python -m benchmarks $(BENCH_ARGS)
+
+lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in (needs uv; LOCK_ARGS=--upgrade)
+	@command -v "$(UV)" >/dev/null || { echo 'luma-memory: make lock needs uv: pip install uv' >&2; exit 1; }
+	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/runtime.txt \
+		pyproject.toml requirements/runtime.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) --extra dev -c requirements/runtime.txt -o requirements/dev.txt \
+		pyproject.toml requirements/runtime.in requirements/dev.in >/dev/null
+
+wheel: $(READY) ## build dist/*.whl, to be installed beside requirements/runtime.txt
+	@.venv/bin/python -m hatchling build -t wheel
+
+clean: ## remove .venv and every cache (data is kept)
+	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# One list for every Python and system (--universal), with hashes and without a download address.
+LOCK_ARGS ?=
+LOCK_FLAGS = --universal --python-version 3.11 --generate-hashes --only-binary :all: $(LOCK_ARGS)
+
+$(ENVIRONMENT): requirements/dev.txt tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh requirements/dev.txt
+	@touch $@
+
+# The project itself: no dependencies, and built by the hatchling that is pinned in the list above.
+$(READY): $(ENVIRONMENT) pyproject.toml
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index --no-build-isolation --editable .
+	@touch $@

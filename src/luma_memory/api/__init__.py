@@ -1,0 +1,1 @@
+"""The HTTP entrance. `python -m luma_memory.api` serves it."""

@@ -1,0 +1,29 @@
+"""`python -m luma_memory.api`: the API until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import uvloop
+
+from luma_memory.api.server import serve
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.settings import load_settings
+from luma_memory.telemetry.logs import configure_logs
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logs(level=settings.log_level, json_lines=settings.log_format == "json")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except LumaMemoryError as error:
+        print(f"luma-memory serve: {error}", file=sys.stderr)  # noqa: T201 - before any log
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

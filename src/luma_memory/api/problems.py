@@ -1,0 +1,177 @@
+"""Errors to problem documents: the only place that knows HTTP statuses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from luma_memory.domain.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    LumaMemoryError,
+    NotFound,
+    QuotaExceeded,
+    RateLimited,
+    RejectedError,
+    RequestError,
+    SetupError,
+    UnavailableError,
+)
+from luma_memory.protocol.problem import MEDIA_TYPE, FieldProblem, Problem
+from luma_memory.telemetry.logs import log_failure
+
+_STATUS: Sequence[tuple[type[LumaMemoryError], int]] = (
+    (NotFound, 404),
+    (Conflict, 409),
+    (Forbidden, 403),
+    (QuotaExceeded, 429),
+    (RequestError, 422),
+    (UnavailableError, 503),
+    (SetupError, 503),
+    (RejectedError, 502),
+)
+_HTTP_CODES: Mapping[int, str] = {
+    400: "malformed_request",
+    404: "route_not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    422: "invalid_request",
+}
+RETRY_AFTER_SECONDS = 2
+# The documented error answers of every route.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+    for status, description in (
+        (400, "The body is not JSON."),
+        (413, "The body is too large."),
+        (422, "The request is wrong; `errors` says where."),
+        (503, "Try again later; Retry-After says when."),
+    )
+}
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Answer every error of the app with one shape."""
+    app.add_exception_handler(LumaMemoryError, _on_our_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_error)
+
+
+def problem_response(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[FieldProblem] = (),
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document as a response."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        errors=list(errors),
+        request_id=request_id,
+    )
+    return Response(
+        problem.model_dump_json(exclude_none=True),
+        status_code=status,
+        media_type=MEDIA_TYPE,
+        headers=dict(headers or {}),
+    )
+
+
+async def _on_our_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LumaMemoryError)
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    if status == 500:
+        log_failure("A request met our own bug", error)
+        return internal_problem(_request_id(request))
+    field = error.field if isinstance(error, Invalid) else None
+    return problem_response(
+        status,
+        error.code,
+        str(error),
+        errors=[FieldProblem(field=field, code=error.code, detail=str(error))] if field else (),
+        request_id=_request_id(request),
+        headers=_retry_after(error) if status == 503 else None,
+    )
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = error.errors()
+    if any(problem["type"] == "json_invalid" for problem in problems):
+        detail = f"The body is not valid JSON: {problems[0]['ctx']['error']}"
+        return problem_response(400, "malformed_json", detail, request_id=_request_id(request))
+    if _is_other_media_type(request, problems):
+        detail = "Send the body as application/json"
+        return problem_response(
+            415, "unsupported_media_type", detail, request_id=_request_id(request)
+        )
+    fields = [field_problem(problem) for problem in problems]
+    detail = "; ".join(f"{entry.field}: {entry.detail}" for entry in fields[:5])
+    return problem_response(
+        422, "invalid_request", detail, errors=fields[:100], request_id=_request_id(request)
+    )
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return problem_response(
+        error.status_code,
+        _HTTP_CODES.get(error.status_code, "http_error"),
+        str(error.detail),
+        request_id=_request_id(request),
+        headers=error.headers,
+    )
+
+
+def internal_problem(request_id: str | None) -> Response:
+    """Our own bug, told without any of its details."""
+    return problem_response(
+        500, "internal", "Something went wrong on our side", request_id=request_id
+    )
+
+
+def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
+    """One validation error of pydantic, without the value it was about."""
+    path = [str(part) for part in problem["loc"] if part not in ("body", "query", "path")]
+    return FieldProblem(
+        field=_printable(".".join(path)) or "body",
+        code=problem["type"],
+        detail=problem["msg"],
+    )
+
+
+def _printable(path: str) -> str:
+    # A path can hold a key of the request's own.
+    return path.encode("utf-8", "replace").decode()[:200]
+
+
+def _is_other_media_type(request: Request, problems: Sequence[Mapping[str, Any]]) -> bool:
+    is_json = "json" in request.headers.get("content-type", "")
+    return not is_json and any(tuple(problem["loc"]) == ("body",) for problem in problems)
+
+
+def _retry_after(error: LumaMemoryError) -> Mapping[str, str]:
+    seconds = error.retry_after_seconds if isinstance(error, RateLimited) else RETRY_AFTER_SECONDS
+    return {"Retry-After": str(math.ceil(seconds))}
+
+
+def _request_id(request: Request) -> str | None:
+    request_id: str | None = request.scope.get("state", {}).get("request_id")
+    return request_id

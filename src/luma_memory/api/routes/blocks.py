@@ -1,0 +1,174 @@
+"""Memory blocks: accept, read, list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import ValidationError
+
+from luma_memory.api.problems import RESPONSES, field_problem
+from luma_memory.api.services import EnabledServiceDep, ProjectDep, ServiceDep
+from luma_memory.api.strict_json import StrictJsonRoute
+from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block
+from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
+from luma_memory.domain.errors import Invalid, LumaMemoryError, NotFound
+from luma_memory.domain.scope import Scope
+from luma_memory.protocol.blocks import (
+    AcceptedBody,
+    BatchAnswer,
+    BatchBody,
+    BatchItem,
+    BatchItemError,
+    BlockBody,
+    BlockPageBody,
+    NewBlockBody,
+)
+from luma_memory.protocol.cursors import decode_cursor, encode_cursor
+from luma_memory.protocol.gate import Name
+
+# A block of 100,000 characters of four bytes each, escaped twice over, with its metadata.
+BLOCK_BYTES_MAX = 2_000_000
+BATCH_BYTES_MAX = 32_000_000
+PAGE_BLOCKS_MAX = 200
+
+router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=StrictJsonRoute)
+IdempotencyKey = Annotated[
+    Name | None, Header(description="Names this request: repeated, it is answered as before.")
+]
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=AcceptedBody,
+    responses={
+        **RESPONSES,
+        201: {"model": BlockBody, "description": "Stored and enriched: wait=true was asked for."},
+    },
+    max_body_size=BLOCK_BYTES_MAX,
+)
+async def accept_block(
+    body: NewBlockBody,
+    service: EnabledServiceDep,
+    project_id: ProjectDep,
+    idempotency_key: IdempotencyKey = None,
+    wait: Annotated[bool, Query(description="Answer when the block is enriched.")] = False,
+) -> Response:
+    """Store one block; a worker enriches it. It can be read and searched at once."""
+    block = new_block(
+        body, project_id=project_id, header_key=idempotency_key, now=service.clock.now()
+    )
+    if not (wait or not service.settings.worker_enabled):
+        accepted = await service.ingest.ingest_block_async(block)
+        return _json(accepted_body(accepted), 202)
+    ingested = await service.ingest.ingest_block(block)
+    if ingested.block.status == "pending_enrichment":
+        return _json(accepted_body(ingested.accepted), 202)
+    return _json(block_body(ingested.block), 201)
+
+
+@router.post(
+    "/batch",
+    status_code=202,
+    response_model=BatchAnswer,
+    responses=RESPONSES,
+    max_body_size=BATCH_BYTES_MAX,
+)
+async def accept_batch(
+    body: BatchBody,
+    service: EnabledServiceDep,
+    project_id: ProjectDep,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Store up to 1,000 blocks; each gets its own outcome, a bad one fails no other.
+
+    With the header Idempotency-Key each block's key is made of it and the block's position.
+    """
+    parsed = [
+        _parse_item(item, index, project_id, idempotency_key, service)
+        for index, item in enumerate(body.blocks)
+    ]
+    good = [block for block in parsed if isinstance(block, NewBlock)]
+    answers = iter(await service.ingest.ingest_batch(good))
+    results = [
+        _batch_item(index, next(answers) if isinstance(block, NewBlock) else block)
+        for index, block in enumerate(parsed)
+    ]
+    accepted = sum(1 for result in results if result.error is None)
+    answer = BatchAnswer(accepted=accepted, rejected=len(results) - accepted, results=results)
+    return Response(answer.model_dump_json(exclude_none=True), 202, media_type="application/json")
+
+
+@router.get("/{block_id}", responses=RESPONSES)
+async def read_block(
+    block_id: UUID, user_id: Name, service: ServiceDep, project_id: ProjectDep
+) -> BlockBody:
+    """One block. Another user's block and one that never was are answered alike."""
+    block = await service.blocks.read_one(Scope(project_id, user_id), block_id)
+    if block is None:
+        raise NotFound("There is no such block of this user", code="block_not_found")
+    return block_body(block)
+
+
+@router.get("", responses=RESPONSES)
+async def list_blocks(
+    user_id: Name,
+    service: ServiceDep,
+    project_id: ProjectDep,
+    limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
+    cursor: Name | None = None,
+    status: BlockStatus | None = None,
+    session_id: Name | None = None,
+) -> BlockPageBody:
+    """A user's blocks, newest first."""
+    page = await service.blocks.page(
+        Scope(project_id, user_id),
+        limit=limit,
+        before=decode_cursor(cursor) if cursor else None,
+        status=status,
+        session_id=session_id,
+    )
+    return BlockPageBody(
+        blocks=block_bodies(page.blocks),
+        next_cursor=encode_cursor(page.next_before) if page.next_before else None,
+    )
+
+
+def _json(body: AcceptedBody | BlockBody, status: int) -> Response:
+    return Response(body.model_dump_json(), status, media_type="application/json")
+
+
+def _parse_item(
+    item: object, index: int, project_id: str, header_key: str | None, service: ServiceDep
+) -> NewBlock | BatchItemError:
+    try:
+        body = NewBlockBody.model_validate(item)
+        key = None if header_key is None else f"{header_key}:{index}"
+        return new_block(
+            body,
+            project_id=project_id,
+            header_key=key if body.idempotency_key is None else None,
+            now=service.clock.now(),
+        )
+    except ValidationError as error:
+        first = field_problem(error.errors(include_url=False, include_input=False)[0])
+        return BatchItemError(code=first.code, detail=first.detail, field=first.field)
+
+
+def _batch_item(index: int, outcome: Accepted | Exception | BatchItemError) -> BatchItem:
+    match outcome:
+        case Accepted():
+            return BatchItem(
+                index=index, id=outcome.id, status="pending_enrichment", job_id=outcome.job_id
+            )
+        case BatchItemError():
+            return BatchItem(index=index, error=outcome)
+        case Invalid():
+            error = BatchItemError(code=outcome.code, detail=str(outcome), field=outcome.field)
+        case LumaMemoryError():
+            error = BatchItemError(code=outcome.code, detail=str(outcome))
+        case _:
+            raise outcome
+    return BatchItem(index=index, error=error)

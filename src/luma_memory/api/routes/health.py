@@ -1,0 +1,51 @@
+"""Health: for people, for load balancers, for process supervisors."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+
+from luma_memory import __version__
+from luma_memory.api.services import ServiceDep
+from luma_memory.protocol.health import CacheHealthBody, HealthBody, QueueStatsBody, ReadyBody
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("")
+async def health(service: ServiceDep) -> HealthBody:
+    """The whole system at a glance; also answers while parts of it are away."""
+    report = await service.insights.health()
+    stats = report.stats
+    return HealthBody(
+        status=report.status,
+        version=__version__,
+        system_enabled=report.system_enabled,
+        worker_running=bool(report.workers),
+        workers=report.workers or 0,
+        queue_stats=stats
+        and QueueStatsBody(
+            pending=stats.pending,
+            processing=stats.processing,
+            completed=stats.completed,
+            failed=stats.failed,
+        ),
+        oldest_pending_seconds=stats.oldest_pending_seconds if stats else None,
+        database=report.database,
+        cache=CacheHealthBody(connected=False, hit_rate=None),
+        providers=dict(service.provider_names),
+        uptime_seconds=report.uptime_seconds,
+    )
+
+
+@router.get("/live")
+async def live() -> dict[str, bool]:
+    """This process answers. Touches nothing else."""
+    return {"live": True}
+
+
+@router.get("/ready", responses={503: {"model": ReadyBody, "description": "Not yet."}})
+async def ready(service: ServiceDep) -> Response:
+    """Whether requests can be served; names what is missing."""
+    missing = await service.insights.missing()
+    body = ReadyBody(ready=not missing, missing=missing)
+    return Response(body.model_dump_json(), 503 if missing else 200, media_type="application/json")

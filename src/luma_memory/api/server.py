@@ -1,0 +1,102 @@
+"""Serve the application: address rules, sockets, graceful stop."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from luma_memory.api.app import create_app
+from luma_memory.bootstrap import Service, open_service
+from luma_memory.domain.errors import SetupError
+from luma_memory.settings import Settings
+from luma_memory.telemetry.events import Notice
+from luma_memory.telemetry.processes import on_stop_signal
+
+STOP_GRACE_SECONDS = 10
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to us: it would raise them anew before anything is closed."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Answer requests until a signal says stop. Raises SetupError for an unusable address."""
+    check_address(settings)
+    listening = _listen(settings.host, settings.port)
+    async with open_service(settings, kind="api") as service:
+        server = _Server(
+            uvicorn.Config(
+                create_app(service),
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                backlog=_BACKLOG,
+                timeout_graceful_shutdown=STOP_GRACE_SECONDS,
+                server_header=False,
+            )
+        )
+        # Jobs that requests wait for belong to this process, so it is known like a worker.
+        await service.presence.start(running=lambda: 0, on_signal=None)
+        _announce(service, settings, listening)
+
+        def stop() -> None:
+            server.should_exit = True
+
+        on_stop_signal(stop, with_parent=settings.stop_with_parent)
+        await server.serve(sockets=[listening])
+
+
+def check_address(settings: Settings) -> None:
+    """Without keys, only this machine may ask. Raises SetupError (code auth_required)."""
+    if settings.auth_disabled or _is_loopback(settings.host):
+        return
+    raise SetupError(
+        f"No API keys are configured, so {settings.host} would be open to everybody who can reach"
+        " it: bind to 127.0.0.1, or set MEMORY_AUTH_DISABLED=true if something in front of the"
+        " service checks who asks",
+        code="auth_required",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(_BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise SetupError(
+            f"Cannot listen on {host}:{port}: {error.strerror}", code="address_unusable"
+        ) from error
+    listening.setblocking(False)
+    return listening
+
+
+def _announce(service: Service, settings: Settings, listening: socket.socket) -> None:
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    service.emit(Notice(f"Listening on http://{shown}:{port}"))
+    if settings.auth_disabled:
+        service.emit(Notice("Authentication is switched off", severity="warning"))
+    else:
+        service.emit(Notice("No API keys are configured: only this machine may ask"))

@@ -1,0 +1,263 @@
+"""Composition root: Settings in, live objects out, closed in reverse order.
+
+The only file that knows which adapter stands behind which port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from luma_memory.domain.clock import Clock, SystemClock
+from luma_memory.domain.errors import SetupError
+from luma_memory.domain.ports import Embedder, Enricher, JobQueue, WorkerPresence
+from luma_memory.insights import Insights
+from luma_memory.pipeline.enrich import EnrichBlock
+from luma_memory.pipeline.ingest import Ingest
+from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.reading import Blocks
+from luma_memory.pipeline.recall import Recall
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir
+from luma_memory.postgres.migrator import (
+    MigrationReport,
+    migrate,
+    migration_script,
+    schema_is_current,
+)
+from luma_memory.providers.completion.local import LocalEnricher
+from luma_memory.providers.completion.openai_compatible import ModelEnricher
+from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
+from luma_memory.providers.embedding.local import LocalEmbedder
+from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
+from luma_memory.queue.signal import Notifier
+from luma_memory.settings import Settings, unknown_variables
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.search import PostgresSearchStore
+from luma_memory.telemetry.events import Emit, Notice
+from luma_memory.telemetry.logs import log_event, log_failure
+
+ProcessKind = Literal["api", "worker"]
+# A worker that answers late has this long before its job goes to another one.
+LEASE_MARGIN = timedelta(seconds=10)
+# Servers that ask for no key still need the client to send some.
+_NO_KEY = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Everything one process works with."""
+
+    settings: Settings
+    clock: Clock
+    emit: Emit
+    ingest: Ingest
+    blocks: Blocks
+    recall: Recall
+    insights: Insights
+    queue: JobQueue
+    runner: JobRunner
+    presence: WorkerPresence
+    lease: timedelta
+    provider_names: Mapping[str, str]  # "enrichment" and "embedding" to what does it
+
+
+@asynccontextmanager
+async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterator[Service]:
+    """Connect everything; the API's and the worker's processes are made of the same parts.
+
+    Raises SetupError (also when the schema is missing: see `open_database`) and StoreUnavailable.
+    """
+    emit, clock = log_event, SystemClock()
+    for notice in _notices(settings):
+        emit(notice)
+    async with AsyncExitStack() as stack:
+        dsn = await stack.enter_async_context(database_address(settings))
+        database = await _open_database(dsn, settings, stack)
+        worker_id = new_worker_id(kind)
+        store = PostgresBlockStore(database, attempts_max=settings.retry_attempts)
+        queue = PostgresJobQueue(database)
+        embedder = await _embedder(settings)
+        enricher = _enricher(settings)
+        for provider in (embedder, enricher):
+            if provider is not None:
+                stack.push_async_callback(provider.close)
+        runner = JobRunner(
+            queue,
+            {
+                "enrich_and_embed": EnrichBlock(
+                    store,
+                    worker_id=worker_id,
+                    enricher=enricher,
+                    embedder=embedder,
+                    fallback=_fallback(settings),
+                )
+            },
+            worker_id=worker_id,
+            timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),
+            backoff=timedelta(milliseconds=settings.retry_backoff_ms),
+            clock=clock,
+            emit=emit,
+            report_bug=log_failure,
+        )
+        notifier = Notifier(database)
+        stack.push_async_callback(notifier.stop)
+        presence = WorkerSession(database, worker_id)
+        stack.push_async_callback(presence.stop)
+        lease = timedelta(milliseconds=settings.worker_job_timeout_ms) + LEASE_MARGIN
+        ingest = Ingest(
+            store,
+            clock=clock,
+            signal=notifier,
+            runner=runner,
+            worker_id=worker_id,
+            lease=lease,
+            attempts_max=settings.retry_attempts,
+        )
+        stack.push_async_callback(ingest.close)
+        yield Service(
+            settings=settings,
+            clock=clock,
+            emit=emit,
+            ingest=ingest,
+            blocks=Blocks(store),
+            recall=Recall(PostgresSearchStore(database), store, embedder=embedder, emit=emit),
+            insights=Insights(
+                queue,
+                _Probe(database),
+                clock=clock,
+                system_enabled=settings.system_enabled,
+                worker_enabled=settings.worker_enabled,
+            ),
+            queue=queue,
+            runner=runner,
+            presence=presence,
+            lease=lease,
+            provider_names={
+                "enrichment": enricher.name if enricher else "off",
+                "embedding": _embedding_name(embedder, settings),
+            },
+        )
+
+
+@asynccontextmanager
+async def database_address(settings: Settings, *, exclusive: bool = False) -> AsyncIterator[str]:
+    """The DSN of the configured database, or of the embedded one, started if need be.
+
+    exclusive: refuse a data directory that another `luma-memory up` is using. Raises SetupError.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    embedded = EmbeddedPostgres(data_dir(settings), exclusive=exclusive)
+    dsn = await asyncio.to_thread(embedded.start)
+    try:
+        yield dsn
+    finally:
+        await asyncio.to_thread(embedded.stop)
+
+
+def data_dir(settings: Settings) -> Path:
+    """Where the embedded database lives."""
+    return settings.data_dir or default_data_dir()
+
+
+async def migrate_database(settings: Settings, dsn: str) -> MigrationReport:
+    """Bring the database to this version's schema. Raises SetupError or StoreUnavailable."""
+    database = Database(dsn, pool_size=2)
+    try:
+        return await migrate(database)
+    finally:
+        await database.close()
+
+
+def schema_script() -> str:
+    """The schema as one file for a SQL editor."""
+    return migration_script()
+
+
+class _Probe:
+    """domain.ports.SystemProbe."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def schema_is_current(self) -> bool:
+        return await schema_is_current(self._database)
+
+    async def live_worker_count(self) -> int:
+        return await live_worker_count(self._database)
+
+
+async def _open_database(dsn: str, settings: Settings, stack: AsyncExitStack) -> Database:
+    database = Database(dsn, pool_size=settings.database_pool_size)
+    stack.push_async_callback(database.close)
+    await database.open()
+    if not await schema_is_current(database):
+        if settings.database_url is not None:
+            raise SetupError(
+                "The database does not have this version's schema: run `luma-memory migrate`",
+                code="schema_missing",
+            )
+        await migrate(database)
+        # Connections opened before know nothing of the vector types.
+        await database.renew()
+    return database
+
+
+async def _embedder(settings: Settings) -> Embedder | None:
+    if not settings.embedding_enabled:
+        return None
+    if not settings.has_model_provider:
+        return await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
+    embedder = OpenAIEmbedder(
+        model=settings.embedding_model,
+        api_key=settings.openai_api_key or _NO_KEY,
+        base_url=settings.openai_base_url,
+        dimension=settings.embedding_dimension,
+        timeout_seconds=settings.provider_timeout_ms / 1000,
+    )
+    return CoalescingEmbedder(embedder)
+
+
+def _embedding_name(embedder: Embedder | None, settings: Settings) -> str:
+    if embedder is None:
+        return "off"
+    # A provider's dimension, and with it its model's description, may be known only later.
+    return settings.embedding_model if settings.has_model_provider else embedder.model.id
+
+
+def _enricher(settings: Settings) -> Enricher | None:
+    if not settings.enrichment_enabled:
+        return None
+    if not settings.has_model_provider:
+        return LocalEnricher()
+    return ModelEnricher(
+        model=settings.completion_model,
+        api_key=settings.openai_api_key or _NO_KEY,
+        base_url=settings.openai_base_url,
+        timeout_seconds=settings.provider_timeout_ms / 1000,
+    )
+
+
+def _fallback(settings: Settings) -> Enricher | None:
+    wanted = settings.enrichment_enabled and settings.has_model_provider and not settings.fail_fast
+    return LocalEnricher() if wanted else None
+
+
+def _notices(settings: Settings) -> list[Notice]:
+    return [
+        Notice(
+            f"{name} is not a setting of this service"
+            + (f"; did you mean {nearest}?" if nearest else ""),
+            severity="warning",
+        )
+        for name, nearest in unknown_variables().items()
+    ]

@@ -1,0 +1,103 @@
+"""The memory block: a stored record of something a user said, did or wants remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+from uuid import UUID
+
+from luma_memory.domain.enrichment import EnrichmentKind, Entity
+from luma_memory.domain.scope import Scope
+
+BlockStatus = Literal["pending_enrichment", "active", "failed"]
+JsonValue: TypeAlias = (
+    "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+)
+TermIndex: TypeAlias = int
+
+CONTENT_CHARACTERS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock:
+    """A block as its client describes it, checked and with its defaults filled in."""
+
+    scope: Scope
+    content: str
+    occurred_at: datetime
+    agent_id: str | None = None
+    session_id: str | None = None
+    speaker: str | None = None
+    source: str | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    expires_at: datetime | None = None
+    idempotency_key: str | None = None
+    # SHA-256 of everything the client sent with an idempotency key: one key means one request.
+    request_hash: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PassageText:
+    """One passage of a block: where it stands in the content, and its words as a term vector."""
+
+    ordinal: int  # from 0, in order of the content
+    start: int  # character offsets [start, stop)
+    stop: int
+    lexemes: bytes  # pgvector sparsevec in its binary form
+
+
+@dataclass(frozen=True, slots=True)
+class IngestItem:
+    """A new block, ready to be stored: identified, hashed and cut into passages."""
+
+    id: UUID
+    block: NewBlock
+    content_hash: bytes
+    passages: Sequence[PassageText]
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The answer to an accepted block; the same again for a repeated request."""
+
+    id: UUID
+    job_id: int
+    # False when the same idempotency key or external id had been accepted before.
+    created: bool = True
+    # False when that earlier request was not this one.
+    same_request: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as it is stored."""
+
+    id: UUID
+    scope: Scope
+    content: str
+    status: BlockStatus
+    enrichment: EnrichmentKind
+    occurred_at: datetime
+    created_at: datetime
+    updated_at: datetime
+    revision: int
+    agent_id: str | None = None
+    session_id: str | None = None
+    speaker: str | None = None
+    source: str | None = None
+    external_id: str | None = None
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    expires_at: datetime | None = None
+    title: str | None = None
+    summary: str | None = None
+    tags: Sequence[str] = ()
+    entities: Sequence[Entity] = ()
+    importance: float | None = None  # 0..1
+    language: str | None = None  # ISO 639-1, "und" when it cannot be told
+    error: str | None = None
+    superseded_by: UUID | None = None
+    superseded_at: datetime | None = None
+    job_id: int | None = None

@@ -1,0 +1,72 @@
+"""What enrichment and embedding make of a block's text."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
+
+EntityKind = Literal[
+    "person", "place", "organization", "date", "event", "product", "number", "link", "other"
+]
+EnrichmentKind = Literal["none", "model", "local", "fallback"]
+
+# Unit length, float32, `dimension` values.
+Vector: TypeAlias = "array[float]"
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Something the text names. `value` is its canonical form where there is one.
+
+    For a date that is ISO 8601 ("2023-05-07", "2023-05", "2023"), resolved against the block's
+    `occurred_at`; otherwise None.
+    """
+
+    name: str
+    kind: EntityKind
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichmentRequest:
+    """One block as an enricher sees it: text and the anchors its meaning hangs on."""
+
+    content: str
+    occurred_at: datetime
+    speaker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Enrichment:
+    """Derived facts of one block. Never replaces the content."""
+
+    title: str  # 1..120 characters, one line, in the block's own language
+    summary: str  # 1..600 characters, in the block's own language
+    tags: Sequence[str]  # up to 10, lower case, best first, unique
+    entities: Sequence[Entity]  # up to 50, in order of appearance, unique by (name, kind)
+    importance: float  # 0..1
+    language: str  # ISO 639-1, "und" when it cannot be told
+    model: str  # which enricher and version made it
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingModel:
+    """What a reader of vectors must know about the model that made them."""
+
+    id: str  # stored beside every vector; vectors of different ids are never compared
+    dimension: int
+    max_tokens: int  # longer texts are cut here
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The vector of one text."""
+
+    vector: Vector
+    token_count: int = 0  # tokens read, after truncation
+    truncated: bool = field(default=False)

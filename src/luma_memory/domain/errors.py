@@ -1,0 +1,140 @@
+"""Every error the service raises on purpose.
+
+LumaMemoryError           code: stable string, retryable: whether trying again later can help
+├─ RequestError           the caller can fix it
+│  ├─ Invalid             the request itself is wrong
+│  ├─ NotFound            no such thing in this scope (also: it belongs to somebody else)
+│  ├─ Conflict            the request contradicts what is stored
+│  ├─ Forbidden           not with this key, or not in this configuration
+│  └─ QuotaExceeded       a limit of this installation
+├─ UnavailableError       try again later
+│  ├─ StoreUnavailable    PostgreSQL does not answer
+│  ├─ ProviderUnavailable a model provider is away or answers 5xx
+│  ├─ ProviderTimeout     a model provider did not answer in time
+│  └─ RateLimited         told to wait; spends no attempt
+├─ RejectedError          refused for good by somebody upstream
+│  ├─ ProviderRejected    bad key, no money, refusal, input too long
+│  └─ ProviderResponseInvalid   the answer does not fit its schema
+├─ SetupError             the operator can fix it: settings, data directory, schema
+└─ InvariantError         our own bug; never handled inside
+
+Entrances map these to HTTP statuses and exit codes; nothing below an entrance knows either.
+"""
+
+from __future__ import annotations
+
+
+class LumaMemoryError(Exception):
+    """Root of the tree. `code` is stable and may be matched by clients; the message may change."""
+
+    code: str = "internal"
+    retryable: bool = False
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class RequestError(LumaMemoryError):
+    """The caller can fix it."""
+
+    code = "invalid_request"
+
+
+class Invalid(RequestError):
+    """The request itself is wrong. `field` names the part, in dotted form, where one is to blame."""
+
+    def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.field = field
+
+
+class NotFound(RequestError):
+    """No such thing in this scope; foreign and missing ids are told alike."""
+
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """The request contradicts what is stored."""
+
+    code = "conflict"
+
+
+class Forbidden(RequestError):
+    """Not with this key, or not in this configuration."""
+
+    code = "forbidden"
+
+
+class QuotaExceeded(RequestError):
+    """A limit of this installation is reached."""
+
+    code = "quota_exceeded"
+
+
+class UnavailableError(LumaMemoryError):
+    """Try again later."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class StoreUnavailable(UnavailableError):
+    """PostgreSQL does not answer."""
+
+    code = "database_unavailable"
+
+
+class ProviderUnavailable(UnavailableError):
+    """A model provider is away, resets the connection or answers 5xx."""
+
+    code = "provider_unavailable"
+
+
+class ProviderTimeout(UnavailableError):
+    """A model provider did not answer in time."""
+
+    code = "provider_timeout"
+
+
+class RateLimited(UnavailableError):
+    """Told to wait. Defers work and spends no attempt."""
+
+    code = "rate_limited"
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float, code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RejectedError(LumaMemoryError):
+    """Refused for good by somebody upstream; the same call will be refused again."""
+
+    code = "rejected"
+
+
+class ProviderRejected(RejectedError):
+    """Bad key, no money, a refusal, or an input the model cannot take."""
+
+    code = "provider_rejected"
+
+
+class ProviderResponseInvalid(RejectedError):
+    """The provider answered, but not what its schema promises. Worth another attempt."""
+
+    code = "provider_response_invalid"
+    retryable = True
+
+
+class SetupError(LumaMemoryError):
+    """The operator can fix it: a setting, the data directory, the schema. One clear sentence."""
+
+    code = "setup"
+
+
+class InvariantError(LumaMemoryError):
+    """Our own bug: logged with its trace, never handled inside."""

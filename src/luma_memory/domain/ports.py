@@ -1,0 +1,243 @@
+"""Capabilities the pipeline needs; who provides them is decided in `bootstrap`.
+
+Adapters translate foreign errors into `domain.errors` and attach the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem, PassageText
+from luma_memory.domain.enrichment import (
+    Embedding,
+    EmbeddingModel,
+    Enrichment,
+    EnrichmentKind,
+    EnrichmentRequest,
+    Vector,
+)
+from luma_memory.domain.job import Failure, Job, JobStats, JobType
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.search import ScopeScan
+
+
+class Embedder(Protocol):
+    """Texts in, unit vectors out. Documents and queries have separate doors: some models differ."""
+
+    @property
+    def model(self) -> EmbeddingModel: ...
+
+    async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
+        """One embedding a text, in the order of the texts; any number of texts, also none.
+
+        Raises ProviderUnavailable, ProviderTimeout, RateLimited, ProviderRejected or
+        ProviderResponseInvalid. Safe to cancel.
+        """
+        ...
+
+    async def embed_query(self, text: str) -> Embedding:
+        """Like `embed_documents`, for the text of a question."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
+class Enricher(Protocol):
+    """A block's text in, derived facts out."""
+
+    @property
+    def kind(self) -> EnrichmentKind:
+        """What blocks enriched here are marked with."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Model or method and its version."""
+        ...
+
+    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+        """Derived facts of one block. Raises as `Embedder.embed_documents`. Safe to cancel."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Work that is claimed as it is accepted: by whom, and for how long."""
+
+    worker_id: str
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedPassage:
+    """A passage with its vector, None when embedding is switched off or failed for good."""
+
+    text: PassageText
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedBlock:
+    """What one run of a job made of one block."""
+
+    job: Job
+    revision: int  # of the block as it was read; an edit since then voids the result
+    # None when enrichment is switched off: what is stored stays.
+    enrichment: Enrichment | None
+    kind: EnrichmentKind | None
+    passages: Sequence[EnrichedPassage]
+    embedding_model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPage:
+    """Blocks, newest first; `next_before` continues the list, None at its end."""
+
+    blocks: Sequence[Block]
+    next_before: UUID | None
+
+
+class BlockStore(Protocol):
+    """The blocks of all scopes. Every method says for whom.
+
+    All methods raise StoreUnavailable when PostgreSQL does not answer.
+    """
+
+    async def ingest(
+        self, items: Sequence[IngestItem], *, lease: Lease | None
+    ) -> Sequence[Accepted | Exception]:
+        """Commit blocks, passages and jobs in one statement; one answer an item, in order.
+
+        With a lease the jobs are born claimed by its worker, attempt 1.
+        """
+        ...
+
+    async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
+        """The blocks in order of the keys; None for those not in that scope."""
+        ...
+
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: UUID | None,
+        status: BlockStatus | None,
+        session_id: str | None,
+    ) -> BlockPage:
+        """One page of a scope's blocks, newest first."""
+        ...
+
+    async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
+        """Store results and complete their jobs in one statement.
+
+        False where the job was no longer this worker's own attempt: nothing was changed there.
+        """
+        ...
+
+
+class SearchStore(Protocol):
+    """Raw scores for recall."""
+
+    async def scan(
+        self,
+        scope: Scope,
+        *,
+        vector: Vector | None,
+        embedding_model: str | None,
+        terms: Sequence[bytes],
+        all_terms: bytes,
+    ) -> ScopeScan:
+        """Score every live passage of the scope in one statement.
+
+        vector: the query's, or None for a lexical search. terms: one sparsevec in binary form a
+        query term, with weight 1 at its index; all_terms: their sum.
+        """
+        ...
+
+
+class JobQueue(Protocol):
+    """The queue as a worker sees it."""
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        limit: int,
+        lease: timedelta,
+        job_types: Sequence[JobType],
+        rescue: bool,
+    ) -> Sequence[Job]:
+        """Up to `limit` jobs, each with an attempt counted. Nothing to do is an empty answer."""
+        ...
+
+    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
+        """Complete jobs whose work needed no write-back. Jobs of others stay untouched."""
+        ...
+
+    async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
+        """Count a failed attempt. True when the job failed for good, False when it will run again."""
+        ...
+
+    async def release(
+        self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
+    ) -> None:
+        """Hand jobs back without spending the attempt."""
+        ...
+
+    async def stats(self) -> JobStats:
+        """The queue in numbers, in constant time."""
+        ...
+
+
+class JobSignal(Protocol):
+    """Tells workers that there may be work. A hint: losing it costs a poll interval."""
+
+    def notify(self) -> None:
+        """Say so soon; never blocks and never raises."""
+        ...
+
+
+class WorkerPresence(Protocol):
+    """How a worker is known to the others."""
+
+    @property
+    def worker_id(self) -> str:
+        """New at every process start."""
+        ...
+
+    async def start(
+        self, *, running: Callable[[], int], on_signal: Callable[[], None] | None
+    ) -> None:
+        """Register, and call `on_signal` from then on whenever there may be work.
+
+        running: asked at every heartbeat for the number of jobs at work. Raises StoreUnavailable
+        or SetupError.
+        """
+        ...
+
+    async def stop(self) -> None:
+        """Say goodbye. Idempotent; harmless before start."""
+        ...
+
+
+class SystemProbe(Protocol):
+    """What health asks of the database."""
+
+    async def schema_is_current(self) -> bool:
+        """Raises StoreUnavailable."""
+        ...
+
+    async def live_worker_count(self) -> int:
+        """Workers seen lately that have not stopped. Raises StoreUnavailable."""
+        ...

@@ -1,0 +1,86 @@
+"""The one reading service behind health, the command line and, later, dashboard and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.job import JobStats
+from luma_memory.domain.ports import JobQueue, SystemProbe
+
+ResultT = TypeVar("ResultT")
+# Health answers in under a second whatever hangs; its questions run side by side.
+PROBE_SECONDS = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The whole system at a glance."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    system_enabled: bool
+    worker_expected: bool
+    workers: int | None  # None: could not be asked
+    stats: JobStats | None  # None: could not be asked
+    database: Literal["ok", "unavailable"]
+    uptime_seconds: int
+
+
+class Insights:
+    """Reads; never waits longer than PROBE_SECONDS, never raises for what it reports on."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        probe: SystemProbe,
+        *,
+        clock: Clock,
+        system_enabled: bool,
+        worker_enabled: bool,
+    ) -> None:
+        self._queue = queue
+        self._probe = probe
+        self._clock = clock
+        self._system_enabled = system_enabled
+        self._worker_enabled = worker_enabled
+        self._started = clock.monotonic()
+
+    async def health(self) -> Health:
+        """How things are, also when the answer is bad."""
+        stats, workers = await asyncio.gather(
+            _or_none(self._queue.stats()), _or_none(self._probe.live_worker_count())
+        )
+        return Health(
+            status=self._status(stats, workers),
+            system_enabled=self._system_enabled,
+            worker_expected=self._worker_enabled,
+            workers=workers,
+            stats=stats,
+            database="ok" if stats is not None else "unavailable",
+            uptime_seconds=round(self._clock.monotonic() - self._started),
+        )
+
+    async def missing(self) -> list[str]:
+        """What keeps this process from serving requests; empty when it is ready."""
+        current = await _or_none(self._probe.schema_is_current())
+        if current is None:
+            return ["database"]
+        return [] if current else ["schema"]
+
+    def _status(
+        self, stats: JobStats | None, workers: int | None
+    ) -> Literal["ok", "degraded", "unavailable"]:
+        if stats is None:
+            return "unavailable"
+        return "degraded" if self._worker_enabled and not workers else "ok"
+
+
+async def _or_none(question: Awaitable[ResultT]) -> ResultT | None:
+    try:
+        return await asyncio.wait_for(question, timeout=PROBE_SECONDS)
+    except (LumaMemoryError, TimeoutError):
+        return None

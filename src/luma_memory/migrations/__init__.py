@@ -1,0 +1,1 @@
+"""The schema: an ordered history (applied once each) and definitions (applied every time)."""

@@ -1,0 +1,82 @@
+-- Write back what a worker made of its blocks: results, passages and completed jobs in one
+-- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
+-- since, change. Returns the ids of the jobs that were completed.
+--
+-- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
+-- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
+-- off, keep what is there. A NULL embedding means the same for vectors.
+CREATE OR REPLACE FUNCTION complete_memory_enrichments(
+    p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
+    p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
+    p_importances real[], p_languages text[], p_enrichments text[],
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
+    p_embedding_model text
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_done bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_items integer[];
+BEGIN
+    v_done := ARRAY(SELECT complete_memory_jobs(p_job_ids, p_attempts, p_worker));
+    IF cardinality(v_done) = 0 THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(j.project_id), array_agg(j.user_id), array_agg(j.block_id), array_agg(i.n)
+    INTO v_projects, v_users, v_blocks, v_items
+    FROM unnest(p_job_ids) WITH ORDINALITY AS i (job_id, n)
+    JOIN memory_jobs AS j ON j.id = i.job_id WHERE j.id = ANY (v_done);
+
+    INSERT INTO memory_users AS u (project_id, user_id, version)
+    SELECT DISTINCT i.project_id, i.user_id, 1
+    FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+
+    -- What an earlier enrichment said is kept; a block's first one has nothing to keep.
+    INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
+    SELECT b.project_id, b.user_id, b.id, b.revision, 'enrichment', 'job ' || p_job_ids[d.n],
+           jsonb_build_object('title', b.title, 'summary', b.summary, 'tags', b.tags,
+               'entities', b.entities, 'importance', b.importance, 'language', b.language,
+               'enrichment', b.enrichment)
+    FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+    JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
+    WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL;
+
+    -- Passages only where the block still stands as it was read.
+    WITH block AS (
+        UPDATE memory_blocks AS b
+        SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
+            tags = CASE WHEN p_titles[d.n] IS NULL THEN b.tags
+                        ELSE ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'tags')) END,
+            entities = coalesce(p_tags_and_entities[d.n] -> 'entities', b.entities),
+            importance = coalesce(p_importances[d.n], b.importance),
+            language = coalesce(p_languages[d.n], b.language),
+            enrichment = coalesce(p_enrichments[d.n], b.enrichment),
+            status = 'active', error = NULL, updated_at = v_now
+        FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+        WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
+          AND b.revision = p_revisions[d.n]
+        RETURNING b.project_id, b.user_id, b.id, b.session_id, b.expires_at,
+                  coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
+    )
+    INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
+        session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)
+    SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id,
+           b.occurred_at, b.expires_at, p.lexemes, p.embedding,
+           CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END
+    FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                p_passage_lexemes, p_passage_embeddings)
+         AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
+    JOIN block AS b USING (n)
+    ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
+    SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
+        embedding = coalesce(excluded.embedding, m.embedding),
+        embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
+
+    RETURN QUERY SELECT unnest(v_done);
+END $body$;

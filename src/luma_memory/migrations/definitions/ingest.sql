@@ -1,0 +1,132 @@
+-- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
+--
+-- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
+-- being the 1-based position of the item. Returns one row an item, in order:
+--   created         false when the same idempotency key or external id was accepted before
+--   same_request    false when that earlier request differed from this one
+-- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
+-- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
+CREATE OR REPLACE FUNCTION ingest_memory_blocks(
+    p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
+    p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
+    p_external_ids text[], p_metadata jsonb[], p_occurred_at timestamptz[],
+    p_expires_at timestamptz[], p_idempotency_keys text[], p_content_hashes bytea[],
+    p_request_hashes bytea[],
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[],
+    p_max_attempts integer, p_fair_step interval,
+    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL
+) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean)
+LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_items integer[];
+    v_jobs bigint[];
+    v_keyed boolean := EXISTS (
+        SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
+    v_fresh integer[];
+    v_place timestamptz[];
+BEGIN
+    -- The user's place in virtual time after this statement, one entry an item.
+    WITH scope AS (
+        SELECT i.project_id, i.user_id, count(*) AS items
+        FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
+    ), touched AS (
+        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
+        SELECT s.project_id, s.user_id, 1, v_now, v_now + p_fair_step * s.items FROM scope AS s
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET version = u.version + 1, last_ingest_at = v_now,
+            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+        RETURNING u.project_id, u.user_id, u.fair_at
+    )
+    SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
+    FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
+                 count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
+          FROM unnest(p_project_ids, p_user_ids) WITH ORDINALITY AS x (project_id, user_id, n)) AS i
+    JOIN touched AS t USING (project_id, user_id);
+
+    IF v_keyed THEN
+        -- First of its key here, and none of it stored. The lock above makes this check final.
+        SELECT array_agg(i.n ORDER BY i.n) INTO v_fresh
+        FROM (SELECT x.*,
+                     row_number() OVER (PARTITION BY x.project_id, x.user_id, x.idempotency_key ORDER BY x.n) AS key_turn,
+                     row_number() OVER (PARTITION BY x.project_id, x.user_id, x.external_id ORDER BY x.n) AS external_turn
+              FROM unnest(p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids)
+                   WITH ORDINALITY AS x (project_id, user_id, idempotency_key, external_id, n)) AS i
+        WHERE (i.idempotency_key IS NULL OR i.key_turn = 1)
+          AND (i.external_id IS NULL OR i.external_turn = 1)
+          AND NOT EXISTS (SELECT FROM memory_blocks AS b
+                          WHERE b.project_id = i.project_id AND b.user_id = i.user_id
+                            AND b.idempotency_key = i.idempotency_key)
+          AND NOT EXISTS (SELECT FROM memory_blocks AS b
+                          WHERE b.project_id = i.project_id AND b.user_id = i.user_id
+                            AND b.external_id = i.external_id);
+    ELSE
+        v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
+    END IF;
+
+    WITH item AS (
+        SELECT x.*, nextval('memory_jobs_id_seq') AS job_id
+        FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
+                    p_speakers, p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
+                    p_idempotency_keys, p_content_hashes, p_request_hashes, v_place)
+             WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
+                    source, external_id, metadata, occurred_at, expires_at, idempotency_key,
+                    content_hash, request_hash, fair_at, n)
+        WHERE x.n = ANY (v_fresh)
+    ), block AS (
+        INSERT INTO memory_blocks (id, project_id, user_id, content, agent_id, session_id, speaker,
+            source, external_id, metadata, occurred_at, expires_at, idempotency_key, content_hash,
+            request_hash, job_id, created_at, updated_at)
+        SELECT id, project_id, user_id, content, agent_id, session_id, speaker, source, external_id,
+               metadata, occurred_at, expires_at, idempotency_key, content_hash, request_hash,
+               job_id, v_now, v_now
+        FROM item
+    ), passage AS (
+        INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
+            session_id, occurred_at, expires_at, lexemes)
+        SELECT i.project_id, i.user_id, i.id, p.ordinal, p.start_at, p.stop_at, i.session_id,
+               i.occurred_at, i.expires_at, p.lexemes
+        FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                    p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
+        JOIN item AS i USING (n)
+    ), job AS (
+        INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
+            run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at)
+        SELECT job_id, project_id, user_id, id, 'enrich_and_embed', p_max_attempts,
+               v_now, fair_at, v_now,
+               CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
+               CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
+               p_claimed_by, v_now + p_lease,
+               CASE WHEN p_claimed_by IS NOT NULL THEN v_now END
+        FROM item
+    )
+    SELECT array_agg(n), array_agg(job_id) INTO v_items, v_jobs FROM item;
+
+    IF NOT v_keyed THEN
+        RETURN QUERY SELECT i.id, j.job_id, true, true
+        FROM unnest(p_ids) WITH ORDINALITY AS i (id, n)
+        JOIN unnest(v_items, v_jobs) AS j (n, job_id) USING (n) ORDER BY i.n;
+        RETURN;
+    END IF;
+
+    RETURN QUERY SELECT b.id, b.job_id, b.id = i.id, b.request_hash IS NOT DISTINCT FROM i.request_hash
+    FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
+         WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
+    LEFT JOIN LATERAL (
+        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
+        UNION ALL
+        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+          AND m.idempotency_key = i.idempotency_key
+        UNION ALL
+        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+          AND m.external_id = i.external_id
+        LIMIT 1
+    ) AS b ON true
+    ORDER BY i.n;
+END $body$;

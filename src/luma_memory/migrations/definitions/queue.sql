@@ -1,0 +1,263 @@
+-- The queue, all of it. Every function takes arrays and reads the clock once: an UPDATE that
+-- calls a volatile function is planned without its index. Rows are locked in the order
+-- jobs, users, blocks, so that no two of these can deadlock.
+
+-- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that is taken
+-- returns no row. Returns the new ids.
+CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
+    p_project_ids text[], p_user_ids text[], p_job_types text[], p_block_ids uuid[],
+    p_payloads jsonb[], p_priorities integer[], p_run_at timestamptz[], p_unique_keys text[],
+    p_max_attempts integer DEFAULT 3, p_fair_step interval DEFAULT '100 ms'
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    WITH item AS (
+        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+        FROM unnest(p_project_ids, p_user_ids, p_job_types, p_block_ids, p_payloads, p_priorities,
+                    p_run_at, p_unique_keys) WITH ORDINALITY
+             AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)
+    ), touched AS (
+        INSERT INTO memory_users AS u (project_id, user_id, fair_at)
+        SELECT DISTINCT i.project_id, i.user_id, v_now + p_fair_step * i.items FROM item AS i
+        ORDER BY i.project_id, i.user_id
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+        RETURNING u.project_id, u.user_id, u.fair_at
+    )
+    INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
+        unique_key, max_attempts, fair_at, created_at)
+    SELECT i.project_id, i.user_id, i.job_type, i.block_id, coalesce(i.payload, '{}'),
+           coalesce(i.priority, 0), coalesce(i.run_at, v_now), i.unique_key, p_max_attempts,
+           CASE WHEN i.run_at > v_now THEN 'infinity'
+                ELSE t.fair_at - p_fair_step * (i.items - i.turn) END, v_now
+    FROM item AS i JOIN touched AS t USING (project_id, user_id)
+    ORDER BY i.n
+    ON CONFLICT (project_id, user_id, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+    RETURNING id;
+END $body$;
+
+-- Blocks whose enrichment ended in failure say so; their text stays searchable.
+CREATE OR REPLACE FUNCTION fail_memory_blocks(
+    p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_errors text[]
+) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO memory_users AS u (project_id, user_id, version)
+    SELECT DISTINCT i.project_id, i.user_id, 1
+    FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+    ORDER BY i.project_id, i.user_id
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+
+    UPDATE memory_blocks AS b
+    SET status = 'failed', error = i.error, updated_at = v_now
+    FROM unnest(p_project_ids, p_user_ids, p_block_ids, p_errors)
+         AS i (project_id, user_id, block_id, error)
+    WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
+      AND b.status = 'pending_enrichment';
+END $body$;
+
+-- Take back jobs whose worker is gone: the lease ran out, or the session advisory lock that a
+-- directly connected worker holds is free. The attempt stays counted, so a job that kills its
+-- worker runs out of them. Returns how many jobs went back or failed.
+CREATE OR REPLACE FUNCTION rescue_memory_jobs(p_worker text, p_limit integer DEFAULT 100)
+RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_gone text[];
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_errors text[];
+    v_rescued integer;
+BEGIN
+    SELECT array_agg(w.id) INTO v_gone
+    FROM (SELECT DISTINCT locked_by FROM memory_jobs
+          WHERE status = 'processing' AND locked_by <> p_worker) AS j
+    JOIN memory_workers AS w ON w.id = j.locked_by
+    WHERE w.lock_key IS NOT NULL AND pg_try_advisory_xact_lock_shared(w.lock_key);
+
+    v_ids := ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'processing' AND (locked_until < v_now OR locked_by = ANY (v_gone))
+        ORDER BY locked_until LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    IF cardinality(v_ids) = 0 THEN
+        RETURN 0;
+    END IF;
+
+    UPDATE memory_jobs
+    SET status = CASE WHEN attempts < max_attempts THEN 'pending' ELSE 'failed' END,
+        fair_at = CASE WHEN attempts < max_attempts THEN v_now ELSE fair_at END,
+        finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
+        error_class = CASE WHEN locked_until < v_now THEN 'timeout' ELSE 'poison' END,
+        last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
+        locked_until = NULL
+    WHERE id = ANY (v_ids);
+    GET DIAGNOSTICS v_rescued = ROW_COUNT;
+
+    SELECT array_agg(project_id), array_agg(user_id), array_agg(block_id), array_agg(last_error)
+    INTO v_projects, v_users, v_blocks, v_errors
+    FROM memory_jobs
+    WHERE id = ANY (v_ids) AND status = 'failed' AND job_type = 'enrich_and_embed';
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
+    END IF;
+    RETURN v_rescued;
+END $body$;
+
+-- Claim up to p_limit jobs for p_lease. Each claim counts an attempt. p_rescue first takes back
+-- what gone workers left (callers ask for it at intervals, not at every claim).
+CREATE OR REPLACE FUNCTION claim_memory_jobs(
+    p_worker text, p_limit integer, p_lease interval, p_job_types text[],
+    p_rescue boolean DEFAULT true
+) RETURNS SETOF memory_jobs LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    IF p_rescue THEN
+        PERFORM rescue_memory_jobs(p_worker);
+    END IF;
+
+    UPDATE memory_jobs SET fair_at = run_at
+    WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
+        ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED));
+
+    -- ANY (ARRAY(...)) takes exactly the rows the subquery locked and keeps its index scan under
+    -- a generic plan; the join form can claim more than asked for.
+    RETURN QUERY
+    UPDATE memory_jobs
+    SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
+        locked_until = v_now + p_lease, started_at = v_now
+    WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'pending' AND fair_at < 'infinity' AND job_type = ANY (p_job_types)
+        ORDER BY priority DESC, fair_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED))
+    RETURNING *;
+END $body$;
+
+-- Complete jobs that are still the caller's own attempt. Returns the ids that were.
+CREATE OR REPLACE FUNCTION complete_memory_jobs(p_ids bigint[], p_attempts integer[], p_worker text)
+RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_done bigint[];
+BEGIN
+    WITH done AS (
+        UPDATE memory_jobs AS j
+        SET status = 'completed', finished_at = v_now, locked_until = NULL,
+            error_class = NULL, last_error = NULL
+        FROM unnest(p_ids, p_attempts) AS i (id, attempts)
+        WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+          AND j.locked_by = p_worker
+        RETURNING j.id
+    )
+    SELECT array_agg(d.id) INTO v_done FROM done AS d;
+
+    UPDATE memory_workers SET completed = completed + cardinality(v_done)
+    WHERE id = p_worker AND v_done IS NOT NULL;
+    RETURN QUERY SELECT unnest(v_done);
+END $body$;
+
+-- Count a failed attempt: back to pending after the backoff, or failed for good when p_final says
+-- so or no attempt is left. Returns each job that was still the caller's, and its new status.
+CREATE OR REPLACE FUNCTION fail_memory_jobs(
+    p_ids bigint[], p_attempts integer[], p_worker text, p_error_classes text[], p_errors text[],
+    p_backoffs interval[], p_final boolean[]
+) RETURNS TABLE (id bigint, status text) LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_errors text[];
+BEGIN
+    WITH failed AS (
+        UPDATE memory_jobs AS j
+        SET status = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN 'failed' ELSE 'pending' END,
+            run_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN j.run_at
+                          ELSE v_now + i.backoff END,
+            fair_at = 'infinity', locked_until = NULL,
+            error_class = i.error_class, last_error = left(i.error, 2000),
+            finished_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN v_now END
+        FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
+             AS i (id, attempts, error_class, error, backoff, final)
+        WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+          AND j.locked_by = p_worker
+        RETURNING j.id, j.status, j.project_id, j.user_id, j.block_id, j.job_type, j.last_error
+    )
+    SELECT array_agg(f.id),
+           array_agg(f.project_id) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed'),
+           array_agg(f.user_id) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed'),
+           array_agg(f.block_id) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed'),
+           array_agg(f.last_error) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks, v_errors FROM failed AS f;
+
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
+    END IF;
+    RETURN QUERY SELECT j.id, j.status FROM memory_jobs AS j WHERE j.id = ANY (v_ids);
+END $body$;
+
+-- Hand jobs back without spending their attempt: a worker that stops, or work that has to wait
+-- until p_run_at. Returns the ids that were still the caller's.
+CREATE OR REPLACE FUNCTION release_memory_jobs(
+    p_ids bigint[], p_attempts integer[], p_worker text, p_run_at timestamptz[] DEFAULT NULL
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    UPDATE memory_jobs AS j
+    SET status = 'pending', attempts = j.attempts - 1, locked_by = NULL, locked_until = NULL,
+        run_at = coalesce(i.run_at, j.run_at),
+        fair_at = CASE WHEN i.run_at > v_now THEN 'infinity'::timestamptz ELSE j.fair_at END
+    FROM unnest(p_ids, p_attempts, coalesce(p_run_at, array_fill(NULL::timestamptz, ARRAY[cardinality(p_ids)])))
+         AS i (id, attempts, run_at)
+    WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+      AND j.locked_by = p_worker
+    RETURNING j.id;
+END $body$;
+
+-- One row a worker process, new at every start.
+CREATE OR REPLACE FUNCTION heartbeat_memory_worker(
+    p_worker text, p_host text, p_process_id integer, p_version text, p_running integer,
+    p_lock_key bigint, p_stopping boolean DEFAULT false
+) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO memory_workers AS w (id, host, process_id, version, running, lock_key, started_at, last_seen)
+    VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
+    ON CONFLICT (id) DO UPDATE
+    SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
+        stopped_at = CASE WHEN p_stopping THEN v_now END;
+END $body$;
+
+-- One row. Completed jobs are counted as they complete, so the answer does not depend on how many
+-- of them are still stored.
+CREATE OR REPLACE FUNCTION get_memory_job_stats()
+RETURNS TABLE (pending bigint, processing bigint, completed bigint, failed bigint,
+               deferred bigint, oldest_pending_seconds double precision)
+LANGUAGE plpgsql STABLE AS $body$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT
+        r.ready + d.deferred,
+        (SELECT count(*) FROM memory_jobs WHERE status = 'processing'),
+        (SELECT coalesce(sum(w.completed), 0)::bigint FROM memory_workers AS w),
+        (SELECT count(*) FROM memory_jobs WHERE status = 'failed'),
+        d.deferred,
+        r.oldest
+    FROM (SELECT count(*) AS ready,
+                 extract(epoch FROM clock_timestamp() - min(run_at))::double precision AS oldest
+          FROM memory_jobs WHERE status = 'pending' AND fair_at < 'infinity') AS r,
+         (SELECT count(*) AS deferred
+          FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d;
+END $body$;

@@ -1,0 +1,148 @@
+"""The job `enrich_and_embed`: read the block, enrich, embed, write back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from uuid import UUID
+
+from luma_memory.domain.block import Block, PassageText
+from luma_memory.domain.coalesce import Coalescer
+from luma_memory.domain.enrichment import (
+    Enrichment,
+    EnrichmentKind,
+    EnrichmentRequest,
+    Vector,
+)
+from luma_memory.domain.errors import (
+    RateLimited,
+    RejectedError,
+    StoreUnavailable,
+    UnavailableError,
+)
+from luma_memory.domain.job import Cancel, Done, Job, Outcome
+from luma_memory.domain.ports import (
+    BlockStore,
+    Embedder,
+    EnrichedBlock,
+    EnrichedPassage,
+    Enricher,
+)
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.indexing import embedding_text, index_passages
+
+READ_BATCH_MAX = 200
+WRITE_BATCH_MAX = 100
+# Vectors of one write-back: a block of 100,000 characters has some 200 passages.
+WRITE_PASSAGES_MAX = 2_000
+
+
+class EnrichBlock:
+    """Handler of `enrich_and_embed`. Reads and write-backs of concurrent jobs share statements.
+
+    enricher, embedder: None when that step is switched off; the block then becomes active without.
+    fallback: who enriches on the last attempt when the provider fails, None to fail the block.
+    """
+
+    def __init__(
+        self,
+        store: BlockStore,
+        *,
+        worker_id: str,
+        enricher: Enricher | None,
+        embedder: Embedder | None,
+        fallback: Enricher | None,
+    ) -> None:
+        self._store = store
+        self._worker_id = worker_id
+        self._enricher = enricher
+        self._embedder = embedder
+        self._fallback = fallback
+        self._reads: Coalescer[tuple[Scope, UUID], Block | None] = Coalescer(
+            store.read, items_max=READ_BATCH_MAX
+        )
+        self._writes: Coalescer[EnrichedBlock, bool] = Coalescer(
+            self._write_back,
+            items_max=WRITE_BATCH_MAX,
+            size_max=WRITE_PASSAGES_MAX,
+            size_of=lambda result: len(result.passages),
+        )
+
+    async def __call__(self, job: Job) -> Outcome:
+        if job.block_id is None:
+            return Cancel("the job names no block")
+        block = await self._reads.submit((job.scope, job.block_id))
+        if block is None:
+            return Cancel("the block is gone")
+        result = await self._make(job, block)
+        is_mine = await self._writes.submit(result)
+        return Done(is_written=True, is_mine=is_mine)
+
+    async def _make(self, job: Job, block: Block) -> EnrichedBlock:
+        passages = index_passages(block.content, speaker=block.speaker)
+        try:
+            enrichment, vectors = await _both(self._enrich(block), self._embed(block, passages))
+            kind = self._enricher.kind if self._enricher else None
+        except (RateLimited, StoreUnavailable):
+            raise
+        except (UnavailableError, RejectedError) as error:
+            is_hopeless = job.is_last_attempt or not error.retryable
+            if self._fallback is None or not is_hopeless:
+                raise
+            enrichment, vectors, kind = await self._fall_back(self._fallback, block, passages)
+        return EnrichedBlock(
+            job=job,
+            revision=block.revision,
+            enrichment=enrichment,
+            kind=kind,
+            passages=[
+                EnrichedPassage(passage, vector)
+                for passage, vector in zip(passages, vectors, strict=True)
+            ],
+            embedding_model=self._model_of(vectors),
+        )
+
+    async def _enrich(self, block: Block) -> Enrichment | None:
+        return await self._enricher.enrich(_request(block)) if self._enricher else None
+
+    async def _embed(
+        self, block: Block, passages: Sequence[PassageText]
+    ) -> Sequence[Vector | None]:
+        if self._embedder is None:
+            return [None] * len(passages)
+        texts = [
+            embedding_text(block.content, passage, speaker=block.speaker) for passage in passages
+        ]
+        return [embedding.vector for embedding in await self._embedder.embed_documents(texts)]
+
+    def _model_of(self, vectors: Sequence[Vector | None]) -> str | None:
+        if self._embedder is None or all(vector is None for vector in vectors):
+            return None
+        return self._embedder.model.id
+
+    async def _fall_back(
+        self, fallback: Enricher, block: Block, passages: Sequence[PassageText]
+    ) -> tuple[Enrichment, Sequence[Vector | None], EnrichmentKind]:
+        # Vectors of another model could not be compared: until the provider is back, the block is
+        # found by its words.
+        return await fallback.enrich(_request(block)), [None] * len(passages), "fallback"
+
+    async def _write_back(self, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
+        return await self._store.write_back(self._worker_id, results)
+
+
+async def _both(
+    enriching: Coroutine[None, None, Enrichment | None],
+    embedding: Coroutine[None, None, Sequence[Vector | None]],
+) -> tuple[Enrichment | None, Sequence[Vector | None]]:
+    """Both at once; when one fails the other is stopped, and the failure is raised as itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            enriched, embedded = group.create_task(enriching), group.create_task(embedding)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures.exceptions[0].__cause__
+    return enriched.result(), embedded.result()
+
+
+def _request(block: Block) -> EnrichmentRequest:
+    return EnrichmentRequest(block.content, block.occurred_at, block.speaker)

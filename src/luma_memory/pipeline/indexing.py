@@ -1,0 +1,31 @@
+"""A block's searchable passages, made the same way at the door and by the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luma_memory.domain.block import PassageText
+from luma_memory.pipeline.passages import split_passages
+from luma_memory.pipeline.terms import document_terms
+
+
+def index_passages(content: str, *, speaker: str | None) -> Sequence[PassageText]:
+    """The passages of a block with their term vectors; who spoke is a word of each."""
+    context = (speaker,) if speaker else ()
+    return [
+        PassageText(
+            ordinal=ordinal,
+            start=passage.start,
+            stop=passage.stop,
+            lexemes=document_terms(
+                content[passage.start : passage.stop], context=context
+            ).to_binary(),
+        )
+        for ordinal, passage in enumerate(split_passages(content))
+    ]
+
+
+def embedding_text(content: str, passage: PassageText, *, speaker: str | None) -> str:
+    """What the embedding model reads of a passage: whose words they are belongs to the meaning."""
+    text = content[passage.start : passage.stop]
+    return f"{speaker}: {text}" if speaker else text

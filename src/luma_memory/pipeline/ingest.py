@@ -1,0 +1,151 @@
+"""Accept blocks: cut, weigh, commit; optionally enrich at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from luma_memory.domain.block import Accepted, Block, IngestItem, NewBlock
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.coalesce import Coalescer
+from luma_memory.domain.errors import Invalid, InvariantError
+from luma_memory.domain.ids import IdMaker
+from luma_memory.domain.job import Job
+from luma_memory.domain.ports import BlockStore, JobSignal, Lease
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.indexing import index_passages
+from luma_memory.pipeline.jobs import JobRunner
+
+# One statement takes at most this many blocks and characters: far above what one arrival brings,
+# low enough that a statement stays in the tens of milliseconds.
+FLIGHT_BLOCKS_MAX = 500
+FLIGHT_CHARACTERS_MAX = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """A block that was waited for: as it is stored now, and the answer it was accepted with."""
+
+    accepted: Accepted
+    block: Block
+
+
+class Ingest:
+    """The door of the pipeline.
+
+    Blocks that arrive while a statement is in flight share the next one. Nothing here waits for a
+    model, unless the caller asks for the enriched block.
+    """
+
+    def __init__(
+        self,
+        store: BlockStore,
+        *,
+        clock: Clock,
+        signal: JobSignal,
+        runner: JobRunner,
+        worker_id: str,
+        lease: timedelta,
+        attempts_max: int,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._signal = signal
+        self._runner = runner
+        self._lease = Lease(worker_id, lease)
+        self._attempts_max = attempts_max
+        self._ids = IdMaker()
+        self._flights: Coalescer[IngestItem, Accepted] = Coalescer(
+            self._commit,
+            items_max=FLIGHT_BLOCKS_MAX,
+            size_max=FLIGHT_CHARACTERS_MAX,
+            size_of=lambda item: len(item.block.content),
+        )
+
+    async def ingest_block_async(self, block: NewBlock) -> Accepted:
+        """Accept a block; a worker enriches it. Returns once it is committed with its job.
+
+        Raises Invalid (code idempotency_key_reused) when the key came with another request before,
+        StoreUnavailable when PostgreSQL does not answer: then nothing is promised.
+        """
+        accepted = _checked(await self._flights.submit(self._item(block)), block)
+        self._signal.notify()
+        return accepted
+
+    async def ingest_batch(self, blocks: Sequence[NewBlock]) -> Sequence[Accepted | Exception]:
+        """Accept blocks in one statement; one answer or error each, in order."""
+        items = [self._item(block) for block in blocks]
+        answers = await self._store.ingest(items, lease=None) if items else []
+        self._signal.notify()
+        return [
+            answer if isinstance(answer, Exception) else _outcome(answer, block)
+            for answer, block in zip(answers, blocks, strict=True)
+        ]
+
+    async def ingest_block(self, block: NewBlock) -> Ingested:
+        """Accept a block and wait until it is enriched, here and now.
+
+        The job is born claimed by this process: should it die, a worker takes the block over when
+        the lease ends. A failed attempt leaves the block accepted, pending and readable.
+        """
+        (answer,) = await self._store.ingest([self._item(block)], lease=self._lease)
+        if isinstance(answer, Exception):
+            raise answer
+        accepted = _checked(answer, block)
+        if accepted.created:
+            await self._runner.run(self._claimed(accepted, block.scope))
+        return Ingested(accepted, await self._stored(block.scope, accepted.id))
+
+    async def close(self) -> None:
+        """Wait until every accepted block has its answer."""
+        await self._flights.close()
+
+    async def _commit(self, items: Sequence[IngestItem]) -> Sequence[Accepted | Exception]:
+        return await self._store.ingest(items, lease=None)
+
+    def _item(self, block: NewBlock) -> IngestItem:
+        return IngestItem(
+            id=self._ids.make(),
+            block=block,
+            content_hash=hashlib.sha256(block.content.encode()).digest(),
+            passages=index_passages(block.content, speaker=block.speaker),
+        )
+
+    def _claimed(self, accepted: Accepted, scope: Scope) -> Job:
+        return Job(
+            id=accepted.job_id,
+            scope=scope,
+            job_type="enrich_and_embed",
+            block_id=accepted.id,
+            attempt=1,
+            attempts_max=self._attempts_max,
+            created_at=self._clock.now(),
+        )
+
+    async def _stored(self, scope: Scope, block_id: UUID) -> Block:
+        (block,) = await self._store.read([(scope, block_id)])
+        if block is None:
+            raise InvariantError("an accepted block cannot be read")
+        return block
+
+
+def _checked(answer: Accepted, block: NewBlock) -> Accepted:
+    outcome = _outcome(answer, block)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _outcome(answer: Accepted, block: NewBlock) -> Accepted | Exception:
+    # An external id is the client's name for the thing, so a second description of it is answered
+    # with the first; an idempotency key is the name of one request.
+    if answer.created or answer.same_request or block.idempotency_key is None:
+        return answer
+    return Invalid(
+        "This idempotency key was used before with another request",
+        code="idempotency_key_reused",
+        field="idempotency_key",
+    )

@@ -1,0 +1,105 @@
+"""Run one job: deadline, outcome, failure class, backoff. Where it was claimed does not matter."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+from typing import assert_never
+
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.errors import LumaMemoryError, RateLimited, StoreUnavailable
+from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, Outcome, classify
+from luma_memory.domain.ports import JobQueue
+from luma_memory.telemetry.events import Emit, JobCompleted, JobDeferred, JobFailed, JobLost
+
+Handler = Callable[[Job], Awaitable[Outcome]]
+# The whole range of a backoff is used, so that jobs that failed together do not return together.
+_JITTER = (0.5, 1.5)
+_BACKOFF_MAX = timedelta(hours=1)
+
+
+class JobRunner:
+    """Runs claimed jobs to their end and writes down how it was.
+
+    handlers: one a job type. A handler returns an Outcome or raises; raising is a failed attempt,
+    except for RateLimited and StoreUnavailable: those defer and spend none.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        handlers: Mapping[JobType, Handler],
+        *,
+        worker_id: str,
+        timeout: timedelta,
+        backoff: timedelta,
+        clock: Clock,
+        emit: Emit,
+        report_bug: Callable[[str, BaseException], None],
+    ) -> None:
+        self._queue = queue
+        self._handlers = handlers
+        self._worker_id = worker_id
+        self._timeout = timeout
+        self._backoff = backoff
+        self._clock = clock
+        self._emit = emit
+        self._report_bug = report_bug
+
+    @property
+    def job_types(self) -> list[JobType]:
+        """What this runner can run."""
+        return list(self._handlers)
+
+    async def run(self, job: Job) -> None:
+        """Run the job once. Raises StoreUnavailable when its end cannot be written down."""
+        started = self._clock.monotonic()
+        try:
+            async with asyncio.timeout(self._timeout.total_seconds()):
+                outcome = await self._handlers[job.job_type](job)
+        except RateLimited as error:
+            until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)
+            outcome = Defer(until, str(error))
+        except StoreUnavailable as error:
+            # Our own outage: nobody's attempt. The lease brings the job back if this fails too.
+            outcome = Defer(self._clock.now() + self._backoff, str(error))
+        except Exception as error:
+            await self._failed(job, error)
+            return
+        await self._ended(job, outcome, (self._clock.monotonic() - started) * 1000)
+
+    async def _ended(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
+        match outcome:
+            case Done(is_mine=False):
+                self._emit(JobLost(job.id, job.job_type, job.attempt))
+            case Done():
+                if not outcome.is_written:
+                    await self._queue.complete(self._worker_id, [job])
+                self._emit(JobCompleted(job.id, job.job_type, round(duration_ms)))
+            case Cancel():
+                await self._queue.complete(self._worker_id, [job])
+            case Defer():
+                await self._queue.release(self._worker_id, [job], run_at=outcome.until)
+                seconds = (outcome.until - self._clock.now()).total_seconds()
+                self._emit(JobDeferred(job.id, job.job_type, seconds, outcome.reason))
+            case _:
+                assert_never(outcome)
+
+    async def _failed(self, job: Job, error: Exception) -> None:
+        failure = classify(error)
+        if failure.error_class == "internal" and not isinstance(error, LumaMemoryError):
+            self._report_bug("A job raised what it should have handled", error)
+        final = await self._queue.fail(
+            self._worker_id, job, failure, backoff=self._backoff_after(job)
+        )
+        self._emit(_failed_event(job, failure, final=final))
+
+    def _backoff_after(self, job: Job) -> timedelta:
+        grown: timedelta = self._backoff * 2 ** min(job.attempt - 1, 20)
+        return min(grown, _BACKOFF_MAX) * random.uniform(*_JITTER)  # noqa: S311 - not a secret
+
+
+def _failed_event(job: Job, failure: Failure, *, final: bool) -> JobFailed:
+    return JobFailed(job.id, job.job_type, job.attempt, failure.error_class, failure.message, final)

@@ -1,0 +1,197 @@
+"""Text to stemmed terms, and terms to the sparse vectors whose inner product is BM25.
+
+A block's vector is made once, at the door, before any worker saw it; a query's vector is made when
+the document frequencies of its terms in the scope are known. Then
+
+    inner product = sum over terms of  idf(df, N) * query_frequency
+                    * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average_length))
+
+which is BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009) with one
+liberty: `average_length` is a constant, because a vector already stored cannot follow a moving one.
+
+A term has no number of its own: it is hashed into 1..TERM_SPACE, so that no process needs a
+vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from luma_memory.pipeline.words import DEFAULT_LANGUAGE, TERM_SPACE, analyzer, term_index
+
+__all__ = [
+    "DEFAULT_LANGUAGE",
+    "MAX_ELEMENTS",
+    "MAX_QUERY_TERMS",
+    "TERM_SPACE",
+    "WEIGHTING",
+    "QueryTerm",
+    "TermVector",
+    "TermWeighting",
+    "date_words",
+    "document_terms",
+    "idf",
+    "query_terms",
+    "query_vector",
+    "term_index",
+]
+
+MAX_ELEMENTS: Final = 16_000  # the most non-zero elements a sparsevec takes
+MAX_QUERY_TERMS: Final = 32  # each costs a count over the scope
+
+# Not strftime's: that follows the locale of the process, and stored terms must not.
+_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS: Final = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TermWeighting:
+    """BM25's constants.
+
+    Measured on chats of short turns and of long messages: quality is flat for k1 0.6-1.2 and b
+    0.2-0.4, and falls with b 0.75. The average length stands between the two kinds (14 and 65).
+    """
+
+    k1: float = 0.9  # how slowly repeating a term stops counting; > 0
+    b: float = 0.3  # how much a long passage pays for its length; 0..1
+    average_length: float = 30.0  # terms without stop words; > 0
+
+
+WEIGHTING: Final = TermWeighting()
+
+
+@dataclass(frozen=True, slots=True)
+class TermVector:
+    """A sparsevec of TERM_SPACE dimensions."""
+
+    indices: Sequence[int]  # 1..TERM_SPACE, ascending, unique, at most MAX_ELEMENTS
+    weights: Sequence[float]  # > 0, one per index
+
+    def to_text(self) -> str:
+        """pgvector's text form, for `$1::text::sparsevec`; indices count from 1."""
+        pairs = ",".join(f"{i}:{w:.7g}" for i, w in zip(self.indices, self.weights, strict=True))
+        return f"{{{pairs}}}/{TERM_SPACE}"
+
+    def to_binary(self) -> bytes:
+        """pgvector's send/receive form: big-endian, and indices count from 0 here."""
+        head = array("i", (TERM_SPACE, len(self.indices), 0))
+        zero_based = array("i", [index - 1 for index in self.indices])
+        values = array("f", self.weights)
+        return _big_endian(head) + _big_endian(zero_based) + _big_endian(values)
+
+    def inner_product(self, other: TermVector) -> float:
+        """What PostgreSQL computes of two vectors (with the sign of `<#>` turned round)."""
+        mine = dict(zip(self.indices, self.weights, strict=True))
+        return math.fsum(
+            weight * mine[index]
+            for index, weight in zip(other.indices, other.weights, strict=True)
+            if index in mine
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTerm:
+    """One distinct term of a question."""
+
+    term: str  # as stemmed: for people to read
+    index: int  # 1..TERM_SPACE
+    frequency: int  # how often the question has it; >= 1
+
+
+def document_terms(
+    text: str,
+    *,
+    context: Sequence[str] = (),
+    language: str = DEFAULT_LANGUAGE,
+    weighting: TermWeighting = WEIGHTING,
+) -> TermVector:
+    """The term vector of one passage.
+
+    context: further words the passage should be found by (who spoke, when). Those the text has
+    already change nothing; the others count once, and make the passage no longer.
+    language: ISO 639-1; one without rules of its own gets those of the default.
+    A text of stop words only keeps them, so that every block is found by its own words. Beyond
+    MAX_ELEMENTS distinct terms the heaviest stay.
+    """
+    rules = analyzer(language)
+    frequencies = rules.count(text)
+    length = sum(frequencies.values())
+    for words in context:
+        for index in rules.count(words):
+            frequencies.setdefault(index, 1)
+    return _weigh(frequencies, length, weighting)
+
+
+def query_terms(text: str, *, language: str = DEFAULT_LANGUAGE) -> Sequence[QueryTerm]:
+    """The distinct terms of a question, in the order of their first appearance.
+
+    At most MAX_QUERY_TERMS; a question of stop words only keeps them. Empty when the text has no
+    letter or digit.
+    """
+    frequencies: dict[str, int] = {}
+    for term in analyzer(language).terms(text):
+        frequencies[term] = frequencies.get(term, 0) + 1
+    unique = list(frequencies.items())[:MAX_QUERY_TERMS]
+    return [QueryTerm(term, term_index(term), frequency) for term, frequency in unique]
+
+
+def query_vector(
+    terms: Sequence[QueryTerm], document_frequencies: Sequence[int], *, passage_count: int
+) -> TermVector:
+    """The vector whose inner product with a passage's vector is that passage's BM25 score.
+
+    document_frequencies: passages of the scope that have the term, one per term; terms that none
+    has are left out.
+    """
+    weights = {
+        term.index: term.frequency * idf(frequency, passage_count)
+        for term, frequency in zip(terms, document_frequencies, strict=True)
+        if frequency > 0
+    }
+    indices = sorted(weights)
+    return TermVector(indices, [weights[index] for index in indices])
+
+
+def date_words(day: date) -> str:
+    """A day as people name it in a question: "Sunday 7 May 2023"; meant for `context`."""
+    return f"{_WEEKDAYS[day.weekday()]} {day.day} {_MONTHS[day.month - 1]} {day.year}"
+
+
+def idf(document_frequency: int, passage_count: int) -> float:
+    """How much a term tells: ln(1 + (N - df + 0.5) / (df + 0.5)), never negative.
+
+    df is held to 0..N: the two are counted by different statements, and a block may come between.
+    """
+    df = min(max(document_frequency, 0), passage_count)
+    return math.log1p((passage_count - df + 0.5) / (df + 0.5))
+
+
+def _weigh(frequencies: Mapping[int, int], length: int, weighting: TermWeighting) -> TermVector:
+    """BM25's document side. A frequency of 1 is by far the commonest, so it is worked out once."""
+    numerator = weighting.k1 + 1.0
+    norm = weighting.k1 * (1.0 - weighting.b + weighting.b * length / weighting.average_length)
+    once = numerator / (1.0 + norm)
+    indices = sorted(frequencies)
+    if len(indices) > MAX_ELEMENTS:
+        heaviest = sorted(indices, key=lambda index: (-frequencies[index], index))
+        indices = sorted(heaviest[:MAX_ELEMENTS])
+    weights = [
+        once if (tf := frequencies[index]) == 1 else tf * numerator / (tf + norm)
+        for index in indices
+    ]
+    return TermVector(indices, weights)
+
+
+def _big_endian(values: array[int] | array[float]) -> bytes:
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values.tobytes()

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, transactions, statements from files, migrations, the embedded server."""

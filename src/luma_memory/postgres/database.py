@@ -1,0 +1,175 @@
+"""The connection pool, and the translation of the driver's errors."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeAlias
+
+import asyncpg
+
+from luma_memory.domain.errors import (
+    InvariantError,
+    SetupError,
+    StoreUnavailable,
+)
+from luma_memory.postgres.vectors import register_vector_types
+
+# A pooled connection is the driver's proxy of one.
+Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
+
+# Everything that means "not now": refused, reset, shutting down, out of connections or of disk.
+_UNAVAILABLE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+_SETUP = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the driver's errors as ours, cause attached. Messages carry no value of a statement."""
+    try:
+        yield
+    except _SETUP as error:
+        raise SetupError(
+            f"PostgreSQL refuses ({type(error).__name__}): run `luma-memory migrate`, and check"
+            " the user and database of DATABASE_URL",
+            code="database_setup",
+        ) from error
+    except _UNAVAILABLE as error:
+        if isinstance(error, ValueError):  # a value the driver could not encode
+            raise InvariantError("a statement was given a value of the wrong type") from error
+        raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+    except asyncpg.PostgresError as error:
+        raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
+
+
+class Database:
+    """A bounded pool of connections to one PostgreSQL.
+
+    command_timeout bounds every statement, acquire_timeout the wait for a free connection, so a
+    hanging server ends in StoreUnavailable and not in a hanging caller.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 8,
+        command_timeout_seconds: float = 30.0,
+        acquire_timeout_seconds: float = 5.0,
+        application_name: str = "luma-memory",
+    ) -> None:
+        self._dsn = dsn
+        self._pool_size = pool_size
+        self._command_timeout = command_timeout_seconds
+        self._acquire_timeout = acquire_timeout_seconds
+        self._application_name = application_name
+        self._pool: asyncpg.Pool | None = None
+        self._opening = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Connect at least once, so that a wrong address is told at the start. Idempotent."""
+        async with self._opening:
+            if self._pool is not None:
+                return
+            with translated():
+                self._pool = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=1,
+                    max_size=self._pool_size,
+                    command_timeout=self._command_timeout,
+                    timeout=self._acquire_timeout,
+                    init=_prepare_connection,
+                    # Compiling a plan costs more than any statement of ours takes.
+                    server_settings={"application_name": self._application_name, "jit": "off"},
+                )
+
+    async def close(self) -> None:
+        """Close all connections; one that does not end in time is cut. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            await asyncio.wait_for(pool.close(), timeout=5.0)
+        except (TimeoutError, asyncpg.InterfaceError):
+            pool.terminate()
+
+    async def renew(self) -> None:
+        """Let every connection be opened anew with its next use; after the schema has changed."""
+        if self._pool is not None:
+            await self._pool.expire_connections()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection for one short use. Never hold it over a provider or cache call.
+
+        Raises StoreUnavailable, SetupError, or InvariantError for what should not happen.
+        """
+        if self._pool is None:
+            await self.open()
+        assert self._pool is not None
+        with translated():
+            async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+                yield connection
+
+    async def fetch(self, statement: str, *values: Any) -> Sequence[asyncpg.Record]:
+        """All rows of one statement in its own transaction."""
+        async with self.connection() as connection:
+            rows: Sequence[asyncpg.Record] = await connection.fetch(statement, *values)
+            return rows
+
+    async def fetch_row(self, statement: str, *values: Any) -> asyncpg.Record | None:
+        """The first row, or None."""
+        async with self.connection() as connection:
+            return await connection.fetchrow(statement, *values)
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """A statement whose rows nobody wants."""
+        async with self.connection() as connection:
+            await connection.execute(statement, *values)
+
+    async def dedicated(self) -> asyncpg.Connection:
+        """A connection outside the pool, for LISTEN and session locks. The caller closes it."""
+        with translated():
+            connection: asyncpg.Connection = await asyncpg.connect(
+                self._dsn,
+                timeout=self._acquire_timeout,
+                command_timeout=self._command_timeout,
+                server_settings={"application_name": self._application_name},
+            )
+            return connection
+
+
+async def _prepare_connection(connection: asyncpg.Connection) -> None:
+    await register_vector_types(connection)
+    await connection.set_type_codec(
+        "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
+    )
+
+
+def _encode_jsonb(value: object) -> bytes:
+    # Version byte of jsonb's binary form, then the text.
+    return b"\x01" + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _decode_jsonb(data: bytes) -> Any:
+    return json.loads(data[1:])

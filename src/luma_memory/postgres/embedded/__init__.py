@@ -1,0 +1,29 @@
+"""The PostgreSQL that comes along when no `DATABASE_URL` is set.
+
+One data directory is one server, shared by every process that constructs `EmbeddedPostgres` on it.
+Nothing here trusts a process id. Who holds what is told by flock-ed files, which the kernel lets go
+of however a process ends:
+
+| file       | held by                                    | held means                    |
+|------------|--------------------------------------------|-------------------------------|
+| `.lock`    | whoever starts or stops, and its `initdb`  | wait, something is changing   |
+| `.holders` | each process between `start` and `stop`    | somebody uses the server      |
+| `.up`      | the one with `exclusive=True`              | no second `luma-memory up`    |
+| `.server`  | the postmaster and all processes it forked | the server or a rest of it is |
+
+States and how each is left:
+- no cluster: `initdb` works in a sibling folder that is renamed when finished, so `postgres/` is
+  whole or absent. A rest of an interrupted `initdb` never held a block and is removed.
+- cluster, `.server` free: nothing runs. A `postmaster.pid` found now is stale, whatever process
+  has its number today; PostgreSQL would refuse to start over it, so it is removed.
+- `.server` held, socket answers: attach.
+- `.server` held, socket silent: starting, stopping or dying; wait until it answers or is gone.
+- the last holder leaves: it finds `.holders` free and stops the server. A holder that was killed
+  leaves the server running; the next one attaches and stops it when it leaves.
+
+The locks need a local disk, as PostgreSQL does.
+"""
+
+from luma_memory.postgres.embedded.lifecycle import EmbeddedPostgres, default_data_dir
+
+__all__ = ["EmbeddedPostgres", "default_data_dir"]

@@ -1,0 +1,125 @@
+"""What went wrong with a data directory, told in one sentence to whoever can fix it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from luma_memory.domain.errors import SetupError
+from luma_memory.postgres.embedded.account import SERVICE_ACCOUNT, name_of
+from luma_memory.postgres.embedded.layout import Layout
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NOT_A_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR})
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM})
+# PostgreSQL's programs say these in their output; other causes are quoted as they are.
+_TOLD_BY_PROGRAMS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# With less room than this even the line that says so did not fit on the disk.
+_ROOM_FOR_A_LOG_LINE_BYTES = 64 * 1024
+_SEVERE = re.compile(r"\b(?:FATAL|PANIC|ERROR|error):\s+(?P<reason>\S.*)")
+
+
+@contextmanager
+def told_in_one_sentence(root: Path) -> Iterator[None]:
+    """Turn what fails while working in the data directory `root` into a SetupError."""
+    try:
+        yield
+    except OSError as error:
+        raise _from_os_error(error, root) from error
+    except subprocess.TimeoutExpired as error:
+        raise SetupError(
+            f"PostgreSQL did not get ready in data directory {root}: its program"
+            f" {Path(error.cmd[0]).name} did not end within {error.timeout:.0f} s",
+            code="embedded_postgres_failed",
+        ) from error
+
+
+def not_yours(root: Path, owner_uid: int) -> SetupError:
+    owner = name_of(owner_uid)
+    # What root makes belongs to the account that PostgreSQL runs as.
+    run_as = "root" if owner == SERVICE_ACCOUNT else owner
+    return SetupError(
+        f"data directory {root} belongs to the user {owner}, this process runs as"
+        f" {name_of(os.geteuid())}: run as {run_as} or choose another --data-dir",
+        code="data_dir_not_yours",
+    )
+
+
+def from_output(root: Path, attempted: str, output: str) -> SetupError:
+    """What a program's output means. `attempted` ends the sentence "PostgreSQL could not …"."""
+    told = next((code for code in _TOLD_BY_PROGRAMS if os.strerror(code) in output), None)
+    if told is None and _free_bytes(root) < _ROOM_FOR_A_LOG_LINE_BYTES:
+        told = errno.ENOSPC
+    if told is not None:
+        return _from_os_error(OSError(told, os.strerror(told)), root)
+    reason = last_meaningful_line(output)
+    return SetupError(
+        f"PostgreSQL could not {attempted} in data directory {root}: {reason}",
+        code="embedded_postgres_failed",
+    )
+
+
+def last_meaningful_line(output: str) -> str:
+    """The last error named in a program's output, without time and process; else the last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    reasons = [found["reason"] for line in lines if (found := _SEVERE.search(line))]
+    return next(reversed(reasons or lines), "it gave no reason")
+
+
+def _from_os_error(error: OSError, root: Path) -> SetupError:
+    number = error.errno or 0
+    if number in _FULL:
+        return SetupError(
+            f"the disk of data directory {root} is full: free some space or choose another"
+            " --data-dir",
+            code="data_dir_disk_full",
+        )
+    if number in _NOT_A_FOLDER:
+        return SetupError(
+            f"data directory {root} cannot be used, {_file_on_the_way(root)} is a file: choose"
+            " another --data-dir",
+            code="data_dir_not_a_directory",
+        )
+    if number == errno.EROFS:
+        return _not_writable(root, "is on a read-only disk")
+    if number in _NOT_ALLOWED:
+        return _not_allowed(root)
+    return SetupError(
+        f"data directory {root} cannot be used: {error.strerror or error}",
+        code="embedded_postgres_failed",
+    )
+
+
+def _not_allowed(root: Path) -> SetupError:
+    try:
+        owner_uid = root.stat().st_uid
+    except OSError:  # absent, or hidden behind a folder that is closed to us
+        return _not_writable(root, f"cannot be reached or made by {name_of(os.geteuid())}")
+    if owner_uid != os.geteuid():
+        return not_yours(root, owner_uid)
+    return _not_writable(root, f"cannot be written by {name_of(os.geteuid())}")
+
+
+def _not_writable(root: Path, why: str) -> SetupError:
+    return SetupError(
+        f"data directory {root} {why}: make it writable or choose another --data-dir",
+        code="data_dir_read_only",
+    )
+
+
+def _file_on_the_way(root: Path) -> Path:
+    ways = (*reversed(root.parents), root)
+    return next((place for place in ways if not place.is_dir()), Layout(root).cluster)
+
+
+def _free_bytes(root: Path) -> int:
+    try:
+        disk = os.statvfs(root)
+    except OSError:
+        return _ROOM_FOR_A_LOG_LINE_BYTES
+    return disk.f_bavail * disk.f_frsize

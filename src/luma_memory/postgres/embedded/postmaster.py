@@ -1,0 +1,61 @@
+"""What can be told about the server from outside: its pid file and its process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+# Lines of postmaster.pid, from 0; see PostgreSQL's src/include/utils/pidfile.h.
+_LINE_PID, _LINE_SOCKET_FOLDER, _LINE_STATUS = 0, 4, 7
+
+
+@dataclass(frozen=True, slots=True)
+class PidFile:
+    """What the server wrote about itself, which a killed server no longer corrects.
+
+    socket_folder: None before it listens. ready: also while it restarts itself after a crash.
+    """
+
+    pid: int
+    socket_folder: Path | None
+    ready: bool
+
+
+def read_pid_file(path: Path) -> PidFile | None:
+    """None if there is no file, or one cut short by a full disk or a crash. Raises OSError."""
+    try:
+        lines = [line.strip() for line in path.read_text(errors="surrogateescape").splitlines()]
+    except FileNotFoundError:
+        return None
+    lines += [""] * (_LINE_STATUS + 1 - len(lines))
+    if not lines[_LINE_PID].isdigit():
+        return None
+    folder = lines[_LINE_SOCKET_FOLDER]
+    return PidFile(
+        int(lines[_LINE_PID]), Path(folder) if folder else None, lines[_LINE_STATUS] == "ready"
+    )
+
+
+def may_serve(pid: int, cluster: Path) -> bool:
+    """Whether process `pid` can be the postmaster of `cluster`, not a later one of its number.
+
+    In doubt True: what depends on it removes files or sends signals only where the answer is sure.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE or process.name() != "postgres":
+            return False
+        arguments = process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: of another account, so not ours
+        return False
+    # A server's other processes show what they do instead of their arguments.
+    if not arguments or arguments[0].startswith("postgres: "):
+        return False
+    return "-D" not in arguments or _folder_argument(arguments) == cluster
+
+
+def _folder_argument(arguments: list[str]) -> Path | None:
+    following = arguments[arguments.index("-D") + 1 :]
+    return Path(following[0]).resolve() if following else None

@@ -1,0 +1,63 @@
+"""Where the server's socket lies: in a folder that only the server's account (and root) can enter.
+
+The folder is the whole access control: whoever reaches the socket is the database's superuser.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+from luma_memory.domain.errors import SetupError
+from luma_memory.postgres.embedded.account import Account, let_pass, name_of
+from luma_memory.postgres.embedded.layout import SOCKET_NAME, Layout
+
+# sun_path has 108 bytes on Linux and 104 on macOS, the closing zero included.
+_SOCKET_PATH_BYTES_MAX = 103
+# Characters with a meaning of their own in the server's setting or in a client's list of hosts.
+_SEPARATORS = frozenset(',"')
+
+
+def choose_socket_folder(layout: Layout) -> Path:
+    """Below the data directory, or a short path derived from it below the temporary folder."""
+    if _is_usable(layout.socket_folder):
+        return layout.socket_folder
+    digest = hashlib.sha256(os.fsencode(layout.root)).hexdigest()[:16]
+    return Path(tempfile.gettempdir()).resolve() / f"luma-memory-{digest}"
+
+
+def prepare_socket_folder(folder: Path, account: Account) -> None:
+    """Make it, or check that what is there is the account's own and closed to everybody else.
+
+    Below a shared temporary folder another user may have taken the name, to listen there in the
+    server's place. Raises SetupError or OSError.
+    """
+    folder.mkdir(mode=0o700, exist_ok=True)
+    let_pass(account, folder.parent)
+    found = folder.lstat()
+    if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid():
+        account.own(folder)
+        folder.chmod(0o700)
+        found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != account.uid:
+        raise SetupError(
+            f"the folder {folder}, needed for PostgreSQL's socket, belongs to the user"
+            f" {name_of(found.st_uid)}: remove it or choose a --data-dir with a shorter path",
+            code="data_dir_not_yours",
+        )
+
+
+def remove_stale_socket(folder: Path) -> None:
+    """Remove what a killed server left; PostgreSQL stumbles over it if its pid is in use again."""
+    for name in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _is_usable(folder: Path) -> bool:
+    path = str(folder / SOCKET_NAME)
+    if not path.isprintable() or _SEPARATORS & set(path):
+        return False
+    return len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX

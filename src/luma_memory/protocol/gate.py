@@ -1,0 +1,136 @@
+"""The text gate: what may enter from outside, checked before anything else sees it.
+
+PostgreSQL stores no NUL, UTF-8 knows no lone surrogate, JSON no NaN; each would otherwise fail far
+from the door, as a 500. Error codes are stable.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
+
+NAME_CHARACTERS_MAX = 256
+QUERY_CHARACTERS_MAX = 10_000
+METADATA_DEPTH_MAX = 16
+METADATA_VALUES_MAX = 1_000
+METADATA_CHARACTERS_MAX = 65_536
+# Beyond 64 bits a number does not survive the JSON parsers of most clients.
+NUMBER_MAX = 2**63
+
+
+def check_text(value: str) -> str:
+    """No NUL, no lone surrogate, not blank. The value itself is never changed."""
+    if "\x00" in value:
+        raise PydanticCustomError("text_nul", "must not contain the character NUL")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise PydanticCustomError(
+                "text_surrogate", "must not contain a lone surrogate"
+            ) from None
+    if not value or value.isspace():
+        raise PydanticCustomError("text_blank", "must not be blank")
+    return value
+
+
+def check_instant(value: datetime) -> datetime:
+    """An aware UTC instant; without a zone, UTC is meant."""
+    try:
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    except OverflowError:
+        raise PydanticCustomError(
+            "instant_range", "must lie between the years 1 and 9999"
+        ) from None
+
+
+def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    """Plain JSON within bounds on depth, number of values, characters and size of numbers."""
+    _Budget().spend(value, depth=1)
+    return value
+
+
+class _Budget:
+    """What one metadata object may use up."""
+
+    def __init__(self) -> None:
+        self._values = METADATA_VALUES_MAX
+        self._characters = METADATA_CHARACTERS_MAX
+
+    def spend(self, value: object, *, depth: int) -> None:
+        if depth > METADATA_DEPTH_MAX:
+            raise PydanticCustomError(
+                "metadata_depth", f"must not be nested deeper than {METADATA_DEPTH_MAX} levels"
+            )
+        self._values -= 1
+        if self._values < 0:
+            raise PydanticCustomError(
+                "metadata_values", f"must not hold more than {METADATA_VALUES_MAX} values"
+            )
+        match value:
+            case dict():
+                for key, entry in value.items():
+                    self._spend_text(key)
+                    self.spend(entry, depth=depth + 1)
+            case list():
+                for entry in value:
+                    self.spend(entry, depth=depth + 1)
+            case str():
+                self._spend_text(value)
+            case bool() | None:
+                pass
+            case int() | float():
+                _check_number(value)
+            case _:
+                raise PydanticCustomError("metadata_type", "must hold JSON values only")
+
+    def _spend_text(self, text: str) -> None:
+        if text and not text.isspace():
+            check_text(text)
+        self._characters -= len(text)
+        if self._characters < 0:
+            raise PydanticCustomError(
+                "metadata_size", f"must not hold more than {METADATA_CHARACTERS_MAX} characters"
+            )
+
+
+def _check_number(value: float) -> None:
+    if not math.isfinite(value):
+        raise PydanticCustomError("number_not_finite", "must hold finite numbers only")
+    if abs(value) >= NUMBER_MAX:
+        raise PydanticCustomError("number_too_large", "must hold numbers within 64 bits only")
+
+
+def _text(limit: int) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if len(value) > limit:
+            raise PydanticCustomError("text_too_long", f"must have at most {limit:,} characters")
+        return check_text(value)
+
+    return check
+
+
+Content = Annotated[
+    str,
+    Field(json_schema_extra={"minLength": 1, "maxLength": CONTENT_CHARACTERS_MAX}),
+    AfterValidator(_text(CONTENT_CHARACTERS_MAX)),
+]
+Name = Annotated[
+    str,
+    Field(json_schema_extra={"minLength": 1, "maxLength": NAME_CHARACTERS_MAX}),
+    AfterValidator(_text(NAME_CHARACTERS_MAX)),
+]
+Query = Annotated[
+    str,
+    Field(json_schema_extra={"minLength": 1, "maxLength": QUERY_CHARACTERS_MAX}),
+    AfterValidator(_text(QUERY_CHARACTERS_MAX)),
+]
+Instant = Annotated[datetime, AfterValidator(check_instant)]
+Metadata = Annotated[dict[str, Any], AfterValidator(check_metadata)]

@@ -1,0 +1,42 @@
+"""Health on the wire."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class QueueStatsBody(BaseModel):
+    """Jobs by status."""
+
+    pending: int
+    processing: int
+    completed: int
+    failed: int
+
+
+class CacheHealthBody(BaseModel):
+    connected: bool
+    hit_rate: float | None = Field(description="0..1 over the last 24 hours; null without reads.")
+
+
+class HealthBody(BaseModel):
+    """The whole system at a glance. `status` is ok, degraded or unavailable."""
+
+    status: str
+    version: str
+    system_enabled: bool
+    worker_running: bool
+    workers: int
+    queue_stats: QueueStatsBody | None = Field(description="null when the database is away.")
+    oldest_pending_seconds: float | None
+    database: str
+    cache: CacheHealthBody
+    providers: dict[str, str]
+    uptime_seconds: int
+
+
+class ReadyBody(BaseModel):
+    """Whether requests can be served, and what is missing if not."""
+
+    ready: bool
+    missing: list[str]

@@ -1,0 +1,109 @@
+"""Days, weeks, months and years written as ISO 8601, and how words move between them.
+
+A day is "2023-05-07", a month "2023-05", a year "2023". A week or a weekend has no such short form,
+so it is the interval of its first and last day, "2023-05-01/2023-05-07"; weeks begin on Monday.
+Every function returns None for what lies outside the years 1 to 9999.
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Literal, TypeAlias
+
+Unit: TypeAlias = Literal["day", "week", "weekend", "month", "year"]
+Tense: TypeAlias = Literal["past", "future"]
+
+_MAX_STEPS = 100_000
+_MAX_DAYS_AHEAD = 270
+
+
+def shifted(base: date, unit: Unit, steps: int) -> str | None:
+    """The unit that lies `steps` of its kind after (before, if negative) the one `base` is in."""
+    if abs(steps) > _MAX_STEPS:
+        return None
+    match unit:
+        case "day":
+            return _iso_day(base, steps)
+        case "week":
+            return _interval(base, 7 * steps - base.weekday(), 7)
+        case "weekend":
+            return _interval(base, 7 * steps - base.weekday() + 5, 2)
+        case "month":
+            return _iso_month(base, steps)
+        case "year":
+            return _iso_year(base.year + steps)
+
+
+def weekday(base: date, index: int, tense: Tense) -> str | None:
+    """The nearest such weekday (Monday 0) before or after `base`, never `base` itself."""
+    ahead = (index - base.weekday()) % 7 or 7
+    return _iso_day(base, ahead if tense == "future" else (ahead - 7) or -7)
+
+
+def weekday_here(base: date, index: int) -> str | None:
+    """The such weekday at `base` or in the days after it."""
+    return _iso_day(base, (index - base.weekday()) % 7)
+
+
+def day(year: int, month: int, number: int) -> str | None:
+    """A calendar day, if there is one."""
+    try:
+        return date(year, month, number).isoformat()
+    except ValueError:
+        return None
+
+
+def day_without_year(base: date, month: int, number: int, tense: Tense) -> str | None:
+    """The nearest such day on the side of the tense; `base` itself counts for both.
+
+    What would be most of a year ahead has just been: "the sprint ends on March 29", in April.
+    """
+    year = base.year
+    if tense == "past" and (month, number) > (base.month, base.day):
+        year -= 1
+    if tense == "future" and (month, number) < (base.month, base.day):
+        year += 1
+        if (date(year, month, 1) - base).days > _MAX_DAYS_AHEAD:
+            year -= 1
+    # 29 February: the nearest year that has one.
+    step = -1 if tense == "past" else 1
+    return next(filter(None, (day(year + step * n, month, number) for n in range(8))), None)
+
+
+def month(year: int, number: int) -> str | None:
+    return f"{year:04d}-{number:02d}" if 1 <= year <= 9999 and 1 <= number <= 12 else None
+
+
+def month_without_year(base: date, number: int, tense: Tense) -> str | None:
+    """The nearest such month on the side of the tense; the month of `base` counts for both."""
+    past_year = base.year - (number > base.month)
+    future_year = base.year + (number < base.month)
+    return month(past_year if tense == "past" else future_year, number)
+
+
+def month_beside(base: date, number: int, tense: Tense) -> str | None:
+    """ "last March", "next March": never the month of `base` itself."""
+    if tense == "past":
+        return month(base.year - (number >= base.month), number)
+    return month(base.year + (number <= base.month), number)
+
+
+def _iso_day(base: date, days: int) -> str | None:
+    try:
+        return (base + timedelta(days=days)).isoformat()
+    except OverflowError:
+        return None
+
+
+def _interval(base: date, first: int, length: int) -> str | None:
+    begin, end = _iso_day(base, first), _iso_day(base, first + length - 1)
+    return f"{begin}/{end}" if begin and end else None
+
+
+def _iso_month(base: date, steps: int) -> str | None:
+    years, index = divmod(base.month - 1 + steps, 12)
+    return month(base.year + years, index + 1)
+
+
+def _iso_year(year: int) -> str | None:
+    return f"{year:04d}" if 1 <= year <= 9999 else None

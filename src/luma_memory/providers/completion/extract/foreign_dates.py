@@ -1,0 +1,110 @@
+"""Dates in languages without a vocabulary here, found and resolved by dateparser.
+
+Its search takes milliseconds a turn, so it reads only what holds a digit or one of the language's
+own words for days, and only the beginning of a long text.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from functools import cache, lru_cache
+from typing import Any, TypeVar
+
+from dateparser.date import DateDataParser
+from dateparser.languages.loader import default_loader
+from dateparser.search import search_dates
+
+from luma_memory.providers.completion.extract.document import Document
+
+READ_CHARS = 600
+_RELATIVE = (
+    "0 day ago", "1 day ago", "in 1 day", "0 week ago", "1 week ago", "in 1 week",
+    "1 month ago", "in 1 month", "1 year ago", "in 1 year",
+)  # fmt: skip
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+def dates(
+    document: Document, occurred_at: datetime, *, make: Callable[[str, int, int, str | None], T]
+) -> list[T]:
+    """Mentions made by `make(name, start, end, value)`, in order of appearance."""
+    text = document.text[:READ_CHARS]
+    if not _worth_searching(text, document.language):
+        return []
+    base = datetime(occurred_at.year, occurred_at.month, occurred_at.day)  # noqa: DTZ001 (dateparser compares naive)
+    found: list[T] = []
+    place = 0
+    for name, _ in _search(text, document.language, base):
+        start = text.find(name, place)
+        value = _iso(name, document.language, base)
+        if start >= 0 and value:
+            place = start + len(name)
+            found.append(make(name, start, place, value))
+    return found
+
+
+def _worth_searching(text: str, language: str) -> bool:
+    words = _day_words(language)
+    if words is None:
+        return False
+    lowered = text.lower()
+    return any(char.isdecimal() for char in text) or any(word in lowered for word in words)
+
+
+@cache
+def _day_words(language: str) -> frozenset[str] | None:
+    """Words for days, weekdays and months; None where dateparser does not know the language."""
+    try:
+        info = default_loader.get_locale(_code(language)).info
+    except (ValueError, KeyError):
+        return None
+    relative = info.get("relative-type", {})
+    words = [word for key in _RELATIVE for word in relative.get(key, [])]
+    names = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+    words += [word for name in names for word in info.get(name, []) if len(word) > 3]
+    return frozenset(word.lower() for word in words if len(word) > 1)
+
+
+def _search(text: str, language: str, base: datetime) -> list[tuple[str, datetime]]:
+    try:
+        found = search_dates(text, languages=[_code(language)], settings=_settings(base))
+    except Exception:
+        # A foreign parser over anybody's text: a date not found costs less than the block.
+        _log.debug("date search failed", exc_info=True)
+        return []
+    return [(name, when) for name, when, *_ in found or [] if len(name) > 1]
+
+
+@lru_cache(maxsize=256)
+def _iso(name: str, language: str, base: datetime) -> str | None:
+    """The mention with the precision it was written with; a bare number is no date."""
+    if name.isdecimal() and len(name) != 4:
+        return None
+    try:
+        found = DateDataParser(languages=[_code(language)], settings=_settings(base)).get_date_data(
+            name
+        )
+    except Exception:
+        _log.debug("date parsing failed", exc_info=True)
+        return None
+    return _written(found.date_obj.date(), found.period) if found.date_obj else None
+
+
+def _written(day: date, period: str | None) -> str | None:
+    if period == "week":
+        monday = day - timedelta(days=day.weekday())
+        return f"{monday.isoformat()}/{(monday + timedelta(days=6)).isoformat()}"
+    length = {"year": 4, "month": 7, "day": 10, "time": 10, "part_of_day": 10}.get(period or "")
+    return day.isoformat()[:length] if length else None
+
+
+def _settings(base: datetime) -> dict[str, Any]:
+    return {"RELATIVE_BASE": base, "PREFER_DATES_FROM": "past", "RETURN_TIME_AS_PERIOD": False}
+
+
+def _code(language: str) -> str:
+    return {"no": "nb", "sr": "sr-Cyrl"}.get(language, language)

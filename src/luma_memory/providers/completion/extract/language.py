@@ -1,0 +1,88 @@
+"""Which language a text is written in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from threading import Lock
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+from luma_memory.providers.completion.extract.vocabulary import LANGUAGES
+
+UNDETERMINED = "und"
+READ_CHARS = 240
+# Below this the model's best guess is wrong too often to be reported.
+MIN_CONFIDENCE = 0.5
+MIN_LETTERS = 8
+# Short lines of names and nouns look like a neighbouring language: "Dinner at 8" is no Norwegian.
+SHORT_LETTERS = 30
+MIN_CONFIDENCE_SHORT = 0.75
+DEFAULT_READING = "en"
+
+# Languages many people write in. Among all 140 of the model, short English lines come out as
+# Malagasy or Breton.
+_CANDIDATES = [
+    *LANGUAGES, "sv", "da", "no", "fi", "is", "pl", "cs", "sk", "hu", "ro", "bg", "el", "ru", "uk",
+    "sr", "hr", "sl", "mk", "lt", "lv", "et", "tr", "ar", "fa", "ur", "he", "hi", "bn", "ta", "te",
+    "th", "vi", "id", "ms", "ja", "ko", "zh", "ca", "eu", "gl", "ka", "hy", "az", "kk", "sw", "af",
+]  # fmt: skip
+_LETTERS = re.compile(r"[^\W\d_]")
+_load_lock = Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """`reported` is ISO 639-1 or "und"; `reading` is the best guess to read the text with."""
+
+    reported: str
+    reading: str
+
+
+def identify(text: str) -> Identified:
+    """The language of the text's beginning; "und" where it is too short or too mixed to tell."""
+    sample = text[:READ_CHARS]
+    letters = len(_LETTERS.findall(sample))
+    if letters == 0:
+        return Identified(UNDETERMINED, DEFAULT_READING)
+    language, confidence = _identifier().classify(sample)
+    if letters < _min_letters(sample) or confidence < _min_confidence(language, letters, sample):
+        return Identified(UNDETERMINED, _reading(language, confidence))
+    return Identified(language, language)
+
+
+def warm_up() -> None:
+    """Load the model (about a second, once per process) ahead of the first text."""
+    _identifier()
+
+
+def _reading(language: str, confidence: float) -> str:
+    return language if language in LANGUAGES and confidence > 0.2 else DEFAULT_READING
+
+
+def _min_letters(sample: str) -> int:
+    """A script that belongs to one language tells it in two characters."""
+    return MIN_LETTERS if _is_latin(sample) else 2
+
+
+def _min_confidence(language: str, letters: int, sample: str) -> float:
+    doubtful = language not in LANGUAGES and letters < SHORT_LETTERS and _is_latin(sample)
+    return MIN_CONFIDENCE_SHORT if doubtful else MIN_CONFIDENCE
+
+
+def _is_latin(sample: str) -> bool:
+    return sample.isascii() or max(_LETTERS.findall(sample), default="") < "\u0370"
+
+
+def _identifier() -> LanguageIdentifier:
+    # The lock keeps two first texts from loading the model twice.
+    with _load_lock:
+        return _loaded()
+
+
+@cache
+def _loaded() -> LanguageIdentifier:
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(sorted(set(_CANDIDATES) & set(identifier.labels)))
+    return identifier

@@ -1,0 +1,132 @@
+"""The words the extractors know of a language, from `vocabulary/<language>.toml`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+LANGUAGES = ("en", "de", "es", "fr", "it", "pt", "nl")
+
+
+@dataclass(frozen=True, slots=True)
+class NameCues:
+    """Words that tell what kind of thing a capitalised word beside them names."""
+
+    titles: frozenset[str] = frozenset()
+    kin: frozenset[str] = frozenset()
+    company: frozenset[str] = frozenset()
+    person_after: frozenset[str] = frozenset()
+    place_before: frozenset[str] = frozenset()
+    organization_before: frozenset[str] = frozenset()
+    organization_verbs: frozenset[str] = frozenset()
+    place_words: frozenset[str] = frozenset()
+    organization_words: frozenset[str] = frozenset()
+    event_words: frozenset[str] = frozenset()
+    never: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportanceCues:
+    """Words that make a memory worth keeping."""
+
+    self: frozenset[str] = frozenset()
+    events: frozenset[str] = frozenset()
+    commitments: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DayWords:
+    """A phrase (regular expression) that names a day by its distance from today."""
+
+    phrase: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class DateWords:
+    """How a language speaks of dates; strings are fragments of regular expressions."""
+
+    triggers: str  # without one of these, a month, a weekday or a digit a text names no date
+    months: Sequence[str]  # January first; spellings separated by spaces
+    months_need_capital: str  # spellings that are other words in lower case
+    weekdays: Sequence[str]  # Monday first
+    seasons: str
+    order: str  # of 07/05/2023: "mdy" or "dmy"
+    day_suffix: str
+    between_day_and_month: str
+    between_month_and_year: str
+    month_after: str
+    year_after: str
+    every: str  # words of repetition: "every Friday" is no date
+    past_before: str
+    this_before: str
+    next_before: str
+    past_after: str
+    next_after: str
+    unit: Mapping[str, str]
+    units: Mapping[str, str]
+    ago_before: str
+    ago_after: str
+    ahead_before: str
+    ahead_after: str
+    numerals: Mapping[str, int]
+    vague: str  # "a few": a date is meant, but which one cannot be told
+    future: str
+    days: Sequence[DayWords]
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """All word lists of one language; empty for a language without a file."""
+
+    language: str
+    stop: frozenset[str] = frozenset()
+    light: frozenset[str] = frozenset()
+    discourse: frozenset[str] = frozenset()
+    anaphora: frozenset[str] = frozenset()
+    conjunctions: frozenset[str] = frozenset()
+    weak_suffixes: tuple[str, ...] = ()
+    elision: frozenset[str] = frozenset()
+    names: NameCues = field(default_factory=NameCues)
+    importance: ImportanceCues = field(default_factory=ImportanceCues)
+    dates: DateWords | None = None
+
+
+@cache
+def vocabulary(language: str) -> Vocabulary:
+    """The word lists of an ISO 639-1 language; empty lists where none were written."""
+    if language not in LANGUAGES:
+        return Vocabulary(language)
+    path = resources.files(__package__) / "vocabulary" / f"{language}.toml"
+    return _parse(language, tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+def _parse(language: str, table: dict[str, Any]) -> Vocabulary:
+    return Vocabulary(
+        language,
+        stop=_words(table["stop"]),
+        light=_words(table["light"]),
+        discourse=_words(table["discourse"]),
+        anaphora=_words(table["anaphora"]),
+        conjunctions=_words(table["conjunctions"]),
+        weak_suffixes=tuple(table["weak_suffixes"]),
+        elision=frozenset(table["elision"]),
+        names=NameCues(**{key: _words(value) for key, value in table["names"].items()}),
+        importance=ImportanceCues(
+            **{key: _words(value) for key, value in table["importance"].items()}
+        ),
+        dates=_date_words(table["dates"]),
+    )
+
+
+def _date_words(table: dict[str, Any]) -> DateWords:
+    days = [DayWords(**entry) for entry in table.pop("days")]
+    return DateWords(**{**table, "future": table["future"].replace("\n", "")}, days=days)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())

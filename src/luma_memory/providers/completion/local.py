@@ -1,0 +1,48 @@
+"""Enrichment without a model provider: the text's own words, read by rules and word lists."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Literal
+
+from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest
+from luma_memory.providers.completion.extract import extract
+from luma_memory.providers.completion.extract.language import warm_up
+
+NAME: Final = "local-extractive/1"
+# A chat turn takes a third of a millisecond, less than the hand-over to a thread is worth; a page
+# takes several, which other coroutines of the loop should not wait for.
+INLINE_CHARS = 800
+
+
+class LocalEnricher:
+    """Implements `domain.ports.Enricher`. Stateless: word lists and models are loaded once per
+    process.
+    """
+
+    def __init__(self) -> None:
+        self._warm = False
+
+    @property
+    def kind(self) -> Literal["local"]:
+        return "local"
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+        """Derived facts of one block. Never raises for any text; safe to cancel."""
+        await self._warmed()
+        if len(request.content) <= INLINE_CHARS:
+            return extract(request, model=NAME)
+        return await asyncio.to_thread(extract, request, model=NAME)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    async def _warmed(self) -> None:
+        """The first call loads the language model, a second of work, beside the event loop."""
+        if not self._warm:
+            await asyncio.to_thread(warm_up)
+            self._warm = True

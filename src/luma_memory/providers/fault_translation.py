@@ -1,0 +1,214 @@
+"""Errors of the provider libraries, told in the words of `domain.errors`.
+
+| what happened                        | becomes                 | code                      |
+|--------------------------------------|-------------------------|---------------------------|
+| 401, or the code `invalid_api_key`   | ProviderRejected        | provider_bad_key          |
+| 403                                  | ProviderRejected        | provider_forbidden        |
+| 402; codes like `insufficient_quota` | ProviderRejected        | provider_no_money         |
+| refusal, content filter              | ProviderRejected        | provider_refused          |
+| context too long, 413                | ProviderRejected        | provider_input_too_long   |
+| 404, `model_not_found`               | ProviderRejected        | provider_unknown_model    |
+| any other 4xx                        | ProviderRejected        | provider_rejected         |
+| 429                                  | RateLimited             | rate_limited              |
+| 408, 409, 425, 5xx                   | ProviderUnavailable     | provider_unavailable      |
+| reset, cut body, name, TLS           | ProviderUnavailable     | provider_unavailable      |
+| no answer within the time-out        | ProviderTimeout         | provider_timeout          |
+| malformed JSON, wrong schema         | ProviderResponseInvalid | provider_response_invalid |
+| null or cut-off content              | ProviderResponseInvalid | provider_response_invalid |
+| redirect (by `http_client`)          | ProviderResponseInvalid | provider_redirected       |
+| body over its cap (by `http_client`) | ProviderResponseInvalid | provider_answer_too_large |
+
+No message repeats what the other side sent or was sent. The libraries' own messages do (the body
+of an error, the model's words, sometimes the key), and a log prints the whole chain of causes, so
+the cause attached here is a `ForeignError`: type and trace of the original, without its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import httpx2
+import openai
+from pydantic_ai import exceptions as ai
+
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    SetupError,
+)
+from luma_memory.providers.retry_after import retry_after_seconds
+
+_BAD_KEY: Final = frozenset({"invalid_api_key", "incorrect_api_key", "authentication_error"})
+_NO_MONEY: Final = frozenset(
+    {
+        "billing_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "exceeded_current_quota_error",
+        "insufficient_balance",
+        "insufficient_quota",
+        "organization_spend_limit_exceeded",
+        "organization_usage_limit_exceeded",
+        "payment_required",
+        "project_spend_limit_exceeded",
+    }
+)
+_REFUSED: Final = frozenset(
+    {"content_filter", "content_policy_violation", "moderation_blocked", "refusal"}
+)
+_TOO_LONG: Final = frozenset(
+    {
+        "context_length_exceeded",
+        "max_tokens_per_request",
+        "request_too_large",
+        "string_above_max_length",
+    }
+)
+# Servers without a code for it (vLLM, gateways) say it in words.
+_TOO_LONG_WORDS: Final = (
+    "context length",
+    "context window",
+    "input is too long",
+    "maximum input length",
+    "maximum sequence length",
+    "prompt is too long",
+    "reduce the length",
+)
+_UNKNOWN_MODEL: Final = frozenset({"model_not_found"})
+_PASSING_STATUSES: Final = frozenset({408, 409, 425})
+
+
+class ForeignError(Exception):
+    """Stands in a chain of causes for an error whose text must not be logged."""
+
+
+@contextmanager
+def provider_faults() -> Iterator[None]:
+    """Raise a domain error, cause attached, for whatever goes wrong inside.
+
+    Put it around library calls only. The `except` is broad for one reason: inside is third-party
+    code fed with an answer anybody may have written, and such code fails in any way it likes
+    (`IndexError` on empty choices, `RecursionError` on deep JSON). Cancellation passes.
+    """
+    try:
+        yield
+    except LumaMemoryError:
+        raise
+    except Exception as error:
+        raise translated(error) from textless(error)
+
+
+def textless(error: BaseException) -> ForeignError:
+    """The types along the chain of causes and the place of the first, without any message."""
+    names: list[str] = []
+    link: BaseException | None = error
+    while link is not None and len(names) < 8:
+        names.append(f"{type(link).__module__}.{type(link).__qualname__}")
+        link = link.__cause__
+    return ForeignError(" from ".join(names)).with_traceback(error.__traceback__)
+
+
+def translated(error: Exception) -> LumaMemoryError:
+    """The domain error for a foreign one; never raises. The table above is what it does."""
+    match error:
+        # Time-outs are connection errors too, for both libraries: they stand first.
+        case TimeoutError() | openai.APITimeoutError() | httpx2.TimeoutException():
+            return ProviderTimeout("The provider did not answer in time.")
+        case ai.ModelTimeoutError() | ai.ModelRequestTimeout():
+            return ProviderTimeout("The provider did not answer in time.")
+        case ai.ModelHTTPError() | openai.APIStatusError():
+            return _translated_status(_HttpFault.of(error))
+        case ai.ModelConnectionError() | openai.APIConnectionError() | httpx2.TransportError():
+            return ProviderUnavailable("The connection to the provider failed.")
+        case ai.ContentFilterError():
+            return refused()
+        case ai.UserError():
+            return SetupError("The provider's library cannot use this model in this way.")
+        case _:
+            return ProviderResponseInvalid("The provider's answer does not fit its schema.")
+
+
+def refused() -> ProviderRejected:
+    return ProviderRejected("The model refused the text.", code="provider_refused")
+
+
+@dataclass(frozen=True, slots=True)
+class _HttpFault:
+    """What an error answer says, whichever library read it."""
+
+    status: int
+    codes: frozenset[str]  # the body's `code` and `type`, lower case
+    message: str  # lower case; looked at, never passed on
+    headers: Mapping[str, str]  # lower-case names
+
+    @classmethod
+    def of(cls, error: ai.ModelHTTPError | openai.APIStatusError) -> _HttpFault:
+        words: tuple[str | None, ...]
+        if isinstance(error, openai.APIStatusError):
+            words, headers = (error.code, error.type), dict(error.response.headers)
+        else:
+            words = (error.provider_error_code, error.provider_error_type)
+            headers = dict(error.headers or {})
+            # The library knows more vendors' words for it.
+            if isinstance(error, ai.ModelQuotaExceededError):
+                words = (*words, "insufficient_quota")
+        return cls(
+            status=error.status_code,
+            codes=frozenset(word.lower() for word in words if isinstance(word, str)),
+            message=_words_of(error.body),
+            headers={name.lower(): value for name, value in headers.items()},
+        )
+
+
+def _words_of(body: object) -> str:
+    said = body.get("message") if isinstance(body, Mapping) else body
+    return said[:4096].lower() if isinstance(said, str) else ""
+
+
+def _translated_status(fault: _HttpFault) -> LumaMemoryError:
+    status = fault.status
+    if status >= 500 or status in _PASSING_STATUSES:
+        return ProviderUnavailable(f"The provider cannot answer now (HTTP {status}).")
+    if rejection := _rejection(fault):
+        code, what = rejection
+        return ProviderRejected(f"{what} (HTTP {status}).", code=code)
+    if status == 429:
+        wait = retry_after_seconds(fault.headers)
+        return RateLimited(
+            f"The provider asks to wait {wait:.0f} s (HTTP 429).", retry_after_seconds=wait
+        )
+    if status >= 400:
+        return ProviderRejected(f"The provider rejected the request (HTTP {status}).")
+    return ProviderResponseInvalid(f"The provider answered with HTTP {status}.")
+
+
+def _rejection(fault: _HttpFault) -> tuple[str, str] | None:
+    """Code and sentence of a rejection with a known reason; codes say more than the status."""
+    match fault.status:
+        case _ if fault.codes & _NO_MONEY or fault.status == 402:
+            return "provider_no_money", "The account at the provider has no quota or money left"
+        case _ if fault.codes & _BAD_KEY or fault.status == 401:
+            return "provider_bad_key", "The provider does not accept the API key"
+        case _ if fault.codes & _REFUSED:
+            return "provider_refused", "The provider's content filter refused the text"
+        case 400 | 413 | 422 if _is_too_long(fault):
+            return "provider_input_too_long", "The text is too long for the model"
+        case _ if fault.codes & _UNKNOWN_MODEL or fault.status == 404:
+            return "provider_unknown_model", "The provider does not know the model or the address"
+        case 403:
+            return "provider_forbidden", "The API key may not do this"
+        case _:
+            return None
+
+
+def _is_too_long(fault: _HttpFault) -> bool:
+    said = fault.codes & _TOO_LONG or any(words in fault.message for words in _TOO_LONG_WORDS)
+    return bool(said) or fault.status == 413

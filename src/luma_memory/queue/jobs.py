@@ -1,0 +1,82 @@
+"""Claiming and finishing jobs: domain.ports.JobQueue on memory_jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from luma_memory.domain.job import Failure, Job, JobStats, JobType
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+class PostgresJobQueue:
+    """Every method is one statement in its own transaction and fenced by (id, attempt, worker)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        limit: int,
+        lease: timedelta,
+        job_types: Sequence[JobType],
+        rescue: bool,
+    ) -> Sequence[Job]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "claim"), worker_id, limit, lease, list(job_types), rescue
+        )
+        return [_job(row) for row in rows]
+
+    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
+        await self._database.execute(
+            load_sql(__package__, "complete"), *_identities(jobs), worker_id
+        )
+
+    async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "fail"),
+            *_identities([job]),
+            worker_id,
+            [failure.error_class],
+            [failure.message],
+            [backoff],
+            [failure.final],
+        )
+        return row is not None and row["status"] == "failed"
+
+    async def release(
+        self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
+    ) -> None:
+        await self._database.execute(
+            load_sql(__package__, "release"),
+            *_identities(jobs),
+            worker_id,
+            None if run_at is None else [run_at] * len(jobs),
+        )
+
+    async def stats(self) -> JobStats:
+        row = await self._database.fetch_row(load_sql(__package__, "stats"))
+        assert row is not None
+        return JobStats(**dict(row))
+
+
+def _identities(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
+    return [job.id for job in jobs], [job.attempt for job in jobs]
+
+
+def _job(row: asyncpg.Record) -> Job:
+    return Job(
+        id=row["id"],
+        scope=Scope(row["project_id"], row["user_id"]),
+        job_type=row["job_type"],
+        block_id=row["block_id"],
+        attempt=row["attempts"],
+        attempts_max=row["max_attempts"],
+        created_at=row["created_at"],
+    )

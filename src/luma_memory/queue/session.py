@@ -1,0 +1,110 @@
+"""A worker's presence: its row in memory_workers, its session lock, its LISTEN connection.
+
+While the worker lives, one connection of its own holds an advisory lock. The lock falls with the
+connection, and so with the process: whoever finds it free knows at once that the worker is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from datetime import timedelta
+
+import asyncpg
+
+from luma_memory import __version__
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.postgres.database import Database, translated
+from luma_memory.postgres.sql_files import load_sql
+from luma_memory.queue.signal import Listener
+
+HEARTBEAT_SECONDS = 5.0
+# Two missed heartbeats and a margin: after that, health no longer counts the worker.
+ALIVE_WITHIN = timedelta(seconds=15)
+
+
+def new_worker_id(kind: str = "worker") -> str:
+    """Never the same twice, so that a restarted process cannot finish its predecessor's jobs."""
+    return f"{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class WorkerSession:
+    """domain.ports.WorkerPresence; outlives any outage of the database."""
+
+    def __init__(self, database: Database, worker_id: str) -> None:
+        self._worker_id = worker_id
+        self._database = database
+        self._running: Callable[[], int] = lambda: 0
+        self._listener: Listener | None = None
+        self._lock_key = secrets.randbits(62)
+        self._connection: asyncpg.Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def worker_id(self) -> str:
+        return self._worker_id
+
+    async def start(
+        self, *, running: Callable[[], int], on_signal: Callable[[], None] | None
+    ) -> None:
+        if self._task is None:
+            self._running = running
+            self._listener = Listener(on_signal) if on_signal is not None else None
+            await self._connect()
+            await self._heartbeat()
+            self._task = asyncio.create_task(self._keep(), name="worker-session")
+
+    async def stop(self) -> None:
+        """Say goodbye where that is still possible. Idempotent; harmless before start."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+            with contextlib.suppress(LumaMemoryError):
+                await self._heartbeat(stopping=True)
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            with contextlib.suppress(LumaMemoryError):  # the next round tries again
+                if self._connection is None or self._connection.is_closed():
+                    await self._connect()
+                await self._heartbeat()
+
+    async def _connect(self) -> None:
+        connection = await self._database.dedicated()
+        try:
+            with translated():
+                await connection.execute(f"SELECT pg_advisory_lock({self._lock_key})")
+            if self._listener is not None:
+                await self._listener.attach(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+
+    async def _heartbeat(self, *, stopping: bool = False) -> None:
+        await self._database.execute(
+            load_sql(__package__, "heartbeat"),
+            self._worker_id,
+            socket.gethostname(),
+            os.getpid(),
+            __version__,
+            self._running(),
+            self._lock_key,
+            stopping,
+        )
+
+
+async def live_worker_count(database: Database) -> int:
+    """Workers seen within ALIVE_WITHIN that have not stopped."""
+    rows = await database.fetch(load_sql(__package__, "live_workers"), ALIVE_WITHIN)
+    return sum(1 for row in rows if row["id"].startswith("worker-"))

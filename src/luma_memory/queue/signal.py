@@ -1,0 +1,79 @@
+"""Wake-up by LISTEN and NOTIFY: a hint that there may be work.
+
+A transaction that notifies takes a database-wide lock when it commits, so no ingest transaction
+does. Each process sends its notifications from one connection of its own, after the commit, at most
+once per INTERVAL_SECONDS and without payload. A lost one costs the listener a poll interval.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import asyncpg
+
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.postgres.database import Database, translated
+
+CHANNEL = "memory_jobs"
+INTERVAL_SECONDS = 0.05
+_RECONNECT_SECONDS = 1.0
+
+
+class Notifier:
+    """domain.ports.JobSignal over a dedicated connection, opened with the first notification."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def notify(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="notifier")
+        self._wanted.set()
+
+    async def stop(self) -> None:
+        """Idempotent; stop before the first notification is harmless."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                connection = await self._database.dedicated()
+            except LumaMemoryError:
+                await asyncio.sleep(_RECONNECT_SECONDS)
+                continue
+            try:
+                await self._send_on(connection)
+            except LumaMemoryError:
+                await asyncio.sleep(_RECONNECT_SECONDS)
+            finally:
+                connection.terminate()
+
+    async def _send_on(self, connection: asyncpg.Connection) -> None:
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            with translated():
+                await connection.execute(f"NOTIFY {CHANNEL}")
+            await asyncio.sleep(INTERVAL_SECONDS)
+
+
+class Listener:
+    """Calls `on_signal` for every notification, on the connection of the worker's session."""
+
+    def __init__(self, on_signal: Callable[[], None]) -> None:
+        self._on_signal = on_signal
+
+    async def attach(self, connection: asyncpg.Connection) -> None:
+        with translated():
+            await connection.add_listener(CHANNEL, self._heard)
+
+    def _heard(self, *_details: object) -> None:
+        self._on_signal()

@@ -1,0 +1,1 @@
+SELECT complete_memory_jobs($1, $2, $3)

@@ -1,0 +1,1 @@
+SELECT release_memory_jobs($1, $2, $3, $4)

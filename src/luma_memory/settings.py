@@ -1,0 +1,162 @@
+"""One frozen Settings object, read from the environment when somebody asks for it.
+
+Names and defaults are a contract with operators (docs/settings.md). Importing this module and
+building the object change nothing: no connections, no directories, no logging set-up.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from luma_memory.domain.errors import SetupError
+
+PREFIX = "MEMORY_"
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured, checked once at the door."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_prefix=PREFIX, populate_by_name=True, env_ignore_empty=True
+    )
+
+    # Connections (no prefix: hosted platforms set these names)
+    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_URL"))
+    openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
+    openai_base_url: str | None = Field(None, validation_alias=AliasChoices("OPENAI_BASE_URL"))
+
+    # Switches
+    system_enabled: bool = True
+    enrichment_enabled: bool = True
+    embedding_enabled: bool = True
+    worker_enabled: bool = True
+    fail_fast: bool = False
+    auth_disabled: bool = False
+
+    # Models
+    completion_model: str = "gpt-4o-mini"
+    embedding_model: str = "text-embedding-3-small"
+    embedding_dimension: int | None = Field(None, ge=1, le=4_000)
+    local_model: str | None = None
+    model_cache_dir: Path | None = None
+    provider_timeout_ms: Milliseconds = 20_000
+
+    # Queue and worker
+    retry_attempts: int = Field(3, ge=1, le=100)
+    retry_backoff_ms: Milliseconds = 1_000
+    worker_poll_interval_ms: Milliseconds = 1_000
+    worker_max_concurrent_jobs: int = Field(5, ge=1, le=1_000)
+    worker_job_timeout_ms: Milliseconds = 30_000
+    worker_health_check_interval_ms: Milliseconds = 60_000
+
+    # Process
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65_535)
+    stop_with_parent: bool = False
+    data_dir: Path | None = None
+    database_pool_size: int = Field(8, ge=2, le=200)
+    log_level: str = "info"
+    log_format: str = "text"
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in (
+            "postgres",
+            "postgresql",
+        ):
+            raise ValueError("a URL that begins with postgresql://")
+        return value
+
+    @field_validator("openai_base_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is not None and urlsplit(value).scheme not in ("http", "https"):
+            raise ValueError("a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        levels = ("debug", "info", "warning", "error")
+        if value.lower() not in levels:
+            raise ValueError(f"one of {', '.join(levels)}")
+        return value.lower()
+
+    @field_validator("log_format")
+    @classmethod
+    def _known_format(cls, value: str) -> str:
+        if value.lower() not in ("text", "json"):
+            raise ValueError("text or json")
+        return value.lower()
+
+    @property
+    def has_model_provider(self) -> bool:
+        """Whether a model provider is configured; without one, the local provider does the work."""
+        return self.openai_api_key is not None or self.openai_base_url is not None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings from the environment; overrides (command-line arguments) win, None is no override.
+
+    Raises SetupError naming each wrong variable and what it may be, never its value: it may be a
+    secret that ended up in the wrong place.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SetupError(_explain(error), code="wrong_setting") from None
+
+
+def variable_names() -> list[str]:
+    """Every environment variable that is read, in the order of the fields."""
+    return [variable_name(field) for field in Settings.model_fields]
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a field."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return PREFIX + field.upper()
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
+    """MEMORY_* variables nobody reads, each with the nearest known name, if one is near.
+
+    Others use the prefix too (systemd sets MEMORY_PRESSURE_WATCH), so this is worth a warning and
+    never an error.
+    """
+    known = variable_names()
+    return {
+        name: next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)
+        for name in sorted(environment)
+        if name.startswith(PREFIX) and name not in known and not name.startswith("MEMORY_PRESSURE_")
+    }
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        field = str(problem["loc"][0])
+        name = field if field.isupper() else variable_name(field)
+        expected = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"{name} is wrong: it must be {_as_expectation(expected)}.")
+    return " ".join(lines)
+
+
+def _as_expectation(message: str) -> str:
+    prefix = "Input should be "
+    if message.startswith(prefix):
+        return message.removeprefix(prefix)
+    return message

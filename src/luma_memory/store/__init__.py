@@ -1,0 +1,1 @@
+"""Repositories of blocks and their search columns; every statement stands in sql/."""

@@ -1,0 +1,184 @@
+"""Blocks in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem
+from luma_memory.domain.enrichment import Enrichment, Entity
+from luma_memory.domain.errors import InvariantError
+from luma_memory.domain.ports import BlockPage, EnrichedBlock, Lease
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.vectors import encode_halfvec
+
+
+class PostgresBlockStore:
+    """domain.ports.BlockStore on PostgreSQL.
+
+    attempts_max: attempts a new job gets. fair_step: how far one job moves its user back in the
+    queue's virtual time; about the time one job takes, so that a user's burst delays nobody else
+    and is forgotten when it is worked off.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        attempts_max: int,
+        fair_step: timedelta = timedelta(milliseconds=100),
+    ) -> None:
+        self._database = database
+        self._attempts_max = attempts_max
+        self._fair_step = fair_step
+
+    async def ingest(
+        self, items: Sequence[IngestItem], *, lease: Lease | None
+    ) -> Sequence[Accepted | Exception]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "ingest"),
+            *_block_columns(items),
+            *_passage_columns(items),
+            self._attempts_max,
+            self._fair_step,
+            lease.worker_id if lease else None,
+            lease.duration if lease else None,
+        )
+        return [_accepted(row) for row in rows]
+
+    async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "read_blocks"),
+            [scope.project_id for scope, _ in keys],
+            [scope.user_id for scope, _ in keys],
+            [block_id for _, block_id in keys],
+        )
+        blocks = {(block.scope, block.id): block for block in map(_block, rows)}
+        return [blocks.get(key) for key in keys]
+
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: UUID | None,
+        status: BlockStatus | None,
+        session_id: str | None,
+    ) -> BlockPage:
+        rows = await self._database.fetch(
+            load_sql(__package__, "page_blocks"),
+            scope.project_id,
+            scope.user_id,
+            before,
+            status,
+            session_id,
+            limit + 1,
+        )
+        blocks = [_block(row) for row in rows[:limit]]
+        return BlockPage(blocks, blocks[-1].id if len(rows) > limit else None)
+
+    async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
+        models = {result.embedding_model for result in results} - {None}
+        if len(models) > 1:
+            raise InvariantError("results of different embedding models in one write-back")
+        rows = await self._database.fetch(
+            load_sql(__package__, "write_back"),
+            worker_id,
+            *_result_columns(results),
+            *_result_passage_columns(results),
+            next(iter(models), None),
+        )
+        done = {row["job_id"] for row in rows}
+        return [result.job.id in done for result in results]
+
+
+def _block_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
+    blocks = [item.block for item in items]
+    return (
+        [item.id for item in items],
+        [block.scope.project_id for block in blocks],
+        [block.scope.user_id for block in blocks],
+        [block.content for block in blocks],
+        [block.agent_id for block in blocks],
+        [block.session_id for block in blocks],
+        [block.speaker for block in blocks],
+        [block.source for block in blocks],
+        [block.external_id for block in blocks],
+        [block.metadata for block in blocks],
+        [block.occurred_at for block in blocks],
+        [block.expires_at for block in blocks],
+        [block.idempotency_key for block in blocks],
+        [item.content_hash for item in items],
+        [block.request_hash for block in blocks],
+    )
+
+
+def _passage_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
+    passages = [(n, passage) for n, item in enumerate(items, start=1) for passage in item.passages]
+    return (
+        [n for n, _ in passages],
+        [passage.ordinal for _, passage in passages],
+        [passage.start for _, passage in passages],
+        [passage.stop for _, passage in passages],
+        [passage.lexemes for _, passage in passages],
+    )
+
+
+def _result_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[Any]]:
+    made = [result.enrichment for result in results]
+    return (
+        [result.job.id for result in results],
+        [result.job.attempt for result in results],
+        [result.revision for result in results],
+        [e.title if e else None for e in made],
+        [e.summary if e else None for e in made],
+        [_tags_and_entities(e) if e else None for e in made],
+        [e.importance if e else None for e in made],
+        [e.language if e else None for e in made],
+        [result.kind if result.enrichment else None for result in results],
+    )
+
+
+def _result_passage_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[Any]]:
+    passages = [(n, p) for n, result in enumerate(results, start=1) for p in result.passages]
+    return (
+        [n for n, _ in passages],
+        [p.text.ordinal for _, p in passages],
+        [p.text.start for _, p in passages],
+        [p.text.stop for _, p in passages],
+        [p.text.lexemes for _, p in passages],
+        [None if p.vector is None else encode_halfvec(p.vector) for _, p in passages],
+    )
+
+
+def _tags_and_entities(enrichment: Enrichment) -> dict[str, Any]:
+    # One object an item: the driver takes a list of lists for an array of two dimensions.
+    return {
+        "tags": list(enrichment.tags),
+        "entities": [_entity_json(entity) for entity in enrichment.entities],
+    }
+
+
+def _entity_json(entity: Entity) -> dict[str, str]:
+    plain = {"name": entity.name, "kind": entity.kind}
+    return plain if entity.value is None else {**plain, "value": entity.value}
+
+
+def _accepted(row: asyncpg.Record) -> Accepted | Exception:
+    if row["block_id"] is None:
+        # Its key was met by an item of this statement that was itself a repetition.
+        return InvariantError("the block was not stored with its neighbours")
+    return Accepted(row["block_id"], row["job_id"], row["created"], row["same_request"])
+
+
+def _block(row: asyncpg.Record) -> Block:
+    values = dict(row)
+    scope = Scope(values.pop("project_id"), values.pop("user_id"))
+    entities = tuple(Entity(**entity) for entity in values.pop("entities"))
+    return Block(scope=scope, entities=entities, **values)

@@ -1,0 +1,1 @@
+"""Ground floor: what happened, told once, read by logs, metrics and traces."""

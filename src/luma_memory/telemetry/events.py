@@ -1,0 +1,187 @@
+"""The catalogue of what happens: constant names, fields, units.
+
+An event is emitted once; logs (and later metrics and traces) subscribe. Fields never hold the text
+of a block, a query or a secret. The wording of the lines operators look for is a contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Literal, TypeAlias
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base: what is common to all events."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def level(self) -> Level:
+        return "info"
+
+    def message(self) -> str:
+        """The line a person reads."""
+        return self.name
+
+    def values(self) -> Mapping[str, object]:
+        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+
+
+Emit: TypeAlias = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarting(Event):
+    worker_id: str
+    concurrent_jobs_max: int
+
+    def message(self) -> str:
+        return "🚀 Memory Worker Starting..."
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStopped(Event):
+    worker_id: str
+    released: int  # jobs handed back
+
+    def message(self) -> str:
+        return f"🛑 Memory Worker Stopped ({self.released} jobs handed back)"
+
+
+@dataclass(frozen=True, slots=True)
+class JobCompleted(Event):
+    job_id: int
+    job_type: str
+    duration_ms: int
+
+    def message(self) -> str:
+        return f"✅ Job completed: {self.job_type} ({self.duration_ms}ms)"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed(Event):
+    job_id: int
+    job_type: str
+    attempt: int
+    error_class: str
+    error: str
+    final: bool
+
+    @property
+    def level(self) -> Level:
+        return "error" if self.final else "warning"
+
+    def message(self) -> str:
+        end = "for good" if self.final else "will be tried again"
+        return f"❌ Job failed: {self.job_type} ({self.error_class}: {self.error}; {end})"
+
+
+@dataclass(frozen=True, slots=True)
+class JobDeferred(Event):
+    job_id: int
+    job_type: str
+    seconds: float
+    reason: str
+
+    def message(self) -> str:
+        return f"Job deferred: {self.job_type} ({self.reason}, again in {self.seconds:.0f}s)"
+
+
+@dataclass(frozen=True, slots=True)
+class JobLost(Event):
+    """Somebody else took the job over; this run's result was dropped."""
+
+    job_id: int
+    job_type: str
+    attempt: int
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Job lost: {self.job_type} was taken over by another worker"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHealth(Event):
+    uptime_seconds: int
+    jobs_processing: int
+    pending: int
+    processing: int
+    completed: int
+    failed: int
+
+    def message(self) -> str:
+        return (
+            f"📊 Worker Health Check: uptime {self.uptime_seconds}s,"
+            f" jobs processing {self.jobs_processing}, queue pending={self.pending}"
+            f" processing={self.processing} completed={self.completed} failed={self.failed}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRoundFailed(Event):
+    """A duty could not do its round; it goes on with the next."""
+
+    duty: str
+    error: str
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Worker {self.duty} failed: {self.error}; trying again"
+
+
+@dataclass(frozen=True, slots=True)
+class RecallDegraded(Event):
+    stage: str
+    error: str
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Recall without {self.stage}: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHandled(Event):
+    method: str
+    path: str  # the route's template, never the ids in it
+    status: int
+    duration_ms: float
+
+    @property
+    def level(self) -> Level:
+        return "error" if self.status >= 500 else "debug"
+
+    def message(self) -> str:
+        return f"{self.method} {self.path} {self.status} ({self.duration_ms:.1f}ms)"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice(Event):
+    """Something an operator should read at the start."""
+
+    text: str
+    severity: Level = "info"
+
+    @property
+    def level(self) -> Level:
+        return self.severity
+
+    def message(self) -> str:
+        return self.text
+
+    def values(self) -> Mapping[str, object]:
+        return {}

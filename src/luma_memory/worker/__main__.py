@@ -1,0 +1,55 @@
+"""`python -m luma_memory.worker`: a worker until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import timedelta
+
+import uvloop
+
+from luma_memory.bootstrap import Service, open_service
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.settings import Settings, load_settings
+from luma_memory.telemetry.logs import configure_logs
+from luma_memory.telemetry.processes import on_stop_signal
+from luma_memory.worker.worker import Worker
+
+
+async def work(settings: Settings) -> None:
+    """Run a worker until a signal says stop; returns when all its jobs are in good hands."""
+    stop = asyncio.Event()
+    on_stop_signal(stop.set, with_parent=settings.stop_with_parent)
+    async with open_service(settings, kind="worker") as service:
+        await _worker(service).run(stop)
+
+
+def main() -> int:
+    try:
+        settings = load_settings()
+        configure_logs(level=settings.log_level, json_lines=settings.log_format == "json")
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(work(settings))
+    except LumaMemoryError as error:
+        print(f"luma-memory worker: {error}", file=sys.stderr)  # noqa: T201 - before any log
+        return 1
+    return 0
+
+
+def _worker(service: Service) -> Worker:
+    settings = service.settings
+    return Worker(
+        service.queue,
+        service.runner,
+        service.presence,
+        concurrent_jobs_max=settings.worker_max_concurrent_jobs,
+        lease=service.lease,
+        poll_interval=timedelta(milliseconds=settings.worker_poll_interval_ms),
+        health_interval=timedelta(milliseconds=settings.worker_health_check_interval_ms),
+        clock=service.clock,
+        emit=service.emit,
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

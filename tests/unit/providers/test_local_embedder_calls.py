@@ -1,0 +1,116 @@
+"""How calls of the local embedder share its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+from tests.references.tiny_bert import tiny_encoder
+
+from luma_memory.domain.enrichment import Embedding
+from luma_memory.domain.errors import ProviderResponseInvalid, ProviderUnavailable
+from luma_memory.domain.ports import Embedder
+from luma_memory.providers.embedding.encoder import TextEncoder
+from luma_memory.providers.embedding.local import TEXTS_PER_STEP, LocalEmbedder
+
+WAIT_SECONDS = 20
+TEXTS = [" ".join(letters) for letters in zip("abcdefgh" * 8, "hgfedc" * 11, strict=False)]
+
+
+class GatedEncoder(TextEncoder):
+    """Holds texts with "gate" until told, counts all, and fails at "broken"."""
+
+    gate: threading.Event
+    reached: threading.Event
+    count: int
+
+    def encode(self, text: str) -> Embedding:
+        self.count += 1
+        if "gate" in text:
+            self.reached.set()
+            assert self.gate.wait(WAIT_SECONDS)
+        if "broken" in text:
+            raise ProviderResponseInvalid("broken")
+        return super().encode(text)
+
+
+def gated() -> GatedEncoder:
+    encoder = tiny_encoder(kind=GatedEncoder)
+    assert isinstance(encoder, GatedEncoder)
+    encoder.gate, encoder.reached, encoder.count = threading.Event(), threading.Event(), 0
+    return encoder
+
+
+async def reached(encoder: GatedEncoder) -> None:
+    assert await asyncio.to_thread(encoder.reached.wait, WAIT_SECONDS)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("count", [0, 1, TEXTS_PER_STEP, TEXTS_PER_STEP + 1, len(TEXTS)])
+async def test_embeddings_come_in_the_order_of_the_texts(threads: int, count: int) -> None:
+    encoder = tiny_encoder()
+    embedder: Embedder = LocalEmbedder(encoder, threads=threads)
+    found = await embedder.embed_documents(TEXTS[:count])
+    assert list(found) == [encoder.encode(text) for text in TEXTS[:count]]
+    await embedder.close()
+
+
+async def test_a_query_does_not_wait_for_documents() -> None:
+    encoder = gated()
+    embedder = LocalEmbedder(encoder, threads=1)
+    documents = asyncio.create_task(embedder.embed_documents(["gate", *TEXTS]))
+    await reached(encoder)
+    async with asyncio.timeout(WAIT_SECONDS):
+        await embedder.embed_query("red")
+    assert not documents.done()
+    encoder.gate.set()
+    assert len(await documents) == len(TEXTS) + 1
+    await embedder.close()
+
+
+async def test_a_short_call_passes_a_long_one() -> None:
+    encoder = gated()
+    embedder = LocalEmbedder(encoder, threads=1)
+    long = asyncio.create_task(embedder.embed_documents(["gate", *TEXTS * 4]))
+    await reached(encoder)
+    short = asyncio.create_task(embedder.embed_documents(["red"]))
+    await asyncio.sleep(0)  # its first step is queued behind the one that waits
+    encoder.gate.set()
+    await short
+    assert not long.done()
+    await long
+    await embedder.close()
+
+
+async def test_a_cancelled_call_stops_and_harms_nobody() -> None:
+    encoder = gated()
+    embedder = LocalEmbedder(encoder, threads=1)
+    call = asyncio.create_task(embedder.embed_documents(["gate", *TEXTS]))
+    await reached(encoder)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    encoder.gate.set()
+    found: Sequence[Embedding] = await embedder.embed_documents(["red"])
+    assert len(found) == 1
+    assert encoder.count <= TEXTS_PER_STEP + 1
+    await embedder.close()
+
+
+async def test_one_bad_text_raises_its_own_error() -> None:
+    embedder = LocalEmbedder(gated(), threads=2)
+    with pytest.raises(ProviderResponseInvalid, match="broken"):
+        await embedder.embed_documents([*TEXTS, "broken"])
+    await embedder.close()
+
+
+async def test_closed_is_said_and_closing_twice_is_harmless() -> None:
+    embedder = LocalEmbedder(tiny_encoder())
+    await embedder.close()
+    await embedder.close()
+    with pytest.raises(ProviderUnavailable, match="closed"):
+        await embedder.embed_documents(["a"])
+    with pytest.raises(ProviderUnavailable, match="closed"):
+        await embedder.embed_query("a")

@@ -1,0 +1,67 @@
+"""Any string has a vector, and the same one every time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from tests.references.tiny_bert import MAX_TOKENS, tiny_encoder, tiny_weights
+
+from luma_memory.domain.errors import ProviderResponseInvalid
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " \n\t",
+        "\x00",
+        "a\x00b",
+        "\ud800 a \udfff",
+        "😀👩‍👩‍👧",
+        "記憶",
+        "a" * 100_000,
+        "\x85\u200b",
+        "é" * 50,
+    ],
+)
+def test_odd_texts_have_unit_vectors(text: str) -> None:
+    found = tiny_encoder().encode(text)
+    assert math.isclose(math.hypot(*found.vector), 1, abs_tol=1e-5)
+    assert found.vector.typecode == "f"
+    assert 2 <= found.token_count <= MAX_TOKENS
+
+
+def test_long_texts_are_cut_and_say_so() -> None:
+    encoder = tiny_encoder()
+    full = encoder.encode("a b " * 7)
+    assert (full.token_count, full.truncated) == (MAX_TOKENS, False)
+    longer = encoder.encode("a b " * 8)
+    assert (longer.token_count, longer.truncated) == (MAX_TOKENS, True)
+    assert longer.vector == full.vector
+
+
+def test_leading_blanks_do_not_hide_the_text() -> None:
+    encoder = tiny_encoder()
+    assert encoder.encode("\n" * 50_000 + "red").vector == encoder.encode("red").vector
+    assert encoder.encode("red").vector != encoder.encode("").vector
+
+
+def test_a_surrogate_reads_as_a_question_mark() -> None:
+    encoder = tiny_encoder()
+    assert encoder.encode("a \ud83d").vector == encoder.encode("a ?").vector
+
+
+def test_tokens_counts_the_whole_text() -> None:
+    encoder = tiny_encoder()
+    assert encoder.tokens("") == 0
+    assert encoder.tokens("a b \udfff red") == 4
+    assert encoder.tokens("a b " * 500) == 1000
+
+
+def test_a_vector_that_is_not_finite_is_refused() -> None:
+    weights = tiny_weights()
+    weights["encoder.layer.1.output.LayerNorm.bias"][0] = np.nan
+    with pytest.raises(ProviderResponseInvalid):
+        tiny_encoder(weights, "float32").encode("a")
