@@ -10,8 +10,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
+
+from pydantic import SecretStr
 
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.errors import SetupError
@@ -31,10 +34,7 @@ from luma_memory.postgres.migrator import (
     schema_is_current,
 )
 from luma_memory.providers.completion.local import LocalEnricher
-from luma_memory.providers.completion.openai_compatible import ModelEnricher
-from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.local import LocalEmbedder
-from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.queue.signal import Notifier
@@ -47,8 +47,6 @@ from luma_memory.telemetry.logs import log_event, log_failure
 ProcessKind = Literal["api", "worker"]
 # A worker that answers late has this long before its job goes to another one.
 LEASE_MARGIN = timedelta(seconds=10)
-# Servers that ask for no key still need the client to send some.
-_NO_KEY = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +181,24 @@ def schema_script() -> str:
     return migration_script()
 
 
+class ModelProvider(Protocol):
+    """What `providers.model_provider` offers."""
+
+    def model_embedder(
+        self,
+        *,
+        model: str,
+        api_key: SecretStr | None,
+        base_url: str | None,
+        dimension: int | None,
+        timeout_seconds: float,
+    ) -> Embedder: ...
+
+    def model_enricher(
+        self, *, model: str, api_key: SecretStr | None, base_url: str | None, timeout_seconds: float
+    ) -> Enricher: ...
+
+
 class _Probe:
     """domain.ports.SystemProbe."""
 
@@ -217,14 +233,13 @@ async def _embedder(settings: Settings) -> Embedder | None:
         return None
     if not settings.has_model_provider:
         return await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
-    embedder = OpenAIEmbedder(
+    return _model_provider().model_embedder(
         model=settings.embedding_model,
-        api_key=settings.openai_api_key or _NO_KEY,
+        api_key=settings.openai_api_key,
         base_url=settings.openai_base_url,
         dimension=settings.embedding_dimension,
         timeout_seconds=settings.provider_timeout_ms / 1000,
     )
-    return CoalescingEmbedder(embedder)
 
 
 def _embedding_name(embedder: Embedder | None, settings: Settings) -> str:
@@ -239,12 +254,19 @@ def _enricher(settings: Settings) -> Enricher | None:
         return None
     if not settings.has_model_provider:
         return LocalEnricher()
-    return ModelEnricher(
+    return _model_provider().model_enricher(
         model=settings.completion_model,
-        api_key=settings.openai_api_key or _NO_KEY,
+        api_key=settings.openai_api_key,
         base_url=settings.openai_base_url,
         timeout_seconds=settings.provider_timeout_ms / 1000,
     )
+
+
+def _model_provider() -> ModelProvider:
+    """Loaded on demand: its libraries cost seconds that a local installation need not pay."""
+    module: Any = import_module("luma_memory.providers.model_provider")
+    provider: ModelProvider = module
+    return provider
 
 
 def _fallback(settings: Settings) -> Enricher | None:

@@ -33,11 +33,20 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_URL"))
     openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
     openai_base_url: str | None = Field(None, validation_alias=AliasChoices("OPENAI_BASE_URL"))
+    redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("REDIS_URL"))
+    supabase_url: str | None = Field(None, validation_alias=AliasChoices("SUPABASE_URL"))
+    supabase_service_role_key: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("SUPABASE_SERVICE_ROLE_KEY")
+    )
 
     # Switches
     system_enabled: bool = True
     enrichment_enabled: bool = True
     embedding_enabled: bool = True
+    relations_enabled: bool = False
+    synthesis_enabled: bool = True
+    weekly_summaries_enabled: bool = True
+    langfuse_enabled: bool = False
     worker_enabled: bool = True
     fail_fast: bool = False
     auth_disabled: bool = False
@@ -57,6 +66,12 @@ class Settings(BaseSettings):
     worker_max_concurrent_jobs: int = Field(5, ge=1, le=1_000)
     worker_job_timeout_ms: Milliseconds = 30_000
     worker_health_check_interval_ms: Milliseconds = 60_000
+
+    # Recall and limits
+    cache_ttl_seconds: int = Field(3_600, ge=1)
+    max_context_blocks: int = Field(10, ge=1, le=200)
+    similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)
+    relation_detection_rate_limit: int = Field(5, ge=0)
 
     # Process
     host: str = "127.0.0.1"

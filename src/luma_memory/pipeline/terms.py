@@ -57,7 +57,7 @@ _MONTHS: Final = (
 class TermWeighting:
     """BM25's constants.
 
-    Measured on chats of short turns and of long messages: quality is flat for k1 0.6-1.2 and b
+    Measured on chats of short turns and of long messages: quality is flat for k1 0.4-0.9 and b
     0.2-0.4, and falls with b 0.75. The average length stands between the two kinds (14 and 65).
     """
 

@@ -84,9 +84,12 @@ def _numeric(words: DateWords) -> list[Rule]:
         return _ordered(int(m["a"]), int(m["b"]), m["year"], _order_of(words, m["sep"]))
 
     number = r"\d{1,2}"
+    time = r"(?:T\d\d:?\d\d[\d:.]{0,12}(?:Z|[+-]\d\d:?\d\d)?)?"
     return [
         Rule(
-            _compile(rf"{_YEAR}(?P<s>[-/.])(?P<month>{number})(?P=s)(?P<day>{number})(?![\d/])"),
+            _compile(
+                rf"{_YEAR}(?P<s>[-/.])(?P<month>{number})(?P=s)(?P<day>{number})(?![\d/]){time}"
+            ),
             iso,
         ),
         Rule(_compile(rf"{_YEAR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"), iso_month),

@@ -7,7 +7,7 @@
   + 0.12         an event of a life  born, moved, hired, bought …
   + 0.12         to be kept          remember, deadline, allergic, always …
   - 0.12         only questions      asks, tells nothing
-and at most 0.10 where no word tells anything (greetings, thanks).
+and 0.05 where no word tells anything (greetings, thanks).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SELF = 0.10
 EVENT = 0.12
 KEPT = 0.12
 QUESTION = 0.12
-SMALL_TALK = 0.10
+SMALL_TALK = 0.05
 # A long answer holds any word somewhere; what it is about stands at its beginning.
 CUE_WORDS = 80
 

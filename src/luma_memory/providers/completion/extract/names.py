@@ -25,7 +25,9 @@ _COMMON_WEIGHT = 1.8
 _NOUN_NAME_WEIGHT = 1.9
 _MAX_TALK_WORDS = 120
 _MAX_OPENING_WORDS = 40
-_PRODUCT = re.compile(r"[A-Za-z][a-z]*[A-Z][A-Za-z]*[a-z]\w*|[A-Z][A-Za-z]*-?\d+(?:\.\d+)?\w*")
+_PRODUCT = re.compile(
+    r"[A-Z][a-z]+[A-Z]{2,}|[A-Za-z][a-z]*[A-Z][A-Za-z]*[a-z]\w*|[A-Z][A-Za-z]*-?\d+(?:\.\d+)?\w*"
+)
 _VOCATIVE_END = re.compile(r"\s*(?:[.!?,…]|$)")
 _JOINERS = frozenset({"of", "de", "del", "della", "di", "da", "do", "von", "van", "der", "la", "&"})
 _TITLE_CASE_SHARE = 0.6
@@ -250,12 +252,20 @@ def _kind(document: Document, span: _Span) -> EntityKind:
 def _kind_by_weak_cue(document: Document, span: _Span) -> EntityKind:
     """ "With" and "in" tell people and places in talk, not in a manual."""
     cues = document.vocabulary.names
-    if len(document.words) > _MAX_TALK_WORDS:
+    if len(document.words) > _MAX_TALK_WORDS or _is_technical(document):
         return "other"
     before = _before(document, span)
     if before in cues.company:
         return "person"
     return "place" if before in cues.place_before else "other"
+
+
+def _is_technical(document: Document) -> bool:
+    """A text with names spelled like "SQLite" or "API" has tools where another has people."""
+    return any(
+        _PRODUCT.fullmatch(word.text) or (word.text.isupper() and word.weight >= _RARE_WEIGHT)
+        for word in document.words
+    )
 
 
 def _kind_by_form(cues: NameCues, span: _Span) -> EntityKind | None:
@@ -297,7 +307,7 @@ def _is_addressed(document: Document, span: _Span) -> bool:
 
 
 def _is_listed(document: Document, span: _Span) -> bool:
-    """One of several: "Redis, Nginx, Docker." calls nobody; nor is anybody called far into a text."""
+    """One of several ("Redis, Nginx, Docker."), or far into a text: nobody is called there."""
     left = document.words[span.first - 1]
     return span.first > _MAX_OPENING_WORDS or (
         left.text[0].isupper() and left.start != document.sentences[left.sentence].start

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from luma_memory.providers.completion.extract.document import Document, Sentence, Word
-from luma_memory.providers.completion.extract.rarity import weights
 from luma_memory.providers.completion.extract.text import one_line, shorten
 
 TITLE_CHARS = 80
@@ -149,8 +148,8 @@ def _first_clauses(document: Document, line: str) -> str:
 def _without_loose_end(document: Document, line: str) -> str:
     """No small words before the ellipsis: "can have such a…" ends as "can have…"."""
     words = line.removesuffix("…").split(" ")
-    known = weights(document.language)
-    while len(words) > 4 and known.get(words[-1].lower()) == 0.0:
+    stop = document.vocabulary.stop
+    while len(words) > 4 and (len(words[-1]) == 1 or words[-1].lower() in stop):
         words.pop()
     return " ".join(words).rstrip(" ,;:-–—") + "…"
 

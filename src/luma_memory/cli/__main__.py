@@ -1,0 +1,8 @@
+"""`python -m luma_memory.cli`, the same as the command `luma-memory`."""
+
+from __future__ import annotations
+
+from luma_memory.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The list of commands, and a group that loads one only when it is called.
+
+What a stack is made of takes seconds to import; `--help`, `--version` and `search` need none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+_PACKAGE = "luma_memory.cli"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command lives: the function of its name in the module, its docstring its help."""
+
+    module: str
+    function: str
+    summary: str
+    panel: str
+
+
+_RUN, _USE, _CARE = "Run the service", "Use a running service", "Look after it"
+
+COMMANDS: Mapping[str, Entry] = {
+    "up": Entry("up", "up", "Database, API and worker in one terminal, until Ctrl-C.", _RUN),
+    "serve": Entry("servers", "serve", "The API alone.", _RUN),
+    "worker": Entry("servers", "worker", "A worker alone.", _RUN),
+    "demo": Entry("demo", "demo", "See it work: ingest a conversation, ask questions.", _RUN),
+    "ingest": Entry("ingest", "ingest", "Store blocks from JSON lines.", _USE),
+    "search": Entry("search", "search", "Ask a user's blocks.", _USE),
+    "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
+    "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
+    "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),
+}
+
+
+def examples(*lines: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Show these lines under a command's options."""
+
+    def note(function: Callable[..., Any]) -> Callable[..., Any]:
+        function.__dict__["examples"] = lines
+        return function
+
+    return note
+
+
+def load_command(name: str) -> TyperCommand:
+    """The command itself, its module imported."""
+    entry = COMMANDS[name]
+    function = getattr(import_module(f"{_PACKAGE}.{entry.module}"), entry.function)
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app.command(name, epilog=_epilog(getattr(function, "examples", ())))(function)
+    command = get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands from COMMANDS and imports only the one that is called."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = {
+            name: TyperCommand(name=name, help=entry.summary, rich_help_panel=entry.panel)
+            for name, entry in COMMANDS.items()
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name else listed, rest
+
+
+def _epilog(lines: tuple[str, ...]) -> str | None:
+    shown = "\n".join(line.replace("[", r"\[") for line in lines)
+    return f"[dim]Examples[/dim]\n{shown}" if lines else None

@@ -1,0 +1,79 @@
+"""The command `luma-memory`: errors become one sentence and an exit code here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Annotated, Any, TextIO
+
+import typer
+from typer.main import get_command
+
+from luma_memory import __version__
+from luma_memory.cli.commands import LazyGroup
+from luma_memory.cli.output import say_error
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.telemetry.logs import configure_logs
+
+PROGRAM = "luma-memory"
+_EPILOG = """\
+[dim]First steps[/dim]
+luma-memory demo        see it work, nothing is kept
+luma-memory up          keep it running, http://127.0.0.1:8080
+luma-memory doctor      when something does not work
+
+[dim]Exit codes[/dim]
+0 done · 1 it failed, or something was rejected; the reason is on standard error ·
+2 wrong usage · 130 interrupted by Ctrl-C · 143 stopped by SIGTERM
+
+Settings come from the environment: DATABASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL, MEMORY_*.
+"""
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    epilog=_EPILOG,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"luma-memory {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _luma_memory(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it, end.")
+    ] = False,
+) -> None:
+    """Luma Memory: a memory service for AI applications."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line and end the process with its exit code."""
+    _tolerate(sys.stdout, sys.stderr)
+    configure_logs(level="warning", json_lines=False)
+    command: Any = get_command(app)
+    try:
+        command.main(args=arguments, prog_name=PROGRAM)
+    except LumaMemoryError as error:
+        say_error(str(error))
+    except OSError as error:
+        say_error(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+    except Exception as error:  # noqa: BLE001 - our own bug, told without a stack trace
+        say_error(f"Unexpected {type(error).__name__}; with MEMORY_LOG_LEVEL=debug its trace shows")
+        if os.environ.get("MEMORY_LOG_LEVEL", "").lower() == "debug":
+            traceback.print_exception(error)
+    raise SystemExit(1)
+
+
+def _tolerate(*streams: TextIO) -> None:
+    # A terminal that cannot show a character gets a question mark and not a crash.
+    for stream in streams:
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

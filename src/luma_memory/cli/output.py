@@ -1,0 +1,140 @@
+"""How the commands speak: consoles, text made safe for a terminal, progress bars, error lines.
+
+Results go to standard output, everything else to standard error; colours and moving bars only where
+a person is looking.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+# Wide enough for the tables when nothing says how wide a line may be.
+PIPED_COLUMNS = 120
+# Control characters and text direction overrides: stored text must not command a terminal.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_REPORT_SECONDS = 10.0
+
+
+def console(*, errors: bool = False) -> Console:
+    """A console on standard output or standard error as they are now."""
+    stream = sys.stderr if errors else sys.stdout
+    return Console(
+        file=stream, width=None if _is_terminal(stream) else PIPED_COLUMNS, highlight=False
+    )
+
+
+def printable(text: str) -> str:
+    """The text without anything a terminal would obey."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def plain(text: str, *, style: str = "") -> Text:
+    """Stored text for a table or a line: no markup, no control characters."""
+    return Text(printable(text), style=style)
+
+
+def shortened(text: str, characters_max: int) -> str:
+    """One line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= characters_max else line[: characters_max - 1].rstrip() + "…"
+
+
+def say_error(message: str) -> None:
+    """One sentence on standard error."""
+    line = Text.assemble(("luma-memory: ", "bold red"), printable(message))
+    console(errors=True).print(line, soft_wrap=True)
+
+
+def say_note(message: str) -> None:
+    """Something worth knowing that is no result."""
+    console(errors=True).print(plain(message), soft_wrap=True)
+
+
+class Bar:
+    """Progress towards a total; `total` None while it is not known."""
+
+    def __init__(self, title: str, total: int | None) -> None:
+        self.title, self.total, self.done = title, total, 0
+
+    def advance(self, count: int = 1) -> None:
+        self.show(self.done + count)
+
+    def show(self, done: int) -> None:
+        """Set how much is done; never moves back."""
+        self.done = max(self.done, done)
+
+    def end(self) -> None:
+        """Leave the last state on the screen."""
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Bar]:
+    """A moving bar on a terminal; elsewhere a line now and then and one at the end."""
+    out = console(errors=True)
+    bar = _MovingBar(title, total, out) if out.is_terminal else _LineBar(title, total, out)
+    try:
+        yield bar
+    finally:
+        bar.end()
+
+
+class _MovingBar(Bar):
+    def __init__(self, title: str, total: int | None, out: Console) -> None:
+        super().__init__(title, total)
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=32),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=out,
+        )
+        self._task = self._progress.add_task(title, total=total)
+        self._progress.start()
+
+    def show(self, done: int) -> None:
+        super().show(done)
+        self._progress.update(self._task, completed=self.done)
+
+    def end(self) -> None:
+        if self.total is None:
+            self._progress.update(self._task, total=self.done)
+        self._progress.stop()
+
+
+class _LineBar(Bar):
+    def __init__(self, title: str, total: int | None, out: Console) -> None:
+        super().__init__(title, total)
+        self._out = out
+        self._started = self._reported = time.monotonic()
+
+    def show(self, done: int) -> None:
+        super().show(done)
+        if time.monotonic() - self._reported >= _REPORT_SECONDS:
+            self.end()
+
+    def end(self) -> None:
+        self._reported = time.monotonic()
+        of = "" if self.total is None else f" of {self.total}"
+        seconds = self._reported - self._started
+        self._out.print(f"{self.title}: {self.done}{of}, {seconds:.1f} s", soft_wrap=True)
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return bool(stream and stream.isatty())

@@ -1,0 +1,36 @@
+"""Run a command's coroutine: Ctrl-C and SIGTERM unwind it, so that what it started is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import typer
+
+ResultT = TypeVar("ResultT")
+TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
+
+
+def run_async(command: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """The coroutine's result. At SIGTERM it is cancelled and the process ends with code 143."""
+    terminated: list[bool] = []
+
+    async def guarded() -> ResultT:
+        task = asyncio.current_task()
+        assert task is not None
+
+        def terminate() -> None:
+            terminated.append(True)
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+        return await command
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError:
+        if terminated:
+            raise typer.Exit(TERMINATED_EXIT_CODE) from None
+        raise

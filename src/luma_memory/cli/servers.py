@@ -1,0 +1,55 @@
+"""`serve` and `worker`: one process each, run in place of this one so that signals reach it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from luma_memory.cli.commands import examples
+from luma_memory.cli.environment import python_arguments, settings_environment
+from luma_memory.cli.options import DataDir, Host, Port
+from luma_memory.settings import Settings, load_settings
+
+API_MODULE = "luma_memory.api"
+WORKER_MODULE = "luma_memory.worker"
+
+
+@examples(
+    "luma-memory serve",
+    "luma-memory serve --port 9000",
+    "DATABASE_URL=postgresql://… luma-memory serve",
+)
+def serve(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+    """Run the API alone, until SIGTERM or Ctrl-C.
+
+    Without DATABASE_URL it shares the embedded database with other processes of the same data
+    folder. `luma-memory up` runs everything at once.
+    """
+    become(API_MODULE, load_settings(host=host, port=port, data_dir=data_dir))
+
+
+@examples("luma-memory worker", "luma-memory worker --concurrency 20")
+def worker(
+    data_dir: DataDir = None,
+    concurrency: Annotated[
+        int | None,
+        typer.Option(
+            "--concurrency",
+            metavar="N",
+            help="Jobs at once (MEMORY_WORKER_MAX_CONCURRENT_JOBS).",
+        ),
+    ] = None,
+) -> None:
+    """Run a worker alone, until SIGTERM or Ctrl-C; start as many as you like."""
+    settings = load_settings(data_dir=data_dir, worker_max_concurrent_jobs=concurrency)
+    become(WORKER_MODULE, settings)
+
+
+def become(module: str, settings: Settings) -> NoReturn:
+    """Replace this process; settings travel by environment, where no process list shows them."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, python_arguments(module), settings_environment(settings))  # noqa: S606
