@@ -49,6 +49,10 @@ ProcessKind = Literal["api", "worker"]
 LEASE_MARGIN = timedelta(seconds=10)
 
 
+# Somebody waits for the API's statements; a worker's may take as long as a job.
+_COMMAND_SECONDS: Mapping[ProcessKind, float] = {"api": 10.0, "worker": 30.0}
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """Everything one process works with."""
@@ -78,7 +82,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         emit(notice)
     async with AsyncExitStack() as stack:
         dsn = await stack.enter_async_context(database_address(settings))
-        database = await _open_database(dsn, settings, stack)
+        database = await _open_database(dsn, settings, stack, kind)
         worker_id = new_worker_id(kind)
         store = PostgresBlockStore(database, attempts_max=settings.retry_attempts)
         queue = PostgresJobQueue(database)
@@ -212,8 +216,15 @@ class _Probe:
         return await live_worker_count(self._database)
 
 
-async def _open_database(dsn: str, settings: Settings, stack: AsyncExitStack) -> Database:
-    database = Database(dsn, pool_size=settings.database_pool_size)
+async def _open_database(
+    dsn: str, settings: Settings, stack: AsyncExitStack, kind: ProcessKind
+) -> Database:
+    database = Database(
+        dsn,
+        pool_size=settings.database_pool_size,
+        command_timeout_seconds=_COMMAND_SECONDS[kind],
+        application_name=f"luma-memory {kind}",
+    )
     stack.push_async_callback(database.close)
     await database.open()
     if not await schema_is_current(database):

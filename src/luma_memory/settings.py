@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     # Models
     completion_model: str = "gpt-4o-mini"
     embedding_model: str = "text-embedding-3-small"
-    embedding_dimension: int | None = Field(None, ge=1, le=4_000)
+    embedding_dimension: int | None = Field(None, ge=1, le=3_500)
     local_model: str | None = None
     model_cache_dir: Path | None = None
     provider_timeout_ms: Milliseconds = 20_000

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
 from luma_memory.bootstrap import Service, open_service
@@ -28,14 +29,19 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings) -> None:
-    """Answer requests until a signal says stop. Raises SetupError for an unusable address."""
+async def serve(
+    settings: Settings, *, create: Callable[[Service], FastAPI] = create_app
+) -> None:
+    """Answer requests until a signal says stop. Raises SetupError for an unusable address.
+
+    create: makes the app over the opened service; benchmarks add a route to the usual one.
+    """
     check_address(settings)
     listening = _listen(settings.host, settings.port)
     async with open_service(settings, kind="api") as service:
         server = _Server(
             uvicorn.Config(
-                create_app(service),
+                create(service),
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -13,9 +13,8 @@ from luma_memory.domain.scope import Scope
 
 BlockStatus = Literal["pending_enrichment", "active", "failed"]
 JsonValue: TypeAlias = (
-    "None | bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue]"
+    "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 )
-TermIndex: TypeAlias = int
 
 CONTENT_CHARACTERS_MAX = 100_000
 

@@ -33,8 +33,8 @@ class Coalescer(Generic[ItemT, ResultT]):
     items_max, size_max: bounds of one flight; an item larger than size_max flies alone.
 
     When a flight of several items raises, each is tried once more alone, so that one bad item
-    never fails its neighbours; an UnavailableError is nobody's fault and told to all. A cancelled caller's item stays in its flight: the work may already
-    be done, only the answer is dropped.
+    never fails its neighbours; an UnavailableError is nobody's fault and told to all. A cancelled
+    caller's item stays in its flight: the work may already be done, only the answer is dropped.
     """
 
     def __init__(

@@ -186,7 +186,7 @@ class JobQueue(Protocol):
         ...
 
     async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
-        """Count a failed attempt. True when the job failed for good, False when it will run again."""
+        """Count a failed attempt. True when the job failed for good, False when it runs again."""
         ...
 
     async def release(

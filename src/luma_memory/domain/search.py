@@ -14,9 +14,9 @@ class ScopeScan:
     """Raw scores of every passage of a scope; all columns in one and the same order."""
 
     block_ids: bytes  # 16 bytes a passage
-    ordinals: "array[int]"  # 'i', passage number within its block
-    dense: "array[float]"  # 'f', cosine in [-1, 1]; NaN where no vector of the model is stored
-    term_weights: Sequence["array[float]"]  # 'f', one column a query term; 0 where it is absent
+    ordinals: array[int]  # 'i', passage number within its block
+    dense: array[float]  # 'f', cosine in [-1, 1]; NaN where no vector of the model is stored
+    term_weights: Sequence[array[float]]  # 'f', one column a query term; 0 where it is absent
 
     @property
     def passage_count(self) -> int:

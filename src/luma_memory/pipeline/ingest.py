@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from luma_memory.pipeline.jobs import JobRunner
 # low enough that a statement stays in the tens of milliseconds.
 FLIGHT_BLOCKS_MAX = 500
 FLIGHT_CHARACTERS_MAX = 2_000_000
+# About 2 ms of weighing; a thread costs a tenth of that.
+INLINE_CHARACTERS_MAX = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +74,14 @@ class Ingest:
         Raises Invalid (code idempotency_key_reused) when the key came with another request before,
         StoreUnavailable when PostgreSQL does not answer: then nothing is promised.
         """
-        accepted = _checked(await self._flights.submit(self._item(block)), block)
+        (item,) = await self._items([block])
+        accepted = _checked(await self._flights.submit(item), block)
         self._signal.notify()
         return accepted
 
     async def ingest_batch(self, blocks: Sequence[NewBlock]) -> Sequence[Accepted | Exception]:
         """Accept blocks in one statement; one answer or error each, in order."""
-        items = [self._item(block) for block in blocks]
+        items = await self._items(blocks)
         answers = await self._store.ingest(items, lease=None) if items else []
         self._signal.notify()
         return [
@@ -91,7 +95,7 @@ class Ingest:
         The job is born claimed by this process: should it die, a worker takes the block over when
         the lease ends. A failed attempt leaves the block accepted, pending and readable.
         """
-        (answer,) = await self._store.ingest([self._item(block)], lease=self._lease)
+        (answer,) = await self._store.ingest(await self._items([block]), lease=self._lease)
         if isinstance(answer, Exception):
             raise answer
         accepted = _checked(answer, block)
@@ -105,6 +109,12 @@ class Ingest:
 
     async def _commit(self, items: Sequence[IngestItem]) -> Sequence[Accepted | Exception]:
         return await self._store.ingest(items, lease=None)
+
+    async def _items(self, blocks: Sequence[NewBlock]) -> list[IngestItem]:
+        """Ready to store. Much text is weighed in a thread, so that other requests go on."""
+        if sum(len(block.content) for block in blocks) <= INLINE_CHARACTERS_MAX:
+            return [self._item(block) for block in blocks]
+        return await asyncio.to_thread(lambda: [self._item(block) for block in blocks])
 
     def _item(self, block: NewBlock) -> IngestItem:
         return IngestItem(

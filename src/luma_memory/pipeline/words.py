@@ -21,7 +21,7 @@ from luma_memory.pipeline import stop_words
 TERM_SPACE: Final = 1_000_000_000  # the most dimensions a pgvector sparsevec has
 DEFAULT_LANGUAGE: Final = "en"
 
-# Per process and language; about 10 MB when full. Longer words are looked at anew each time, or a
+# Per process and language; about 16 MB when full. Longer words are looked at anew each time, or a
 # handful of texts without spaces would fill the memory that the count of entries promises to bound.
 _CACHED_WORDS: Final = 32_768
 _CACHED_WORD_LENGTH_MAX: Final = 64

@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import asyncpg
 
@@ -19,59 +20,7 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.database import Connection, Database, translated
 
 _PACKAGE = "luma_memory.migrations"
-# Any number will do, as long as every version of this software uses the same.
-_LOCK_KEY = 4_867_010_125_002
 _LOCK_WAIT_ROUNDS_MAX = 15
-
-_OPENING = f"""\
--- Luma Memory: schema of the asynchronous memory service, as one file.
--- Paste it whole into a SQL editor, or run `luma-memory migrate`. Running it again changes nothing.
--- Needs PostgreSQL 16 or newer and the extension pgvector 0.8 or newer.
-
-BEGIN;
-SELECT pg_advisory_xact_lock({_LOCK_KEY});
--- Give way to running statements instead of queueing everybody behind us.
-SET LOCAL lock_timeout = '2s';
-SET LOCAL client_min_messages = warning;
-
-CREATE EXTENSION IF NOT EXISTS vector;
-CREATE TABLE IF NOT EXISTS memory_migrations (
-    version text PRIMARY KEY,
-    applied_at timestamptz NOT NULL DEFAULT now()
-);
-DO $check$ BEGIN
-    IF (SELECT string_to_array(regexp_replace(extversion, '[^0-9.]', '', 'g'), '.')::int[]
-        FROM pg_extension WHERE extname = 'vector') < ARRAY[0, 8] THEN
-        RAISE EXCEPTION 'pgvector is too old: 0.8 or newer is needed. Run ALTER EXTENSION vector UPDATE.';
-    END IF;
-END $check$;
-"""
-
-# Hosted platforms let anonymous callers run every new function; ours are for the service alone.
-_CLOSING = """\
-DO $grants$
-DECLARE
-    v_function regprocedure;
-    v_role text;
-BEGIN
-    FOR v_function IN
-        SELECT p.oid::regprocedure FROM pg_proc AS p
-        WHERE p.pronamespace = current_schema()::regnamespace
-          AND p.proname LIKE '%memory%' AND p.proname <> 'memory_token_subject'
-          AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = p.oid AND d.deptype = 'e')
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
-        FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
-            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', v_function, v_role);
-        END LOOP;
-        FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname = 'service_role' LOOP
-            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', v_function, v_role);
-        END LOOP;
-    END LOOP;
-END $grants$;
-
-COMMIT;
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +33,16 @@ class MigrationReport:
 
 def migration_names() -> list[str]:
     """The history, oldest first."""
-    return sorted(
-        entry.name.removesuffix(".sql")
-        for entry in files(_PACKAGE).iterdir()
-        if entry.name.endswith(".sql")
-    )
+    return _sql_names(files(_PACKAGE))
 
 
 def migration_script() -> str:
     """The whole schema as one script for any SQL client; safe to run on any earlier state."""
     history = "\n".join(_guarded(name) for name in migration_names())
     definitions = "\n".join(
-        entry.read_text(encoding="utf-8")
-        for entry in sorted(
-            (files(_PACKAGE) / "definitions").iterdir(), key=lambda entry: entry.name
-        )
-        if entry.name.endswith(".sql")
+        _text("definitions", name) for name in _sql_names(files(_PACKAGE) / "definitions")
     )
-    return f"{_OPENING}\n{history}\n{definitions}\n{_CLOSING}"
+    return "\n".join([_text("frame", "opening"), history, definitions, _text("frame", "closing")])
 
 
 async def migrate(database: Database) -> MigrationReport:
@@ -152,7 +93,7 @@ async def _applied(connection: asyncpg.Connection | Connection) -> list[str]:
 
 
 def _guarded(name: str) -> str:
-    body = (files(_PACKAGE) / f"{name}.sql").read_text(encoding="utf-8")
+    body = _text(".", name)
     tag = f"$migration_{name[:4]}$"
     return (
         f"DO {tag} BEGIN\n"
@@ -161,3 +102,12 @@ def _guarded(name: str) -> str:
         f"INSERT INTO memory_migrations (version) VALUES ('{name}');\n"
         f"END IF;\nEND {tag};\n"
     )
+
+
+def _sql_names(folder: Traversable) -> list[str]:
+    names = (entry.name for entry in folder.iterdir())
+    return sorted(name.removesuffix(".sql") for name in names if name.endswith(".sql"))
+
+
+def _text(folder: str, name: str) -> str:
+    return (files(_PACKAGE) / folder / f"{name}.sql").read_text(encoding="utf-8")

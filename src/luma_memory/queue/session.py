@@ -23,6 +23,8 @@ from luma_memory.postgres.sql_files import load_sql
 from luma_memory.queue.signal import Listener
 
 HEARTBEAT_SECONDS = 5.0
+# Between two tries to get the session back: without its lock, others take this worker for gone.
+RECONNECT_SECONDS = 0.2
 # Two missed heartbeats and a margin: after that, health no longer counts the worker.
 ALIVE_WITHIN = timedelta(seconds=15)
 
@@ -42,6 +44,7 @@ class WorkerSession:
         self._listener: Listener | None = None
         self._lock_key = secrets.randbits(62)
         self._connection: asyncpg.Connection | None = None
+        self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -73,7 +76,9 @@ class WorkerSession:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), timeout=HEARTBEAT_SECONDS)
+                await asyncio.sleep(RECONNECT_SECONDS)
             with contextlib.suppress(LumaMemoryError):  # the next round tries again
                 if self._connection is None or self._connection.is_closed():
                     await self._connect()
@@ -81,6 +86,8 @@ class WorkerSession:
 
     async def _connect(self) -> None:
         connection = await self._database.dedicated()
+        self._lost.clear()
+        connection.add_termination_listener(lambda _connection: self._lost.set())
         try:
             with translated():
                 await connection.execute(f"SELECT pg_advisory_lock({self._lock_key})")

@@ -11,13 +11,17 @@ import uvloop
 from luma_memory.bootstrap import Service, open_service
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import Settings, load_settings
-from luma_memory.telemetry.logs import configure_logs
+from luma_memory.telemetry.events import Notice
+from luma_memory.telemetry.logs import configure_logs, log_event
 from luma_memory.telemetry.processes import on_stop_signal
 from luma_memory.worker.worker import Worker
 
 
 async def work(settings: Settings) -> None:
     """Run a worker until a signal says stop; returns when all its jobs are in good hands."""
+    if not settings.worker_enabled:
+        log_event(Notice("MEMORY_WORKER_ENABLED is false: this worker has nothing to do"))
+        return
     stop = asyncio.Event()
     on_stop_signal(stop.set, with_parent=settings.stop_with_parent)
     async with open_service(settings, kind="worker") as service:

@@ -62,12 +62,15 @@ def day_without_year(base: date, month: int, number: int, tense: Tense) -> str |
     if tense == "past" and (month, number) > (base.month, base.day):
         year -= 1
     if tense == "future" and (month, number) < (base.month, base.day):
-        year += 1
-        if (date(year, month, 1) - base).days > _MAX_DAYS_AHEAD:
-            year -= 1
+        year += _days_to_next(base, month) <= _MAX_DAYS_AHEAD
     # 29 February: the nearest year that has one.
     step = -1 if tense == "past" else 1
     return next(filter(None, (day(year + step * n, month, number) for n in range(8))), None)
+
+
+def _days_to_next(base: date, month: int) -> int:
+    """Roughly, and without a date that could lie beyond the year 9999."""
+    return ((month - base.month) % 12 or 12) * 30 - base.day
 
 
 def month(year: int, number: int) -> str | None:

@@ -1,0 +1,913 @@
+-- Luma Memory: schema of the asynchronous memory service, as one file.
+-- Paste it whole into a SQL editor, or run `luma-memory migrate`. Running it again changes nothing.
+-- Needs PostgreSQL 16 or newer and the extension pgvector 0.8 or newer.
+
+BEGIN;
+-- Every version of this software takes the same lock, so that two migrators do the work once.
+SELECT pg_advisory_xact_lock(4867010125002);
+-- Give way to running statements instead of queueing everybody behind us.
+SET LOCAL lock_timeout = '2s';
+SET LOCAL client_min_messages = warning;
+
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE IF NOT EXISTS memory_migrations (
+    version text PRIMARY KEY,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+DO $check$ BEGIN
+    IF (SELECT string_to_array(regexp_replace(extversion, '[^0-9.]', '', 'g'), '.')::int[]
+        FROM pg_extension WHERE extname = 'vector') < ARRAY[0, 8] THEN
+        RAISE EXCEPTION 'pgvector is too old: 0.8 or newer is needed. Run ALTER EXTENSION vector UPDATE.';
+    END IF;
+END $check$;
+
+DO $migration_0001$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0001_async_memory') THEN
+-- The asynchronous memory service: tables, indexes, row-level security.
+--
+-- A plpgsql block that the runner executes once per database. A fresh database and one that already
+-- holds a plain memory_blocks (id, user_id, content, created_at ...) take the same road: the table
+-- is created in its oldest form if it is missing, brought to our types, then grown column by column.
+-- Adding a column with a constant default touches no row.
+
+DECLARE
+    v_name text;
+    v_table text;
+    v_type text;
+    v_wanted text;
+BEGIN
+
+-- What an older installation may have brought along ----------------------------------------------
+
+CREATE TABLE IF NOT EXISTS memory_blocks (
+    id uuid NOT NULL,
+    user_id text NOT NULL,
+    content text NOT NULL,
+    created_at timestamptz NOT NULL
+);
+
+FOR v_name IN
+    SELECT t.name FROM unnest(ARRAY['memory_users', 'memory_passages', 'memory_block_revisions',
+        'memory_relations', 'memory_summaries', 'memory_jobs', 'memory_rate_limits',
+        'memory_workers', 'memory_usage', 'memory_api_keys']) AS t (name)
+    WHERE to_regclass(t.name) IS NOT NULL
+LOOP
+    RAISE EXCEPTION 'The table % exists already and was not made by this migration. Rename it, then run the migration again.', v_name;
+END LOOP;
+
+IF EXISTS (SELECT FROM memory_blocks WHERE user_id IS NULL) THEN
+    RAISE EXCEPTION 'memory_blocks holds rows without a user_id. Give each an owner, then run the migration again.';
+END IF;
+
+-- Policies and foreign keys of the old table name columns whose type changes below; ours follow.
+FOR v_name IN
+    SELECT policyname FROM pg_policies
+    WHERE schemaname = current_schema() AND tablename = 'memory_blocks'
+LOOP
+    RAISE NOTICE 'Replacing the policy % on memory_blocks.', v_name;
+    EXECUTE format('DROP POLICY %I ON memory_blocks', v_name);
+END LOOP;
+-- Primary key last: foreign keys of other tables hang on it.
+FOR v_table, v_name IN
+    SELECT c.conrelid::regclass::text, c.conname FROM pg_constraint AS c
+    WHERE (c.conrelid = 'memory_blocks'::regclass AND c.contype IN ('p', 'u', 'f'))
+       OR (c.confrelid = 'memory_blocks'::regclass AND c.contype = 'f')
+    ORDER BY c.contype = 'p', c.conname
+LOOP
+    RAISE NOTICE 'Replacing the constraint % on %.', v_name, v_table;
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, v_name);
+END LOOP;
+
+FOR v_name, v_type, v_wanted IN
+    SELECT a.attname, format_type(a.atttypid, NULL), w.wanted
+    FROM pg_attribute AS a
+    JOIN (VALUES ('id', 'uuid'), ('user_id', 'text'), ('content', 'text'),
+                 ('created_at', 'timestamp with time zone'),
+                 ('updated_at', 'timestamp with time zone'), ('metadata', 'jsonb'),
+                 ('title', 'text'), ('summary', 'text')) AS w (name, wanted)
+      ON w.name = a.attname
+    WHERE a.attrelid = 'memory_blocks'::regclass AND NOT a.attisdropped
+      AND format_type(a.atttypid, NULL) <> w.wanted
+LOOP
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP DEFAULT', v_name);
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I TYPE %s USING %s',
+        v_name, v_wanted,
+        CASE WHEN v_type = 'timestamp without time zone' THEN format('%I AT TIME ZONE ''UTC''', v_name)
+             WHEN v_wanted = 'uuid' THEN format('%I::text::uuid', v_name)
+             ELSE format('%I::%s', v_name, v_wanted) END);
+END LOOP;
+
+-- A column of ours whose name the old table used for something else is kept under another name.
+FOR v_name, v_type, v_wanted IN
+    SELECT a.attname, format_type(a.atttypid, NULL), w.wanted
+    FROM pg_attribute AS a
+    JOIN (VALUES ('project_id', 'text'), ('agent_id', 'text'), ('session_id', 'text'),
+                 ('speaker', 'text'), ('source', 'text'), ('external_id', 'text'),
+                 ('occurred_at', 'timestamp with time zone'),
+                 ('expires_at', 'timestamp with time zone'), ('idempotency_key', 'text'),
+                 ('content_hash', 'bytea'), ('request_hash', 'bytea'), ('tags', 'text[]'),
+                 ('entities', 'jsonb'), ('importance', 'real'), ('language', 'text'),
+                 ('status', 'text'), ('enrichment', 'text'), ('error', 'text'),
+                 ('superseded_by', 'uuid'), ('superseded_at', 'timestamp with time zone'),
+                 ('revision', 'integer'), ('job_id', 'bigint')) AS w (name, wanted)
+      ON w.name = a.attname
+    WHERE a.attrelid = 'memory_blocks'::regclass AND NOT a.attisdropped
+      AND (format_type(a.atttypid, NULL) <> w.wanted OR a.attname = 'status')
+LOOP
+    RAISE NOTICE 'Keeping the old column memory_blocks.% (%) as %.', v_name, v_type, 'legacy_' || v_name;
+    EXECUTE format('ALTER TABLE memory_blocks RENAME COLUMN %I TO %I', v_name, 'legacy_' || v_name);
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP NOT NULL', 'legacy_' || v_name);
+END LOOP;
+
+UPDATE memory_blocks SET content = '' WHERE content IS NULL;
+UPDATE memory_blocks SET created_at = now() WHERE created_at IS NULL;
+
+-- Blocks -----------------------------------------------------------------------------------------
+
+ALTER TABLE memory_blocks
+    -- The previous, synchronous service inserts (user_id, content) and must go on working.
+    ALTER COLUMN id SET DEFAULT gen_random_uuid(),
+    ALTER COLUMN created_at SET DEFAULT now(),
+    ALTER COLUMN id SET NOT NULL,
+    ALTER COLUMN content SET NOT NULL,
+    ALTER COLUMN created_at SET NOT NULL,
+    ADD COLUMN IF NOT EXISTS project_id text NOT NULL DEFAULT 'default',
+    ADD COLUMN IF NOT EXISTS agent_id text,
+    ADD COLUMN IF NOT EXISTS session_id text,
+    ADD COLUMN IF NOT EXISTS speaker text,
+    ADD COLUMN IF NOT EXISTS source text,
+    ADD COLUMN IF NOT EXISTS external_id text,
+    ADD COLUMN IF NOT EXISTS metadata jsonb NOT NULL DEFAULT '{}',
+    -- NULL only in rows of the older service: created_at stands for it.
+    ADD COLUMN IF NOT EXISTS occurred_at timestamptz,
+    ADD COLUMN IF NOT EXISTS expires_at timestamptz,
+    ADD COLUMN IF NOT EXISTS idempotency_key text,
+    -- SHA-256 of the content, and of the whole accepted request.
+    ADD COLUMN IF NOT EXISTS content_hash bytea,
+    ADD COLUMN IF NOT EXISTS request_hash bytea,
+    ADD COLUMN IF NOT EXISTS title text,
+    ADD COLUMN IF NOT EXISTS summary text,
+    ADD COLUMN IF NOT EXISTS tags text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN IF NOT EXISTS entities jsonb NOT NULL DEFAULT '[]',
+    ADD COLUMN IF NOT EXISTS importance real,
+    ADD COLUMN IF NOT EXISTS language text,
+    ADD COLUMN IF NOT EXISTS status text NOT NULL DEFAULT 'pending_enrichment',
+    ADD COLUMN IF NOT EXISTS enrichment text NOT NULL DEFAULT 'none',
+    ADD COLUMN IF NOT EXISTS error text,
+    ADD COLUMN IF NOT EXISTS superseded_by uuid,
+    ADD COLUMN IF NOT EXISTS superseded_at timestamptz,
+    ADD COLUMN IF NOT EXISTS revision integer NOT NULL DEFAULT 1,
+    -- The job the block was accepted with: a repeated request gets the first answer again.
+    ADD COLUMN IF NOT EXISTS job_id bigint,
+    ADD COLUMN IF NOT EXISTS updated_at timestamptz NOT NULL DEFAULT now();
+
+ALTER TABLE memory_blocks
+    ALTER COLUMN metadata SET DEFAULT '{}',
+    ALTER COLUMN updated_at SET DEFAULT now(),
+    ADD CONSTRAINT memory_blocks_pkey PRIMARY KEY (project_id, user_id, id),
+    ADD CONSTRAINT memory_blocks_status_check
+        CHECK (status IN ('pending_enrichment', 'active', 'failed')),
+    ADD CONSTRAINT memory_blocks_enrichment_check
+        CHECK (enrichment IN ('none', 'model', 'local', 'fallback')),
+    ADD CONSTRAINT memory_blocks_importance_check CHECK (importance BETWEEN 0 AND 1);
+
+UPDATE memory_blocks SET metadata = '{}' WHERE metadata IS NULL;
+UPDATE memory_blocks SET updated_at = created_at WHERE updated_at IS NULL;
+ALTER TABLE memory_blocks
+    ALTER COLUMN metadata SET NOT NULL,
+    ALTER COLUMN updated_at SET NOT NULL;
+
+CREATE UNIQUE INDEX memory_blocks_idempotency_key ON memory_blocks (project_id, user_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE UNIQUE INDEX memory_blocks_external_id ON memory_blocks (project_id, user_id, external_id)
+    WHERE external_id IS NOT NULL;
+
+-- Users ------------------------------------------------------------------------------------------
+
+CREATE TABLE memory_users (
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    -- Rises with every visible change of the scope: what a cached answer is checked against.
+    version bigint NOT NULL DEFAULT 0,
+    time_zone text NOT NULL DEFAULT 'UTC',
+    last_ingest_at timestamptz,
+    -- Virtual time of the user's last job: where their next one queues.
+    fair_at timestamptz NOT NULL DEFAULT '-infinity',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (project_id, user_id)
+    -- Updated by every write of the scope, no indexed column with it: room for HOT updates.
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
+
+-- Passages: what search scans --------------------------------------------------------------------
+
+CREATE TABLE memory_passages (
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    block_id uuid NOT NULL,
+    ordinal integer NOT NULL,
+    -- Characters [start_at, stop_at) of the block's content.
+    start_at integer NOT NULL,
+    stop_at integer NOT NULL,
+    session_id text,
+    occurred_at timestamptz NOT NULL,
+    expires_at timestamptz,
+    -- NULL until a worker has embedded the block; found by its words before that.
+    embedding_model text,
+    -- No fixed dimension: models change under way, and vectors of different models never meet.
+    embedding halfvec,
+    lexemes sparsevec NOT NULL,
+    PRIMARY KEY (project_id, user_id, block_id, ordinal)
+);
+-- Out-of-line storage would cost a look-up a row in a scan that reads every row of the scope.
+ALTER TABLE memory_passages
+    ALTER COLUMN embedding SET STORAGE PLAIN,
+    ALTER COLUMN lexemes SET STORAGE MAIN;
+
+-- History, relations, summaries ------------------------------------------------------------------
+
+CREATE TABLE memory_block_revisions (
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    block_id uuid NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    revision integer NOT NULL,
+    -- edit, enrichment or supersession
+    reason text NOT NULL,
+    changed_by text NOT NULL,
+    before jsonb NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (project_id, user_id, block_id, id)
+);
+
+CREATE TABLE memory_relations (
+    id uuid NOT NULL,
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    source_id uuid NOT NULL,
+    target_id uuid NOT NULL,
+    type text NOT NULL CHECK (type IN ('related', 'elaborates', 'supports', 'contradicts',
+        'supersedes', 'duplicates', 'causes', 'follows')),
+    confidence real NOT NULL CHECK (confidence BETWEEN 0 AND 1),
+    evidence text,
+    model text NOT NULL,
+    status text NOT NULL DEFAULT 'accepted' CHECK (status IN ('accepted', 'rejected')),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (project_id, user_id, id),
+    UNIQUE (project_id, user_id, source_id, target_id, type)
+);
+CREATE INDEX memory_relations_target ON memory_relations (project_id, user_id, target_id);
+
+CREATE TABLE memory_summaries (
+    id uuid NOT NULL,
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    -- A date in the user's own time zone.
+    week_start date NOT NULL,
+    text text NOT NULL,
+    highlights jsonb NOT NULL DEFAULT '[]',
+    block_ids uuid[] NOT NULL DEFAULT '{}',
+    model text NOT NULL,
+    stale boolean NOT NULL DEFAULT false,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (project_id, user_id, week_start)
+);
+
+-- Queue ------------------------------------------------------------------------------------------
+
+CREATE TABLE memory_jobs (
+    id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    -- No foreign key: a job whose block is gone is done.
+    block_id uuid,
+    job_type text NOT NULL
+        CHECK (job_type IN ('enrich_and_embed', 'detect_relations', 'weekly_summary', 'reembed')),
+    payload jsonb NOT NULL DEFAULT '{}',
+    status text NOT NULL DEFAULT 'pending'
+        CHECK (status IN ('pending', 'processing', 'completed', 'failed', 'cancelled')),
+    -- Higher runs first.
+    priority integer NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    max_attempts integer NOT NULL DEFAULT 3,
+    run_at timestamptz NOT NULL DEFAULT now(),
+    -- Place in the queue. 'infinity' while run_at lies ahead, so that a claim never reads past
+    -- deferred jobs; the claim that finds run_at reached gives the job its place back.
+    fair_at timestamptz NOT NULL DEFAULT now(),
+    locked_by text,
+    locked_until timestamptz,
+    unique_key text,
+    error_class text CHECK (error_class IN ('provider', 'provider_permanent', 'schema', 'timeout',
+        'poison', 'internal')),
+    last_error text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    started_at timestamptz,
+    finished_at timestamptz
+    -- Every job dies twice (claim, completion): vacuum early, or the claim walks over the dead.
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX memory_jobs_claim ON memory_jobs (priority DESC, fair_at, id)
+    WHERE status = 'pending' AND fair_at < 'infinity';
+CREATE INDEX memory_jobs_deferred ON memory_jobs (run_at)
+    WHERE status = 'pending' AND fair_at = 'infinity';
+CREATE INDEX memory_jobs_processing ON memory_jobs (locked_until) WHERE status = 'processing';
+CREATE INDEX memory_jobs_failed ON memory_jobs (created_at) WHERE status = 'failed';
+CREATE INDEX memory_jobs_open_block ON memory_jobs (block_id)
+    WHERE status IN ('pending', 'processing');
+CREATE UNIQUE INDEX memory_jobs_unique_key ON memory_jobs (project_id, user_id, unique_key)
+    WHERE unique_key IS NOT NULL;
+
+CREATE TABLE memory_workers (
+    -- New at every process start.
+    id text PRIMARY KEY,
+    host text NOT NULL DEFAULT '',
+    process_id integer,
+    version text NOT NULL DEFAULT '',
+    started_at timestamptz NOT NULL DEFAULT now(),
+    last_seen timestamptz NOT NULL DEFAULT now(),
+    running integer NOT NULL DEFAULT 0,
+    -- Session advisory lock the worker holds while it lives; NULL behind a transaction pooler.
+    lock_key bigint,
+    -- Jobs this worker has finished: the totals are sums over workers, so no row is shared.
+    completed bigint NOT NULL DEFAULT 0,
+    stopped_at timestamptz
+) WITH (fillfactor = 50);
+
+CREATE TABLE memory_rate_limits (
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    operation text NOT NULL,
+    window_start timestamptz NOT NULL,
+    count integer NOT NULL DEFAULT 0,
+    PRIMARY KEY (project_id, user_id, operation, window_start)
+);
+
+CREATE TABLE memory_usage (
+    day date NOT NULL,
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text NOT NULL,
+    operation text NOT NULL,
+    model text NOT NULL,
+    calls bigint NOT NULL DEFAULT 0,
+    input_tokens bigint NOT NULL DEFAULT 0,
+    output_tokens bigint NOT NULL DEFAULT 0,
+    cost_usd numeric(14, 8) NOT NULL DEFAULT 0,
+    PRIMARY KEY (project_id, user_id, day, operation, model)
+);
+
+CREATE TABLE memory_api_keys (
+    prefix text PRIMARY KEY,
+    key_hash bytea NOT NULL,
+    project_id text NOT NULL DEFAULT 'default',
+    user_id text,
+    scopes text[] NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT now(),
+    last_used_at timestamptz,
+    revoked_at timestamptz
+);
+
+-- Row-level security -----------------------------------------------------------------------------
+-- The service connects as the owner, whom policies do not bind. A hosted REST layer over the same
+-- schema connects as somebody else: they see at most their own rows, and may write none.
+
+EXECUTE $function$
+CREATE OR REPLACE FUNCTION memory_token_subject() RETURNS text LANGUAGE sql STABLE AS
+$body$ SELECT NULLIF(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub' $body$
+$function$;
+
+FOREACH v_name IN ARRAY ARRAY['memory_migrations', 'memory_users', 'memory_blocks',
+    'memory_passages', 'memory_block_revisions', 'memory_relations', 'memory_summaries',
+    'memory_jobs', 'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys']
+LOOP
+    EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', v_name);
+END LOOP;
+FOREACH v_name IN ARRAY ARRAY['memory_users', 'memory_blocks', 'memory_block_revisions',
+    'memory_relations', 'memory_summaries']
+LOOP
+    -- Access tokens say who the user is, not which project: they open the default one only.
+    EXECUTE format('CREATE POLICY own_rows ON %I FOR SELECT
+        USING (project_id = ''default'' AND user_id = (SELECT memory_token_subject()))', v_name);
+END LOOP;
+
+-- Blocks of the older service --------------------------------------------------------------------
+
+INSERT INTO memory_users (project_id, user_id, version, last_ingest_at)
+SELECT project_id, user_id, 1, max(created_at) FROM memory_blocks GROUP BY project_id, user_id;
+
+INSERT INTO memory_jobs (project_id, user_id, block_id, job_type, priority, fair_at)
+SELECT project_id, user_id, id, 'enrich_and_embed', -10,
+       now() + interval '100 ms' * row_number() OVER (PARTITION BY project_id, user_id ORDER BY created_at, id)
+FROM memory_blocks;
+
+END;
+
+INSERT INTO memory_migrations (version) VALUES ('0001_async_memory');
+END IF;
+END $migration_0001$;
+
+-- Write back what a worker made of its blocks: results, passages and completed jobs in one
+-- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
+-- since, change. Returns the ids of the jobs that were completed.
+--
+-- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
+-- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
+-- off, keep what is there. A NULL embedding means the same for vectors.
+CREATE OR REPLACE FUNCTION complete_memory_enrichments(
+    p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
+    p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
+    p_importances real[], p_languages text[], p_enrichments text[],
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
+    p_embedding_model text
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_done bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_items integer[];
+BEGIN
+    v_done := ARRAY(SELECT complete_memory_jobs(p_job_ids, p_attempts, p_worker));
+    IF cardinality(v_done) = 0 THEN
+        RETURN;
+    END IF;
+
+    SELECT array_agg(j.project_id), array_agg(j.user_id), array_agg(j.block_id), array_agg(i.n)
+    INTO v_projects, v_users, v_blocks, v_items
+    FROM unnest(p_job_ids) WITH ORDINALITY AS i (job_id, n)
+    JOIN memory_jobs AS j ON j.id = i.job_id WHERE j.id = ANY (v_done);
+
+    INSERT INTO memory_users AS u (project_id, user_id, version)
+    SELECT DISTINCT i.project_id, i.user_id, 1
+    FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+
+    -- What an earlier enrichment said is kept; a block's first one has nothing to keep.
+    INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
+    SELECT b.project_id, b.user_id, b.id, b.revision, 'enrichment', 'job ' || p_job_ids[d.n],
+           jsonb_build_object('title', b.title, 'summary', b.summary, 'tags', b.tags,
+               'entities', b.entities, 'importance', b.importance, 'language', b.language,
+               'enrichment', b.enrichment)
+    FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+    JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
+    WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL;
+
+    -- Passages only where the block still stands as it was read.
+    WITH block AS (
+        UPDATE memory_blocks AS b
+        SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
+            tags = CASE WHEN p_titles[d.n] IS NULL THEN b.tags
+                        ELSE ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'tags')) END,
+            entities = coalesce(p_tags_and_entities[d.n] -> 'entities', b.entities),
+            importance = coalesce(p_importances[d.n], b.importance),
+            language = coalesce(p_languages[d.n], b.language),
+            enrichment = coalesce(p_enrichments[d.n], b.enrichment),
+            status = 'active', error = NULL, updated_at = v_now
+        FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+        WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
+          AND b.revision = p_revisions[d.n]
+        RETURNING b.project_id, b.user_id, b.id, b.session_id, b.expires_at,
+                  coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
+    )
+    INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
+        session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)
+    SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id,
+           b.occurred_at, b.expires_at, p.lexemes, p.embedding,
+           CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END
+    FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                p_passage_lexemes, p_passage_embeddings)
+         AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
+    JOIN block AS b USING (n)
+    ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
+    SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
+        embedding = coalesce(excluded.embedding, m.embedding),
+        embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
+
+    RETURN QUERY SELECT unnest(v_done);
+END $body$;
+
+-- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
+--
+-- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
+-- being the 1-based position of the item. Returns one row an item, in order:
+--   created         false when the same idempotency key or external id was accepted before
+--   same_request    false when that earlier request differed from this one
+-- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
+-- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
+CREATE OR REPLACE FUNCTION ingest_memory_blocks(
+    p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
+    p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
+    p_external_ids text[], p_metadata jsonb[], p_occurred_at timestamptz[],
+    p_expires_at timestamptz[], p_idempotency_keys text[], p_content_hashes bytea[],
+    p_request_hashes bytea[],
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[],
+    p_max_attempts integer, p_fair_step interval,
+    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL
+) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean)
+LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_items integer[];
+    v_jobs bigint[];
+    v_keyed boolean := EXISTS (
+        SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
+    v_fresh integer[];
+    v_place timestamptz[];
+BEGIN
+    -- The user's place in virtual time after this statement, one entry an item.
+    WITH scope AS (
+        SELECT i.project_id, i.user_id, count(*) AS items
+        FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
+    ), touched AS (
+        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
+        SELECT s.project_id, s.user_id, 1, v_now, v_now + p_fair_step * s.items FROM scope AS s
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET version = u.version + 1, last_ingest_at = v_now,
+            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+        RETURNING u.project_id, u.user_id, u.fair_at
+    )
+    SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
+    FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
+                 count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
+          FROM unnest(p_project_ids, p_user_ids) WITH ORDINALITY AS x (project_id, user_id, n)) AS i
+    JOIN touched AS t USING (project_id, user_id);
+
+    IF v_keyed THEN
+        -- First of its key here, and none of it stored. The lock above makes this check final.
+        SELECT array_agg(i.n ORDER BY i.n) INTO v_fresh
+        FROM (SELECT x.*,
+                     row_number() OVER (PARTITION BY x.project_id, x.user_id, x.idempotency_key ORDER BY x.n) AS key_turn,
+                     row_number() OVER (PARTITION BY x.project_id, x.user_id, x.external_id ORDER BY x.n) AS external_turn
+              FROM unnest(p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids)
+                   WITH ORDINALITY AS x (project_id, user_id, idempotency_key, external_id, n)) AS i
+        WHERE (i.idempotency_key IS NULL OR i.key_turn = 1)
+          AND (i.external_id IS NULL OR i.external_turn = 1)
+          AND NOT EXISTS (SELECT FROM memory_blocks AS b
+                          WHERE b.project_id = i.project_id AND b.user_id = i.user_id
+                            AND b.idempotency_key = i.idempotency_key)
+          AND NOT EXISTS (SELECT FROM memory_blocks AS b
+                          WHERE b.project_id = i.project_id AND b.user_id = i.user_id
+                            AND b.external_id = i.external_id);
+    ELSE
+        v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
+    END IF;
+
+    WITH item AS (
+        SELECT x.*, nextval('memory_jobs_id_seq') AS job_id
+        FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
+                    p_speakers, p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
+                    p_idempotency_keys, p_content_hashes, p_request_hashes, v_place)
+             WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
+                    source, external_id, metadata, occurred_at, expires_at, idempotency_key,
+                    content_hash, request_hash, fair_at, n)
+        WHERE x.n = ANY (v_fresh)
+    ), block AS (
+        INSERT INTO memory_blocks (id, project_id, user_id, content, agent_id, session_id, speaker,
+            source, external_id, metadata, occurred_at, expires_at, idempotency_key, content_hash,
+            request_hash, job_id, created_at, updated_at)
+        SELECT id, project_id, user_id, content, agent_id, session_id, speaker, source, external_id,
+               metadata, occurred_at, expires_at, idempotency_key, content_hash, request_hash,
+               job_id, v_now, v_now
+        FROM item
+    ), passage AS (
+        INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
+            session_id, occurred_at, expires_at, lexemes)
+        SELECT i.project_id, i.user_id, i.id, p.ordinal, p.start_at, p.stop_at, i.session_id,
+               i.occurred_at, i.expires_at, p.lexemes
+        FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                    p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
+        JOIN item AS i USING (n)
+    ), job AS (
+        INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
+            run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at)
+        SELECT job_id, project_id, user_id, id, 'enrich_and_embed', p_max_attempts,
+               v_now, fair_at, v_now,
+               CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
+               CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
+               p_claimed_by, v_now + p_lease,
+               CASE WHEN p_claimed_by IS NOT NULL THEN v_now END
+        FROM item
+    )
+    SELECT array_agg(n), array_agg(job_id) INTO v_items, v_jobs FROM item;
+
+    IF NOT v_keyed THEN
+        RETURN QUERY SELECT i.id, j.job_id, true, true
+        FROM unnest(p_ids) WITH ORDINALITY AS i (id, n)
+        JOIN unnest(v_items, v_jobs) AS j (n, job_id) USING (n) ORDER BY i.n;
+        RETURN;
+    END IF;
+
+    RETURN QUERY SELECT b.id, b.job_id, b.id = i.id, b.request_hash IS NOT DISTINCT FROM i.request_hash
+    FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
+         WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
+    LEFT JOIN LATERAL (
+        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
+        UNION ALL
+        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+          AND m.idempotency_key = i.idempotency_key
+        UNION ALL
+        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+          AND m.external_id = i.external_id
+        LIMIT 1
+    ) AS b ON true
+    ORDER BY i.n;
+END $body$;
+
+-- The queue, all of it. Every function takes arrays and reads the clock once: an UPDATE that
+-- calls a volatile function is planned without its index. Rows are locked in the order
+-- jobs, users, blocks, so that no two of these can deadlock.
+
+-- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that is taken
+-- returns no row. Returns the new ids.
+CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
+    p_project_ids text[], p_user_ids text[], p_job_types text[], p_block_ids uuid[],
+    p_payloads jsonb[], p_priorities integer[], p_run_at timestamptz[], p_unique_keys text[],
+    p_max_attempts integer DEFAULT 3, p_fair_step interval DEFAULT '100 ms'
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    WITH item AS (
+        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+        FROM unnest(p_project_ids, p_user_ids, p_job_types, p_block_ids, p_payloads, p_priorities,
+                    p_run_at, p_unique_keys) WITH ORDINALITY
+             AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)
+    ), touched AS (
+        INSERT INTO memory_users AS u (project_id, user_id, fair_at)
+        SELECT DISTINCT i.project_id, i.user_id, v_now + p_fair_step * i.items FROM item AS i
+        ORDER BY i.project_id, i.user_id
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+        RETURNING u.project_id, u.user_id, u.fair_at
+    )
+    INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
+        unique_key, max_attempts, fair_at, created_at)
+    SELECT i.project_id, i.user_id, i.job_type, i.block_id, coalesce(i.payload, '{}'),
+           coalesce(i.priority, 0), coalesce(i.run_at, v_now), i.unique_key, p_max_attempts,
+           CASE WHEN i.run_at > v_now THEN 'infinity'
+                ELSE t.fair_at - p_fair_step * (i.items - i.turn) END, v_now
+    FROM item AS i JOIN touched AS t USING (project_id, user_id)
+    ORDER BY i.n
+    ON CONFLICT (project_id, user_id, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+    RETURNING id;
+END $body$;
+
+-- Blocks whose enrichment ended in failure say so; their text stays searchable.
+CREATE OR REPLACE FUNCTION fail_memory_blocks(
+    p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_errors text[]
+) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO memory_users AS u (project_id, user_id, version)
+    SELECT DISTINCT i.project_id, i.user_id, 1
+    FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+    ORDER BY i.project_id, i.user_id
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+
+    UPDATE memory_blocks AS b
+    SET status = 'failed', error = i.error, updated_at = v_now
+    FROM unnest(p_project_ids, p_user_ids, p_block_ids, p_errors)
+         AS i (project_id, user_id, block_id, error)
+    WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
+      AND b.status = 'pending_enrichment';
+END $body$;
+
+-- Take back jobs whose worker is gone: the lease ran out, or the session advisory lock that a
+-- directly connected worker holds is free. The attempt stays counted, so a job that kills its
+-- worker runs out of them. Returns how many jobs went back or failed.
+CREATE OR REPLACE FUNCTION rescue_memory_jobs(p_worker text, p_limit integer DEFAULT 100)
+RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_gone text[];
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_errors text[];
+    v_rescued integer;
+BEGIN
+    SELECT array_agg(w.id) INTO v_gone
+    FROM (SELECT DISTINCT locked_by FROM memory_jobs
+          WHERE status = 'processing' AND locked_by <> p_worker) AS j
+    JOIN memory_workers AS w ON w.id = j.locked_by
+    WHERE w.lock_key IS NOT NULL AND pg_try_advisory_xact_lock_shared(w.lock_key);
+
+    v_ids := ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'processing' AND (locked_until < v_now OR locked_by = ANY (v_gone))
+        ORDER BY locked_until LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    IF cardinality(v_ids) = 0 THEN
+        RETURN 0;
+    END IF;
+
+    UPDATE memory_jobs
+    SET status = CASE WHEN attempts < max_attempts THEN 'pending' ELSE 'failed' END,
+        fair_at = CASE WHEN attempts < max_attempts THEN v_now ELSE fair_at END,
+        finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
+        error_class = CASE WHEN locked_until < v_now THEN 'timeout' ELSE 'poison' END,
+        last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
+        locked_until = NULL
+    WHERE id = ANY (v_ids);
+    GET DIAGNOSTICS v_rescued = ROW_COUNT;
+
+    SELECT array_agg(project_id), array_agg(user_id), array_agg(block_id), array_agg(last_error)
+    INTO v_projects, v_users, v_blocks, v_errors
+    FROM memory_jobs
+    WHERE id = ANY (v_ids) AND status = 'failed' AND job_type = 'enrich_and_embed';
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
+    END IF;
+    RETURN v_rescued;
+END $body$;
+
+-- Claim up to p_limit jobs for p_lease. Each claim counts an attempt. p_rescue first takes back
+-- what gone workers left (callers ask for it at intervals, not at every claim).
+CREATE OR REPLACE FUNCTION claim_memory_jobs(
+    p_worker text, p_limit integer, p_lease interval, p_job_types text[],
+    p_rescue boolean DEFAULT true
+) RETURNS SETOF memory_jobs LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    IF p_rescue THEN
+        PERFORM rescue_memory_jobs(p_worker);
+    END IF;
+
+    UPDATE memory_jobs SET fair_at = run_at
+    WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
+        ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED));
+
+    -- ANY (ARRAY(...)) takes exactly the rows the subquery locked and keeps its index scan under
+    -- a generic plan; the join form can claim more than asked for.
+    RETURN QUERY
+    UPDATE memory_jobs
+    SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
+        locked_until = v_now + p_lease, started_at = v_now
+    WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'pending' AND fair_at < 'infinity' AND job_type = ANY (p_job_types)
+        ORDER BY priority DESC, fair_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED))
+    RETURNING *;
+END $body$;
+
+-- Complete jobs that are still the caller's own attempt. Returns the ids that were.
+CREATE OR REPLACE FUNCTION complete_memory_jobs(p_ids bigint[], p_attempts integer[], p_worker text)
+RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_done bigint[];
+BEGIN
+    WITH done AS (
+        UPDATE memory_jobs AS j
+        SET status = 'completed', finished_at = v_now, locked_until = NULL,
+            error_class = NULL, last_error = NULL
+        FROM unnest(p_ids, p_attempts) AS i (id, attempts)
+        WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+          AND j.locked_by = p_worker
+        RETURNING j.id
+    )
+    SELECT array_agg(d.id) INTO v_done FROM done AS d;
+
+    UPDATE memory_workers SET completed = completed + cardinality(v_done)
+    WHERE id = p_worker AND v_done IS NOT NULL;
+    RETURN QUERY SELECT unnest(v_done);
+END $body$;
+
+-- Count a failed attempt: back to pending after the backoff, or failed for good when p_final says
+-- so or no attempt is left. Returns each job that was still the caller's, and its new status.
+CREATE OR REPLACE FUNCTION fail_memory_jobs(
+    p_ids bigint[], p_attempts integer[], p_worker text, p_error_classes text[], p_errors text[],
+    p_backoffs interval[], p_final boolean[]
+) RETURNS TABLE (id bigint, status text) LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_errors text[];
+BEGIN
+    WITH failed AS (
+        UPDATE memory_jobs AS j
+        SET status = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN 'failed' ELSE 'pending' END,
+            run_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN j.run_at
+                          ELSE v_now + i.backoff END,
+            fair_at = 'infinity', locked_until = NULL,
+            error_class = i.error_class, last_error = left(i.error, 2000),
+            finished_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN v_now END
+        FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
+             AS i (id, attempts, error_class, error, backoff, final)
+        WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+          AND j.locked_by = p_worker
+        RETURNING j.id, j.status, j.project_id, j.user_id, j.block_id, j.job_type, j.last_error
+    )
+    SELECT array_agg(f.id),
+           array_agg(f.project_id) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed'),
+           array_agg(f.user_id) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed'),
+           array_agg(f.block_id) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed'),
+           array_agg(f.last_error) FILTER (WHERE f.status = 'failed' AND f.job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks, v_errors FROM failed AS f;
+
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
+    END IF;
+    RETURN QUERY SELECT j.id, j.status FROM memory_jobs AS j WHERE j.id = ANY (v_ids);
+END $body$;
+
+-- Hand jobs back without spending their attempt: a worker that stops, or work that has to wait
+-- until p_run_at. Returns the ids that were still the caller's.
+CREATE OR REPLACE FUNCTION release_memory_jobs(
+    p_ids bigint[], p_attempts integer[], p_worker text, p_run_at timestamptz[] DEFAULT NULL
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    RETURN QUERY
+    UPDATE memory_jobs AS j
+    SET status = 'pending', attempts = j.attempts - 1, locked_by = NULL, locked_until = NULL,
+        run_at = coalesce(i.run_at, j.run_at),
+        fair_at = CASE WHEN i.run_at > v_now THEN 'infinity'::timestamptz ELSE j.fair_at END
+    FROM unnest(p_ids, p_attempts, coalesce(p_run_at, array_fill(NULL::timestamptz, ARRAY[cardinality(p_ids)])))
+         AS i (id, attempts, run_at)
+    WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+      AND j.locked_by = p_worker
+    RETURNING j.id;
+END $body$;
+
+-- One row a worker process, new at every start.
+CREATE OR REPLACE FUNCTION heartbeat_memory_worker(
+    p_worker text, p_host text, p_process_id integer, p_version text, p_running integer,
+    p_lock_key bigint, p_stopping boolean DEFAULT false
+) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    INSERT INTO memory_workers AS w (id, host, process_id, version, running, lock_key, started_at, last_seen)
+    VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
+    ON CONFLICT (id) DO UPDATE
+    SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
+        stopped_at = CASE WHEN p_stopping THEN v_now END;
+END $body$;
+
+-- One row. Completed jobs are counted as they complete, so the answer does not depend on how many
+-- of them are still stored.
+CREATE OR REPLACE FUNCTION get_memory_job_stats()
+RETURNS TABLE (pending bigint, processing bigint, completed bigint, failed bigint,
+               deferred bigint, oldest_pending_seconds double precision)
+LANGUAGE plpgsql STABLE AS $body$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT
+        r.ready + d.deferred,
+        (SELECT count(*) FROM memory_jobs WHERE status = 'processing'),
+        (SELECT coalesce(sum(w.completed), 0)::bigint FROM memory_workers AS w),
+        (SELECT count(*) FROM memory_jobs WHERE status = 'failed'),
+        d.deferred,
+        r.oldest
+    FROM (SELECT count(*) AS ready,
+                 extract(epoch FROM clock_timestamp() - min(run_at))::double precision AS oldest
+          FROM memory_jobs WHERE status = 'pending' AND fair_at < 'infinity') AS r,
+         (SELECT count(*) AS deferred
+          FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d;
+END $body$;
+
+-- Hosted platforms let anonymous callers run every new function; ours are for the service alone.
+DO $grants$
+DECLARE
+    v_function regprocedure;
+    v_role text;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid::regprocedure FROM pg_proc AS p
+        WHERE p.pronamespace = current_schema()::regnamespace
+          AND p.proname IN ('ingest_memory_blocks', 'enqueue_memory_jobs', 'claim_memory_jobs',
+              'complete_memory_jobs', 'complete_memory_enrichments', 'fail_memory_jobs',
+              'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
+              'heartbeat_memory_worker', 'get_memory_job_stats')
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
+        FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', v_function, v_role);
+        END LOOP;
+        FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname = 'service_role' LOOP
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', v_function, v_role);
+        END LOOP;
+    END LOOP;
+END $grants$;
+
+COMMIT;

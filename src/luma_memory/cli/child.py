@@ -1,0 +1,110 @@
+"""One child process: its output line by line, its last words, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+LineSink: TypeAlias = Callable[[str, str], None]  # name of the process, the line
+
+LINE_BYTES_MAX = 1 << 20
+TAIL_LINES = 8
+
+
+class Child:
+    """A process that ends with this one.
+
+    It leads a session of its own, so that Ctrl-C in the terminal reaches only the parent, which
+    then stops it in order. Its standard input stays open as long as the parent lives: a child that
+    watches it (MEMORY_STOP_WITH_PARENT) ends also when the parent was killed.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, sink: LineSink) -> None:
+        self.name = name
+        self._process = process
+        self._sink = sink
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._output = asyncio.create_task(self._read(), name=f"output-{name}")
+
+    @classmethod
+    async def start(
+        cls, name: str, arguments: Sequence[str], environment: Mapping[str, str], sink: LineSink
+    ) -> Child:
+        """Start a process; `sink` gets each line of its output and errors."""
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            env=environment,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            limit=LINE_BYTES_MAX,
+        )
+        return cls(name, process, sink)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative is the signal that ended it."""
+        return self._process.returncode
+
+    @property
+    def last_lines(self) -> list[str]:
+        return list(self._tail)
+
+    async def ended(self) -> int:
+        """Wait for its end and for the last line of its output; the exit code."""
+        code = await self._process.wait()
+        await asyncio.shield(self._output)
+        return code
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and to what it started; harmless once it has ended."""
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def stop(self, *, grace_seconds: float) -> int:
+        """Ask it to stop, and end it after the grace. Idempotent."""
+        self.signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self.ended(), grace_seconds)
+        except TimeoutError:
+            self.signal(signal.SIGKILL)
+            return await self.ended()
+        finally:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+
+    def obituary(self) -> str:
+        """How it ended and what it said last, for an error message."""
+        code = self.exit_code
+        if code is not None and code < 0:
+            how = f"was ended by {signal.Signals(-code).name}"
+        else:
+            how = f"ended with exit code {code}" if code is not None else "does not get ready"
+        said = "".join(f"\n  {line}" for line in self._tail)
+        return f"{self.name} {how}" + (f"; its last lines:{said}" if said else "")
+
+    async def _read(self) -> None:
+        assert self._process.stdout is not None
+        while True:
+            try:
+                line = await self._process.stdout.readline()
+            except ValueError:  # longer than the limit: dropped, the rest goes on
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip("\r\n")
+            self._tail.append(text)
+            # A reader that went away (a closed terminal) must not keep the child from stopping.
+            with contextlib.suppress(OSError):
+                self._sink(self.name, text)

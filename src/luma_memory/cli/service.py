@@ -1,0 +1,177 @@
+"""The HTTP service as the commands see it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from luma_memory.domain.errors import (
+    Invalid,
+    LumaMemoryError,
+    ProviderResponseInvalid,
+    RejectedError,
+    SetupError,
+    UnavailableError,
+)
+from luma_memory.protocol.blocks import AcceptedBody, BatchAnswer, BlockPageBody
+from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.problem import Problem
+from luma_memory.protocol.search import SearchAnswer
+
+BASE_PATH = "/api/v1/memory"
+BodyT = TypeVar("BodyT", bound=BaseModel)
+
+_TIMEOUT_SECONDS = 60.0
+_CONNECT_SECONDS = 5.0
+# Every call here may be repeated safely: blocks carry a key of their own.
+_ATTEMPTS = 5
+_WAIT_SECONDS = 0.5
+
+
+class ServiceClient:
+    """Calls to one service. Raises LumaMemoryError, with the service's own words where it has any.
+
+    Connections are refused or answers 503: tried again up to four times, but not by the first call
+    of all, so that a service that is not there is told at once.
+    """
+
+    def __init__(self, base_url: str, *, connections: int = 8) -> None:
+        self._url = base_url
+        self._attempts = 1
+        try:
+            self._http = httpx2.AsyncClient(
+                base_url=base_url + BASE_PATH,
+                timeout=httpx2.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_SECONDS),
+                limits=httpx2.Limits(max_connections=connections),
+                # A proxy of the environment is no way to this machine.
+                trust_env=not is_loopback(base_url),
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise SetupError(f"{base_url} is not a URL: {error}", code="wrong_url") from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._http.aclose()
+
+    async def live(self) -> None:
+        """Make sure that this service answers. Raises UnavailableError or SetupError."""
+        await self._send("GET", "/health/live")
+
+    async def health(self) -> HealthBody:
+        return _parsed(HealthBody, await self._send("GET", "/health"))
+
+    async def accept(self, block: Mapping[str, Any]) -> AcceptedBody:
+        """Store one block."""
+        return _parsed(AcceptedBody, await self._send("POST", "/blocks", block))
+
+    async def accept_batch(self, blocks: Sequence[Mapping[str, Any]]) -> BatchAnswer:
+        """Store several; each has its own outcome."""
+        answer = await self._send("POST", "/blocks/batch", {"blocks": blocks})
+        return _parsed(BatchAnswer, answer)
+
+    async def page(self, user_id: str, *, status: str, limit: int) -> BlockPageBody:
+        """The newest blocks of a user in one status."""
+        parameters = {"user_id": user_id, "status": status, "limit": str(limit)}
+        return _parsed(BlockPageBody, await self._send("GET", "/blocks", parameters=parameters))
+
+    async def search(
+        self, user_id: str, query: str, *, limit: int, explain: bool = False
+    ) -> SearchAnswer:
+        body = {"user_id": user_id, "query": query, "limit": limit, "explain": explain}
+        return _parsed(SearchAnswer, await self._send("POST", "/search", body))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        parameters: Mapping[str, str] | None = None,
+    ) -> bytes:
+        # Escaped, so that a lone surrogate reaches the service and is refused there by its code.
+        content = None if body is None else json.dumps(body).encode()
+        for attempt in range(1, self._attempts + 1):
+            try:
+                answer = await self._once(method, path, content, parameters)
+            except UnavailableError:
+                if attempt == self._attempts:
+                    raise
+                await asyncio.sleep(_WAIT_SECONDS * 2 ** (attempt - 1))
+            else:
+                self._attempts = _ATTEMPTS
+                return answer
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self, method: str, path: str, content: bytes | None, parameters: Mapping[str, str] | None
+    ) -> bytes:
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        try:
+            response = await self._http.request(
+                method, path, content=content, params=parameters, headers=headers
+            )
+        except httpx2.ConnectError as error:
+            raise UnavailableError(
+                f"Nothing answers at {self._url}: start it with `luma-memory up`, or say where it"
+                " is with --url",
+                code="service_unreachable",
+            ) from error
+        except httpx2.TransportError as error:
+            raise UnavailableError(
+                f"The service at {self._url} broke off ({type(error).__name__})",
+                code="service_unreachable",
+            ) from error
+        if response.is_success:
+            return response.content
+        raise _refusal(response, self._url)
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL points to this machine."""
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _refusal(response: httpx2.Response, url: str) -> LumaMemoryError:
+    """The error a refusing answer stands for."""
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError:
+        return SetupError(
+            f"What answers at {url} is not Luma Memory (status {response.status_code})",
+            code="not_this_service",
+        )
+    if problem.status >= 500:
+        kind: type[LumaMemoryError] = UnavailableError if problem.status == 503 else RejectedError
+    else:
+        kind = Invalid
+    return kind(problem.detail, code=problem.code)
+
+
+def _parsed(model: type[BodyT], content: bytes) -> BodyT:
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        raise ProviderResponseInvalid(
+            "The service answers in a form this version does not know", code="unknown_answer"
+        ) from error

@@ -1,0 +1,124 @@
+"""`up`: everything in one terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from luma_memory import __version__
+from luma_memory.bootstrap import data_dir as data_dir_of
+from luma_memory.cli.commands import examples
+from luma_memory.cli.options import DataDir, Host, Port
+from luma_memory.cli.output import console, printable
+from luma_memory.cli.processes import Stack
+from luma_memory.cli.service import BASE_PATH
+from luma_memory.settings import Settings, load_settings
+
+_COLOURS = {"database": "blue", "api": "cyan"}
+_WORKER_COLOURS = ("magenta", "green", "yellow")
+
+
+@examples(
+    "luma-memory up",
+    "luma-memory up --port 9000 --data-dir data",
+    "luma-memory up --workers 2",
+)
+def up(
+    data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", min=0, max=64, help="Worker processes.")
+    ] = 1,
+) -> None:
+    """Run database, API and worker in one terminal, until Ctrl-C.
+
+    Without DATABASE_URL an embedded PostgreSQL keeps the data in the data folder. Ctrl-C stops
+    everything in order, a second Ctrl-C without waiting for running work.
+    """
+    settings = load_settings(data_dir=data_dir, host=host, port=port)
+    asyncio.run(_run(settings, workers))
+
+
+async def _run(settings: Settings, workers: int) -> None:
+    printer = LinePrinter(console(), workers)
+    stack = Stack(settings, workers=workers, exclusive=True, on_line=printer)
+    stop = asyncio.Event()
+    _on_signals(stop, impatient=stack.kill)
+    _announce_start(settings, printer)
+    starting = asyncio.create_task(stack.start())
+    try:
+        if await _first(starting, stop):
+            _announce(stack, printer)
+            await _first(asyncio.create_task(stack.watch()), stop)
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        printer("up", "stopping …")
+        await stack.stop()
+        printer("up", "everything is stopped")
+
+
+async def _first(work: asyncio.Task[None], stop: asyncio.Event) -> bool:
+    """True when the work ended by itself (its error is raised), False when told to stop."""
+    told = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([work, told], return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if work in done:
+        work.result()
+        return not stop.is_set()
+    work.cancel()
+    return False
+
+
+def _on_signals(stop: asyncio.Event, *, impatient: Callable[[], None]) -> None:
+    def on_signal() -> None:
+        if stop.is_set():
+            impatient()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays in force
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+class LinePrinter:
+    """Lines of several processes in one terminal, each behind the name of its process."""
+
+    def __init__(self, out: Console, workers: int) -> None:
+        self._out = out
+        self._width = 8 if workers <= 1 else 9
+
+    def __call__(self, name: str, line: str) -> None:
+        prefix = Text(f"{name:<{self._width}} │ ", style=_colour(name))
+        self._out.print(prefix + Text(printable(line)), soft_wrap=True)
+
+
+def _colour(name: str) -> str:
+    number = name.partition("-")[2]
+    if name.startswith("worker"):
+        return _WORKER_COLOURS[(int(number or 1) - 1) % len(_WORKER_COLOURS)]
+    return _COLOURS.get(name, "bold")
+
+
+def _announce_start(settings: Settings, printer: LinePrinter) -> None:
+    printer("up", f"Luma Memory {__version__} is starting")
+    where = "of DATABASE_URL" if settings.database_url else f"in {data_dir_of(settings)}"
+    printer("database", f"PostgreSQL {where}")
+
+
+def _announce(stack: Stack, printer: LinePrinter) -> None:
+    base = stack.base_url + BASE_PATH
+    body = '{"user_id": "ada", "content": "The flat in Lisbon has a view of the river."}'
+    for line in (
+        f"ready on {stack.base_url} (Ctrl-C stops everything)",
+        f"documentation: {base}/docs",
+        f"try: curl -s {base}/blocks -H 'Content-Type: application/json' -d '{body}'",
+    ):
+        printer("up", line)
