@@ -1,11 +1,16 @@
-"""Servers and databases for tests: real ones, started once, a fresh database a test."""
+"""Servers and databases for tests: real ones, started once, a fresh database a test.
+
+A test file that is worth running on every supported PostgreSQL says so:
+`pytestmark = pytest.mark.parametrize("major", [18, 16])`.
+"""
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -15,32 +20,113 @@ from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres
 from luma_memory.postgres.migrator import migrate
 
+NEWEST = 18
 TEMPLATE = "memory_template"
+_NEW_DATABASE = "CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
 
 
-@pytest.fixture(scope="session", params=[18], ids=lambda major: f"pg{major}")
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a throw-away server, for its database luma_memory."""
-    major: int = request.param
-    directory: Path = tmp_path_factory.mktemp(f"pg{major}")
-    with EmbeddedPostgres(directory, major=major, durable=False) as embedded:
-        yield embedded.dsn
+class Servers:
+    """One throw-away server a major version, started when the first test asks for it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._addresses: dict[int, str] = {}
+        self._with_template: set[int] = set()
+
+    def address(self, major: int) -> str:
+        """Of the server's first database, which stays as it is."""
+        if major not in self._addresses:
+            # Not pytest's folder: its parents are closed to the server's account.
+            folder = tempfile.mkdtemp(prefix=f"luma test pg{major} ")
+            self._stack.callback(shutil.rmtree, folder)
+            server = EmbeddedPostgres(Path(folder), major=major, durable=False)
+            self._stack.callback(server.stop)
+            self._addresses[major] = server.start()
+        return self._addresses[major]
+
+    async def template(self, major: int) -> str:
+        """The name of a database that has the schema."""
+        if major not in self._with_template:
+            admin = await asyncpg.connect(self.address(major))
+            await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+            await admin.close()
+            database = Database(self.address_of(major, TEMPLATE), pool_size=1)
+            await migrate(database)
+            await database.close()
+            self._with_template.add(major)
+        return TEMPLATE
+
+    def address_of(self, major: int, database: str) -> str:
+        return self.address(major).replace("/luma_memory?", f"/{database}?")
+
+    @asynccontextmanager
+    async def fresh(self, major: int, *, template: str) -> AsyncIterator[str]:
+        """The address of a new database, dropped afterwards whoever still is connected to it."""
+        name = f"test_{secrets.token_hex(6)}"
+        admin = await asyncpg.connect(self.address(major))
+        try:
+            await admin.execute(_NEW_DATABASE.format(name=name, template=template))
+            try:
+                yield self.address_of(major, name)
+            finally:
+                await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        finally:
+            await admin.close()
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 @pytest.fixture(scope="session")
-def template(server: str) -> str:
-    """A migrated database to clone from."""
-    return server
+def servers() -> Iterator[Servers]:
+    servers = Servers()
+    yield servers
+    servers.close()
 
 
-@asynccontextmanager
-async def fresh_database(server: str, *, template: str | None) -> AsyncIterator[str]:
-    """The address of a new database, empty or cloned, dropped afterwards."""
-    name = f"test_{secrets.token_hex(6)}"
-    admin = await asyncpg.connect(server)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}" + (f" TEMPLATE {template}" if template else ""))
-        yield server.replace("/luma_memory?", f"/{name}?")
-        await admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-    finally:
-        await admin.close()
+@pytest.fixture
+def major() -> int:
+    """PostgreSQL's major version; parametrised by the files that run on several."""
+    return NEWEST
+
+
+@pytest.fixture
+async def empty_dsn(servers: Servers, major: int) -> AsyncIterator[str]:
+    """The address of a database without anything in it."""
+    async with servers.fresh(major, template="template0") as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def dsn(servers: Servers, major: int) -> AsyncIterator[str]:
+    """The address of a database with the schema, and nothing in it."""
+    async with servers.fresh(major, template=await servers.template(major)) as dsn:
+        yield dsn
+
+
+@pytest.fixture
+async def connect_database(dsn: str) -> AsyncIterator[Callable[[], Database]]:
+    """Further pools on the same database, as other processes have them."""
+    opened: list[Database] = []
+
+    def connect() -> Database:
+        opened.append(Database(dsn, pool_size=4, acquire_timeout_seconds=60.0))
+        return opened[-1]
+
+    yield connect
+    for database in opened:
+        await database.close()
+
+
+@pytest.fixture
+def database(connect_database: Callable[[], Database]) -> Database:
+    """A pool on a database with the schema. Opens itself."""
+    return connect_database()
+
+
+@pytest.fixture
+async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """A plain connection to the same database, to look with."""
+    connection: asyncpg.Connection = await asyncpg.connect(dsn)
+    yield connection
+    await connection.close()

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from pydantic import SecretStr
 
 from luma_memory.domain.clock import Clock, SystemClock
+from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.ports import Embedder, Enricher, JobQueue, WorkerPresence
 from luma_memory.insights import Insights
@@ -27,6 +28,7 @@ from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir
+from luma_memory.postgres.inspection import DatabaseFacts, inspect_database
 from luma_memory.postgres.migrator import (
     MigrationReport,
     migrate,
@@ -35,6 +37,7 @@ from luma_memory.postgres.migrator import (
 )
 from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.providers.embedding.local import LocalEmbedder
+from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.queue.signal import Notifier
@@ -183,6 +186,47 @@ async def migrate_database(settings: Settings, dsn: str) -> MigrationReport:
 def schema_script() -> str:
     """The schema as one file for a SQL editor."""
     return migration_script()
+
+
+async def database_facts(dsn: str) -> DatabaseFacts:
+    """What the database is and has; changes nothing. Raises StoreUnavailable or SetupError."""
+    database = Database(dsn, pool_size=2)
+    try:
+        return await inspect_database(database)
+    finally:
+        await database.close()
+
+
+def check_local_model(settings: Settings) -> str:
+    """The folder of the local model, its files complete and, if pinned, with the right digests.
+
+    Reads all of the weights. Raises SetupError.
+    """
+    files = find_model(settings.local_model)
+    check_weights(files)
+    check_tokenizer(files)
+    return str(files.folder)
+
+
+async def try_providers(settings: Settings, text: str) -> dict[str, str]:
+    """Embed and enrich a text with the configured providers; what each of them is.
+
+    A model provider's calls cost money. Raises what the providers raise.
+    """
+    embedder, enricher = await _embedder(settings), _enricher(settings)
+    names = {}
+    try:
+        if embedder is not None:
+            embedding = await embedder.embed_query(text)
+            names["embedding"] = f"{embedder.model.id}, {len(embedding.vector)} dimensions"
+        if enricher is not None:
+            await enricher.enrich(EnrichmentRequest(content=text, occurred_at=SystemClock().now()))
+            names["enrichment"] = enricher.name
+    finally:
+        for provider in (embedder, enricher):
+            if provider is not None:
+                await provider.close()
+    return names
 
 
 class ModelProvider(Protocol):

@@ -16,7 +16,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -131,11 +131,19 @@ class Process:
                 pipe.close()
 
 
+def _fast_disk() -> str | None:
+    """Memory where there is plenty: some fifty clusters are made or copied here."""
+    shared_memory = Path("/dev/shm")
+    if shared_memory.is_dir() and shutil.disk_usage(shared_memory).free > 1 << 30:
+        return str(shared_memory)
+    return None
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A closed folder with a space in its short path; what runs below it at the end is stopped."""
     # Not tmp_path: its parents are closed again by any other test run of the same user.
-    folder = Path(tempfile.mkdtemp(prefix="luma pg ")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="luma pg ", dir=_fast_disk())).resolve()
     yield folder
     for pid_file in folder.rglob("postmaster.pid"):
         _quit_server(pid_file.parent.parent)
@@ -150,7 +158,7 @@ def data_dir(place: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def template() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="luma pg ") as folder:
+    with tempfile.TemporaryDirectory(prefix="luma pg ", dir=_fast_disk()) as folder:
         with throw_away(Path(folder)):
             pass
         yield Path(folder)
@@ -427,6 +435,8 @@ class TestOneProcess:
     async def test_stops_in_order_while_it_recovers_from_a_crash(self, made_dir: Path) -> None:
         server = throw_away(made_dir)
         dsn = server.start()
+        # Enough to recover that the stop comes in the middle of it.
+        await fetch(dsn, "CREATE TABLE much AS SELECT generate_series(1, 300000) AS number")
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await fetch(dsn, KILL_MYSELF)
         with capture_logs() as logs:
@@ -467,6 +477,15 @@ class TestOneProcess:
         with throw_away(data_dir):
             assert (data_dir / "note.txt").read_text() == "mine"
 
+    def test_a_cluster_moved_elsewhere_behind_a_link(self, place: Path, made_dir: Path) -> None:
+        cluster = Layout(made_dir).cluster
+        cluster.symlink_to(cluster.rename(place / "moved"))
+        with throw_away(made_dir) as server, capture_logs() as logs:
+            assert asyncio.run(fetch(server.start(), "SELECT 1")) == 1
+            server.stop()
+        assert logs == []
+        assert not runs(made_dir)
+
     def test_settings_of_the_environment_do_not_disturb(
         self, made_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -496,7 +515,7 @@ class TestOneProcess:
 @pytest.fixture(scope="module")
 def shared_dsn() -> Iterator[str]:
     with (
-        tempfile.TemporaryDirectory(prefix="luma pg ") as folder,
+        tempfile.TemporaryDirectory(prefix="luma pg ", dir=_fast_disk()) as folder,
         EmbeddedPostgres(Path(folder)) as server,
     ):
         yield server.start()
@@ -708,8 +727,11 @@ class TestAfterACrash:
         children = psutil.Process(holder.pid).children(recursive=True)
         holder.kill()
         assert not Layout(data_dir).cluster.exists()
+        if not also_initdb:
+            assert is_locked(Layout(data_dir).change_lock)
         for child in children if also_initdb else []:
-            child.kill()
+            with suppress(psutil.NoSuchProcess):  # ends with its parent
+                child.kill()
         with throw_away(data_dir) as server:
             assert await fetch(server.start(), "SELECT 1") == 1
         assert glob(data_dir, "postgres.init-*") == []
@@ -770,6 +792,7 @@ class TestRefusals:
         with throw_away(data_dir) as server:
             await fetch(server.start(), "CREATE TABLE kept AS SELECT 7 AS number")
         _fill(filler)
+        _fill(Layout(data_dir).log)  # not even the reason can be written down
         assert refused(data_dir).code == "data_dir_disk_full"
         assert not runs(data_dir)
         filler.unlink()
@@ -927,7 +950,7 @@ def _living(namesake: str, place: Path) -> Iterator[int]:
 
 
 def _fill(path: Path) -> None:
-    with path.open("wb", buffering=0) as filler:
+    with path.open("ab", buffering=0) as filler:
         try:
             while True:
                 filler.write(bytes(1 << 16))

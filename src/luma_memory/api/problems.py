@@ -147,6 +147,13 @@ def internal_problem(request_id: str | None) -> Response:
     )
 
 
+def too_large_problem(request_id: str | None) -> Response:
+    """A body over the route's limit."""
+    return problem_response(
+        413, "body_too_large", "The body is too large for this route", request_id=request_id
+    )
+
+
 def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
     """One validation error of pydantic, without the value it was about."""
     path = [str(part) for part in problem["loc"] if part not in ("body", "query", "path")]

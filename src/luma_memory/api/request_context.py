@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from luma_memory.api.problems import internal_problem
+from luma_memory.api.problems import internal_problem, too_large_problem
 from luma_memory.telemetry.events import Emit, RequestHandled
 from luma_memory.telemetry.logs import Stopwatch, log_failure
 
@@ -29,12 +29,20 @@ class RequestContext:
             return
         request_id = _given_id(scope) or secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
-        watch, status = Stopwatch(), 0
+        watch, status, is_replaced = Stopwatch(), 0, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_replaced
+            if is_replaced:
+                return
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if _is_plain_refusal(message):
+                    is_replaced = True
+                    refusal = too_large_problem(request_id)
+                    refusal.headers[HEADER.decode()] = request_id
+                    await refusal(scope, receive, send)
+                    return
                 message["headers"] = [*message["headers"], (HEADER, request_id.encode())]
             await send(message)
 
@@ -47,6 +55,15 @@ class RequestContext:
         finally:
             path = getattr(scope.get("route"), "path", "unmatched")
             self._emit(RequestHandled(scope["method"], path, status, watch.elapsed_ms))
+
+
+def _is_plain_refusal(message: Message) -> bool:
+    """The framework refuses a declared length over the limit itself, in plain text."""
+    plain = any(
+        name == b"content-type" and value.startswith(b"text/plain")
+        for name, value in message["headers"]
+    )
+    return message["status"] == 413 and plain
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -29,9 +29,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(
-    settings: Settings, *, create: Callable[[Service], FastAPI] = create_app
-) -> None:
+async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = create_app) -> None:
     """Answer requests until a signal says stop. Raises SetupError for an unusable address.
 
     create: makes the app over the opened service; benchmarks add a route to the usual one.

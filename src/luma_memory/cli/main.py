@@ -65,8 +65,8 @@ def main(arguments: list[str] | None = None) -> None:
         say_error(str(error))
     except OSError as error:
         say_error(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
-    except Exception as error:  # noqa: BLE001 - our own bug, told without a stack trace
-        say_error(f"Unexpected {type(error).__name__}; with MEMORY_LOG_LEVEL=debug its trace shows")
+    except Exception as error:  # our own bug, told without a stack trace
+        say_error(f"Unexpected {type(error).__name__}; MEMORY_LOG_LEVEL=debug shows its trace")
         if os.environ.get("MEMORY_LOG_LEVEL", "").lower() == "debug":
             traceback.print_exception(error)
     raise SystemExit(1)

@@ -34,9 +34,7 @@ Url = Annotated[
         "--url", metavar="URL", help="Where the service is; by default MEMORY_HOST:MEMORY_PORT."
     ),
 ]
-User = Annotated[
-    str, typer.Option("--user", metavar="USER", help="Your own id of the end user.")
-]
+User = Annotated[str, typer.Option("--user", metavar="USER", help="Your own id of the end user.")]
 
 
 def service_url(url: str | None, settings: Settings) -> str:

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import (
@@ -34,9 +33,7 @@ _REPORT_SECONDS = 10.0
 def console(*, errors: bool = False) -> Console:
     """A console on standard output or standard error as they are now."""
     stream = sys.stderr if errors else sys.stdout
-    return Console(
-        file=stream, width=None if _is_terminal(stream) else PIPED_COLUMNS, highlight=False
-    )
+    return Console(file=stream, width=None if stream.isatty() else PIPED_COLUMNS, highlight=False)
 
 
 def printable(text: str) -> str:
@@ -134,7 +131,3 @@ class _LineBar(Bar):
         of = "" if self.total is None else f" of {self.total}"
         seconds = self._reported - self._started
         self._out.print(f"{self.title}: {self.done}{of}, {seconds:.1f} s", soft_wrap=True)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return bool(stream and stream.isatty())

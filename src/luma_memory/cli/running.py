@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import typer
@@ -34,3 +35,12 @@ def run_async(command: Coroutine[Any, Any, ResultT]) -> ResultT:
         if terminated:
             raise typer.Exit(TERMINATED_EXIT_CODE) from None
         raise
+
+
+@contextmanager
+def one_error() -> Iterator[None]:
+    """Raise the first error of a task group as itself: callers know errors, not groups."""
+    try:
+        yield
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

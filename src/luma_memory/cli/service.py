@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import httpx2
 from pydantic import BaseModel, ValidationError
@@ -21,7 +22,7 @@ from luma_memory.domain.errors import (
     SetupError,
     UnavailableError,
 )
-from luma_memory.protocol.blocks import AcceptedBody, BatchAnswer, BlockPageBody
+from luma_memory.protocol.blocks import BatchAnswer, BlockPageBody
 from luma_memory.protocol.health import HealthBody
 from luma_memory.protocol.problem import Problem
 from luma_memory.protocol.search import SearchAnswer
@@ -34,6 +35,12 @@ _CONNECT_SECONDS = 5.0
 # Every call here may be repeated safely: blocks carry a key of their own.
 _ATTEMPTS = 5
 _WAIT_SECONDS = 0.5
+
+
+class _Stored(BaseModel):
+    """What every answer to an accepted block has."""
+
+    id: UUID
 
 
 class ServiceClient:
@@ -75,9 +82,9 @@ class ServiceClient:
     async def health(self) -> HealthBody:
         return _parsed(HealthBody, await self._send("GET", "/health"))
 
-    async def accept(self, block: Mapping[str, Any]) -> AcceptedBody:
-        """Store one block."""
-        return _parsed(AcceptedBody, await self._send("POST", "/blocks", block))
+    async def accept(self, block: Mapping[str, Any]) -> UUID:
+        """Store one block; its id, whether it is enriched later or already was."""
+        return _parsed(_Stored, await self._send("POST", "/blocks", block)).id
 
     async def accept_batch(self, blocks: Sequence[Mapping[str, Any]]) -> BatchAnswer:
         """Store several; each has its own outcome."""

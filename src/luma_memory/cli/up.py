@@ -60,9 +60,11 @@ async def _run(settings: Settings, workers: int) -> None:
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
-        printer("up", "stopping …")
+        if stack.children:
+            printer("up", "stopping …")
         await stack.stop()
-        printer("up", "everything is stopped")
+        if stack.children:
+            printer("up", "everything is stopped")
 
 
 async def _first(work: asyncio.Task[None], stop: asyncio.Event) -> bool:

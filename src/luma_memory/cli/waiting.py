@@ -18,7 +18,7 @@ _POLL_SECONDS = 0.1
 _FAILED_SHOWN_MAX = 200
 
 
-def _nothing() -> None:
+def nothing_to_check() -> None:
     """No child to look after."""
 
 
@@ -27,7 +27,7 @@ async def wait_until_enriched(
     users: Sequence[str],
     bar: Bar,
     *,
-    check: Callable[[], None] = _nothing,
+    check: Callable[[], None] = nothing_to_check,
 ) -> None:
     """Return when none of the users has a block pending; `bar` counts blocks, `bar.total` of them.
 

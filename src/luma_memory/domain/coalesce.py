@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from luma_memory.domain.errors import UnavailableError
+from luma_memory.domain.errors import InvariantError, UnavailableError
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -33,8 +33,9 @@ class Coalescer(Generic[ItemT, ResultT]):
     items_max, size_max: bounds of one flight; an item larger than size_max flies alone.
 
     When a flight of several items raises, each is tried once more alone, so that one bad item
-    never fails its neighbours; an UnavailableError is nobody's fault and told to all. A cancelled
-    caller's item stays in its flight: the work may already be done, only the answer is dropped.
+    never fails its neighbours; an UnavailableError is nobody's fault and told to all. The item of
+    a caller cancelled while waiting is dropped; one in flight stays there, and only its answer is
+    dropped, since the work may be done already.
     """
 
     def __init__(
@@ -83,26 +84,27 @@ class Coalescer(Generic[ItemT, ResultT]):
 
     async def _fly_next(self) -> None:
         # Taken when the flight starts, not when it is planned: whoever arrives in between joins.
-        if self._waiting:
-            await self._fly(self._next_batch())
+        if batch := self._next_batch():
+            await self._fly(batch)
 
     def _next_batch(self) -> list[_Waiting[ItemT, ResultT]]:
-        batch = [self._waiting.popleft()]
-        room = self._size_max - batch[0].size
-        while (
-            self._waiting
-            and len(batch) < self._items_max
-            and (self._waiting[0].result.done() or self._waiting[0].size <= room)
-        ):
-            entry = self._waiting.popleft()
+        batch: list[_Waiting[ItemT, ResultT]] = []
+        room = self._size_max
+        while self._waiting and len(batch) < self._items_max:
+            entry = self._waiting[0]
             if not entry.result.done():  # done already: its caller was cancelled while waiting
+                if batch and entry.size > room:
+                    break
                 room -= entry.size
                 batch.append(entry)
+            self._waiting.popleft()
         return batch
 
     async def _fly(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         try:
             results = await self._flight([entry.item for entry in batch])
+            if len(results) != len(batch):
+                raise InvariantError(f"a flight of {len(batch)} came back with {len(results)}")
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, UnavailableError):
                 await self._fly_alone(batch)

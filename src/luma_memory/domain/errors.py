@@ -43,7 +43,7 @@ class RequestError(LumaMemoryError):
 
 
 class Invalid(RequestError):
-    """The request itself is wrong. `field` names the part to blame, as a dotted path, or is None."""
+    """The request itself is wrong. `field`: the part to blame, as a dotted path."""
 
     def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
         super().__init__(message, code=code)

@@ -30,6 +30,16 @@ LOOP
     RAISE EXCEPTION 'The table % exists already and was not made by this migration. Rename it, then run the migration again.', v_name;
 END LOOP;
 
+FOREACH v_name IN ARRAY ARRAY['id', 'user_id', 'content', 'created_at'] LOOP
+    SELECT format_type(a.atttypid, NULL) INTO v_type FROM pg_attribute AS a
+    WHERE a.attrelid = 'memory_blocks'::regclass AND a.attname = v_name AND NOT a.attisdropped;
+    IF v_type IS NULL THEN
+        RAISE EXCEPTION 'memory_blocks has no column %. Rename the table, then run the migration again.', v_name;
+    ELSIF v_name = 'id' AND v_type NOT IN ('uuid', 'text', 'character varying') THEN
+        RAISE EXCEPTION 'memory_blocks.id is of type %, not uuid. Rename the table, then run the migration again.', v_type;
+    END IF;
+END LOOP;
+
 IF EXISTS (SELECT FROM memory_blocks WHERE user_id IS NULL) THEN
     RAISE EXCEPTION 'memory_blocks holds rows without a user_id. Give each an owner, then run the migration again.';
 END IF;
@@ -39,17 +49,17 @@ FOR v_name IN
     SELECT policyname FROM pg_policies
     WHERE schemaname = current_schema() AND tablename = 'memory_blocks'
 LOOP
-    RAISE NOTICE 'Replacing the policy % on memory_blocks.', v_name;
+    RAISE WARNING 'Replacing the policy % on memory_blocks.', v_name;
     EXECUTE format('DROP POLICY %I ON memory_blocks', v_name);
 END LOOP;
--- Primary key last: foreign keys of other tables hang on it.
+-- Foreign keys first: they hang on the keys they point to.
 FOR v_table, v_name IN
     SELECT c.conrelid::regclass::text, c.conname FROM pg_constraint AS c
-    WHERE (c.conrelid = 'memory_blocks'::regclass AND c.contype IN ('p', 'u', 'f'))
+    WHERE (c.conrelid = 'memory_blocks'::regclass AND c.contype IN ('p', 'u', 'f', 'c', 'x'))
        OR (c.confrelid = 'memory_blocks'::regclass AND c.contype = 'f')
-    ORDER BY c.contype = 'p', c.conname
+    ORDER BY c.contype <> 'f', c.conname
 LOOP
-    RAISE NOTICE 'Replacing the constraint % on %.', v_name, v_table;
+    RAISE WARNING 'Replacing the constraint % on %.', v_name, v_table;
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, v_name);
 END LOOP;
 
@@ -87,11 +97,22 @@ FOR v_name, v_type, v_wanted IN
                  ('revision', 'integer'), ('job_id', 'bigint')) AS w (name, wanted)
       ON w.name = a.attname
     WHERE a.attrelid = 'memory_blocks'::regclass AND NOT a.attisdropped
-      AND (format_type(a.atttypid, NULL) <> w.wanted OR a.attname = 'status')
+      AND (format_type(a.atttypid, NULL) <> w.wanted
+           -- Of our type perhaps, but never of our meaning.
+           OR a.attname IN ('status', 'enrichment', 'importance'))
 LOOP
-    RAISE NOTICE 'Keeping the old column memory_blocks.% (%) as %.', v_name, v_type, 'legacy_' || v_name;
+    RAISE WARNING 'Keeping the old column memory_blocks.% (%) as %.', v_name, v_type, 'legacy_' || v_name;
     EXECUTE format('ALTER TABLE memory_blocks RENAME COLUMN %I TO %I', v_name, 'legacy_' || v_name);
-    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP NOT NULL', 'legacy_' || v_name);
+END LOOP;
+
+-- What the old table demanded beyond the four columns above would refuse our rows.
+FOR v_name IN
+    SELECT a.attname FROM pg_attribute AS a
+    WHERE a.attrelid = 'memory_blocks'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attnotnull AND a.attidentity = ''
+      AND a.attname NOT IN ('id', 'user_id', 'content', 'created_at')
+LOOP
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP NOT NULL', v_name);
 END LOOP;
 
 UPDATE memory_blocks SET content = '' WHERE content IS NULL;
@@ -136,21 +157,37 @@ ALTER TABLE memory_blocks
     ADD COLUMN IF NOT EXISTS job_id bigint,
     ADD COLUMN IF NOT EXISTS updated_at timestamptz NOT NULL DEFAULT now();
 
+-- A column that was there before has the old table's default, and may hold no value.
+FOR v_name, v_wanted IN
+    SELECT w.name, w.wanted
+    FROM (VALUES ('agent_id', 'NULL'), ('session_id', 'NULL'), ('speaker', 'NULL'),
+                 ('source', 'NULL'), ('external_id', 'NULL'), ('occurred_at', 'NULL'),
+                 ('expires_at', 'NULL'), ('idempotency_key', 'NULL'), ('content_hash', 'NULL'),
+                 ('request_hash', 'NULL'), ('title', 'NULL'), ('summary', 'NULL'),
+                 ('language', 'NULL'), ('error', 'NULL'), ('superseded_by', 'NULL'),
+                 ('superseded_at', 'NULL'), ('job_id', 'NULL'), ('project_id', '''default'''),
+                 ('metadata', '''{}'''), ('tags', '''{}'''), ('entities', '''[]'''),
+                 ('revision', '1'), ('updated_at', 'now()')) AS w (name, wanted)
+    JOIN pg_attribute AS a ON a.attrelid = 'memory_blocks'::regclass AND a.attname = w.name
+    WHERE NOT a.attnotnull
+LOOP
+    IF v_wanted = 'NULL' THEN
+        EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP DEFAULT', v_name);
+        CONTINUE;
+    END IF;
+    EXECUTE format('UPDATE memory_blocks SET %I = %s WHERE %I IS NULL', v_name,
+        CASE v_name WHEN 'updated_at' THEN 'created_at' ELSE v_wanted END, v_name);
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I SET DEFAULT %s, ALTER COLUMN %I SET NOT NULL',
+        v_name, v_wanted, v_name);
+END LOOP;
+
 ALTER TABLE memory_blocks
-    ALTER COLUMN metadata SET DEFAULT '{}',
-    ALTER COLUMN updated_at SET DEFAULT now(),
     ADD CONSTRAINT memory_blocks_pkey PRIMARY KEY (project_id, user_id, id),
     ADD CONSTRAINT memory_blocks_status_check
         CHECK (status IN ('pending_enrichment', 'active', 'failed')),
     ADD CONSTRAINT memory_blocks_enrichment_check
         CHECK (enrichment IN ('none', 'model', 'local', 'fallback')),
     ADD CONSTRAINT memory_blocks_importance_check CHECK (importance BETWEEN 0 AND 1);
-
-UPDATE memory_blocks SET metadata = '{}' WHERE metadata IS NULL;
-UPDATE memory_blocks SET updated_at = created_at WHERE updated_at IS NULL;
-ALTER TABLE memory_blocks
-    ALTER COLUMN metadata SET NOT NULL,
-    ALTER COLUMN updated_at SET NOT NULL;
 
 CREATE UNIQUE INDEX memory_blocks_idempotency_key ON memory_blocks (project_id, user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;

@@ -79,7 +79,9 @@ class EnrichBlock:
         return Done(is_written=True, is_mine=is_mine)
 
     async def _make(self, job: Job, block: Block) -> EnrichedBlock:
-        passages = index_passages(block.content, speaker=block.speaker)
+        passages = index_passages(
+            block.content, speaker=block.speaker, occurred_at=block.occurred_at
+        )
         try:
             enrichment, vectors = await _both(self._enrich(block), self._embed(block, passages))
             kind = self._enricher.kind if self._enricher else None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from luma_memory.domain.block import PassageText
 from luma_memory.pipeline.passages import split_passages
-from luma_memory.pipeline.terms import document_terms
+from luma_memory.pipeline.terms import date_words, document_terms
 
 
-def index_passages(content: str, *, speaker: str | None) -> Sequence[PassageText]:
-    """The passages of a block with their term vectors; who spoke is a word of each."""
-    context = (speaker,) if speaker else ()
+def index_passages(
+    content: str, *, speaker: str | None, occurred_at: datetime
+) -> Sequence[PassageText]:
+    """The passages of a block with their term vectors; who spoke, and when, are words of each."""
+    context = [date_words(occurred_at.date()), *([speaker] if speaker else [])]
     return [
         PassageText(
             ordinal=ordinal,

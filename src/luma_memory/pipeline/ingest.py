@@ -121,7 +121,9 @@ class Ingest:
             id=self._ids.make(),
             block=block,
             content_hash=hashlib.sha256(block.content.encode()).digest(),
-            passages=index_passages(block.content, speaker=block.speaker),
+            passages=index_passages(
+                block.content, speaker=block.speaker, occurred_at=block.occurred_at
+            ),
         )
 
     def _claimed(self, accepted: Accepted, scope: Scope) -> Job:

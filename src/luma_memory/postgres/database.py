@@ -21,7 +21,7 @@ from luma_memory.postgres.vectors import register_vector_types
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 # Everything that means "not now": refused, reset, shutting down, out of connections or of disk.
-_UNAVAILABLE = (
+UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -54,12 +54,17 @@ def translated() -> Iterator[None]:
             " the user and database of DATABASE_URL",
             code="database_setup",
         ) from error
-    except _UNAVAILABLE as error:
-        if isinstance(error, ValueError):  # a value the driver could not encode
-            raise InvariantError("a statement was given a value of the wrong type") from error
+    except UNAVAILABLE as error:
+        if isinstance(error, asyncpg.InterfaceError) and not _is_about_connection(error):
+            raise InvariantError(f"a statement was misused ({type(error).__name__})") from error
         raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
     except asyncpg.PostgresError as error:
         raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
+
+
+def _is_about_connection(error: asyncpg.InterfaceError) -> bool:
+    # The driver has one class for a closed connection and for a wrong number of arguments.
+    return any(word in str(error) for word in ("clos", "terminat", "released", "shut"))
 
 
 class Database:

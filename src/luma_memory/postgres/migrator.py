@@ -16,8 +16,8 @@ from importlib.resources.abc import Traversable
 
 import asyncpg
 
-from luma_memory.domain.errors import SetupError
-from luma_memory.postgres.database import Connection, Database, translated
+from luma_memory.domain.errors import SetupError, StoreUnavailable
+from luma_memory.postgres.database import UNAVAILABLE, Connection, Database, translated
 
 _PACKAGE = "luma_memory.migrations"
 _LOCK_WAIT_ROUNDS_MAX = 15
@@ -59,23 +59,34 @@ async def migrate(database: Database) -> MigrationReport:
             return MigrationReport([name for name in after if name not in before], after[-1])
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             await asyncio.sleep(min(5.0, 0.2 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
-        except asyncpg.RaiseError as error:
-            raise SetupError(str(error), code="migration_refused") from error
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise SetupError(
-                f"This database user may not change the schema: {error}", code="migration_refused"
+        except UNAVAILABLE as error:
+            raise StoreUnavailable(
+                f"PostgreSQL went away during the migration ({type(error).__name__});"
+                " nothing of it was kept"
             ) from error
-        except asyncpg.UndefinedFileError as error:
-            raise SetupError(
-                "This PostgreSQL has no pgvector: install the extension `vector` 0.8 or newer",
-                code="pgvector_missing",
-            ) from error
+        except asyncpg.PostgresError as error:
+            raise _refusal(error) from error
         finally:
             await connection.close()
     raise SetupError(
         "The tables stayed locked by other statements; run the migration at a quieter time",
         code="migration_locked",
     )
+
+
+def _refusal(error: asyncpg.PostgresError) -> SetupError:
+    # The first line only: details quote rows.
+    message = str(error.args[0])
+    if isinstance(error, asyncpg.InsufficientPrivilegeError):
+        message = f"This database user may not change the schema: {message}"
+    elif 'extension "vector" is not available' in message:
+        return SetupError(
+            "This PostgreSQL has no pgvector: install the extension `vector` 0.8 or newer",
+            code="pgvector_missing",
+        )
+    elif not isinstance(error, asyncpg.RaiseError):
+        message = f"The database does not take the schema: {message}"
+    return SetupError(message, code="migration_refused")
 
 
 async def schema_is_current(database: Database) -> bool:

@@ -21,8 +21,10 @@ QUERY_CHARACTERS_MAX = 10_000
 METADATA_DEPTH_MAX = 16
 METADATA_VALUES_MAX = 1_000
 METADATA_CHARACTERS_MAX = 65_536
-# Beyond 64 bits a number does not survive the JSON parsers of most clients.
-NUMBER_MAX = 2**63
+# Beyond 64 bits an integer does not survive the JSON parsers of most clients.
+INTEGER_MAX = 2**63
+# PostgreSQL stores decimals: a larger float would come back as an integer of other digits.
+FLOAT_MAX = 2.0**53
 
 
 def check_text(value: str) -> str:
@@ -104,8 +106,11 @@ class _Budget:
 def _check_number(value: float) -> None:
     if not math.isfinite(value):
         raise PydanticCustomError("number_not_finite", "must hold finite numbers only")
-    if abs(value) >= NUMBER_MAX:
-        raise PydanticCustomError("number_too_large", "must hold numbers within 64 bits only")
+    limit = INTEGER_MAX if isinstance(value, int) else FLOAT_MAX
+    if abs(value) >= limit:
+        raise PydanticCustomError(
+            "number_too_large", "must hold integers within 64 bits and decimals below 2**53 only"
+        )
 
 
 def _text(limit: int) -> Callable[[str], str]:

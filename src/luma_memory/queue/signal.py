@@ -52,6 +52,7 @@ class Notifier:
             try:
                 await self._send_on(connection)
             except LumaMemoryError:
+                self._wanted.set()  # it was not sent
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 connection.terminate()

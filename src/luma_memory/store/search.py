@@ -40,7 +40,8 @@ class PostgresSearchStore:
             None if vector is None else encode_halfvec(vector),
             embedding_model if vector is not None else None,
             all_terms,
-            list(terms),
+            # Without a term no column uses the parameter, and PostgreSQL would not know it.
+            *([list(terms)] if terms else []),
         )
         assert row is not None  # an aggregate without GROUP BY
         return _scope_scan(row, len(terms))

@@ -1,1 +1,1 @@
-""""""
+"""Real, small implementations of the ports, for tests: deterministic, in memory, no network."""

@@ -129,13 +129,23 @@ class Worker:
 
     async def _claim_once(self) -> Sequence[Job]:
         rescue, self._rescue_due = self._rescue_due, False
-        return await self._queue.claim(
-            self._presence.worker_id,
-            limit=self._concurrent_jobs_max - len(self._running),
-            lease=self._lease,
-            job_types=self._runner.job_types,
-            rescue=rescue,
+        claiming = asyncio.create_task(
+            self._queue.claim(
+                self._presence.worker_id,
+                limit=self._concurrent_jobs_max - len(self._running),
+                lease=self._lease,
+                job_types=self._runner.job_types,
+                rescue=rescue,
+            )
         )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # Stopping: what the statement claims all the same is to be handed back.
+            with contextlib.suppress(LumaMemoryError):
+                for job in await claiming:
+                    self._start(job)
+            raise
 
     async def _signal_or_poll(self) -> None:
         with contextlib.suppress(TimeoutError):

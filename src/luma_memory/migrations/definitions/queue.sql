@@ -77,11 +77,15 @@ DECLARE
     v_errors text[];
     v_rescued integer;
 BEGIN
-    SELECT array_agg(w.id) INTO v_gone
-    FROM (SELECT DISTINCT locked_by FROM memory_jobs
-          WHERE status = 'processing' AND locked_by <> p_worker) AS j
-    JOIN memory_workers AS w ON w.id = j.locked_by
-    WHERE w.lock_key IS NOT NULL AND pg_try_advisory_xact_lock_shared(w.lock_key);
+    SELECT array_agg(h.id) INTO v_gone
+    FROM (SELECT w.id, w.lock_key
+          FROM (SELECT DISTINCT locked_by FROM memory_jobs
+                WHERE status = 'processing' AND locked_by <> p_worker) AS j
+          JOIN memory_workers AS w ON w.id = j.locked_by
+          WHERE w.lock_key IS NOT NULL
+          OFFSET 0  -- or the locks of all workers there ever were are tried
+         ) AS h
+    WHERE pg_try_advisory_xact_lock_shared(h.lock_key);
 
     v_ids := ARRAY(SELECT id FROM memory_jobs
         WHERE status = 'processing' AND (locked_until < v_now OR locked_by = ANY (v_gone))

@@ -1,9 +1,23 @@
--- Hosted platforms let anonymous callers run every new function; ours are for the service alone.
+-- Hosted platforms let anonymous callers run every new function and write every new table; ours are
+-- for the service alone. Row-level security would not hold back a TRUNCATE.
 DO $grants$
 DECLARE
     v_function regprocedure;
+    v_table regclass;
     v_role text;
 BEGIN
+    FOR v_table, v_role IN
+        SELECT c.oid::regclass, r.rolname
+        FROM pg_class AS c, pg_roles AS r
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+          AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
+              'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
+              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys')
+          AND r.rolname IN ('anon', 'authenticated')
+    LOOP
+        EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
+            v_table, v_role);
+    END LOOP;
     FOR v_function IN
         SELECT p.oid::regprocedure FROM pg_proc AS p
         WHERE p.pronamespace = current_schema()::regnamespace

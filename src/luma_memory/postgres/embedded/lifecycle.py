@@ -82,14 +82,14 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Leave; the last to leave stops the server and waits for it. Repeating it is harmless.
 
-        In a forked child it only forgets: the server is the parent's. Raises SetupError.
+        In a forked child it leaves its parent's hold as it is. Raises SetupError.
         """
         server, self._server = self._server, None
         if server is None:
             return
         try:
-            with told_in_one_sentence(self._layout.root):
-                self._leave(server)
+            with told_in_one_sentence(self._layout.root), self._changing():
+                self._stop_if_last(server)
         finally:
             self._holder.release()
             self._stop_owning()
@@ -112,9 +112,9 @@ class EmbeddedPostgres:
         check_cluster(self._layout, major=self._major, owner_uid=account.uid)
         programs = programs_of(self._major, account)
         _prepare_root(self._layout.root, account)
-        if self._exclusive:
-            self._become_owner()
         try:
+            if self._exclusive:
+                self._become_owner()
             with self._changing() as change_lock:
                 self._server = self._join_alone(programs, change_lock)
         except BaseException:
@@ -146,12 +146,6 @@ class EmbeddedPostgres:
                 keep_open=change_lock.fd,
             )
 
-    def _leave(self, server: Server) -> None:
-        if not self._holder.is_mine:
-            return
-        with self._changing():
-            self._stop_if_last(server)
-
     def _stop_if_last(self, server: Server) -> None:
         self._holder.release()
         alone = FileLock(self._layout.holders_lock)
@@ -172,9 +166,11 @@ class EmbeddedPostgres:
         self._owner.write(str(os.getpid()))
 
     def _stop_owning(self) -> None:
-        if self._owner.is_mine:
-            self._owner.write("")  # the next owner is not to be taken for this process
-        self._owner.release()
+        try:
+            if self._owner.is_mine:
+                self._owner.write("")  # the next owner is not to be taken for this process
+        finally:
+            self._owner.release()
 
     @contextmanager
     def _changing(self) -> Iterator[FileLock]:

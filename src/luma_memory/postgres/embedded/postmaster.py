@@ -53,7 +53,7 @@ def may_serve(pid: int, cluster: Path) -> bool:
     # A server's other processes show what they do instead of their arguments.
     if not arguments or arguments[0].startswith("postgres: "):
         return False
-    return "-D" not in arguments or _folder_argument(arguments) == cluster
+    return "-D" not in arguments or _folder_argument(arguments) == cluster.resolve()
 
 
 def _folder_argument(arguments: list[str]) -> Path | None:

@@ -14,11 +14,7 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.embedded import faults
 from luma_memory.postgres.embedded.file_lock import FileLock, is_locked
 from luma_memory.postgres.embedded.layout import DATABASE, PORT, SUPERUSER, Layout
-from luma_memory.postgres.embedded.postmaster import (
-    PidFile,
-    may_serve,
-    read_pid_file,
-)
+from luma_memory.postgres.embedded.postmaster import PidFile, may_serve, read_pid_file
 from luma_memory.postgres.embedded.programs import Programs
 from luma_memory.postgres.embedded.server_settings import server_arguments
 from luma_memory.postgres.embedded.socket_folder import (
@@ -34,6 +30,8 @@ _IMMEDIATE_STOP_SECONDS = 15.0
 _LAUNCH_SECONDS = 30.0
 _QUERY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
+# Somebody may be looking whether the lock is held, which holds it for a moment.
+_PROBE_SECONDS = 1.0
 # Exit codes of pg_isready: it takes clients; it is there but starts, stops or recovers.
 _ACCEPTS, _REFUSES = 0, 1
 _LOG_BYTES_MAX = 4 * 1024 * 1024
@@ -163,7 +161,7 @@ class Server:
         arguments = server_arguments(folder, durable=self.durable)
         command = self.programs.command("postgres", "-D", str(self.layout.cluster), *arguments)
         server_lock = FileLock(self.layout.server_lock)
-        if not server_lock.acquire():
+        if not server_lock.acquire(wait_seconds=_PROBE_SECONDS):
             raise RuntimeError("a server appeared under the change lock")
         log_fd, log_start = _open_log(self.layout.log)
         try:

@@ -65,7 +65,8 @@ class TextEncoder:
         return _encodable(text[:limit]), len(text) > limit
 
     def _token_ids(self, text: str) -> list[int]:
-        return self._tokenizer.encode_batch_fast([text])[0].ids
+        # Not the batch form: it starts a thread pool of its own and is hardly faster for one text.
+        return self._tokenizer.encode(text).ids
 
     def _vector(self, ids: list[int]) -> array[float]:
         (vectors,) = self._session.run(None, {"ids": np.array([ids], np.int64)})

@@ -12,7 +12,7 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+import httpx2
 import huggingface_hub
 
 from luma_memory.domain.errors import SetupError
@@ -123,7 +123,7 @@ def _pinned_model() -> ModelFiles:
 def _download(name: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))
-    except (OSError, ValueError, httpx.HTTPError) as error:
+    except (OSError, ValueError, httpx2.HTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SetupError(
             f"The embedding model {name!r} is neither a folder here nor to be had from the "

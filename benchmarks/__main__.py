@@ -1,0 +1,106 @@
+"""`python -m benchmarks`: measure everything, print one table, write JSON if asked."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from rich.console import Console
+
+from benchmarks import accept, enrichment, recall
+from benchmarks.figures import Line, WrongAnswerError
+from benchmarks.sizes import FULL, SHORT, Sizes
+from benchmarks.stack import Stack, machine, running_stack
+from benchmarks.table import table
+from luma_memory import __version__
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.telemetry.logs import configure_logs
+
+Section = Callable[[Stack, Sizes], Awaitable[Sequence[Line]]]
+SECTIONS: Mapping[str, Section] = {
+    "one-client": accept.one_client,
+    "busy-worker": accept.beside_busy_worker,
+    "many-clients": accept.many_clients,
+    "worker": enrichment.throughput,
+    "pickup": enrichment.idle_worker,
+    "search": recall.search,
+}
+
+
+def main() -> int:
+    arguments = _arguments()
+    configure_logs(level="warning", json_lines=False)
+    progress = Console(stderr=True)
+    started, at = time.perf_counter(), datetime.now(UTC)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            lines = runner.run(_measure(arguments, progress))
+    except (WrongAnswerError, LumaMemoryError) as error:
+        progress.print(f"benchmarks: {error}", style="red", markup=False)
+        return 1
+    report = {
+        "version": __version__,
+        "at": at.isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - started, 1),
+        "short": arguments.short,
+        "machine": machine(),
+        "lines": [line.to_json() for line in lines],
+    }
+    _tell(lines, report, arguments.json)
+    missed = any(line.verdict == "miss" for line in lines)
+    return 1 if missed and arguments.strict else 0
+
+
+async def _measure(arguments: argparse.Namespace, progress: Console) -> Sequence[Line]:
+    sizes = SHORT if arguments.short else FULL
+    lines: list[Line] = []
+    async with running_stack(arguments.data_dir) as stack:
+        for name in arguments.only or SECTIONS:
+            progress.print(f"measuring: {name}", style="dim", highlight=False)
+            lines += await SECTIONS[name](stack, sizes)
+        lines += [
+            Line(f"start_{part}", f"start of {part}", value, "ms")
+            for part, value in stack.start_ms.items()
+        ]
+    return lines
+
+
+def _tell(lines: Sequence[Line], report: Mapping[str, Any], path: Path | None) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(table(lines))
+    console.print(
+        f"Luma Memory {report['version']}, {report['at']}, {report['seconds']:.0f} s,"
+        f" {report['machine']}",
+        highlight=False,
+    )
+    if path is not None:
+        path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--short", action="store_true", help="small numbers, under 30 s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
+    parser.add_argument(
+        "--only", action="append", choices=SECTIONS, help="one section; may be repeated"
+    )
+    parser.add_argument("--strict", action="store_true", help="end with 1 when a target is missed")
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the temporary database is made: the disk that is measured",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,161 @@
+"""The worker: blocks a second against the bare embedder, and how soon it begins when idle."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import asyncpg
+
+from benchmarks.accept import ATTEMPTS_MAX
+from benchmarks.chat import Turn, turns
+from benchmarks.client import Connection, connections, expect
+from benchmarks.figures import Line, Round, Target, WrongAnswerError, bounded, compared, percentile
+from benchmarks.inputs import block_request, stored_items
+from benchmarks.sizes import Sizes
+from benchmarks.stack import Stack, waited_for
+from luma_memory.pipeline.indexing import embedding_text
+from luma_memory.providers.embedding.local import LocalEmbedder
+from luma_memory.settings import Settings
+from luma_memory.store.blocks import PostgresBlockStore
+
+WARM_UP_BLOCKS = 30
+PICKUP_MS_MAX = 50.0
+PAUSE_SECONDS_MAX = 0.1
+_POLL_SECONDS = 0.1
+
+
+async def throughput(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    """A backlog from its first claim to its last block active, at the default concurrency first."""
+    embedder = await LocalEmbedder.open()
+    default = Settings().worker_max_concurrent_jobs
+    try:
+        await embedder.embed_documents(_texts(turns(WARM_UP_BLOCKS, seed=30)))
+        return [
+            compared(
+                f"worker_rate_{jobs}_jobs",
+                f"worker, {jobs} jobs at once" + (" (default)" if jobs == default else ""),
+                await _rounds(stack, embedder, sizes, jobs),
+                unit="blocks/s",
+                limit_name="bare embedder, same texts",
+                target=Target(0.8, "high") if jobs == default else None,
+            )
+            for jobs in (default, *sizes.concurrencies)
+        ]
+    finally:
+        await embedder.close()
+
+
+async def _rounds(
+    stack: Stack, embedder: LocalEmbedder, sizes: Sizes, jobs: int
+) -> Sequence[Round]:
+    rounds = []
+    async with stack.worker(concurrent_jobs_max=jobs):
+        await _worked_off(stack, turns(WARM_UP_BLOCKS, seed=31))
+        for number in range(sizes.rounds):
+            some = turns(sizes.jobs, seed=40 + number)
+            limit = await _embedded(embedder, _texts(some))
+            rounds.append(Round(await _worked_off(stack, some), limit))
+    await stack.clear()
+    return rounds
+
+
+def _texts(some: Sequence[Turn]) -> Sequence[str]:
+    """What the worker embeds of these turns."""
+    return [
+        embedding_text(turn.content, passage, speaker=turn.speaker)
+        for turn, item in zip(some, stored_items(some, "embedded"), strict=True)
+        for passage in item.passages
+    ]
+
+
+async def _embedded(embedder: LocalEmbedder, texts: Sequence[str]) -> float:
+    started = time.perf_counter()
+    await embedder.embed_documents(texts)
+    return len(texts) / (time.perf_counter() - started)
+
+
+async def _worked_off(stack: Stack, some: Sequence[Turn]) -> float:
+    """Blocks a second, by the database's own clock."""
+    store = PostgresBlockStore(stack.database, attempts_max=ATTEMPTS_MAX)
+    before = await _last_job(stack)
+    await store.ingest(stored_items(some, "worked-off"), lease=None)
+    done = await waited_for(lambda: _finished(stack, before), every_seconds=_POLL_SECONDS)
+    if done["completed"] != len(some) or done["active"] != len(some):
+        raise WrongAnswerError(f"of {len(some)} blocks: {dict(done)}")
+    return len(some) / float(done["seconds"])
+
+
+async def _last_job(stack: Stack) -> int:
+    row = await stack.database.fetch_row("SELECT coalesce(max(id), 0) AS id FROM memory_jobs")
+    assert row is not None
+    return int(row["id"])
+
+
+async def _finished(stack: Stack, after_job: int) -> asyncpg.Record | None:
+    """How the jobs ended; None while one has not."""
+    row = await stack.database.fetch_row(
+        "SELECT count(*) FILTER (WHERE j.status IN ('pending', 'processing')) AS open,"
+        " count(*) FILTER (WHERE j.status = 'completed') AS completed,"
+        " count(*) FILTER (WHERE b.status = 'active' AND b.enrichment = 'local') AS active,"
+        " extract(epoch FROM max(j.finished_at) - min(j.started_at))::float8 AS seconds"
+        " FROM memory_jobs AS j JOIN memory_blocks AS b ON b.project_id = j.project_id"
+        " AND b.user_id = j.user_id AND b.id = j.block_id WHERE j.id > $1",
+        after_job,
+    )
+    assert row is not None
+    return row if row["open"] == 0 else None
+
+
+async def idle_worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    """Single blocks, each posted when the one before is active, some at once, some after a pause.
+
+    The pauses keep the posts from falling into step with anything periodic in the service.
+    """
+    dice = random.Random(50)
+    times = []
+    async with stack.worker(), connections(stack.api, 1) as (client,):
+        await _worked_off(stack, turns(WARM_UP_BLOCKS, seed=51))
+        for number, turn in enumerate(turns(sizes.pickups, seed=52)):
+            times.append(await _posted(stack, client, block_request(turn, "idle", number)))
+            if number % 2:
+                await asyncio.sleep(dice.uniform(0, PAUSE_SECONDS_MAX))
+    await stack.clear()
+    pickups = [row["pickup_ms"] for row in times]
+    return [
+        bounded(
+            "pickup_p99",
+            "pick-up by an idle worker, p99",
+            percentile(pickups, 99),
+            unit="ms",
+            limit=PICKUP_MS_MAX,
+            limit_name="promise",
+            note=f"p50 {median(pickups):.2f} ms, {len(pickups)} blocks",
+        ),
+        Line(
+            "active_p50_idle_worker",
+            "accepted to active, idle worker, p50",
+            median(row["active_ms"] for row in times),
+            "ms",
+            note=f"p99 {percentile([row['active_ms'] for row in times], 99):.1f} ms",
+        ),
+    ]
+
+
+async def _posted(stack: Stack, client: Connection, request: bytes) -> asyncpg.Record:
+    """The job's times, once it is completed."""
+    answer = await client.ask(request)
+    expect(answer, 202)
+    job_id = answer.json()["job_id"]
+    rows = await waited_for(lambda: stack.database.fetch(_TIMES, job_id), every_seconds=0.002)
+    return rows[0]
+
+
+_TIMES = """
+SELECT extract(epoch FROM started_at - created_at)::float8 * 1000 AS pickup_ms,
+       extract(epoch FROM finished_at - created_at)::float8 * 1000 AS active_ms
+FROM memory_jobs WHERE id = $1 AND status = 'completed'
+"""

@@ -1,0 +1,193 @@
+"""The service as it runs elsewhere: durable embedded PostgreSQL, API and worker as processes.
+
+Made by hand and not by `cli.processes`: the sections need an API with a route more, and a worker
+that comes and goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from benchmarks.client import Address
+from benchmarks.figures import WrongAnswerError
+from luma_memory.bootstrap import migrate_database
+from luma_memory.cli.child import Child
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.embedded import EmbeddedPostgres
+from luma_memory.settings import Settings
+
+WaitedT = TypeVar("WaitedT")
+
+WAIT_SECONDS_MAX = 300.0
+STOP_SECONDS = 30.0
+# What a child takes over: where models are kept says nothing about speed.
+_KEPT = ("MEMORY_MODEL_CACHE_DIR", "MEMORY_LOCAL_MODEL")
+_FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "SUPABASE_", "PG")
+
+
+@dataclass(slots=True)
+class Stack:
+    """What runs, and how long each part took to start."""
+
+    dsn: str
+    database: Database
+    api: Address
+    start_ms: dict[str, float] = field(default_factory=dict)
+
+    async def clear(self) -> None:
+        """Empty tables, so that one section does not measure what another one left."""
+        await self.database.execute(
+            "TRUNCATE memory_blocks, memory_passages, memory_jobs, memory_users,"
+            " memory_block_revisions"
+        )
+
+    @asynccontextmanager
+    async def worker(self, *, concurrent_jobs_max: int | None = None) -> AsyncIterator[None]:
+        """A worker process, registered and waiting for jobs; stopped at the end."""
+        jobs = "MEMORY_WORKER_MAX_CONCURRENT_JOBS"
+        variables = {} if concurrent_jobs_max is None else {jobs: str(concurrent_jobs_max)}
+        started = time.perf_counter()
+        async with _child("worker", "luma_memory.worker", self.dsn, variables) as child:
+            await waited_for(lambda: self._is_registered(child))
+            self.start_ms.setdefault("worker", _ms_since(started))
+            yield
+
+    async def _is_registered(self, child: Child) -> bool:
+        _check(child)
+        statement = "SELECT id FROM memory_workers WHERE process_id = $1 AND stopped_at IS NULL"
+        return bool(await self.database.fetch(statement, child.pid))
+
+
+@asynccontextmanager
+async def running_stack(parent: Path | None) -> AsyncIterator[Stack]:
+    """PostgreSQL and API in a fresh directory below `parent`, which is removed at the end."""
+    directory = Path(tempfile.mkdtemp(prefix="luma-memory-bench-", dir=parent))
+    embedded = EmbeddedPostgres(directory / "data", durable=True)
+    start_ms: dict[str, float] = {}
+    try:
+        with _timed(start_ms, "database"):
+            dsn = await asyncio.to_thread(embedded.start)
+        with _timed(start_ms, "migrate"):
+            await migrate_database(Settings(database_url=SecretStr(dsn)), dsn)
+        async with _api(dsn, start_ms) as address, _opened(dsn) as database:
+            yield Stack(dsn, database, address, start_ms)
+    finally:
+        await asyncio.to_thread(embedded.stop)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def waited_for(
+    look: Callable[[], Awaitable[WaitedT | None]], *, every_seconds: float = 0.02
+) -> WaitedT:
+    """What `look` finds, once it is anything. Raises TimeoutError after WAIT_SECONDS_MAX."""
+    async with asyncio.timeout(WAIT_SECONDS_MAX):
+        while not (found := await look()):  # noqa: ASYNC110 - another process's work
+            await asyncio.sleep(every_seconds)
+    return found
+
+
+def machine() -> dict[str, object]:
+    """What the figures were measured on, as far as it can be told without naming the machine."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "cores": _usable_cores(),
+        "python": sys.version.split()[0],
+        "load_average": None if load is None else round(load, 1),
+    }
+
+
+@asynccontextmanager
+async def _opened(dsn: str) -> AsyncIterator[Database]:
+    database = Database(dsn, pool_size=4, command_timeout_seconds=WAIT_SECONDS_MAX)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def _api(dsn: str, start_ms: dict[str, float]) -> AsyncIterator[Address]:
+    started = time.perf_counter()
+    listening = asyncio.Event()
+    said: list[str] = []
+
+    def read(_name: str, line: str) -> None:
+        if "Listening on http://" in line:
+            said.append(line)
+            listening.set()
+
+    async with _child("api", "benchmarks.server", dsn, {"MEMORY_PORT": "0"}, read) as child:
+        await _first(listening.wait(), child.ended())
+        _check(child)
+        start_ms["api"] = _ms_since(started)
+        host, _, port = said[0].partition("http://")[2].split()[0].rpartition(":")
+        yield Address(host, int(port))
+
+
+@asynccontextmanager
+async def _child(
+    name: str,
+    module: str,
+    dsn: str,
+    variables: Mapping[str, str],
+    on_line: Callable[[str, str], None] = lambda _name, _line: None,
+) -> AsyncIterator[Child]:
+    arguments = [sys.executable, "-m", module]
+    child = await Child.start(name, arguments, {**_environment(dsn), **variables}, on_line)
+    try:
+        yield child
+    finally:
+        await child.stop(grace_seconds=STOP_SECONDS)
+
+
+async def _first(*works: Awaitable[object]) -> None:
+    tasks = [asyncio.ensure_future(work) for work in works]
+    await asyncio.wait(tasks, timeout=WAIT_SECONDS_MAX, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _check(child: Child) -> None:
+    if child.exit_code is not None:
+        raise WrongAnswerError(child.obituary())
+
+
+def _environment(dsn: str) -> dict[str, str]:
+    """Ours without anything the service would read from it."""
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not name.startswith(_FOREIGN)
+    }
+    return own | {"DATABASE_URL": dsn, "MEMORY_STOP_WITH_PARENT": "true"}
+
+
+@contextmanager
+def _timed(into: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    into[name] = _ms_since(started)
+
+
+def _ms_since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

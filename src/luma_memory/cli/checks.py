@@ -1,0 +1,237 @@
+"""What `doctor` looks at. Each check says what it found and how to mend it; none shows a secret."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from luma_memory.bootstrap import (
+    check_local_model,
+    data_dir,
+    database_address,
+    database_facts,
+    try_providers,
+)
+from luma_memory.cli.options import service_url
+from luma_memory.cli.service import ServiceClient
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.settings import Settings, unknown_variables
+
+Verdict = Literal["ok", "warn", "fail"]
+PYTHON_MIN = (3, 11)
+FREE_BYTES_WANTED = 1 << 30
+FREE_BYTES_MIN = 200 << 20
+SAMPLE_TEXT = "Ada moved to Lisbon in March 2026."
+_DISTRIBUTION = "luma-memory"
+_REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?(?:>=([0-9.]+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    fix: str = ""
+
+
+def check_python() -> list[Finding]:
+    """The interpreter."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] >= PYTHON_MIN:
+        return [Finding("Python", "ok", version)]
+    return [Finding("Python", "fail", version, "install Python 3.11 or newer, run make setup")]
+
+
+def check_packages() -> list[Finding]:
+    """The libraries this version names, by the metadata of the installed package."""
+    try:
+        requirements = metadata.requires(_DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return [
+            Finding(
+                "packages", "warn", "run from source: versions are not checked", "run make setup"
+            )
+        ]
+    wanted = [line for line in requirements if "extra ==" not in line]
+    bad = [problem for line in wanted if (problem := package_problem(line)) is not None]
+    if bad:
+        return [Finding("packages", "fail", "; ".join(bad), "run make setup")]
+    return [Finding("packages", "ok", f"{len(wanted)} as required")]
+
+
+def package_problem(requirement: str) -> str | None:
+    """What is wrong with an installed package, given a line such as `rich>=14`; None if nothing."""
+    match = _REQUIREMENT.match(requirement)
+    assert match is not None
+    name, least = match.group(1), match.group(2)
+    try:
+        found = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return f"{name} is missing"
+    if least and version_numbers(found) < version_numbers(least):
+        return f"{name} {found} is older than {least}"
+    return None
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version, without zeros at the end: 1.20.0rc1 is (1, 20)."""
+    numbers: list[int] = []
+    for part in version.split("."):
+        digits = re.match(r"\d+", part)
+        if digits is None:
+            break
+        numbers.append(int(digits.group()))
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
+
+
+def check_unknown_settings(environment: Mapping[str, str] = os.environ) -> list[Finding]:
+    """MEMORY_* names that nobody reads."""
+    return [
+        Finding(
+            "settings",
+            "warn",
+            f"{name} is not a setting",
+            f"did you mean {nearest}?" if nearest else "remove it, if it was meant for this",
+        )
+        for name, nearest in unknown_variables(environment).items()
+    ]
+
+
+def check_data_dir(settings: Settings) -> list[Finding]:
+    """Where the embedded database lives or would live."""
+    if settings.database_url is not None:
+        return []
+    folder = data_dir(settings)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return [
+            Finding(
+                "data folder",
+                "fail",
+                f"{folder} cannot be written",
+                "set MEMORY_DATA_DIR or --data-dir to a folder of yours",
+            )
+        ]
+    free_bytes = shutil.disk_usage(existing).free
+    detail = f"{folder}, {free_bytes / (1 << 30):.1f} GiB free"
+    if free_bytes >= FREE_BYTES_WANTED:
+        return [Finding("data folder", "ok", detail)]
+    verdict: Verdict = "fail" if free_bytes < FREE_BYTES_MIN else "warn"
+    return [Finding("data folder", verdict, detail, "free some disk space")]
+
+
+async def check_database(settings: Settings) -> list[Finding]:
+    """Reachable, recent enough, with pgvector and the schema."""
+    if settings.database_url is None and not has_cluster(data_dir(settings)):
+        return [Finding("database", "ok", "embedded; the first start makes it")]
+    try:
+        async with database_address(settings) as dsn:
+            facts = await database_facts(dsn)
+    except LumaMemoryError as error:
+        fix = "check DATABASE_URL and that the server runs" if settings.database_url else ""
+        return [Finding("database", "fail", str(error), fix)]
+    findings = [
+        Finding("database", "ok", f"PostgreSQL {facts.version}")
+        if facts.is_recent
+        else Finding("database", "fail", f"PostgreSQL {facts.version}", "use 16 or newer"),
+        Finding("pgvector", "ok", f"{facts.pgvector}")
+        if facts.has_pgvector
+        else Finding(
+            "pgvector",
+            "fail",
+            facts.pgvector or "not installed on the server",
+            "install pgvector 0.8 or newer, or ALTER EXTENSION vector UPDATE",
+        ),
+    ]
+    if facts.schema_current:
+        return [*findings, Finding("schema", "ok", "current")]
+    return [*findings, Finding("schema", "fail", "not current", "run luma-memory migrate")]
+
+
+def has_cluster(folder: Path) -> bool:
+    """Whether an embedded database was made there; looking must not make one."""
+    try:
+        return (folder / "postgres").exists()
+    except OSError:
+        return True  # let the server say what is wrong
+
+
+def check_model(settings: Settings) -> list[Finding]:
+    """The local model's files and their digests."""
+    if settings.has_model_provider or not settings.embedding_enabled:
+        return []
+    try:
+        return [Finding("local model", "ok", f"complete: {check_local_model(settings)}")]
+    except LumaMemoryError as error:
+        return [Finding("local model", "fail", str(error), "run make setup")]
+
+
+async def check_providers(settings: Settings, *, online: bool) -> list[Finding]:
+    """Local providers are tried; a model provider is called only online, because that costs."""
+    if settings.has_model_provider and not online:
+        return [
+            Finding(
+                "model provider",
+                "ok",
+                f"{settings.completion_model}, {settings.embedding_model}; not called",
+                "--online tries it",
+            )
+        ]
+    subject = "model provider" if settings.has_model_provider else "local provider"
+    try:
+        names = await try_providers(settings, SAMPLE_TEXT)
+    except LumaMemoryError as error:
+        fix = "check OPENAI_API_KEY, OPENAI_BASE_URL and the models" if online else "make setup"
+        return [Finding(subject, "fail", str(error), fix)]
+    detail = "; ".join(f"{name}: {value}" for name, value in names.items())
+    return [Finding(subject, "ok", detail or "switched off")]
+
+
+async def check_service(settings: Settings) -> list[Finding]:
+    """Whether the port is free or taken by a service that is well."""
+    if port_is_free(settings.host, settings.port):
+        return [Finding("port", "ok", f"{settings.host}:{settings.port} is free")]
+    url = service_url(None, settings)
+    other_port = "choose another with MEMORY_PORT or --port"
+    try:
+        async with ServiceClient(url) as client:
+            health = await client.health()
+    except LumaMemoryError as error:
+        return [Finding("port", "fail", f"{url} is taken: {error}", other_port)]
+    verdict: Verdict = "ok" if health.status == "ok" else "warn"
+    detail = f"{url} answers: {health.status}, {health.workers} workers"
+    stats = health.queue_stats
+    if stats is not None:
+        detail += f", {stats.pending} jobs pending, {stats.failed} failed"
+    fix = "" if health.worker_running else "start luma-memory worker"
+    return [Finding("service", verdict, detail, fix)]
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether one could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def worst(findings: Sequence[Finding]) -> Verdict:
+    """The verdict over all."""
+    verdicts = {finding.verdict for finding in findings}
+    return "fail" if "fail" in verdicts else "warn" if "warn" in verdicts else "ok"

@@ -1,0 +1,116 @@
+"""Conversations in the format memory-retrieval/1 as blocks, and ranked blocks as ranked items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from luma_memory.cli.json_lines import BlockLine, batches
+from luma_memory.cli.service import ServiceClient
+from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
+from luma_memory.domain.errors import Invalid
+from luma_memory.pipeline.evaluation import Conversation, Dataset, Item, read_dataset
+from luma_memory.protocol.search import LIMIT_MAX, SearchAnswer
+
+BATCH_BLOCKS = 250
+
+
+@dataclass(frozen=True, slots=True)
+class ItemBlock:
+    """A block to send, and the item it is (a part of)."""
+
+    item_id: str
+    body: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class StoredConversation:
+    """A conversation in a scope of its own."""
+
+    conversation: Conversation
+    user_id: str
+    items: dict[UUID, str] = field(default_factory=dict)  # block id to item id
+
+    @property
+    def extra_blocks(self) -> int:
+        """How many blocks there are beyond one an item."""
+        return len(self.items) - len(set(self.items.values()))
+
+    def ranking(self, answer: SearchAnswer) -> list[str]:
+        """Item ids, best first; an item in several blocks counts once, at its best place."""
+        ranked = (self.items.get(hit.block.id) for hit in answer.results)
+        return list(dict.fromkeys(item for item in ranked if item is not None))
+
+    def limit(self, items: int) -> int:
+        """How many blocks to ask for to be sure of so many items."""
+        return min(LIMIT_MAX, items + self.extra_blocks)
+
+
+def read_conversations(path: Path) -> Dataset:
+    """The data set in a file. Raises Invalid naming the file."""
+    try:
+        return read_dataset(path.read_bytes())
+    except Invalid as error:
+        raise Invalid(f"{path.name} is {error}", code=error.code, field=error.field) from error
+
+
+def item_blocks(items: Iterable[Item], *, user_id: str) -> Iterator[ItemBlock]:
+    """The blocks of the items, in order; one longer than a block may be becomes several."""
+    for item in items:
+        caption = f" [image: {item.caption}]" if item.caption else ""
+        content = (item.text + caption).strip()
+        for number, part in enumerate(split_content(content), 1):
+            external_id = item.id if number == 1 else f"{item.id}#{number}"
+            yield ItemBlock(item.id, _body(item, part, user_id, external_id))
+
+
+def split_content(content: str) -> list[str]:
+    """Parts a block can hold, cut between words where there is one near; none of blank text."""
+    parts = []
+    while len(content) > CONTENT_CHARACTERS_MAX:
+        cut = content.rfind(" ", CONTENT_CHARACTERS_MAX // 2, CONTENT_CHARACTERS_MAX)
+        cut = cut if cut > 0 else CONTENT_CHARACTERS_MAX
+        parts.append(content[:cut])
+        content = content[cut:].lstrip()
+    return [part for part in (*parts, content) if part.strip()]
+
+
+async def store(client: ServiceClient, stored: StoredConversation) -> None:
+    """Store a conversation in order. Raises Invalid for a block that is refused."""
+    blocks = list(item_blocks(stored.conversation.items, user_id=stored.user_id))
+    lines = (
+        BlockLine(index, dict(block.body), len(json.dumps(block.body)))
+        for index, block in enumerate(blocks)
+    )
+    for group in batches(lines, count_max=BATCH_BLOCKS):
+        answer = await client.accept_batch([line.body for line in group])
+        for result in answer.results:
+            block = blocks[group[result.index].number]
+            if result.id is None:
+                reason = result.error.detail if result.error else "refused"
+                raise Invalid(f"Item {block.item_id} was refused: {reason}", code="item_refused")
+            stored.items[result.id] = block.item_id
+
+
+def sessions(blocks: Sequence[ItemBlock]) -> list[list[ItemBlock]]:
+    """The blocks by session, each session in order."""
+    grouped: dict[object, list[ItemBlock]] = {}
+    for block in blocks:
+        grouped.setdefault(block.body.get("session_id"), []).append(block)
+    return list(grouped.values())
+
+
+def _body(item: Item, content: str, user_id: str, external_id: str) -> dict[str, Any]:
+    fields = {
+        "user_id": user_id,
+        "content": content,
+        "speaker": item.speaker.strip() or None,
+        "session_id": item.session.strip() or None,
+        "external_id": external_id,
+        "occurred_at": item.occurred_at.isoformat() if item.occurred_at else None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}

@@ -1,0 +1,168 @@
+"""`ingest`: store blocks from JSON lines."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from luma_memory.cli.commands import examples
+from luma_memory.cli.json_lines import BadLine, BlockLine, batches, read_lines
+from luma_memory.cli.options import Url, service_url
+from luma_memory.cli.output import Bar, console, printable, progress, say_note
+from luma_memory.cli.running import run_async
+from luma_memory.cli.service import ServiceClient
+from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
+from luma_memory.domain.errors import Invalid, RejectedError
+from luma_memory.protocol.blocks import BATCH_BLOCKS_MAX, BatchItem
+from luma_memory.settings import load_settings
+
+_SHOWN_MAX = 100
+
+
+@examples(
+    "luma-memory ingest notes.jsonl --user ada",
+    "luma-memory ingest export.jsonl --wait",
+    "cat *.jsonl | luma-memory ingest - --url http://127.0.0.1:9000",
+    """echo '{"user_id": "ada", "content": "Moved to Lisbon."}' | luma-memory ingest -""",
+)
+def ingest(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|-",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            allow_dash=True,
+            help="JSON lines, each a block as for POST /blocks; - reads standard input.",
+        ),
+    ],
+    url: Url = None,
+    user: Annotated[
+        str | None,
+        typer.Option("--user", metavar="USER", help="For lines that name no user_id."),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", metavar="N", min=1, max=BATCH_BLOCKS_MAX, help="Blocks in one request."
+        ),
+    ] = 200,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Come back when all of them are enriched.")
+    ] = False,
+) -> None:
+    """Store the blocks of a file of JSON lines.
+
+    Running it again, also after an interruption, stores nothing twice. A bad line is reported with
+    its number and a code, the others are stored; the exit code is then 1.
+    """
+    base_url = service_url(url, load_settings())
+    with _opened(file) as stream:
+        report = run_async(_ingest(stream, base_url, user=user, batch=batch, wait=wait))
+    _say(report)
+    if report.bad or report.failed:
+        raise typer.Exit(1)
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of the lines."""
+
+    accepted: int = 0
+    bad: list[BadLine] = field(default_factory=list)
+    users: dict[str, None] = field(default_factory=dict)  # in order of their first block
+    seconds: float = 0.0
+    failed: int = 0
+
+
+async def _ingest(
+    stream: BinaryIO, base_url: str, *, user: str | None, batch: int, wait: bool
+) -> Report:
+    report = Report()
+    async with ServiceClient(base_url) as client:
+        await client.live()
+        started = time.monotonic()
+        with progress("blocks accepted", None) as bar:
+            for group in batches(_good(stream, user, report), count_max=batch):
+                await _send(client, group, report, bar)
+        report.seconds = time.monotonic() - started
+        if wait:
+            with progress("blocks enriched", report.accepted) as bar:
+                await wait_until_enriched(client, list(report.users), bar)
+            report.failed = len(await failed_blocks(client, list(report.users)))
+    return report
+
+
+def _good(stream: BinaryIO, user: str | None, report: Report) -> Iterator[BlockLine]:
+    for line in read_lines(stream, user_id=user):
+        if isinstance(line, BlockLine):
+            yield line
+        else:
+            _reject(report, line)
+
+
+async def _send(
+    client: ServiceClient, group: Sequence[BlockLine], report: Report, bar: Bar
+) -> None:
+    """Store a group. One that is refused as a whole is halved until the line to blame is found."""
+    try:
+        answer = await client.accept_batch([line.body for line in group])
+    except (Invalid, RejectedError) as error:
+        if len(group) == 1:
+            _reject(report, BadLine(group[0].number, error.code, str(error)))
+            return
+        middle = len(group) // 2
+        await _send(client, group[:middle], report, bar)
+        await _send(client, group[middle:], report, bar)
+        return
+    for item in answer.results:
+        _note(item, group[item.index], report)
+    bar.advance(answer.accepted)
+
+
+def _note(item: BatchItem, line: BlockLine, report: Report) -> None:
+    if item.error is not None:
+        where = f"{item.error.field}: " if item.error.field else ""
+        _reject(report, BadLine(line.number, item.error.code, where + item.error.detail))
+        return
+    report.accepted += 1
+    report.users.setdefault(str(line.body.get("user_id")))
+
+
+def _reject(report: Report, line: BadLine) -> None:
+    report.bad.append(line)
+    if len(report.bad) <= _SHOWN_MAX:
+        say_note(f"line {line.number}: {line.code}: {line.detail}")
+    elif len(report.bad) == _SHOWN_MAX + 1:
+        say_note(f"more than {_SHOWN_MAX} bad lines; the rest is only counted")
+
+
+def _say(report: Report) -> None:
+    rate = report.accepted / report.seconds if report.seconds else 0.0
+    parts: Mapping[str, object] = {
+        "accepted": f"{report.accepted}",
+        "rejected": f"{len(report.bad)}",
+        "seconds": f"{report.seconds:.2f}",
+        "blocks/s": f"{rate:.0f}",
+    }
+    if report.failed:
+        parts = {**parts, "enrichment failed": f"{report.failed}"}
+    line = " · ".join(f"{name} {value}" for name, value in parts.items())
+    console().print(printable(line), soft_wrap=True)
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[BinaryIO]:
+    if str(file) == "-":
+        yield sys.stdin.buffer
+        return
+    with file.open("rb") as stream:
+        yield stream

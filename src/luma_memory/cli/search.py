@@ -1,0 +1,79 @@
+"""`search`: ask a user's blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from luma_memory.cli.commands import examples
+from luma_memory.cli.options import Url, User, service_url
+from luma_memory.cli.output import console, plain, say_note
+from luma_memory.cli.running import run_async
+from luma_memory.cli.service import ServiceClient
+from luma_memory.protocol.search import LIMIT_MAX, SearchAnswer
+from luma_memory.settings import load_settings
+
+
+@examples(
+    "luma-memory search 'Where does Ada live now?' --user ada",
+    "luma-memory search 'river' --user ada --limit 3 --explain",
+    "luma-memory search 'river' --user ada --json | jq '.results[].block.content'",
+)
+def search(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    user: User,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=LIMIT_MAX, help="Blocks at most.")
+    ] = 10,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what every score is made of.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The service's answer as it is.")] = False,
+    url: Url = None,
+) -> None:
+    """Show a user's blocks that answer a question, best first."""
+    base_url = service_url(url, load_settings())
+    answer = run_async(_search(base_url, user, query, limit=limit, explain=explain))
+    if as_json:
+        typer.echo(answer.model_dump_json(indent=2))
+        return
+    for part in answer.degraded:
+        say_note(f"answered without {part}")
+    if answer.results:
+        console().print(_table(answer, explain=explain))
+    else:
+        say_note("nothing found")
+
+
+async def _search(
+    base_url: str, user: str, query: str, *, limit: int, explain: bool
+) -> SearchAnswer:
+    async with ServiceClient(base_url) as client:
+        return await client.search(user, query, limit=limit, explain=explain)
+
+
+def _table(answer: SearchAnswer, *, explain: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("score", justify="right", style="green", no_wrap=True)
+    table.add_column("date", style="cyan", no_wrap=True)
+    table.add_column("speaker", max_width=20)
+    table.add_column("text", ratio=1, overflow="fold")
+    for hit in answer.results:
+        text = plain(hit.block.content)
+        if explain and hit.explanation:
+            text = text + plain("\n" + _parts(hit.explanation), style="dim")
+        date = hit.block.occurred_at.strftime("%Y-%m-%d %H:%M")
+        table.add_row(f"{hit.score:.3f}", date, plain(hit.block.speaker or ""), text)
+    return table
+
+
+def _parts(explanation: Mapping[str, float | int | str | None]) -> str:
+    return " · ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in explanation.items()
+        if value is not None
+    )

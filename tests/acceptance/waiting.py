@@ -1,0 +1,33 @@
+"""Waiting for the service to come to an end of its work."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+
+PATIENCE_SECONDS = 120.0
+
+
+async def until_idle(client: httpx2.AsyncClient) -> dict[str, int]:
+    """Wait until no job is pending or processing; the queue's numbers then."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            stats: dict[str, int] | None = (await client.get("/health")).json()["queue_stats"]
+            if stats is not None and stats["pending"] + stats["processing"] == 0:
+                return stats
+            await asyncio.sleep(0.1)
+
+
+async def all_blocks(client: httpx2.AsyncClient, user_id: str) -> list[dict[str, Any]]:
+    """Every block of a user, page by page."""
+    blocks: list[dict[str, Any]] = []
+    cursor: str | None = None
+    while True:
+        params = {"user_id": user_id, "limit": "200"} | ({"cursor": cursor} if cursor else {})
+        page = (await client.get("/blocks", params=params)).json()
+        blocks += page["blocks"]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            return blocks

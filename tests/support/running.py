@@ -1,0 +1,135 @@
+"""A worker in this process, on a real database, with models from luma_memory.testing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from luma_memory.domain.block import Accepted, Block, NewBlock
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.job import JobType
+from luma_memory.domain.ports import Embedder, Enricher, JobQueue
+from luma_memory.pipeline.enrich import EnrichBlock
+from luma_memory.pipeline.jobs import Handler, JobRunner
+from luma_memory.postgres.database import Database
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.session import WorkerSession, new_worker_id
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.telemetry.events import WorkerStarting
+from luma_memory.testing.event_log import EventLog
+from luma_memory.testing.models import QuotingEnricher, WordEmbedder
+from luma_memory.testing.sample_blocks import ingest_item, new_block
+from luma_memory.worker.worker import Worker
+
+LEASE = timedelta(minutes=5)
+
+
+@dataclass
+class Plan:
+    """How a test's worker is made; the defaults finish jobs at once."""
+
+    enricher: Enricher | None = field(default_factory=QuotingEnricher)
+    embedder: Embedder | None = field(default_factory=WordEmbedder)
+    fallback: Enricher | None = None
+    handlers: Mapping[JobType, Handler] | None = None
+    queue: JobQueue | None = None
+    timeout: timedelta = timedelta(seconds=60)
+    backoff: timedelta = timedelta(milliseconds=10)
+    poll_interval: timedelta = timedelta(milliseconds=100)
+    concurrent_jobs_max: int = 5
+
+
+@dataclass
+class Running:
+    """A worker at work."""
+
+    worker_id: str
+    events: EventLog
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+    bugs: list[BaseException]
+
+    async def finish(self) -> None:
+        self.stop.set()
+        await self.task
+
+
+@asynccontextmanager
+async def working(database: Database, plan: Plan | None = None) -> AsyncIterator[Running]:
+    """Run a worker until the block ends; it has started when the block begins."""
+    plan = plan or Plan()
+    worker_id, events, bugs = new_worker_id(), EventLog(), list[BaseException]()
+    queue = plan.queue or PostgresJobQueue(database)
+    runner = JobRunner(
+        queue,
+        plan.handlers or {"enrich_and_embed": _handler(database, plan, worker_id)},
+        worker_id=worker_id,
+        timeout=plan.timeout,
+        backoff=plan.backoff,
+        clock=SystemClock(),
+        emit=events,
+        report_bug=lambda _message, error: bugs.append(error),
+    )
+    worker = Worker(
+        queue,
+        runner,
+        WorkerSession(database, worker_id),
+        concurrent_jobs_max=plan.concurrent_jobs_max,
+        lease=LEASE,
+        poll_interval=plan.poll_interval,
+        health_interval=timedelta(seconds=60),
+        clock=SystemClock(),
+        emit=events,
+    )
+    stop = asyncio.Event()
+    running = Running(worker_id, events, stop, asyncio.create_task(worker.run(stop)), bugs)
+    try:
+        await events.wait_for(WorkerStarting)
+        yield running
+    finally:
+        await running.finish()
+
+
+def _handler(database: Database, plan: Plan, worker_id: str) -> Handler:
+    return EnrichBlock(
+        PostgresBlockStore(database, attempts_max=3),
+        worker_id=worker_id,
+        enricher=plan.enricher,
+        embedder=plan.embedder,
+        fallback=plan.fallback,
+    )
+
+
+async def ingest(
+    database: Database, *blocks: NewBlock, attempts_max: int = 3
+) -> list[Accepted]:
+    """Accept the blocks (or one sample) as the door does; raises what an item's answer is."""
+    items = [ingest_item(block) for block in blocks or [new_block()]]
+    answers = await PostgresBlockStore(database, attempts_max=attempts_max).ingest(
+        items, lease=None
+    )
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return [answer for answer in answers if isinstance(answer, Accepted)]
+
+
+async def read(database: Database, block: NewBlock, block_id: UUID) -> Block:
+    """The block as it is stored now."""
+    (stored,) = await PostgresBlockStore(database, attempts_max=3).read([(block.scope, block_id)])
+    assert stored is not None
+    return stored
+
+
+async def job_row(connection: asyncpg.Connection, job_id: int) -> dict[str, Any]:
+    """The job as it is stored now, with its due time and its lease relative to now."""
+    row = await connection.fetchrow("SELECT * FROM memory_jobs WHERE id = $1", job_id)
+    assert row is not None
+    return dict(row)

@@ -1,0 +1,226 @@
+"""One job from its handler's answer to what is written down about it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from luma_memory.domain.errors import (
+    InvariantError,
+    LumaMemoryError,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    StoreUnavailable,
+)
+from luma_memory.domain.job import (
+    Cancel,
+    Defer,
+    Done,
+    ErrorClass,
+    Failure,
+    Job,
+    JobStats,
+    JobType,
+    Outcome,
+)
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.telemetry.events import JobCompleted, JobDeferred, JobFailed, JobLost
+from luma_memory.testing.event_log import EventLog
+
+NOW = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
+SECRET = "Caroline's secret"
+
+
+@dataclass
+class StandingClock:
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        return NOW
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+@dataclass
+class NotedQueue:
+    """A JobQueue that writes down what it is told."""
+
+    completed: list[int] = field(default_factory=list)
+    failed: list[tuple[int, Failure, timedelta]] = field(default_factory=list)
+    released: list[tuple[int, datetime | None]] = field(default_factory=list)
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        limit: int,
+        lease: timedelta,
+        job_types: Sequence[JobType],
+        rescue: bool,
+    ) -> Sequence[Job]:
+        return []
+
+    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
+        self.completed += [job.id for job in jobs]
+
+    async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
+        self.failed.append((job.id, failure, backoff))
+        return failure.final or job.is_last_attempt
+
+    async def release(
+        self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
+    ) -> None:
+        self.released += [(job.id, run_at) for job in jobs]
+
+    async def stats(self) -> JobStats:
+        return JobStats(0, 0, 0, 0, 0, None)
+
+
+@dataclass
+class Ran:
+    queue: NotedQueue
+    events: EventLog
+    bugs: list[BaseException]
+
+
+def _job(attempt: int = 1) -> Job:
+    return Job(7, Scope("default", "caroline"), "enrich_and_embed", None, attempt, 3, NOW)
+
+
+async def _run(
+    answer: Outcome | BaseException,
+    *,
+    attempt: int = 1,
+    backoff: timedelta = timedelta(seconds=1),
+    timeout: timedelta = timedelta(seconds=30),
+    hang: bool = False,
+) -> Ran:
+    async def handler(_job: Job) -> Outcome:
+        if hang:
+            await asyncio.Event().wait()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    ran = Ran(NotedQueue(), EventLog(), [])
+    runner = JobRunner(
+        ran.queue,
+        {"enrich_and_embed": handler},
+        worker_id="worker-1",
+        timeout=timeout,
+        backoff=backoff,
+        clock=StandingClock(),
+        emit=ran.events,
+        report_bug=lambda _message, error: ran.bugs.append(error),
+    )
+    await runner.run(_job(attempt))
+    return ran
+
+
+async def test_done_completes_the_job() -> None:
+    ran = await _run(Done())
+    assert ran.queue.completed == [7]
+    assert [event.message() for event in ran.events.of(JobCompleted)] == [
+        "✅ Job completed: enrich_and_embed (0ms)"
+    ]
+
+
+async def test_done_and_written_is_not_written_again() -> None:
+    ran = await _run(Done(is_written=True))
+    assert ran.queue == NotedQueue()
+    assert len(ran.events.of(JobCompleted)) == 1
+
+
+async def test_a_job_in_other_hands_is_left_alone() -> None:
+    ran = await _run(Done(is_written=True, is_mine=False))
+    assert ran.queue == NotedQueue()
+    assert [type(event) for event in ran.events.events] == [JobLost]
+
+
+async def test_cancel_ends_the_job() -> None:
+    ran = await _run(Cancel("the block is gone"))
+    assert ran.queue.completed == [7]
+    assert ran.queue.failed == []
+
+
+async def test_defer_hands_the_job_back_until_then() -> None:
+    until = NOW + timedelta(minutes=5)
+    ran = await _run(Defer(until, "quota"))
+    assert ran.queue.released == [(7, until)]
+    assert [event.seconds for event in ran.events.of(JobDeferred)] == [300.0]
+
+
+async def test_being_told_to_wait_spends_no_attempt() -> None:
+    ran = await _run(RateLimited("slow down", retry_after_seconds=42), attempt=3)
+    assert ran.queue.released == [(7, NOW + timedelta(seconds=42))]
+    assert ran.queue.failed == []
+
+
+async def test_our_own_outage_spends_no_attempt() -> None:
+    ran = await _run(StoreUnavailable("away"), attempt=3, backoff=timedelta(seconds=2))
+    assert ran.queue.released == [(7, NOW + timedelta(seconds=2))]
+    assert ran.queue.failed == []
+
+
+@pytest.mark.parametrize(
+    ("error", "error_class", "final"),
+    [
+        (ProviderUnavailable("502"), "provider", False),
+        (ProviderTimeout("no answer"), "timeout", False),
+        (ProviderRejected("bad key"), "provider_permanent", True),
+        (ProviderResponseInvalid("no title"), "schema", False),
+        (InvariantError("a bug"), "internal", False),
+        (ValueError(SECRET), "internal", False),
+        (ExceptionGroup(SECRET, [ValueError(SECRET)]), "internal", False),
+    ],
+)
+async def test_raising_is_a_failed_attempt_of_its_class(
+    error: Exception, error_class: ErrorClass, final: bool
+) -> None:
+    ran = await _run(error)
+    ((job_id, failure, _backoff),) = ran.queue.failed
+    assert (job_id, failure.error_class, failure.final) == (7, error_class, final)
+    assert SECRET not in failure.message
+    (event,) = ran.events.of(JobFailed)
+    assert event.message().startswith(f"❌ Job failed: enrich_and_embed ({error_class}: ")
+    assert event.level == ("error" if final else "warning")
+    assert SECRET not in event.message()
+    # Only what nobody raised on purpose is a bug to look into.
+    assert ran.bugs == ([] if isinstance(error, LumaMemoryError) else [error])
+
+
+async def test_a_hanging_job_ends_at_its_deadline() -> None:
+    ran = await _run(Done(), hang=True, timeout=timedelta(milliseconds=10))
+    ((_, failure, _backoff),) = ran.queue.failed
+    assert failure == Failure("timeout", "the job's time ran out")
+    assert ran.bugs == []
+
+
+async def test_a_cancelled_run_writes_nothing_down() -> None:
+    with pytest.raises(asyncio.CancelledError):
+        await _run(asyncio.CancelledError())
+
+
+async def test_the_last_attempt_fails_for_good() -> None:
+    ran = await _run(ProviderUnavailable("502"), attempt=3)
+    assert [event.final for event in ran.events.of(JobFailed)] == [True]
+
+
+@given(attempt=st.integers(1, 100), backoff_ms=st.integers(1, 86_400_000))
+def test_the_backoff_doubles_with_jitter_and_has_a_ceiling(attempt: int, backoff_ms: int) -> None:
+    backoff = timedelta(milliseconds=backoff_ms)
+    ran = asyncio.run(_run(ProviderUnavailable("502"), attempt=attempt, backoff=backoff))
+    ((_, _, waited),) = ran.queue.failed
+    nominal = min(backoff_ms * 2 ** (attempt - 1), 3_600_000)
+    assert 0.5 * nominal - 1 <= waited.total_seconds() * 1000 <= 1.5 * nominal + 1

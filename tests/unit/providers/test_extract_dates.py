@@ -1,0 +1,197 @@
+"""Dates a text mentions, against calendars written out here and against dateparser."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from dateparser.date import DateDataParser
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from luma_memory.providers.completion.extract import date_values as values
+from luma_memory.providers.completion.extract.dates import dates
+from luma_memory.providers.completion.extract.document import read
+
+MONDAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
+
+
+def resolved(text: str, language: str = "en", when: datetime = MONDAY) -> list[str | None]:
+    return [mention.value for mention in dates(read(text, language), when)]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("I saw her yesterday.", "2023-05-07"),
+        ("the day before yesterday we met", "2023-05-06"),
+        ("Last night was long", "2023-05-07"),
+        ("Tomorrow I fly home", "2023-05-09"),
+        ("We moved last week", "2023-05-01/2023-05-07"),
+        ("camping last weekend", "2023-05-06/2023-05-07"),
+        ("I start next month", "2023-06"),
+        ("She graduated last year", "2022"),
+        ("We met on 7 May 2023.", "2023-05-07"),
+        ("due March 15, 2024", "2024-03-15"),
+        ("on the 3rd of Sept. 2021", "2021-09-03"),
+        ("since May 2021 I run", "2021-05"),
+        ("back in 2019 I lived there", "2019"),
+        ("the summer of 2018", "2018"),
+        ("two weeks ago", "2023-04-24/2023-04-30"),
+        ("three years ago", "2020"),
+        ("ten days ago", "2023-04-28"),
+        ("in 5 months", "2023-10"),
+        ("2023-02-28T10:00", "2023-02-28"),
+        ("05/06/2023", "2023-05-06"),
+        ("25/06/2023", "2023-06-25"),
+        ("07.05.2023", "2023-05-07"),
+        ("this past Sunday", "2023-05-07"),
+        ("this Friday", "2023-05-12"),
+        ("I quit in January", "2023-01"),
+        ("I quit in October", "2022-10"),
+        ("last May", "2022-05"),
+    ],
+)  # fmt: skip
+def test_english_forms(text: str, value: str) -> None:
+    assert resolved(text) == [value]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "value"),
+    [
+        ("de", "Gestern war es schön", "2023-05-07"),
+        ("de", "Letzten Freitag waren wir dort", "2023-05-05"),
+        ("de", "vor zwei Wochen", "2023-04-24/2023-04-30"),
+        ("de", "am 3. März 2021 geboren", "2021-03-03"),
+        ("de", "Ich fange morgen an", "2023-05-09"),
+        ("es", "El viernes pasado cenamos", "2023-05-05"),
+        ("es", "hace dos semanas", "2023-04-24/2023-04-30"),
+        ("es", "el 7 de mayo de 2021", "2021-05-07"),
+        ("es", "Mañana viajo a Lima", "2023-05-09"),
+        ("fr", "Vendredi dernier j'ai couru", "2023-05-05"),
+        ("fr", "le mois dernier", "2023-04"),
+        ("fr", "le 1er avril 2022", "2022-04-01"),
+        ("it", "due settimane fa", "2023-04-24/2023-04-30"),
+        ("it", "l'anno prossimo", "2024"),
+        ("pt", "na sexta-feira passada", "2023-05-05"),
+        ("pt", "há três dias", "2023-05-05"),
+        ("nl", "twee weken geleden", "2023-04-24/2023-04-30"),
+        ("nl", "afgelopen zaterdag", "2023-05-06"),
+        ("sv", "Igår var jag på bio", "2023-05-07"),
+        ("pl", "Spotkanie 7 maja 2023", "2023-05-07"),
+        ("ja", "昨日、京都へ行きました", "2023-05-07"),
+    ],
+)
+def test_other_languages(language: str, text: str, value: str) -> None:
+    assert resolved(text, language) == [value]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "I swim every Friday"),
+        ("en", "You may march on"),
+        ("en", "April asked for 2000 people and 12 chairs"),
+        ("en", "the past weeks were hard"),
+        ("en", "Version 5.3.0 at 10:30"),
+        ("en", "2023-02-30 is no day"),
+        ("de", "Guten Morgen zusammen"),
+        ("de", "jeden Freitag"),
+        ("es", "por la mañana"),
+    ],
+)
+def test_what_is_no_date(language: str, text: str) -> None:
+    assert resolved(text, language) == []
+
+
+def test_what_is_meant_but_cannot_be_told_has_no_value() -> None:
+    [mention] = dates(read("I got it a few years ago.", "en"), MONDAY)
+    assert (mention.name, mention.value) == ("a few years ago", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("We met on Friday.", "2023-05-05"),
+        ("We will meet on Friday.", "2023-05-12"),
+        ("I'll be there on June 3", "2023-06-03"),
+        ("I was there on June 3", "2022-06-03"),
+        ("It must be done by June 3", "2023-06-03"),
+        ("I will close what ended on April 20", "2023-04-20"),
+    ],
+)
+def test_the_tense_of_the_sentence_gives_the_direction(text: str, value: str) -> None:
+    assert resolved(text) == [value]
+
+
+def test_a_future_sentence_does_not_turn_its_neighbour() -> None:
+    assert resolved("I will call. We met on Friday.") == ["2023-05-05"]
+
+
+COMPARED = {
+    "en": ["yesterday", "today", "tomorrow", "last week", "this week", "next week", "last month",
+    "next month", "last year",
+           "next year", "last friday", "next friday", "last monday", "next sunday", "wednesday",
+           "3 days ago", "two weeks ago",
+           "four months ago", "10 years ago", "in 5 days", "in 2 weeks", "in six months",
+           "7 May 2021", "March 15, 2024", "May 2019"],
+    "de": ["gestern", "heute", "vorgestern", "übermorgen", "letzte Woche", "nächste Woche",
+    "letzten Monat", "nächstes Jahr",
+           "vor 3 Tagen", "vor zwei Wochen", "in zwei Wochen", "7. Mai 2021"],
+    "es": ["ayer", "hoy", "anteayer", "la semana pasada", "el mes pasado", "el año pasado",
+    "7 de mayo de 2021"],
+    "fr": ["hier", "demain", "avant-hier", "la semaine dernière", "le mois dernier",
+    "il y a 3 jours", "7 mai 2021"],
+    "it": ["ieri", "oggi", "domani", "7 maggio 2021"],
+    "pt": ["ontem", "hoje", "amanhã", "semana passada", "mês passado", "7 de maio de 2021"],
+    "nl": ["gisteren", "vandaag", "morgen", "vorige week", "volgende maand", "7 mei 2021"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [(lang, text) for lang, forms in COMPARED.items() for text in forms]
+)
+@pytest.mark.parametrize("days", [0, 1, 2, 5, 6, 85, 240])
+def test_common_forms_agree_with_dateparser(language: str, text: str, days: int) -> None:
+    when = MONDAY + timedelta(days=days)
+    assert resolved(text, language, when) == [by_dateparser(text, language, when)]
+
+
+def by_dateparser(text: str, language: str, when: datetime) -> str:
+    config = {"RELATIVE_BASE": when.replace(tzinfo=None), "PREFER_DATES_FROM": "past"}
+    found = DateDataParser(languages=[language], settings=config).get_date_data(text)
+    assert found.date_obj is not None
+    day = found.date_obj.date()
+    if found.period == "week":
+        monday = day - timedelta(days=day.weekday())
+        return f"{monday}/{monday + timedelta(days=6)}"
+    return day.isoformat()[: {"year": 4, "month": 7}.get(found.period or "day", 10)]
+
+
+days = st.dates(min_value=date(1, 1, 1), max_value=date(9999, 12, 31))
+
+
+@given(base=days, index=st.integers(0, 6))
+def test_weekdays_lie_within_a_week_on_their_side(base: date, index: int) -> None:
+    sides: list[tuple[values.Tense, int, int]] = [("past", -7, -1), ("future", 1, 7)]
+    for tense, low, high in sides:
+        value = values.weekday(base, index, tense)
+        if value is None:
+            assert base.year in (1, 9999)
+            continue
+        found = date.fromisoformat(value)
+        assert found.weekday() == index
+        assert low <= (found - base).days <= high
+
+
+@given(base=days, month=st.integers(1, 12), number=st.integers(1, 31))
+@example(base=date(9999, 12, 31), month=3, number=1)
+@example(base=date(1, 1, 1), month=12, number=31)
+@settings(max_examples=200)
+def test_a_day_without_a_year_is_on_its_side(base: date, month: int, number: int) -> None:
+    past = values.day_without_year(base, month, number, "past")
+    future = values.day_without_year(base, month, number, "future")
+    if past is not None:
+        assert date.fromisoformat(past) <= base
+    if future is not None:
+        assert (date.fromisoformat(future) - base).days <= 8 * 366

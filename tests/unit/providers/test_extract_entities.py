@@ -1,0 +1,106 @@
+"""Names, numbers and links."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from luma_memory.domain.enrichment import EnrichmentRequest
+from luma_memory.providers.completion.extract import extract
+from luma_memory.providers.completion.extract.amounts import amounts
+from luma_memory.providers.completion.extract.links import links
+
+WHEN = datetime(2023, 5, 8, tzinfo=UTC)
+
+
+def found(text: str) -> set[tuple[str, str]]:
+    result = extract(EnrichmentRequest(text, WHEN), model="test")
+    return {(entity.name, entity.kind) for entity in result.entities}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "kind"),
+    [
+        ("My sister Noor moved out last month.", "Noor", "person"),
+        ("That was very kind of you, Noor!", "Noor", "person"),
+        ("Hey Noor, the parcel arrived.", "Noor", "person"),
+        ("I had an appointment with Dr. Okafor about my knee.", "Dr. Okafor", "person"),
+        ("We flew to Toronto for the weekend.", "Toronto", "place"),
+        ("We camped near Silver Lake for two nights.", "Silver Lake", "place"),
+        ("My brother works at Shopify and loves the canteen.", "Shopify", "organization"),
+        ("He studies at the University of Porto.", "University of Porto", "organization"),
+        ("I bought tickets for the Riverside Festival already.", "Riverside Festival", "event"),
+        ("The notes sync through PostgreSQL nowadays.", "PostgreSQL", "product"),
+        ("Gestern habe ich meine Kollegin Anna besucht.", "Anna", "person"),
+        ("Ayer fui al cine con mi hermana Lucía.", "Lucía", "person"),
+        ("Hier j'ai vu Monsieur Lefèvre au marché.", "Monsieur Lefèvre", "person"),
+    ],
+)  # fmt: skip
+def test_kinds(text: str, name: str, kind: str) -> None:
+    assert (name, kind) in found(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Pottery helps me relax. Nature does too.",
+        "I think I'm fine. Don't worry!",
+        "THIS IS SO COOL AND I LOVE IT",
+        "Error Handling: check the answer. Null Checks: add them.",
+        "Der Hund und die Katze schlafen im Garten hinter dem Haus.",
+    ],
+)
+def test_a_capital_alone_is_no_name(text: str) -> None:
+    assert found(text) == set()
+
+
+def test_one_name_has_one_kind_and_stands_once() -> None:
+    assert found("Noor called. My sister Noor is fine, Noor!") == {("Noor", "person")}
+
+
+def test_entities_come_in_order_of_appearance() -> None:
+    text = "On 3 June 2024 my sister Noor paid $1,200, see https://example.org/a."
+    result = extract(EnrichmentRequest(text, WHEN), model="test")
+    assert [e.kind for e in result.entities] == ["date", "person", "number", "link"]
+    assert result.entities[0].value == "2024-06-03"
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [
+        ("It costs $1,299.50 now", "$1,299.50"),
+        ("Die Miete ist 950 € im Monat", "950 €"),
+        ("we ran 12.5 km today", "12.5 km"),
+        ("about 40% of them", "40%"),
+        ("call +49 30 1234567 please", "+49 30 1234567"),
+        ("3 million dollars", "3 million dollars"),
+        ("seat 1042", "1042"),
+    ],
+)
+def test_amounts(text: str, amount: str) -> None:
+    assert [a.text for a in amounts(text, [])] == [amount]
+
+
+def test_amounts_leave_dates_and_small_counts_alone() -> None:
+    assert amounts("On 2023-05-07 we had 3 cats in v2.1.0 at 10:30", [(3, 13)]) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("see https://example.org/a_(b)?q=1.", "https://example.org/a_(b)?q=1"),
+        ("(www.example.org)", "www.example.org"),
+        ("mail jo.doe@example.org!", "jo.doe@example.org"),
+    ],
+)
+def test_links(text: str, link: str) -> None:
+    assert [found.text for found in links(text)] == [link]
+
+
+def test_a_link_is_read_neither_as_words_nor_as_a_number() -> None:
+    result = extract(
+        EnrichmentRequest("https://example.org/2019/carrots?x=1234", WHEN), model="test"
+    )
+    assert [entity.kind for entity in result.entities] == ["link"]
+    assert result.tags == ()

@@ -1,0 +1,34 @@
+"""Which language a text is said to be in."""
+
+from __future__ import annotations
+
+import pytest
+
+from luma_memory.providers.completion.extract.language import UNDETERMINED, identify
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("I finally signed the lease for the new flat.", "en"),
+        ("Gestern war ich mit meiner Schwester im Zoo.", "de"),
+        ("Tengo un perro que se llama Max", "es"),
+        ("Je travaille depuis peu à la bibliothèque", "fr"),
+        ("Ho comprato una bicicletta nuova", "it"),
+        ("Ontem fui ao cinema com minha irmã", "pt"),
+        ("Ik heb vandaag mijn fiets gerepareerd", "nl"),
+        ("昨日映画を見ました", "ja"),
+        ("我昨天去了北京", "zh"),
+        ("안녕하세요", "ko"),
+        ("Wczoraj byłem w kinie z siostrą", "pl"),
+    ],
+)
+def test_a_clear_text_is_told(text: str, language: str) -> None:
+    identified = identify(text)
+    assert (identified.reported, identified.reading) == (language, language)
+
+
+@pytest.mark.parametrize("text", ["", "ok", "12:30", ";)", "🎉🎉", "Berlin!", "Dinner at 8"])
+def test_too_little_is_undetermined_and_read_as_english(text: str) -> None:
+    identified = identify(text)
+    assert (identified.reported, identified.reading) == (UNDETERMINED, "en")

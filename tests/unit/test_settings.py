@@ -1,0 +1,143 @@
+"""What operators may set, what they are told when they set it wrong, and what stays unsaid."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from luma_memory.domain.errors import SetupError
+from luma_memory.settings import (
+    Settings,
+    load_settings,
+    unknown_variables,
+    variable_name,
+    variable_names,
+)
+
+SECRET = "sk-not-for-anybody-1234567890"
+WRONG_VALUES = [
+    ("MEMORY_RETRY_ATTEMPTS", "many"),
+    ("MEMORY_RETRY_ATTEMPTS", "0"),
+    ("MEMORY_RETRY_BACKOFF_MS", "-1"),
+    ("MEMORY_WORKER_POLL_INTERVAL_MS", "0"),
+    ("MEMORY_WORKER_MAX_CONCURRENT_JOBS", "1e400"),
+    ("MEMORY_WORKER_JOB_TIMEOUT_MS", "1.5"),
+    ("MEMORY_SYSTEM_ENABLED", "perhaps"),
+    ("MEMORY_PORT", "65536"),
+    ("MEMORY_LOG_LEVEL", "loud"),
+    ("MEMORY_LOG_FORMAT", "xml"),
+    ("DATABASE_URL", "mysql://localhost/x"),
+    ("DATABASE_URL", "localhost:5432"),
+    ("OPENAI_BASE_URL", "ftp://models.example"),
+    ("OPENAI_BASE_URL", "models.example/v1"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("MEMORY_") or name in variable_names():
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("variable", "default"),
+    [
+        ("DATABASE_URL", None),
+        ("OPENAI_API_KEY", None),
+        ("OPENAI_BASE_URL", None),
+        ("MEMORY_SYSTEM_ENABLED", True),
+        ("MEMORY_ENRICHMENT_ENABLED", True),
+        ("MEMORY_EMBEDDING_ENABLED", True),
+        ("MEMORY_FAIL_FAST", False),
+        ("MEMORY_RETRY_ATTEMPTS", 3),
+        ("MEMORY_RETRY_BACKOFF_MS", 1000),
+        ("MEMORY_WORKER_ENABLED", True),
+        ("MEMORY_WORKER_POLL_INTERVAL_MS", 1000),
+        ("MEMORY_WORKER_MAX_CONCURRENT_JOBS", 5),
+        ("MEMORY_WORKER_JOB_TIMEOUT_MS", 30000),
+        ("MEMORY_WORKER_HEALTH_CHECK_INTERVAL_MS", 60000),
+    ],
+)
+def test_names_and_defaults_are_the_promised_ones(variable: str, default: object) -> None:
+    values = {variable_name(field): value for field, value in load_settings()}
+    assert values[variable] == default
+
+
+def test_the_environment_sets_and_an_argument_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_PORT", "9000")
+    monkeypatch.setenv("MEMORY_DATA_DIR", "/srv/a place")
+    assert load_settings().port == 9000
+    assert load_settings(port=None).port == 9000
+    assert load_settings(port=9001).port == 9001
+    assert load_settings().data_dir == Path("/srv/a place")
+
+
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in variable_names():
+        monkeypatch.setenv(name, "")
+    assert load_settings() == Settings()
+    assert not load_settings().has_model_provider
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPENAI_BASE_URL"])
+def test_a_key_or_an_address_makes_a_model_provider(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:1/v1")
+    assert load_settings().has_model_provider
+
+
+@pytest.mark.parametrize(("variable", "value"), WRONG_VALUES)
+def test_a_wrong_value_names_its_variable(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SetupError) as caught:
+        load_settings()
+    assert caught.value.code == "wrong_setting"
+    assert f"{variable} is wrong: it must be" in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", sorted({name for name, _ in WRONG_VALUES}))
+def test_a_secret_in_the_wrong_place_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, SECRET)
+    with pytest.raises(SetupError) as caught:
+        load_settings()
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_all_wrong_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MEMORY_PORT", "none")
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///x")
+    with pytest.raises(SetupError, match=r"(?s)DATABASE_URL.*MEMORY_PORT"):
+        load_settings()
+
+
+def test_secrets_have_a_redacted_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", SECRET)
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{SECRET}@localhost/x")
+    settings = load_settings()
+    assert SECRET not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load_settings().port = 1  # type: ignore[misc]
+
+
+def test_an_unknown_variable_comes_with_the_nearest_known_one() -> None:
+    assert unknown_variables(
+        {
+            "MEMORY_RETRY_ATEMPTS": "3",
+            "MEMORY_SOMETHING_ELSE_ALTOGETHER": "1",
+            "MEMORY_PRESSURE_WATCH": "/sys/fs/cgroup",
+            "MEMORY_PORT": "1",
+            "PATH": "/bin",
+        }
+    ) == {"MEMORY_RETRY_ATEMPTS": "MEMORY_RETRY_ATTEMPTS", "MEMORY_SOMETHING_ELSE_ALTOGETHER": None}
