@@ -1,64 +1,93 @@
-"""The worker: blocks a second against the bare embedder, and how soon it begins when idle."""
+"""The worker: blocks a second against the bare embedder; how soon it begins when idle."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import asyncpg
+import psutil
 
 from benchmarks.accept import ATTEMPTS_MAX
 from benchmarks.chat import Turn, turns
 from benchmarks.client import Connection, connections, expect
 from benchmarks.figures import Line, Round, Target, WrongAnswerError, bounded, compared, percentile
 from benchmarks.inputs import block_request, stored_items
+from benchmarks.processor import database_process, processor_seconds
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack, waited_for
 from luma_memory.pipeline.indexing import embedding_text
 from luma_memory.providers.embedding.local import LocalEmbedder
-from luma_memory.settings import Settings
 from luma_memory.store.blocks import PostgresBlockStore
 
 WARM_UP_BLOCKS = 30
 PICKUP_MS_MAX = 50.0
 PAUSE_SECONDS_MAX = 0.1
-_POLL_SECONDS = 0.1
+_POLL_SECONDS = 0.25  # each look costs the database some
 
 
 async def throughput(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     """A backlog from its first claim to its last block active, at the default concurrency first."""
     embedder = await LocalEmbedder.open()
-    default = Settings().worker_max_concurrent_jobs
+    lines: list[Line] = []
     try:
         await embedder.embed_documents(_texts(turns(WARM_UP_BLOCKS, seed=30)))
-        return [
-            compared(
-                f"worker_rate_{jobs}_jobs",
-                f"worker, {jobs} jobs at once" + (" (default)" if jobs == default else ""),
-                await _rounds(stack, embedder, sizes, jobs),
-                unit="blocks/s",
-                limit_name="bare embedder, same texts",
-                target=Target(0.8, "high") if jobs == default else None,
-            )
-            for jobs in (default, *sizes.concurrencies)
-        ]
+        for jobs in (None, *sizes.concurrencies):
+            lines += _lines(await _rounds(stack, embedder, sizes, jobs), jobs)
     finally:
         await embedder.close()
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """How fast, and how much of the processors it took."""
+
+    per_second: float
+    processor_ms: float  # a block or a text
+
+
+def _lines(rounds: Sequence[tuple[_Pace, _Pace]], jobs: int | None) -> Iterator[Line]:
+    key = "default" if jobs is None else f"{jobs}_jobs"
+    what = "worker" if jobs is None else f"worker, {jobs} jobs at once"
+    yield compared(
+        f"worker_rate_{key}",
+        what,
+        [Round(worker.per_second, bare.per_second) for worker, bare in rounds],
+        unit="blocks/s",
+        limit_name="bare embedder, same texts",
+        target=Target(0.8, "high") if jobs is None else None,
+    )
+    yield compared(
+        f"worker_processor_{key}",
+        f"  {what}: processor time a block",
+        [Round(worker.processor_ms, bare.processor_ms) for worker, bare in rounds],
+        unit="ms",
+        limit_name="bare embedder, a text",
+        target=None,
+    )
 
 
 async def _rounds(
-    stack: Stack, embedder: LocalEmbedder, sizes: Sizes, jobs: int
-) -> Sequence[Round]:
+    stack: Stack, embedder: LocalEmbedder, sizes: Sizes, jobs: int | None
+) -> Sequence[tuple[_Pace, _Pace]]:
+    """Worker and bare embedder, one right after the other on the same texts."""
     rounds = []
-    async with stack.worker(concurrent_jobs_max=jobs):
+    database = await database_process(stack)
+    async with stack.worker(concurrent_jobs_max=jobs) as worker_id:
+        processes = (psutil.Process(worker_id), database)
         await _worked_off(stack, turns(WARM_UP_BLOCKS, seed=31))
         for number in range(sizes.rounds):
             some = turns(sizes.jobs, seed=40 + number)
-            limit = await _embedded(embedder, _texts(some))
-            rounds.append(Round(await _worked_off(stack, some), limit))
+            bare = await _embedded(embedder, _texts(some))
+            before = sum(map(processor_seconds, processes))
+            per_second = await _worked_off(stack, some)
+            spent = sum(map(processor_seconds, processes)) - before
+            rounds.append((_Pace(per_second, spent / len(some) * 1000), bare))
     await stack.clear()
     return rounds
 
@@ -72,10 +101,11 @@ def _texts(some: Sequence[Turn]) -> Sequence[str]:
     ]
 
 
-async def _embedded(embedder: LocalEmbedder, texts: Sequence[str]) -> float:
-    started = time.perf_counter()
+async def _embedded(embedder: LocalEmbedder, texts: Sequence[str]) -> _Pace:
+    started, cpu = time.perf_counter(), time.process_time()
     await embedder.embed_documents(texts)
-    return len(texts) / (time.perf_counter() - started)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    return _Pace(len(texts) / seconds, cpu_seconds / len(texts) * 1000)
 
 
 async def _worked_off(stack: Stack, some: Sequence[Turn]) -> float:

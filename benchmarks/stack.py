@@ -54,15 +54,18 @@ class Stack:
         )
 
     @asynccontextmanager
-    async def worker(self, *, concurrent_jobs_max: int | None = None) -> AsyncIterator[None]:
-        """A worker process, registered and waiting for jobs; stopped at the end."""
+    async def worker(self, *, concurrent_jobs_max: int | None = None) -> AsyncIterator[int]:
+        """A worker process, registered and waiting for jobs, by its id; stopped at the end.
+
+        concurrent_jobs_max: None leaves it to the worker.
+        """
         jobs = "MEMORY_WORKER_MAX_CONCURRENT_JOBS"
         variables = {} if concurrent_jobs_max is None else {jobs: str(concurrent_jobs_max)}
         started = time.perf_counter()
         async with _child("worker", "luma_memory.worker", self.dsn, variables) as child:
             await waited_for(lambda: self._is_registered(child))
             self.start_ms.setdefault("worker", _ms_since(started))
-            yield
+            yield child.pid
 
     async def _is_registered(self, child: Child) -> bool:
         _check(child)

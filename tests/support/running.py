@@ -107,9 +107,7 @@ def _handler(database: Database, plan: Plan, worker_id: str) -> Handler:
     )
 
 
-async def ingest(
-    database: Database, *blocks: NewBlock, attempts_max: int = 3
-) -> list[Accepted]:
+async def ingest(database: Database, *blocks: NewBlock, attempts_max: int = 3) -> list[Accepted]:
     """Accept the blocks (or one sample) as the door does; raises what an item's answer is."""
     items = [ingest_item(block) for block in blocks or [new_block()]]
     answers = await PostgresBlockStore(database, attempts_max=attempts_max).ingest(

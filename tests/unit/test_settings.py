@@ -123,7 +123,9 @@ def test_secrets_have_a_redacted_form(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     monkeypatch.setenv("DATABASE_URL", f"postgresql://me:{SECRET}@localhost/x")
     settings = load_settings()
-    assert SECRET not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
+    assert (
+        SECRET not in f"{settings!r}{settings}{settings.model_dump()}{settings.model_dump_json()}"
+    )
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from luma_memory import __version__
 from luma_memory.api.problems import add_problem_handlers
@@ -25,9 +25,8 @@ def create_app(service: Service) -> FastAPI:
     )
     app.state.service = service
     add_problem_handlers(app)
-    base = APIRouter(prefix=BASE_PATH)
+    # Side by side, not below a router of the base path: nested ones are walked at every request.
     for routes in (blocks, search, health):
-        base.include_router(routes.router)
-    app.include_router(base)
+        app.include_router(routes.router, prefix=BASE_PATH)
     app.add_middleware(RequestContext, emit=service.emit)
     return app

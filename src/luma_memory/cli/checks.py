@@ -211,7 +211,7 @@ async def check_service(settings: Settings) -> list[Finding]:
     except LumaMemoryError as error:
         return [Finding("port", "fail", f"{url} is taken: {error}", other_port)]
     verdict: Verdict = "ok" if health.status == "ok" else "warn"
-    detail = f"{url} answers: {health.status}, {health.workers} workers"
+    detail = f"{url} answers: {health.status}, workers: {health.workers}"
     stats = health.queue_stats
     if stats is not None:
         detail += f", {stats.pending} jobs pending, {stats.failed} failed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any
 
 import typer
@@ -57,7 +58,8 @@ def load_command(name: str) -> TyperCommand:
     entry = COMMANDS[name]
     function = getattr(import_module(f"{_PACKAGE}.{entry.module}"), entry.function)
     app = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    app.command(name, epilog=_epilog(getattr(function, "examples", ())))(function)
+    epilog = _epilog(getattr(function, "examples", ()))
+    app.command(name, help=_flowing(function.__doc__), epilog=epilog)(function)
     command = get_command(app)
     assert isinstance(command, TyperCommand)
     return command
@@ -76,6 +78,12 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name, listed, rest = super().resolve_command(ctx, args)
         return name, load_command(name) if name else listed, rest
+
+
+def _flowing(docstring: str | None) -> str:
+    """Paragraphs without the line ends of the source, for the terminal to break."""
+    paragraphs = cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _epilog(lines: tuple[str, ...]) -> str | None:

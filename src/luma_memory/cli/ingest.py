@@ -26,6 +26,13 @@ from luma_memory.settings import load_settings
 _SHOWN_MAX = 100
 
 
+def _file_or_dash(path: Path) -> Path:
+    # Typer's own `exists` does not let "-" pass when the parameter is a Path.
+    if str(path) != "-" and not path.is_file():
+        raise typer.BadParameter(f"there is no file {printable(str(path))}")
+    return path
+
+
 @examples(
     "luma-memory ingest notes.jsonl --user ada",
     "luma-memory ingest export.jsonl --wait",
@@ -37,10 +44,7 @@ def ingest(
         Path,
         typer.Argument(
             metavar="FILE|-",
-            exists=True,
-            dir_okay=False,
-            readable=True,
-            allow_dash=True,
+            callback=_file_or_dash,
             help="JSON lines, each a block as for POST /blocks; - reads standard input.",
         ),
     ],

@@ -24,8 +24,11 @@ luma-memory up          keep it running, http://127.0.0.1:8080
 luma-memory doctor      when something does not work
 
 [dim]Exit codes[/dim]
-0 done · 1 it failed, or something was rejected; the reason is on standard error ·
-2 wrong usage · 130 interrupted by Ctrl-C · 143 stopped by SIGTERM
+0     done; also `up`, `serve` and `worker` after Ctrl-C
+1     it failed or something was rejected, the reason is on standard error
+2     wrong usage
+130   interrupted by Ctrl-C
+143   stopped by SIGTERM
 
 Settings come from the environment: DATABASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL, MEMORY_*.
 """

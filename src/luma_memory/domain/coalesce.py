@@ -102,9 +102,7 @@ class Coalescer(Generic[ItemT, ResultT]):
 
     async def _fly(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         try:
-            results = await self._flight([entry.item for entry in batch])
-            if len(results) != len(batch):
-                raise InvariantError(f"a flight of {len(batch)} came back with {len(results)}")
+            results = await self._results(batch)
         except Exception as error:
             if len(batch) > 1 and not isinstance(error, UnavailableError):
                 await self._fly_alone(batch)
@@ -118,6 +116,14 @@ class Coalescer(Generic[ItemT, ResultT]):
             raise
         for entry, result in zip(batch, results, strict=True):
             _settle(entry, result)
+
+    async def _results(
+        self, batch: list[_Waiting[ItemT, ResultT]]
+    ) -> Sequence[ResultT | Exception]:
+        results = await self._flight([entry.item for entry in batch])
+        if len(results) != len(batch):
+            raise InvariantError(f"a flight of {len(batch)} came back with {len(results)}")
+        return results
 
     async def _fly_alone(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         for entry in batch:

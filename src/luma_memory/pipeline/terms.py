@@ -21,6 +21,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from luma_memory.pipeline.words import DEFAULT_LANGUAGE, TERM_SPACE, analyzer, term_index
@@ -126,7 +127,7 @@ def document_terms(
     frequencies = rules.count(text)
     length = sum(frequencies.values())
     for words in context:
-        for index in rules.count(words):
+        for index in _context_indices(words, language):
             frequencies.setdefault(index, 1)
     return _weigh(frequencies, length, weighting)
 
@@ -173,6 +174,12 @@ def idf(document_frequency: int, passage_count: int) -> float:
     """
     df = min(max(document_frequency, 0), passage_count)
     return math.log1p((passage_count - df + 0.5) / (df + 0.5))
+
+
+@lru_cache(maxsize=1024)
+def _context_indices(words: str, language: str) -> Sequence[int]:
+    """Who spoke and which day it was come again and again; together a third of the work."""
+    return tuple(analyzer(language).count(words))
 
 
 def _weigh(frequencies: Mapping[int, int], length: int, weighting: TermWeighting) -> TermVector:

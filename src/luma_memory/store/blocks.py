@@ -11,7 +11,7 @@ import asyncpg
 
 from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem
 from luma_memory.domain.enrichment import Enrichment, Entity
-from luma_memory.domain.errors import InvariantError
+from luma_memory.domain.errors import Conflict, InvariantError
 from luma_memory.domain.ports import BlockPage, EnrichedBlock, Lease
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
@@ -94,8 +94,8 @@ class PostgresBlockStore:
             *_result_passage_columns(results),
             next(iter(models), None),
         )
-        done = {row["job_id"] for row in rows}
-        return [result.job.id in done for result in results]
+        done = {row["position"] for row in rows}
+        return [n in done for n in range(1, len(results) + 1)]
 
 
 def _block_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
@@ -173,7 +173,7 @@ def _entity_json(entity: Entity) -> dict[str, str]:
 def _accepted(row: asyncpg.Record) -> Accepted | Exception:
     if row["block_id"] is None:
         # Its key was met by an item of this statement that was itself a repetition.
-        return InvariantError("the block was not stored with its neighbours")
+        return Conflict("Another block sent at the same time has this key; send this one again")
     return Accepted(row["block_id"], row["job_id"], row["created"], row["same_request"])
 
 

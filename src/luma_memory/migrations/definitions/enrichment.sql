@@ -1,6 +1,6 @@
 -- Write back what a worker made of its blocks: results, passages and completed jobs in one
 -- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
--- since, change. Returns the ids of the jobs that were completed.
+-- since, change. Returns the 1-based positions of the jobs that were completed.
 --
 -- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
@@ -30,7 +30,9 @@ BEGIN
     SELECT array_agg(j.project_id), array_agg(j.user_id), array_agg(j.block_id), array_agg(i.n)
     INTO v_projects, v_users, v_blocks, v_items
     FROM unnest(p_job_ids) WITH ORDINALITY AS i (job_id, n)
-    JOIN memory_jobs AS j ON j.id = i.job_id WHERE j.id = ANY (v_done);
+    -- A worker whose lease ran out may come with two attempts of one job: only the later is its own.
+    JOIN memory_jobs AS j ON j.id = i.job_id AND j.attempts = p_attempts[i.n]
+    WHERE j.id = ANY (v_done);
 
     INSERT INTO memory_users AS u (project_id, user_id, version)
     SELECT DISTINCT i.project_id, i.user_id, 1
@@ -78,5 +80,5 @@ BEGIN
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 
-    RETURN QUERY SELECT unnest(v_done);
+    RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;

@@ -1,0 +1,364 @@
+"""The command line as people use it: real processes, a real terminal's signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Empty, Queue
+
+import asyncpg
+import httpx2
+import psutil
+import pytest
+
+from luma_memory.postgres.embedded.file_lock import is_locked
+from luma_memory.postgres.embedded.layout import Layout
+
+PATIENCE_SECONDS = 120.0
+COMMAND = [sys.executable, "-m", "luma_memory.cli"]
+_FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Of this process, without settings of whoever runs the tests."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+    cache = os.environ.get("MEMORY_MODEL_CACHE_DIR")
+    return kept | ({"MEMORY_MODEL_CACHE_DIR": cache} if cache else {}) | extra
+
+
+def run(
+    *arguments: str | Path, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=clean_environment(**environment),
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+class Up:
+    """A `luma-memory up` and its terminal."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        self.process = subprocess.Popen(
+            [*COMMAND, "up", "--port", "0", "--data-dir", str(data_dir)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            env=clean_environment(),
+        )
+        self.lines: list[str] = []
+        self._queue: Queue[str | None] = Queue()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        self.url = ""
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._queue.put(line)
+        self._queue.put(None)
+
+    def line(self, pattern: str) -> re.Match[str]:
+        """Wait for a line that matches."""
+        while True:
+            try:
+                line = self._queue.get(timeout=PATIENCE_SECONDS)
+            except Empty:
+                break
+            if line is None:
+                break
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                return match
+        pytest.fail(f"no line {pattern!r} in:\n{''.join(self.lines)}")
+
+    def ready(self) -> Up:
+        self.url = self.line(r"ready on (http://\S+)").group(1)
+        return self
+
+    def child(self, name: str) -> psutil.Process:
+        """The API's or a worker's process."""
+        (found,) = [child for child in self.children() if f"luma_memory.{name}" in child.cmdline()]
+        return found
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self) -> int:
+        """Wait for its end; its exit code."""
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
+        while (line := self._queue.get_nowait()) is not None:
+            self.lines.append(line)
+        return code
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(PATIENCE_SECONDS)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A folder with a space in its path, not below pytest's: its parents are closed to others."""
+    made = Path(tempfile.mkdtemp(prefix="luma memory cli "))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)
+
+
+@contextmanager
+def running(data_dir: Path) -> Iterator[Up]:
+    up = Up(data_dir)
+    try:
+        yield up.ready()
+    finally:
+        up.close()
+
+
+def database_runs(data_dir: Path) -> bool:
+    return is_locked(Layout(data_dir).server_lock)
+
+
+def port_is_free(url: str) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return probe.connect_ex(("127.0.0.1", int(url.rpartition(":")[2]))) != 0
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Up]:
+    with folder() as data_dir, running(data_dir / "data dir") as started:
+        yield started
+
+
+def blocks(up: Up, user: str) -> list[dict[str, object]]:
+    answer = httpx2.get(
+        f"{up.url}/api/v1/memory/blocks", params={"user_id": user, "limit": "200"}, trust_env=False
+    )
+    found: list[dict[str, object]] = answer.json()["blocks"]
+    return found
+
+
+def test_ingest_search_and_ingest_again(up: Up, tmp_path: Path) -> None:
+    file = tmp_path / "my notes.jsonl"
+    lines = [
+        json.dumps({"content": "The harbour market opens at six.", "speaker": "Bram"}),
+        "this is no JSON",
+        json.dumps({"content": " ", "user_id": "ilka"}),
+        json.dumps({"content": "Kestrel has new oak ribs.", "occurred_at": "2025-03-19T20:05:00Z"}),
+        "",
+        json.dumps({"content": "Kestrel has new oak ribs.", "metadata": {"n": "\ud800"}}),
+    ]
+    file.write_text("\n".join(lines))
+    arguments = ("ingest", file, "--user", "ilka", "--url", up.url, "--wait", "--batch", "2")
+
+    first = run(*arguments)
+    assert first.returncode == 1, first.stderr
+    assert re.search(r"accepted 2 · rejected 3 · seconds [\d.]+ · blocks/s \d+", first.stdout)
+    assert "line 2: malformed_json" in first.stderr
+    assert "line 3: text_blank: content:" in first.stderr
+    assert "line 6: " in first.stderr
+    stored = blocks(up, "ilka")
+    assert [block["status"] for block in stored] == ["active", "active"]
+
+    with file.open("a") as grown:
+        grown.write("\n" + json.dumps({"content": "One line more."}))
+    again = run(*arguments)
+    assert "accepted 3" in again.stdout
+    assert len(blocks(up, "ilka")) == 3
+
+    shown = run("search", "what is Kestrel made of", "--user", "ilka", "--url", up.url, "--explain")
+    assert shown.returncode == 0
+    assert "Kestrel has new oak ribs." in shown.stdout
+    assert "2025-03-19 20:05" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+    as_json = run("search", "harbour", "--user", "ilka", "--url", up.url, "--json", "--limit", "1")
+    (result,) = json.loads(as_json.stdout)["results"]
+    assert result["block"]["speaker"] == "Bram"
+
+
+def test_a_good_file_from_standard_input_ends_with_0(up: Up) -> None:
+    line = json.dumps({"content": "x", "user_id": "stdin"})
+    done = run("ingest", "-", "--url", up.url, stdin=f"{line}\n{line}\n")
+    assert done.returncode == 0, done.stderr
+    assert len(blocks(up, "stdin")) == 2
+
+
+def test_a_second_up_on_the_same_folder_says_who_has_it(up: Up) -> None:
+    second = run("up", "--port", "0", "--data-dir", up.data_dir)
+    assert second.returncode == 1
+    (error,) = second.stderr.splitlines()
+    assert error.startswith(f"luma-memory: data directory {up.data_dir}")
+    assert f"process {up.process.pid}" in error
+
+
+def test_a_taken_port_is_told_with_the_childs_own_words(up: Up) -> None:
+    port = up.url.rpartition(":")[2]
+    with folder() as other:
+        second = run("up", "--port", port, "--data-dir", other / "data")
+        assert not database_runs(other / "data")
+    assert second.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{port}" in second.stderr
+
+
+def test_eval_through_a_running_service(up: Up, tmp_path: Path) -> None:
+    file, figures = tmp_path / "tiny.json", tmp_path / "figures.json"
+    file.write_text(json.dumps(tiny_dataset()))
+    done = run("eval", file, "--url", up.url, "--json", figures)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"main\s+all\s+1\s+1\.000", done.stdout)
+    written = json.loads(figures.read_text())
+    assert written["rows"][0]["recall"]["10"] == 1.0
+    assert written["queries"][0]["ranking"][0] == "a"
+
+
+def test_doctor_finds_the_running_service(up: Up) -> None:
+    port = up.url.rpartition(":")[2]
+    done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, MEMORY_PROT="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{up.url} answers: ok, workers: 1" in done.stdout
+    assert "did you mean MEMORY_PORT?" in done.stdout
+
+
+def test_doctor_fails_without_showing_a_secret() -> None:
+    done = run(
+        "doctor",
+        DATABASE_URL="postgresql://ada:geheim1@127.0.0.1:1/x",
+        OPENAI_API_KEY="geheim2",
+        MEMORY_PORT="0",
+    )
+    assert done.returncode == 1
+    assert re.search(r"fail\s+database", done.stdout)
+    assert "geheim" not in done.stdout + done.stderr
+
+
+def test_killed_children_end_and_the_next_one_stops_in_order() -> None:
+    with folder() as root:
+        data_dir = root / "data"
+        with running(data_dir) as killed:
+            children = [killed.child("api"), killed.child("worker")]
+            killed.process.kill()
+            _, alive = psutil.wait_procs(children, timeout=PATIENCE_SECONDS)
+            assert not alive
+            assert port_is_free(killed.url)
+
+        with running(data_dir) as after:
+            children = [after.child("api"), after.child("worker")]
+            after.process.send_signal(signal.SIGINT)
+            assert after.end() == 0, after.lines
+            assert not [child for child in children if child.is_running()]
+            assert port_is_free(after.url)
+            assert "up       │ everything is stopped\n" in after.lines
+        assert not database_runs(data_dir)
+
+
+def test_a_worker_that_dies_ends_everything_and_is_named() -> None:
+    with folder() as root:
+        data_dir = root / "data"
+        with running(data_dir) as up:
+            api = up.child("api")
+            up.child("worker").kill()
+            assert up.end() == 1
+            assert not api.is_running()
+            assert any("worker was ended by SIGKILL" in line for line in up.lines)
+        assert not database_runs(data_dir)
+
+
+def test_demo_of_a_small_conversation(tmp_path: Path) -> None:
+    file = tmp_path / "tiny.json"
+    file.write_text(json.dumps(tiny_dataset()))
+    with folder() as root:
+        done = run("demo", file, "--data-dir", root / "data dir")
+        assert not database_runs(root / "data dir")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"3 blocks accepted .*: p50 [\d.]+ ms, p99 [\d.]+ ms", done.stdout)
+    assert "blocks active: 3 of 3" in done.stderr
+    assert "? Where is the ferry?" in done.stdout
+    assert "  ✓ " in done.stdout
+    assert "1 of 1 questions have evidence within the first 10; recall@10 1.00" in done.stdout
+
+
+async def test_the_printed_schema_loads_into_an_empty_database(empty_dsn: str) -> None:
+    printed = run("migrate", "--print")
+    assert printed.returncode == 0
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        await connection.execute(printed.stdout)
+    finally:
+        await connection.close()
+    done = run("migrate", DATABASE_URL=empty_dsn)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("already at ")
+
+
+def test_help_and_version_load_no_part_of_the_service() -> None:
+    code = (
+        "import sys, luma_memory.cli.main;"
+        "sys.exit(any(name in sys.modules for name in ('luma_memory.bootstrap', 'onnxruntime')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_nothing_there_is_told_at_once() -> None:
+    done = run("search", "x", "--user", "u", "--url", "http://127.0.0.1:1")
+    assert done.returncode == 1
+    (error,) = done.stderr.splitlines()
+    assert error.startswith("luma-memory: Nothing answers at http://127.0.0.1:1: start it with")
+
+
+def tiny_dataset() -> dict[str, object]:
+    """One conversation of three turns, and a question."""
+    turns = {
+        "a": "The ferry lies in the northern harbour.",
+        "b": "Bread is sold out.",
+        "c": "Good night!",
+    }
+    return {
+        "format": "memory-retrieval/1",
+        "name": "tiny",
+        "conversations": [
+            {
+                "id": "tiny",
+                "speakers": ["Ilka"],
+                "items": [
+                    {"id": name, "session": "S1", "speaker": "Ilka", "text": text}
+                    for name, text in turns.items()
+                ],
+                "queries": [
+                    {
+                        "id": "q",
+                        "text": "Where is the ferry?",
+                        "category": "single-hop",
+                        "group": "main",
+                        "evidence": ["a"],
+                        "answer": "in the northern harbour",
+                    }
+                ],
+            }
+        ],
+    }

@@ -1,0 +1,343 @@
+"""The door's statement: blocks, passages, users and jobs at once, each key once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.support.running import LEASE, ingest, job_row, read
+
+from luma_memory.domain.block import Accepted, NewBlock
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.errors import Conflict, Invalid
+from luma_memory.domain.job import Done, Job, Outcome
+from luma_memory.domain.ports import Lease
+from luma_memory.pipeline.ingest import Ingest
+from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.postgres.database import Database
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.testing.event_log import EventLog
+from luma_memory.testing.sample_blocks import OCCURRED_AT, ingest_item, new_block
+
+pytestmark = pytest.mark.parametrize("major", [18, 16])
+
+STEP = timedelta(milliseconds=100)
+METADATA: dict[str, Any] = {
+    "text": "naïve 🐈 \\ \" '' %s $1",
+    "number": 12345678901234567890,
+    "fraction": -0.125,
+    "nothing": None,
+    "flags": [True, False, []],
+    "inner": {"": {"a.b": "c"}},
+}
+
+
+class CountedSignal:
+    """A JobSignal that counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def notify(self) -> None:
+        self.count += 1
+
+
+def _door(database: Database, *, worker_id: str = "api-1") -> tuple[Ingest, CountedSignal]:
+    """The door of one API process; its inline jobs end without work."""
+
+    async def handler(_job: Job) -> Outcome:
+        return Done()
+
+    runner = JobRunner(
+        PostgresJobQueue(database),
+        {"enrich_and_embed": handler},
+        worker_id=worker_id,
+        timeout=timedelta(seconds=60),
+        backoff=timedelta(seconds=1),
+        clock=SystemClock(),
+        emit=EventLog(),
+        report_bug=lambda _message, _error: None,
+    )
+    signal = CountedSignal()
+    door = Ingest(
+        PostgresBlockStore(database, attempts_max=3),
+        clock=SystemClock(),
+        signal=signal,
+        runner=runner,
+        worker_id=worker_id,
+        lease=LEASE,
+        attempts_max=3,
+    )
+    return door, signal
+
+
+async def _count(connection: asyncpg.Connection, table: str) -> int:
+    count: int = await connection.fetchval(f"SELECT count(*) FROM {table}")
+    return count
+
+
+async def _version(connection: asyncpg.Connection, user_id: str = "caroline") -> int:
+    version: int = await connection.fetchval(
+        "SELECT version FROM memory_users WHERE user_id = $1", user_id
+    )
+    return version
+
+
+async def test_a_block_is_stored_as_it_was_sent(database: Database) -> None:
+    block = new_block(
+        "Grüße, 世界! \U0001f408\n\ttabs and 'quotes' \\ {braces}",
+        user_id="ünïcode user",
+        agent_id="agent",
+        session_id="session",
+        speaker="Caroline",
+        source="chat",
+        external_id="message-1",
+        metadata=METADATA,
+        expires_at=datetime(2100, 1, 1, tzinfo=UTC),
+        idempotency_key="key-1",
+        request_hash=b"\x00\xff" * 16,
+    )
+    (accepted,) = await ingest(database, block)
+    stored = await read(database, block, accepted.id)
+    for field in ("scope", "content", "agent_id", "session_id", "speaker", "source"):
+        assert getattr(stored, field) == getattr(block, field)
+    assert (stored.external_id, stored.metadata) == ("message-1", METADATA)
+    assert (stored.occurred_at, stored.expires_at) == (OCCURRED_AT, block.expires_at)
+    assert (stored.status, stored.enrichment, stored.revision) == ("pending_enrichment", "none", 1)
+    assert (stored.title, stored.tags, stored.entities) == (None, [], ())
+    assert stored.job_id == accepted.job_id
+    assert accepted == Accepted(accepted.id, accepted.job_id, created=True, same_request=True)
+
+
+async def test_it_is_one_statement(database: Database, connection: asyncpg.Connection) -> None:
+    await ingest(database, *(new_block(user_id=f"u{n % 3}") for n in range(10)))
+    transactions = await connection.fetch(
+        "SELECT DISTINCT xmin::text FROM memory_blocks UNION SELECT xmin::text FROM memory_jobs"
+        " UNION SELECT xmin::text FROM memory_passages UNION SELECT xmin::text FROM memory_users"
+    )
+    assert len(transactions) == 1
+
+
+async def test_a_thousand_blocks_are_answered_in_order(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    blocks = [new_block(f"Message {n}", user_id=f"user {n % 7}") for n in range(1_000)]
+    answers = await ingest(database, *blocks)
+    rows = await connection.fetch("SELECT id, content, job_id FROM memory_blocks")
+    by_id = {row["id"]: row for row in rows}
+    assert [by_id[answer.id]["content"] for answer in answers] == [b.content for b in blocks]
+    assert [by_id[answer.id]["job_id"] for answer in answers] == [a.job_id for a in answers]
+    jobs = await connection.fetch("SELECT id, block_id, status, attempts FROM memory_jobs")
+    assert {(job["id"], job["block_id"]) for job in jobs} == {(a.job_id, a.id) for a in answers}
+    assert {(job["status"], job["attempts"]) for job in jobs} == {("pending", 0)}
+
+
+async def test_a_long_block_is_stored_with_all_its_passages(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    item = ingest_item(new_block("A sentence about cats. " * 400, session_id="s"))
+    assert len(item.passages) > 3
+    await PostgresBlockStore(database, attempts_max=3).ingest([ingest_item(), item], lease=None)
+    rows = await connection.fetch(
+        "SELECT ordinal, start_at, stop_at, session_id, occurred_at, embedding_model,"
+        " sparsevec_send(lexemes) AS lexemes FROM memory_passages WHERE block_id = $1"
+        " ORDER BY ordinal",
+        item.id,
+    )
+    assert [(r["ordinal"], r["start_at"], r["stop_at"], r["lexemes"]) for r in rows] == [
+        (p.ordinal, p.start, p.stop, p.lexemes) for p in item.passages
+    ]
+    assert {(r["session_id"], r["occurred_at"], r["embedding_model"]) for r in rows} == {
+        ("s", OCCURRED_AT, None)
+    }
+
+
+async def test_the_version_rises_with_every_statement_of_the_scope(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database, new_block(), new_block(), new_block(user_id="melanie"))
+    assert (await _version(connection), await _version(connection, "melanie")) == (1, 1)
+    await ingest(database, new_block())
+    assert (await _version(connection), await _version(connection, "melanie")) == (2, 1)
+
+
+async def test_jobs_queue_behind_their_own_user_only(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database, *(new_block(user_id="busy") for _ in range(50)))
+    await ingest(
+        database, *(new_block(user_id="busy") for _ in range(50)), new_block(user_id="new")
+    )
+    places = await connection.fetch("SELECT user_id, fair_at FROM memory_jobs ORDER BY fair_at, id")
+    busy = [place["fair_at"] for place in places if place["user_id"] == "busy"]
+    assert [later - earlier for earlier, later in itertools.pairwise(busy)] == [STEP] * 99
+    users = await connection.fetch("SELECT user_id, fair_at FROM memory_users")
+    assert {row["user_id"]: row["fair_at"] for row in users}["busy"] == busy[-1]
+    # One user's hundred do not delay another's first.
+    assert [place["user_id"] for place in places].index("new") < 60
+
+
+async def test_a_user_who_was_quiet_starts_at_the_present(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database, new_block())
+    await connection.execute("UPDATE memory_users SET fair_at = now() - interval '1 hour'")
+    (accepted,) = await ingest(database, new_block())
+    job = await job_row(connection, accepted.job_id)
+    assert job["fair_at"] == job["created_at"] + STEP
+
+
+@pytest.mark.parametrize("key", ["idempotency_key", "external_id"])
+async def test_one_key_is_one_block_within_a_batch_and_across(
+    key: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block(**{key: "k"})
+    first, other, again = await ingest(database, block, new_block(), block)
+    assert (first.created, other.created, again.created) == (True, True, False)
+    assert (again.id, again.job_id, again.same_request) == (first.id, first.job_id, True)
+    assert other.id != first.id
+    (later,) = await ingest(database, block)
+    assert later == again
+    assert await _count(connection, "memory_blocks") == await _count(connection, "memory_jobs") == 2
+    assert await _count(connection, "memory_passages") == 2
+
+
+@pytest.mark.parametrize("key", ["idempotency_key", "external_id"])
+async def test_the_same_key_of_another_scope_is_another_key(key: str, database: Database) -> None:
+    blocks = [
+        new_block(user_id=user, project_id=project, **{key: "k"})
+        for user in ("caroline", "melanie")
+        for project in ("default", "other")
+    ]
+    for answers in ([await ingest(database, *blocks)], [await ingest(database, b) for b in blocks]):
+        flat = [answer for answer_list in answers for answer in answer_list]
+        assert len({answer.id for answer in flat}) == 4
+    repeated = await ingest(database, *blocks)
+    assert not any(answer.created for answer in repeated)
+
+
+@pytest.mark.parametrize("key", ["idempotency_key", "external_id"])
+async def test_fifty_callers_with_one_key_get_one_answer(
+    key: str,
+    connect_database: Callable[[], Database],
+    connection: asyncpg.Connection,
+) -> None:
+    doors = [_door(connect_database())[0] for _ in range(4)]
+    fields: dict[str, Any] = {key: "k", "request_hash": b"same"}
+    block = new_block(**fields)
+    answers = await asyncio.gather(*(doors[n % 4].ingest_block_async(block) for n in range(50)))
+    assert len({(answer.id, answer.job_id) for answer in answers}) == 1
+    assert sum(answer.created for answer in answers) == 1
+    assert await _count(connection, "memory_blocks") == await _count(connection, "memory_jobs") == 1
+
+
+async def test_one_idempotency_key_for_two_requests_is_refused(database: Database) -> None:
+    door, _ = _door(database)
+    block = new_block(idempotency_key="k", request_hash=b"one")
+    accepted = await door.ingest_block_async(block)
+    changed = new_block("Something else", idempotency_key="k", request_hash=b"two")
+    with pytest.raises(Invalid) as caught:
+        await door.ingest_block_async(changed)
+    assert caught.value.code == "idempotency_key_reused"
+    repeated, refused, fresh = await door.ingest_batch([block, changed, new_block()])
+    assert isinstance(repeated, Accepted)
+    assert repeated.id == accepted.id
+    assert isinstance(refused, Invalid)
+    assert isinstance(fresh, Accepted)
+    assert fresh.created
+
+
+async def test_a_second_description_of_one_thing_gets_the_first_answer(database: Database) -> None:
+    door, _ = _door(database)
+    first = await door.ingest_block_async(new_block(external_id="message-1"))
+    again = await door.ingest_block_async(new_block("In other words", external_id="message-1"))
+    assert (again.id, again.created) == (first.id, False)
+
+
+async def test_a_key_met_by_a_repetition_of_its_batch_fails_alone(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database, new_block(external_id="stored"))
+    answers = await PostgresBlockStore(database, attempts_max=3).ingest(
+        [
+            ingest_item(new_block(external_id="stored", idempotency_key="k")),
+            ingest_item(new_block("Another", idempotency_key="k")),
+            ingest_item(),
+        ],
+        lease=None,
+    )
+    assert [isinstance(answer, Accepted) for answer in answers] == [True, False, True]
+    assert isinstance(answers[1], Conflict)
+    assert await _count(connection, "memory_blocks") == 2
+
+
+async def test_with_a_lease_the_job_is_born_claimed(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await PostgresBlockStore(database, attempts_max=3).ingest(
+        [ingest_item()], lease=Lease("api-1", timedelta(seconds=40))
+    )
+    assert isinstance(accepted, Accepted)
+    job = await job_row(connection, accepted.job_id)
+    assert (job["status"], job["attempts"], job["locked_by"]) == ("processing", 1, "api-1")
+    assert job["locked_until"] - job["started_at"] == timedelta(seconds=40)
+    queue = PostgresJobQueue(database)
+    everything = {"limit": 10, "lease": LEASE, "rescue": True}
+    assert not await queue.claim("w", job_types=["enrich_and_embed"], **everything)  # type: ignore[arg-type]
+
+
+async def test_a_block_that_is_waited_for_ends_with_its_job(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    door, signal = _door(database)
+    ingested = await door.ingest_block(new_block(idempotency_key="k"))
+    assert ingested.block.id == ingested.accepted.id
+    assert (await job_row(connection, ingested.accepted.job_id))["status"] == "completed"
+    again = await door.ingest_block(new_block(idempotency_key="k"))
+    assert again.accepted.id == ingested.accepted.id
+    assert not again.accepted.created
+    assert signal.count == 0  # nothing for a worker to do
+    await door.ingest_block_async(new_block())
+    assert signal.count == 1
+
+
+async def test_concurrent_callers_share_statements_and_get_their_own_blocks(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    door, _ = _door(database)
+    blocks = [new_block(f"Message {n}") for n in range(200)]
+    answers = await asyncio.gather(*map(door.ingest_block_async, blocks))
+    contents = {r["id"]: r["content"] for r in await connection.fetch("TABLE memory_blocks")}
+    assert [contents[answer.id] for answer in answers] == [block.content for block in blocks]
+    statements = await _version(connection)
+    assert statements <= math.ceil(200 / 2)
+    await door.close()
+
+
+async def test_writers_of_the_same_users_in_opposite_order_never_deadlock(
+    connect_database: Callable[[], Database], connection: asyncpg.Connection
+) -> None:
+    users = [f"user {n:02}" for n in range(20)]
+
+    async def write(database: Database, order: Sequence[str]) -> None:
+        for round_number in range(30):
+            blocks: list[NewBlock] = [
+                new_block(user_id=user, external_id=f"{round_number} {order[0]}") for user in order
+            ]
+            await ingest(database, *blocks)
+
+    await asyncio.gather(
+        *(
+            write(connect_database(), order)
+            for order in (users, users[::-1], users[10:] + users[:10])
+        )
+    )
+    assert await _count(connection, "memory_blocks") == 3 * 30 * 20
+    assert await connection.fetchval("SELECT DISTINCT version FROM memory_users") == 90

@@ -1,0 +1,181 @@
+"""The statements that run all day keep their indexes, also under a generic plan."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.conftest import Servers
+
+from luma_memory.pipeline.terms import TermVector
+from luma_memory.postgres.sql_files import load_sql
+
+pytestmark = pytest.mark.parametrize("major", [18, 16])
+
+MANY_JOBS = """
+INSERT INTO memory_jobs (user_id, job_type, status, fair_at, run_at, priority, locked_until)
+SELECT 'user ' || n % 1000, 'enrich_and_embed',
+       CASE WHEN n <= 100000 THEN 'pending' ELSE 'completed' END,
+       CASE WHEN n <= 50000 THEN now() + n * interval '1 ms' ELSE 'infinity' END,
+       now() + interval '1 hour', 0, NULL
+FROM generate_series(1, 200000) AS n;
+INSERT INTO memory_jobs (user_id, job_type, status, locked_by, locked_until)
+SELECT 'user', 'enrich_and_embed', 'processing', 'w' || n % 5, now() + interval '1 min'
+FROM generate_series(1, 50) AS n;
+INSERT INTO memory_jobs (user_id, job_type, status)
+SELECT 'user', 'enrich_and_embed', 'failed' FROM generate_series(1, 50) AS n;
+"""
+MANY_PASSAGES = """
+INSERT INTO memory_passages (user_id, block_id, ordinal, start_at, stop_at, occurred_at, lexemes)
+SELECT 'user ' || n % 200, gen_random_uuid(), 0, 0, 1, now(), '{1:1}/1048576'
+FROM generate_series(1, 40000) AS n;
+INSERT INTO memory_blocks (id, user_id, content)
+SELECT block_id, user_id, 'x' FROM memory_passages;
+"""
+CLAIM_PARAMETERS = {
+    "p_limit": "integer",
+    "p_job_types": "text[]",
+    "p_worker": "text",
+    "p_lease": "interval",
+    "v_now": "timestamptz",
+}
+
+
+@pytest.fixture(scope="module")
+def many(servers: Servers) -> Iterator[dict[int, str]]:
+    """Databases full enough for the planner to care, one a server; made by their first test."""
+    made: dict[int, str] = {}
+    yield made
+    made.clear()
+
+
+@pytest.fixture
+async def full(
+    many: dict[int, str], servers: Servers, major: int
+) -> AsyncIterator[asyncpg.Connection]:
+    template = await servers.template(major)
+    if major not in many:
+        admin = await asyncpg.connect(servers.address(major))
+        await admin.execute(f"CREATE DATABASE full_tables TEMPLATE {template}")
+        await admin.close()
+        many[major] = servers.address_of(major, "full_tables")
+        filler = await asyncpg.connect(many[major])
+        for script in (MANY_JOBS, MANY_PASSAGES):
+            await filler.execute(script)
+        await filler.execute("VACUUM ANALYZE")
+        await filler.close()
+    connection: asyncpg.Connection = await asyncpg.connect(many[major])
+    yield connection
+    await connection.close()
+
+
+def _claim_statement() -> str:
+    """The UPDATE inside claim_memory_jobs, with its variables numbered."""
+    definitions = files("luma_memory.migrations") / "definitions" / "queue.sql"
+    found = re.search(
+        r"RETURN QUERY\s+(UPDATE memory_jobs\s+SET status = 'processing'.*?RETURNING \*);",
+        definitions.read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+    assert found is not None
+    statement = found.group(1)
+    for number, (name, type_name) in enumerate(CLAIM_PARAMETERS.items(), start=1):
+        statement = re.sub(rf"\b{name}\b", f"(${number}::{type_name})", statement)
+    return statement
+
+
+async def _plan(connection: asyncpg.Connection, statement: str, arguments: str, mode: str) -> Any:
+    await connection.execute(f"SET plan_cache_mode = {mode}; DEALLOCATE ALL")
+    await connection.execute(f"PREPARE looked_at AS {statement}")
+    (row,) = await connection.fetch(f"EXPLAIN (FORMAT json) EXECUTE looked_at ({arguments})")
+    return json.loads(row[0])[0]["Plan"]
+
+
+def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
+
+
+def _scans(plan: Any) -> set[tuple[str, str | None]]:
+    return {
+        (node["Node Type"], node.get("Index Name"))
+        for node in _nodes(plan)
+        if "Scan" in node["Node Type"] and node["Node Type"] != "Function Scan"
+    }
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize("limit", [1, 5, 100])
+async def test_a_claim_walks_its_index(mode: str, limit: int, full: asyncpg.Connection) -> None:
+    arguments = f"{limit}, ARRAY['enrich_and_embed'], 'w1', interval '1 min', now()"
+    plan = await _plan(full, _claim_statement(), arguments, mode)
+    assert ("Index Scan", "memory_jobs_claim") in _scans(plan)
+    assert _scans(plan) <= {
+        ("Index Scan", "memory_jobs_claim"),
+        ("Index Scan", "memory_jobs_pkey"),
+        ("Bitmap Heap Scan", None),
+        ("Bitmap Index Scan", "memory_jobs_pkey"),
+    }
+    assert "Sort" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+async def test_the_claim_function_reads_few_rows(full: asyncpg.Connection) -> None:
+    async with full.transaction():
+        await full.execute("SET LOCAL enable_seqscan = on")
+        scanned = "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'memory_jobs'"
+        before = await full.fetchval(scanned)
+        rows = await full.fetch(
+            "SELECT id FROM claim_memory_jobs('w1', 5, '1 min', ARRAY['enrich_and_embed'])"
+        )
+        assert len(rows) == 5
+        assert await full.fetchval(scanned) == before  # also not in rescue or activation
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM get_memory_job_stats()",
+        "SELECT complete_memory_jobs(ARRAY[1, 2]::bigint[], ARRAY[1, 1], 'w1')",
+        "SELECT release_memory_jobs(ARRAY[1, 2]::bigint[], ARRAY[1, 1], 'w1')",
+        """SELECT * FROM fail_memory_jobs(ARRAY[1]::bigint[], ARRAY[1], 'w1', ARRAY['provider'],
+            ARRAY['away'], ARRAY[interval '1 s'], ARRAY[true])""",
+    ],
+)
+async def test_the_other_functions_never_read_the_whole_table(
+    statement: str, full: asyncpg.Connection
+) -> None:
+    async with full.transaction():
+        await full.fetch(statement)
+        read = await full.fetchval(
+            "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'memory_jobs'"
+        )
+    assert read == 0
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_search_reads_its_own_scope_only(mode: str, full: asyncpg.Connection) -> None:
+    vector = TermVector([1], [1.0]).to_text()
+    arguments = f"'default', 'user 7', NULL, NULL, '{vector}', ARRAY['{vector}']::sparsevec[]"
+    typed = load_sql("luma_memory.store", "scan_scope").replace(
+        "/*term_columns*/", ", count(($6::sparsevec[])[1])"
+    )
+    plan = await _plan(full, typed, arguments, mode)
+    assert {index for _, index in _scans(plan) if index} == {"memory_passages_pkey"}
+    assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+@pytest.mark.parametrize("name", ["read_blocks", "page_blocks"])
+async def test_reading_blocks_goes_by_the_primary_key(name: str, full: asyncpg.Connection) -> None:
+    arguments = {
+        "read_blocks": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
+        "page_blocks": "'default', 'user 7', NULL, NULL, NULL, 20",
+    }[name]
+    plan = await _plan(full, load_sql("luma_memory.store", name), arguments, "force_generic_plan")
+    assert {index for _, index in _scans(plan) if index} == {"memory_blocks_pkey"}
+    assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}

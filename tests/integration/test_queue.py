@@ -1,0 +1,476 @@
+"""The queue's functions: who gets which job, when, how often, and who may end it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.support.running import LEASE, ingest, job_row, read
+
+from luma_memory.domain.job import Failure, Job, JobType
+from luma_memory.postgres.database import Database
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
+from luma_memory.testing.sample_blocks import new_block
+
+pytestmark = pytest.mark.parametrize("major", [18, 16])
+
+BACKOFF = timedelta(hours=1)
+AWAY = Failure("provider", "the provider is away")
+REFUSED = Failure("provider_permanent", "bad key", final=True)
+
+
+async def _claim(
+    database: Database,
+    worker_id: str = "w1",
+    *,
+    limit: int = 100,
+    lease: timedelta = LEASE,
+    job_types: Sequence[JobType] = ("enrich_and_embed",),
+    rescue: bool = False,
+) -> list[Job]:
+    jobs = await PostgresJobQueue(database).claim(
+        worker_id, limit=limit, lease=lease, job_types=job_types, rescue=rescue
+    )
+    return list(jobs)
+
+
+async def _enqueue(
+    connection: asyncpg.Connection,
+    count: int = 1,
+    *,
+    user_id: str = "caroline",
+    priority: int = 0,
+    run_at: datetime | None = None,
+    unique_key: str | None = None,
+    job_type: str = "enrich_and_embed",
+) -> list[int]:
+    """Through the function that anything that speaks SQL may call."""
+    rows = await connection.fetch(
+        "SELECT enqueue_memory_jobs($1, $2, $3, $4, $5, $6, $7, $8) AS id",
+        ["default"] * count,
+        [user_id] * count,
+        [job_type] * count,
+        [None] * count,
+        [None] * count,
+        [priority] * count,
+        [run_at] * count,
+        [unique_key] * count,
+    )
+    return [row["id"] for row in rows]
+
+
+async def _set(connection: asyncpg.Connection, job_id: int, assignment: str) -> None:
+    await connection.execute(f"UPDATE memory_jobs SET {assignment} WHERE id = $1", job_id)
+
+
+async def _state(connection: asyncpg.Connection, job_id: int) -> tuple[Any, ...]:
+    row = await job_row(connection, job_id)
+    return row["status"], row["attempts"], row["locked_by"]
+
+
+# Claiming
+
+
+async def test_a_claim_takes_exactly_as_many_as_asked_for(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    ids = await _enqueue(connection, 10)
+    assert [len(await _claim(database, limit=n)) for n in (3, 0, 5, 5)] == [3, 0, 5, 2]
+    states = {await _state(connection, job_id) for job_id in ids}
+    assert states == {("processing", 1, "w1")}
+
+
+async def test_a_claimed_job_comes_with_all_its_worker_needs(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block(project_id="p")
+    (accepted,) = await ingest(database, block, attempts_max=7)
+    (job,) = await _claim(database, lease=timedelta(seconds=90))
+    row = await job_row(connection, accepted.job_id)
+    assert job == Job(
+        accepted.job_id, block.scope, "enrich_and_embed", accepted.id, 1, 7, row["created_at"]
+    )
+    assert row["locked_until"] - row["started_at"] == timedelta(seconds=90)
+
+
+async def test_concurrent_claimers_share_without_overlap_or_excess(
+    connect_database: Callable[[], Database], connection: asyncpg.Connection
+) -> None:
+    ids = await _enqueue(connection, 400)
+    claimed: dict[str, list[int]] = {}
+
+    async def claim_all(worker_id: str, database: Database) -> None:
+        mine = claimed.setdefault(worker_id, [])
+        while jobs := await _claim(database, worker_id, limit=7):
+            assert len(jobs) <= 7
+            mine.extend(job.id for job in jobs)
+
+    databases = [connect_database() for _ in range(8)]
+    await asyncio.gather(*(claim_all(f"w{n}", database) for n, database in enumerate(databases)))
+    # A claimer that found all locked has stopped early; nothing is claimed twice.
+    rest = [job.id for job in await _claim(databases[0], "w0", limit=1_000)]
+    assert sorted([*(job_id for mine in claimed.values() for job_id in mine), *rest]) == sorted(ids)
+    rows = await connection.fetch("SELECT locked_by, attempts FROM memory_jobs")
+    assert {row["attempts"] for row in rows} == {1}
+
+
+async def test_priority_then_place_then_id(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    late = await _enqueue(connection, 3, user_id="busy")
+    other = await _enqueue(connection, 1, user_id="other")
+    (urgent,) = await _enqueue(connection, 1, user_id="busy", priority=5)
+    (idle,) = await _enqueue(connection, 1, user_id="idle", priority=-1)
+    await connection.execute(
+        "UPDATE memory_jobs SET fair_at = '2020-01-01' WHERE id = ANY ($1)", [late[2], other[0]]
+    )
+    order = [(await _claim(database, limit=1))[0].id for _ in range(6)]
+    assert order == [urgent, *sorted([late[2], other[0]]), late[0], late[1], idle]
+
+
+async def test_one_users_many_jobs_do_not_delay_anothers_first(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await _enqueue(connection, 1_000, user_id="busy")
+    (first,) = await _enqueue(connection, user_id="new")
+    assert first in {job.id for job in await _claim(database, limit=20)}
+
+
+async def test_only_the_asked_job_types_are_claimed(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await _enqueue(connection, 2, job_type="detect_relations")
+    (mine,) = await _enqueue(connection)
+    assert [job.id for job in await _claim(database)] == [mine]
+    assert len(await _claim(database, job_types=["detect_relations", "reembed"])) == 2
+
+
+async def test_a_deferred_job_appears_when_it_is_due(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    deferred = await _enqueue(connection, 2, run_at=later)
+    (now,) = await _enqueue(connection)
+    assert [job.id for job in await _claim(database)] == [now]
+    stats = await PostgresJobQueue(database).stats()
+    assert (stats.pending, stats.deferred) == (2, 2)
+    await _set(connection, deferred[1], "run_at = clock_timestamp()")
+    assert [job.id for job in await _claim(database)] == [deferred[1]]
+    assert await _claim(database) == []
+
+
+async def test_a_unique_key_makes_one_job_per_scope(connection: asyncpg.Connection) -> None:
+    assert len(await _enqueue(connection, 2, unique_key="week 19")) == 1
+    assert await _enqueue(connection, unique_key="week 19") == []
+    assert len(await _enqueue(connection, user_id="melanie", unique_key="week 19")) == 1
+
+
+# Ending
+
+
+async def test_completing_is_for_the_own_attempt_only(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id,) = await _enqueue(connection)
+    (job,) = await _claim(database)
+    queue = PostgresJobQueue(database)
+    for worker_id, claimed in (("w2", job), ("w1", replace(job, attempt=2))):
+        await queue.complete(worker_id, [claimed])
+        assert await _state(connection, job_id) == ("processing", 1, "w1")
+    await queue.complete("w1", [job])
+    row = await job_row(connection, job_id)
+    assert (row["status"], row["locked_until"]) == ("completed", None)
+    assert row["finished_at"] >= row["started_at"] >= row["created_at"]
+    await queue.complete("w1", [job])
+    await queue.release("w1", [job])
+    assert not await queue.fail("w1", job, REFUSED, backoff=BACKOFF)
+    assert await job_row(connection, job_id) == row
+
+
+async def test_a_late_worker_neither_fails_nor_releases_what_is_not_its_own(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id,) = await _enqueue(connection)
+    (late,) = await _claim(database, "w1", lease=timedelta(0))
+    (current,) = await _claim(database, "w2", rescue=True)
+    assert current.attempt == 2
+    row = await job_row(connection, job_id)
+    queue = PostgresJobQueue(database)
+    for worker_id, job in (("w1", late), ("w2", late), ("w1", current)):
+        await queue.complete(worker_id, [job])
+        await queue.release(worker_id, [job])
+        assert not await queue.fail(worker_id, job, REFUSED, backoff=BACKOFF)
+    assert await job_row(connection, job_id) == row
+
+
+async def test_a_failed_attempt_comes_back_after_its_backoff(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id,) = await _enqueue(connection)
+    (job,) = await _claim(database)
+    before = datetime.now(UTC)
+    assert not await PostgresJobQueue(database).fail("w1", job, AWAY, backoff=BACKOFF)
+    row = await job_row(connection, job_id)
+    assert (row["status"], row["attempts"]) == ("pending", 1)
+    assert (row["error_class"], row["last_error"]) == ("provider", "the provider is away")
+    assert row["run_at"] >= before + BACKOFF
+    assert await _claim(database) == []
+    await _set(connection, job_id, "run_at = clock_timestamp()")
+    assert [again.attempt for again in await _claim(database)] == [2]
+
+
+@pytest.mark.parametrize(("failure", "attempts"), [(AWAY, 3), (REFUSED, 1)])
+async def test_the_last_failure_fails_the_block_with_its_reason(
+    failure: Failure, attempts: int, database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block()
+    (accepted,) = await ingest(database, block)
+    queue = PostgresJobQueue(database)
+    for attempt in range(1, attempts + 1):
+        assert (await read(database, block, accepted.id)).status == "pending_enrichment"
+        (job,) = await _claim(database)
+        final = await queue.fail("w1", job, failure, backoff=timedelta(0))
+        assert final == (attempt == attempts)
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"], row["error_class"]) == (
+        "failed",
+        attempts,
+        failure.error_class,
+    )
+    assert row["finished_at"] is not None
+    stored = await read(database, block, accepted.id)
+    assert (stored.status, stored.error) == ("failed", failure.message)
+    assert await connection.fetchval("SELECT version FROM memory_users") == 2
+    assert await _claim(database, rescue=True) == []
+
+
+async def test_a_block_that_is_active_already_is_not_failed(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block()
+    (accepted,) = await ingest(database, block)
+    await connection.execute("UPDATE memory_blocks SET status = 'active'")
+    (job,) = await _claim(database)
+    assert await PostgresJobQueue(database).fail("w1", job, REFUSED, backoff=BACKOFF)
+    assert (await read(database, block, accepted.id)).status == "active"
+
+
+async def test_a_job_whose_block_is_gone_can_fail_too(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    await connection.execute("DELETE FROM memory_blocks")
+    (job,) = await _claim(database)
+    assert await PostgresJobQueue(database).fail("w1", job, REFUSED, backoff=BACKOFF)
+    assert (await job_row(connection, accepted.job_id))["status"] == "failed"
+
+
+async def test_releasing_spends_no_attempt_and_keeps_the_place(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    ids = await _enqueue(connection, 3)
+    jobs = await _claim(database, limit=2)
+    queue = PostgresJobQueue(database)
+    await queue.release("w1", [])
+    await queue.release("w1", jobs)
+    assert {await _state(connection, job_id) for job_id in ids} == {("pending", 0, None)}
+    assert [(await _claim(database, limit=1))[0].id for _ in ids] == ids
+
+
+async def test_releasing_until_a_time_defers(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id,) = await _enqueue(connection)
+    (job,) = await _claim(database)
+    until = datetime.now(UTC) + timedelta(hours=1)
+    await PostgresJobQueue(database).release("w1", [job], run_at=until)
+    row = await job_row(connection, job_id)
+    assert (row["status"], row["attempts"], row["run_at"]) == ("pending", 0, until)
+    assert await _claim(database) == []
+    await _set(connection, job_id, "run_at = clock_timestamp()")
+    assert [again.attempt for again in await _claim(database)] == [1]
+
+
+# Rescue
+
+
+async def test_a_job_comes_back_when_its_lease_has_run_out(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id, held) = await _enqueue(connection, 2)
+    await _claim(database, limit=1, lease=timedelta(0))
+    await _claim(database, limit=1)
+    assert await _claim(database, "w2", rescue=False) == []
+    (rescued,) = await _claim(database, "w2", rescue=True)
+    assert (rescued.id, rescued.attempt) == (job_id, 2)
+    assert await _state(connection, held) == ("processing", 1, "w1")
+
+
+async def test_a_job_that_never_comes_back_runs_out_of_attempts(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block()
+    (accepted,) = await ingest(database, block, attempts_max=2)
+    for attempt in (1, 2):
+        (job,) = await _claim(database, f"w{attempt}", lease=timedelta(0), rescue=True)
+        assert job.attempt == attempt
+    assert await _claim(database, "w3", rescue=True) == []
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"], row["error_class"]) == ("failed", 2, "timeout")
+    stored = await read(database, block, accepted.id)
+    assert stored.status == "failed"
+    assert stored.error is not None
+    assert "w2 was gone" in stored.error
+
+
+@asynccontextmanager
+async def _present(database: Database, worker_id: str) -> AsyncIterator[WorkerSession]:
+    session = WorkerSession(database, worker_id)
+    await session.start(running=lambda: 1, on_signal=None)
+    try:
+        yield session
+    finally:
+        await session.stop()
+
+
+async def _session_backend(connection: asyncpg.Connection, worker_id: str) -> int:
+    pid: int = await connection.fetchval(
+        "SELECT l.pid FROM pg_locks AS l JOIN memory_workers AS w"
+        " ON (l.classid::bigint << 32) + l.objid::bigint = w.lock_key"
+        " WHERE l.locktype = 'advisory' AND w.id = $1",
+        worker_id,
+    )
+    return pid
+
+
+async def test_a_job_comes_back_as_soon_as_its_worker_is_gone(
+    connect_database: Callable[[], Database], connection: asyncpg.Connection
+) -> None:
+    database = connect_database()
+    await _enqueue(connection)
+    async with _present(connect_database(), "w1"):
+        await _claim(database, "w1")
+        assert await _claim(database, "w2", rescue=True) == []
+        # As when the process is killed: the connection falls, nobody says goodbye.
+        backend = await _session_backend(connection, "w1")
+        holder = await connection.fetchval("SELECT lock_key FROM memory_workers")
+        assert await connection.fetchval("SELECT pg_terminate_backend($1, 60000)", backend)
+        assert holder is not None
+        (rescued,) = await _claim(database, "w2", rescue=True)
+        assert rescued.attempt == 2
+    row = await job_row(connection, rescued.id)
+    assert row["error_class"] == "poison"
+
+
+async def test_rescue_tries_the_locks_of_workers_with_jobs_only(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await _enqueue(connection)
+    async with _present(database, "w1"):
+        await _claim(database, "w1")
+        await connection.execute(
+            "INSERT INTO memory_workers (id, lock_key) SELECT 'old ' || n, n FROM"
+            " generate_series(1, 3000) AS n; ANALYZE memory_workers; ANALYZE memory_jobs"
+        )
+        async with connection.transaction():
+            assert await connection.fetchval("SELECT rescue_memory_jobs('w2')") == 0
+            held = await connection.fetchval(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+                " AND pid = pg_backend_pid()"
+            )
+    assert held == 0
+
+
+async def test_a_worker_without_a_lock_is_judged_by_its_lease(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await _enqueue(connection)
+    await connection.execute("INSERT INTO memory_workers (id, lock_key) VALUES ('w1', NULL)")
+    await _claim(database, "w1")
+    assert await _claim(database, "w2", rescue=True) == []
+
+
+# Numbers
+
+
+async def test_stats_count_every_state_and_outlive_the_rows(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    queue = PostgresJobQueue(database)
+    empty = await queue.stats()
+    assert (empty.pending, empty.completed, empty.oldest_pending_seconds) == (0, 0, None)
+    async with _present(database, "w1"):
+        await _enqueue(connection, 10)
+        await _enqueue(connection, 2, run_at=datetime.now(UTC) + timedelta(hours=1))
+        jobs = await _claim(database, limit=6)
+        await queue.complete("w1", jobs[:3])
+        await queue.fail("w1", jobs[3], REFUSED, backoff=BACKOFF)
+        await queue.fail("w1", jobs[4], AWAY, backoff=BACKOFF)
+        stats = await queue.stats()
+        assert (stats.pending, stats.processing, stats.completed, stats.failed, stats.deferred) == (
+            7,
+            1,
+            3,
+            1,
+            3,
+        )
+        assert stats.oldest_pending_seconds is not None
+        assert 0 <= stats.oldest_pending_seconds < 300
+        await connection.execute("DELETE FROM memory_jobs WHERE status = 'completed'")
+        assert (await queue.stats()).completed == 3
+
+
+async def test_the_operators_statements_work_as_written(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    accepted = await ingest(database, new_block(), new_block())
+    (job,) = await _claim(database, limit=1)
+    await PostgresJobQueue(database).fail("w1", job, REFUSED, backoff=BACKOFF)
+    (stats,) = await connection.fetch("SELECT * FROM get_memory_job_stats()")
+    assert stats["failed"] == 1
+    assert (
+        len(
+            await connection.fetch(
+                "SELECT * FROM memory_jobs WHERE status = 'failed'"
+                " ORDER BY created_at DESC LIMIT 50"
+            )
+        )
+        == 1
+    )
+    pending = await connection.fetch(
+        "SELECT * FROM memory_jobs WHERE status = 'pending'"
+        " ORDER BY priority DESC, created_at ASC LIMIT 20"
+    )
+    assert [row["id"] for row in pending] == [a.job_id for a in accepted if a.job_id != job.id]
+    await connection.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
+    blocks = await connection.fetch("SELECT status FROM memory_blocks ORDER BY status")
+    assert [row["status"] for row in blocks] == ["failed", "pending_enrichment"]
+
+
+# Presence
+
+
+async def test_workers_are_counted_while_they_live(database: Database) -> None:
+    async with _present(database, new_worker_id()), _present(database, new_worker_id("api")):
+        assert await live_worker_count(database) == 1
+    assert await live_worker_count(database) == 0
+    assert len({new_worker_id() for _ in range(1_000)}) == 1_000
+
+
+async def test_a_session_starts_and_stops_harmlessly_in_any_order(database: Database) -> None:
+    session = WorkerSession(database, new_worker_id())
+    await session.stop()
+    for _ in range(2):
+        await session.start(running=lambda: 0, on_signal=None)
+        await session.start(running=lambda: 0, on_signal=None)
+        assert await live_worker_count(database) == 1
+        await session.stop()
+        await session.stop()
+        assert await live_worker_count(database) == 0

@@ -1,0 +1,511 @@
+"""A worker on a real database: every way a job can end, and what the worker lives through."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+from tests.support.running import Plan, Running, ingest, job_row, read, working
+
+from luma_memory.domain.block import Block
+from luma_memory.domain.enrichment import EnrichmentRequest
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+)
+from luma_memory.domain.job import Job, JobType
+from luma_memory.postgres.database import Database
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.signal import Notifier
+from luma_memory.telemetry.events import (
+    JobCompleted,
+    JobDeferred,
+    JobFailed,
+    JobLost,
+    WorkerRoundFailed,
+    WorkerStarting,
+    WorkerStopped,
+)
+from luma_memory.testing.models import QuotingEnricher, WordEmbedder
+from luma_memory.testing.sample_blocks import new_block
+from luma_memory.worker import worker as worker_module
+
+AWAY = ProviderUnavailable("the provider is away")
+HOUR = timedelta(hours=1)
+HOLDS_ITS_LOCK = """
+SELECT count(*) FROM pg_locks AS l
+JOIN memory_workers AS w ON (l.classid::bigint << 32) + l.objid::bigint = w.lock_key
+WHERE l.locktype = 'advisory' AND w.id = $1
+"""
+
+
+def _raising(*errors: Exception) -> Callable[[object], Awaitable[None]]:
+    """Raise the errors one after the other, the last one for ever."""
+    left = list(errors)
+
+    async def before(_given: object) -> None:
+        raise left.pop(0) if len(left) > 1 else left[0]
+
+    return before
+
+
+class Hanging:
+    """A hook that says when it was reached, and then waits for its gate."""
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.gate = asyncio.Event()
+        self.cancelled = False
+
+    async def __call__(self, _given: object) -> None:
+        self.reached.set()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+
+
+async def _cut(connection: asyncpg.Connection, condition: str = "true") -> int:
+    """Cut the other connections to this database, and wait until they are gone."""
+    rows = await connection.fetch(
+        "SELECT pg_terminate_backend(pid, 60000) AS gone FROM pg_stat_activity"
+        " WHERE datname = current_database() AND backend_type = 'client backend'"
+        f" AND pid <> pg_backend_pid() AND {condition}"
+    )
+    assert all(row["gone"] for row in rows)
+    return len(rows)
+
+
+async def _ended(database: Database, block_id: UUID) -> Block:
+    return await read(database, new_block(), block_id)
+
+
+# The usual end
+
+
+async def test_every_job_completes_and_every_block_is_active(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    blocks = [new_block(f"Message {n} " * (1 + 100 * (n % 3))) for n in range(30)]
+    accepted = await ingest(database, *blocks)
+    async with working(database) as worker:
+        completed = await worker.events.wait_for(JobCompleted, count=30)
+    assert {event.job_id for event in completed} == {answer.job_id for answer in accepted}
+    assert completed[0].message().startswith("✅ Job completed: enrich_and_embed (")
+    for block, answer in zip(blocks, accepted, strict=True):
+        stored = await read(database, block, answer.id)
+        assert (stored.status, stored.enrichment) == ("active", "model")
+        assert stored.title is not None
+        assert stored.title.startswith(f"Message {answer.job_id - accepted[0].job_id}")
+    models = await connection.fetchval(
+        "SELECT array_agg(DISTINCT embedding_model) FROM memory_passages"
+    )
+    assert models == ["words-64"]
+    assert await connection.fetchval(
+        "SELECT array_agg(DISTINCT (status, attempts)::text) FROM memory_jobs"
+    ) == ["(completed,1)"]
+    assert (await PostgresJobQueue(database).stats()).completed == 30
+
+
+async def test_no_more_jobs_run_at_once_than_allowed(database: Database) -> None:
+    await ingest(database, *(new_block() for _ in range(20)))
+    running = most = 0
+
+    async def counted(_given: EnrichmentRequest) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+
+    plan = Plan(enricher=QuotingEnricher(before=counted), concurrent_jobs_max=3)
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted, count=20)
+    assert 1 < most <= 3
+
+
+@pytest.mark.parametrize(
+    ("off", "enrichment", "model"),
+    [("enricher", "none", "words-64"), ("embedder", "model", None)],
+)
+async def test_a_step_that_is_switched_off_is_left_out(
+    off: str, enrichment: str, model: str | None, database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    switched: dict[str, Any] = {off: None}
+    async with working(database, replace(Plan(), **switched)) as worker:
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment) == ("active", enrichment)
+    assert await connection.fetchval("SELECT embedding_model FROM memory_passages") == model
+
+
+async def test_a_job_whose_block_is_gone_is_done(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    gone, _ = await ingest(database, new_block(), new_block())
+    await connection.execute("DELETE FROM memory_blocks WHERE id = $1", gone.id)
+    async with working(database) as worker:
+        await worker.events.wait_for(JobCompleted)
+    assert (await job_row(connection, gone.job_id))["status"] == "completed"
+
+
+# Failures
+
+
+@pytest.mark.parametrize("who", ["enricher", "embedder"])
+@pytest.mark.parametrize(
+    ("error", "error_class", "attempts"),
+    [
+        (AWAY, "provider", 3),
+        (ProviderTimeout("no answer in time"), "timeout", 3),
+        (ProviderResponseInvalid("no title"), "schema", 3),
+        (ProviderRejected("bad key"), "provider_permanent", 1),
+        (ZeroDivisionError("secretword"), "internal", 3),
+    ],
+)
+async def test_a_failing_provider_fails_the_block_with_class_and_reason(
+    who: str,
+    error: Exception,
+    error_class: str,
+    attempts: int,
+    database: Database,
+    connection: asyncpg.Connection,
+) -> None:
+    (accepted,) = await ingest(database)
+    plan = Plan()
+    if who == "enricher":
+        plan.enricher = QuotingEnricher(before=_raising(error))
+    else:
+        plan.embedder = WordEmbedder(before=_raising(error))
+    async with working(database, plan) as worker:
+        failures = await worker.events.wait_for(JobFailed, count=attempts)
+    assert [failure.final for failure in failures] == [False] * (attempts - 1) + [True]
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"], row["error_class"]) == ("failed", attempts, error_class)
+    stored = await _ended(database, accepted.id)
+    assert stored.status == "failed"
+    assert stored.error == row["last_error"]
+    assert "secretword" not in row["last_error"]
+    assert len(worker.bugs) == (attempts if error_class == "internal" else 0)
+
+
+async def test_a_passing_outage_costs_attempts_and_nothing_else(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    calls = 0
+
+    async def twice(_given: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 2:
+            raise AWAY
+
+    async with working(database, Plan(enricher=QuotingEnricher(before=twice))) as worker:
+        await worker.events.wait_for(JobCompleted)
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"], row["last_error"]) == ("completed", 3, None)
+    assert (await _ended(database, accepted.id)).status == "active"
+
+
+async def test_a_hanging_provider_ends_at_the_deadline(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database, attempts_max=1)
+    hanging = Hanging()
+    plan = Plan(enricher=QuotingEnricher(before=hanging), timeout=timedelta(milliseconds=200))
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobFailed)
+    assert hanging.cancelled
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["error_class"]) == ("failed", "timeout")
+
+
+async def test_when_one_half_fails_the_other_is_stopped(database: Database) -> None:
+    await ingest(database, attempts_max=1)
+    hanging = Hanging()
+
+    async def fails_then(_given: object) -> None:
+        await hanging.reached.wait()
+        raise AWAY
+
+    plan = Plan(enricher=QuotingEnricher(before=fails_then), embedder=WordEmbedder(before=hanging))
+    async with working(database, plan) as worker:
+        (failure,) = await worker.events.wait_for(JobFailed)
+    assert failure.error_class == "provider"
+    assert hanging.cancelled
+
+
+async def test_a_bad_block_fails_alone(database: Database, connection: asyncpg.Connection) -> None:
+    await ingest(
+        database, *(new_block("bad" if n == 4 else f"good {n}") for n in range(10)), attempts_max=1
+    )
+
+    async def picky(request: EnrichmentRequest) -> None:
+        if request.content == "bad":
+            raise ProviderRejected("refused")
+
+    async with working(database, Plan(enricher=QuotingEnricher(before=picky))) as worker:
+        await worker.events.wait_for(JobCompleted, count=9)
+        await worker.events.wait_for(JobFailed)
+    rows = await connection.fetch("SELECT content FROM memory_blocks WHERE status = 'failed'")
+    assert [row["content"] for row in rows] == ["bad"]
+
+
+async def test_being_told_to_wait_defers_without_an_attempt(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database, attempts_max=1)
+    slow_down = RateLimited("slow down", retry_after_seconds=3_600)
+    plan = Plan(enricher=QuotingEnricher(before=_raising(slow_down)))
+    async with working(database, plan) as worker:
+        (deferred,) = await worker.events.wait_for(JobDeferred)
+    assert deferred.seconds == pytest.approx(3_600, abs=60)
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"]) == ("pending", 0)
+    assert row["run_at"] - row["created_at"] > timedelta(minutes=50)
+    assert (await _ended(database, accepted.id)).status == "pending_enrichment"
+
+
+# Fallback
+
+
+@pytest.mark.parametrize(
+    ("error", "attempt"), [(AWAY, 3), (ProviderResponseInvalid("x"), 3), (ProviderRejected("x"), 1)]
+)
+@pytest.mark.parametrize("who", ["enricher", "embedder"])
+async def test_the_fallback_enriches_when_no_attempt_can_help(
+    who: str,
+    error: LumaMemoryError,
+    attempt: int,
+    database: Database,
+    connection: asyncpg.Connection,
+) -> None:
+    (accepted,) = await ingest(database)
+    plan = Plan(fallback=QuotingEnricher(kind="local"))
+    if who == "enricher":
+        plan.enricher = QuotingEnricher(before=_raising(error))
+    else:
+        plan.embedder = WordEmbedder(before=_raising(error))
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"]) == ("completed", attempt)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment) == ("active", "fallback")
+    assert stored.title == "Caroline adopted a grey cat."
+
+
+# Stopping
+
+
+async def test_stopping_hands_unfinished_jobs_back(
+    database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STOP_GRACE_SECONDS", 0.05)
+    accepted = await ingest(database, *(new_block() for _ in range(3)))
+    hanging = Hanging()
+    plan = Plan(enricher=QuotingEnricher(before=hanging), concurrent_jobs_max=2)
+    async with working(database, plan) as worker:
+        await hanging.reached.wait()
+        await asyncio.wait_for(worker.finish(), timeout=60)
+    assert [event.released for event in worker.events.of(WorkerStopped)] == [2]
+    rows = [await job_row(connection, answer.job_id) for answer in accepted]
+    assert [(row["status"], row["attempts"], row["locked_by"]) for row in rows] == [
+        ("pending", 0, None)
+    ] * 3
+    async with working(database) as another:
+        await another.events.wait_for(JobCompleted, count=3)
+
+
+async def test_stopping_lets_short_work_end(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    hanging = Hanging()
+    async with working(database, Plan(enricher=QuotingEnricher(before=hanging))) as worker:
+        await hanging.reached.wait()
+        worker.stop.set()
+        hanging.gate.set()
+        await worker.task
+    assert [event.released for event in worker.events.of(WorkerStopped)] == [0]
+    assert (await job_row(connection, accepted.job_id))["status"] == "completed"
+
+
+class SlowToAnswer(PostgresJobQueue):
+    """The claim is committed, its answer is still on its way."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.committed = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def claim(
+        self,
+        worker_id: str,
+        *,
+        limit: int,
+        lease: timedelta,
+        job_types: Sequence[JobType],
+        rescue: bool,
+    ) -> Sequence[Job]:
+        jobs = await super().claim(
+            worker_id, limit=limit, lease=lease, job_types=job_types, rescue=rescue
+        )
+        self.committed.set()
+        await self.gate.wait()
+        return jobs
+
+
+async def test_stopping_during_a_claim_loses_no_attempt(
+    database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STOP_GRACE_SECONDS", 0.05)
+    (accepted,) = await ingest(database)
+    queue = SlowToAnswer(database)
+    plan = Plan(queue=queue, enricher=QuotingEnricher(before=Hanging()))
+    async with working(database, plan) as worker:
+        await queue.committed.wait()
+        worker.stop.set()
+        for _ in range(10):  # let the stop reach the claim
+            await asyncio.sleep(0)
+        queue.gate.set()
+        await asyncio.wait_for(worker.task, timeout=60)
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"]) == ("pending", 0)
+
+
+async def test_a_dead_duty_stops_the_worker_after_handing_back(
+    database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STOP_GRACE_SECONDS", 0.05)
+    (accepted,) = await ingest(database)
+    hanging = Hanging()
+
+    class Broken(PostgresJobQueue):
+        async def claim(self, worker_id: str, **asked: Any) -> Sequence[Job]:
+            if hanging.reached.is_set():
+                raise ZeroDivisionError("a bug")
+            return await super().claim(worker_id, **asked)
+
+    plan = Plan(queue=Broken(database), enricher=QuotingEnricher(before=hanging))
+    with pytest.raises(ZeroDivisionError):
+        async with working(database, plan) as worker:
+            await asyncio.wait([worker.task], timeout=60)
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"]) == ("pending", 0)
+
+
+# Waking up, and staying alive
+
+
+async def _settled(worker: Running, database: Database) -> None:
+    """One job through, so that the worker is connected, listening and idle again."""
+    done = len(worker.events.of(JobCompleted))
+    await ingest(database)
+    notifier = Notifier(database)
+    notifier.notify()
+    await worker.events.wait_for(JobCompleted, count=done + 1)
+    await notifier.stop()
+
+
+async def test_a_notification_wakes_the_worker_long_before_its_poll(database: Database) -> None:
+    async with working(database, Plan(poll_interval=HOUR)) as worker:
+        for _ in range(3):
+            await _settled(worker, database)
+
+
+async def test_without_its_listening_connection_the_worker_polls(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    async with working(database, Plan(poll_interval=timedelta(milliseconds=200))) as worker:
+        await _settled(worker, database)
+        assert (
+            await _cut(connection, "pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory')")
+            == 1
+        )
+        await ingest(database)
+        await worker.events.wait_for(JobCompleted, count=2)
+
+
+async def test_the_worker_outlives_the_loss_of_all_its_connections(
+    connect_database: Callable[[], Database], connection: asyncpg.Connection
+) -> None:
+    database, door = connect_database(), connect_database()
+    async with working(database) as worker:
+        await _settled(worker, door)
+        await ingest(door)
+        assert await _cut(connection) >= 2
+        await ingest(door)
+        await worker.events.wait_for(JobCompleted, count=3)
+        # The session lock is taken again, so that nobody takes this worker for gone.
+        async with asyncio.timeout(60):
+            while not await connection.fetchval(HOLDS_ITS_LOCK, worker.worker_id):
+                pass
+    assert len(worker.events.of(WorkerStopped)) == 1
+
+
+async def test_connections_cut_under_running_jobs_cost_no_block(
+    connect_database: Callable[[], Database], connection: asyncpg.Connection
+) -> None:
+    database, door = connect_database(), connect_database()
+    hanging = Hanging()
+    accepted = await ingest(door, *(new_block() for _ in range(5)))
+    async with working(database, Plan(enricher=QuotingEnricher(before=hanging))) as worker:
+        await hanging.reached.wait()
+        await _cut(connection)
+        hanging.gate.set()
+        await worker.events.wait_for(JobCompleted, count=5)
+    for answer in accepted:
+        assert (await job_row(connection, answer.job_id))["status"] == "completed"
+        assert (await _ended(door, answer.id)).status == "active"
+
+
+async def test_another_worker_takes_over_and_the_late_result_is_dropped(
+    connect_database: Callable[[], Database], connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(connect_database())
+    hanging = Hanging()
+    slow = Plan(enricher=QuotingEnricher(kind="fallback", before=hanging))
+    async with working(connect_database(), slow) as late:
+        await hanging.reached.wait()
+        await connection.execute("UPDATE memory_jobs SET locked_until = now() - interval '1 s'")
+        # The late one must not be the rescuer of its own job.
+        async with working(connect_database()) as other:
+            done = asyncio.create_task(other.events.wait_for(JobCompleted))
+            again = asyncio.create_task(_claimed_again(connection, accepted.job_id, late.worker_id))
+            await asyncio.wait([done, again], return_when=asyncio.FIRST_COMPLETED)
+            hanging.gate.set()
+            await late.events.wait_for(JobLost)
+            done.cancel()
+            again.cancel()
+    row = await job_row(connection, accepted.job_id)
+    assert (row["status"], row["attempts"]) == ("completed", 2)
+
+
+async def _claimed_again(connection: asyncpg.Connection, job_id: int, worker_id: str) -> None:
+    """Ends when the worker has taken its own job a second time."""
+    while True:
+        row = await job_row(connection, job_id)
+        if row["attempts"] == 2 and row["locked_by"] == worker_id:
+            return
+
+
+async def test_the_lines_operators_look_for(database: Database) -> None:
+    async with working(database) as worker:
+        pass
+    (started,) = worker.events.of(WorkerStarting)
+    assert started.message() == "🚀 Memory Worker Starting..."
+    assert not worker.events.of(WorkerRoundFailed)
