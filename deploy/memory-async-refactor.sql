@@ -55,6 +55,16 @@ LOOP
     RAISE EXCEPTION 'The table % exists already and was not made by this migration. Rename it, then run the migration again.', v_name;
 END LOOP;
 
+FOREACH v_name IN ARRAY ARRAY['id', 'user_id', 'content', 'created_at'] LOOP
+    SELECT format_type(a.atttypid, NULL) INTO v_type FROM pg_attribute AS a
+    WHERE a.attrelid = 'memory_blocks'::regclass AND a.attname = v_name AND NOT a.attisdropped;
+    IF v_type IS NULL THEN
+        RAISE EXCEPTION 'memory_blocks has no column %. Rename the table, then run the migration again.', v_name;
+    ELSIF v_name = 'id' AND v_type NOT IN ('uuid', 'text', 'character varying') THEN
+        RAISE EXCEPTION 'memory_blocks.id is of type %, not uuid. Rename the table, then run the migration again.', v_type;
+    END IF;
+END LOOP;
+
 IF EXISTS (SELECT FROM memory_blocks WHERE user_id IS NULL) THEN
     RAISE EXCEPTION 'memory_blocks holds rows without a user_id. Give each an owner, then run the migration again.';
 END IF;
@@ -64,17 +74,17 @@ FOR v_name IN
     SELECT policyname FROM pg_policies
     WHERE schemaname = current_schema() AND tablename = 'memory_blocks'
 LOOP
-    RAISE NOTICE 'Replacing the policy % on memory_blocks.', v_name;
+    RAISE WARNING 'Replacing the policy % on memory_blocks.', v_name;
     EXECUTE format('DROP POLICY %I ON memory_blocks', v_name);
 END LOOP;
--- Primary key last: foreign keys of other tables hang on it.
+-- Foreign keys first: they hang on the keys they point to.
 FOR v_table, v_name IN
     SELECT c.conrelid::regclass::text, c.conname FROM pg_constraint AS c
-    WHERE (c.conrelid = 'memory_blocks'::regclass AND c.contype IN ('p', 'u', 'f'))
+    WHERE (c.conrelid = 'memory_blocks'::regclass AND c.contype IN ('p', 'u', 'f', 'c', 'x'))
        OR (c.confrelid = 'memory_blocks'::regclass AND c.contype = 'f')
-    ORDER BY c.contype = 'p', c.conname
+    ORDER BY c.contype <> 'f', c.conname
 LOOP
-    RAISE NOTICE 'Replacing the constraint % on %.', v_name, v_table;
+    RAISE WARNING 'Replacing the constraint % on %.', v_name, v_table;
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, v_name);
 END LOOP;
 
@@ -112,11 +122,22 @@ FOR v_name, v_type, v_wanted IN
                  ('revision', 'integer'), ('job_id', 'bigint')) AS w (name, wanted)
       ON w.name = a.attname
     WHERE a.attrelid = 'memory_blocks'::regclass AND NOT a.attisdropped
-      AND (format_type(a.atttypid, NULL) <> w.wanted OR a.attname = 'status')
+      AND (format_type(a.atttypid, NULL) <> w.wanted
+           -- Of our type perhaps, but never of our meaning.
+           OR a.attname IN ('status', 'enrichment', 'importance'))
 LOOP
-    RAISE NOTICE 'Keeping the old column memory_blocks.% (%) as %.', v_name, v_type, 'legacy_' || v_name;
+    RAISE WARNING 'Keeping the old column memory_blocks.% (%) as %.', v_name, v_type, 'legacy_' || v_name;
     EXECUTE format('ALTER TABLE memory_blocks RENAME COLUMN %I TO %I', v_name, 'legacy_' || v_name);
-    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP NOT NULL', 'legacy_' || v_name);
+END LOOP;
+
+-- What the old table demanded beyond the four columns above would refuse our rows.
+FOR v_name IN
+    SELECT a.attname FROM pg_attribute AS a
+    WHERE a.attrelid = 'memory_blocks'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attnotnull AND a.attidentity = ''
+      AND a.attname NOT IN ('id', 'user_id', 'content', 'created_at')
+LOOP
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP NOT NULL', v_name);
 END LOOP;
 
 UPDATE memory_blocks SET content = '' WHERE content IS NULL;
@@ -161,21 +182,37 @@ ALTER TABLE memory_blocks
     ADD COLUMN IF NOT EXISTS job_id bigint,
     ADD COLUMN IF NOT EXISTS updated_at timestamptz NOT NULL DEFAULT now();
 
+-- A column that was there before has the old table's default, and may hold no value.
+FOR v_name, v_wanted IN
+    SELECT w.name, w.wanted
+    FROM (VALUES ('agent_id', 'NULL'), ('session_id', 'NULL'), ('speaker', 'NULL'),
+                 ('source', 'NULL'), ('external_id', 'NULL'), ('occurred_at', 'NULL'),
+                 ('expires_at', 'NULL'), ('idempotency_key', 'NULL'), ('content_hash', 'NULL'),
+                 ('request_hash', 'NULL'), ('title', 'NULL'), ('summary', 'NULL'),
+                 ('language', 'NULL'), ('error', 'NULL'), ('superseded_by', 'NULL'),
+                 ('superseded_at', 'NULL'), ('job_id', 'NULL'), ('project_id', '''default'''),
+                 ('metadata', '''{}'''), ('tags', '''{}'''), ('entities', '''[]'''),
+                 ('revision', '1'), ('updated_at', 'now()')) AS w (name, wanted)
+    JOIN pg_attribute AS a ON a.attrelid = 'memory_blocks'::regclass AND a.attname = w.name
+    WHERE NOT a.attnotnull
+LOOP
+    IF v_wanted = 'NULL' THEN
+        EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I DROP DEFAULT', v_name);
+        CONTINUE;
+    END IF;
+    EXECUTE format('UPDATE memory_blocks SET %I = %s WHERE %I IS NULL', v_name,
+        CASE v_name WHEN 'updated_at' THEN 'created_at' ELSE v_wanted END, v_name);
+    EXECUTE format('ALTER TABLE memory_blocks ALTER COLUMN %I SET DEFAULT %s, ALTER COLUMN %I SET NOT NULL',
+        v_name, v_wanted, v_name);
+END LOOP;
+
 ALTER TABLE memory_blocks
-    ALTER COLUMN metadata SET DEFAULT '{}',
-    ALTER COLUMN updated_at SET DEFAULT now(),
     ADD CONSTRAINT memory_blocks_pkey PRIMARY KEY (project_id, user_id, id),
     ADD CONSTRAINT memory_blocks_status_check
         CHECK (status IN ('pending_enrichment', 'active', 'failed')),
     ADD CONSTRAINT memory_blocks_enrichment_check
         CHECK (enrichment IN ('none', 'model', 'local', 'fallback')),
     ADD CONSTRAINT memory_blocks_importance_check CHECK (importance BETWEEN 0 AND 1);
-
-UPDATE memory_blocks SET metadata = '{}' WHERE metadata IS NULL;
-UPDATE memory_blocks SET updated_at = created_at WHERE updated_at IS NULL;
-ALTER TABLE memory_blocks
-    ALTER COLUMN metadata SET NOT NULL,
-    ALTER COLUMN updated_at SET NOT NULL;
 
 CREATE UNIQUE INDEX memory_blocks_idempotency_key ON memory_blocks (project_id, user_id, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
@@ -408,7 +445,7 @@ END $migration_0001$;
 
 -- Write back what a worker made of its blocks: results, passages and completed jobs in one
 -- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
--- since, change. Returns the ids of the jobs that were completed.
+-- since, change. Returns the 1-based positions of the jobs that were completed.
 --
 -- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
@@ -438,7 +475,9 @@ BEGIN
     SELECT array_agg(j.project_id), array_agg(j.user_id), array_agg(j.block_id), array_agg(i.n)
     INTO v_projects, v_users, v_blocks, v_items
     FROM unnest(p_job_ids) WITH ORDINALITY AS i (job_id, n)
-    JOIN memory_jobs AS j ON j.id = i.job_id WHERE j.id = ANY (v_done);
+    -- A worker whose lease ran out may come with two attempts of one job: only the later is its own.
+    JOIN memory_jobs AS j ON j.id = i.job_id AND j.attempts = p_attempts[i.n]
+    WHERE j.id = ANY (v_done);
 
     INSERT INTO memory_users AS u (project_id, user_id, version)
     SELECT DISTINCT i.project_id, i.user_id, 1
@@ -486,7 +525,7 @@ BEGIN
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 
-    RETURN QUERY SELECT unnest(v_done);
+    RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;
 
 -- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
@@ -579,7 +618,7 @@ BEGIN
         INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
             session_id, occurred_at, expires_at, lexemes)
         SELECT i.project_id, i.user_id, i.id, p.ordinal, p.start_at, p.stop_at, i.session_id,
-               i.occurred_at, i.expires_at, p.lexemes
+               coalesce(i.occurred_at, v_now), i.expires_at, p.lexemes
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
         JOIN item AS i USING (n)
@@ -701,11 +740,15 @@ DECLARE
     v_errors text[];
     v_rescued integer;
 BEGIN
-    SELECT array_agg(w.id) INTO v_gone
-    FROM (SELECT DISTINCT locked_by FROM memory_jobs
-          WHERE status = 'processing' AND locked_by <> p_worker) AS j
-    JOIN memory_workers AS w ON w.id = j.locked_by
-    WHERE w.lock_key IS NOT NULL AND pg_try_advisory_xact_lock_shared(w.lock_key);
+    SELECT array_agg(h.id) INTO v_gone
+    FROM (SELECT w.id, w.lock_key
+          FROM (SELECT DISTINCT locked_by FROM memory_jobs
+                WHERE status = 'processing' AND locked_by <> p_worker) AS j
+          JOIN memory_workers AS w ON w.id = j.locked_by
+          WHERE w.lock_key IS NOT NULL
+          OFFSET 0  -- or the locks of all workers there ever were are tried
+         ) AS h
+    WHERE pg_try_advisory_xact_lock_shared(h.lock_key);
 
     v_ids := ARRAY(SELECT id FROM memory_jobs
         WHERE status = 'processing' AND (locked_until < v_now OR locked_by = ANY (v_gone))
@@ -886,19 +929,230 @@ BEGIN
           FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d;
 END $body$;
 
--- Hosted platforms let anonymous callers run every new function; ours are for the service alone.
+-- What operators and background duties do to the queue: run again, cancel, prune, limit.
+-- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
+-- a client.
+
+-- Failed and cancelled jobs run again from their first attempt; their blocks wait for enrichment
+-- again. Oldest first, at most p_limit. Returns the ids.
+CREATE OR REPLACE FUNCTION retry_memory_jobs(
+    p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
+    p_job_type text DEFAULT NULL, p_error_class text DEFAULT NULL,
+    p_failed_after timestamptz DEFAULT NULL, p_failed_before timestamptz DEFAULT NULL,
+    p_limit integer DEFAULT 1000
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    WITH revived AS (
+        UPDATE memory_jobs
+        SET status = 'pending', attempts = 0, run_at = v_now, fair_at = v_now, locked_by = NULL,
+            locked_until = NULL, finished_at = NULL
+        WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+            WHERE status IN ('failed', 'cancelled')
+              AND (p_ids IS NULL OR id = ANY (p_ids))
+              AND (p_project_id IS NULL OR project_id = p_project_id)
+              AND (p_user_id IS NULL OR user_id = p_user_id)
+              AND (p_job_type IS NULL OR job_type = p_job_type)
+              AND (p_error_class IS NULL OR error_class = p_error_class)
+              AND (p_failed_after IS NULL OR finished_at >= p_failed_after)
+              AND (p_failed_before IS NULL OR finished_at < p_failed_before)
+            ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED))
+        RETURNING id, project_id, user_id, block_id, job_type
+    )
+    SELECT array_agg(id), array_agg(project_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(user_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(block_id) FILTER (WHERE job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks FROM revived;
+
+    IF v_projects IS NOT NULL THEN
+        INSERT INTO memory_users AS u (project_id, user_id, version)
+        SELECT DISTINCT i.project_id, i.user_id, 1
+        FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
+        ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+
+        UPDATE memory_blocks AS b SET status = 'pending_enrichment', error = NULL, updated_at = v_now
+        FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
+        WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
+          AND b.status = 'failed';
+    END IF;
+    RETURN QUERY SELECT unnest(v_ids);
+END $body$;
+
+-- Cancel jobs that have not ended, also running ones: their worker finds its attempt gone and drops
+-- the result. Blocks that waited for such a job are failed with that reason. Returns the ids.
+CREATE OR REPLACE FUNCTION cancel_memory_jobs(
+    p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
+    p_job_type text DEFAULT NULL, p_limit integer DEFAULT 1000
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    WITH cancelled AS (
+        UPDATE memory_jobs
+        SET status = 'cancelled', finished_at = v_now, locked_until = NULL,
+            last_error = 'cancelled'
+        WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+            WHERE status IN ('pending', 'processing')
+              AND (p_ids IS NULL OR id = ANY (p_ids))
+              AND (p_project_id IS NULL OR project_id = p_project_id)
+              AND (p_user_id IS NULL OR user_id = p_user_id)
+              AND (p_job_type IS NULL OR job_type = p_job_type)
+            ORDER BY id LIMIT p_limit FOR UPDATE))
+        RETURNING id, project_id, user_id, block_id, job_type
+    )
+    SELECT array_agg(id), array_agg(project_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(user_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(block_id) FILTER (WHERE job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks FROM cancelled;
+
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks,
+            array_fill('its job was cancelled'::text, ARRAY[cardinality(v_blocks)]));
+    END IF;
+    RETURN QUERY SELECT unnest(v_ids);
+END $body$;
+
+-- Blocks that wait for enrichment without an open job (an operator cleared the queue): a job for
+-- each. Oldest first, at most p_limit. Returns the ids of the new jobs.
+CREATE OR REPLACE FUNCTION enqueue_waiting_memory_blocks(
+    p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL, p_max_attempts integer DEFAULT 3,
+    p_limit integer DEFAULT 1000
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    SELECT array_agg(w.project_id), array_agg(w.user_id), array_agg(w.id)
+    INTO v_projects, v_users, v_blocks
+    FROM (SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
+          WHERE b.status = 'pending_enrichment'
+            AND (p_project_id IS NULL OR b.project_id = p_project_id)
+            AND (p_user_id IS NULL OR b.user_id = p_user_id)
+            AND NOT EXISTS (SELECT FROM memory_jobs AS j
+                WHERE j.block_id = b.id AND j.status IN ('pending', 'processing'))
+          ORDER BY b.id LIMIT p_limit) AS w;
+    IF v_blocks IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT enqueue_memory_jobs(v_projects, v_users,
+        array_fill('enrich_and_embed'::text, ARRAY[cardinality(v_blocks)]), v_blocks,
+        array_fill(NULL::jsonb, ARRAY[cardinality(v_blocks)]),
+        array_fill(0, ARRAY[cardinality(v_blocks)]),
+        array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
+        array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts);
+END $body$;
+
+-- Delete ended jobs older than their retention, oldest first, at most p_limit, and rows of workers
+-- long gone. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
+-- number of jobs deleted; fewer than p_limit means there is nothing more for now.
+CREATE OR REPLACE FUNCTION prune_memory_jobs(
+    p_completed_before timestamptz, p_failed_before timestamptz, p_limit integer DEFAULT 1000
+) RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_deleted integer;
+    v_completed bigint;
+BEGIN
+    -- By id: ended jobs are the oldest ids, so this reads little more than it deletes.
+    DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE (status IN ('completed', 'cancelled') AND finished_at < p_completed_before)
+           OR (status = 'failed' AND finished_at < p_failed_before)
+        ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+
+    WITH gone AS (
+        DELETE FROM memory_workers AS w
+        WHERE w.last_seen < p_completed_before AND w.id <> '(gone)'
+          AND NOT EXISTS (SELECT FROM memory_jobs AS j
+              WHERE j.status = 'processing' AND j.locked_by = w.id)
+        RETURNING w.completed
+    )
+    SELECT sum(completed) INTO v_completed FROM gone;
+    IF v_completed > 0 THEN
+        INSERT INTO memory_workers AS w (id, completed, stopped_at)
+        VALUES ('(gone)', v_completed, p_completed_before)
+        ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
+    END IF;
+    RETURN v_deleted;
+END $body$;
+
+-- Take one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
+-- it. One row: whether it was granted, and if not, when to ask again. All workers share it; uses
+-- of one user wait for each other here, so that two cannot take the last one.
+CREATE OR REPLACE FUNCTION check_memory_rate_limit(
+    p_project_id text, p_user_id text, p_operation text, p_limit integer, p_window interval
+) RETURNS TABLE (granted boolean, retry_at timestamptz) LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_slot interval := p_window / 60;
+    v_start timestamptz := date_bin(p_window / 60, v_now, 'epoch');
+    v_used integer;
+    v_oldest timestamptz;
+BEGIN
+    INSERT INTO memory_users AS u (project_id, user_id) VALUES (p_project_id, p_user_id)
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version;
+
+    DELETE FROM memory_rate_limits
+    WHERE project_id = p_project_id AND user_id = p_user_id AND operation = p_operation
+      AND window_start <= v_now - p_window - v_slot;
+    SELECT coalesce(sum(count), 0), min(window_start) INTO v_used, v_oldest
+    FROM memory_rate_limits
+    WHERE project_id = p_project_id AND user_id = p_user_id AND operation = p_operation;
+
+    IF v_used >= p_limit THEN
+        -- A slot counts until its last moment is a window ago.
+        RETURN QUERY SELECT false, coalesce(v_oldest, v_now) + p_window + v_slot;
+        RETURN;
+    END IF;
+    INSERT INTO memory_rate_limits AS r (project_id, user_id, operation, window_start, count)
+    VALUES (p_project_id, p_user_id, p_operation, v_start, 1)
+    ON CONFLICT (project_id, user_id, operation, window_start) DO UPDATE SET count = r.count + 1;
+    RETURN QUERY SELECT true, NULL::timestamptz;
+END $body$;
+
+-- Hosted platforms let anonymous callers run every new function and write every new table; ours are
+-- for the service alone. Row-level security would not hold back a TRUNCATE.
 DO $grants$
 DECLARE
     v_function regprocedure;
+    v_table regclass;
     v_role text;
 BEGIN
+    FOR v_table, v_role IN
+        SELECT c.oid::regclass, r.rolname
+        FROM pg_class AS c, pg_roles AS r
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+          AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
+              'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
+              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys')
+          AND r.rolname IN ('anon', 'authenticated')
+    LOOP
+        EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
+            v_table, v_role);
+    END LOOP;
     FOR v_function IN
         SELECT p.oid::regprocedure FROM pg_proc AS p
         WHERE p.pronamespace = current_schema()::regnamespace
           AND p.proname IN ('ingest_memory_blocks', 'enqueue_memory_jobs', 'claim_memory_jobs',
               'complete_memory_jobs', 'complete_memory_enrichments', 'fail_memory_jobs',
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
-              'heartbeat_memory_worker', 'get_memory_job_stats')
+              'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
+              'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
+              'check_memory_rate_limit')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

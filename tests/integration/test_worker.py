@@ -269,7 +269,10 @@ async def test_being_told_to_wait_defers_without_an_attempt(
 ) -> None:
     (accepted,) = await ingest(database, attempts_max=1)
     slow_down = RateLimited("slow down", retry_after_seconds=3_600)
-    plan = Plan(enricher=QuotingEnricher(before=_raising(slow_down)))
+    plan = Plan(
+        enricher=QuotingEnricher(before=_raising(slow_down)),
+        fallback=QuotingEnricher(kind="local"),  # for failures, not for waiting
+    )
     async with working(database, plan) as worker:
         (deferred,) = await worker.events.wait_for(JobDeferred)
     assert deferred.seconds == pytest.approx(3_600, abs=60)

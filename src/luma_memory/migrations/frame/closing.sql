@@ -24,7 +24,9 @@ BEGIN
           AND p.proname IN ('ingest_memory_blocks', 'enqueue_memory_jobs', 'claim_memory_jobs',
               'complete_memory_jobs', 'complete_memory_enrichments', 'fail_memory_jobs',
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
-              'heartbeat_memory_worker', 'get_memory_job_stats')
+              'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
+              'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
+              'check_memory_rate_limit')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

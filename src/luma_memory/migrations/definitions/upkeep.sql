@@ -1,0 +1,194 @@
+-- What operators and background duties do to the queue: run again, cancel, prune, limit.
+-- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
+-- a client.
+
+-- Failed and cancelled jobs run again from their first attempt; their blocks wait for enrichment
+-- again. Oldest first, at most p_limit. Returns the ids.
+CREATE OR REPLACE FUNCTION retry_memory_jobs(
+    p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
+    p_job_type text DEFAULT NULL, p_error_class text DEFAULT NULL,
+    p_failed_after timestamptz DEFAULT NULL, p_failed_before timestamptz DEFAULT NULL,
+    p_limit integer DEFAULT 1000
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    WITH revived AS (
+        UPDATE memory_jobs
+        SET status = 'pending', attempts = 0, run_at = v_now, fair_at = v_now, locked_by = NULL,
+            locked_until = NULL, finished_at = NULL
+        WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+            WHERE status IN ('failed', 'cancelled')
+              AND (p_ids IS NULL OR id = ANY (p_ids))
+              AND (p_project_id IS NULL OR project_id = p_project_id)
+              AND (p_user_id IS NULL OR user_id = p_user_id)
+              AND (p_job_type IS NULL OR job_type = p_job_type)
+              AND (p_error_class IS NULL OR error_class = p_error_class)
+              AND (p_failed_after IS NULL OR finished_at >= p_failed_after)
+              AND (p_failed_before IS NULL OR finished_at < p_failed_before)
+            ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED))
+        RETURNING id, project_id, user_id, block_id, job_type
+    )
+    SELECT array_agg(id), array_agg(project_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(user_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(block_id) FILTER (WHERE job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks FROM revived;
+
+    IF v_projects IS NOT NULL THEN
+        INSERT INTO memory_users AS u (project_id, user_id, version)
+        SELECT DISTINCT i.project_id, i.user_id, 1
+        FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
+        ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+
+        UPDATE memory_blocks AS b SET status = 'pending_enrichment', error = NULL, updated_at = v_now
+        FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
+        WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
+          AND b.status = 'failed';
+    END IF;
+    RETURN QUERY SELECT unnest(v_ids);
+END $body$;
+
+-- Cancel jobs that have not ended, also running ones: their worker finds its attempt gone and drops
+-- the result. Blocks that waited for such a job are failed with that reason. Returns the ids.
+CREATE OR REPLACE FUNCTION cancel_memory_jobs(
+    p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
+    p_job_type text DEFAULT NULL, p_limit integer DEFAULT 1000
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    WITH cancelled AS (
+        UPDATE memory_jobs
+        SET status = 'cancelled', finished_at = v_now, locked_until = NULL,
+            last_error = 'cancelled'
+        WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+            WHERE status IN ('pending', 'processing')
+              AND (p_ids IS NULL OR id = ANY (p_ids))
+              AND (p_project_id IS NULL OR project_id = p_project_id)
+              AND (p_user_id IS NULL OR user_id = p_user_id)
+              AND (p_job_type IS NULL OR job_type = p_job_type)
+            ORDER BY id LIMIT p_limit FOR UPDATE))
+        RETURNING id, project_id, user_id, block_id, job_type
+    )
+    SELECT array_agg(id), array_agg(project_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(user_id) FILTER (WHERE job_type = 'enrich_and_embed'),
+           array_agg(block_id) FILTER (WHERE job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks FROM cancelled;
+
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks,
+            array_fill('its job was cancelled'::text, ARRAY[cardinality(v_blocks)]));
+    END IF;
+    RETURN QUERY SELECT unnest(v_ids);
+END $body$;
+
+-- Blocks that wait for enrichment without an open job (an operator cleared the queue): a job for
+-- each. Oldest first, at most p_limit. Returns the ids of the new jobs.
+CREATE OR REPLACE FUNCTION enqueue_waiting_memory_blocks(
+    p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL, p_max_attempts integer DEFAULT 3,
+    p_limit integer DEFAULT 1000
+) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    SELECT array_agg(w.project_id), array_agg(w.user_id), array_agg(w.id)
+    INTO v_projects, v_users, v_blocks
+    FROM (SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
+          WHERE b.status = 'pending_enrichment'
+            AND (p_project_id IS NULL OR b.project_id = p_project_id)
+            AND (p_user_id IS NULL OR b.user_id = p_user_id)
+            AND NOT EXISTS (SELECT FROM memory_jobs AS j
+                WHERE j.block_id = b.id AND j.status IN ('pending', 'processing'))
+          ORDER BY b.id LIMIT p_limit) AS w;
+    IF v_blocks IS NULL THEN
+        RETURN;
+    END IF;
+    RETURN QUERY SELECT enqueue_memory_jobs(v_projects, v_users,
+        array_fill('enrich_and_embed'::text, ARRAY[cardinality(v_blocks)]), v_blocks,
+        array_fill(NULL::jsonb, ARRAY[cardinality(v_blocks)]),
+        array_fill(0, ARRAY[cardinality(v_blocks)]),
+        array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
+        array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts);
+END $body$;
+
+-- Delete ended jobs older than their retention, oldest first, at most p_limit, and rows of workers
+-- long gone. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
+-- number of jobs deleted; fewer than p_limit means there is nothing more for now.
+CREATE OR REPLACE FUNCTION prune_memory_jobs(
+    p_completed_before timestamptz, p_failed_before timestamptz, p_limit integer DEFAULT 1000
+) RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_deleted integer;
+    v_completed bigint;
+BEGIN
+    -- By id: ended jobs are the oldest ids, so this reads little more than it deletes.
+    DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE (status IN ('completed', 'cancelled') AND finished_at < p_completed_before)
+           OR (status = 'failed' AND finished_at < p_failed_before)
+        ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED));
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+
+    WITH gone AS (
+        DELETE FROM memory_workers AS w
+        WHERE w.last_seen < p_completed_before AND w.id <> '(gone)'
+          AND NOT EXISTS (SELECT FROM memory_jobs AS j
+              WHERE j.status = 'processing' AND j.locked_by = w.id)
+        RETURNING w.completed
+    )
+    SELECT sum(completed) INTO v_completed FROM gone;
+    IF v_completed > 0 THEN
+        INSERT INTO memory_workers AS w (id, completed, stopped_at)
+        VALUES ('(gone)', v_completed, p_completed_before)
+        ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
+    END IF;
+    RETURN v_deleted;
+END $body$;
+
+-- Take one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
+-- it. One row: whether it was granted, and if not, when to ask again. All workers share it; uses
+-- of one user wait for each other here, so that two cannot take the last one.
+CREATE OR REPLACE FUNCTION check_memory_rate_limit(
+    p_project_id text, p_user_id text, p_operation text, p_limit integer, p_window interval
+) RETURNS TABLE (granted boolean, retry_at timestamptz) LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_slot interval := p_window / 60;
+    v_start timestamptz := date_bin(p_window / 60, v_now, 'epoch');
+    v_used integer;
+    v_oldest timestamptz;
+BEGIN
+    INSERT INTO memory_users AS u (project_id, user_id) VALUES (p_project_id, p_user_id)
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version;
+
+    DELETE FROM memory_rate_limits
+    WHERE project_id = p_project_id AND user_id = p_user_id AND operation = p_operation
+      AND window_start <= v_now - p_window - v_slot;
+    SELECT coalesce(sum(count), 0), min(window_start) INTO v_used, v_oldest
+    FROM memory_rate_limits
+    WHERE project_id = p_project_id AND user_id = p_user_id AND operation = p_operation;
+
+    IF v_used >= p_limit THEN
+        -- A slot counts until its last moment is a window ago.
+        RETURN QUERY SELECT false, coalesce(v_oldest, v_now) + p_window + v_slot;
+        RETURN;
+    END IF;
+    INSERT INTO memory_rate_limits AS r (project_id, user_id, operation, window_start, count)
+    VALUES (p_project_id, p_user_id, p_operation, v_start, 1)
+    ON CONFLICT (project_id, user_id, operation, window_start) DO UPDATE SET count = r.count + 1;
+    RETURN QUERY SELECT true, NULL::timestamptz;
+END $body$;
