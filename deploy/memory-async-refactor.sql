@@ -510,6 +510,15 @@ BEGIN
           AND b.revision = p_revisions[d.n]
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
+    ), stale AS (
+        -- Fewer passages than before: what a shorter text no longer has must not be found.
+        DELETE FROM memory_passages AS m
+        USING block AS b
+        JOIN (SELECT p.n, max(p.ordinal) AS last
+              FROM unnest(p_passage_item, p_passage_ordinal) AS p (n, ordinal)
+              GROUP BY p.n) AS k USING (n)
+        WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
+          AND m.ordinal > k.last
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
         session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)
@@ -746,6 +755,8 @@ BEGIN
                 WHERE status = 'processing' AND locked_by <> p_worker) AS j
           JOIN memory_workers AS w ON w.id = j.locked_by
           WHERE w.lock_key IS NOT NULL
+            -- After a restart of the server every lock is free: let their holders come back.
+            AND pg_postmaster_start_time() < v_now - interval '10 s'
           OFFSET 0  -- or the locks of all workers there ever were are tried
          ) AS h
     WHERE pg_try_advisory_xact_lock_shared(h.lock_key);
@@ -1068,7 +1079,9 @@ DECLARE
 BEGIN
     -- By id: ended jobs are the oldest ids, so this reads little more than it deletes.
     DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
-        WHERE (status IN ('completed', 'cancelled') AND finished_at < p_completed_before)
+        WHERE (status IN ('completed', 'cancelled') AND finished_at < p_completed_before
+               -- A unique key must outlive the time in which somebody may enqueue it again.
+               AND (unique_key IS NULL OR finished_at < p_completed_before - interval '30 days'))
            OR (status = 'failed' AND finished_at < p_failed_before)
         ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS v_deleted = ROW_COUNT;

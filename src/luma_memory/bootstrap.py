@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import SetupError
-from luma_memory.domain.ports import Embedder, Enricher, JobQueue, WorkerPresence
+from luma_memory.domain.ports import Embedder, Enricher, JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.insights import Insights
 from luma_memory.pipeline.enrich import EnrichBlock
 from luma_memory.pipeline.ingest import Ingest
@@ -41,6 +41,7 @@ from luma_memory.providers.embedding.weights import check_tokenizer, check_weigh
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.queue.signal import Notifier
+from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
@@ -52,8 +53,13 @@ ProcessKind = Literal["api", "worker"]
 LEASE_MARGIN = timedelta(seconds=10)
 
 
-# Somebody waits for the API's statements; a worker's may take as long as a job.
-_COMMAND_SECONDS: Mapping[ProcessKind, float] = {"api": 10.0, "worker": 30.0}
+# A statement takes milliseconds; one that takes this long hangs, and its caller should know.
+_COMMAND_SECONDS = 10.0
+# How long the end of a job is tried to be written down: somebody waits for the API's.
+_SETTLE_PATIENCE: Mapping[ProcessKind, timedelta] = {
+    "api": timedelta(seconds=2),
+    "worker": timedelta(minutes=10),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class Service:
     recall: Recall
     insights: Insights
     queue: JobQueue
+    upkeep: QueueUpkeep
     runner: JobRunner
     presence: WorkerPresence
     lease: timedelta
@@ -108,6 +115,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             worker_id=worker_id,
             timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),
             backoff=timedelta(milliseconds=settings.retry_backoff_ms),
+            patience=_SETTLE_PATIENCE[kind],
             clock=clock,
             emit=emit,
             report_bug=log_failure,
@@ -142,6 +150,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 worker_enabled=settings.worker_enabled,
             ),
             queue=queue,
+            upkeep=PostgresQueueUpkeep(database),
             runner=runner,
             presence=presence,
             lease=lease,
@@ -266,7 +275,7 @@ async def _open_database(
     database = Database(
         dsn,
         pool_size=settings.database_pool_size,
-        command_timeout_seconds=_COMMAND_SECONDS[kind],
+        command_timeout_seconds=_COMMAND_SECONDS,
         application_name=f"luma-memory {kind}",
     )
     stack.push_async_callback(database.close)

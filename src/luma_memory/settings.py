@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     worker_job_timeout_ms: Milliseconds = 30_000
     worker_health_check_interval_ms: Milliseconds = 60_000
 
+    completed_job_retention_hours: int = Field(24, ge=1, le=87_600)
+    failed_job_retention_hours: int = Field(720, ge=1, le=87_600)
+
     # Recall and limits
     cache_ttl_seconds: int = Field(3_600, ge=1)
     max_context_blocks: int = Field(10, ge=1, le=200)

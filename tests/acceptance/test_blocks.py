@@ -92,7 +92,9 @@ async def test_wait_answers_with_the_enriched_block(client: httpx2.AsyncClient) 
     )
     assert answer.status_code == 201
     assert answer.json()["status"] == "active"
-    assert {"name": "5 May 2023", "kind": "date", "value": "2023-05-05"} in answer.json()["entities"]
+    assert {"name": "5 May 2023", "kind": "date", "value": "2023-05-05"} in answer.json()[
+        "entities"
+    ]
 
 
 async def test_fifty_callers_with_one_key_store_one_block(client: httpx2.AsyncClient) -> None:

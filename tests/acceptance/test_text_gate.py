@@ -52,7 +52,9 @@ BAD: list[tuple[str, bytes, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "status", "code"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
+@pytest.mark.parametrize(
+    ("body", "status", "code"), [row[1:] for row in BAD], ids=[row[0] for row in BAD]
+)
 async def test_a_bad_block_is_refused_with_its_code(
     client: httpx2.AsyncClient, body: bytes, status: int, code: str
 ) -> None:
@@ -94,7 +96,9 @@ async def test_bad_paths_and_parameters(
 
 
 async def test_a_body_of_another_type_is_named(client: httpx2.AsyncClient) -> None:
-    answer = await client.post("/blocks", content=b"user_id=gate", headers={"Content-Type": "text/plain"})
+    answer = await client.post(
+        "/blocks", content=b"user_id=gate", headers={"Content-Type": "text/plain"}
+    )
     assert_problem(answer, 415, "unsupported_media_type")
 
 
@@ -117,7 +121,16 @@ async def test_a_bad_question_is_refused(
 
 @pytest.mark.parametrize(
     "query",
-    ["'; DROP TABLE memory_blocks; --", "%_\\", "a & | ! <-> b:*", "[1,2,3]", "{1:1}/5", "\u202eabc", "?", "🦉"],
+    [
+        "'; DROP TABLE memory_blocks; --",
+        "%_\\",
+        "a & | ! <-> b:*",
+        "[1,2,3]",
+        "{1:1}/5",
+        "\u202eabc",
+        "?",
+        "🦉",
+    ],
 )
 async def test_hostile_questions_are_just_words(client: httpx2.AsyncClient, query: str) -> None:
     answer = await client.post("/search", json={"user_id": "gate", "query": query})
@@ -126,12 +139,17 @@ async def test_hostile_questions_are_just_words(client: httpx2.AsyncClient, quer
 
 any_json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 
 
-@given(content=st.text(max_size=200), metadata=st.dictionaries(st.text(max_size=8), any_json, max_size=4))
+@given(
+    content=st.text(max_size=200),
+    metadata=st.dictionaries(st.text(max_size=8), any_json, max_size=4),
+)
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -61,6 +61,7 @@ def _door(database: Database, *, worker_id: str = "api-1") -> tuple[Ingest, Coun
         worker_id=worker_id,
         timeout=timedelta(seconds=60),
         backoff=timedelta(seconds=1),
+        patience=timedelta(0),
         clock=SystemClock(),
         emit=EventLog(),
         report_bug=lambda _message, _error: None,

@@ -354,6 +354,10 @@ async def test_a_job_comes_back_as_soon_as_its_worker_is_gone(
     connect_database: Callable[[], Database], connection: asyncpg.Connection
 ) -> None:
     database = connect_database()
+    # A server that has just started gives its workers time to come back.
+    await connection.execute(
+        "SELECT pg_sleep_until(pg_postmaster_start_time() + interval '10.1 s')"
+    )
     await _enqueue(connection)
     async with _present(connect_database(), "w1"):
         await _claim(database, "w1")

@@ -21,12 +21,13 @@ from luma_memory.pipeline.jobs import Handler, JobRunner
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, new_worker_id
+from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.telemetry.events import WorkerStarting
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import QuotingEnricher, WordEmbedder
 from luma_memory.testing.sample_blocks import ingest_item, new_block
-from luma_memory.worker.worker import Worker
+from luma_memory.worker.worker import Worker, WorkerTimes
 
 LEASE = timedelta(minutes=5)
 
@@ -73,18 +74,18 @@ async def working(database: Database, plan: Plan | None = None) -> AsyncIterator
         worker_id=worker_id,
         timeout=plan.timeout,
         backoff=plan.backoff,
+        patience=timedelta(seconds=60),
         clock=SystemClock(),
         emit=events,
         report_bug=lambda _message, error: bugs.append(error),
     )
     worker = Worker(
         queue,
+        PostgresQueueUpkeep(database),
         runner,
         WorkerSession(database, worker_id),
         concurrent_jobs_max=plan.concurrent_jobs_max,
-        lease=LEASE,
-        poll_interval=plan.poll_interval,
-        health_interval=timedelta(seconds=60),
+        times=WorkerTimes(lease=LEASE, poll=plan.poll_interval),
         clock=SystemClock(),
         emit=events,
     )

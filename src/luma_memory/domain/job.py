@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import UUID
 
 from luma_memory.domain.errors import (
@@ -19,6 +20,8 @@ from luma_memory.domain.scope import Scope
 JobType = Literal["enrich_and_embed", "detect_relations", "weekly_summary", "reembed"]
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 ErrorClass = Literal["provider", "provider_permanent", "schema", "timeout", "poison", "internal"]
+OPEN: Sequence[JobStatus] = ("pending", "processing")
+JOB_ID_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,62 @@ class JobStats:
     failed: int
     deferred: int  # those pending jobs whose time has not come
     oldest_pending_seconds: float | None  # age of the oldest job that could run
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as it is stored, every column; for a failed one, all that is known of its end.
+
+    Fields have the names of the columns, as operators know them.
+    """
+
+    id: int
+    scope: Scope
+    block_id: UUID | None
+    job_type: JobType
+    payload: Mapping[str, Any]
+    status: JobStatus
+    priority: int  # higher runs first
+    attempts: int  # counted at the claim
+    max_attempts: int
+    run_at: datetime
+    fair_at: datetime | None  # place in the queue; None while run_at lies ahead
+    locked_by: str | None  # the worker of the last attempt
+    locked_until: datetime | None
+    unique_key: str | None
+    error_class: ErrorClass | None  # of the last failed attempt
+    last_error: str | None
+    created_at: datetime
+    started_at: datetime | None  # of the last attempt
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs. What is None does not narrow; instants: from `after` on, before `before`."""
+
+    project_id: str | None  # None is every project: for operators, never for a client
+    user_id: str | None = None
+    ids: Sequence[int] | None = None
+    job_type: JobType | None = None
+    error_class: ErrorClass | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    finished_after: datetime | None = None
+    finished_before: datetime | None = None
+    # Exclusive ends of a range of ids, to go through many jobs in batches.
+    above_id: int = 0
+    below_id: int = JOB_ID_MAX
+
+    @property
+    def narrows(self) -> bool:
+        """Whether anything but the project is asked for."""
+        return self != JobFilter(project_id=self.project_id)
+
+    @property
+    def retryable(self) -> Sequence[JobStatus]:
+        """What a retry takes: what somebody cancelled runs again only by its id."""
+        return ("failed",) if self.ids is None else ("failed", "cancelled")
 
 
 def classify(error: BaseException) -> Failure:

@@ -20,7 +20,15 @@ from luma_memory.domain.enrichment import (
     EnrichmentRequest,
     Vector,
 )
-from luma_memory.domain.job import Failure, Job, JobStats, JobType
+from luma_memory.domain.job import (
+    Failure,
+    Job,
+    JobFilter,
+    JobRecord,
+    JobStats,
+    JobStatus,
+    JobType,
+)
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScopeScan
 
@@ -195,8 +203,80 @@ class JobQueue(Protocol):
         """Hand jobs back without spending the attempt."""
         ...
 
+    async def rescue(self, worker_id: str) -> int:
+        """Take back jobs of workers that are gone, for anybody to claim; how many."""
+        ...
+
+    async def held(self, worker_id: str) -> Sequence[Job]:
+        """The jobs that this worker is running, as the table has it."""
+        ...
+
+    async def cancel(self, jobs: Sequence[Job]) -> None:
+        """End jobs for good without a result; running ones too."""
+        ...
+
     async def stats(self) -> JobStats:
         """The queue in numbers, in constant time."""
+        ...
+
+
+class QueueUpkeep(Protocol):
+    """What keeps the queue small and its calendar. All methods raise StoreUnavailable."""
+
+    async def prune(
+        self, *, completed_before: datetime, failed_before: datetime, limit: int
+    ) -> int:
+        """Delete up to `limit` jobs that ended before these; how many. The totals stay."""
+        ...
+
+    async def schedule_weekly_summaries(self, now: datetime, *, limit: int) -> int:
+        """Enqueue what is due at `now`, once a user and week; how many jobs were made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Jobs, newest first; `next_below` continues the list, None at its end."""
+
+    jobs: Sequence[JobRecord]
+    next_below: int | None
+
+
+class JobControl(Protocol):
+    """The queue as operators and clients see it: look, run again, cancel, clear.
+
+    Every method says for which project. What changes jobs changes at most `limit` of them, the
+    oldest first, in one statement. All methods raise StoreUnavailable.
+    """
+
+    async def page(self, which: JobFilter, *, status: JobStatus | None, limit: int) -> JobPage:
+        """One page of jobs, newest first."""
+        ...
+
+    async def count(self, which: JobFilter, *, statuses: Sequence[JobStatus]) -> int:
+        """How many jobs in these states; reads all of them."""
+        ...
+
+    async def retry(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+        """Let failed jobs run again (cancelled ones by id only); the ids of those that will."""
+        ...
+
+    async def cancel(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+        """Cancel jobs that have not ended, also running ones; the ids of those that were."""
+        ...
+
+    async def clear_pending(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+        """Delete pending jobs; their blocks go on waiting. The ids of those that are gone."""
+        ...
+
+    async def enqueue_waiting(
+        self, *, project_id: str | None, user_id: str | None, limit: int
+    ) -> Sequence[int]:
+        """A job for every block that waits for enrichment without one; the ids of the jobs."""
+        ...
+
+    async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
+        """Blocks that wait for enrichment without a job."""
         ...
 
 

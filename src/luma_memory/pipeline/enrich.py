@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from uuid import UUID
 
 from luma_memory.domain.block import Block, PassageText
@@ -30,9 +30,12 @@ from luma_memory.domain.ports import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.indexing import embedding_text, index_passages
+from luma_memory.pipeline.patience import ResultT, until_available
 
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
+# A restart of the database is waited out with the result in hand: a model call is not made twice.
+PATIENCE_SECONDS = 10.0
 # Vectors of one write-back: a block of 100,000 characters has some 200 passages.
 WRITE_PASSAGES_MAX = 2_000
 
@@ -69,13 +72,14 @@ class EnrichBlock:
         )
 
     async def __call__(self, job: Job) -> Outcome:
-        if job.block_id is None:
+        block_id = job.block_id
+        if block_id is None:
             return Cancel("the job names no block")
-        block = await self._reads.submit((job.scope, job.block_id))
+        block = await _patiently(lambda: self._reads.submit((job.scope, block_id)))
         if block is None:
-            return Cancel("the block is gone")
+            return Done()  # a job whose block is gone is done
         result = await self._make(job, block)
-        is_mine = await self._writes.submit(result)
+        is_mine = await _patiently(lambda: self._writes.submit(result))
         return Done(is_written=True, is_mine=is_mine)
 
     async def _make(self, job: Job, block: Block) -> EnrichedBlock:
@@ -131,6 +135,10 @@ class EnrichBlock:
 
     async def _write_back(self, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
         return await self._store.write_back(self._worker_id, results)
+
+
+async def _patiently(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    return await until_available(attempt, patience_seconds=PATIENCE_SECONDS)
 
 
 async def _both(

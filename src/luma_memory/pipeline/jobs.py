@@ -12,7 +12,15 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError, RateLimited, StoreUnavailable
 from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, Outcome, classify
 from luma_memory.domain.ports import JobQueue
-from luma_memory.telemetry.events import Emit, JobCompleted, JobDeferred, JobFailed, JobLost
+from luma_memory.pipeline.patience import ResultT, until_available
+from luma_memory.telemetry.events import (
+    Emit,
+    JobCancelled,
+    JobCompleted,
+    JobDeferred,
+    JobFailed,
+    JobLost,
+)
 
 Handler = Callable[[Job], Awaitable[Outcome]]
 # The whole range of a backoff is used, so that jobs that failed together do not return together.
@@ -24,7 +32,8 @@ class JobRunner:
     """Runs claimed jobs to their end and writes down how it was.
 
     handlers: one a job type. A handler returns an Outcome or raises; raising is a failed attempt,
-    except for RateLimited and StoreUnavailable: those defer and spend none.
+    except for RateLimited and StoreUnavailable: those defer and spend none. patience: how long an
+    end is tried to be written down while PostgreSQL is away.
     """
 
     def __init__(
@@ -35,6 +44,7 @@ class JobRunner:
         worker_id: str,
         timeout: timedelta,
         backoff: timedelta,
+        patience: timedelta,
         clock: Clock,
         emit: Emit,
         report_bug: Callable[[str, BaseException], None],
@@ -44,6 +54,7 @@ class JobRunner:
         self._worker_id = worker_id
         self._timeout = timeout
         self._backoff = backoff
+        self._patience_seconds = patience.total_seconds()
         self._clock = clock
         self._emit = emit
         self._report_bug = report_bug
@@ -63,7 +74,7 @@ class JobRunner:
             until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)
             outcome = Defer(until, str(error))
         except StoreUnavailable as error:
-            # Our own outage: nobody's attempt. The lease brings the job back if this fails too.
+            # Our own outage: nobody's attempt.
             outcome = Defer(self._clock.now() + self._backoff, str(error))
         except Exception as error:
             await self._failed(job, error)
@@ -76,12 +87,15 @@ class JobRunner:
                 self._emit(JobLost(job.id, job.job_type, job.attempt))
             case Done():
                 if not outcome.is_written:
-                    await self._queue.complete(self._worker_id, [job])
+                    await self._settle(lambda: self._queue.complete(self._worker_id, [job]))
                 self._emit(JobCompleted(job.id, job.job_type, round(duration_ms)))
             case Cancel():
-                await self._queue.complete(self._worker_id, [job])
+                await self._settle(lambda: self._queue.cancel([job]))
+                self._emit(JobCancelled(job.id, job.job_type, outcome.reason))
             case Defer():
-                await self._queue.release(self._worker_id, [job], run_at=outcome.until)
+                await self._settle(
+                    lambda: self._queue.release(self._worker_id, [job], run_at=outcome.until)
+                )
                 seconds = (outcome.until - self._clock.now()).total_seconds()
                 self._emit(JobDeferred(job.id, job.job_type, seconds, outcome.reason))
             case _:
@@ -91,10 +105,14 @@ class JobRunner:
         failure = classify(error)
         if failure.error_class == "internal" and not isinstance(error, LumaMemoryError):
             self._report_bug("A job raised what it should have handled", error)
-        final = await self._queue.fail(
-            self._worker_id, job, failure, backoff=self._backoff_after(job)
+        backoff = self._backoff_after(job)
+        final = await self._settle(
+            lambda: self._queue.fail(self._worker_id, job, failure, backoff=backoff)
         )
         self._emit(_failed_event(job, failure, final=final))
+
+    async def _settle(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        return await until_available(attempt, patience_seconds=self._patience_seconds)
 
     def _backoff_after(self, job: Job) -> timedelta:
         grown: timedelta = self._backoff * 2 ** min(job.attempt - 1, 20)

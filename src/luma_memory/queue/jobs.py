@@ -60,6 +60,18 @@ class PostgresJobQueue:
             None if run_at is None else [run_at] * len(jobs),
         )
 
+    async def rescue(self, worker_id: str) -> int:
+        row = await self._database.fetch_row(load_sql(__package__, "rescue"), worker_id)
+        assert row is not None
+        return int(row["rescued"])
+
+    async def held(self, worker_id: str) -> Sequence[Job]:
+        rows = await self._database.fetch(load_sql(__package__, "held"), worker_id)
+        return [_job(row) for row in rows]
+
+    async def cancel(self, jobs: Sequence[Job]) -> None:
+        await self._database.execute(load_sql(__package__, "cancel"), [job.id for job in jobs])
+
     async def stats(self) -> JobStats:
         row = await self._database.fetch_row(load_sql(__package__, "stats"))
         assert row is not None

@@ -94,8 +94,20 @@ class JobDeferred(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class JobCancelled(Event):
+    """There was nothing to do any more."""
+
+    job_id: int
+    job_type: str
+    reason: str
+
+    def message(self) -> str:
+        return f"Job cancelled: {self.job_type} ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
 class JobLost(Event):
-    """Somebody else took the job over; this run's result was dropped."""
+    """The job was cancelled or taken over; this run's result was dropped."""
 
     job_id: int
     job_type: str
@@ -106,7 +118,7 @@ class JobLost(Event):
         return "warning"
 
     def message(self) -> str:
-        return f"Job lost: {self.job_type} was taken over by another worker"
+        return f"Job lost: {self.job_type} was cancelled or taken over by another worker"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from luma_memory.settings import Settings, load_settings
 from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import configure_logs, log_event
 from luma_memory.telemetry.processes import on_stop_signal
-from luma_memory.worker.worker import Worker
+from luma_memory.worker.worker import Worker, WorkerTimes
 
 
 async def work(settings: Settings) -> None:
@@ -44,12 +44,17 @@ def _worker(service: Service) -> Worker:
     settings = service.settings
     return Worker(
         service.queue,
+        service.upkeep,
         service.runner,
         service.presence,
         concurrent_jobs_max=settings.worker_max_concurrent_jobs,
-        lease=service.lease,
-        poll_interval=timedelta(milliseconds=settings.worker_poll_interval_ms),
-        health_interval=timedelta(milliseconds=settings.worker_health_check_interval_ms),
+        times=WorkerTimes(
+            lease=service.lease,
+            poll=timedelta(milliseconds=settings.worker_poll_interval_ms),
+            health=timedelta(milliseconds=settings.worker_health_check_interval_ms),
+            keep_completed=timedelta(hours=settings.completed_job_retention_hours),
+            keep_failed=timedelta(hours=settings.failed_job_retention_hours),
+        ),
         clock=service.clock,
         emit=service.emit,
     )

@@ -57,6 +57,7 @@ class NotedQueue:
     """A JobQueue that writes down what it is told."""
 
     completed: list[int] = field(default_factory=list)
+    cancelled: list[int] = field(default_factory=list)
     failed: list[tuple[int, Failure, timedelta]] = field(default_factory=list)
     released: list[tuple[int, datetime | None]] = field(default_factory=list)
 
@@ -82,6 +83,15 @@ class NotedQueue:
         self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
     ) -> None:
         self.released += [(job.id, run_at) for job in jobs]
+
+    async def rescue(self, worker_id: str) -> int:
+        return 0
+
+    async def held(self, worker_id: str) -> Sequence[Job]:
+        return []
+
+    async def cancel(self, jobs: Sequence[Job]) -> None:
+        self.cancelled += [job.id for job in jobs]
 
     async def stats(self) -> JobStats:
         return JobStats(0, 0, 0, 0, 0, None)
@@ -120,6 +130,7 @@ async def _run(
         worker_id="worker-1",
         timeout=deadline,
         backoff=backoff,
+        patience=timedelta(0),
         clock=StandingClock(),
         emit=ran.events,
         report_bug=lambda _message, error: ran.bugs.append(error),
@@ -149,8 +160,8 @@ async def test_a_job_in_other_hands_is_left_alone() -> None:
 
 
 async def test_cancel_ends_the_job() -> None:
-    ran = await _run(Cancel("the block is gone"))
-    assert ran.queue.completed == [7]
+    ran = await _run(Cancel("the job names no block"))
+    assert ran.queue.cancelled == [7]
     assert ran.queue.failed == []
 
 

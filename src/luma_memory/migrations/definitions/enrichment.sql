@@ -65,6 +65,15 @@ BEGIN
           AND b.revision = p_revisions[d.n]
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
+    ), stale AS (
+        -- Fewer passages than before: what a shorter text no longer has must not be found.
+        DELETE FROM memory_passages AS m
+        USING block AS b
+        JOIN (SELECT p.n, max(p.ordinal) AS last
+              FROM unnest(p_passage_item, p_passage_ordinal) AS p (n, ordinal)
+              GROUP BY p.n) AS k USING (n)
+        WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
+          AND m.ordinal > k.last
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
         session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)

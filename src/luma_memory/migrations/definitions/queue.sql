@@ -83,6 +83,8 @@ BEGIN
                 WHERE status = 'processing' AND locked_by <> p_worker) AS j
           JOIN memory_workers AS w ON w.id = j.locked_by
           WHERE w.lock_key IS NOT NULL
+            -- After a restart of the server every lock is free: let their holders come back.
+            AND pg_postmaster_start_time() < v_now - interval '10 s'
           OFFSET 0  -- or the locks of all workers there ever were are tried
          ) AS h
     WHERE pg_try_advisory_xact_lock_shared(h.lock_key);

@@ -1,0 +1,1 @@
+SELECT cancel_memory_jobs(p_ids => $1)

@@ -1,0 +1,1 @@
+SELECT prune_memory_jobs($1, $2, $3) AS deleted

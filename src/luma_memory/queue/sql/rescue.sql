@@ -1,0 +1,1 @@
+SELECT rescue_memory_jobs($1) AS rescued

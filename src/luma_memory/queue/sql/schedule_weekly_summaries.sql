@@ -1,0 +1,31 @@
+-- A job for the week that has ended in each user's own time zone, for users who wrote something in
+-- it or later. The unique key names user and week, so that schedulers with wrong clocks still make
+-- one. $1 the scheduler's now, $2 how many at most.
+WITH due AS (
+    SELECT u.project_id, u.user_id, w.key, w.week_start
+    FROM memory_users AS u
+    CROSS JOIN LATERAL (
+        SELECT date_trunc('week', ($1::timestamptz AT TIME ZONE u.time_zone)) - interval '7 days' AS week_start
+    ) AS s
+    CROSS JOIN LATERAL (
+        SELECT 'weekly_summary:' || to_char(s.week_start, 'IYYY-"W"IW') AS key,
+               to_char(s.week_start, 'YYYY-MM-DD') AS week_start
+    ) AS w
+    WHERE u.last_ingest_at >= s.week_start AT TIME ZONE u.time_zone
+      AND NOT EXISTS (SELECT FROM memory_jobs AS j
+          WHERE j.project_id = u.project_id AND j.user_id = u.user_id AND j.unique_key = w.key)
+    ORDER BY u.project_id, u.user_id
+    LIMIT $2
+), arrays AS (
+    SELECT array_agg(project_id) AS projects, array_agg(user_id) AS users, array_agg(key) AS keys,
+           array_agg(jsonb_build_object('week_start', week_start)) AS payloads,
+           count(*)::integer AS items
+    FROM due
+)
+SELECT count(e.id) AS made
+FROM arrays AS a
+LEFT JOIN LATERAL enqueue_memory_jobs(a.projects, a.users,
+    array_fill('weekly_summary'::text, ARRAY[a.items]),
+    array_fill(NULL::uuid, ARRAY[a.items]), a.payloads,
+    array_fill(0, ARRAY[a.items]), array_fill(NULL::timestamptz, ARRAY[a.items]), a.keys
+) AS e (id) ON a.items > 0

@@ -1,0 +1,97 @@
+"""Fill free slots: woken by notifications, by a freed slot, or by the poll interval."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.job import Job, JobType
+from luma_memory.domain.ports import JobQueue
+from luma_memory.telemetry.events import Emit, WorkerRoundFailed
+from luma_memory.worker.slots import Slots
+
+_RETRY_SECONDS = (0.1, 5.0)
+_JITTER = (0.5, 1.5)
+
+
+class Claimer:
+    """Claims as many jobs as there are free slots, in one statement.
+
+    claiming: held from before a claim until its jobs stand in their slots, so that whoever
+    compares the slots with the table sees both or neither.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        slots: Slots,
+        *,
+        worker_id: str,
+        job_types: Sequence[JobType],
+        lease: timedelta,
+        poll_interval: timedelta,
+        emit: Emit,
+    ) -> None:
+        self.claiming = asyncio.Lock()
+        self._queue = queue
+        self._slots = slots
+        self._worker_id = worker_id
+        self._job_types = job_types
+        self._lease = lease
+        self._poll_seconds = poll_interval.total_seconds()
+        self._emit = emit
+        self._awake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be work. Never blocks."""
+        self._awake.set()
+
+    async def loop(self) -> None:
+        """Claim until cancelled; then what the last statement claimed still gets its slot."""
+        retry_seconds = _RETRY_SECONDS[0]
+        while True:
+            await self._slots.wait_for_free()
+            self._awake.clear()
+            try:
+                is_drained = await self._fill()
+            except LumaMemoryError as error:
+                self._emit(WorkerRoundFailed("claim", str(error)))
+                await asyncio.sleep(retry_seconds * random.uniform(*_JITTER))  # noqa: S311
+                retry_seconds = min(retry_seconds * 2, _RETRY_SECONDS[1])
+                continue
+            retry_seconds = _RETRY_SECONDS[0]
+            if is_drained:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._awake.wait(), timeout=self._poll_seconds)
+
+    async def _fill(self) -> bool:
+        """Claim for all free slots; True when the queue had fewer."""
+        async with self.claiming:
+            free = self._slots.free
+            claim = asyncio.create_task(self._claim(free))
+            try:
+                jobs = await asyncio.shield(claim)
+            except asyncio.CancelledError:
+                # Stopping: what the statement claims all the same is to be handed back.
+                with contextlib.suppress(LumaMemoryError):
+                    self._start(await claim)
+                raise
+            self._start(jobs)
+            return len(jobs) < free
+
+    async def _claim(self, limit: int) -> Sequence[Job]:
+        return await self._queue.claim(
+            self._worker_id,
+            limit=limit,
+            lease=self._lease,
+            job_types=self._job_types,
+            rescue=False,
+        )
+
+    def _start(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._slots.start(job)

@@ -1,0 +1,82 @@
+"""The jobs at work: each a plain task in one of a bounded number of slots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.job import Job
+from luma_memory.domain.ports import JobQueue
+from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.telemetry.events import Emit, JobLost, WorkerRoundFailed
+
+
+class Slots:
+    """Runs jobs side by side, at most `size` of them."""
+
+    def __init__(
+        self, queue: JobQueue, runner: JobRunner, *, worker_id: str, size: int, emit: Emit
+    ) -> None:
+        self._queue = queue
+        self._runner = runner
+        self._worker_id = worker_id
+        self._size = size
+        self._emit = emit
+        self._jobs: dict[asyncio.Task[None], Job] = {}
+        self._freed = asyncio.Event()
+
+    @property
+    def free(self) -> int:
+        return self._size - len(self._jobs)
+
+    @property
+    def running(self) -> Sequence[Job]:
+        return list(self._jobs.values())
+
+    def start(self, job: Job) -> None:
+        """Run a claimed job; returns at once."""
+        task = asyncio.create_task(self._run(job), name=f"job-{job.id}")
+        self._jobs[task] = job
+        task.add_done_callback(self._ended)
+
+    async def wait_for_free(self) -> None:
+        """Return when there is a free slot."""
+        while self.free <= 0:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def abandon(self, lost: Sequence[Job]) -> None:
+        """Stop working on jobs that are no longer ours: cancelled, or taken over."""
+        for task, job in self._jobs.items():
+            if job in lost:
+                task.cancel()
+                self._emit(JobLost(job.id, job.job_type, job.attempt))
+
+    async def hand_back(self, *, grace_seconds: float) -> int:
+        """Let short work end, then release the rest without spending its attempts; how many.
+
+        Where that cannot be written down any more, the lease brings the jobs back.
+        """
+        if self._jobs:
+            await asyncio.wait(self._jobs, timeout=grace_seconds)
+        unfinished: Mapping[asyncio.Task[None], Job] = dict(self._jobs)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        if unfinished:
+            with contextlib.suppress(LumaMemoryError):
+                await self._queue.release(self._worker_id, list(unfinished.values()))
+        return len(unfinished)
+
+    async def _run(self, job: Job) -> None:
+        try:
+            await self._runner.run(job)
+        except LumaMemoryError as error:
+            # Its end could not be written down: the keeper or the lease brings it back.
+            self._emit(WorkerRoundFailed("write-back", str(error)))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._jobs.pop(task, None)
+        self._freed.set()
