@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -46,6 +47,8 @@ def main() -> int:
     except (WrongAnswerError, LumaMemoryError) as error:
         progress.print(f"benchmarks: {error}", style="red", markup=False)
         return 1
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     report = {
         "version": __version__,
         "at": at.isoformat(timespec="seconds"),
@@ -60,6 +63,10 @@ def main() -> int:
 
 
 async def _measure(arguments: argparse.Namespace, progress: Console) -> Sequence[Line]:
+    task = asyncio.current_task()
+    assert task is not None
+    # Stopped like by Ctrl-C, so that nothing it started stays behind.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     sizes = SHORT if arguments.short else FULL
     lines: list[Line] = []
     async with running_stack(arguments.data_dir) as stack:

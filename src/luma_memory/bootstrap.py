@@ -23,6 +23,7 @@ from luma_memory.domain.ports import Embedder, Enricher, JobQueue, QueueUpkeep, 
 from luma_memory.insights import Insights
 from luma_memory.pipeline.enrich import EnrichBlock
 from luma_memory.pipeline.ingest import Ingest
+from luma_memory.pipeline.job_control import Jobs
 from luma_memory.pipeline.jobs import JobRunner
 from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
@@ -38,6 +39,7 @@ from luma_memory.postgres.migrator import (
 from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
+from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.queue.signal import Notifier
@@ -55,11 +57,18 @@ LEASE_MARGIN = timedelta(seconds=10)
 
 # A statement takes milliseconds; one that takes this long hangs, and its caller should know.
 _COMMAND_SECONDS = 10.0
+# An operator may look through millions of rows, and can press Ctrl-C.
+_OPERATOR_SECONDS = 300.0
 # How long the end of a job is tried to be written down: somebody waits for the API's.
 _SETTLE_PATIENCE: Mapping[ProcessKind, timedelta] = {
     "api": timedelta(seconds=2),
     "worker": timedelta(minutes=10),
 }
+_POOLER_NOTICE = (
+    "DATABASE_URL leads to a transaction pooler: workers find jobs by polling only (no LISTEN), and"
+    " a killed worker's jobs wait until their lease ends (no session lock); the database's direct"
+    " address has both."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,7 @@ class Service:
     blocks: Blocks
     recall: Recall
     insights: Insights
+    jobs: Jobs
     queue: JobQueue
     upkeep: QueueUpkeep
     runner: JobRunner
@@ -149,6 +159,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 system_enabled=settings.system_enabled,
                 worker_enabled=settings.worker_enabled,
             ),
+            jobs=Jobs(_job_control(database, settings), queue, signal=notifier),
             queue=queue,
             upkeep=PostgresQueueUpkeep(database),
             runner=runner,
@@ -159,6 +170,35 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 "embedding": _embedding_name(embedder, settings),
             },
         )
+
+
+@asynccontextmanager
+async def open_jobs(settings: Settings) -> AsyncIterator[Jobs]:
+    """The queue alone, without providers: what an operator needs when the service is down.
+
+    Never makes a database or a schema. Workers meet new work at their next poll. Raises SetupError
+    and StoreUnavailable.
+    """
+    if settings.database_url is None and not (data_dir(settings) / "postgres").exists():
+        raise SetupError(
+            f"There is no database in {data_dir(settings)}: say where it is with --data-dir or"
+            " DATABASE_URL",
+            code="no_database",
+        )
+    async with database_address(settings) as dsn:
+        database = Database(
+            dsn,
+            pool_size=2,
+            command_timeout_seconds=_OPERATOR_SECONDS,
+            application_name="luma-memory jobs",
+            pooler=settings.database_pooler,
+        )
+        try:
+            if not await schema_is_current(database):
+                raise _schema_missing()
+            yield Jobs(_job_control(database, settings), PostgresJobQueue(database), signal=None)
+        finally:
+            await database.close()
 
 
 @asynccontextmanager
@@ -185,7 +225,7 @@ def data_dir(settings: Settings) -> Path:
 
 async def migrate_database(settings: Settings, dsn: str) -> MigrationReport:
     """Bring the database to this version's schema. Raises SetupError or StoreUnavailable."""
-    database = Database(dsn, pool_size=2)
+    database = Database(dsn, pool_size=2, pooler=settings.database_pooler)
     try:
         return await migrate(database)
     finally:
@@ -277,19 +317,30 @@ async def _open_database(
         pool_size=settings.database_pool_size,
         command_timeout_seconds=_COMMAND_SECONDS,
         application_name=f"luma-memory {kind}",
+        pooler=settings.database_pooler,
     )
     stack.push_async_callback(database.close)
     await database.open()
+    if await database.shares_sessions():
+        log_event(Notice(_POOLER_NOTICE))
     if not await schema_is_current(database):
         if settings.database_url is not None:
-            raise SetupError(
-                "The database does not have this version's schema: run `luma-memory migrate`",
-                code="schema_missing",
-            )
+            raise _schema_missing()
         await migrate(database)
         # Connections opened before know nothing of the vector types.
         await database.renew()
     return database
+
+
+def _schema_missing() -> SetupError:
+    return SetupError(
+        "The database does not have this version's schema: run `luma-memory migrate`",
+        code="schema_missing",
+    )
+
+
+def _job_control(database: Database, settings: Settings) -> PostgresJobControl:
+    return PostgresJobControl(database, attempts_max=settings.retry_attempts)
 
 
 async def _embedder(settings: Settings) -> Embedder | None:

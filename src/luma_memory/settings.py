@@ -10,7 +10,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     stop_with_parent: bool = False
     data_dir: Path | None = None
     database_pool_size: int = Field(8, ge=2, le=200)
+    database_pooler: Literal["auto", "transaction", "none"] = "auto"
     log_level: str = "info"
     log_format: str = "text"
 

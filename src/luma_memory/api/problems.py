@@ -46,18 +46,20 @@ _HTTP_CODES: Mapping[int, str] = {
     422: "invalid_request",
 }
 RETRY_AFTER_SECONDS = 2
+
+
+def problem_document(description: str) -> dict[str, Any]:
+    """How an error answer is documented."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
 # The documented error answers of every route.
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-    for status, description in (
-        (400, "The body is not JSON."),
-        (413, "The body is too large."),
-        (422, "The request is wrong; `errors` says where."),
-        (503, "Try again later; Retry-After says when."),
-    )
+    400: problem_document("The body is not JSON."),
+    413: problem_document("The body is too large."),
+    422: problem_document("The request is wrong; `errors` says where."),
+    503: problem_document("Try again later; Retry-After says when."),
 }
 
 

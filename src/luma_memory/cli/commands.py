@@ -5,7 +5,7 @@ What a stack is made of takes seconds to import; `--help`, `--version` and `sear
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import cleandoc
@@ -20,7 +20,10 @@ _PACKAGE = "luma_memory.cli"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a command lives: the function of its name in the module, its docstring its help."""
+    """Where a command lives: the function of its name in the module, its docstring its help.
+
+    A group of commands is a typer app in place of the function.
+    """
 
     module: str
     function: str
@@ -38,6 +41,7 @@ COMMANDS: Mapping[str, Entry] = {
     "ingest": Entry("ingest", "ingest", "Store blocks from JSON lines.", _USE),
     "search": Entry("search", "search", "Ask a user's blocks.", _USE),
     "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
+    "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),
     "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
     "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),
 }
@@ -53,16 +57,38 @@ def examples(*lines: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return note
 
 
-def load_command(name: str) -> TyperCommand:
-    """The command itself, its module imported."""
+def load_command(name: str) -> TyperCommand | TyperGroup:
+    """The command or group itself, its module imported."""
     entry = COMMANDS[name]
-    function = getattr(import_module(f"{_PACKAGE}.{entry.module}"), entry.function)
-    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    target = getattr(import_module(f"{_PACKAGE}.{entry.module}"), entry.function)
+    app = target if isinstance(target, typer.Typer) else _app()
+    if app is not target:
+        _add(app, name, target)
+    command = get_command(app)
+    command.name = name
+    assert isinstance(command, TyperCommand | TyperGroup)
+    return command
+
+
+def command_group(
+    summary: str, functions: Sequence[Callable[..., Any]], *examples: str
+) -> typer.Typer:
+    """A group of commands, each named as its function without the prefix up to the first `_`."""
+    app = _app(help=_flowing(summary), epilog=_epilog(examples), no_args_is_help=True)
+    for function in functions:
+        _add(app, function.__name__.partition("_")[2], function)
+    # With a callback, typer keeps a group also where it has one command only.
+    app.callback()(lambda: None)
+    return app
+
+
+def _app(**options: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode="rich", **options)
+
+
+def _add(app: typer.Typer, name: str, function: Callable[..., Any]) -> None:
     epilog = _epilog(getattr(function, "examples", ()))
     app.command(name, help=_flowing(function.__doc__), epilog=epilog)(function)
-    command = get_command(app)
-    assert isinstance(command, TyperCommand)
-    return command
 
 
 class LazyGroup(TyperGroup):

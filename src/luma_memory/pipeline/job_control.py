@@ -80,9 +80,7 @@ class Jobs:
     ) -> Sequence[int]:
         """A job for blocks that wait without one, oldest first; the ids of the jobs, rising."""
         return self._announced(
-            await self._control.enqueue_waiting(
-                project_id=project_id, user_id=user_id, limit=limit
-            )
+            await self._control.enqueue_waiting(project_id=project_id, user_id=user_id, limit=limit)
         )
 
     async def count(self, which: JobFilter, *, statuses: Sequence[JobStatus]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeAlias
 
 import asyncpg
@@ -15,6 +15,7 @@ from luma_memory.domain.errors import (
     SetupError,
     StoreUnavailable,
 )
+from luma_memory.postgres.pooler import PoolerChoice, names_hosted_pooler, sessions_are_shared
 from luma_memory.postgres.vectors import register_vector_types
 
 # A pooled connection is the driver's proxy of one.
@@ -41,6 +42,9 @@ _SETUP = (
     asyncpg.UndefinedFunctionError,
     asyncpg.UndefinedColumnError,
 )
+
+# Prepared statements a connection keeps; there are fewer different ones.
+_STATEMENTS_KEPT = 100
 
 
 @contextmanager
@@ -71,7 +75,9 @@ class Database:
     """A bounded pool of connections to one PostgreSQL.
 
     command_timeout bounds every statement, acquire_timeout the wait for a free connection, so a
-    hanging server ends in StoreUnavailable and not in a hanging caller.
+    hanging server ends in StoreUnavailable and not in a hanging caller. pooler: whether a
+    transaction pooler stands in between; behind one nothing is left in a session, at the price of
+    a second round trip for each statement (nothing is prepared ahead).
     """
 
     def __init__(
@@ -82,12 +88,15 @@ class Database:
         command_timeout_seconds: float = 30.0,
         acquire_timeout_seconds: float = 5.0,
         application_name: str = "luma-memory",
+        pooler: PoolerChoice = "auto",
     ) -> None:
         self._dsn = dsn
         self._pool_size = pool_size
         self._command_timeout = command_timeout_seconds
         self._acquire_timeout = acquire_timeout_seconds
         self._application_name = application_name
+        # None: not known yet.
+        self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
 
@@ -97,17 +106,35 @@ class Database:
             if self._pool is not None:
                 return
             with translated():
-                self._pool = await asyncpg.create_pool(
-                    self._dsn,
-                    min_size=1,
-                    max_size=self._pool_size,
-                    command_timeout=self._command_timeout,
-                    timeout=self._acquire_timeout,
-                    init=_prepare_connection,
-                    reset=_keep_session,
-                    # Compiling a plan costs more than any statement of ours takes.
-                    server_settings={"application_name": self._application_name, "jit": "off"},
-                )
+                self._pool = await self._create_pool(shared=await self._find_out())
+
+    async def shares_sessions(self) -> bool:
+        """Whether statements of one connection may run in different sessions: no LISTEN, no SET,
+        no session lock. Connects if that is not known yet; raises as `connection`."""
+        with translated():
+            return await self._find_out()
+
+    async def _find_out(self) -> bool:
+        if self._sessions_shared is None:
+            self._sessions_shared = names_hosted_pooler(self._dsn) or await sessions_are_shared(
+                self._connect
+            )
+        return self._sessions_shared
+
+    async def _create_pool(self, *, shared: bool) -> asyncpg.Pool:
+        pool: asyncpg.Pool = await asyncpg.create_pool(
+            self._dsn,
+            min_size=1,
+            max_size=self._pool_size,
+            command_timeout=self._command_timeout,
+            timeout=self._acquire_timeout,
+            init=_prepare_shared if shared else _prepare_own,
+            reset=_keep_session,
+            # No other setting here: poolers refuse most of them.
+            server_settings={"application_name": self._application_name},
+            statement_cache_size=0 if shared else _STATEMENTS_KEPT,
+        )
+        return pool
 
     async def close(self) -> None:
         """Close all connections; one that does not end in time is cut. Idempotent."""
@@ -135,7 +162,8 @@ class Database:
         assert self._pool is not None
         with translated():
             async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
-                yield connection
+                with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
+                    yield connection
 
     async def fetch(self, statement: str, *values: Any) -> Sequence[asyncpg.Record]:
         """All rows of one statement in its own transaction."""
@@ -154,15 +182,22 @@ class Database:
             await connection.execute(statement, *values)
 
     async def dedicated(self) -> asyncpg.Connection:
-        """A connection outside the pool, for LISTEN and session locks. The caller closes it."""
+        """A connection outside the pool, for LISTEN and session locks. The caller closes it.
+
+        Behind a transaction pooler it is good for neither; see `shares_sessions`.
+        """
         with translated():
-            connection: asyncpg.Connection = await asyncpg.connect(
-                self._dsn,
-                timeout=self._acquire_timeout,
-                command_timeout=self._command_timeout,
-                server_settings={"application_name": self._application_name},
-            )
-            return connection
+            return await self._connect()
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection: asyncpg.Connection = await asyncpg.connect(
+            self._dsn,
+            timeout=self._acquire_timeout,
+            command_timeout=self._command_timeout,
+            server_settings={"application_name": self._application_name},
+            statement_cache_size=0,  # its few statements come once each, and maybe through a pooler
+        )
+        return connection
 
 
 async def _keep_session(_connection: asyncpg.Connection) -> None:
@@ -173,7 +208,42 @@ async def _keep_session(_connection: asyncpg.Connection) -> None:
     """
 
 
-async def _prepare_connection(connection: asyncpg.Connection) -> None:
+@contextmanager
+def _let_go_on_failure(connection: Connection) -> Iterator[None]:
+    """Cut a connection that was left in the middle of a statement.
+
+    The driver sends a statement in two parts. When the second never follows (a value did not fit
+    its type, the caller was cancelled in between), the pooler keeps a server connection for it.
+    """
+    try:
+        yield
+    except asyncpg.PostgresError:  # the server's answer: the statement is over
+        raise
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+async def _prepare_own(connection: asyncpg.Connection) -> None:
+    # Compiling a plan costs more than any statement of ours takes.
+    await connection.execute("SET jit = off")
+    await _register_types(connection)
+
+
+async def _prepare_shared(connection: asyncpg.Connection) -> None:
+    """What the driver learns of the types is the client's, what it sets to learn it is undone.
+
+    It switches jit off and on again for its look at the catalogue, in whatever session it meets.
+    """
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await _register_types(connection)
+    finally:
+        await transaction.rollback()
+
+
+async def _register_types(connection: asyncpg.Connection) -> None:
     await register_vector_types(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"

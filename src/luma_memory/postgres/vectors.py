@@ -22,15 +22,21 @@ def encode_halfvec(vector: Vector) -> bytes:
 
 
 async def register_vector_types(connection: asyncpg.Connection) -> None:
-    """Teach a connection the two types. Raises asyncpg errors when pgvector is not installed."""
-    schema = await connection.fetchval(
-        "SELECT n.nspname FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace"
+    """Teach a connection the two types and their arrays, so that no statement asks the catalogue.
+
+    Raises asyncpg errors. Without pgvector (before the first migration) it does nothing.
+    """
+    schema = await connection.fetchrow(
+        "SELECT n.nspname AS name, quote_ident(n.nspname) AS quoted"
+        " FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace"
         " WHERE t.typname = 'sparsevec' ORDER BY n.nspname LIMIT 1"
     )
-    if schema is None:  # before the first migration
+    if schema is None:
         return
     # Encoded by the caller: inside an array parameter, the driver takes a vector for a dimension.
     for name in ("halfvec", "sparsevec"):
         await connection.set_type_codec(
-            name, schema=schema, encoder=bytes, decoder=bytes, format="binary"
+            name, schema=schema["name"], encoder=bytes, decoder=bytes, format="binary"
         )
+    quoted = schema["quoted"]
+    await connection.fetchrow(f"SELECT NULL::{quoted}.halfvec[], NULL::{quoted}.sparsevec[]")

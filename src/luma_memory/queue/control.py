@@ -48,9 +48,7 @@ class PostgresJobControl:
         self, *, project_id: str | None, user_id: str | None, limit: int
     ) -> Sequence[int]:
         statement = load_sql(__package__, "enqueue_waiting")
-        rows = await self._database.fetch(
-            statement, project_id, user_id, self._attempts_max, limit
-        )
+        rows = await self._database.fetch(statement, project_id, user_id, self._attempts_max, limit)
         return sorted(row["id"] for row in rows)
 
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:

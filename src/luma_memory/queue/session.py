@@ -2,6 +2,10 @@
 
 While the worker lives, one connection of its own holds an advisory lock. The lock falls with the
 connection, and so with the process: whoever finds it free knows at once that the worker is gone.
+
+Behind a transaction pooler there is no session to hold a lock or to listen in. The worker's row
+then has no lock key: its jobs are taken back when their lease ends, and it finds new ones by
+polling.
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ class WorkerSession:
         self._database = database
         self._running: Callable[[], int] = lambda: 0
         self._listener: Listener | None = None
-        self._lock_key = secrets.randbits(62)
+        self._lock_key: int | None = secrets.randbits(62)
         self._connection: asyncpg.Connection | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -85,6 +89,9 @@ class WorkerSession:
                 await self._heartbeat()
 
     async def _connect(self) -> None:
+        if await self._database.shares_sessions():
+            self._lock_key = None
+            return
         connection = await self._database.dedicated()
         self._lost.clear()
         connection.add_termination_listener(lambda _connection: self._lost.set())

@@ -3,6 +3,9 @@
 A transaction that notifies takes a database-wide lock when it commits, so no ingest transaction
 does. Each process sends its notifications from one connection of its own, after the commit, at most
 once per INTERVAL_SECONDS and without payload. A lost one costs the listener a poll interval.
+
+A transaction pooler passes NOTIFY on like any statement, so a process behind one still wakes
+workers that are directly connected; nobody can listen through it.
 """
 
 from __future__ import annotations

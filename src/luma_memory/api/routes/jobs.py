@@ -1,0 +1,118 @@
+"""The queue: look at jobs, run them again, cancel them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query
+
+from luma_memory.api.problems import RESPONSES, problem_document
+from luma_memory.api.services import ProjectDep, ServiceDep
+from luma_memory.api.strict_json import StrictJsonRoute
+from luma_memory.domain.errors import Invalid
+from luma_memory.domain.job import JOB_ID_MAX, ErrorClass, JobFilter, JobStatus, JobType
+from luma_memory.protocol.cursors import decode_job_cursor, encode_job_cursor
+from luma_memory.protocol.gate import Instant, Name
+from luma_memory.protocol.jobs import (
+    JobBody,
+    JobPageBody,
+    JobStatsBody,
+    RetryAnswer,
+    RetryBody,
+)
+
+PAGE_JOBS_MAX = 200
+# A thousand ids of twenty characters, and the filters.
+RETRY_BYTES_MAX = 100_000
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictJsonRoute)
+_ONE = {**RESPONSES, 404: problem_document("There is no such job of this project and user.")}
+_CHANGED = {**_ONE, 409: problem_document("The job's state does not allow it; `code` says why.")}
+
+
+async def _one_job(
+    project_id: ProjectDep,
+    job_id: Annotated[int, Path(ge=1, le=JOB_ID_MAX)],
+    user_id: Annotated[Name | None, Query(description="Only if it is a job of this user.")] = None,
+) -> JobFilter:
+    return JobFilter(project_id=project_id, user_id=user_id, ids=[job_id])
+
+
+OneJobDep = Annotated[JobFilter, Depends(_one_job)]
+
+
+@router.get("", responses=RESPONSES)
+async def list_jobs(
+    service: ServiceDep,
+    project_id: ProjectDep,
+    status: JobStatus | None = None,
+    job_type: JobType | None = None,
+    user_id: Name | None = None,
+    error_class: ErrorClass | None = None,
+    created_after: Instant | None = None,
+    created_before: Instant | None = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_JOBS_MAX)] = 50,
+    cursor: Name | None = None,
+) -> JobPageBody:
+    """Jobs, newest first."""
+    which = JobFilter(
+        project_id=project_id,
+        user_id=user_id,
+        job_type=job_type,
+        error_class=error_class,
+        created_after=created_after,
+        created_before=created_before,
+    )
+    if cursor:
+        which = replace(which, below_id=decode_job_cursor(cursor))
+    page = await service.jobs.page(which, status=status, limit=limit)
+    return JobPageBody(
+        jobs=[JobBody.of(job) for job in page.jobs],
+        next_cursor=encode_job_cursor(page.next_below) if page.next_below else None,
+    )
+
+
+# Before the routes with an id in their path, which would take the word for one.
+@router.get("/stats", responses=RESPONSES)
+async def job_stats(service: ServiceDep) -> JobStatsBody:
+    """The queue in numbers, as health tells them; costs the same however many jobs there were."""
+    return JobStatsBody.of(await service.jobs.stats())
+
+
+@router.post("/retry", responses=RESPONSES, max_body_size=RETRY_BYTES_MAX)
+async def retry_jobs(body: RetryBody, service: ServiceDep, project_id: ProjectDep) -> RetryAnswer:
+    """Let failed jobs run again from their first attempt, the oldest first."""
+    which = JobFilter(
+        project_id=project_id,
+        user_id=body.user_id,
+        ids=body.ids,
+        job_type=body.job_type,
+        error_class=body.error_class,
+        finished_after=body.failed_after,
+        finished_before=body.failed_before,
+    )
+    if not (which.narrows or body.all):
+        raise Invalid(
+            "Say which jobs: give at least one filter, or `all: true`", code="filter_missing"
+        )
+    retried = await service.jobs.retry(which, limit=body.limit)
+    return RetryAnswer(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
+
+
+@router.get("/{job_id}", responses=_ONE)
+async def read_job(which: OneJobDep, service: ServiceDep) -> JobBody:
+    """One job. Another project's job and one that never was are answered alike."""
+    return JobBody.of(await service.jobs.one(which))
+
+
+@router.post("/{job_id}/retry", responses=_CHANGED)
+async def retry_job(which: OneJobDep, service: ServiceDep) -> JobBody:
+    """Let a failed or cancelled job run again; one that waits or runs already stays as it is."""
+    return JobBody.of(await service.jobs.retry_one(which))
+
+
+@router.post("/{job_id}/cancel", responses=_CHANGED)
+async def cancel_job(which: OneJobDep, service: ServiceDep) -> JobBody:
+    """Cancel a job that has not ended; the result of a running one is dropped."""
+    return JobBody.of(await service.jobs.cancel_one(which))

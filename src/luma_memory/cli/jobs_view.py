@@ -1,0 +1,105 @@
+"""How jobs look in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from luma_memory.cli.output import plain, shortened
+from luma_memory.domain.job import JobRecord, JobStats, JobStatus
+
+_STYLES: dict[JobStatus, str] = {
+    "pending": "yellow",
+    "processing": "cyan",
+    "completed": "green",
+    "failed": "bold red",
+    "cancelled": "dim",
+}
+_ERROR_CHARACTERS = 60
+
+
+def stats_table(stats: JobStats) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("pending", "processing", "completed", "failed", "deferred", "oldest pending"):
+        table.add_column(name, justify="right")
+    oldest = stats.oldest_pending_seconds
+    table.add_row(
+        f"{stats.pending:,}",
+        f"{stats.processing:,}",
+        f"{stats.completed:,}",
+        f"{stats.failed:,}",
+        f"{stats.deferred:,}",
+        "-" if oldest is None else f"{oldest:,.1f} s",
+    )
+    return table
+
+
+def jobs_table(jobs: Sequence[JobRecord]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("id", justify="right", no_wrap=True)
+    for name in ("status", "type", "user"):
+        table.add_column(name, no_wrap=name != "user", overflow="fold")
+    table.add_column("attempts", justify="right", no_wrap=True)
+    table.add_column("created", no_wrap=True, style="cyan")
+    table.add_column("error", ratio=1, overflow="fold")
+    for job in jobs:
+        table.add_row(
+            str(job.id),
+            _status(job),
+            job.job_type,
+            plain(job.scope.user_id),
+            f"{job.attempts}/{job.max_attempts}",
+            _instant(job.created_at),
+            plain(shortened(_error(job), _ERROR_CHARACTERS)),
+        )
+    return table
+
+
+def job_table(job: JobRecord) -> Table:
+    """One job, a line a fact; what it does not have is left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in _facts(job):
+        if value:
+            table.add_row(name, value)
+    return table
+
+
+def _facts(job: JobRecord) -> Sequence[tuple[str, Text | None]]:
+    return (
+        ("id", plain(str(job.id))),
+        ("status", _status(job)),
+        ("type", plain(job.job_type)),
+        ("project", plain(job.scope.project_id)),
+        ("user", plain(job.scope.user_id)),
+        ("block", job.block_id and plain(str(job.block_id))),
+        ("attempts", plain(f"{job.attempts} of {job.max_attempts}")),
+        ("worker", job.locked_by and plain(job.locked_by)),
+        ("error class", job.error_class and plain(job.error_class)),
+        ("error", job.last_error and plain(job.last_error)),
+        ("priority", plain(str(job.priority))),
+        ("unique key", job.unique_key and plain(job.unique_key)),
+        ("payload", plain(str(dict(job.payload))) if job.payload else None),
+        ("created", plain(_instant(job.created_at))),
+        ("not before", plain(_instant(job.run_at))),
+        ("started", job.started_at and plain(_instant(job.started_at))),
+        ("lease until", job.locked_until and plain(_instant(job.locked_until))),
+        ("ended", job.finished_at and plain(_instant(job.finished_at))),
+    )
+
+
+def _status(job: JobRecord) -> Text:
+    return Text(job.status, style=_STYLES[job.status])
+
+
+def _error(job: JobRecord) -> str:
+    return ": ".join(part for part in (job.error_class, job.last_error) if part)
+
+
+def _instant(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") + "Z"

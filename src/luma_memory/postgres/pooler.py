@@ -1,0 +1,64 @@
+"""Whether a pooler hands PostgreSQL's sessions around between clients.
+
+A pooler in transaction mode (PgBouncer, and what hosted databases offer at port 6543) gives a
+client any free server connection for each transaction. What belongs to a session is then nobody's:
+LISTEN, session advisory locks, SET, prepared statements. One in session mode takes nothing away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+
+# Setting: ask the database, or take somebody's word for it.
+PoolerChoice: TypeAlias = Literal["auto", "transaction", "none"]
+HOSTED_POOLER_PORT = 6543
+
+_PROCESS = "SELECT pg_backend_pid()"
+# An idle pooler is found out in the first round, in whatever order it hands its connections out; in
+# a busy one others may take the connection in between.
+_ROUNDS = 5
+
+
+def names_hosted_pooler(dsn: str) -> bool:
+    """Whether the address of any of its hosts has the port of hosted transaction poolers."""
+    parts = urlsplit(dsn)
+    ports = re.findall(r":(\d+)(?=,|$)", parts.netloc.rpartition("@")[2])
+    for given in parse_qs(parts.query).get("port", []):
+        ports += given.split(",")
+    return str(HOSTED_POOLER_PORT) in ports
+
+
+async def sessions_are_shared(connect: Callable[[], Awaitable[asyncpg.Connection]]) -> bool:
+    """Ask whether two clients come to the same server process, or one client to two.
+
+    Changes nothing. One statement on a direct connection: there, the process that greeted the
+    client is the one that answers, while a pooler greets with a number of its own.
+    Raises asyncpg's errors, TimeoutError and OSError.
+    """
+    first = await connect()
+    try:
+        if await first.fetchval(_PROCESS) == first.get_server_pid():
+            return False
+        second = await connect()
+        try:
+            return await _meet(first, second)
+        finally:
+            second.terminate()
+    finally:
+        first.terminate()
+
+
+async def _meet(first: asyncpg.Connection, second: asyncpg.Connection) -> bool:
+    mine, theirs = set[int](), set[int]()
+    for _ in range(_ROUNDS):
+        # Twice the one, once the other: taking turns, two server connections would look like owned.
+        mine |= {await first.fetchval(_PROCESS), await first.fetchval(_PROCESS)}
+        theirs.add(await second.fetchval(_PROCESS))
+        if len(mine) > 1 or mine & theirs:
+            return True
+    return False

@@ -1,0 +1,134 @@
+"""Jobs on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from luma_memory.domain.job import (
+    JOB_ID_MAX,
+    ErrorClass,
+    JobRecord,
+    JobStats,
+    JobStatus,
+    JobType,
+)
+from luma_memory.protocol.gate import Instant, Name
+
+# One statement's worth: some tens of milliseconds.
+BULK_JOBS_MAX = 1_000
+JobId = Annotated[int, Field(ge=1, le=JOB_ID_MAX)]
+
+
+class JobBody(BaseModel):
+    """A job as it is stored. A failed one tells class, message, attempts, when and which worker."""
+
+    id: int
+    project_id: str
+    user_id: str
+    block_id: UUID | None
+    job_type: JobType
+    payload: dict[str, Any]
+    status: JobStatus
+    priority: int = Field(description="Higher runs first.")
+    attempts: int
+    max_attempts: int
+    run_at: datetime = Field(description="Not before.")
+    fair_at: datetime | None = Field(description="Place in the queue; null while deferred.")
+    locked_by: str | None = Field(description="The worker of the last attempt.")
+    locked_until: datetime | None
+    unique_key: str | None
+    error_class: ErrorClass | None = Field(description="Of the last failed attempt.")
+    last_error: str | None
+    created_at: datetime
+    started_at: datetime | None = Field(description="Of the last attempt.")
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, job: JobRecord) -> JobBody:
+        return cls(
+            id=job.id,
+            project_id=job.scope.project_id,
+            user_id=job.scope.user_id,
+            block_id=job.block_id,
+            job_type=job.job_type,
+            payload=dict(job.payload),
+            status=job.status,
+            priority=job.priority,
+            attempts=job.attempts,
+            max_attempts=job.max_attempts,
+            run_at=job.run_at,
+            fair_at=job.fair_at,
+            locked_by=job.locked_by,
+            locked_until=job.locked_until,
+            unique_key=job.unique_key,
+            error_class=job.error_class,
+            last_error=job.last_error,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+        )
+
+
+class JobPageBody(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobBody]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")
+
+
+class JobStatsBody(BaseModel):
+    """The whole queue in numbers, whoever asks."""
+
+    pending: int
+    processing: int
+    completed: int = Field(description="Since the installation began, also those pruned.")
+    failed: int
+    deferred: int = Field(description="Of the pending ones, those whose time has not come.")
+    oldest_pending_seconds: float | None = Field(description="Age of the oldest that could run.")
+
+    @classmethod
+    def of(cls, stats: JobStats) -> JobStatsBody:
+        return cls(
+            pending=stats.pending,
+            processing=stats.processing,
+            completed=stats.completed,
+            failed=stats.failed,
+            deferred=stats.deferred,
+            oldest_pending_seconds=stats.oldest_pending_seconds,
+        )
+
+
+class RetryBody(BaseModel):
+    """Which failed jobs run again: at least one filter, or `all`. Filters narrow together."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"error_class": "provider", "failed_after": "2026-03-04T18:30:00Z"}]
+        },
+    )
+
+    ids: list[JobId] | None = Field(
+        None,
+        max_length=BULK_JOBS_MAX,
+        description="These jobs; the only way to run cancelled ones again.",
+    )
+    user_id: Name | None = None
+    job_type: JobType | None = None
+    error_class: ErrorClass | None = None
+    failed_after: Instant | None = Field(None, description="Failed then or later.")
+    failed_before: Instant | None = Field(None, description="Failed earlier.")
+    all: bool = Field(False, description="Every failed job that the filters leave.")
+    limit: int = Field(BULK_JOBS_MAX, ge=1, le=BULK_JOBS_MAX, description="Jobs at most.")
+
+
+class RetryAnswer(BaseModel):
+    """The jobs that run again, oldest first."""
+
+    retried: int
+    ids: list[int]
+    more: bool = Field(description="The limit was reached: send the request again for the rest.")
