@@ -944,8 +944,9 @@ END $body$;
 -- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
 -- a client.
 
--- Failed and cancelled jobs run again from their first attempt; their blocks wait for enrichment
--- again. Oldest first, at most p_limit. Returns the ids.
+-- Failed jobs run again from their first attempt, and cancelled ones that p_ids names; their blocks
+-- wait for enrichment again. They queue behind what their user has waiting, as if enqueued now, so
+-- that many of one user delay nobody else. Oldest first, at most p_limit. Returns the ids.
 CREATE OR REPLACE FUNCTION retry_memory_jobs(
     p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
     p_job_type text DEFAULT NULL, p_error_class text DEFAULT NULL,
@@ -955,43 +956,58 @@ CREATE OR REPLACE FUNCTION retry_memory_jobs(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_fair_step interval := '100 ms';
     v_ids bigint[];
     v_projects text[];
     v_users text[];
     v_blocks uuid[];
+    v_place timestamptz[];
 BEGIN
-    WITH revived AS (
-        UPDATE memory_jobs
-        SET status = 'pending', attempts = 0, run_at = v_now, fair_at = v_now, locked_by = NULL,
-            locked_until = NULL, finished_at = NULL
-        WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
-            WHERE status IN ('failed', 'cancelled')
-              AND (p_ids IS NULL OR id = ANY (p_ids))
-              AND (p_project_id IS NULL OR project_id = p_project_id)
-              AND (p_user_id IS NULL OR user_id = p_user_id)
-              AND (p_job_type IS NULL OR job_type = p_job_type)
-              AND (p_error_class IS NULL OR error_class = p_error_class)
-              AND (p_failed_after IS NULL OR finished_at >= p_failed_after)
-              AND (p_failed_before IS NULL OR finished_at < p_failed_before)
-            ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED))
-        RETURNING id, project_id, user_id, block_id, job_type
-    )
-    SELECT array_agg(id), array_agg(project_id) FILTER (WHERE job_type = 'enrich_and_embed'),
-           array_agg(user_id) FILTER (WHERE job_type = 'enrich_and_embed'),
-           array_agg(block_id) FILTER (WHERE job_type = 'enrich_and_embed')
-    INTO v_ids, v_projects, v_users, v_blocks FROM revived;
-
-    IF v_projects IS NOT NULL THEN
-        INSERT INTO memory_users AS u (project_id, user_id, version)
-        SELECT DISTINCT i.project_id, i.user_id, 1
-        FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
-        ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
-
-        UPDATE memory_blocks AS b SET status = 'pending_enrichment', error = NULL, updated_at = v_now
-        FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
-        WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
-          AND b.status = 'failed';
+    SELECT array_agg(f.id ORDER BY f.id), array_agg(f.project_id ORDER BY f.id),
+           array_agg(f.user_id ORDER BY f.id), array_agg(f.enriches ORDER BY f.id)
+    INTO v_ids, v_projects, v_users, v_blocks
+    FROM (SELECT id, project_id, user_id,
+                 CASE WHEN job_type = 'enrich_and_embed' THEN block_id END AS enriches
+          FROM memory_jobs
+          WHERE (status = 'failed' OR (p_ids IS NOT NULL AND status = 'cancelled'))
+            AND (p_ids IS NULL OR id = ANY (p_ids))
+            AND (p_project_id IS NULL OR project_id = p_project_id)
+            AND (p_user_id IS NULL OR user_id = p_user_id)
+            AND (p_job_type IS NULL OR job_type = p_job_type)
+            AND (p_error_class IS NULL OR error_class = p_error_class)
+            AND (p_failed_after IS NULL OR finished_at >= p_failed_after)
+            AND (p_failed_before IS NULL OR finished_at < p_failed_before)
+          ORDER BY id LIMIT p_limit FOR UPDATE) AS f;
+    IF v_ids IS NULL THEN
+        RETURN;
     END IF;
+
+    WITH item AS (
+        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+        FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
+    ), touched AS (
+        INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
+        SELECT DISTINCT i.project_id, i.user_id, 1, v_now + v_fair_step * i.items FROM item AS i
+        ORDER BY i.project_id, i.user_id
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET version = u.version + 1,
+            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+        RETURNING u.project_id, u.user_id, u.fair_at
+    )
+    SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
+    FROM item AS i JOIN touched AS t USING (project_id, user_id);
+
+    UPDATE memory_jobs AS j
+    SET status = 'pending', attempts = 0, run_at = v_now, fair_at = i.fair_at, locked_by = NULL,
+        locked_until = NULL, finished_at = NULL
+    FROM unnest(v_ids, v_place) AS i (id, fair_at)
+    WHERE j.id = i.id;
+
+    UPDATE memory_blocks AS b SET status = 'pending_enrichment', error = NULL, updated_at = v_now
+    FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
+    WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
+      AND b.status = 'failed';
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
@@ -1046,14 +1062,19 @@ DECLARE
     v_users text[];
     v_blocks uuid[];
 BEGIN
-    SELECT array_agg(w.project_id), array_agg(w.user_id), array_agg(w.id)
+    -- Two operators at once would make two jobs a block; the second sees the jobs of the first.
+    PERFORM pg_advisory_xact_lock(hashtext('enqueue_waiting_memory_blocks'));
+    SELECT array_agg(w.project_id ORDER BY w.id), array_agg(w.user_id ORDER BY w.id),
+           array_agg(w.id ORDER BY w.id)
     INTO v_projects, v_users, v_blocks
     FROM (SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
           WHERE b.status = 'pending_enrichment'
             AND (p_project_id IS NULL OR b.project_id = p_project_id)
             AND (p_user_id IS NULL OR b.user_id = p_user_id)
             AND NOT EXISTS (SELECT FROM memory_jobs AS j
-                WHERE j.block_id = b.id AND j.status IN ('pending', 'processing'))
+                WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
+                  AND j.job_type = 'enrich_and_embed'
+                  AND j.project_id = b.project_id AND j.user_id = b.user_id)
           ORDER BY b.id LIMIT p_limit) AS w;
     IF v_blocks IS NULL THEN
         RETURN;

@@ -37,6 +37,7 @@ from luma_memory.postgres.migrator import (
     schema_is_current,
 )
 from luma_memory.providers.completion.local import LocalEnricher
+from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.queue.control import PostgresJobControl
@@ -55,6 +56,8 @@ ProcessKind = Literal["api", "worker"]
 LEASE_MARGIN = timedelta(seconds=10)
 
 
+# Jobs that are embedded together end together, and then share their write-back and the next claim.
+LOCAL_GROUP = 16
 # A statement takes milliseconds; one that takes this long hangs, and its caller should know.
 _COMMAND_SECONDS = 10.0
 # An operator may look through millions of rows, and can press Ctrl-C.
@@ -347,7 +350,8 @@ async def _embedder(settings: Settings) -> Embedder | None:
     if not settings.embedding_enabled:
         return None
     if not settings.has_model_provider:
-        return await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
+        local = await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
+        return CoalescingEmbedder(local, jobs_max=LOCAL_GROUP, calls_max=2)
     return _model_provider().model_embedder(
         model=settings.embedding_model,
         api_key=settings.openai_api_key,

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
@@ -39,6 +39,15 @@ max_client_conn = 200
 server_round_robin = {round_robin}
 {further}
 """
+# What belongs to a session and is there still. PgBouncer itself sets application_name and the like.
+LEFT_BEHIND = """
+SELECT (SELECT count(*) FROM pg_prepared_statements) AS statements,
+       (SELECT count(*) FROM pg_listening_channels()) AS channels,
+       (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid())
+           AS locks,
+       (SELECT count(*) FROM pg_settings WHERE source = 'session' AND name = 'jit') AS settings
+"""
+NOTHING = {"statements": 0, "channels": 0, "locks": 0, "settings": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,19 @@ class Pooler:
         parts = urlsplit(dsn)
         socket = f"host={quote(str(self.folder), safe='')}&port={self.port}"
         return f"postgresql://postgres@{parts.path}?{socket}"
+
+    async def left_behind(self, dsn: str, *, sessions: int) -> list[dict[str, int]]:
+        """What was left in each of its server connections, of which there must be so many."""
+        found = {}
+        async with AsyncExitStack() as stack:
+            for _ in range(sessions):  # an open transaction holds one: the next finds another
+                client = await asyncpg.connect(self.address(dsn), statement_cache_size=0)
+                stack.callback(client.terminate)
+                await client.execute("BEGIN")
+                pid = await client.fetchval("SELECT pg_backend_pid()")
+                found[pid] = dict(await client.fetchrow(LEFT_BEHIND) or {})
+        assert len(found) == sessions
+        return list(found.values())
 
 
 @asynccontextmanager
@@ -101,23 +123,26 @@ async def _start(folder: Path, configuration: str) -> asyncio.subprocess.Process
         account.own(path)
     user, group, further_groups = account.switch_to
     assert PROGRAM is not None
-    return await asyncio.create_subprocess_exec(
-        PROGRAM,
-        "-q",
-        str(file),
-        stdout=subprocess.DEVNULL,
-        stderr=(folder / "log").open("wb"),
-        user=user,
-        group=group,
-        extra_groups=further_groups,
-    )
+    with (folder / "log").open("wb") as log:
+        return await asyncio.create_subprocess_exec(
+            PROGRAM,
+            "-q",
+            str(file),
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            user=user,
+            group=group,
+            extra_groups=further_groups,
+        )
 
 
 async def _answering(process: asyncio.subprocess.Process, pooler: Pooler, dsn: str) -> None:
-    log = pooler.folder / "log"
     async with asyncio.timeout(START_SECONDS_MAX):
-        while not (pooler.folder / f".s.PGSQL.{pooler.port}").exists():
-            assert process.returncode is None, log.read_text()
-            await asyncio.sleep(0.01)
-    first = await asyncpg.connect(pooler.address(dsn), statement_cache_size=0)
+        while True:
+            try:
+                first = await asyncpg.connect(pooler.address(dsn), statement_cache_size=0)
+                break
+            except OSError:  # no socket yet, or one that nobody listens at yet
+                assert process.returncode is None, (pooler.folder / "log").read_text()
+                await asyncio.sleep(0.01)
     await first.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-import click
+import typer
 
 _AGO = re.compile(r"(\d{1,6})(s|m|h|d|w)")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -14,7 +14,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 def parse_instant(text: str) -> datetime:
     """An ISO-8601 date or time, UTC unless it says otherwise, or an age: 30m, 2h, 7d.
 
-    Raises click.BadParameter.
+    Raises typer.BadParameter.
     """
     if match := _AGO.fullmatch(text):
         return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
@@ -22,6 +22,6 @@ def parse_instant(text: str) -> datetime:
         instant = datetime.fromisoformat(text)
         return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
     except (ValueError, OverflowError):
-        raise click.BadParameter(
+        raise typer.BadParameter(
             f"{text!r} is neither a time such as 2026-03-04T18:30 nor an age such as 2h"
         ) from None

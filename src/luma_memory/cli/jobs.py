@@ -60,9 +60,9 @@ def jobs_list(
         int, typer.Option("--limit", metavar="N", min=1, max=LIST_JOBS_MAX, help="Jobs at most.")
     ] = 50,
     below: Annotated[
-        int,
-        typer.Option("--below", metavar="ID", min=1, help="Older than this one: the next page."),
-    ] = JOB_ID_MAX,
+        int | None,
+        typer.Option("--below", metavar="ID", min=1, max=JOB_ID_MAX, help="Older than this one."),
+    ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -77,7 +77,7 @@ def jobs_list(
         error_class=error_class,
         created_after=since,
         created_before=until,
-        below_id=below,
+        below_id=below or JOB_ID_MAX,
     )
     page = run_async(_page(load_settings(data_dir=data_dir), which, status, limit))
     if as_json:

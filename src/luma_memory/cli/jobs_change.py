@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, Protocol, TypeAlias
 
 import typer
 
@@ -37,8 +37,23 @@ BATCH_JOBS = 1_000
 BATCH_BLOCKS = 5_000
 ENQUEUE_HINT = "their blocks go on waiting, still found by their words: `luma-memory jobs enqueue`"
 _Instant: TypeAlias = datetime
-_Batch: TypeAlias = Callable[[JobFilter], Awaitable[Sequence[int]]]
 All = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
+
+
+class _Apply(Protocol):
+    def __call__(
+        self, queue: Jobs, which: JobFilter, /, *, limit: int
+    ) -> Awaitable[Sequence[int]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What one command does to many jobs: its name afterwards, the question before."""
+
+    done: str
+    question: str
+    statuses: Sequence[JobStatus]
+    apply: _Apply
 
 
 @examples(
@@ -83,8 +98,13 @@ def jobs_retry(
         finished_before=failed_before,
     )
     _check_narrow(which, everything=everything)
-    retried = run_async(_retry(load_settings(data_dir=data_dir), which, ask=not (yes or ids)))
-    _report("retried", retried, asked=ids, as_json=as_json)
+    _change(
+        _Change("retried", "Run {} again?", which.retryable, Jobs.retry),
+        load_settings(data_dir=data_dir),
+        which,
+        ask=not (yes or ids),
+        as_json=as_json,
+    )
 
 
 @examples("luma-memory jobs cancel 4711", "luma-memory jobs cancel --user ada --type reembed")
@@ -105,8 +125,13 @@ def jobs_cancel(
     """
     which = JobFilter(project_id=project, user_id=user, ids=ids or None, job_type=job_type)
     _check_narrow(which, everything=everything)
-    cancelled = run_async(_cancel(load_settings(data_dir=data_dir), which, ask=not yes))
-    _report("cancelled", cancelled, asked=ids, as_json=as_json)
+    _change(
+        _Change("cancelled", "Cancel {}?", OPEN, Jobs.cancel),
+        load_settings(data_dir=data_dir),
+        which,
+        ask=not yes,
+        as_json=as_json,
+    )
 
 
 @examples("luma-memory jobs clear", "luma-memory jobs clear --type weekly_summary --yes")
@@ -123,9 +148,14 @@ def jobs_clear(
     Pending jobs of other types than enrich_and_embed are gone for good.
     """
     which = JobFilter(project_id=project, user_id=user, job_type=job_type)
-    cleared = run_async(_clear(load_settings(data_dir=data_dir), which, ask=not yes))
-    _report("deleted", cleared, asked=None, as_json=as_json)
-    if cleared and not as_json:
+    cleared = _change(
+        _Change("deleted", "Delete {}?", ("pending",), Jobs.clear_pending),
+        load_settings(data_dir=data_dir),
+        which,
+        ask=not yes,
+        as_json=as_json,
+    )
+    if cleared:
         say_note(ENQUEUE_HINT)
 
 
@@ -141,31 +171,54 @@ def jobs_enqueue(
     Mends what `jobs clear` or DELETE FROM memory_jobs left behind; running it again does nothing.
     """
     enqueued = run_async(_enqueue(load_settings(data_dir=data_dir), project, user))
-    _report("enqueued", enqueued, asked=None, as_json=as_json)
+    _report("enqueued", enqueued, as_json=as_json)
 
 
-async def _retry(settings: Settings, which: JobFilter, *, ask: bool) -> Sequence[int]:
+def _change(
+    change: _Change, settings: Settings, which: JobFilter, *, ask: bool, as_json: bool
+) -> int:
+    """Count, ask, do, report; how many jobs were changed.
+
+    Raises Invalid when a job that was named was not changed, or when nobody can be asked.
+    """
+    total = run_async(_count(settings, which, change.statuses))
+    if total and ask:
+        _confirm(change.question, total)
+    changed = run_async(_in_batches(change, settings, which, total)) if total else []
+    _report(change.done, changed, as_json=as_json)
+    _check_named(change.done, which, changed)
+    return len(changed)
+
+
+async def _count(settings: Settings, which: JobFilter, statuses: Sequence[JobStatus]) -> int:
     async with open_jobs(settings) as queue:
-        total = await _agreed(queue, which, which.retryable, "Run {} again?" if ask else None)
-        return await _in_batches(
-            "run again", total, which, lambda batch: queue.retry(batch, limit=BATCH_JOBS)
+        return await queue.count(which, statuses=statuses)
+
+
+def _confirm(question: str, total: int) -> None:
+    if not sys.stdin.isatty():
+        raise Invalid(
+            f"{_jobs(total)} would change and nobody can be asked here: add --yes",
+            code="confirmation_missing",
         )
+    typer.confirm(question.format(_jobs(total)), abort=True, err=True)
 
 
-async def _cancel(settings: Settings, which: JobFilter, *, ask: bool) -> Sequence[int]:
+async def _in_batches(
+    change: _Change, settings: Settings, which: JobFilter, total: int
+) -> Sequence[int]:
+    """The ids of all changed jobs. Every id is passed once, so one that comes back is left."""
+    changed: list[int] = []
     async with open_jobs(settings) as queue:
-        total = await _agreed(queue, which, OPEN, "Cancel {}?" if ask else None)
-        return await _in_batches(
-            "cancelled", total, which, lambda batch: queue.cancel(batch, limit=BATCH_JOBS)
-        )
-
-
-async def _clear(settings: Settings, which: JobFilter, *, ask: bool) -> Sequence[int]:
-    async with open_jobs(settings) as queue:
-        total = await _agreed(queue, which, ["pending"], "Delete {}?" if ask else None)
-        return await _in_batches(
-            "deleted", total, which, lambda batch: queue.clear_pending(batch, limit=BATCH_JOBS)
-        )
+        with progress(change.done, total) as bar:
+            # Not more than there were at first: meanwhile, others enqueue.
+            while len(changed) < total and (
+                batch := await change.apply(queue, which, limit=BATCH_JOBS)
+            ):
+                changed += batch
+                bar.advance(len(batch))
+                which = replace(which, above_id=batch[-1])
+    return changed
 
 
 async def _enqueue(settings: Settings, project: str | None, user: str | None) -> Sequence[int]:
@@ -173,39 +226,14 @@ async def _enqueue(settings: Settings, project: str | None, user: str | None) ->
     async with open_jobs(settings) as queue:
         total = await queue.count_waiting(project_id=project, user_id=user)
         with progress("enqueued", total) as bar:
-            while batch := await queue.enqueue_waiting(
-                project_id=project, user_id=user, limit=BATCH_BLOCKS
+            while len(enqueued) < total and (
+                batch := await queue.enqueue_waiting(
+                    project_id=project, user_id=user, limit=BATCH_BLOCKS
+                )
             ):
                 enqueued += batch
                 bar.advance(len(batch))
     return enqueued
-
-
-async def _agreed(
-    queue: Jobs, which: JobFilter, statuses: Sequence[JobStatus], question: str | None
-) -> int:
-    """How many jobs it is about, after the operator has agreed. Raises typer.Abort otherwise."""
-    total = await queue.count(which, statuses=statuses)
-    if total and question is not None:
-        if not sys.stdin.isatty():
-            raise Invalid(
-                f"{_jobs(total)} would change and nobody can be asked here: add --yes",
-                code="confirmation_missing",
-            )
-        typer.confirm(question.format(_jobs(total)), abort=True, err=True)
-    return total
-
-
-async def _in_batches(title: str, total: int, which: JobFilter, change: _Batch) -> Sequence[int]:
-    """The ids of all changed jobs. Every id is passed once, so jobs that come back do not count."""
-    changed: list[int] = []
-    with progress(title, total) as bar:
-        # Not more than there were at first: meanwhile, others enqueue.
-        while len(changed) < total and (batch := await change(which)):
-            changed += batch
-            bar.advance(len(batch))
-            which = replace(which, above_id=batch[-1])
-    return changed
 
 
 def _check_narrow(which: JobFilter, *, everything: bool) -> None:
@@ -213,20 +241,20 @@ def _check_narrow(which: JobFilter, *, everything: bool) -> None:
         raise typer.BadParameter("say which jobs: ids, a filter, or --all")
 
 
-def _report(
-    done: str, changed: Sequence[int], *, asked: Sequence[int] | None, as_json: bool
-) -> None:
-    """The result; ends with 1 when a job that was named was not changed."""
-    missed = sorted(set(asked or ()) - set(changed))
+def _report(done: str, changed: Sequence[int], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({done: len(changed), "ids": list(changed)}))
     else:
         console().print(f"{done} {_jobs(len(changed))}")
+
+
+def _check_named(done: str, which: JobFilter, changed: Sequence[int]) -> None:
+    missed = sorted(set(which.ids or ()) - set(changed))
     if missed:
         shown = ", ".join(map(str, missed[:20])) + (" …" if len(missed) > 20 else "")
         raise Invalid(
-            f"Not {done}: {shown}; such a job does not exist or its state does not allow it"
-            " (see `luma-memory jobs show ID`)",
+            f"Not {done}: {shown}; there is no such job, or its state does not allow it"
+            " (`luma-memory jobs show ID`)",
             code="jobs_left",
         )
 

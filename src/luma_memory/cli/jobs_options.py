@@ -20,8 +20,6 @@ Class = Annotated[
     ErrorClass | None, typer.Option("--class", help="Jobs whose last attempt failed like this.")
 ]
 JobIdArgument = Annotated[int, typer.Argument(metavar="ID", min=1, max=JOB_ID_MAX)]
-JobIdArguments = Annotated[
-    list[int] | None, typer.Argument(metavar="[ID]...", min=1, max=JOB_ID_MAX)
-]
+JobIdArguments = Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, max=JOB_ID_MAX)]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]

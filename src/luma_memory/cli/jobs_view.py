@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -65,32 +66,37 @@ def job_table(job: JobRecord) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in _facts(job):
-        if value:
-            table.add_row(name, value)
+        if value is not None:
+            style = _STYLES[job.status] if name == "status" else ""
+            table.add_row(name, plain(_shown(value), style=style))
     return table
 
 
-def _facts(job: JobRecord) -> Sequence[tuple[str, Text | None]]:
+def _facts(job: JobRecord) -> Sequence[tuple[str, object]]:
     return (
-        ("id", plain(str(job.id))),
-        ("status", _status(job)),
-        ("type", plain(job.job_type)),
-        ("project", plain(job.scope.project_id)),
-        ("user", plain(job.scope.user_id)),
-        ("block", job.block_id and plain(str(job.block_id))),
-        ("attempts", plain(f"{job.attempts} of {job.max_attempts}")),
-        ("worker", job.locked_by and plain(job.locked_by)),
-        ("error class", job.error_class and plain(job.error_class)),
-        ("error", job.last_error and plain(job.last_error)),
-        ("priority", plain(str(job.priority))),
-        ("unique key", job.unique_key and plain(job.unique_key)),
-        ("payload", plain(str(dict(job.payload))) if job.payload else None),
-        ("created", plain(_instant(job.created_at))),
-        ("not before", plain(_instant(job.run_at))),
-        ("started", job.started_at and plain(_instant(job.started_at))),
-        ("lease until", job.locked_until and plain(_instant(job.locked_until))),
-        ("ended", job.finished_at and plain(_instant(job.finished_at))),
+        ("id", job.id),
+        ("status", job.status),
+        ("type", job.job_type),
+        ("project", job.scope.project_id),
+        ("user", job.scope.user_id),
+        ("block", job.block_id),
+        ("attempts", f"{job.attempts} of {job.max_attempts}"),
+        ("worker", job.locked_by),
+        ("error class", job.error_class),
+        ("error", job.last_error),
+        ("priority", job.priority),
+        ("unique key", job.unique_key),
+        ("payload", json.dumps(job.payload, ensure_ascii=False) if job.payload else None),
+        ("created", job.created_at),
+        ("not before", job.run_at),
+        ("started", job.started_at),
+        ("lease until", job.locked_until),
+        ("ended", job.finished_at),
     )
+
+
+def _shown(value: object) -> str:
+    return _instant(value) if isinstance(value, datetime) else str(value)
 
 
 def _status(job: JobRecord) -> Text:

@@ -146,12 +146,15 @@ async def _both(
     embedding: Coroutine[None, None, Sequence[Vector | None]],
 ) -> tuple[Enrichment | None, Sequence[Vector | None]]:
     """Both at once; when one fails the other is stopped, and the failure is raised as itself."""
+    embedded = asyncio.create_task(embedding)
     try:
-        async with asyncio.TaskGroup() as group:
-            enriched, embedded = group.create_task(enriching), group.create_task(embedding)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures.exceptions[0].__cause__
-    return enriched.result(), embedded.result()
+        # The embedding is on its way to its thread or socket before the enriching begins.
+        await asyncio.sleep(0)
+        return await enriching, await embedded
+    finally:
+        if not embedded.done():
+            embedded.cancel()
+        await asyncio.wait([embedded])
 
 
 def _request(block: Block) -> EnrichmentRequest:

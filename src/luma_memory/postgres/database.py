@@ -45,6 +45,11 @@ _SETUP = (
 
 # Prepared statements a connection keeps; there are fewer different ones.
 _STATEMENTS_KEPT = 100
+# Arrays of these are parameters. The driver looks each one up when it first meets it.
+_ARRAY_ELEMENTS = (
+    *("text", "boolean", "integer", "bigint", "real", "double precision", "bytea", "uuid"),
+    *("jsonb", "timestamptz", "interval"),
+)
 
 
 @contextmanager
@@ -217,10 +222,11 @@ def _let_go_on_failure(connection: Connection) -> Iterator[None]:
     """
     try:
         yield
-    except asyncpg.PostgresError:  # the server's answer: the statement is over
-        raise
-    except BaseException:
-        connection.terminate()
+    except BaseException as error:
+        answered = isinstance(error, asyncpg.PostgresError)
+        # The driver has a class of the server's for a value that it could not even send.
+        if not answered or type(error) is asyncpg.DataError:
+            connection.terminate()
         raise
 
 
@@ -244,10 +250,12 @@ async def _prepare_shared(connection: asyncpg.Connection) -> None:
 
 
 async def _register_types(connection: asyncpg.Connection) -> None:
-    await register_vector_types(connection)
+    vectors = await register_vector_types(connection)
     await connection.set_type_codec(
         "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
     )
+    arrays = ", ".join(f"NULL::{element}[]" for element in (*_ARRAY_ELEMENTS, *vectors))
+    await connection.fetchrow(f"SELECT {arrays}")  # last: a new codec makes it forget arrays
 
 
 def _encode_jsonb(value: object) -> bytes:

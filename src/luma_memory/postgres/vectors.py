@@ -6,6 +6,7 @@ Source: pgvector, src/halfvec.c and src/sparsevec.c (send and recv functions).
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import asyncpg
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from luma_memory.domain.enrichment import Vector
 
 _HALFVEC_HEADER = struct.Struct("!hh")
+_TYPES = ("halfvec", "sparsevec")
 
 
 def encode_halfvec(vector: Vector) -> bytes:
@@ -21,10 +23,10 @@ def encode_halfvec(vector: Vector) -> bytes:
     return _HALFVEC_HEADER.pack(len(values), 0) + values.tobytes()
 
 
-async def register_vector_types(connection: asyncpg.Connection) -> None:
-    """Teach a connection the two types and their arrays, so that no statement asks the catalogue.
+async def register_vector_types(connection: asyncpg.Connection) -> Sequence[str]:
+    """Teach a connection the two types; their names for a statement, none without pgvector.
 
-    Raises asyncpg errors. Without pgvector (before the first migration) it does nothing.
+    Raises asyncpg errors. pgvector is missing before the first migration.
     """
     schema = await connection.fetchrow(
         "SELECT n.nspname AS name, quote_ident(n.nspname) AS quoted"
@@ -32,11 +34,10 @@ async def register_vector_types(connection: asyncpg.Connection) -> None:
         " WHERE t.typname = 'sparsevec' ORDER BY n.nspname LIMIT 1"
     )
     if schema is None:
-        return
+        return []
     # Encoded by the caller: inside an array parameter, the driver takes a vector for a dimension.
-    for name in ("halfvec", "sparsevec"):
+    for name in _TYPES:
         await connection.set_type_codec(
             name, schema=schema["name"], encoder=bytes, decoder=bytes, format="binary"
         )
-    quoted = schema["quoted"]
-    await connection.fetchrow(f"SELECT NULL::{quoted}.halfvec[], NULL::{quoted}.sparsevec[]")
+    return [f"{schema['quoted']}.{name}" for name in _TYPES]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TextIO
+from typing import TextIO, get_args
 
 import structlog
 
-from luma_memory.telemetry.events import Event
+from luma_memory.telemetry.events import Event, Level
 
 
 def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None) -> None:
@@ -34,10 +34,14 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
     )
 
 
+_LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
+
+
 def log_event(event: Event) -> None:
     """Write an event as one line: the message, then its fields."""
-    logger = structlog.get_logger()
-    logger.log(getattr(logging, event.level.upper()), event.message(), **event.values())
+    logger, level = structlog.get_logger(), _LEVELS[event.level]
+    if logger.is_enabled_for(level):  # or every request would format a line that nobody reads
+        logger.log(level, event.message(), **event.values())
 
 
 def log_failure(message: str, error: BaseException) -> None:

@@ -21,14 +21,17 @@ class CoalescingEmbedder:
     One text the provider refuses fails its own job alone: the others are sent once more without it.
     """
 
-    def __init__(self, inner: Embedder) -> None:
+    def __init__(
+        self, inner: Embedder, *, jobs_max: int = TEXTS_MAX, calls_max: int = CALLS_MAX
+    ) -> None:
+        """jobs_max: whose texts share a call; calls_max: calls at the same time."""
         self._inner = inner
         self._calls: Coalescer[Sequence[str], Sequence[Embedding]] = Coalescer(
             self._embed_all,
-            items_max=TEXTS_MAX,
+            items_max=jobs_max,
             size_max=CHARACTERS_MAX,
             size_of=lambda texts: sum(map(len, texts)),
-            flights_max=CALLS_MAX,
+            flights_max=calls_max,
         )
 
     @property

@@ -2,5 +2,5 @@
 DELETE FROM memory_jobs WHERE id = ANY (ARRAY(
     SELECT j.id FROM memory_jobs AS j
     WHERE /*states*/ AND /*match*/
-    ORDER BY j.id LIMIT $12 FOR UPDATE SKIP LOCKED))
+    ORDER BY j.id LIMIT $12::integer FOR UPDATE SKIP LOCKED))
 RETURNING id

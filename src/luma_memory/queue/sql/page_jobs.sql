@@ -7,4 +7,4 @@ SELECT j.id, j.project_id, j.user_id, j.block_id, j.job_type, j.payload, j.statu
 FROM memory_jobs AS j
 WHERE /*states*/ AND /*match*/
 ORDER BY j.id DESC
-LIMIT $12
+LIMIT $12::integer
