@@ -542,7 +542,7 @@ END $body$;
 -- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
 -- being the 1-based position of the item. Returns one row an item, in order:
 --   created         false when the same idempotency key or external id was accepted before
---   same_request    false when that earlier request differed from this one
+--   same_request    false when that earlier request had the same idempotency key and differed
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
@@ -565,6 +565,7 @@ DECLARE
     v_keyed boolean := EXISTS (
         SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
     v_fresh integer[];
+    v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
     -- The user's place in virtual time after this statement, one entry an item.
@@ -574,10 +575,10 @@ BEGIN
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
-        SELECT s.project_id, s.user_id, 1, v_now, v_now + p_fair_step * s.items FROM scope AS s
+        SELECT s.project_id, s.user_id, 1, v_now, v_head + p_fair_step * s.items FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = u.version + 1, last_ingest_at = v_now,
-            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
@@ -651,18 +652,21 @@ BEGIN
         RETURN;
     END IF;
 
-    RETURN QUERY SELECT b.id, b.job_id, b.id = i.id, b.request_hash IS NOT DISTINCT FROM i.request_hash
+    -- A block met by its external id may have come under another key, or none: that key is not reused.
+    RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
+        b.idempotency_key IS DISTINCT FROM i.idempotency_key
+            OR b.request_hash IS NOT DISTINCT FROM i.request_hash
     FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
          WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
     LEFT JOIN LATERAL (
-        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.idempotency_key = i.idempotency_key
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
         LIMIT 1
@@ -674,6 +678,17 @@ END $body$;
 -- calls a volatile function is planned without its index. Rows are locked in the order
 -- jobs, users, blocks, so that no two of these can deadlock.
 
+-- The queue's virtual time, from which a user without waiting jobs takes a place: that of the job
+-- next in line, or now when nobody waits. By the clock alone, a backlog that is worked off slower than
+-- its places were given out would fall behind it, and whoever comes new would queue behind all of it.
+CREATE OR REPLACE FUNCTION memory_queue_place(p_now timestamptz)
+RETURNS timestamptz LANGUAGE plpgsql STABLE AS $body$
+BEGIN
+    RETURN least(p_now, (SELECT fair_at FROM memory_jobs
+        WHERE status = 'pending' AND fair_at < 'infinity' AND priority = 0
+        ORDER BY fair_at LIMIT 1));
+END $body$;
+
 -- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that is taken
 -- returns no row. Returns the new ids.
 CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
@@ -684,6 +699,7 @@ CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_place timestamptz := memory_queue_place(v_now);
 BEGIN
     RETURN QUERY
     WITH item AS (
@@ -694,10 +710,10 @@ BEGIN
              AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, v_now + p_fair_step * i.items FROM item AS i
+        SELECT DISTINCT i.project_id, i.user_id, v_place + p_fair_step * i.items FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+        SET fair_at = greatest(v_place, u.fair_at) + (excluded.fair_at - v_place)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
     INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
@@ -734,13 +750,15 @@ BEGIN
 END $body$;
 
 -- Take back jobs whose worker is gone: the lease ran out, or the session advisory lock that a
--- directly connected worker holds is free. The attempt stays counted, so a job that kills its
--- worker runs out of them. Returns how many jobs went back or failed.
+-- directly connected worker holds was free at two looks. The attempt stays counted, so a job that
+-- kills its worker runs out of them; its last one it runs alone (see claim_memory_jobs), so that it
+-- does not take others with it. Returns how many jobs went back or failed.
 CREATE OR REPLACE FUNCTION rescue_memory_jobs(p_worker text, p_limit integer DEFAULT 100)
 RETURNS integer LANGUAGE plpgsql AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_up timestamptz;
     v_gone text[];
     v_ids bigint[];
     v_projects text[];
@@ -749,17 +767,24 @@ DECLARE
     v_errors text[];
     v_rescued integer;
 BEGIN
-    SELECT array_agg(h.id) INTO v_gone
-    FROM (SELECT w.id, w.lock_key
-          FROM (SELECT DISTINCT locked_by FROM memory_jobs
-                WHERE status = 'processing' AND locked_by <> p_worker) AS j
-          JOIN memory_workers AS w ON w.id = j.locked_by
-          WHERE w.lock_key IS NOT NULL
-            -- After a restart of the server every lock is free: let their holders come back.
-            AND pg_postmaster_start_time() < v_now - interval '10 s'
-          OFFSET 0  -- or the locks of all workers there ever were are tried
-         ) AS h
-    WHERE pg_try_advisory_xact_lock_shared(h.lock_key);
+    v_gone := ARRAY(SELECT h.id
+        FROM (SELECT w.id, w.lock_key
+              FROM (SELECT DISTINCT locked_by FROM memory_jobs
+                    WHERE status = 'processing' AND locked_by <> p_worker) AS j
+              JOIN memory_workers AS w ON w.id = j.locked_by
+              WHERE w.lock_key IS NOT NULL
+              OFFSET 0  -- or the locks of all workers there ever were are tried
+             ) AS h
+        WHERE pg_try_advisory_xact_lock_shared(h.lock_key));
+    IF cardinality(v_gone) > 0 THEN
+        -- A worker that lost only its connection is back before the second look, and says so with
+        -- its heartbeat.
+        UPDATE memory_workers SET stopped_at = v_now
+        WHERE id = ANY (ARRAY(SELECT id FROM memory_workers
+            WHERE id = ANY (v_gone) AND stopped_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED));
+        v_gone := ARRAY(SELECT id FROM memory_workers
+            WHERE id = ANY (v_gone) AND stopped_at < v_now - interval '400 ms');
+    END IF;
 
     v_ids := ARRAY(SELECT id FROM memory_jobs
         WHERE status = 'processing' AND (locked_until < v_now OR locked_by = ANY (v_gone))
@@ -768,11 +793,26 @@ BEGIN
         RETURN 0;
     END IF;
 
+    -- A restart frees every lock, and leases run out while nobody can end a job: the holders of jobs
+    -- that are older than the server get time to come back. The WAL writer starts when the server
+    -- begins to take statements, also after the crash of a backend; not everybody may see it.
+    SELECT greatest(pg_postmaster_start_time(), max(a.backend_start)) INTO v_up
+    FROM pg_stat_activity AS a WHERE a.backend_type = 'walwriter';
+    IF v_now < v_up + interval '10 s' THEN
+        v_ids := ARRAY(SELECT id FROM memory_jobs WHERE id = ANY (v_ids) AND started_at >= v_up);
+    END IF;
+
+    -- Behind a transaction pooler there are no locks: silence and a lease that ran out say the same.
+    v_gone := v_gone || ARRAY(SELECT w.id FROM memory_workers AS w
+        WHERE w.lock_key IS NULL AND w.last_seen < v_now - interval '15 s'
+          AND w.id = ANY (ARRAY(SELECT locked_by FROM memory_jobs WHERE id = ANY (v_ids))));
+
     UPDATE memory_jobs
     SET status = CASE WHEN attempts < max_attempts THEN 'pending' ELSE 'failed' END,
-        fair_at = CASE WHEN attempts < max_attempts THEN v_now ELSE fair_at END,
+        fair_at = CASE WHEN attempts = max_attempts - 1 AND locked_by = ANY (v_gone) THEN 'infinity'
+                       ELSE least(fair_at, v_now) END,
         finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
-        error_class = CASE WHEN locked_until < v_now THEN 'timeout' ELSE 'poison' END,
+        error_class = CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
         last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
         locked_until = NULL
     WHERE id = ANY (v_ids);
@@ -790,21 +830,67 @@ END $body$;
 
 -- Claim up to p_limit jobs for p_lease. Each claim counts an attempt. p_rescue first takes back
 -- what gone workers left (callers ask for it at intervals, not at every claim).
+--
+-- A job with one attempt left whose worker was gone in the last one may be what ended it. Such a job
+-- waits aside (fair_at 'infinity' with its time come), is claimed alone by a worker that runs nothing
+-- else, and nothing joins it: its neighbours would run out of attempts for its sake. Workers that find
+-- one claim nothing until one of them is idle and has taken it.
 CREATE OR REPLACE FUNCTION claim_memory_jobs(
     p_worker text, p_limit integer, p_lease interval, p_job_types text[],
     p_rescue boolean DEFAULT true
 ) RETURNS SETOF memory_jobs LANGUAGE plpgsql AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_fair_step interval := '100 ms';
+    v_ids bigint[];
+    v_run_at timestamptz[];
+    v_behind interval[];
+    v_place timestamptz;
+    v_alone bigint;
+    v_running integer;
+    v_runs_alone boolean;
 BEGIN
     IF p_rescue THEN
         PERFORM rescue_memory_jobs(p_worker);
     END IF;
 
-    UPDATE memory_jobs SET fair_at = run_at
-    WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+    -- Jobs whose time has come get a place: each user's first is next in line, the others follow
+    -- step by step, so that one user's many do not stand before everybody else.
+    WITH due AS (
+        SELECT id, project_id, user_id, run_at FROM memory_jobs
         WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
-        ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED));
+          AND (attempts < max_attempts - 1 OR error_class IS DISTINCT FROM 'poison')
+        ORDER BY run_at LIMIT 1000 FOR UPDATE SKIP LOCKED
+    )
+    SELECT array_agg(d.id), array_agg(d.run_at), array_agg(v_fair_step * (d.turn - 1))
+    INTO v_ids, v_run_at, v_behind
+    FROM (SELECT id, run_at, row_number() OVER (PARTITION BY project_id, user_id ORDER BY run_at, id) AS turn
+          FROM due) AS d;
+    IF v_ids IS NOT NULL THEN
+        v_place := memory_queue_place(v_now);
+        UPDATE memory_jobs AS j SET fair_at = least(i.run_at, v_place) + i.behind
+        FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
+    END IF;
+
+    SELECT count(*), coalesce(bool_or(error_class = 'poison' AND attempts = max_attempts), false)
+    INTO v_running, v_runs_alone
+    FROM memory_jobs WHERE status = 'processing' AND locked_by = p_worker;
+    IF v_runs_alone OR p_limit <= 0 THEN
+        RETURN;
+    END IF;
+    SELECT id INTO v_alone FROM memory_jobs
+    WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
+      AND attempts = max_attempts - 1 AND error_class = 'poison' AND job_type = ANY (p_job_types)
+    ORDER BY run_at LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF v_alone IS NOT NULL THEN
+        RETURN QUERY
+        UPDATE memory_jobs AS j
+        SET status = 'processing', attempts = j.attempts + 1, locked_by = p_worker,
+            locked_until = v_now + p_lease, started_at = v_now
+        WHERE j.id = v_alone AND v_running = 0
+        RETURNING j.*;
+        RETURN;
+    END IF;
 
     -- ANY (ARRAY(...)) takes exactly the rows the subquery locked and keeps its index scan under
     -- a generic plan; the join form can claim more than asked for.
@@ -836,8 +922,14 @@ BEGIN
     )
     SELECT array_agg(d.id) INTO v_done FROM done AS d;
 
-    UPDATE memory_workers SET completed = completed + cardinality(v_done)
-    WHERE id = p_worker AND v_done IS NOT NULL;
+    IF v_done IS NOT NULL THEN
+        UPDATE memory_workers SET completed = completed + cardinality(v_done) WHERE id = p_worker;
+        IF NOT FOUND THEN
+            -- Its row was pruned while it slept, or it never said hello: the total counts all the same.
+            INSERT INTO memory_workers AS w (id, completed) VALUES (p_worker, cardinality(v_done))
+            ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
+        END IF;
+    END IF;
     RETURN QUERY SELECT unnest(v_done);
 END $body$;
 
@@ -956,6 +1048,7 @@ CREATE OR REPLACE FUNCTION retry_memory_jobs(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_head timestamptz := memory_queue_place(v_now);
     v_fair_step interval := '100 ms';
     v_ids bigint[];
     v_projects text[];
@@ -988,11 +1081,11 @@ BEGIN
         FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, 1, v_now + v_fair_step * i.items FROM item AS i
+        SELECT DISTINCT i.project_id, i.user_id, 1, v_head + v_fair_step * i.items FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = u.version + 1,
-            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
@@ -1186,7 +1279,7 @@ BEGIN
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
               'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
-              'check_memory_rate_limit')
+              'check_memory_rate_limit', 'memory_queue_place')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -54,6 +54,8 @@ from luma_memory.telemetry.logs import log_event, log_failure
 ProcessKind = Literal["api", "worker"]
 # A worker that answers late has this long before its job goes to another one.
 LEASE_MARGIN = timedelta(seconds=10)
+# Of a job's time; local enrichment of the longest block takes about a second.
+PROVIDER_SHARE = 0.8
 
 
 # Jobs that are embedded together end together, and then share their write-back and the next claim.
@@ -123,6 +125,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                     enricher=enricher,
                     embedder=embedder,
                     fallback=_fallback(settings),
+                    provider_timeout=_provider_timeout(settings),
                 )
             },
             worker_id=worker_id,
@@ -391,6 +394,12 @@ def _model_provider() -> ModelProvider:
 def _fallback(settings: Settings) -> Enricher | None:
     wanted = settings.enrichment_enabled and settings.has_model_provider and not settings.fail_fast
     return LocalEnricher() if wanted else None
+
+
+def _provider_timeout(settings: Settings) -> timedelta | None:
+    """What of a job's time a model provider may use up: the rest is the fallback's."""
+    job = timedelta(milliseconds=settings.worker_job_timeout_ms)
+    return job * PROVIDER_SHARE if _fallback(settings) is not None else None
 
 
 def _notices(settings: Settings) -> list[Notice]:

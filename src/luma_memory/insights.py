@@ -80,7 +80,21 @@ class Insights:
 
 
 async def _or_none(question: Awaitable[ResultT]) -> ResultT | None:
-    try:
-        return await asyncio.wait_for(question, timeout=PROBE_SECONDS)
-    except (LumaMemoryError, TimeoutError):
+    asked = asyncio.ensure_future(question)
+    # Not `wait_for`: it also waits until a cancelled question has ended, and the driver asks a
+    # server that hangs to stop a statement (seen: 6 s with PostgreSQL stopped by SIGSTOP).
+    await asyncio.wait([asked], timeout=PROBE_SECONDS)
+    if not asked.done():
+        asked.add_done_callback(_forget)
+        asked.cancel()
         return None
+    try:
+        return asked.result()
+    except LumaMemoryError:
+        return None
+
+
+def _forget(asked: asyncio.Future[ResultT]) -> None:
+    """Look at a late error, so that it is not reported as one nobody asked for."""
+    if not asked.cancelled():
+        asked.exception()

@@ -119,6 +119,13 @@ async def test_a_bad_question_is_refused(
     assert_problem(await client.post("/search", json=body), 422, code)
 
 
+async def test_a_bad_part_is_named_also_where_it_is_called_query(
+    client: httpx2.AsyncClient,
+) -> None:
+    answer = await client.post("/search", json={"user_id": "gate", "query": " "})
+    assert [problem["field"] for problem in answer.json()["errors"]] == ["query"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

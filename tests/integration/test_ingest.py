@@ -262,6 +262,19 @@ async def test_a_second_description_of_one_thing_gets_the_first_answer(database:
     assert (again.id, again.created) == (first.id, False)
 
 
+async def test_a_known_thing_under_a_new_key_gets_the_first_answer(database: Database) -> None:
+    door, _ = _door(database)
+    first = await door.ingest_block_async(new_block(external_id="message-1"))
+    named = new_block(external_id="message-1", idempotency_key="k", request_hash=b"one")
+    assert (await door.ingest_block_async(named)).id == first.id
+    keyed = new_block(external_id="message-2", idempotency_key="a", request_hash=b"two")
+    second = await door.ingest_block_async(keyed)
+    renamed = new_block(
+        "Other", external_id="message-2", idempotency_key="b", request_hash=b"three"
+    )
+    assert (await door.ingest_block_async(renamed)).id == second.id
+
+
 async def test_a_key_met_by_a_repetition_of_its_batch_fails_alone(
     database: Database, connection: asyncpg.Connection
 ) -> None:

@@ -340,8 +340,15 @@ async def _present(database: Database, worker_id: str) -> AsyncIterator[WorkerSe
         await session.stop()
 
 
-async def _session_backend(connection: asyncpg.Connection, worker_id: str) -> int:
-    pid: int = await connection.fetchval(
+async def _server_is_settled(connection: asyncpg.Connection) -> None:
+    """A server that has just started gives its workers time to come back."""
+    await connection.execute(
+        "SELECT pg_sleep_until(pg_postmaster_start_time() + interval '10.1 s')"
+    )
+
+
+async def _session_backend(connection: asyncpg.Connection, worker_id: str) -> int | None:
+    pid: int | None = await connection.fetchval(
         "SELECT l.pid FROM pg_locks AS l JOIN memory_workers AS w"
         " ON (l.classid::bigint << 32) + l.objid::bigint = w.lock_key"
         " WHERE l.locktype = 'advisory' AND w.id = $1",
@@ -350,27 +357,42 @@ async def _session_backend(connection: asyncpg.Connection, worker_id: str) -> in
     return pid
 
 
-async def test_a_job_comes_back_as_soon_as_its_worker_is_gone(
+async def test_a_job_comes_back_in_less_than_a_second_when_its_worker_is_gone(
+    dsn: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    await _server_is_settled(connection)
+    (job_id,) = await _enqueue(connection)
+    holder: asyncpg.Connection = await asyncpg.connect(dsn)
+    await holder.execute("SELECT pg_advisory_lock(77)")
+    await connection.execute("INSERT INTO memory_workers (id, lock_key) VALUES ('w1', 77)")
+    await _claim(database, "w1")
+    assert await _claim(database, "w2", rescue=True) == []
+    # As when the process is killed: the connection falls, nobody says goodbye.
+    holder.terminate()
+    fallen = datetime.now(UTC)
+    while not (jobs := await _claim(database, "w2", rescue=True)):
+        await asyncio.sleep(0.05)
+    assert [(job.id, job.attempt) for job in jobs] == [(job_id, 2)]
+    row = await job_row(connection, job_id)
+    assert row["error_class"] == "poison"
+    assert row["started_at"] - fallen < timedelta(seconds=1)
+
+
+async def test_a_worker_that_lost_only_its_connection_keeps_its_jobs(
     connect_database: Callable[[], Database], connection: asyncpg.Connection
 ) -> None:
     database = connect_database()
-    # A server that has just started gives its workers time to come back.
-    await connection.execute(
-        "SELECT pg_sleep_until(pg_postmaster_start_time() + interval '10.1 s')"
-    )
-    await _enqueue(connection)
+    await _server_is_settled(connection)
+    (job_id,) = await _enqueue(connection)
     async with _present(connect_database(), "w1"):
         await _claim(database, "w1")
-        assert await _claim(database, "w2", rescue=True) == []
-        # As when the process is killed: the connection falls, nobody says goodbye.
         backend = await _session_backend(connection, "w1")
-        holder = await connection.fetchval("SELECT lock_key FROM memory_workers")
         assert await connection.fetchval("SELECT pg_terminate_backend($1, 60000)", backend)
-        assert holder is not None
-        (rescued,) = await _claim(database, "w2", rescue=True)
-        assert rescued.attempt == 2
-    row = await job_row(connection, rescued.id)
-    assert row["error_class"] == "poison"
+        async with asyncio.timeout(60):
+            while await _session_backend(connection, "w1") is None:
+                assert await _claim(database, "w2", rescue=True) == []
+        assert await _claim(database, "w2", rescue=True) == []
+        assert await _state(connection, job_id) == ("processing", 1, "w1")
 
 
 async def test_rescue_tries_the_locks_of_workers_with_jobs_only(

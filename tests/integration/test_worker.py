@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -248,6 +249,37 @@ async def test_when_one_half_fails_the_other_is_stopped(database: Database) -> N
     assert hanging.cancelled
 
 
+async def test_when_the_embedding_fails_the_enrichment_is_stopped(database: Database) -> None:
+    await ingest(database, attempts_max=1)
+    hanging = Hanging()
+
+    async def fails_then(_given: object) -> None:
+        await hanging.reached.wait()
+        raise AWAY
+
+    plan = Plan(enricher=QuotingEnricher(before=hanging), embedder=WordEmbedder(before=fails_then))
+    async with working(database, plan) as worker:
+        (failure,) = await worker.events.wait_for(JobFailed)
+    assert failure.error_class == "provider"
+    assert hanging.cancelled
+
+
+async def test_when_both_halves_fail_none_is_reported_as_forgotten(database: Database) -> None:
+    await ingest(database, attempts_max=1)
+    forgotten: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: forgotten.append(what))
+
+    async def away(_given: object) -> None:
+        # Its own one each time: a traceback that is kept keeps the task.
+        raise ProviderUnavailable("away")
+
+    plan = Plan(enricher=QuotingEnricher(before=away), embedder=WordEmbedder(before=away))
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobFailed)
+    gc.collect()
+    assert not forgotten
+
+
 async def test_a_bad_block_fails_alone(database: Database, connection: asyncpg.Connection) -> None:
     await ingest(
         database, *(new_block("bad" if n == 4 else f"good {n}") for n in range(10)), attempts_max=1
@@ -306,6 +338,26 @@ async def test_the_fallback_enriches_when_no_attempt_can_help(
         await worker.events.wait_for(JobCompleted)
     row = await job_row(connection, accepted.job_id)
     assert (row["status"], row["attempts"]) == ("completed", attempt)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment) == ("active", "fallback")
+
+
+@pytest.mark.parametrize("who", ["enricher", "embedder"])
+async def test_a_hanging_provider_leaves_time_for_the_fallback(
+    who: str, database: Database
+) -> None:
+    (accepted,) = await ingest(database, attempts_max=1)
+    plan = Plan(
+        fallback=QuotingEnricher(kind="local"),
+        timeout=timedelta(seconds=60),
+        provider_timeout=timedelta(milliseconds=50),
+    )
+    if who == "enricher":
+        plan.enricher = QuotingEnricher(before=Hanging())
+    else:
+        plan.embedder = WordEmbedder(before=Hanging())
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
     stored = await _ended(database, accepted.id)
     assert (stored.status, stored.enrichment) == ("active", "fallback")
     assert stored.title == "Caroline adopted a grey cat."

@@ -39,6 +39,7 @@ class Plan:
     enricher: Enricher | None = field(default_factory=QuotingEnricher)
     embedder: Embedder | None = field(default_factory=WordEmbedder)
     fallback: Enricher | None = None
+    provider_timeout: timedelta | None = None
     handlers: Mapping[JobType, Handler] | None = None
     queue: JobQueue | None = None
     timeout: timedelta = timedelta(seconds=60)
@@ -105,6 +106,7 @@ def _handler(database: Database, plan: Plan, worker_id: str) -> Handler:
         enricher=plan.enricher,
         embedder=plan.embedder,
         fallback=plan.fallback,
+        provider_timeout=plan.provider_timeout,
     )
 
 

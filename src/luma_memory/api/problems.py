@@ -158,7 +158,9 @@ def too_large_problem(request_id: str | None) -> Response:
 
 def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
     """One validation error of pydantic, without the value it was about."""
-    path = [str(part) for part in problem["loc"] if part not in ("body", "query", "path")]
+    place, *rest = [str(part) for part in problem["loc"]] or [""]
+    # The framework names first where a part came from; search has a part named `query` itself.
+    path = rest if place in ("body", "query", "path") else [place, *rest]
     return FieldProblem(
         field=_printable(".".join(path)) or "body",
         code=problem["type"],

@@ -43,6 +43,7 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                ws="none",
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=STOP_GRACE_SECONDS,
                 server_header=False,

@@ -66,7 +66,7 @@ class Accepted:
     job_id: int
     # False when the same idempotency key or external id had been accepted before.
     created: bool = True
-    # False when that earlier request was not this one.
+    # False when that earlier request had the same idempotency key and was another one.
     same_request: bool = True
 
 

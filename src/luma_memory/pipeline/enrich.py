@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 from luma_memory.domain.block import Block, PassageText
@@ -15,6 +16,7 @@ from luma_memory.domain.enrichment import (
     Vector,
 )
 from luma_memory.domain.errors import (
+    ProviderTimeout,
     RateLimited,
     RejectedError,
     StoreUnavailable,
@@ -45,6 +47,8 @@ class EnrichBlock:
 
     enricher, embedder: None when that step is switched off; the block then becomes active without.
     fallback: who enriches on the last attempt when the provider fails, None to fail the block.
+    provider_timeout: for enricher and embedder together, None for as long as the job may take.
+    Below the job's own time, or a hanging provider leaves none for the fallback.
     """
 
     def __init__(
@@ -55,12 +59,14 @@ class EnrichBlock:
         enricher: Enricher | None,
         embedder: Embedder | None,
         fallback: Enricher | None,
+        provider_timeout: timedelta | None = None,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._enricher = enricher
         self._embedder = embedder
         self._fallback = fallback
+        self._provider_seconds = provider_timeout.total_seconds() if provider_timeout else None
         self._reads: Coalescer[tuple[Scope, UUID], Block | None] = Coalescer(
             store.read, items_max=READ_BATCH_MAX
         )
@@ -87,7 +93,7 @@ class EnrichBlock:
             block.content, speaker=block.speaker, occurred_at=block.occurred_at
         )
         try:
-            enrichment, vectors = await _both(self._enrich(block), self._embed(block, passages))
+            enrichment, vectors = await self._provide(block, passages)
             kind = self._enricher.kind if self._enricher else None
         except (RateLimited, StoreUnavailable):
             raise
@@ -107,6 +113,15 @@ class EnrichBlock:
             ],
             embedding_model=self._model_of(vectors),
         )
+
+    async def _provide(
+        self, block: Block, passages: Sequence[PassageText]
+    ) -> tuple[Enrichment | None, Sequence[Vector | None]]:
+        try:
+            async with asyncio.timeout(self._provider_seconds):
+                return await _both(self._enrich(block), self._embed(block, passages))
+        except TimeoutError as error:
+            raise ProviderTimeout("The provider did not answer in time.") from error
 
     async def _enrich(self, block: Block) -> Enrichment | None:
         return await self._enricher.enrich(_request(block)) if self._enricher else None
@@ -146,15 +161,18 @@ async def _both(
     embedding: Coroutine[None, None, Sequence[Vector | None]],
 ) -> tuple[Enrichment | None, Sequence[Vector | None]]:
     """Both at once; when one fails the other is stopped, and the failure is raised as itself."""
-    embedded = asyncio.create_task(embedding)
+    # The embedding is on its way to its thread or socket before the enriching begins.
+    embedded, enriched = asyncio.create_task(embedding), asyncio.create_task(enriching)
     try:
-        # The embedding is on its way to its thread or socket before the enriching begins.
-        await asyncio.sleep(0)
-        return await enriching, await embedded
+        ended, _ = await asyncio.wait([embedded, enriched], return_when=asyncio.FIRST_EXCEPTION)
+        for task in ended:
+            task.result()
+        return enriched.result(), embedded.result()
     finally:
-        if not embedded.done():
-            embedded.cancel()
-        await asyncio.wait([embedded])
+        for task in (embedded, enriched):
+            task.cancel()
+        # Also looks at a second failure, which would else be reported as one nobody asked for.
+        await asyncio.gather(embedded, enriched, return_exceptions=True)
 
 
 def _request(block: Block) -> EnrichmentRequest:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import assert_never
 
 from luma_memory.domain.clock import Clock
+from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.errors import LumaMemoryError, RateLimited, StoreUnavailable
 from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, Outcome, classify
 from luma_memory.domain.ports import JobQueue
@@ -26,6 +27,7 @@ Handler = Callable[[Job], Awaitable[Outcome]]
 # The whole range of a backoff is used, so that jobs that failed together do not return together.
 _JITTER = (0.5, 1.5)
 _BACKOFF_MAX = timedelta(hours=1)
+COMPLETE_BATCH_MAX = 500
 
 
 class JobRunner:
@@ -50,6 +52,10 @@ class JobRunner:
         report_bug: Callable[[str, BaseException], None],
     ) -> None:
         self._queue = queue
+        # Jobs that end while others are being completed share the next statement, and its commit.
+        self._completions: Coalescer[Job, None] = Coalescer(
+            self._complete, items_max=COMPLETE_BATCH_MAX
+        )
         self._handlers = handlers
         self._worker_id = worker_id
         self._timeout = timeout
@@ -87,7 +93,7 @@ class JobRunner:
                 self._emit(JobLost(job.id, job.job_type, job.attempt))
             case Done():
                 if not outcome.is_written:
-                    await self._settle(lambda: self._queue.complete(self._worker_id, [job]))
+                    await self._settle(lambda: self._completions.submit(job))
                 self._emit(JobCompleted(job.id, job.job_type, round(duration_ms)))
             case Cancel():
                 await self._settle(lambda: self._queue.cancel([job]))
@@ -100,6 +106,10 @@ class JobRunner:
                 self._emit(JobDeferred(job.id, job.job_type, seconds, outcome.reason))
             case _:
                 assert_never(outcome)
+
+    async def _complete(self, jobs: Sequence[Job]) -> Sequence[None]:
+        await self._queue.complete(self._worker_id, jobs)
+        return [None] * len(jobs)
 
     async def _failed(self, job: Job, error: Exception) -> None:
         failure = classify(error)

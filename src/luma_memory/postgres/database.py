@@ -33,6 +33,7 @@ UNAVAILABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, while the primary changes
 )
 _SETUP = (
     asyncpg.InvalidAuthorizationSpecificationError,
@@ -240,6 +241,8 @@ async def _prepare_shared(connection: asyncpg.Connection) -> None:
     """What the driver learns of the types is the client's, what it sets to learn it is undone.
 
     It switches jit off and on again for its look at the catalogue, in whatever session it meets.
+    Our statements find jit as the server has it; a scan reaches its threshold at about 80,000
+    passages of one user.
     """
     transaction = connection.transaction()
     await transaction.start()

@@ -20,8 +20,9 @@ HOSTED_POOLER_PORT = 6543
 
 _PROCESS = "SELECT pg_backend_pid()"
 # An idle pooler is found out in the first round, in whatever order it hands its connections out; in
-# a busy one others may take the connection in between.
-_ROUNDS = 5
+# a busy one others may take the connection in between (measured: four rounds at the most). Only a
+# pooler in session mode is asked all of them.
+_ROUNDS = 20
 
 
 def names_hosted_pooler(dsn: str) -> bool:

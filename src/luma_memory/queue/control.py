@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import asyncpg
@@ -14,6 +14,21 @@ from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
 _EVERY_STATUS: Sequence[JobStatus] = get_args(JobStatus)
+# Fields of a JobFilter as conditions. A statement holds only those that are asked for: one with
+# all of them, as `$1 IS NULL OR …`, gets a generic plan that reads every row to find one by its id.
+_CONDITIONS: Mapping[str, str] = {
+    "project_id": "j.project_id = {}",
+    "user_id": "j.user_id = {}",
+    "ids": "j.id = ANY ({}::bigint[])",
+    "job_type": "j.job_type = {}",
+    "error_class": "j.error_class = {}",
+    "created_after": "j.created_at >= {}",
+    "created_before": "j.created_at < {}",
+    "finished_after": "j.finished_at >= {}",
+    "finished_before": "j.finished_at < {}",
+    "above_id": "j.id > {}",
+    "below_id": "j.id < {}",
+}
 
 
 class PostgresJobControl:
@@ -24,14 +39,13 @@ class PostgresJobControl:
         self._attempts_max = attempts_max
 
     async def page(self, which: JobFilter, *, status: JobStatus | None, limit: int) -> JobPage:
-        statement = _statement("page_jobs", [status] if status else _EVERY_STATUS)
-        rows = await self._database.fetch(statement, *_values(which), limit + 1)
+        statuses = [status] if status else _EVERY_STATUS
+        rows = await self._database.fetch(*_statement("page_jobs", which, statuses, limit + 1))
         jobs = [_record(row) for row in rows[:limit]]
         return JobPage(jobs, jobs[-1].id if len(rows) > limit else None)
 
     async def count(self, which: JobFilter, *, statuses: Sequence[JobStatus]) -> int:
-        statement = _statement("count_jobs", statuses)
-        row = await self._database.fetch_row(statement, *_values(which))
+        row = await self._database.fetch_row(*_statement("count_jobs", which, statuses))
         assert row is not None
         return int(row["jobs"])
 
@@ -60,34 +74,28 @@ class PostgresJobControl:
     async def _change(
         self, name: str, which: JobFilter, statuses: Sequence[JobStatus], limit: int
     ) -> Sequence[int]:
-        rows = await self._database.fetch(_statement(name, statuses), *_values(which), limit)
+        rows = await self._database.fetch(*_statement(name, which, statuses, limit))
         return sorted(row["id"] for row in rows)
 
 
-def _statement(name: str, statuses: Sequence[JobStatus]) -> str:
-    listed = ", ".join(f"'{status}'" for status in _EVERY_STATUS if status in statuses)
-    states = "true" if len(statuses) == len(_EVERY_STATUS) else f"j.status IN ({listed})"
-    match = load_sql(__package__, "match_jobs")
-    return (
-        load_sql(__package__, name).replace("/*states*/", states).replace("/*match*/", f"\n{match}")
-    )
+def _statement(
+    name: str, which: JobFilter, statuses: Sequence[JobStatus], *values: int
+) -> tuple[Any, ...]:
+    """The statement and its values: those given are $1 and on, the filter's follow.
 
-
-def _values(which: JobFilter) -> tuple[Any, ...]:
-    """In the order of match_jobs.sql."""
-    return (
-        which.project_id,
-        which.user_id,
-        None if which.ids is None else list(which.ids),
-        which.job_type,
-        which.error_class,
-        which.created_after,
-        which.created_before,
-        which.finished_after,
-        which.finished_before,
-        which.above_id,
-        which.below_id,
-    )
+    The states come in as text: a parameter would hide them from the partial indexes.
+    """
+    conditions, given = [], list[Any](values)
+    if len(statuses) < len(_EVERY_STATUS):
+        listed = ", ".join(f"'{status}'" for status in _EVERY_STATUS if status in statuses)
+        conditions.append(f"j.status IN ({listed})")
+    for field, condition in _CONDITIONS.items():
+        value = getattr(which, field)
+        if value is not None:
+            given.append(value)
+            conditions.append(condition.format(f"${len(given)}"))
+    text = load_sql(__package__, name).replace("/*conditions*/", "\n  AND ".join(conditions))
+    return text, *given
 
 
 def _record(row: asyncpg.Record) -> JobRecord:

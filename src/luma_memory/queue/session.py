@@ -46,7 +46,7 @@ class WorkerSession:
         self._database = database
         self._running: Callable[[], int] = lambda: 0
         self._listener: Listener | None = None
-        self._lock_key: int | None = secrets.randbits(62)
+        self._lock_key: int | None = None
         self._connection: asyncpg.Connection | None = None
         self._lost = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -94,16 +94,18 @@ class WorkerSession:
             return
         connection = await self._database.dedicated()
         self._lost.clear()
+        # A new key each time: the server may still hold the last one for a connection that is dead.
+        lock_key = secrets.randbits(62)
         connection.add_termination_listener(lambda _connection: self._lost.set())
         try:
             with translated():
-                await connection.execute(f"SELECT pg_advisory_lock({self._lock_key})")
+                await connection.execute(f"SELECT pg_advisory_lock({lock_key})")
             if self._listener is not None:
                 await self._listener.attach(connection)
         except BaseException:
             connection.terminate()
             raise
-        self._connection = connection
+        self._connection, self._lock_key = connection, lock_key
 
     async def _heartbeat(self, *, stopping: bool = False) -> None:
         await self._database.execute(

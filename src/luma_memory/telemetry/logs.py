@@ -5,15 +5,23 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TextIO, get_args
+import traceback
+from types import TracebackType
+from typing import TextIO, TypeAlias, get_args
 
 import structlog
 
 from luma_memory.telemetry.events import Event, Level
 
+ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
+_OWN_MODULES = f"{__name__.partition('.')[0]}."
+
 
 def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None) -> None:
-    """Set up structlog for this process. Only entrances call this; a host keeps its own set-up."""
+    """Set up structlog for this process, libraries' warnings included.
+
+    Only entrances call this; a host keeps its own set-up.
+    """
     out = stream or sys.stderr
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
@@ -25,13 +33,16 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(trace_without_texts),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    root.handlers = [kept for kept in root.handlers if not isinstance(kept, _Forwarder)]
+    root.addHandler(_Forwarder(logging.WARNING))
 
 
 _LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
@@ -45,8 +56,40 @@ def log_event(event: Event) -> None:
 
 
 def log_failure(message: str, error: BaseException) -> None:
-    """Our own bug: the line carries its trace, without the values of any frame."""
+    """Our own bug: the line carries its trace, as `trace_without_texts` tells it."""
     structlog.get_logger().error(message, exc_info=error)
+
+
+def trace_without_texts(exc_info: ExceptionInfo) -> str:
+    """The trace of an error and of its causes, first cause first.
+
+    Foreign errors are told by their type alone: a driver quotes the row, a parser the text it
+    stumbled over. Our own messages hold neither.
+    """
+    links: list[BaseException] = []
+    link: BaseException | None = exc_info[1]
+    while link is not None and link not in links:
+        links.append(link)
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+    return "\n".join(map(_told, reversed(links)))
+
+
+def _told(error: BaseException) -> str:
+    kind = type(error)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    says = f": {error}" if kind.__module__.startswith(_OWN_MODULES) else ""
+    return "".join(traceback.format_tb(error.__traceback__)) + name + says
+
+
+class _Forwarder(logging.Handler):
+    """What libraries warn about (server, driver, event loop), as lines of ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # The first line only: asyncio goes on with a task's repr, and with its error's text.
+        first_line = record.getMessage().partition("\n")[0]
+        structlog.get_logger().log(
+            record.levelno, first_line, logger=record.name, exc_info=record.exc_info
+        )
 
 
 class Stopwatch:

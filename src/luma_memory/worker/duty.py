@@ -27,10 +27,15 @@ class Duty:
             self._task = asyncio.create_task(self._loop(), name=self.name)
 
     async def stop(self) -> None:
-        task, self._task = self._task, None
-        if task is not None:
+        task = self._task
+        if task is None:
+            return
+        # Once: a loop that saves its last state when it is cancelled must not be cancelled in that.
+        if not task.cancelling():
             task.cancel()
-            await asyncio.wait([task])
+        await asyncio.wait([task])
+        if self._task is task:
+            self._task = None
 
     async def ended(self) -> None:
         """Wait until the loop ends by itself, and raise what it died of. The duty is started."""

@@ -36,7 +36,12 @@ class Slots:
         return list(self._jobs.values())
 
     def start(self, job: Job) -> None:
-        """Run a claimed job; returns at once."""
+        """Run a claimed job; returns at once.
+
+        A run of the same job that is still at work was cancelled, and the job set off anew: attempts
+        count from 1 again, so that only we can tell the two runs apart.
+        """
+        self.abandon([other for other in self.running if other.id == job.id])
         task = asyncio.create_task(self._run(job), name=f"job-{job.id}")
         self._jobs[task] = job
         task.add_done_callback(self._ended)

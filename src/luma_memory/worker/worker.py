@@ -117,8 +117,9 @@ class Worker:
     def _make_duties(self, *, schedules: bool) -> list[Duty]:
         poll = self._times.poll.total_seconds()
         rounds = [
-            # Half the poll interval: by default a killed worker's jobs start again in a second.
-            ("rescue", self._rescue, poll / 2),
+            # A worker is gone when two looks 0.4 s apart find it so: by default its jobs start again
+            # in less than a second.
+            ("rescue", self._rescue, poll / 4),
             ("keep", self._keeper.check, max(poll, 0.5)),
             ("prune", self._prune, self._times.prune.total_seconds()),
             ("health check", self._health, self._times.health.total_seconds()),

@@ -3,7 +3,7 @@
 -- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
 -- being the 1-based position of the item. Returns one row an item, in order:
 --   created         false when the same idempotency key or external id was accepted before
---   same_request    false when that earlier request differed from this one
+--   same_request    false when that earlier request had the same idempotency key and differed
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
@@ -26,6 +26,7 @@ DECLARE
     v_keyed boolean := EXISTS (
         SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
     v_fresh integer[];
+    v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
     -- The user's place in virtual time after this statement, one entry an item.
@@ -35,10 +36,10 @@ BEGIN
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
-        SELECT s.project_id, s.user_id, 1, v_now, v_now + p_fair_step * s.items FROM scope AS s
+        SELECT s.project_id, s.user_id, 1, v_now, v_head + p_fair_step * s.items FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = u.version + 1, last_ingest_at = v_now,
-            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
@@ -112,18 +113,21 @@ BEGIN
         RETURN;
     END IF;
 
-    RETURN QUERY SELECT b.id, b.job_id, b.id = i.id, b.request_hash IS NOT DISTINCT FROM i.request_hash
+    -- A block met by its external id may have come under another key, or none: that key is not reused.
+    RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
+        b.idempotency_key IS DISTINCT FROM i.idempotency_key
+            OR b.request_hash IS NOT DISTINCT FROM i.request_hash
     FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
          WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
     LEFT JOIN LATERAL (
-        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.idempotency_key = i.idempotency_key
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
         LIMIT 1

@@ -14,6 +14,7 @@ CREATE OR REPLACE FUNCTION retry_memory_jobs(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_head timestamptz := memory_queue_place(v_now);
     v_fair_step interval := '100 ms';
     v_ids bigint[];
     v_projects text[];
@@ -46,11 +47,11 @@ BEGIN
         FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, 1, v_now + v_fair_step * i.items FROM item AS i
+        SELECT DISTINCT i.project_id, i.user_id, 1, v_head + v_fair_step * i.items FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = u.version + 1,
-            fair_at = greatest(v_now, u.fair_at) + (excluded.fair_at - v_now)
+            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place

@@ -26,7 +26,7 @@ BEGIN
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
               'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
-              'check_memory_rate_limit')
+              'check_memory_rate_limit', 'memory_queue_place')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -1,2 +1,2 @@
 SELECT count(*) AS jobs FROM memory_jobs AS j
-WHERE /*states*/ AND /*match*/
+WHERE /*conditions*/

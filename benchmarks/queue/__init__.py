@@ -1,0 +1,1 @@
+"""Our queue beside PgQueuer and Procrastinate: each in its own database of the same server."""

@@ -1,0 +1,41 @@
+"""A worker's side of the measurement: when its handler was called, told by lines of output.
+
+The clock is the machine's monotonic one, which all its processes share.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+PREFIX = "handled"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The `number`th call of a worker's handler."""
+
+    number: int
+    at_ns: int
+
+
+class Handled:
+    """Called by every handler first of all; tells each `every`th call."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._calls = 0
+
+    def __call__(self) -> None:
+        self._calls += 1
+        if self._calls % self._every == 0:
+            now = time.monotonic_ns()
+            print(PREFIX, self._calls, now, flush=True)
+
+
+def read_call(line: str) -> Call | None:
+    """The call a line tells of; None for any other line."""
+    words = line.split()
+    if len(words) != 3 or words[0] != PREFIX:
+        return None
+    return Call(int(words[1]), int(words[2]))

@@ -1,0 +1,468 @@
+"""The queue through the doors: HTTP, and the command line, also while the service is down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+from tests.acceptance.conftest import BASE_PATH
+from tests.acceptance.waiting import PATIENCE_SECONDS, until_idle
+
+from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.domain.job import JOB_ID_MAX
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
+FAIL = (
+    "UPDATE memory_jobs SET status = 'failed', attempts = 3, error_class = $2, last_error = $3,"
+    " locked_by = 'worker-x', started_at = now(), finished_at = now() WHERE id = ANY ($1)"
+)
+FAIL_BLOCKS = (
+    "UPDATE memory_blocks SET status = 'failed', error = $2"
+    " WHERE id IN (SELECT block_id FROM memory_jobs WHERE id = ANY ($1))"
+)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def still(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A service without a worker: jobs stay as a test leaves them."""
+    async with running_stack(
+        data_dir=tmp_path_factory.mktemp("still") / "data dir", workers=0
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(still: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+    """Speaks to the API of the service without a worker."""
+    async with httpx2.AsyncClient(
+        base_url=still.base_url + BASE_PATH, trust_env=False, timeout=30
+    ) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def table(still: Stack) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the database of the service without a worker."""
+    connection: asyncpg.Connection = await asyncpg.connect(still.database_url)
+    yield connection
+    await connection.close()
+
+
+async def accept(client: httpx2.AsyncClient, user_id: str, count: int = 1) -> list[int]:
+    """Blocks of a user; the ids of their jobs."""
+    blocks = [{"user_id": user_id, "content": f"note {n}"} for n in range(count)]
+    answer = await client.post("/blocks/batch", json={"blocks": blocks})
+    return [result["job_id"] for result in answer.json()["results"]]
+
+
+async def fail(table: asyncpg.Connection, ids: list[int], *, error_class: str = "provider") -> None:
+    """As a worker leaves jobs that have failed for good."""
+    await table.execute(FAIL, ids, error_class, "the provider is away")
+    await table.execute(FAIL_BLOCKS, ids, "the provider is away")
+
+
+def user() -> str:
+    return f"user-{uuid4()}"
+
+
+async def block_status(client: httpx2.AsyncClient, user_id: str) -> set[str]:
+    answer = await client.get("/blocks", params={"user_id": user_id, "limit": "200"})
+    return {block["status"] for block in answer.json()["blocks"]}
+
+
+async def command(data_dir: Path, *arguments: str | int) -> subprocess.CompletedProcess[str]:
+    """`luma-memory jobs …` with nobody at the keyboard."""
+    line = [sys.executable, "-m", "luma_memory.cli", "jobs", *map(str, arguments)]
+    return await asyncio.to_thread(
+        subprocess.run,
+        [*line, "--data-dir", str(data_dir)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def folder(stack: Stack) -> Path:
+    assert stack.settings.data_dir is not None
+    return stack.settings.data_dir
+
+
+# HTTP
+
+
+async def test_a_job_is_read_by_the_id_that_accepting_answered(
+    door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    user_id = user()
+    answer = await door.post("/blocks", json={"user_id": user_id, "content": "A note."})
+    job_id = answer.json()["job_id"]
+    job = (await door.get(f"/jobs/{job_id}")).json()
+    assert (job["id"], job["block_id"], job["user_id"]) == (job_id, answer.json()["id"], user_id)
+    assert (job["status"], job["job_type"], job["attempts"]) == ("pending", "enrich_and_embed", 0)
+    await fail(table, [job_id])
+    dead = (await door.get(f"/jobs/{job_id}", params={"user_id": user_id})).json()
+    assert (dead["error_class"], dead["last_error"]) == ("provider", "the provider is away")
+    assert (dead["attempts"], dead["max_attempts"], dead["locked_by"]) == (3, 3, "worker-x")
+    assert dead["finished_at"].endswith("Z")
+
+
+async def test_lists_are_filtered_and_paged(
+    door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    user_id = user()
+    ids = await accept(door, user_id, 5)
+    await fail(table, ids[:2], error_class="schema")
+
+    async def listed(**params: str) -> list[int]:
+        answer = await door.get("/jobs", params={"user_id": user_id} | params)
+        assert answer.status_code == 200, answer.text
+        return [job["id"] for job in answer.json()["jobs"]]
+
+    assert await listed() == ids[::-1]
+    assert await listed(status="failed") == [ids[1], ids[0]]
+    assert await listed(error_class="schema", status="pending") == []
+    assert await listed(job_type="reembed") == []
+    assert await listed(created_after="2020-01-01T00:00:00Z") == ids[::-1]
+    assert await listed(created_before="2020-01-01T00:00:00Z") == []
+
+    seen, cursor = list[int](), ""
+    while True:
+        params = {"user_id": user_id, "limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = (await door.get("/jobs", params=params)).json()
+        seen += [job["id"] for job in page["jobs"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = page["next_cursor"]
+    assert seen == ids[::-1]
+
+
+async def test_stats_count_what_is_there(door: httpx2.AsyncClient) -> None:
+    before = (await door.get("/jobs/stats")).json()
+    await accept(door, user(), 3)
+    after = (await door.get("/jobs/stats")).json()
+    assert after["pending"] == before["pending"] + 3
+    assert set(after) >= {"pending", "processing", "completed", "failed"}
+    assert (await door.get("/health")).json()["queue_stats"]["pending"] == after["pending"]
+
+
+async def test_one_job_is_retried_and_cancelled(
+    door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    user_id = user()
+    (job_id,) = await accept(door, user_id)
+    await fail(table, [job_id])
+    assert await block_status(door, user_id) == {"failed"}
+    for _ in range(2):  # a repeated request finds its work done
+        retried = await door.post(f"/jobs/{job_id}/retry")
+        assert retried.status_code == 200
+        assert (retried.json()["status"], retried.json()["attempts"]) == ("pending", 0)
+    assert await block_status(door, user_id) == {"pending_enrichment"}
+    for _ in range(2):
+        cancelled = await door.post(f"/jobs/{job_id}/cancel")
+        assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
+    assert await block_status(door, user_id) == {"failed"}
+    assert (await door.post(f"/jobs/{job_id}/retry")).json()["status"] == "pending"
+
+
+async def test_a_state_that_does_not_allow_it_is_a_conflict(
+    door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    (job_id,) = await accept(door, user())
+    await table.execute("UPDATE memory_jobs SET status = 'completed' WHERE id = $1", job_id)
+    for action, code in (("retry", "job_not_retryable"), ("cancel", "job_not_cancellable")):
+        answer = await door.post(f"/jobs/{job_id}/{action}")
+        assert (answer.status_code, answer.json()["code"]) == (409, code)
+    await table.execute("UPDATE memory_jobs SET status = 'failed' WHERE id = $1", job_id)
+    assert (await door.post(f"/jobs/{job_id}/cancel")).status_code == 409
+
+
+async def test_a_foreign_job_and_a_missing_one_answer_alike(
+    door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    owner = user()
+    (job_id,) = await accept(door, owner)
+    foreign = await table.fetchval(
+        "INSERT INTO memory_jobs (project_id, user_id, job_type, status)"
+        " VALUES ('other', 'u', 'reembed', 'failed') RETURNING id"
+    )
+    problems = []
+    for path, params in (
+        (f"/jobs/{foreign}", {}),
+        (f"/jobs/{JOB_ID_MAX}", {}),
+        (f"/jobs/{job_id}", {"user_id": user()}),
+    ):
+        for method, suffix in (("GET", ""), ("POST", "/retry"), ("POST", "/cancel")):
+            answer = await door.request(method, path + suffix, params=params)
+            assert answer.status_code == 404
+            assert answer.json().pop("request_id")
+            problems.append({**answer.json(), "request_id": ""})
+    assert problems == [problems[0]] * 9
+    assert problems[0]["code"] == "job_not_found"
+    assert foreign not in [job["id"] for job in (await door.get("/jobs")).json()["jobs"]]
+    bulk = await door.post("/jobs/retry", json={"ids": [foreign]})
+    assert bulk.json() == {"retried": 0, "ids": [], "more": False}
+    status = await table.fetchval("SELECT status FROM memory_jobs WHERE id = $1", foreign)
+    assert status == "failed"
+
+
+async def test_bulk_retry_takes_what_its_filters_leave(
+    door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    user_id = user()
+    ids = await accept(door, user_id, 6)
+    await fail(table, ids[:4])
+    await fail(table, ids[4:5], error_class="schema")
+
+    async def retried(**body: Any) -> list[int]:
+        answer = await door.post("/jobs/retry", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["retried"] == len(answer.json()["ids"])
+        found: list[int] = answer.json()["ids"]
+        return found
+
+    assert await retried(user_id=user_id, error_class="timeout") == []
+    assert await retried(user_id=user_id, job_type="reembed") == []
+    assert await retried(user_id=user_id, failed_before="2020-01-01T00:00:00Z") == []
+    assert await retried(ids=[ids[1], ids[5]]) == [ids[1]]
+    first = await door.post(
+        "/jobs/retry", json={"user_id": user_id, "error_class": "provider", "limit": 2}
+    )
+    assert first.json() == {"retried": 2, "ids": [ids[0], ids[2]], "more": True}
+    assert await retried(user_id=user_id, failed_after="2020-01-01T00:00:00Z") == ids[3:5]
+    await fail(table, ids)
+    assert set(ids) <= set(await retried(all=True))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/jobs/abc", None, 422, "invalid_request"),
+        ("GET", "/jobs/0", None, 422, "invalid_request"),
+        ("GET", "/jobs/-1", None, 422, "invalid_request"),
+        ("GET", "/jobs/1.5", None, 422, "invalid_request"),
+        ("GET", f"/jobs/{JOB_ID_MAX + 1}", None, 422, "invalid_request"),
+        ("GET", "/jobs/" + "9" * 5_000, None, 422, "invalid_request"),
+        ("POST", f"/jobs/{JOB_ID_MAX + 1}/retry", None, 422, "invalid_request"),
+        ("POST", "/jobs/x/cancel", None, 422, "invalid_request"),
+        ("GET", "/jobs?status=done", None, 422, "invalid_request"),
+        ("GET", "/jobs?limit=0", None, 422, "invalid_request"),
+        ("GET", "/jobs?limit=201", None, 422, "invalid_request"),
+        ("GET", "/jobs?cursor=%F0%9F%98%80", None, 422, "bad_cursor"),
+        ("GET", "/jobs?cursor=AAAA", None, 422, "bad_cursor"),
+        ("GET", "/jobs?cursor=__________8", None, 422, "bad_cursor"),
+        ("GET", "/jobs?user_id=%00", None, 422, "invalid_request"),
+        ("GET", "/jobs?created_after=yesterday", None, 422, "invalid_request"),
+        ("POST", "/jobs/retry", {}, 422, "filter_missing"),
+        ("POST", "/jobs/retry", {"all": False, "limit": 5}, 422, "filter_missing"),
+        ("POST", "/jobs/retry", {"ids": [0]}, 422, "invalid_request"),
+        ("POST", "/jobs/retry", {"ids": [2**63]}, 422, "invalid_request"),
+        ("POST", "/jobs/retry", {"ids": [1] * 1_001}, 422, "invalid_request"),
+        ("POST", "/jobs/retry", {"all": True, "limit": 1_001}, 422, "invalid_request"),
+        ("POST", "/jobs/retry", {"everything": True}, 422, "invalid_request"),
+        ("POST", "/jobs/stats", {}, 405, "method_not_allowed"),
+        ("DELETE", "/jobs/1", None, 405, "method_not_allowed"),
+    ],
+)
+async def test_bad_requests_are_refused_with_a_code(
+    method: str, path: str, body: object, status: int, code: str, door: httpx2.AsyncClient
+) -> None:
+    answer = await door.request(method, path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_retried_jobs_are_done_by_the_worker_and_forget_their_errors(
+    client: httpx2.AsyncClient, stack: Stack
+) -> None:
+    user_id = user()
+    ids = await accept(client, user_id, 20)
+    await until_idle(client)
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        await fail(connection, ids)
+    finally:
+        await connection.close()
+    assert await block_status(client, user_id) == {"failed"}
+    retried = await client.post("/jobs/retry", json={"user_id": user_id})
+    assert retried.json()["ids"] == ids
+    await until_idle(client)
+    assert await block_status(client, user_id) == {"active"}
+    assert {
+        (job["status"], job["error_class"], job["attempts"])
+        for job in (await client.get("/jobs", params={"user_id": user_id})).json()["jobs"]
+    } == {("completed", None, 1)}
+
+
+# The command line
+
+
+async def test_the_commands_tell_what_the_routes_tell(
+    still: Stack, door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    user_id = user()
+    ids = await accept(door, user_id, 3)
+    await fail(table, ids[:1])
+    data_dir = folder(still)
+
+    stats, shown, listed, page = await asyncio.gather(
+        command(data_dir, "stats", "--json"),
+        command(data_dir, "show", ids[0], "--json"),
+        command(data_dir, "list", "--user", user_id, "--json"),
+        command(data_dir, "list", "--user", user_id, "--limit", "2"),
+    )
+    told, asked = json.loads(stats.stdout), (await door.get("/jobs/stats")).json()
+    for numbers in (told, asked):
+        assert numbers.pop("oldest_pending_seconds") > 0
+    assert told == asked
+    assert json.loads(shown.stdout) == (await door.get(f"/jobs/{ids[0]}")).json()
+    assert (
+        json.loads(listed.stdout) == (await door.get("/jobs", params={"user_id": user_id})).json()
+    )
+    assert re.search(rf"{ids[2]}\s+pending\s+enrich_and_embed\s+", page.stdout)
+    assert str(ids[0]) not in page.stdout.split()
+    assert f"there are more: --below {ids[1]}" in page.stderr
+
+    table_shown = await command(data_dir, "show", ids[0])
+    for fact in ("failed", "3 of 3", "worker-x", "provider", "the provider is away", user_id):
+        assert fact in table_shown.stdout
+    assert "\x1b" not in table_shown.stdout
+
+
+async def test_retry_and_cancel_by_id_and_by_filter(
+    still: Stack, door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    user_id = user()
+    ids = await accept(door, user_id, 4)
+    await fail(table, ids)
+    data_dir = folder(still)
+
+    one = await command(data_dir, "retry", ids[0])
+    assert (one.returncode, one.stdout) == (0, "retried 1 job\n"), one.stderr
+    unasked = await command(data_dir, "retry", "--user", user_id)
+    assert unasked.returncode == 1
+    assert "3 jobs would change and nobody can be asked here: add --yes" in unasked.stderr
+    several = await command(data_dir, "retry", "--user", user_id, "--yes", "--json")
+    assert json.loads(several.stdout) == {"retried": 3, "ids": ids[1:]}
+    assert "retried: 3 of 3" in several.stderr
+    assert await block_status(door, user_id) == {"pending_enrichment"}
+
+    named = await command(data_dir, "cancel", ids[0], JOB_ID_MAX, "--yes")
+    assert named.returncode == 1
+    assert named.stdout == "cancelled 1 job\n"
+    assert f"Not cancelled: {JOB_ID_MAX};" in named.stderr
+    rest = await command(data_dir, "cancel", "--user", user_id, "--yes", "--json")
+    assert json.loads(rest.stdout) == {"cancelled": 3, "ids": ids[1:]}
+    assert await block_status(door, user_id) == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["retry"], 2, "say which jobs"),
+        (["cancel"], 2, "say which jobs"),
+        (["show", "abc"], 2, "integer"),
+        (["show", str(2**63)], 2, "9223372036854775807"),
+        (["show", str(JOB_ID_MAX)], 1, "luma-memory: There is no such job"),
+        (["list", "--status", "done"], 2, "done"),
+        (["list", "--since", "yesterday"], 2, "neither a time such as"),
+        (["clear"], 1, "add --yes"),
+    ],
+)
+async def test_wrong_use_is_told(
+    arguments: list[str], code: int, says: str, still: Stack, door: httpx2.AsyncClient
+) -> None:
+    await accept(door, user())
+    done = await command(folder(still), *arguments)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_an_operator_is_asked_and_may_say_no(still: Stack, door: httpx2.AsyncClient) -> None:
+    user_id = user()
+    (job_id,) = await accept(door, user_id)
+    for answer, code, status in (("n", 1, "pending"), ("y", 0, "cancelled")):
+        ended, screen = await asyncio.to_thread(
+            _at_a_terminal, folder(still), ["cancel", str(job_id)], answer
+        )
+        assert "Cancel 1 job? [y/N]" in screen
+        assert ended == code
+        assert (await door.get(f"/jobs/{job_id}")).json()["status"] == status
+
+
+def _at_a_terminal(data_dir: Path, arguments: list[str], answer: str) -> tuple[int, str]:
+    """Run a `jobs` command in a terminal and answer its question; exit code and screen."""
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-m", "luma_memory.cli", "jobs", *arguments]
+    process = subprocess.Popen(
+        [*line, "--data-dir", str(data_dir)], stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    screen = b""
+    try:
+        while b"[y/N]" not in screen:
+            screen += os.read(ours, 4096)
+        os.write(ours, f"{answer}\n".encode())
+        try:
+            while part := os.read(ours, 4096):
+                screen += part
+        except OSError:
+            pass  # the terminal's other end is closed
+        return process.wait(PATIENCE_SECONDS), screen.decode(errors="replace")
+    finally:
+        os.close(ours)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+async def test_cleared_jobs_are_enqueued_again_while_the_service_is_down_and_then_done(
+    tmp_path: Path,
+) -> None:
+    """The way of a runbook: accept, lose the queue, mend it without the API, start workers."""
+    data_dir, user_id = tmp_path / "data dir", user()
+    nowhere = await command(data_dir, "stats")
+    assert nowhere.returncode == 1
+    assert "There is no database in" in nowhere.stderr
+    assert not data_dir.exists()
+
+    async with running_stack(data_dir=data_dir, workers=0) as stack, _client(stack) as client:
+        await accept(client, user_id, 1_000)
+        await accept(client, user_id, 1_000)
+
+    cleared = await command(data_dir, "clear", "--yes")
+    assert cleared.stdout == "deleted 2,000 jobs\n", cleared.stderr
+    assert "`luma-memory jobs enqueue`" in cleared.stderr
+    enqueued = await command(data_dir, "enqueue", "--json")
+    assert json.loads(enqueued.stdout)["enqueued"] == 2_000
+    assert "enqueued: 2000 of 2000" in enqueued.stderr
+    again = await command(data_dir, "enqueue")
+    assert (again.returncode, again.stdout) == (0, "enqueued 0 jobs\n")
+
+    async with running_stack(data_dir=data_dir) as stack, _client(stack) as client:
+        stats = await until_idle(client)
+        assert (stats["completed"], stats["failed"]) == (2_000, 0)
+        assert await block_status(client, user_id) == {"active"}
+
+
+def _client(stack: Stack) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30)

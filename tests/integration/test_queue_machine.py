@@ -1,0 +1,756 @@
+"""The queue against a ledger: any order of what clients, workers, operators and bad luck do to it.
+
+The ledger below says in Python what the SQL functions promise. After every step the tables must
+say the same. Time is moved, not waited for: a lease ends, a time comes and a second look is due
+when the machine decides so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, ClassVar, TypeVar, get_args
+from uuid import UUID
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from luma_memory.domain.block import Accepted
+from luma_memory.domain.job import ErrorClass, Failure, Job, JobFilter, JobType
+from luma_memory.domain.ports import EnrichedBlock, Lease
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.queue.control import PostgresJobControl
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.upkeep import PostgresQueueUpkeep
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.testing.sample_blocks import ingest_item, new_block
+
+PROJECT = "default"
+USERS = ["ada", "bea", "cleo"]
+TYPES: Sequence[JobType] = get_args(JobType)
+HOUR = timedelta(hours=1)
+STEP = timedelta(milliseconds=100)
+UNDUE = datetime.max.replace(tzinfo=UTC)
+ANYTHING = JobFilter(project_id=None)
+ResultT = TypeVar("ResultT")
+
+
+@dataclass
+class Entry:
+    """A job as it should be stored."""
+
+    id: int
+    user: str
+    job_type: JobType
+    attempts_max: int
+    place: datetime  # UNDUE while it stands aside
+    priority: int = 0
+    block_id: UUID | None = None
+    key: str | None = None
+    status: str = "pending"
+    attempts: int = 0
+    worker: str | None = None
+    error: ErrorClass | None = None
+    is_due: bool = True
+    lease_ended: bool = False
+
+    @property
+    def has_to_run_alone(self) -> bool:
+        """One attempt is left, and the worker was gone in the last one."""
+        return self.error == "poison" and self.attempts == self.attempts_max - 1
+
+    @property
+    def runs_alone(self) -> bool:
+        return self.error == "poison" and self.attempts == self.attempts_max
+
+    def as_stored(self) -> tuple[Any, ...]:
+        return (
+            *(self.user, self.job_type, self.attempts_max, self.place, self.priority),
+            *(self.block_id, self.key, self.status, self.attempts, self.worker, self.error),
+        )
+
+
+@dataclass
+class Process:
+    """A worker process as the database sees it."""
+
+    lock_key: int
+    lives: bool = True
+    has_row: bool = True  # with its lock key
+    found_free: bool = False  # at a first look
+    looked_long_ago: bool = False
+
+
+@dataclass
+class Ledger:
+    """What was accepted, and what became of it."""
+
+    jobs: dict[int, Entry] = field(default_factory=dict)
+    blocks: dict[UUID, tuple[str, str]] = field(default_factory=dict)  # user and status
+    last_place: dict[str, datetime] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    accepted: int = 0
+    completed: int = 0
+    removed: Counter[str] = field(default_factory=Counter)  # by the status they had
+
+    def with_status(self, *statuses: str) -> list[Entry]:
+        return [entry for entry in self.jobs.values() if entry.status in statuses]
+
+    def set_block(self, entry: Entry, status: str, *, unless: Iterable[str] = ()) -> None:
+        if entry.block_id is not None and self.blocks[entry.block_id][1] not in unless:
+            self.blocks[entry.block_id] = (entry.user, status)
+
+    def fail_block(self, entry: Entry) -> None:
+        self.set_block(entry, "failed", unless=("active", "failed"))
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.removed[entry.status] += 1
+            del self.jobs[entry.id]
+
+    def owned(self, job: Job, worker: str) -> Entry | None:
+        """The entry, if this run of it is the one that may end it."""
+        entry = self.jobs.get(job.id)
+        if entry is None or entry.status != "processing":
+            return None
+        return entry if (entry.attempts, entry.worker) == (job.attempt, worker) else None
+
+
+@dataclass
+class Run:
+    """A claim somebody once got; they may come with its end at any time, also long after."""
+
+    worker: str
+    job: Job
+
+
+class World:
+    """The database, its adapters, and an event loop to call them from plain functions."""
+
+    def __init__(self, dsn: str) -> None:
+        self._runner = asyncio.Runner()
+        self.database = Database(dsn, pool_size=1)
+        self.queue = PostgresJobQueue(self.database)
+        self.upkeep = PostgresQueueUpkeep(self.database)
+        self.control = PostgresJobControl(self.database, attempts_max=3)
+        self.look: asyncpg.Connection = self.run(asyncpg.connect(dsn))
+        # Holds the session locks of all workers that live.
+        self.locks: asyncpg.Connection = self.run(asyncpg.connect(dsn))
+
+    def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return self._runner.run(work)
+
+    def blocks(self, attempts_max: int) -> PostgresBlockStore:
+        return PostgresBlockStore(self.database, attempts_max=attempts_max, fair_step=STEP)
+
+    def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
+        return self.run(self.look.fetch(statement, *values))
+
+    def change(self, statement: str, *values: Any) -> None:
+        self.run(self.look.execute(statement, *values))
+
+    def close(self) -> None:
+        self.run(self.look.close())
+        self.run(self.locks.close())
+        self.run(self.database.close())
+        self._runner.close()
+
+
+indexes = st.integers(0, 1_000)
+few = st.integers(1, 3)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    world: ClassVar[World]
+    workers = Bundle("workers")
+    runs = Bundle("runs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self._numbers = count(1)
+        self.world.change(
+            "TRUNCATE memory_jobs, memory_users, memory_blocks, memory_passages, memory_workers,"
+            " memory_block_revisions CASCADE"
+        )
+
+    def teardown(self) -> None:
+        self.world.run(self.world.locks.execute("SELECT pg_advisory_unlock_all()"))
+
+    @initialize(target=workers)
+    def first_workers(self) -> Any:
+        return multiple(*(self._start_worker() for _ in range(2)))
+
+    # Clients
+
+    @rule(
+        user=st.sampled_from(USERS),
+        number=few,
+        job_type=st.sampled_from(TYPES[1:]),
+        priority=st.integers(-1, 1),
+        is_due=st.booleans(),
+        key=st.none() | st.sampled_from(["this week", "last week"]),
+        attempts_max=few,
+    )
+    def enqueue(
+        self,
+        user: str,
+        number: int,
+        job_type: JobType,
+        priority: int,
+        is_due: bool,
+        key: str | None,
+        attempts_max: int,
+    ) -> None:
+        later = None if is_due else datetime.now(UTC) + HOUR
+        place_after = self._place_clock(user, number)
+        rows = self.world.rows(
+            "SELECT id FROM enqueue_memory_jobs($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS id",
+            *([PROJECT] * number, [user] * number, [job_type] * number, [None] * number),
+            *([None] * number, [priority] * number, [later] * number, [key] * number),
+            *(attempts_max, STEP),
+        )
+        taken = {entry.key for entry in self.ledger.jobs.values() if entry.user == user}
+        expected = number if key is None else int(key not in taken)
+        assert len(rows) == expected
+        last = place_after()
+        for turn, row in enumerate(rows, start=1):
+            self._accept(
+                Entry(
+                    row["id"],
+                    user,
+                    job_type,
+                    attempts_max,
+                    last - STEP * (number - turn) if is_due else UNDUE,
+                    priority=priority,
+                    key=key,
+                    is_due=is_due,
+                )
+            )
+
+    @rule(user=st.sampled_from(USERS), number=few, attempts_max=few)
+    def ingest(self, user: str, number: int, attempts_max: int) -> None:
+        self._ingest(user, number, attempts_max, lease=None)
+
+    @rule(target=runs, worker=workers, user=st.sampled_from(USERS), attempts_max=few)
+    def ingest_and_claim(self, worker: str, user: str, attempts_max: int) -> Run:
+        (entry,) = self._ingest(user, 1, attempts_max, lease=Lease(worker, HOUR))
+        entry.status, entry.attempts, entry.worker = "processing", 1, worker
+        return Run(worker, _job(entry))
+
+    # Workers
+
+    @rule(
+        target=runs,
+        worker=workers,
+        limit=st.integers(0, 6),
+        types=st.just(TYPES) | st.lists(st.sampled_from(TYPES), min_size=1, unique=True),
+    )
+    def claim(self, worker: str, limit: int, types: list[JobType]) -> Any:
+        return multiple(*self._claim(worker, limit, types))
+
+    def _claim(self, worker: str, limit: int, types: Sequence[JobType]) -> list[Run]:
+        before = self._times("run_at")
+        jobs = self.world.run(
+            self.world.queue.claim(worker, limit=limit, lease=HOUR, job_types=types, rescue=False)
+        )
+        self._give_places(self._times("fair_at"))
+        expected = self._next_in_line(worker, limit, types, before)
+        assert sorted(job.id for job in jobs) == sorted(entry.id for entry in expected)
+        for entry in expected:
+            assert entry.is_due
+            entry.status, entry.worker, entry.lease_ended = "processing", worker, False
+            entry.attempts += 1
+        assert {(job.id, job.attempt) for job in jobs} == {(e.id, e.attempts) for e in expected}
+        return [Run(worker, job) for job in jobs]
+
+    @rule(target=runs, run=runs, worker=workers)
+    def take_over(self, run: Run, worker: str) -> Any:
+        """Somebody, often the same worker, runs it again while the first run is still at work."""
+        owned = self.ledger.owned(run.job, run.worker)
+        if owned is None:
+            return multiple()
+        self._end_lease(owned)
+        self._rescue(worker)
+        return multiple(*self._claim(worker, 6, TYPES))
+
+    @rule(run=runs)
+    def complete(self, run: Run) -> None:
+        owned = self.ledger.owned(run.job, run.worker)
+        if run.job.block_id is None:
+            self.world.run(self.world.queue.complete(run.worker, [run.job]))
+        else:
+            (is_mine,) = self.world.run(
+                self.world.blocks(1).write_back(run.worker, [self._result(run.job)])
+            )
+            assert is_mine == (owned is not None)
+        if owned is not None:
+            owned.status, owned.error = "completed", None
+            self.ledger.completed += 1
+            self.ledger.set_block(owned, "active")
+
+    @rule(run=runs, error=st.sampled_from(get_args(ErrorClass)), final=st.booleans())
+    def fail(self, run: Run, error: ErrorClass, final: bool) -> None:
+        owned = self.ledger.owned(run.job, run.worker)
+        is_final = self.world.run(
+            self.world.queue.fail(
+                run.worker, run.job, Failure(error, "so", final=final), backoff=HOUR
+            )
+        )
+        if owned is None:
+            assert not is_final
+            return
+        owned.error, owned.place = error, UNDUE
+        if final or owned.attempts == owned.attempts_max:
+            owned.status = "failed"
+            self.ledger.fail_block(owned)
+        else:
+            owned.status, owned.is_due = "pending", False
+        assert is_final == (owned.status == "failed")
+
+    @rule(run=runs, is_deferred=st.booleans())
+    def release(self, run: Run, is_deferred: bool) -> None:
+        owned = self.ledger.owned(run.job, run.worker)
+        until = datetime.now(UTC) + HOUR if is_deferred else None
+        self.world.run(self.world.queue.release(run.worker, [run.job], run_at=until))
+        if owned is not None:
+            owned.status, owned.worker = "pending", None
+            owned.attempts -= 1
+            if is_deferred:
+                owned.place, owned.is_due = UNDUE, False
+
+    @rule(worker=workers)
+    def heartbeat(self, worker: str) -> None:
+        process = self.ledger.processes[worker]
+        self._say_hello(worker, process.lock_key)
+        process.has_row, process.found_free, process.looked_long_ago = True, False, False
+
+    # Bad luck
+
+    @rule(target=workers, worker=consumes(workers))
+    def crash(self, worker: str) -> str:
+        """Its lock falls with it. Its runs stay known: it may have been cut off and come back."""
+        process = self.ledger.processes[worker]
+        process.lives = False
+        self._with_locks("SELECT pg_advisory_unlock($1)", process.lock_key)
+        return self._start_worker()
+
+    @rule(index=indexes)
+    @precondition(lambda self: self.ledger.with_status("processing"))
+    def lease_ends(self, index: int) -> None:
+        self._end_lease(_pick(self.ledger.with_status("processing"), index))
+
+    def _end_lease(self, entry: Entry) -> None:
+        entry.lease_ended = True
+        self._set(entry, "locked_until = '-infinity'")
+
+    @rule(index=indexes)
+    @precondition(lambda self: self._undue())
+    def time_comes(self, index: int) -> None:
+        entry = _pick(self._undue(), index)
+        entry.is_due = True
+        self._set(entry, "run_at = clock_timestamp() - interval '1 s'")
+
+    @rule()
+    @precondition(lambda self: any(p.found_free for p in self.ledger.processes.values()))
+    def second_look_is_due(self) -> None:
+        self.world.change(
+            "UPDATE memory_workers SET stopped_at = '-infinity' WHERE stopped_at IS NOT NULL"
+        )
+        for process in self.ledger.processes.values():
+            process.looked_long_ago = process.found_free
+
+    # Duties
+
+    @rule(worker=workers)
+    def rescue(self, worker: str) -> None:
+        self._rescue(worker)
+
+    def _rescue(self, worker: str) -> None:
+        rescued = self.world.run(self.world.queue.rescue(worker))
+        # A first look is a first look, however slow this machine is.
+        self.world.change(
+            "UPDATE memory_workers SET stopped_at = 'infinity' WHERE stopped_at > '-infinity'"
+        )
+        gone = self._gone(worker)
+        lost = [
+            e for e in self.ledger.with_status("processing") if e.lease_ended or e.worker in gone
+        ]
+        assert rescued == len(lost)
+        for entry in lost:
+            self._take_back(entry, is_gone=entry.worker in gone)
+
+    @rule(limit=st.integers(1, 4), is_late=st.booleans())
+    def prune(self, limit: int, is_late: bool) -> None:
+        """Everything that ended is old enough; what has a unique key only when it is late."""
+        at = datetime.now(UTC) + (timedelta(days=31) if is_late else HOUR)
+        deleted = self.world.run(
+            self.world.upkeep.prune(completed_before=at, failed_before=at, limit=limit)
+        )
+        ended = self.ledger.with_status("completed", "cancelled", "failed")
+        old = [e for e in ended if e.key is None or is_late or e.status == "failed"]
+        pruned = sorted(old, key=lambda entry: entry.id)[:limit]
+        assert deleted == len(pruned)
+        self.ledger.remove(pruned)
+        busy = {entry.worker for entry in self.ledger.with_status("processing")}
+        for worker, process in self.ledger.processes.items():
+            if worker not in busy:
+                process.has_row = process.found_free = process.looked_long_ago = False
+
+    # Operators
+
+    @rule(index=indexes, number=few)
+    def cancel(self, index: int, number: int) -> None:
+        chosen = _some(self.ledger.jobs, index, number)
+        ids = self.world.run(self.world.control.cancel(replace(ANYTHING, ids=chosen), limit=10))
+        entries = [self.ledger.jobs[job_id] for job_id in chosen]
+        open_ones = [entry for entry in entries if entry.status in ("pending", "processing")]
+        assert sorted(ids) == sorted(entry.id for entry in open_ones)
+        for entry in open_ones:
+            entry.status = "cancelled"
+            self.ledger.fail_block(entry)
+
+    @rule(
+        index=indexes,
+        number=few,
+        which=st.sampled_from(["named", "of a class", "all"]),
+        error=st.sampled_from(get_args(ErrorClass)),
+    )
+    def retry(self, index: int, number: int, which: str, error: ErrorClass) -> None:
+        candidates = self.ledger.with_status("failed")
+        wanted = ANYTHING
+        if which == "named":
+            wanted = replace(ANYTHING, ids=_some(self.ledger.jobs, index, number))
+            candidates = [
+                entry
+                for entry in self.ledger.with_status("failed", "cancelled")
+                if entry.id in (wanted.ids or ())
+            ]
+        elif which == "of a class":
+            wanted = replace(ANYTHING, error_class=error)
+            candidates = [entry for entry in candidates if entry.error == error]
+        candidates.sort(key=lambda entry: entry.id)
+        clocks = self._place_clocks(candidates)
+        ids = self.world.run(self.world.control.retry(wanted, limit=100))
+        assert list(ids) == [entry.id for entry in candidates]
+        self._requeue(candidates, clocks)
+
+    @rule(user=st.sampled_from(USERS))
+    def clear_pending(self, user: str) -> None:
+        wanted = replace(ANYTHING, user_id=user)
+        ids = self.world.run(self.world.control.clear_pending(wanted, limit=100))
+        cleared = [entry for entry in self.ledger.with_status("pending") if entry.user == user]
+        assert sorted(ids) == sorted(entry.id for entry in cleared)
+        self.ledger.remove(cleared)
+
+    @rule(user=st.sampled_from(USERS))
+    def enqueue_waiting(self, user: str) -> None:
+        open_blocks = {e.block_id for e in self.ledger.with_status("pending", "processing")}
+        waiting = sorted(
+            block_id
+            for block_id, (owner, status) in self.ledger.blocks.items()
+            if owner == user and status == "pending_enrichment" and block_id not in open_blocks
+        )
+        place_after = self._place_clock(user, len(waiting))
+        ids = self.world.run(
+            self.world.control.enqueue_waiting(project_id=None, user_id=user, limit=100)
+        )
+        assert len(ids) == len(waiting)
+        if not waiting:
+            return
+        last = place_after()
+        stored = {row["block_id"]: row["id"] for row in self._stored_jobs() if row["id"] in ids}
+        for turn, block_id in enumerate(waiting, start=1):
+            place = last - STEP * (len(waiting) - turn)
+            self._accept(
+                Entry(stored[block_id], user, "enrich_and_embed", 3, place, block_id=block_id)
+            )
+
+    # What holds after every step
+
+    @invariant()
+    def tables_say_what_the_ledger_says(self) -> None:
+        stored = {
+            row["id"]: (
+                *(row["user_id"], row["job_type"], row["max_attempts"], _aware(row["fair_at"])),
+                *(row["priority"], row["block_id"], row["unique_key"], row["status"]),
+                *(row["attempts"], row["locked_by"], row["error_class"]),
+            )
+            for row in self._stored_jobs()
+        }
+        assert stored == {job_id: entry.as_stored() for job_id, entry in self.ledger.jobs.items()}
+        blocks = self.world.rows("SELECT id, user_id, status FROM memory_blocks")
+        assert {row["id"]: (row["user_id"], row["status"]) for row in blocks} == self.ledger.blocks
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        (row,) = self.world.rows(
+            "SELECT s.*, (SELECT count(*) FROM memory_jobs WHERE status = 'cancelled') AS cancelled"
+            " FROM get_memory_job_stats() AS s"
+        )
+        removed = self.ledger.removed
+        assert self.ledger.accepted == (
+            row["pending"]
+            + row["processing"]
+            + row["completed"]  # pruned ones included
+            + row["failed"]
+            + row["cancelled"]
+            + removed["failed"]
+            + removed["cancelled"]
+            + removed["pending"]
+        )
+        assert row["completed"] == self.ledger.completed
+        aside = [e for e in self.ledger.with_status("pending") if e.place == UNDUE]
+        assert row["deferred"] == len(aside)
+
+    @invariant()
+    def attempts_have_an_end_and_keys_are_unique(self) -> None:
+        entries = list(self.ledger.jobs.values())
+        assert all(0 <= entry.attempts <= entry.attempts_max for entry in entries)
+        keys = Counter((entry.user, entry.key) for entry in entries if entry.key is not None)
+        assert all(number == 1 for number in keys.values())
+
+    # Helpers
+
+    def _start_worker(self) -> str:
+        number = next(self._numbers)
+        worker, lock_key = f"w{number}", 1_000_000 + number
+        self._with_locks("SELECT pg_advisory_lock($1)", lock_key)
+        self._say_hello(worker, lock_key)
+        self.ledger.processes[worker] = Process(lock_key)
+        return worker
+
+    def _with_locks(self, statement: str, lock_key: int) -> None:
+        self.world.run(self.world.locks.execute(statement, lock_key))
+
+    def _say_hello(self, worker: str, lock_key: int) -> None:
+        self.world.change(
+            "SELECT heartbeat_memory_worker($1, 'host', 1, '0', 0, $2)", worker, lock_key
+        )
+
+    def _accept(self, entry: Entry) -> None:
+        self.ledger.jobs[entry.id] = entry
+        self.ledger.accepted += 1
+
+    def _ingest(
+        self, user: str, number: int, attempts_max: int, *, lease: Lease | None
+    ) -> list[Entry]:
+        items = [ingest_item(new_block(user_id=user)) for _ in range(number)]
+        place_after = self._place_clock(user, number)
+        answers = self.world.run(self.world.blocks(attempts_max).ingest(items, lease=lease))
+        last, entries = place_after(), []
+        for turn, answer in enumerate(answers, start=1):
+            assert isinstance(answer, Accepted)
+            self.ledger.blocks[answer.id] = (user, "pending_enrichment")
+            place = last - STEP * (number - turn)
+            entries.append(
+                Entry(
+                    answer.job_id, user, "enrich_and_embed", attempts_max, place, block_id=answer.id
+                )
+            )
+            self._accept(entries[-1])
+        return entries
+
+    def _place_clock(self, user: str, number: int) -> Callable[[], datetime]:
+        """Called before jobs are added; what it returns, after: the place of the last of them.
+
+        A user without waiting jobs starts where the queue stands, and nobody starts in the future.
+        """
+        line = [
+            entry.place
+            for entry in self.ledger.with_status("pending")
+            if entry.priority == 0 and entry.place != UNDUE
+        ]
+        before = self._database_time()
+
+        def after() -> datetime:
+            stored = self._user_place(user)
+            earliest, latest = before, self._database_time()
+            if line:
+                earliest, latest = min(earliest, *line), min(latest, *line)
+            mine = self.ledger.last_place.get(user)
+            if mine is not None:
+                earliest, latest = max(earliest, mine), max(latest, mine)
+            assert earliest <= stored - STEP * number <= latest
+            self.ledger.last_place[user] = stored
+            return stored
+
+        return after
+
+    def _place_clocks(self, entries: Sequence[Entry]) -> dict[str, Callable[[], datetime]]:
+        numbers = Counter(entry.user for entry in entries)
+        return {user: self._place_clock(user, number) for user, number in numbers.items()}
+
+    def _requeue(self, entries: Sequence[Entry], clocks: dict[str, Callable[[], datetime]]) -> None:
+        for user, place_after in clocks.items():
+            last = place_after()
+            mine = [entry for entry in entries if entry.user == user]
+            for turn, entry in enumerate(mine, start=1):
+                entry.place = last - STEP * (len(mine) - turn)
+                entry.status, entry.attempts, entry.worker = "pending", 0, None
+                entry.is_due = True
+                self.ledger.set_block(
+                    entry, "pending_enrichment", unless=("active", "pending_enrichment")
+                )
+
+    def _give_places(self, stored: dict[int, datetime]) -> None:
+        """Jobs whose time has come stand in line now, each user's one behind the other."""
+        now = self._database_time()
+        arrived = [
+            entry
+            for entry in self.ledger.with_status("pending")
+            if entry.place == UNDUE and entry.is_due and not entry.has_to_run_alone
+        ]
+        for user in {entry.user for entry in arrived}:
+            places = sorted(stored[entry.id] for entry in arrived if entry.user == user)
+            assert places[0] <= now
+            assert len(set(places)) == len(places)
+            assert places[-1] - now <= STEP * len(places)
+        for entry in arrived:
+            entry.place = stored[entry.id]
+
+    def _next_in_line(
+        self, worker: str, limit: int, types: Sequence[JobType], run_at: dict[int, datetime]
+    ) -> list[Entry]:
+        mine = [e for e in self.ledger.with_status("processing") if e.worker == worker]
+        if limit == 0 or any(entry.runs_alone for entry in mine):
+            return []
+        ready = [
+            entry
+            for entry in self.ledger.with_status("pending")
+            if entry.is_due and entry.job_type in types
+        ]
+        aside = [entry for entry in ready if entry.place == UNDUE]
+        if aside:
+            return [] if mine else [min(aside, key=lambda entry: run_at[entry.id])]
+        return sorted(ready, key=lambda e: (-e.priority, e.place, e.id))[:limit]
+
+    def _gone(self, rescuer: str) -> set[str | None]:
+        """Workers found free for the second time; the others are marked as found once."""
+        busy = {entry.worker for entry in self.ledger.with_status("processing")} - {rescuer}
+        gone: set[str | None] = set()
+        for worker, process in self.ledger.processes.items():
+            if worker in busy and process.has_row and not process.lives:
+                if process.looked_long_ago:
+                    gone.add(worker)
+                process.found_free = True
+        return gone
+
+    def _take_back(self, entry: Entry, *, is_gone: bool) -> None:
+        entry.error = "poison" if is_gone else "timeout"
+        entry.lease_ended = False
+        if entry.attempts == entry.attempts_max:
+            entry.status = "failed"
+            self.ledger.fail_block(entry)
+        else:
+            entry.status = "pending"
+        if entry.has_to_run_alone:
+            entry.place = UNDUE
+        else:
+            # It keeps its place; who had none stands in line from now.
+            place = self._times("fair_at")[entry.id]
+            assert place == entry.place or entry.place > place <= self._database_time()
+            entry.place = place
+
+    def _undue(self) -> list[Entry]:
+        return [entry for entry in self.ledger.with_status("pending") if not entry.is_due]
+
+    def _set(self, entry: Entry, assignment: str) -> None:
+        self.world.change(f"UPDATE memory_jobs SET {assignment} WHERE id = $1", entry.id)
+
+    def _result(self, job: Job) -> EnrichedBlock:
+        assert job.block_id is not None
+        (block,) = self.world.run(self.world.blocks(1).read([(job.scope, job.block_id)]))
+        assert block is not None
+        return EnrichedBlock(job, block.revision, None, None, [], None)
+
+    def _stored_jobs(self) -> list[asyncpg.Record]:
+        return self.world.rows("SELECT * FROM memory_jobs")
+
+    def _times(self, column: str) -> dict[int, datetime]:
+        rows = self.world.rows(f"SELECT id, {column} AS at FROM memory_jobs")
+        return {row["id"]: _aware(row["at"]) for row in rows}
+
+    def _user_place(self, user: str) -> datetime:
+        (row,) = self.world.rows("SELECT fair_at FROM memory_users WHERE user_id = $1", user)
+        place: datetime = row["fair_at"]
+        return place
+
+    def _database_time(self) -> datetime:
+        (row,) = self.world.rows("SELECT clock_timestamp() AS now")
+        now: datetime = row["now"]
+        return now
+
+
+def _job(entry: Entry) -> Job:
+    return Job(
+        entry.id,
+        Scope(PROJECT, entry.user),
+        entry.job_type,
+        entry.block_id,
+        entry.attempts,
+        entry.attempts_max,
+        datetime.now(UTC),
+    )
+
+
+def _aware(value: datetime) -> datetime:
+    """The driver reads 'infinity' as the latest time there is, without a zone."""
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _pick(entries: Sequence[Entry], index: int) -> Entry:
+    return entries[index % len(entries)]
+
+
+def _some(jobs: dict[int, Entry], index: int, number: int) -> list[int]:
+    ids = sorted(jobs)
+    return ids[index % len(ids) :][:number] if ids else []
+
+
+def _prove(dsn: str, *, examples: int, steps: int) -> None:
+    class Machine(QueueMachine):
+        world = World(dsn)
+
+    try:
+        run_state_machine_as_test(
+            Machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        Machine.world.close()
+
+
+@pytest.mark.parametrize("major", [18, 16])
+def test_the_queue_keeps_its_promises_in_any_order(dsn: str) -> None:
+    _prove(dsn, examples=20, steps=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize("major", [18, 16])
+def test_the_queue_keeps_its_promises_in_many_long_orders(dsn: str) -> None:
+    _prove(dsn, examples=600, steps=60)

@@ -1,0 +1,96 @@
+"""What reaches a log, and what must not."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from luma_memory.domain.errors import InvariantError
+from luma_memory.telemetry.logs import configure_logs, log_failure
+
+TEXT = "Caroline's secret"
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """What a process with JSON lines writes; the set-up before is back afterwards."""
+    before, handlers = structlog.get_config(), list(logging.getLogger().handlers)
+    out = io.StringIO()
+    configure_logs(level="info", json_lines=True, stream=out)
+    yield out
+    logging.getLogger().handlers = handlers
+    structlog.configure(**before)
+
+
+def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def _failing() -> None:
+    try:
+        raise ValueError(TEXT)
+    except ValueError as error:
+        raise InvariantError("a statement was misused") from error
+
+
+def test_a_failure_keeps_its_trace_and_no_foreign_text(stream: io.StringIO) -> None:
+    try:
+        _failing()
+    except InvariantError as error:
+        log_failure("A request met our own bug", error)
+    (line,) = _lines(stream)
+    assert TEXT not in stream.getvalue()
+    assert line["event"] == "A request met our own bug"
+    assert "in _failing" in line["exception"]
+    assert line["exception"].index("builtins.ValueError") < line["exception"].index(
+        "luma_memory.domain.errors.InvariantError: a statement was misused"
+    )
+
+
+def test_the_context_of_an_error_is_told_too(stream: io.StringIO) -> None:
+    try:
+        try:
+            raise KeyError(TEXT)
+        except KeyError:
+            raise TypeError(TEXT)  # noqa: B904 - what is tested
+    except TypeError as error:
+        log_failure("twice", error)
+    (line,) = _lines(stream)
+    assert TEXT not in stream.getvalue()
+    assert "builtins.KeyError" in line["exception"]
+
+
+def test_warnings_of_libraries_are_lines_of_ours(stream: io.StringIO) -> None:
+    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").info("Started server process")
+    (line,) = _lines(stream)
+    assert (line["event"], line["level"]) == ("Invalid HTTP request received.", "warning")
+    assert line["logger"] == "uvicorn.error"
+
+
+async def test_a_forgotten_task_is_reported_without_its_text(stream: io.StringIO) -> None:
+    async def fails() -> None:
+        raise ValueError(TEXT)
+
+    task = asyncio.create_task(fails())
+    await asyncio.wait([task])
+    del task
+    gc.collect()
+    (line,) = _lines(stream)
+    assert TEXT not in stream.getvalue()
+    assert line["event"] == "Task exception was never retrieved"
+    assert "in fails" in line["exception"]
+
+
+def test_setting_up_twice_reports_once(stream: io.StringIO) -> None:
+    configure_logs(level="info", json_lines=True, stream=stream)
+    logging.getLogger("asyncio").warning("slow")
+    assert len(_lines(stream)) == 1

@@ -1,0 +1,91 @@
+"""Health is told in time, whatever hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from luma_memory import insights
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.errors import StoreUnavailable
+from luma_memory.domain.job import JobStats
+from luma_memory.domain.ports import JobQueue
+from luma_memory.insights import Insights
+
+STATS = JobStats(1, 2, 3, 4, 0, None)
+
+
+@dataclass
+class Database:
+    """A JobQueue and a SystemProbe: answers, raises, or hangs and will not be cancelled."""
+
+    error: Exception | None = None
+    hangs: bool = False
+    thawed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def stats(self) -> JobStats:
+        await self._answer()
+        return STATS
+
+    async def live_worker_count(self) -> int:
+        await self._answer()
+        return 1
+
+    async def schema_is_current(self) -> bool:
+        await self._answer()
+        return True
+
+    async def _answer(self) -> None:
+        while self.hangs and not self.thawed.is_set():
+            try:
+                await self.thawed.wait()
+            except asyncio.CancelledError:
+                continue  # as a driver that waits for its server to confirm
+        if self.error:
+            raise self.error
+
+
+def _insights(database: Database) -> Insights:
+    return Insights(
+        cast("JobQueue", database),
+        database,
+        clock=SystemClock(),
+        system_enabled=True,
+        worker_enabled=True,
+    )
+
+
+async def test_all_is_well() -> None:
+    told = _insights(Database())
+    health = await told.health()
+    assert (health.status, health.stats, health.workers) == ("ok", STATS, 1)
+    assert await told.missing() == []
+
+
+async def test_a_database_that_is_away_is_told() -> None:
+    told = _insights(Database(error=StoreUnavailable("away")))
+    health = await told.health()
+    assert (health.status, health.database, health.stats) == ("unavailable", "unavailable", None)
+    assert await told.missing() == ["database"]
+
+
+async def test_a_question_that_cannot_be_cancelled_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(insights, "PROBE_SECONDS", 0.01)
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, what: reported.append(what))
+    database = Database(hangs=True, error=StoreUnavailable("late"))
+    told = _insights(database)
+    asyncio.get_running_loop().call_later(10, database.thawed.set)  # or a failure never ends
+    async with asyncio.timeout(3):
+        assert (await told.health()).status == "unavailable"
+        assert await told.missing() == ["database"]
+    database.thawed.set()
+    await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
+    gc.collect()
+    assert not reported
