@@ -18,6 +18,7 @@ from rich.console import Console
 
 from benchmarks import accept, enrichment, recall
 from benchmarks.figures import Line, WrongAnswerError
+from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
 from benchmarks.stack import Stack, machine, running_stack
 from benchmarks.table import table
@@ -33,6 +34,7 @@ SECTIONS: Mapping[str, Section] = {
     "worker": enrichment.throughput,
     "pickup": enrichment.idle_worker,
     "search": recall.search,
+    "queue": queue.compare,
 }
 
 

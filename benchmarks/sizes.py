@@ -18,6 +18,12 @@ class Sizes:
     searched: int  # blocks in the scope that is asked
     foreign: int  # blocks of other users
     questions: int  # a round of search
+    queue_jobs: int  # a round of jobs that do nothing
+    queue_enqueues: int  # a round of single jobs; as many calls a tenth of it for many at once
+    queue_pickups: int  # single jobs for an idle worker, each queue
+    queue_depths: tuple[int, ...]  # jobs that wait behind those claimed
+    queue_claims: int  # each queue, depth and batch size
+    queue_completed: int  # jobs behind the statistics
 
 
 FULL = Sizes(
@@ -32,6 +38,12 @@ FULL = Sizes(
     searched=10_000,
     foreign=50_000,
     questions=40,
+    queue_jobs=20_000,
+    queue_enqueues=100,
+    queue_pickups=200,
+    queue_depths=(50_000, 1_000_000),
+    queue_claims=500,
+    queue_completed=10_000_000,
 )
 SHORT = Sizes(
     rounds=2,
@@ -45,4 +57,10 @@ SHORT = Sizes(
     searched=400,
     foreign=400,
     questions=5,
+    queue_jobs=1_000,
+    queue_enqueues=20,
+    queue_pickups=10,
+    queue_depths=(5_000, 20_000),
+    queue_claims=20,
+    queue_completed=100_000,
 )

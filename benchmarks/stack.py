@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,13 +62,13 @@ class Stack:
         jobs = "MEMORY_WORKER_MAX_CONCURRENT_JOBS"
         variables = {} if concurrent_jobs_max is None else {jobs: str(concurrent_jobs_max)}
         started = time.perf_counter()
-        async with _child("worker", "luma_memory.worker", self.dsn, variables) as child:
+        async with child_process("worker", "luma_memory.worker", self.dsn, variables) as child:
             await waited_for(lambda: self._is_registered(child))
             self.start_ms.setdefault("worker", _ms_since(started))
             yield child.pid
 
     async def _is_registered(self, child: Child) -> bool:
-        _check(child)
+        check_running(child)
         statement = "SELECT id FROM memory_workers WHERE process_id = $1 AND stopped_at IS NULL"
         return bool(await self.database.fetch(statement, child.pid))
 
@@ -132,24 +132,26 @@ async def _api(dsn: str, start_ms: dict[str, float]) -> AsyncIterator[Address]:
             said.append(line)
             listening.set()
 
-    async with _child("api", "benchmarks.server", dsn, {"MEMORY_PORT": "0"}, read) as child:
+    async with child_process("api", "benchmarks.server", dsn, {"MEMORY_PORT": "0"}, read) as child:
         await _first(listening.wait(), child.ended())
-        _check(child)
+        check_running(child)
         start_ms["api"] = _ms_since(started)
         host, _, port = said[0].partition("http://")[2].split()[0].rpartition(":")
         yield Address(host, int(port))
 
 
 @asynccontextmanager
-async def _child(
+async def child_process(
     name: str,
     module: str,
     dsn: str,
     variables: Mapping[str, str],
     on_line: Callable[[str, str], None] = lambda _name, _line: None,
+    arguments: Sequence[str] = (),
 ) -> AsyncIterator[Child]:
-    arguments = [sys.executable, "-m", module]
-    child = await Child.start(name, arguments, {**_environment(dsn), **variables}, on_line)
+    """`python -m module` with only what it is given of our settings; stopped at the end."""
+    command = [sys.executable, "-m", module, *arguments]
+    child = await Child.start(name, command, {**_environment(dsn), **variables}, on_line)
     try:
         yield child
     finally:
@@ -164,7 +166,8 @@ async def _first(*works: Awaitable[object]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _check(child: Child) -> None:
+def check_running(child: Child) -> None:
+    """Raises WrongAnswerError with its last words when the process has ended."""
     if child.exit_code is not None:
         raise WrongAnswerError(child.obituary())
 

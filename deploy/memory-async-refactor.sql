@@ -677,6 +677,11 @@ END $body$;
 -- The queue, all of it. Every function takes arrays and reads the clock once: an UPDATE that
 -- calls a volatile function is planned without its index. Rows are locked in the order
 -- jobs, users, blocks, so that no two of these can deadlock.
+--
+-- Those that look for jobs in some state do it without bitmap scans: a job stays in each state for
+-- milliseconds, so nearly all entries of these indexes are dead between two runs of the vacuum. An
+-- index scan remembers which are and passes over them; a bitmap scan visits all of their rows again
+-- (measured behind 60,000 completed jobs: 6.4 ms a claim, where the claim itself takes 1.8).
 
 -- The queue's virtual time, from which a user without waiting jobs takes a place: that of the job
 -- next in line, or now when nobody waits. By the clock alone, a backlog that is worked off slower than
@@ -754,7 +759,7 @@ END $body$;
 -- kills its worker runs out of them; its last one it runs alone (see claim_memory_jobs), so that it
 -- does not take others with it. Returns how many jobs went back or failed.
 CREATE OR REPLACE FUNCTION rescue_memory_jobs(p_worker text, p_limit integer DEFAULT 100)
-RETURNS integer LANGUAGE plpgsql AS $body$
+RETURNS integer LANGUAGE plpgsql SET enable_bitmapscan = off AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
@@ -838,7 +843,7 @@ END $body$;
 CREATE OR REPLACE FUNCTION claim_memory_jobs(
     p_worker text, p_limit integer, p_lease interval, p_job_types text[],
     p_rescue boolean DEFAULT true
-) RETURNS SETOF memory_jobs LANGUAGE plpgsql AS $body$
+) RETURNS SETOF memory_jobs LANGUAGE plpgsql SET enable_bitmapscan = off AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_fair_step interval := '100 ms';
@@ -906,7 +911,7 @@ END $body$;
 
 -- Complete jobs that are still the caller's own attempt. Returns the ids that were.
 CREATE OR REPLACE FUNCTION complete_memory_jobs(p_ids bigint[], p_attempts integer[], p_worker text)
-RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+RETURNS SETOF bigint LANGUAGE plpgsql SET enable_bitmapscan = off AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_done bigint[];
@@ -938,7 +943,7 @@ END $body$;
 CREATE OR REPLACE FUNCTION fail_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_error_classes text[], p_errors text[],
     p_backoffs interval[], p_final boolean[]
-) RETURNS TABLE (id bigint, status text) LANGUAGE plpgsql AS $body$
+) RETURNS TABLE (id bigint, status text) LANGUAGE plpgsql SET enable_bitmapscan = off AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
@@ -979,7 +984,7 @@ END $body$;
 -- until p_run_at. Returns the ids that were still the caller's.
 CREATE OR REPLACE FUNCTION release_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_run_at timestamptz[] DEFAULT NULL
-) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+) RETURNS SETOF bigint LANGUAGE plpgsql SET enable_bitmapscan = off AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
@@ -1015,7 +1020,7 @@ END $body$;
 CREATE OR REPLACE FUNCTION get_memory_job_stats()
 RETURNS TABLE (pending bigint, processing bigint, completed bigint, failed bigint,
                deferred bigint, oldest_pending_seconds double precision)
-LANGUAGE plpgsql STABLE AS $body$
+LANGUAGE plpgsql STABLE SET enable_bitmapscan = off AS $body$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT

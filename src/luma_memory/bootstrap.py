@@ -28,7 +28,7 @@ from luma_memory.pipeline.jobs import JobRunner
 from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir
+from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir, server_runs
 from luma_memory.postgres.inspection import DatabaseFacts, inspect_database
 from luma_memory.postgres.migrator import (
     MigrationReport,
@@ -109,7 +109,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         dsn = await stack.enter_async_context(database_address(settings))
         database = await _open_database(dsn, settings, stack, kind)
         worker_id = new_worker_id(kind)
-        store = PostgresBlockStore(database, attempts_max=settings.retry_attempts)
+        store = PostgresBlockStore(database, attempts_max=_attempts_max(settings))
         queue = PostgresJobQueue(database)
         embedder = await _embedder(settings)
         enricher = _enricher(settings)
@@ -148,7 +148,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             runner=runner,
             worker_id=worker_id,
             lease=lease,
-            attempts_max=settings.retry_attempts,
+            attempts_max=_attempts_max(settings),
         )
         stack.push_async_callback(ingest.close)
         yield Service(
@@ -222,6 +222,11 @@ async def database_address(settings: Settings, *, exclusive: bool = False) -> As
         yield dsn
     finally:
         await asyncio.to_thread(embedded.stop)
+
+
+def embedded_database_ended(settings: Settings) -> bool:
+    """Whether the embedded database is used and not there. Raises SetupError."""
+    return settings.database_url is None and not server_runs(data_dir(settings))
 
 
 def data_dir(settings: Settings) -> Path:
@@ -394,6 +399,11 @@ def _model_provider() -> ModelProvider:
 def _fallback(settings: Settings) -> Enricher | None:
     wanted = settings.enrichment_enabled and settings.has_model_provider and not settings.fail_fast
     return LocalEnricher() if wanted else None
+
+
+def _attempts_max(settings: Settings) -> int:
+    """Attempts of a new job. Without a worker nobody would make a second one."""
+    return settings.retry_attempts if settings.worker_enabled else 1
 
 
 def _provider_timeout(settings: Settings) -> timedelta | None:

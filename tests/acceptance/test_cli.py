@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ import pytest
 
 from luma_memory.postgres.embedded.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import Layout
+from luma_memory.postgres.embedded.postmaster import read_pid_file
 
 PATIENCE_SECONDS = 120.0
 COMMAND = [sys.executable, "-m", "luma_memory.cli"]
@@ -153,6 +155,19 @@ def port_is_free(url: str) -> bool:
 def up() -> Iterator[Up]:
     with folder() as data_dir, running(data_dir / "data dir") as started:
         yield started
+
+
+def accept(up: Up, content: str) -> None:
+    """Send a block until it is accepted."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    body = {"user_id": "ada", "content": content, "external_id": content}
+    while time.monotonic() < deadline:
+        answer = httpx2.post(f"{up.url}/api/v1/memory/blocks", json=body, trust_env=False)
+        if answer.status_code == 202:
+            return
+        assert answer.status_code == 503, answer.text
+        time.sleep(float(answer.headers["Retry-After"]) / 10)
+    pytest.fail(f"{content} was never accepted")
 
 
 def blocks(up: Up, user: str) -> list[dict[str, object]]:
@@ -286,6 +301,23 @@ def test_a_worker_that_dies_ends_everything_and_is_named() -> None:
             assert up.end() == 1
             assert not api.is_running()
             assert any("worker was ended by SIGKILL" in line for line in up.lines)
+        assert not database_runs(data_dir)
+
+
+def test_a_database_that_is_killed_is_started_again() -> None:
+    with folder() as root:
+        data_dir = root / "data"
+        with running(data_dir) as up:
+            # Killed twice: the second time it is the server that came back.
+            for n in range(2):
+                found = read_pid_file(Layout(data_dir).pid_file)
+                assert found is not None
+                psutil.Process(found.pid).kill()
+                up.line("database │ PostgreSQL has ended, starting it again")
+                accept(up, f"number {n}")
+            assert len(blocks(up, "ada")) == 2
+            up.process.send_signal(signal.SIGINT)
+            assert up.end() == 0, up.lines
         assert not database_runs(data_dir)
 
 

@@ -54,13 +54,11 @@ class StandingClock:
 
 
 class Rounds:
-    """A queue and an upkeep that say which duty has done its work, and can hold it."""
+    """A queue and an upkeep that say which duty has done its work."""
 
     def __init__(self, database: Database) -> None:
         self._wrapped = (PostgresJobQueue(database), PostgresQueueUpkeep(database))
         self.done: Counter[str] = Counter()
-        self.held: set[str] = set()
-        self.released = asyncio.Event()
         self._changed = asyncio.Condition()
 
     def __getattr__(self, name: str) -> Any:
@@ -73,8 +71,6 @@ class Rounds:
                 async with self._changed:
                     self.done[name] += 1
                     self._changed.notify_all()
-                if name in self.held:
-                    await self.released.wait()
 
         return call
 

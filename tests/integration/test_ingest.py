@@ -13,12 +13,12 @@ import asyncpg
 import pytest
 from tests.support.running import LEASE, ingest, job_row, read
 
-from luma_memory.domain.block import Accepted, NewBlock
+from luma_memory.domain.block import Accepted, IngestItem, NewBlock
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.errors import Conflict, Invalid
+from luma_memory.domain.errors import Conflict, Invalid, InvariantError, StoreUnavailable
 from luma_memory.domain.job import Done, Job, Outcome
 from luma_memory.domain.ports import Lease
-from luma_memory.pipeline.ingest import Ingest
+from luma_memory.pipeline.ingest import Ingest, Ingested
 from luma_memory.pipeline.jobs import JobRunner
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
@@ -49,7 +49,28 @@ class CountedSignal:
         self.count += 1
 
 
-def _door(database: Database, *, worker_id: str = "api-1") -> tuple[Ingest, CountedSignal]:
+class NotedStore(PostgresBlockStore):
+    """Notes the size of each statement, and refuses what says "bad" or all of it."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, attempts_max=3)
+        self.statements: list[int] = []
+        self.is_away = False
+
+    async def ingest(
+        self, items: Sequence[IngestItem], *, lease: Lease | None
+    ) -> Sequence[Accepted | Exception]:
+        self.statements.append(len(items))
+        if self.is_away:
+            raise StoreUnavailable("away")
+        if any(item.block.content == "bad" for item in items):
+            raise InvariantError("PostgreSQL error")
+        return await super().ingest(items, lease=lease)
+
+
+def _door(
+    database: Database, *, worker_id: str = "api-1", store: PostgresBlockStore | None = None
+) -> tuple[Ingest, CountedSignal]:
     """The door of one API process; its inline jobs end without work."""
 
     async def handler(_job: Job) -> Outcome:
@@ -68,7 +89,7 @@ def _door(database: Database, *, worker_id: str = "api-1") -> tuple[Ingest, Coun
     )
     signal = CountedSignal()
     door = Ingest(
-        PostgresBlockStore(database, attempts_max=3),
+        store or PostgresBlockStore(database, attempts_max=3),
         clock=SystemClock(),
         signal=signal,
         runner=runner,
@@ -247,7 +268,7 @@ async def test_one_idempotency_key_for_two_requests_is_refused(database: Databas
     with pytest.raises(Invalid) as caught:
         await door.ingest_block_async(changed)
     assert caught.value.code == "idempotency_key_reused"
-    repeated, refused, fresh = await door.ingest_batch([block, changed, new_block()])
+    repeated, refused, fresh = await door.ingest_batch_async([block, changed, new_block()])
     assert isinstance(repeated, Accepted)
     assert repeated.id == accepted.id
     assert isinstance(refused, Invalid)
@@ -320,6 +341,47 @@ async def test_a_block_that_is_waited_for_ends_with_its_job(
     assert signal.count == 0  # nothing for a worker to do
     await door.ingest_block_async(new_block())
     assert signal.count == 1
+
+
+async def test_a_batch_goes_in_bounded_statements(database: Database) -> None:
+    store = NotedStore(database)
+    door, signal = _door(database, store=store)
+    blocks = [new_block("word " * 19_000) for _ in range(25)]
+    answers = await door.ingest_batch_async(blocks)
+    assert all(isinstance(answer, Accepted) for answer in answers)
+    assert sorted(store.statements) == [4, 21]  # two million characters and the rest
+    assert signal.count == 1
+
+
+async def test_a_bad_block_of_a_batch_fails_alone(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    door, _ = _door(database, store=NotedStore(database))
+    answers = await door.ingest_batch_async([new_block(), new_block("bad"), new_block()])
+    assert [type(answer) for answer in answers] == [Accepted, InvariantError, Accepted]
+    assert await _count(connection, "memory_blocks") == 2
+
+
+async def test_a_batch_is_unavailable_only_as_a_whole(database: Database) -> None:
+    store = NotedStore(database)
+    door, _ = _door(database, store=store)
+    store.is_away = True
+    for ingest_all in (door.ingest_batch_async, door.ingest_batch):
+        with pytest.raises(StoreUnavailable):
+            await ingest_all([new_block(), new_block()])
+    assert await door.ingest_batch_async([]) == await door.ingest_batch([]) == []
+
+
+async def test_a_batch_that_is_waited_for_ends_with_its_jobs(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    door, signal = _door(database)
+    blocks = [new_block(f"number {n}", external_id=f"{n // 2}") for n in range(10)]
+    answers = await door.ingest_batch(blocks)
+    assert len({answer.block.id for answer in answers if isinstance(answer, Ingested)}) == 5
+    rows = await connection.fetch("SELECT status FROM memory_jobs")
+    assert [row["status"] for row in rows] == ["completed"] * 5
+    assert signal.count == 0
 
 
 async def test_concurrent_callers_share_statements_and_get_their_own_blocks(

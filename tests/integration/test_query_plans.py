@@ -179,3 +179,19 @@ async def test_reading_blocks_goes_by_the_primary_key(name: str, full: asyncpg.C
     plan = await _plan(full, load_sql("luma_memory.store", name), arguments, "force_generic_plan")
     assert {index for _, index in _scans(plan) if index} == {"memory_blocks_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+async def test_looking_for_jobs_changes_no_setting_of_its_session(
+    full: asyncpg.Connection,
+) -> None:
+    """The functions switch plans off, and the claim its wait for the disk, for themselves alone."""
+    names = ("synchronous_commit", "enable_bitmapscan", "enable_seqscan")
+    before = [await full.fetchval(f"SHOW {name}") for name in names]
+    assert before == ["on"] * len(names)
+    claimed = await full.fetch(
+        "SELECT id FROM claim_memory_jobs('settings', 1, '1 min', ARRAY['enrich_and_embed'])"
+    )
+    assert len(claimed) == 1
+    await full.fetch("SELECT release_memory_jobs($1, $2, 'settings')", [claimed[0]["id"]], [1])
+    await full.fetch("SELECT * FROM get_memory_job_stats()")
+    assert [await full.fetchval(f"SHOW {name}") for name in names] == before

@@ -18,7 +18,7 @@ from typing import Any
 import httpx2
 import psutil
 
-from luma_memory.bootstrap import database_address, migrate_database
+from luma_memory.bootstrap import database_address, embedded_database_ended, migrate_database
 from luma_memory.cli.child import Child, LineSink
 from luma_memory.cli.environment import python_arguments, settings_environment
 from luma_memory.cli.options import reachable_host
@@ -32,6 +32,9 @@ START_SECONDS_MAX = 180.0
 # The API gives open requests 10 s and a worker its jobs 5 s; both then close their connections.
 STOP_GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.05
+_DATABASE_CHECK_SECONDS = 1.0
+# After a start that failed, of a full disk for example.
+_DATABASE_RETRY_SECONDS = 10.0
 _ANSWER_SECONDS = 2.0
 API = "api"
 
@@ -58,7 +61,8 @@ class Stack:
         self.children: dict[str, Child] = {}
         self.database_url = ""  # of the database that is used; it may hold a password
         self.port = settings.port
-        self._workers = workers
+        # A worker that is switched off ends at once, which would be taken for its death.
+        self._workers = workers if settings.worker_enabled else 0
         self._exclusive = exclusive
         self._on_line = on_line
         self._stopping = False
@@ -98,15 +102,20 @@ class Stack:
                 raise SetupError(child.obituary(), code="process_ended")
 
     async def watch(self) -> None:
-        """Wait until a child ends by itself, then raise as `check`."""
+        """Wait until a child ends by itself, then raise as `check`.
+
+        Meanwhile an embedded database that was killed, or stopped itself on a full disk, is started
+        again: nobody else would do it, and the children wait for it.
+        """
         ends = [asyncio.create_task(child.ended()) for child in self.children.values()]
+        keeping = asyncio.create_task(self._keep_database())
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([*ends, keeping], return_when=asyncio.FIRST_COMPLETED)
             self.check()
         finally:
-            for end in ends:
-                end.cancel()
-            await asyncio.gather(*ends, return_exceptions=True)
+            for task in (*ends, keeping):
+                task.cancel()
+            await asyncio.gather(*ends, keeping, return_exceptions=True)
 
     async def restart(self, name: str) -> None:
         """Start a child anew that has ended, the API on its old port; see `ready`."""
@@ -139,6 +148,29 @@ class Stack:
             await asyncio.wait([opening])
             raise
         await migrate_database(self.settings, self.database_url)
+
+    async def _keep_database(self) -> None:
+        while True:
+            await asyncio.sleep(_DATABASE_CHECK_SECONDS)
+            try:
+                if embedded_database_ended(self.settings):
+                    self._on_line("database", "PostgreSQL has ended, starting it again")
+                    await self._revive_database()
+            except SetupError as error:
+                self._on_line("database", str(error))
+                await asyncio.sleep(_DATABASE_RETRY_SECONDS)
+
+    async def _revive_database(self) -> None:
+        async def join_and_leave() -> None:
+            async with database_address(self.settings):
+                pass  # our hold since `start` keeps the server running
+
+        reviving = asyncio.create_task(join_and_leave())
+        try:
+            await asyncio.shield(reviving)
+        except asyncio.CancelledError:
+            await asyncio.wait([reviving])  # a server left half started would outlive us
+            raise
 
     async def _start_child(self, name: str) -> None:
         environment = settings_environment(

@@ -67,6 +67,16 @@ class Coalescer(Generic[ItemT, ResultT]):
         self._take_off()
         return await entry.result
 
+    async def submit_all(self, items: Sequence[ItemT]) -> Sequence[ResultT | Exception]:
+        """Each item's own result or error, in order."""
+        entries = [_Waiting[ItemT, ResultT](item, self._size_of(item)) for item in items]
+        self._waiting.extend(entries)
+        self._take_off()
+        outcomes = await asyncio.gather(
+            *(entry.result for entry in entries), return_exceptions=True
+        )
+        return [_result_or_error(outcome) for outcome in outcomes]
+
     async def close(self) -> None:
         """Wait until every accepted item has its answer."""
         while self._flights:
@@ -128,6 +138,12 @@ class Coalescer(Generic[ItemT, ResultT]):
     async def _fly_alone(self, batch: list[_Waiting[ItemT, ResultT]]) -> None:
         for entry in batch:
             await self._fly([entry])
+
+
+def _result_or_error(outcome: ResultT | BaseException) -> ResultT | Exception:
+    if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
+        raise outcome  # the flight was cancelled
+    return outcome
 
 
 def _settle(entry: _Waiting[ItemT, ResultT], result: ResultT | Exception) -> None:

@@ -193,8 +193,13 @@ class JobQueue(Protocol):
         """Complete jobs whose work needed no write-back. Jobs of others stay untouched."""
         ...
 
-    async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
-        """Count a failed attempt. True when the job failed for good, False when it runs again."""
+    async def fail(
+        self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta
+    ) -> bool | None:
+        """Count a failed attempt. True when the job failed for good, False when it runs again.
+
+        None when the job was in other hands: nothing was changed.
+        """
         ...
 
     async def release(

@@ -7,12 +7,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 from uuid import UUID
 
 from luma_memory.domain.block import Accepted, Block, IngestItem, NewBlock
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
-from luma_memory.domain.errors import Invalid, InvariantError
+from luma_memory.domain.errors import (
+    Invalid,
+    InvariantError,
+    LumaMemoryError,
+    StoreUnavailable,
+)
 from luma_memory.domain.ids import IdMaker
 from luma_memory.domain.job import Job
 from luma_memory.domain.ports import BlockStore, JobSignal, Lease
@@ -20,10 +26,16 @@ from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.indexing import index_passages
 from luma_memory.pipeline.jobs import JobRunner
 
+ResultT = TypeVar("ResultT")
+
 # One statement takes at most this many blocks and characters: far above what one arrival brings,
 # low enough that a statement stays in the tens of milliseconds.
 FLIGHT_BLOCKS_MAX = 500
 FLIGHT_CHARACTERS_MAX = 2_000_000
+# Batches have a lane of their own, so that a lone block never queues behind thousands.
+BATCH_FLIGHTS_MAX = 2
+# Blocks of one batch that are enriched at once while its caller waits.
+BATCH_WAITED_FOR_MAX = 5
 # About 2 ms of weighing; a thread costs a tenth of that.
 INLINE_CHARACTERS_MAX = 5_000
 
@@ -61,12 +73,8 @@ class Ingest:
         self._lease = Lease(worker_id, lease)
         self._attempts_max = attempts_max
         self._ids = IdMaker()
-        self._flights: Coalescer[IngestItem, Accepted] = Coalescer(
-            self._commit,
-            items_max=FLIGHT_BLOCKS_MAX,
-            size_max=FLIGHT_CHARACTERS_MAX,
-            size_of=lambda item: len(item.block.content),
-        )
+        self._flights = self._lane(flights_max=1)
+        self._batches = self._lane(flights_max=BATCH_FLIGHTS_MAX)
 
     async def ingest_block_async(self, block: NewBlock) -> Accepted:
         """Accept a block; a worker enriches it. Returns once it is committed with its job.
@@ -79,15 +87,21 @@ class Ingest:
         self._signal.notify()
         return accepted
 
-    async def ingest_batch(self, blocks: Sequence[NewBlock]) -> Sequence[Accepted | Exception]:
-        """Accept blocks in one statement; one answer or error each, in order."""
-        items = await self._items(blocks)
-        answers = await self._store.ingest(items, lease=None) if items else []
+    async def ingest_batch_async(
+        self, blocks: Sequence[NewBlock]
+    ) -> Sequence[Accepted | Exception]:
+        """Accept blocks; one answer or error each, in order.
+
+        Raises StoreUnavailable when PostgreSQL answered for none of them.
+        """
+        answers = await self._batches.submit_all(await self._items(blocks))
         self._signal.notify()
-        return [
-            answer if isinstance(answer, Exception) else _outcome(answer, block)
-            for answer, block in zip(answers, blocks, strict=True)
-        ]
+        return _unless_all_unavailable(
+            [
+                answer if isinstance(answer, Exception) else _outcome(answer, block)
+                for answer, block in zip(answers, blocks, strict=True)
+            ]
+        )
 
     async def ingest_block(self, block: NewBlock) -> Ingested:
         """Accept a block and wait until it is enriched, here and now.
@@ -103,9 +117,35 @@ class Ingest:
             await self._runner.run(self._claimed(accepted, block.scope))
         return Ingested(accepted, await self._stored(block.scope, accepted.id))
 
+    async def ingest_batch(self, blocks: Sequence[NewBlock]) -> Sequence[Ingested | Exception]:
+        """`ingest_block` for each, a few at once; one answer or error each, in order.
+
+        Raises StoreUnavailable when PostgreSQL answered for none of them.
+        """
+        turn = asyncio.Semaphore(BATCH_WAITED_FOR_MAX)
+
+        async def ingest_one(block: NewBlock) -> Ingested | Exception:
+            async with turn:
+                try:
+                    return await self.ingest_block(block)
+                except LumaMemoryError as error:
+                    return error
+
+        return _unless_all_unavailable(await asyncio.gather(*map(ingest_one, blocks)))
+
     async def close(self) -> None:
         """Wait until every accepted block has its answer."""
         await self._flights.close()
+        await self._batches.close()
+
+    def _lane(self, *, flights_max: int) -> Coalescer[IngestItem, Accepted]:
+        return Coalescer(
+            self._commit,
+            items_max=FLIGHT_BLOCKS_MAX,
+            size_max=FLIGHT_CHARACTERS_MAX,
+            size_of=lambda item: len(item.block.content),
+            flights_max=flights_max,
+        )
 
     async def _commit(self, items: Sequence[IngestItem]) -> Sequence[Accepted | Exception]:
         return await self._store.ingest(items, lease=None)
@@ -142,6 +182,15 @@ class Ingest:
         if block is None:
             raise InvariantError("an accepted block cannot be read")
         return block
+
+
+def _unless_all_unavailable(
+    answers: Sequence[ResultT | Exception],
+) -> Sequence[ResultT | Exception]:
+    errors = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
+    if errors and len(errors) == len(answers):
+        raise errors[0]
+    return answers
 
 
 def _checked(answer: Accepted, block: NewBlock) -> Accepted:

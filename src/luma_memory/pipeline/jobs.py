@@ -119,7 +119,10 @@ class JobRunner:
         final = await self._settle(
             lambda: self._queue.fail(self._worker_id, job, failure, backoff=backoff)
         )
-        self._emit(_failed_event(job, failure, final=final))
+        if final is None:
+            self._emit(JobLost(job.id, job.job_type, job.attempt))
+        else:
+            self._emit(_failed_event(job, failure, final=final))
 
     async def _settle(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
         return await until_available(attempt, patience_seconds=self._patience_seconds)

@@ -90,7 +90,7 @@ class BatchItem(BaseModel):
 
     index: int = Field(description="Position in the request, from 0.")
     id: UUID | None = None
-    status: Literal["pending_enrichment"] | None = None
+    status: BlockStatus | None = None
     job_id: int | None = None
     error: BatchItemError | None = None
 

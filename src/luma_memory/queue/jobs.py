@@ -38,7 +38,9 @@ class PostgresJobQueue:
             load_sql(__package__, "complete"), *_identities(jobs), worker_id
         )
 
-    async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
+    async def fail(
+        self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta
+    ) -> bool | None:
         row = await self._database.fetch_row(
             load_sql(__package__, "fail"),
             *_identities([job]),
@@ -48,7 +50,7 @@ class PostgresJobQueue:
             [backoff],
             [failure.final],
         )
-        return row is not None and row["status"] == "failed"
+        return None if row is None else bool(row["status"] == "failed")
 
     async def release(
         self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None

@@ -16,10 +16,13 @@ from luma_memory.worker.slots import Slots
 
 _RETRY_SECONDS = (0.1, 5.0)
 _JITTER = (0.5, 1.5)
+# Rows one statement claims: a large worker claims for one part of its slots while the jobs of the
+# other part run and end.
+CLAIM_MAX = 100
 
 
 class Claimer:
-    """Claims as many jobs as there are free slots, in one statement.
+    """Claims as many jobs as there are free slots, in one statement for up to CLAIM_MAX of them.
 
     claiming: held from before a claim until its jobs stand in their slots, so that whoever
     compares the slots with the table sees both or neither.
@@ -69,10 +72,10 @@ class Claimer:
                     await asyncio.wait_for(self._awake.wait(), timeout=self._poll_seconds)
 
     async def _fill(self) -> bool:
-        """Claim for all free slots; True when the queue had fewer."""
+        """Claim for the free slots; True when the queue had fewer."""
         async with self.claiming:
-            free = self._slots.free
-            claim = asyncio.create_task(self._claim(free))
+            limit = min(self._slots.free, CLAIM_MAX)
+            claim = asyncio.create_task(self._claim(limit))
             try:
                 jobs = await asyncio.shield(claim)
             except asyncio.CancelledError:
@@ -81,7 +84,7 @@ class Claimer:
                     self._start(await claim)
                 raise
             self._start(jobs)
-            return len(jobs) < free
+            return len(jobs) < limit
 
     async def _claim(self, limit: int) -> Sequence[Job]:
         return await self._queue.claim(

@@ -25,6 +25,7 @@ class Slots:
         self._size = size
         self._emit = emit
         self._jobs: dict[asyncio.Task[None], Job] = {}
+        self._latest: dict[int, Job] = {}  # by id, the run that was started last
         self._freed = asyncio.Event()
 
     @property
@@ -41,7 +42,9 @@ class Slots:
         A run of the same job that is still at work was cancelled, and the job set off anew: attempts
         count from 1 again, so that only we can tell the two runs apart.
         """
-        self.abandon([other for other in self.running if other.id == job.id])
+        if (older := self._latest.get(job.id)) is not None:
+            self.abandon([older])
+        self._latest[job.id] = job
         task = asyncio.create_task(self._run(job), name=f"job-{job.id}")
         self._jobs[task] = job
         task.add_done_callback(self._ended)
@@ -83,5 +86,7 @@ class Slots:
             self._emit(WorkerRoundFailed("write-back", str(error)))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._jobs.pop(task, None)
+        job = self._jobs.pop(task)
+        if self._latest.get(job.id) is job:
+            del self._latest[job.id]
         self._freed.set()

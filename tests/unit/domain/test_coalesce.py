@@ -226,3 +226,18 @@ async def test_close_waits_for_flying_and_waiting_items() -> None:
 
 async def test_close_of_an_unused_one_returns() -> None:
     await asyncio.wait_for(Coalescer(Flights(), items_max=1).close(), timeout=30)
+
+
+async def test_many_items_of_one_caller_get_their_own_results_and_errors() -> None:
+    async def flight(items: Sequence[int]) -> Sequence[int | Exception]:
+        return [Invalid("odd") if item % 2 else item for item in items]
+
+    answers = await Coalescer(flight, items_max=2).submit_all([0, 1, 2, 3, 4])
+    assert [answer if isinstance(answer, int) else type(answer) for answer in answers] == [
+        0,
+        Invalid,
+        2,
+        Invalid,
+        4,
+    ]
+    assert await Coalescer(flight, items_max=2).submit_all([]) == []

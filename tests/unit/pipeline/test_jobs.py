@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -145,6 +145,33 @@ async def test_done_completes_the_job() -> None:
     assert [event.message() for event in ran.events.of(JobCompleted)] == [
         "✅ Job completed: enrich_and_embed (0ms)"
     ]
+
+
+async def test_jobs_that_end_together_share_a_statement() -> None:
+    statements: list[list[int]] = []
+
+    class CountedQueue(NotedQueue):
+        async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
+            statements.append([job.id for job in jobs])
+            await asyncio.sleep(0)
+
+    async def done(_job: Job) -> Outcome:
+        return Done()
+
+    runner = JobRunner(
+        CountedQueue(),
+        {"enrich_and_embed": done},
+        worker_id="worker-1",
+        timeout=timedelta(seconds=30),
+        backoff=timedelta(seconds=1),
+        patience=timedelta(0),
+        clock=StandingClock(),
+        emit=EventLog(),
+        report_bug=lambda _message, _error: None,
+    )
+    await asyncio.gather(*(runner.run(replace(_job(), id=number)) for number in range(20)))
+    assert sorted(job_id for ids in statements for job_id in ids) == list(range(20))
+    assert len(statements) <= 2
 
 
 async def test_done_and_written_is_not_written_again() -> None:

@@ -13,8 +13,9 @@ from luma_memory.api.services import EnabledServiceDep, ProjectDep, ServiceDep
 from luma_memory.api.strict_json import StrictJsonRoute
 from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block
 from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
-from luma_memory.domain.errors import Invalid, LumaMemoryError, NotFound
+from luma_memory.domain.errors import Invalid, InvariantError, LumaMemoryError, NotFound
 from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.ingest import Ingested
 from luma_memory.protocol.blocks import (
     AcceptedBody,
     BatchAnswer,
@@ -27,6 +28,7 @@ from luma_memory.protocol.blocks import (
 )
 from luma_memory.protocol.cursors import decode_cursor, encode_cursor
 from luma_memory.protocol.gate import Name
+from luma_memory.telemetry.logs import log_failure
 
 # A block of 100,000 characters of four bytes each, escaped twice over, with its metadata.
 BLOCK_BYTES_MAX = 2_000_000
@@ -84,6 +86,8 @@ async def accept_batch(
 ) -> Response:
     """Store up to 1,000 blocks; each gets its own outcome, a bad one fails no other.
 
+    Where no worker runs (MEMORY_WORKER_ENABLED=false) they are enriched before the answer, 201.
+
     With the header Idempotency-Key each block's key is made of it and the block's position.
     """
     parsed = [
@@ -91,14 +95,20 @@ async def accept_batch(
         for index, item in enumerate(body.blocks)
     ]
     good = [block for block in parsed if isinstance(block, NewBlock)]
-    answers = iter(await service.ingest.ingest_batch(good))
+    by_worker = service.settings.worker_enabled
+    ingest = service.ingest.ingest_batch_async if by_worker else service.ingest.ingest_batch
+    answers = iter(await ingest(good))
     results = [
         _batch_item(index, next(answers) if isinstance(block, NewBlock) else block)
         for index, block in enumerate(parsed)
     ]
     accepted = sum(1 for result in results if result.error is None)
     answer = BatchAnswer(accepted=accepted, rejected=len(results) - accepted, results=results)
-    return Response(answer.model_dump_json(exclude_none=True), 202, media_type="application/json")
+    return Response(
+        answer.model_dump_json(exclude_none=True),
+        202 if by_worker else 201,
+        media_type="application/json",
+    )
 
 
 @router.get("/{block_id}", responses=RESPONSES)
@@ -157,8 +167,10 @@ def _parse_item(
         return BatchItemError(code=first.code, detail=first.detail, field=first.field)
 
 
-def _batch_item(index: int, outcome: Accepted | Exception | BatchItemError) -> BatchItem:
+def _batch_item(index: int, outcome: Accepted | Ingested | Exception | BatchItemError) -> BatchItem:
     match outcome:
+        case Ingested(accepted, block):
+            return BatchItem(index=index, id=block.id, status=block.status, job_id=accepted.job_id)
         case Accepted():
             return BatchItem(
                 index=index, id=outcome.id, status="pending_enrichment", job_id=outcome.job_id
@@ -167,6 +179,9 @@ def _batch_item(index: int, outcome: Accepted | Exception | BatchItemError) -> B
             return BatchItem(index=index, error=outcome)
         case Invalid():
             error = BatchItemError(code=outcome.code, detail=str(outcome), field=outcome.field)
+        case InvariantError():
+            log_failure("A block of a batch met our own bug", outcome)
+            error = BatchItemError(code=outcome.code, detail="Something went wrong on our side")
         case LumaMemoryError():
             error = BatchItemError(code=outcome.code, detail=str(outcome))
         case _:

@@ -24,6 +24,10 @@ States and how each is left:
 The locks need a local disk, as PostgreSQL does.
 """
 
-from luma_memory.postgres.embedded.lifecycle import EmbeddedPostgres, default_data_dir
+from luma_memory.postgres.embedded.lifecycle import (
+    EmbeddedPostgres,
+    default_data_dir,
+    server_runs,
+)
 
-__all__ = ["EmbeddedPostgres", "default_data_dir"]
+__all__ = ["EmbeddedPostgres", "default_data_dir", "server_runs"]

@@ -17,7 +17,7 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.embedded.account import Account, let_pass, server_account
 from luma_memory.postgres.embedded.cluster import check_cluster, create_cluster
 from luma_memory.postgres.embedded.faults import told_in_one_sentence
-from luma_memory.postgres.embedded.file_lock import FileLock
+from luma_memory.postgres.embedded.file_lock import FileLock, is_locked
 from luma_memory.postgres.embedded.layout import DATABASE, PORT, SUPERUSER, Layout
 from luma_memory.postgres.embedded.programs import Programs, programs_of
 from luma_memory.postgres.embedded.server import START_SECONDS, Server
@@ -33,6 +33,16 @@ _POLL_SECONDS = 0.02
 def default_data_dir() -> Path:
     """The folder for data of this user and this application; not made here."""
     return platformdirs.user_data_path("luma-memory", appauthor=False)
+
+
+def server_runs(data_dir: Path) -> bool:
+    """Whether the server of a data directory is there; it may be starting or stopping.
+
+    Raises SetupError if the directory cannot be looked at.
+    """
+    layout = Layout(Path(data_dir).expanduser().resolve())
+    with told_in_one_sentence(layout.root):
+        return is_locked(layout.server_lock)
 
 
 class EmbeddedPostgres:

@@ -1,7 +1,7 @@
 """Procrastinate with its psycopg connector (C speedups installed) and concurrent async jobs.
 
-It fetches and ends jobs one by one. Its pool is given from outside, which it allows: the pool it makes
-itself asks the server whether a connection lives before each statement.
+It fetches and ends jobs one by one. Its pool is given from outside, which it allows: the pool it
+makes itself asks the server whether a connection lives before each statement.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import psycopg_pool
 from procrastinate import App, PsycopgConnector
 from procrastinate.jobs import Status
 
-from benchmarks.queue.handled import Handled
+from benchmarks.queues.handled import Handled
 
 CONCURRENCY = 20
 POOL_SIZE = 20
@@ -41,7 +41,7 @@ FROM jobs, unnest(ARRAY['deferred', 'started', 'succeeded']) AS e (type)
 
 
 class ProcrastinateQueue:
-    """benchmarks.queue.contract.MeasuredQueue."""
+    """benchmarks.queues.contract.MeasuredQueue."""
 
     name = "Procrastinate"
     claim_max = 1
@@ -51,7 +51,6 @@ class ProcrastinateQueue:
         self._app, self._pool = await _opened(dsn, pool_size=1)
         self._task = self._app.task(name=_TASK, queue="default")(_never)
         await self._app.schema_manager.apply_schema_async()
-        self._worker_id = await self._app.job_manager.register_worker()
 
     async def close(self) -> None:
         await self._pool.close()
@@ -67,6 +66,8 @@ class ProcrastinateQueue:
             await self._task.batch_defer_async(*[{}] * count)
 
     async def fill(self, *, pending: int, completed: int) -> None:
+        # Workers remove those that were silent for 30 s; none runs now.
+        self._worker_id = await self._app.job_manager.register_worker()
         # Its triggers write the events line by line.
         await self._plain.execute("SET session_replication_role = replica")
         await self._plain.execute(_COMPLETED, (completed,))
@@ -116,9 +117,7 @@ async def work(dsn: str, handled: Handled, stop: asyncio.Event) -> None:
 
 
 async def _opened(dsn: str, *, pool_size: int) -> tuple[App, psycopg_pool.AsyncConnectionPool]:
-    pool = psycopg_pool.AsyncConnectionPool(
-        dsn, min_size=pool_size, max_size=pool_size, open=False
-    )
+    pool = psycopg_pool.AsyncConnectionPool(dsn, min_size=pool_size, max_size=pool_size, open=False)
     await pool.open(wait=True)
     app = App(connector=PsycopgConnector())
     await app.open_async(pool)

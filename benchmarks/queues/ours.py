@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 from pydantic import SecretStr
 
-from benchmarks.queue.handled import Handled
+from benchmarks.queues.handled import Handled
 from luma_memory.bootstrap import LEASE_MARGIN, migrate_database
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import Done, Job, Outcome
@@ -52,7 +53,7 @@ ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed
 
 
 class OurQueue:
-    """benchmarks.queue.contract.MeasuredQueue."""
+    """benchmarks.queues.contract.MeasuredQueue."""
 
     name = "Luma Memory"
     claim_max = CONCURRENT_JOBS
@@ -64,12 +65,15 @@ class OurQueue:
         await migrate_database(Settings(database_url=SecretStr(dsn)), dsn)
         self.database = Database(dsn, pool_size=POOL_SIZE, command_timeout_seconds=_BENCH_SECONDS)
         await self.database.open()
+        # Whoever can call SQL can enqueue: a plain connection, as PgQueuer gets one.
+        self._producer = await asyncpg.connect(dsn)
         self._queue = PostgresJobQueue(self.database)
         self._worker_id = new_worker_id()
         self._notifier = Notifier(self.database)
 
     async def close(self) -> None:
         await self._notifier.stop()
+        await self._producer.close()
         await self.database.close()
 
     async def clear(self) -> None:
@@ -79,7 +83,7 @@ class OurQueue:
         users = [f"user-{(self._enqueued + n) % USERS}" for n in range(count)]
         self._enqueued += count
         nothing = [None] * count
-        await self.database.execute(
+        await self._producer.execute(
             _ENQUEUE,
             ["default"] * count,
             users,

@@ -1,7 +1,7 @@
 """The limit of a worker: claim and complete in batches, one connection, plain SQL, nothing else.
 
-On our own table with all its indexes, but without our functions: nothing is rescued, deferred, fenced
-or counted, and what is claimed is completed at once.
+On our own table with all its indexes, but without our functions: nothing is rescued, deferred,
+fenced or counted, and what is claimed is completed at once.
 """
 
 from __future__ import annotations

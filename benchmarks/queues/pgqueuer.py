@@ -19,7 +19,7 @@ from pgqueuer.ports.repository import EntrypointExecutionParameter
 from pgqueuer.queries import Queries
 from pgqueuer.types import QueueEntrypoint, QueueManagerId
 
-from benchmarks.queue.handled import Handled
+from benchmarks.queues.handled import Handled
 
 BATCH_SIZE = 100
 _HEARTBEAT = timedelta(seconds=30)  # its default
@@ -38,7 +38,7 @@ FROM generate_series(1, $1) AS n, unnest(ARRAY['queued', 'picked', 'successful']
 
 
 class PgQueuerQueue:
-    """benchmarks.queue.contract.MeasuredQueue."""
+    """benchmarks.queues.contract.MeasuredQueue."""
 
     name = "PgQueuer"
     claim_max = 1_000

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.queue.worker QUEUE EVERY`: one worker of a queue, until SIGTERM.
+"""`python -m benchmarks.queues.worker QUEUE EVERY`: one worker of a queue, until SIGTERM.
 
 It works on DATABASE_URL and tells every EVERYth call of its handler.
 """
@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import uvloop
 
-from benchmarks.queue import ours, pgqueuer, procrastinate
-from benchmarks.queue.handled import Handled
+from benchmarks.queues import ours, pgqueuer, procrastinate
+from benchmarks.queues.handled import Handled
 from luma_memory.telemetry.logs import configure_logs
 from luma_memory.telemetry.processes import on_stop_signal
 

@@ -1,0 +1,44 @@
+"""MEMORY_WORKER_ENABLED=false: no worker runs, and every accepted block ends all the same."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from luma_memory.cli.processes import Stack, running_stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    data_dir: Path = tmp_path_factory.mktemp("service") / "data"
+    async with running_stack(data_dir=data_dir, worker_enabled=False) as running:
+        yield running
+
+
+async def test_no_worker_is_started_and_none_is_missed(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    assert list(stack.children) == ["api"]
+    health = (await client.get("/health")).json()
+    assert (health["status"], health["worker_running"]) == ("ok", False)
+
+
+async def test_a_block_is_enriched_before_the_answer(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/blocks", json={"user_id": "ada", "content": "Ada likes tea."})
+    assert (answer.status_code, answer.json()["status"]) == (201, "active")
+
+
+async def test_a_batch_is_enriched_before_the_answer(client: httpx2.AsyncClient) -> None:
+    blocks = [{"user_id": "ada", "content": f"Ada drank tea number {n}."} for n in range(20)]
+    answer = await client.post("/blocks/batch", json={"blocks": [*blocks, {"user_id": "ada"}]})
+    assert answer.status_code == 201
+    assert (answer.json()["accepted"], answer.json()["rejected"]) == (20, 1)
+    assert {item.get("status") for item in answer.json()["results"][:20]} == {"active"}
+    page = (await client.get("/blocks", params={"user_id": "ada"})).json()
+    assert {block["status"] for block in page["blocks"]} == {"active"}
