@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -300,7 +300,7 @@ async def test_a_job_that_ends_its_worker_fails_alone_after_its_attempts(
     [
         # The fallback gets what is left of the time, and its first call takes some.
         (False, 10_000, ("active", "fallback")),
-        (True, 2_000, ("failed", "none")),
+        pytest.param(True, 2_000, ("failed", "none"), marks=slow),
     ],
 )
 async def test_hanging_slots_end_at_their_deadline_and_return(
