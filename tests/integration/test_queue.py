@@ -143,6 +143,30 @@ async def test_one_users_many_jobs_do_not_delay_anothers_first(
     assert first in {job.id for job in await _claim(database, limit=20)}
 
 
+async def test_a_backlog_worked_off_slowly_delays_nobody_who_comes_new(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await _enqueue(connection, 1_000, user_id="busy")
+    # An hour later the provider has done next to nothing: all of these places are long over.
+    for table in ("memory_jobs", "memory_users"):
+        await connection.execute(f"UPDATE {table} SET fair_at = fair_at - interval '1 hour'")
+    (first,) = await _enqueue(connection, user_id="new")
+    (accepted,) = await ingest(database, new_block(user_id="newer"))
+    claimed = {job.id for job in await _claim(database, limit=20)}
+    assert {first, accepted.job_id} <= claimed
+
+
+async def test_one_users_many_jobs_that_come_due_at_once_do_not_delay_anothers(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    await _enqueue(connection, 500, user_id="busy", run_at=soon)
+    (other,) = await _enqueue(connection, user_id="other", run_at=soon)
+    await connection.execute("UPDATE memory_jobs SET run_at = now() - interval '1 s'")
+    (new,) = await _enqueue(connection, user_id="new")
+    assert {other, new} <= {job.id for job in await _claim(database, limit=20)}
+
+
 async def test_only_the_asked_job_types_are_claimed(
     database: Database, connection: asyncpg.Connection
 ) -> None:
@@ -370,7 +394,7 @@ async def test_a_job_comes_back_in_less_than_a_second_when_its_worker_is_gone(
     # As when the process is killed: the connection falls, nobody says goodbye.
     holder.terminate()
     fallen = datetime.now(UTC)
-    while not (jobs := await _claim(database, "w2", rescue=True)):
+    while not (jobs := await _claim(database, "w2", rescue=True)):  # noqa: ASYNC110 - polls SQL
         await asyncio.sleep(0.05)
     assert [(job.id, job.attempt) for job in jobs] == [(job_id, 2)]
     row = await job_row(connection, job_id)
@@ -423,6 +447,41 @@ async def test_a_worker_without_a_lock_is_judged_by_its_lease(
     await connection.execute("INSERT INTO memory_workers (id, lock_key) VALUES ('w1', NULL)")
     await _claim(database, "w1")
     assert await _claim(database, "w2", rescue=True) == []
+
+
+async def _dies(connection: asyncpg.Connection, database: Database, worker_id: str) -> None:
+    """The worker's lock is free, and was when somebody looked before."""
+    await connection.execute(
+        "INSERT INTO memory_workers (id, lock_key, stopped_at)"
+        " VALUES ($1, hashtext($1), now() - interval '1 s')",
+        worker_id,
+    )
+    await PostgresJobQueue(database).rescue("rescuer")
+
+
+async def test_the_last_attempt_after_a_death_runs_alone(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """Or a job that ends its worker would take its neighbours along until they too have failed."""
+    first, second, *others = await _enqueue(connection, 6)
+    for worker_id in ("w1", "w2"):
+        assert {job.id for job in await _claim(database, worker_id, limit=2)} == {first, second}
+        await _dies(connection, database, worker_id)
+    # Who is at work takes nothing more until somebody idle has taken one of them.
+    (later,) = await _enqueue(connection, job_type="reembed")
+    assert [job.id for job in await _claim(database, "w3", job_types=["reembed"])] == [later]
+    assert await _claim(database, "w3") == []
+    assert [job.id for job in await _claim(database, "w4")] == [first]
+    assert await _claim(database, "w4") == []
+    assert [job.id for job in await _claim(database, "w5")] == [second]
+    # With none of them left, everybody goes on; but nobody joins those two.
+    assert [job.id for job in await _claim(database, "w3")] == others
+    await _dies(connection, database, "w4")
+    assert (await job_row(connection, first))["status"] == "failed"
+    queue = PostgresJobQueue(database)
+    await queue.complete("w5", await queue.held("w5"))
+    (again,) = await _enqueue(connection)
+    assert [job.id for job in await _claim(database, "w5")] == [again]
 
 
 # Numbers

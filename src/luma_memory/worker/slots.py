@@ -39,8 +39,8 @@ class Slots:
     def start(self, job: Job) -> None:
         """Run a claimed job; returns at once.
 
-        A run of the same job that is still at work was cancelled, and the job set off anew: attempts
-        count from 1 again, so that only we can tell the two runs apart.
+        A run of the same job that is still at work was cancelled, and the job set off anew:
+        attempts count from 1 again, so that only we can tell the two runs apart.
         """
         if (older := self._latest.get(job.id)) is not None:
             self.abandon([older])

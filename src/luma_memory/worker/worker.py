@@ -117,8 +117,8 @@ class Worker:
     def _make_duties(self, *, schedules: bool) -> list[Duty]:
         poll = self._times.poll.total_seconds()
         rounds = [
-            # A worker is gone when two looks 0.4 s apart find it so: by default its jobs start again
-            # in less than a second.
+            # A worker is gone when two looks 0.4 s apart find it so: by default its jobs start
+            # again in less than a second.
             ("rescue", self._rescue, poll / 4),
             ("keep", self._keeper.check, max(poll, 0.5)),
             ("prune", self._prune, self._times.prune.total_seconds()),
