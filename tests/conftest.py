@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -19,6 +20,11 @@ import pytest
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres
 from luma_memory.postgres.migrator import migrate
+
+# A shell that runs us in the background ignores SIGINT, and so would every process that tests
+# start and then interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NEWEST = 18
 TEMPLATE = "memory_template"

@@ -64,28 +64,33 @@ async def _enqueueing(queues: Sequence[Opened], sizes: Sizes) -> Sequence[Line]:
     _say("enqueueing")
     single: dict[str, list[float]] = {one.name: [] for one in queues}
     bulk: dict[str, list[float]] = {one.name: [] for one in queues}
+    bulk_calls = max(sizes.queue_enqueues // 10, 2)
     for number in range(sizes.rounds + 1):
-        for one in queues:
-            rate = await _enqueued(one, calls=sizes.queue_enqueues, jobs=1)
-            bulk_rate = await _enqueued(one, calls=max(sizes.queue_enqueues // 10, 2), jobs=BULK)
+        for calls, jobs, rates in ((sizes.queue_enqueues, 1, single), (bulk_calls, BULK, bulk)):
+            measured = await _enqueued(queues, calls=calls, jobs=jobs)
             if number > 0:  # the first one warms up
-                single[one.name].append(rate)
-                bulk[one.name].append(bulk_rate)
+                for name, rate in measured.items():
+                    rates[name].append(rate)
     return [
         *_lines("enqueue_single", "enqueue, one by one", single, "jobs/s", _HIGHER),
         *_lines("enqueue_bulk", f"enqueue, {BULK:,} a call", bulk, "jobs/s", _HIGHER),
     ]
 
 
-async def _enqueued(one: Opened, *, calls: int, jobs: int) -> float:
-    await one.queue.clear()
-    started = time.perf_counter()
+async def _enqueued(queues: Sequence[Opened], *, calls: int, jobs: int) -> Mapping[str, float]:
+    """Jobs a second of each queue, their calls turn by turn."""
+    seconds = {one.name: 0.0 for one in queues}
+    for one in queues:
+        await one.queue.clear()
     for _ in range(calls):
-        await one.queue.enqueue(jobs)
-    seconds = time.perf_counter() - started
-    if await one.queue.open_jobs() != calls * jobs:
-        raise WrongAnswerError(f"{one.name} lost jobs on their way in")
-    return calls * jobs / seconds
+        for one in queues:
+            started = time.perf_counter()
+            await one.queue.enqueue(jobs)
+            seconds[one.name] += time.perf_counter() - started
+    for one in queues:
+        if await one.queue.open_jobs() != calls * jobs:
+            raise WrongAnswerError(f"{one.name} lost jobs on their way in")
+    return {name: calls * jobs / spent for name, spent in seconds.items()}
 
 
 async def _throughput(queues: Sequence[Opened], sizes: Sizes) -> Sequence[Line]:

@@ -162,7 +162,9 @@ def accept(up: Up, content: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     body = {"user_id": "ada", "content": content, "external_id": content}
     while time.monotonic() < deadline:
-        answer = httpx2.post(f"{up.url}/api/v1/memory/blocks", json=body, trust_env=False)
+        answer = httpx2.post(
+            f"{up.url}/api/v1/memory/blocks", json=body, trust_env=False, timeout=PATIENCE_SECONDS
+        )
         if answer.status_code == 202:
             return
         assert answer.status_code == 503, answer.text

@@ -15,7 +15,13 @@ from tests.support.running import LEASE, ingest, job_row, read
 
 from luma_memory.domain.block import Accepted, IngestItem, NewBlock
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.errors import Conflict, Invalid, InvariantError, StoreUnavailable
+from luma_memory.domain.errors import (
+    Conflict,
+    Invalid,
+    InvariantError,
+    StoreContended,
+    StoreUnavailable,
+)
 from luma_memory.domain.job import Done, Job, Outcome
 from luma_memory.domain.ports import Lease
 from luma_memory.pipeline.ingest import Ingest, Ingested
@@ -417,3 +423,21 @@ async def test_writers_of_the_same_users_in_opposite_order_never_deadlock(
     )
     assert await _count(connection, "memory_blocks") == 3 * 30 * 20
     assert await connection.fetchval("SELECT DISTINCT version FROM memory_users") == 90
+
+
+async def test_one_locked_user_does_not_keep_the_others_at_the_door(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    door, _ = _door(database)
+    await door.ingest_block_async(new_block("first", user_id="held"))
+    async with connection.transaction():
+        await connection.execute("SELECT FROM memory_users WHERE user_id = 'held' FOR UPDATE")
+        held = asyncio.create_task(door.ingest_block_async(new_block("second", user_id="held")))
+        others = [
+            door.ingest_block_async(new_block(f"other {n}", user_id=f"user-{n}")) for n in range(20)
+        ]
+        answers = await asyncio.gather(*others)
+        assert len({answer.id for answer in answers}) == 20
+        with pytest.raises(StoreContended):
+            await held
+    assert (await door.ingest_block_async(new_block("second", user_id="held"))).created

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from luma_memory.domain.errors import InvariantError, UnavailableError
+from luma_memory.domain.errors import InvariantError, StoreContended, UnavailableError
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
@@ -33,7 +33,8 @@ class Coalescer(Generic[ItemT, ResultT]):
     items_max, size_max: bounds of one flight; an item larger than size_max flies alone.
 
     When a flight of several items raises, each is tried once more alone, so that one bad item
-    never fails its neighbours; an UnavailableError is nobody's fault and told to all. The item of
+    never fails its neighbours; an UnavailableError is nobody's fault and told to all, except for
+    StoreContended, which is about somebody's row. The item of
     a caller cancelled while waiting is dropped; one in flight stays there, and only its answer is
     dropped, since the work may be done already.
     """
@@ -114,7 +115,7 @@ class Coalescer(Generic[ItemT, ResultT]):
         try:
             results = await self._results(batch)
         except Exception as error:
-            if len(batch) > 1 and not isinstance(error, UnavailableError):
+            if len(batch) > 1 and _may_be_one_items_fault(error):
                 await self._fly_alone(batch)
                 return
             for entry in batch:
@@ -144,6 +145,10 @@ def _result_or_error(outcome: ResultT | BaseException) -> ResultT | Exception:
     if isinstance(outcome, BaseException) and not isinstance(outcome, Exception):
         raise outcome  # the flight was cancelled
     return outcome
+
+
+def _may_be_one_items_fault(error: Exception) -> bool:
+    return isinstance(error, StoreContended) or not isinstance(error, UnavailableError)
 
 
 def _settle(entry: _Waiting[ItemT, ResultT], result: ResultT | Exception) -> None:

@@ -9,6 +9,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  └─ QuotaExceeded       a limit of this installation
 ├─ UnavailableError       try again later
 │  ├─ StoreUnavailable    PostgreSQL does not answer
+│  │  └─ StoreContended   a row this statement needs stayed locked by another
 │  ├─ ProviderUnavailable a model provider is away or answers 5xx
 │  ├─ ProviderTimeout     a model provider did not answer in time
 │  └─ RateLimited         told to wait; spends no attempt
@@ -85,6 +86,12 @@ class StoreUnavailable(UnavailableError):
     """PostgreSQL does not answer."""
 
     code = "database_unavailable"
+
+
+class StoreContended(StoreUnavailable):
+    """A row this statement needs stayed locked by another; the same for other rows may succeed."""
+
+    code = "database_busy"
 
 
 class ProviderUnavailable(UnavailableError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from luma_memory.domain.enrichment import Embedding
@@ -14,6 +15,9 @@ from luma_memory.pipeline.scope_layout import ScopeLayout, lay_out
 from luma_memory.pipeline.terms import QueryTerm, TermVector, query_terms
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
+
+# Somebody waits for the answer: a provider that takes longer than this is done without.
+EMBEDDING_SECONDS_MAX = 2.0
 
 
 class Recall:
@@ -71,7 +75,12 @@ class Recall:
         if self._embedder is None:
             return None
         try:
-            return await self._embedder.embed_query(query)
+            async with asyncio.timeout(EMBEDDING_SECONDS_MAX):
+                return await self._embedder.embed_query(query)
+        except TimeoutError:
+            self._emit(RecallDegraded("embedding", "no answer in time"))
+            degraded.append("embedding")
+            return None
         except LumaMemoryError as error:
             self._emit(RecallDegraded("embedding", str(error)))
             degraded.append("embedding")

@@ -13,6 +13,7 @@ import asyncpg
 from luma_memory.domain.errors import (
     InvariantError,
     SetupError,
+    StoreContended,
     StoreUnavailable,
 )
 from luma_memory.postgres.pooler import PoolerChoice, names_hosted_pooler, sessions_are_shared
@@ -64,6 +65,8 @@ def translated() -> Iterator[None]:
             " the user and database of DATABASE_URL",
             code="database_setup",
         ) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreContended("A row stayed locked by another statement") from error
     except UNAVAILABLE as error:
         if isinstance(error, asyncpg.InterfaceError) and not _is_about_connection(error):
             raise InvariantError(f"a statement was misused ({type(error).__name__})") from error

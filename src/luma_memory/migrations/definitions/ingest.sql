@@ -17,7 +17,8 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_max_attempts integer, p_fair_step interval,
     p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean)
-LANGUAGE plpgsql AS $body$
+-- One user's row that somebody holds must not keep the others at the door.
+LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();

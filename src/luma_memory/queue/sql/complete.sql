@@ -1,1 +1,1 @@
-SELECT complete_memory_jobs($1, $2, $3)
+SELECT count(*) FROM complete_memory_jobs($1, $2, $3)
