@@ -280,7 +280,8 @@ class QueueMachine(RuleBasedStateMachine):
             self.world.queue.claim(worker, limit=limit, lease=HOUR, job_types=types, rescue=False)
         )
         self._give_places(self._times("fair_at"))
-        expected = self._next_in_line(worker, limit, types, before)
+        taken = {job.id for job in jobs}
+        expected = self._next_in_line(worker, limit, types, before, taken)
         assert sorted(job.id for job in jobs) == sorted(entry.id for entry in expected)
         for entry in expected:
             assert entry.is_due
@@ -723,8 +724,14 @@ class QueueMachine(RuleBasedStateMachine):
             entry.place = stored[entry.id]
 
     def _next_in_line(
-        self, worker: str, limit: int, types: Sequence[JobType], run_at: dict[int, datetime]
+        self,
+        worker: str,
+        limit: int,
+        types: Sequence[JobType],
+        run_at: dict[int, datetime],
+        taken: set[int],
     ) -> list[Entry]:
+        """Those that a claim has to get; of several alike, those it has got."""
         mine = [e for e in self.ledger.with_status("processing") if e.worker == worker]
         if limit == 0 or any(entry.runs_alone for entry in mine):
             return []
@@ -735,7 +742,8 @@ class QueueMachine(RuleBasedStateMachine):
         ]
         aside = [entry for entry in ready if entry.place == UNDUE]
         if aside:
-            return [] if mine else [min(aside, key=lambda entry: run_at[entry.id])]
+            aside.sort(key=lambda entry: (run_at[entry.id], entry.id not in taken))
+            return [] if mine else aside[:1]
         return sorted(ready, key=lambda e: (-e.priority, e.place, e.id))[:limit]
 
     def _gone(self, rescuer: str) -> set[str | None]:
@@ -848,4 +856,4 @@ def test_the_queue_keeps_its_promises_in_any_order(dsn: str) -> None:
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("major", [18, 16])
 def test_the_queue_keeps_its_promises_in_many_long_orders(dsn: str) -> None:
-    _prove(dsn, examples=600, steps=60)
+    _prove(dsn, examples=400, steps=50)
