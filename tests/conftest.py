@@ -28,6 +28,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 NEWEST = 18
 TEMPLATE = "memory_template"
+# Roles belong to the server, and the schema's grants depend on them: they are there before any
+# database is, or two databases of one server would differ by which test came first.
+_HOSTED_ROLES = """
+DO $$ BEGIN
+    CREATE ROLE anon NOLOGIN;
+    CREATE ROLE authenticated NOLOGIN;
+    CREATE ROLE service_role NOLOGIN BYPASSRLS;
+EXCEPTION WHEN duplicate_object THEN NULL; END $$
+"""
 _NEW_DATABASE = "CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY"
 
 
@@ -54,6 +63,7 @@ class Servers:
         """The name of a database that has the schema."""
         if major not in self._with_template:
             admin = await asyncpg.connect(self.address(major))
+            await admin.execute(_HOSTED_ROLES)
             await admin.execute(f"CREATE DATABASE {TEMPLATE}")
             await admin.close()
             database = Database(self.address_of(major, TEMPLATE), pool_size=1)
@@ -71,6 +81,7 @@ class Servers:
         name = f"test_{secrets.token_hex(6)}"
         admin = await asyncpg.connect(self.address(major))
         try:
+            await admin.execute(_HOSTED_ROLES)
             await admin.execute(_NEW_DATABASE.format(name=name, template=template))
             try:
                 yield self.address_of(major, name)

@@ -34,12 +34,8 @@ CLOSED_TABLES = [
     "memory_api_keys",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
+# The roles themselves every test server has.
 HOSTED = """
-DO $$ BEGIN
-    CREATE ROLE anon NOLOGIN;
-    CREATE ROLE authenticated NOLOGIN;
-    CREATE ROLE service_role NOLOGIN BYPASSRLS;
-EXCEPTION WHEN duplicate_object THEN NULL; END $$;
 GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role;
