@@ -35,7 +35,7 @@ from luma_memory.providers.completion.structured_call import OutputMode
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.providers.fault_translation import ForeignError
 
-KEY = "sk-test-0123456789abcdefSECRET"
+KEY = "test-key-0123456789abcdefSECRET"
 BLOCK_TEXT = "Melanie ran a charity race last Sunday, it was the xyzzy-marathon."
 REQUEST = EnrichmentRequest(
     content=BLOCK_TEXT, occurred_at=datetime(2023, 5, 25, 13, 14, tzinfo=UTC), speaker="Melanie"

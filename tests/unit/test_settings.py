@@ -16,7 +16,7 @@ from luma_memory.settings import (
     variable_names,
 )
 
-SECRET = "sk-not-for-anybody-1234567890"
+SECRET = "not-for-anybody-1234567890"
 WRONG_VALUES = [
     ("MEMORY_RETRY_ATTEMPTS", "many"),
     ("MEMORY_RETRY_ATTEMPTS", "0"),
