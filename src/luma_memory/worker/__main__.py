@@ -29,6 +29,9 @@ async def work(settings: Settings) -> None:
 
 
 def main() -> int:
+    # Embedding threads need the interpreter for moments between two texts; the default of 5 ms
+    # lets them stand still while a block is enriched.
+    sys.setswitchinterval(0.0005)
     try:
         settings = load_settings()
         configure_logs(level=settings.log_level, json_lines=settings.log_format == "json")
