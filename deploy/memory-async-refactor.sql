@@ -443,6 +443,40 @@ INSERT INTO memory_migrations (version) VALUES ('0001_async_memory');
 END IF;
 END $migration_0001$;
 
+DO $migration_0004$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0004_context_cache') THEN
+-- What the context cache needs: the next expiry of a scope, and its own counts.
+
+-- A block that expires changes what recall answers without any write. Few blocks expire, so few are
+-- in here, and the next one of a scope is one step into the index.
+CREATE INDEX memory_passages_expiry ON memory_passages (project_id, user_id, expires_at)
+    WHERE expires_at IS NOT NULL;
+
+-- Answers by hour, summed over all API processes.
+CREATE TABLE memory_cache_hours (
+    hour timestamptz PRIMARY KEY,
+    hits bigint NOT NULL DEFAULT 0,
+    misses bigint NOT NULL DEFAULT 0
+);
+ALTER TABLE memory_cache_hours ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0004_context_cache');
+END IF;
+END $migration_0004$;
+
+-- Add what a process has counted since it last did; hours older than two days go.
+CREATE OR REPLACE FUNCTION add_memory_cache_counts(
+    p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
+) RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO memory_cache_hours AS c (hour, hits, misses)
+    SELECT i.hour, i.hits, i.misses FROM unnest(p_hours, p_hits, p_misses) AS i (hour, hits, misses)
+    ORDER BY i.hour
+    ON CONFLICT (hour) DO UPDATE
+    SET hits = c.hits + excluded.hits, misses = c.misses + excluded.misses;
+    DELETE FROM memory_cache_hours WHERE hour < p_hours[1] - interval '2 days';
+END $body$;
+
 -- Write back what a worker made of its blocks: results, passages and completed jobs in one
 -- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
 -- since, change. Returns the 1-based positions of the jobs that were completed.
@@ -480,9 +514,10 @@ BEGIN
     WHERE j.id = ANY (v_done);
 
     INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, 1
+    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
     FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET version = memory_next_version(u.version, v_now);
 
     -- What an earlier enrichment said is kept; a block's first one has nothing to keep.
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
@@ -576,9 +611,11 @@ BEGIN
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
-        SELECT s.project_id, s.user_id, 1, v_now, v_head + p_fair_step * s.items FROM scope AS s
+        SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
+               v_head + p_fair_step * s.items
+        FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = u.version + 1, last_ingest_at = v_now,
+        SET version = memory_next_version(u.version, v_now), last_ingest_at = v_now,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
@@ -762,10 +799,11 @@ DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
     INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, 1
+    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
     FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
     ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET version = memory_next_version(u.version, v_now);
 
     UPDATE memory_blocks AS b
     SET status = 'failed', error = i.error, updated_at = v_now
@@ -1112,10 +1150,12 @@ BEGIN
         FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, 1, v_head + v_fair_step * i.items FROM item AS i
+        SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now),
+               v_head + v_fair_step * i.items
+        FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = u.version + 1,
+        SET version = memory_next_version(u.version, v_now),
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
@@ -1282,6 +1322,17 @@ BEGIN
     RETURN QUERY SELECT true, NULL::timestamptz;
 END $body$;
 
+-- The version of a scope after a change at p_now: what a cached answer is checked against.
+--
+-- It follows the clock (microseconds), and not only a counter, so that a number never comes twice with
+-- other contents: not after a user was erased and came back, not after a crash undid the last
+-- transaction, not after the database was restored from a backup. Whoever changes by hand what recall can
+-- answer says so: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
+CREATE OR REPLACE FUNCTION memory_next_version(p_version bigint, p_now timestamptz)
+RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $body$
+    SELECT greatest(p_version + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
+$body$;
+
 -- Hosted platforms let anonymous callers run every new function and write every new table; ours are
 -- for the service alone. Row-level security would not hold back a TRUNCATE.
 DO $grants$
@@ -1296,7 +1347,8 @@ BEGIN
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
-              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys')
+              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
+              'memory_cache_hours')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -1310,7 +1362,8 @@ BEGIN
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
               'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
-              'check_memory_rate_limit', 'memory_queue_place')
+              'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
+              'add_memory_cache_counts')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -256,6 +256,7 @@ async def test_the_last_failure_fails_the_block_with_its_reason(
 ) -> None:
     block = new_block()
     (accepted,) = await ingest(database, block)
+    version = await connection.fetchval("SELECT version FROM memory_users")
     queue = PostgresJobQueue(database)
     for attempt in range(1, attempts + 1):
         assert (await read(database, block, accepted.id)).status == "pending_enrichment"
@@ -271,7 +272,7 @@ async def test_the_last_failure_fails_the_block_with_its_reason(
     assert row["finished_at"] is not None
     stored = await read(database, block, accepted.id)
     assert (stored.status, stored.error) == ("failed", failure.message)
-    assert await connection.fetchval("SELECT version FROM memory_users") == 2
+    assert await connection.fetchval("SELECT version FROM memory_users") > version
     assert await _claim(database, rescue=True) == []
 
 

@@ -32,6 +32,7 @@ CLOSED_TABLES = [
     "memory_rate_limits",
     "memory_usage",
     "memory_api_keys",
+    "memory_cache_hours",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
 # The roles themselves every test server has.
@@ -55,6 +56,7 @@ INSERT INTO memory_summaries (id, project_id, user_id, week_start, text, model)
 INSERT INTO memory_rate_limits SELECT project_id, user_id, 'o', now(), 1 FROM memory_users;
 INSERT INTO memory_usage SELECT '2023-05-08', project_id, user_id, 'o', 'm' FROM memory_users;
 INSERT INTO memory_api_keys (prefix, key_hash) VALUES ('p', 'h');
+INSERT INTO memory_cache_hours (hour, hits, misses) VALUES (date_trunc('hour', now()), 1, 1);
 """
 
 

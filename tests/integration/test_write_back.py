@@ -116,7 +116,7 @@ async def test_results_vectors_and_the_jobs_end_are_stored(
     row = await job_row(connection, accepted.job_id)
     assert (row["status"], row["attempts"], row["locked_until"]) == ("completed", 1, None)
     assert row["finished_at"] is not None
-    assert await _version(connection) == before + 1
+    assert await _version(connection) > before
     assert await connection.fetchval("SELECT count(*) FROM memory_block_revisions") == 0
 
 

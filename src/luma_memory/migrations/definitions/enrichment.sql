@@ -35,9 +35,10 @@ BEGIN
     WHERE j.id = ANY (v_done);
 
     INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, 1
+    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
     FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version + 1;
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET version = memory_next_version(u.version, v_now);
 
     -- What an earlier enrichment said is kept; a block's first one has nothing to keep.
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)

@@ -47,10 +47,12 @@ BEGIN
         FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, 1, v_head + v_fair_step * i.items FROM item AS i
+        SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now),
+               v_head + v_fair_step * i.items
+        FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = u.version + 1,
+        SET version = memory_next_version(u.version, v_now),
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at
     )

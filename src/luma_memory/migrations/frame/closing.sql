@@ -12,7 +12,8 @@ BEGIN
         WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
-              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys')
+              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
+              'memory_cache_hours')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -26,7 +27,8 @@ BEGIN
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
               'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
-              'check_memory_rate_limit', 'memory_queue_place')
+              'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
+              'add_memory_cache_counts')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
