@@ -29,6 +29,7 @@ from luma_memory.telemetry.logs import configure_logs
 Section = Callable[[Stack, Sizes], Awaitable[Sequence[Line]]]
 SECTIONS: Mapping[str, Section] = {
     "one-client": accept.one_client,
+    "keys": accept.with_keys,
     "busy-worker": accept.beside_busy_worker,
     "many-clients": accept.many_clients,
     "worker": enrichment.throughput,

@@ -16,8 +16,12 @@ from benchmarks.server import PARSE_PATH
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack, waited_for
 from luma_memory.domain.block import IngestItem
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.scope import DEFAULT_PROJECT
+from luma_memory.pipeline.keys import Keys
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.keys import PostgresKeyStore
 
 CLIENTS = 64
 ATTEMPTS_MAX = 3
@@ -60,6 +64,50 @@ async def _round_of_one(stack: Stack, client: Connection, count: int, *, seed: i
             await connection.fetch(statement.text, *statement.values)
             bare.append((time.perf_counter() - started) * 1000)
     return Round(median(accepted), median(bare))
+
+
+async def with_keys(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    """One client at two API processes, one that asks for keys and one that does not."""
+    keys = Keys(PostgresKeyStore(stack.database), clock=SystemClock())
+    _, key = await keys.create({"ingest"}, project_id=DEFAULT_PROJECT)
+    async with (
+        stack.api_with_keys() as address,
+        connections(address, 1) as (guarded,),
+        connections(stack.api, 1) as (plain,),
+    ):
+        rounds = [
+            await _round_of_keys(guarded, plain, key, sizes.accepts, seed=40 + number)
+            for number in range(sizes.rounds + 1)
+        ]
+    await _check_stored(stack, 2 * sizes.accepts * (sizes.rounds + 1))
+    await stack.clear()
+    return [
+        compared(
+            "accept_p50_keys",
+            "accept, 1 client, keys on, p50",
+            rounds[1:],
+            unit="ms",
+            limit_name="keys off",
+            target=Target(1.1, "low"),
+        )
+    ]
+
+
+async def _round_of_keys(
+    guarded: Connection, plain: Connection, key: str, count: int, *, seed: int
+) -> Round:
+    """Turn by turn, and in turn which goes first: both share one database."""
+    with_key: list[float] = []
+    without: list[float] = []
+    for number, turn in enumerate(turns(count, seed=seed)):
+        asked = [
+            (guarded, block_request(turn, "with-key", number, key=key), with_key),
+            (plain, block_request(turn, "without-key", number), without),
+        ]
+        for client, request, durations in asked if number % 2 else reversed(asked):
+            answer = (await closed_loop([client], [request], 202)).answers[0]
+            durations.append(answer.duration_ms)
+    return Round(median(with_key), median(without))
 
 
 async def beside_busy_worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:

@@ -90,11 +90,12 @@ def _whole_length(received: bytes) -> int:
     raise WrongAnswerError("an answer without Content-Length")
 
 
-def post(path: str, body: Any) -> bytes:
-    """A whole POST request of a JSON body."""
+def post(path: str, body: Any, *, key: str | None = None) -> bytes:
+    """A whole POST request of a JSON body, with an API key where one is given."""
     content = json.dumps(body, ensure_ascii=False).encode()
+    credentials = "" if key is None else f"Authorization: Bearer {key}\r\n"
     head = (
-        f"POST {BASE_PATH}{path} HTTP/1.1\r\nHost: localhost\r\n"
+        f"POST {BASE_PATH}{path} HTTP/1.1\r\nHost: localhost\r\n{credentials}"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content

@@ -27,8 +27,10 @@ def block_body(turn: Turn, user_id: str, number: int) -> dict[str, Any]:
     }
 
 
-def block_request(turn: Turn, user_id: str, number: int, *, path: str = "/blocks") -> bytes:
-    return post(path, block_body(turn, user_id, number))
+def block_request(
+    turn: Turn, user_id: str, number: int, *, path: str = "/blocks", key: str | None = None
+) -> bytes:
+    return post(path, block_body(turn, user_id, number), key=key)
 
 
 def stored_item(turn: Turn, user_id: str, number: int) -> IngestItem:

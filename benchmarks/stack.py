@@ -54,6 +54,12 @@ class Stack:
         )
 
     @asynccontextmanager
+    async def api_with_keys(self) -> AsyncIterator[Address]:
+        """A second API process on the same database, which asks for keys."""
+        async with api_process(self.dsn, self.start_ms, {}) as address:
+            yield address
+
+    @asynccontextmanager
     async def worker(self, *, concurrent_jobs_max: int | None = None) -> AsyncIterator[int]:
         """A worker process, registered and waiting for jobs, by its id; stopped at the end.
 
@@ -84,7 +90,9 @@ async def running_stack(parent: Path | None) -> AsyncIterator[Stack]:
             dsn = await asyncio.to_thread(embedded.start)
         with _timed(start_ms, "migrate"):
             await migrate_database(Settings(database_url=SecretStr(dsn)), dsn)
-        async with _api(dsn, start_ms) as address, _opened(dsn) as database:
+        # Without keys, also when a section makes one.
+        off = {"MEMORY_AUTH_DISABLED": "true"}
+        async with api_process(dsn, start_ms, off) as address, _opened(dsn) as database:
             yield Stack(dsn, database, address, start_ms)
     finally:
         await asyncio.to_thread(embedded.stop)
@@ -122,7 +130,10 @@ async def _opened(dsn: str) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def _api(dsn: str, start_ms: dict[str, float]) -> AsyncIterator[Address]:
+async def api_process(
+    dsn: str, start_ms: dict[str, float], variables: Mapping[str, str]
+) -> AsyncIterator[Address]:
+    """An API process that listens, by its address; stopped at the end."""
     started = time.perf_counter()
     listening = asyncio.Event()
     said: list[str] = []
@@ -132,10 +143,11 @@ async def _api(dsn: str, start_ms: dict[str, float]) -> AsyncIterator[Address]:
             said.append(line)
             listening.set()
 
-    async with child_process("api", "benchmarks.server", dsn, {"MEMORY_PORT": "0"}, read) as child:
+    environment = {"MEMORY_PORT": "0", **variables}
+    async with child_process("api", "benchmarks.server", dsn, environment, read) as child:
         await _first(listening.wait(), child.ended())
         check_running(child)
-        start_ms["api"] = _ms_since(started)
+        start_ms.setdefault("api", _ms_since(started))
         host, _, port = said[0].partition("http://")[2].split()[0].rpartition(":")
         yield Address(host, int(port))
 

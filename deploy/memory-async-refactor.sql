@@ -464,6 +464,79 @@ INSERT INTO memory_migrations (version) VALUES ('0004_context_cache');
 END IF;
 END $migration_0004$;
 
+DO $migration_0005$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0005_door') THEN
+-- The door: keys with names, remembered answers, receipts of erasures, secrets that all processes
+-- of an installation share.
+
+BEGIN
+
+ALTER TABLE memory_api_keys
+    ADD COLUMN name text,
+    ADD CONSTRAINT memory_api_keys_scopes_check
+        CHECK (scopes <@ ARRAY['ingest', 'read', 'admin']);
+
+-- Whose revision supersedes this one: asked whenever a block is deleted.
+CREATE INDEX memory_blocks_superseded_by ON memory_blocks (project_id, user_id, superseded_by)
+    WHERE superseded_by IS NOT NULL;
+
+-- Answers of writes that came with an Idempotency-Key, other than accepted blocks: those carry
+-- their key themselves. What is deleted leaves its key here, so that a late repetition of the
+-- request that made it does not bring it back.
+CREATE TABLE memory_idempotency (
+    project_id text NOT NULL DEFAULT 'default',
+    -- Whom the request was about; '' when it was about the project.
+    user_id text NOT NULL,
+    idempotency_key text NOT NULL,
+    operation text NOT NULL,
+    -- SHA-256 of everything the request said.
+    request_hash bytea,
+    block_id uuid,
+    job_id bigint,
+    -- The answer; NULL where the block's id and job are all of it.
+    status integer,
+    headers jsonb,
+    body text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (project_id, user_id, idempotency_key)
+);
+CREATE INDEX memory_idempotency_created ON memory_idempotency (created_at);
+
+-- What is left of an erased user: that it happened, when, and how much there was. The user's id is
+-- not among it, only its HMAC with a secret of this installation.
+CREATE TABLE memory_erasures (
+    id uuid NOT NULL,
+    project_id text NOT NULL DEFAULT 'default',
+    user_digest bytea NOT NULL,
+    key_digest bytea,
+    counts jsonb NOT NULL,
+    started_at timestamptz NOT NULL,
+    erased_at timestamptz NOT NULL,
+    PRIMARY KEY (project_id, user_digest, id)
+);
+CREATE UNIQUE INDEX memory_erasures_key ON memory_erasures (project_id, user_digest, key_digest)
+    WHERE key_digest IS NOT NULL;
+
+CREATE TABLE memory_secrets (
+    name text PRIMARY KEY,
+    value bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+-- Two random UUIDs are 244 bits from the system's own source of randomness.
+INSERT INTO memory_secrets (name, value)
+SELECT s.name, sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+FROM (VALUES ('cursors'), ('receipts')) AS s (name);
+
+ALTER TABLE memory_idempotency ENABLE ROW LEVEL SECURITY;
+ALTER TABLE memory_erasures ENABLE ROW LEVEL SECURITY;
+ALTER TABLE memory_secrets ENABLE ROW LEVEL SECURITY;
+
+END;
+
+INSERT INTO memory_migrations (version) VALUES ('0005_door');
+END IF;
+END $migration_0005$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1348,7 +1421,7 @@ BEGIN
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
-              'memory_cache_hours')
+              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -1363,7 +1436,9 @@ BEGIN
               'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
-              'add_memory_cache_counts')
+              'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
+              'erase_memory_user', 'sweep_memory_jobs', 'count_memory_rows',
+              'import_memory_rows')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -19,12 +19,15 @@ from pydantic import SecretStr
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import SetupError
+from luma_memory.domain.loopback import is_loopback
 from luma_memory.domain.ports import Embedder, Enricher, JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.insights import Insights
 from luma_memory.pipeline.enrich import EnrichBlock
 from luma_memory.pipeline.ingest import Ingest
 from luma_memory.pipeline.job_control import Jobs
 from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.key_ring import KeyRing
+from luma_memory.pipeline.keys import Keys
 from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
 from luma_memory.postgres.database import Database
@@ -40,6 +43,7 @@ from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
+from luma_memory.providers.identity.supabase import SupabaseTokens
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
@@ -47,6 +51,7 @@ from luma_memory.queue.signal import Notifier
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
 from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.keys import PostgresKeyStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.logs import log_event, log_failure
@@ -88,6 +93,7 @@ class Service:
     recall: Recall
     insights: Insights
     jobs: Jobs
+    keys: KeyRing
     queue: JobQueue
     upkeep: QueueUpkeep
     runner: JobRunner
@@ -151,6 +157,8 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             attempts_max=_attempts_max(settings),
         )
         stack.push_async_callback(ingest.close)
+        keys = _key_ring(database, settings, clock)
+        stack.push_async_callback(keys.close)
         yield Service(
             settings=settings,
             clock=clock,
@@ -166,6 +174,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 worker_enabled=settings.worker_enabled,
             ),
             jobs=Jobs(_job_control(database, settings), queue, signal=notifier),
+            keys=keys,
             queue=queue,
             upkeep=PostgresQueueUpkeep(database),
             runner=runner,
@@ -180,10 +189,26 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
 
 @asynccontextmanager
 async def open_jobs(settings: Settings) -> AsyncIterator[Jobs]:
-    """The queue alone, without providers: what an operator needs when the service is down.
+    """The queue alone; workers meet new work at their next poll.
 
-    Never makes a database or a schema. Workers meet new work at their next poll. Raises SetupError
-    and StoreUnavailable.
+    Raises as `_operators_database`.
+    """
+    async with _operators_database(settings) as database:
+        yield Jobs(_job_control(database, settings), PostgresJobQueue(database), signal=None)
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
+    """The API keys alone. Raises as `_operators_database`."""
+    async with _operators_database(settings) as database:
+        yield Keys(PostgresKeyStore(database), clock=SystemClock())
+
+
+@asynccontextmanager
+async def _operators_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database without providers: what an operator needs when the service is down.
+
+    Never makes a database or a schema. Raises SetupError and StoreUnavailable.
     """
     if settings.database_url is None and not (data_dir(settings) / "postgres").exists():
         raise SetupError(
@@ -196,13 +221,13 @@ async def open_jobs(settings: Settings) -> AsyncIterator[Jobs]:
             dsn,
             pool_size=2,
             command_timeout_seconds=_OPERATOR_SECONDS,
-            application_name="luma-memory jobs",
+            application_name="luma-memory operator",
             pooler=settings.database_pooler,
         )
         try:
             if not await schema_is_current(database):
                 raise _schema_missing()
-            yield Jobs(_job_control(database, settings), PostgresJobQueue(database), signal=None)
+            yield database
         finally:
             await database.close()
 
@@ -352,6 +377,18 @@ def _schema_missing() -> SetupError:
 
 def _job_control(database: Database, settings: Settings) -> PostgresJobControl:
     return PostgresJobControl(database, attempts_max=settings.retry_attempts)
+
+
+def _key_ring(database: Database, settings: Settings, clock: Clock) -> KeyRing:
+    admin_key, supabase_url = settings.admin_key, settings.supabase_url
+    return KeyRing(
+        PostgresKeyStore(database),
+        admin_key=admin_key.get_secret_value() if admin_key is not None else None,
+        tokens=SupabaseTokens(supabase_url, clock=clock) if supabase_url is not None else None,
+        open_without_keys=is_loopback(settings.host) and admin_key is None and supabase_url is None,
+        required=not settings.auth_disabled,
+        clock=clock,
+    )
 
 
 async def _embedder(settings: Settings) -> Embedder | None:

@@ -19,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from luma_memory.domain.errors import SetupError
 
 PREFIX = "MEMORY_"
+# Chosen by a person perhaps, so that its length is all that stands against guessing.
+KEY_CHARACTERS_MIN = 24
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
@@ -51,6 +53,10 @@ class Settings(BaseSettings):
     fail_fast: bool = False
     auth_disabled: bool = False
 
+    # Credentials
+    admin_key: SecretStr | None = None
+    api_key: SecretStr | None = None
+
     # Models
     completion_model: str = "gpt-4o-mini"
     embedding_model: str = "text-embedding-3-small"
@@ -73,12 +79,16 @@ class Settings(BaseSettings):
     # Recall and limits
     cache_ttl_seconds: int = Field(3_600, ge=1)
     max_context_blocks: int = Field(10, ge=1, le=200)
+    requests_per_minute: int = Field(0, ge=0, le=10_000_000)
+    concurrent_requests_max: int = Field(256, ge=1, le=100_000)
+    request_timeout_ms: Milliseconds = 30_000
     similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)
     relation_detection_rate_limit: int = Field(5, ge=0)
 
     # Process
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
+    cors_origins: str | None = None
     stop_with_parent: bool = False
     data_dir: Path | None = None
     database_pool_size: int = Field(8, ge=2, le=200)
@@ -96,11 +106,30 @@ class Settings(BaseSettings):
             raise ValueError("a URL that begins with postgresql://")
         return value
 
-    @field_validator("openai_base_url")
+    @field_validator("openai_base_url", "supabase_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and urlsplit(value).scheme not in ("http", "https"):
             raise ValueError("a URL that begins with http:// or https://")
+        return value
+
+    @field_validator("admin_key", "api_key")
+    @classmethod
+    def _sendable_key(cls, value: SecretStr | None) -> SecretStr | None:
+        key = value.get_secret_value() if value is not None else "x" * KEY_CHARACTERS_MIN
+        if len(key) < KEY_CHARACTERS_MIN or not (key.isascii() and key.isprintable()) or " " in key:
+            raise ValueError(
+                f"at least {KEY_CHARACTERS_MIN} characters that can stand in a header, no spaces"
+            )
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: str | None) -> str | None:
+        for origin in _listed(value):
+            parts = urlsplit(origin)
+            if origin != f"{parts.scheme}://{parts.netloc}" or not parts.netloc:
+                raise ValueError("origins such as https://app.example.com, separated by commas")
         return value
 
     @field_validator("log_level")
@@ -119,9 +148,23 @@ class Settings(BaseSettings):
         return value.lower()
 
     @property
+    def client_key(self) -> SecretStr | None:
+        """What this machine's own commands show to the service."""
+        return self.api_key or self.admin_key
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Whose pages may call from a browser; nobody's without the setting."""
+        return _listed(self.cors_origins)
+
+    @property
     def has_model_provider(self) -> bool:
         """Whether a model provider is configured; without one, the local provider does the work."""
         return self.openai_api_key is not None or self.openai_base_url is not None
+
+
+def _listed(value: str | None) -> list[str]:
+    return [part.strip() for part in (value or "").split(",") if part.strip()]
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -33,6 +33,9 @@ CLOSED_TABLES = [
     "memory_usage",
     "memory_api_keys",
     "memory_cache_hours",
+    "memory_idempotency",
+    "memory_erasures",
+    "memory_secrets",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
 # The roles themselves every test server has.
@@ -57,6 +60,10 @@ INSERT INTO memory_rate_limits SELECT project_id, user_id, 'o', now(), 1 FROM me
 INSERT INTO memory_usage SELECT '2023-05-08', project_id, user_id, 'o', 'm' FROM memory_users;
 INSERT INTO memory_api_keys (prefix, key_hash) VALUES ('p', 'h');
 INSERT INTO memory_cache_hours (hour, hits, misses) VALUES (date_trunc('hour', now()), 1, 1);
+INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation)
+    SELECT project_id, user_id, 'k', 'o' FROM memory_users;
+INSERT INTO memory_erasures (id, user_digest, counts, started_at, erased_at)
+    VALUES (gen_random_uuid(), 'd', '{}', now(), now());
 """
 
 

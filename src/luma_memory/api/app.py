@@ -1,16 +1,39 @@
-"""The application: routes, errors and the context of requests put together."""
+"""The application: routes, errors and what stands before them put together.
+
+A request passes, from the outside in: its id and its event (RequestContext), the browser's rules
+(CORS, only where origins are allowed), the bound on what is in work (Admission), who asks
+(Authentication), the route's permission (DoorRoute), the route.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+from fastapi.routing import APIRouter
+from starlette.middleware.cors import CORSMiddleware
 
 from luma_memory import __version__
+from luma_memory.api.admission import Admission
+from luma_memory.api.authentication import Authentication
+from luma_memory.api.door import DoorRoute
 from luma_memory.api.problems import add_problem_handlers
+from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
 from luma_memory.api.request_context import RequestContext
 from luma_memory.api.routes import blocks, health, jobs, search
 from luma_memory.bootstrap import Service
+from luma_memory.domain.token_buckets import TokenBuckets
 
 BASE_PATH = "/api/v1/memory"
+# Without credentials, and however much is going on.
+HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/ready"))
+OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
+REFERENCE_PATH = f"{BASE_PATH}/docs"
+OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH)
+_ROUTERS: Sequence[APIRouter] = (blocks.router, search.router, jobs.router, health.router)
+_REQUEST_HEADERS = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match")
+_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
 
 
 def create_app(service: Service) -> FastAPI:
@@ -19,14 +42,63 @@ def create_app(service: Service) -> FastAPI:
         title="Luma Memory",
         version=__version__,
         summary="A memory service for AI applications.",
-        openapi_url=f"{BASE_PATH}/openapi.json",
-        docs_url=f"{BASE_PATH}/docs",
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.service = service
     add_problem_handlers(app)
     # Side by side, not below a router of the base path: nested ones are walked at every request.
-    for routes in (blocks, search, jobs, health):
-        app.include_router(routes.router, prefix=BASE_PATH)
-    app.add_middleware(RequestContext, emit=service.emit)
+    for router in _ROUTERS:
+        _check_routes(router)
+        app.include_router(router, prefix=BASE_PATH)
+    _add_reference(app)
+    _add_middleware(app, service)
     return app
+
+
+def _add_reference(app: FastAPI) -> None:
+    async def reference() -> HTMLResponse:
+        policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
+        return HTMLResponse(reference_page(app.openapi()), headers=policy)
+
+    app.add_api_route(REFERENCE_PATH, reference, include_in_schema=False)
+
+
+def _add_middleware(app: FastAPI, service: Service) -> None:
+    """The innermost first."""
+    settings = service.settings
+    per_minute = settings.requests_per_minute
+    app.add_middleware(
+        Authentication,
+        keys=service.keys,
+        open_paths=OPEN_PATHS,
+        limit=TokenBuckets(per_minute, clock=service.clock) if per_minute else None,
+        allowed_origins=settings.allowed_origins,
+    )
+    app.add_middleware(
+        Admission,
+        requests_max=settings.concurrent_requests_max,
+        body_seconds_max=settings.request_timeout_ms / 1000,
+        always=HEALTH_PATHS,
+    )
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=_REQUEST_HEADERS,
+            expose_headers=_ANSWER_HEADERS,
+        )
+    app.add_middleware(RequestContext, emit=service.emit)
+
+
+def _check_routes(router: APIRouter) -> None:
+    """A route that nobody gave a permission to must not be served at all."""
+    for route in router.routes:
+        path = BASE_PATH + getattr(route, "path", "")
+        if path not in OPEN_PATHS and not isinstance(route, DoorRoute):
+            raise TypeError(
+                f"{path} is neither open nor behind the door: say route_class=DoorRoute"
+            )

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from luma_memory.domain.errors import (
     Conflict,
@@ -17,19 +18,23 @@ from luma_memory.domain.errors import (
     Invalid,
     LumaMemoryError,
     NotFound,
+    PreconditionFailed,
     QuotaExceeded,
     RateLimited,
     RejectedError,
     RequestError,
     SetupError,
+    Unauthenticated,
     UnavailableError,
 )
 from luma_memory.protocol.problem import MEDIA_TYPE, FieldProblem, Problem
 from luma_memory.telemetry.logs import log_failure
 
 _STATUS: Sequence[tuple[type[LumaMemoryError], int]] = (
+    (Unauthenticated, 401),
     (NotFound, 404),
     (Conflict, 409),
+    (PreconditionFailed, 412),
     (Forbidden, 403),
     (QuotaExceeded, 429),
     (RequestError, 422),
@@ -41,11 +46,15 @@ _HTTP_CODES: Mapping[int, str] = {
     400: "malformed_request",
     404: "route_not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "body_too_large",
     415: "unsupported_media_type",
     422: "invalid_request",
+    503: "overloaded",
 }
 RETRY_AFTER_SECONDS = 2
+# A body this long is on its way already, and taking it keeps the connection.
+_BODY_BYTES_TAKEN = 65_536
 
 
 def problem_document(description: str) -> dict[str, Any]:
@@ -57,8 +66,13 @@ def problem_document(description: str) -> dict[str, Any]:
 # The documented error answers of every route.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: problem_document("The body is not JSON."),
+    401: problem_document("No credentials, or none that are known here."),
+    403: problem_document("These credentials do not permit it; `code` says what is missing."),
+    408: problem_document("The body did not arrive in time."),
     413: problem_document("The body is too large."),
+    415: problem_document("The body is not application/json."),
     422: problem_document("The request is wrong; `errors` says where."),
+    429: problem_document("Too many requests; Retry-After says when to go on."),
     503: problem_document("Try again later; Retry-After says when."),
 }
 
@@ -98,36 +112,40 @@ def problem_response(
 
 async def _on_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, LumaMemoryError)
+    return error_response(request.scope, error)
+
+
+def error_response(scope: Scope, error: LumaMemoryError) -> Response:
+    """An error of ours as a response; also for whoever stands before the routes."""
+    request_id = request_id_of(scope)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
         log_failure("A request met our own bug", error)
-        return internal_problem(_request_id(request))
+        return internal_problem(request_id)
     field = error.field if isinstance(error, Invalid) else None
     return problem_response(
         status,
         error.code,
         str(error),
         errors=[FieldProblem(field=field, code=error.code, detail=str(error))] if field else (),
-        request_id=_request_id(request),
-        headers=_retry_after(error) if status == 503 else None,
+        request_id=request_id,
+        headers=_headers(status, error),
     )
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = error.errors()
+    problems, request_id = error.errors(), request_id_of(request.scope)
     if any(problem["type"] == "json_invalid" for problem in problems):
         detail = f"The body is not valid JSON: {problems[0]['ctx']['error']}"
-        return problem_response(400, "malformed_json", detail, request_id=_request_id(request))
+        return problem_response(400, "malformed_json", detail, request_id=request_id)
     if _is_other_media_type(request, problems):
         detail = "Send the body as application/json"
-        return problem_response(
-            415, "unsupported_media_type", detail, request_id=_request_id(request)
-        )
+        return problem_response(415, "unsupported_media_type", detail, request_id=request_id)
     fields = [field_problem(problem) for problem in problems]
     detail = "; ".join(f"{entry.field}: {entry.detail}" for entry in fields[:5])
     return problem_response(
-        422, "invalid_request", detail, errors=fields[:100], request_id=_request_id(request)
+        422, "invalid_request", detail, errors=fields[:100], request_id=request_id
     )
 
 
@@ -137,7 +155,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         error.status_code,
         _HTTP_CODES.get(error.status_code, "http_error"),
         str(error.detail),
-        request_id=_request_id(request),
+        request_id=request_id_of(request.scope),
         headers=error.headers,
     )
 
@@ -178,11 +196,27 @@ def _is_other_media_type(request: Request, problems: Sequence[Mapping[str, Any]]
     return not is_json and any(tuple(problem["loc"]) == ("body",) for problem in problems)
 
 
-def _retry_after(error: LumaMemoryError) -> Mapping[str, str]:
-    seconds = error.retry_after_seconds if isinstance(error, RateLimited) else RETRY_AFTER_SECONDS
+def _headers(status: int, error: LumaMemoryError) -> Mapping[str, str]:
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if status not in (429, 503):
+        return {}
+    seconds: float = RETRY_AFTER_SECONDS
+    if isinstance(error, RateLimited | QuotaExceeded):
+        seconds = error.retry_after_seconds
     return {"Retry-After": str(math.ceil(seconds))}
 
 
-def _request_id(request: Request) -> str | None:
-    request_id: str | None = request.scope.get("state", {}).get("request_id")
+def refusal_before_the_body(scope: Scope, response: Response) -> Response:
+    """The response; when a long body is still to come, the connection ends instead of taking it."""
+    for name, value in scope["headers"]:
+        long = name == b"content-length" and int(value) > _BODY_BYTES_TAKEN
+        if long or name == b"transfer-encoding":
+            response.headers["Connection"] = "close"
+    return response
+
+
+def request_id_of(scope: Scope) -> str | None:
+    """The id that the request was given."""
+    request_id: str | None = scope.get("state", {}).get("request_id")
     return request_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from fastapi import FastAPI
 from luma_memory.api.app import create_app
 from luma_memory.bootstrap import Service, open_service
 from luma_memory.domain.errors import SetupError
+from luma_memory.domain.loopback import is_loopback
 from luma_memory.settings import Settings
 from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.processes import on_stop_signal
@@ -34,9 +34,9 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
 
     create: makes the app over the opened service; benchmarks add a route to the usual one.
     """
-    check_address(settings)
     listening = _listen(settings.host, settings.port)
     async with open_service(settings, kind="api") as service:
+        await check_address(service)
         server = _Server(
             uvicorn.Config(
                 create(service),
@@ -51,7 +51,8 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         )
         # Jobs that requests wait for belong to this process, so it is known like a worker.
         await service.presence.start(running=lambda: 0, on_signal=None)
-        _announce(service, settings, listening)
+        await service.keys.start()
+        await _announce(service, settings, listening)
 
         def stop() -> None:
             server.should_exit = True
@@ -60,25 +61,17 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         await server.serve(sockets=[listening])
 
 
-def check_address(settings: Settings) -> None:
+async def check_address(service: Service) -> None:
     """Without keys, only this machine may ask. Raises SetupError (code auth_required)."""
-    if settings.auth_disabled or _is_loopback(settings.host):
+    host = service.settings.host
+    if is_loopback(host) or not service.keys.required or await service.keys.has_any():
         return
     raise SetupError(
-        f"No API keys are configured, so {settings.host} would be open to everybody who can reach"
-        " it: bind to 127.0.0.1, or set MEMORY_AUTH_DISABLED=true if something in front of the"
-        " service checks who asks",
+        f"There are no API keys, so {host} would be open to everybody who can reach it: make one"
+        " with `luma-memory keys create`, give MEMORY_ADMIN_KEY, bind to 127.0.0.1, or set"
+        " MEMORY_AUTH_DISABLED=true if something in front of the service checks who asks",
         code="auth_required",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -97,11 +90,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _announce(service: Service, settings: Settings, listening: socket.socket) -> None:
+async def _announce(service: Service, settings: Settings, listening: socket.socket) -> None:
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     service.emit(Notice(f"Listening on http://{shown}:{port}"))
     if settings.auth_disabled:
         service.emit(Notice("Authentication is switched off", severity="warning"))
-    else:
-        service.emit(Notice("No API keys are configured: only this machine may ask"))
+    elif await service.keys.is_open():
+        service.emit(Notice("There are no API keys: everybody on this machine may do everything"))

@@ -8,7 +8,6 @@ from fastapi import Depends, Request
 
 from luma_memory.bootstrap import Service
 from luma_memory.domain.errors import UnavailableError
-from luma_memory.domain.scope import DEFAULT_PROJECT
 
 
 async def _service(request: Request) -> Service:
@@ -23,11 +22,5 @@ async def _enabled_service(request: Request) -> Service:
     return service
 
 
-async def _project() -> str:
-    """The caller's project. One for all until keys say otherwise."""
-    return DEFAULT_PROJECT
-
-
 ServiceDep = Annotated[Service, Depends(_service)]
 EnabledServiceDep = Annotated[Service, Depends(_enabled_service)]
-ProjectDep = Annotated[str, Depends(_project)]

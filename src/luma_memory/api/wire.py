@@ -6,18 +6,21 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
-from luma_memory.domain.block import Accepted, Block, NewBlock
+from luma_memory.domain.access import Caller
+from luma_memory.domain.block import Accepted, Block, BlockStatus, NewBlock
 from luma_memory.domain.errors import Invalid
-from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchResult
 from luma_memory.protocol.blocks import AcceptedBody, BlockBody, EntityBody, NewBlockBody
 from luma_memory.protocol.search import SearchAnswer, SearchHitBody
 
 
 def new_block(
-    body: NewBlockBody, *, project_id: str, header_key: str | None, now: datetime
+    body: NewBlockBody, *, caller: Caller, header_key: str | None, now: datetime
 ) -> NewBlock:
-    """The block a body describes. Raises Invalid when header and body name different keys."""
+    """The block a body describes.
+
+    Raises Invalid when header and body name different keys, Forbidden for somebody else's block.
+    """
     key = body.idempotency_key or header_key
     if header_key is not None and key != header_key:
         raise Invalid(
@@ -26,7 +29,7 @@ def new_block(
             field="idempotency_key",
         )
     return NewBlock(
-        scope=Scope(project_id, body.user_id),
+        scope=caller.scope(body.user_id),
         content=body.content,
         occurred_at=body.occurred_at or now,
         agent_id=body.agent_id,
@@ -41,8 +44,10 @@ def new_block(
     )
 
 
-def accepted_body(accepted: Accepted) -> AcceptedBody:
-    return AcceptedBody(id=accepted.id, job_id=accepted.job_id)
+def accepted_body(
+    accepted: Accepted, *, status: BlockStatus = "pending_enrichment"
+) -> AcceptedBody:
+    return AcceptedBody(id=accepted.id, status=status, job_id=accepted.job_id)
 
 
 def block_body(block: Block) -> BlockBody:

@@ -206,7 +206,7 @@ async def check_service(settings: Settings) -> list[Finding]:
     url = service_url(None, settings)
     other_port = "choose another with MEMORY_PORT or --port"
     try:
-        async with ServiceClient(url) as client:
+        async with ServiceClient(url, api_key=settings.client_key) as client:
             health = await client.health()
     except LumaMemoryError as error:
         return [Finding("port", "fail", f"{url} is taken: {error}", other_port)]

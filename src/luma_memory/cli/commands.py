@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, Entry] = {
     "ingest": Entry("ingest", "ingest", "Store blocks from JSON lines.", _USE),
     "search": Entry("search", "search", "Ask a user's blocks.", _USE),
     "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
+    "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),
     "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),
     "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
     "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),

@@ -128,7 +128,10 @@ def _plan_of_lines(document: bytes) -> Plan:
 async def _demo(plans: Sequence[Plan], data_dir: Path | None, out: Console) -> int:
     """Run it; how many blocks could not be enriched."""
     say_note("starting database, API and worker …")
-    async with _stack(data_dir) as stack, ServiceClient(stack.base_url) as client:
+    async with (
+        _stack(data_dir) as stack,
+        ServiceClient(stack.base_url, api_key=stack.settings.client_key) as client,
+    ):
         health = await client.health()
         providers = ", ".join(f"{name} by {value}" for name, value in health.providers.items())
         out.print(plain(f"ready on {stack.base_url} · {providers}"), soft_wrap=True)

@@ -100,7 +100,11 @@ def evaluate(
 async def _evaluate(
     conversations: Sequence[StoredConversation], url: str | None, concurrency: int
 ) -> list[Asked]:
-    async with _service(url) as (base_url, stack), ServiceClient(base_url) as client:
+    api_key = load_settings().client_key
+    async with (
+        _service(url) as (base_url, stack),
+        ServiceClient(base_url, api_key=api_key) as client,
+    ):
         await client.live()
         await _store_all(client, conversations, stack)
         total = sum(len(stored.conversation.queries) for stored in conversations)

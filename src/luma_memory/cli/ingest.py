@@ -91,7 +91,7 @@ async def _ingest(
     stream: BinaryIO, base_url: str, *, user: str | None, batch: int, wait: bool
 ) -> Report:
     report = Report()
-    async with ServiceClient(base_url) as client:
+    async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
         await client.live()
         started = time.monotonic()
         with progress("blocks accepted", None) as bar:

@@ -52,7 +52,7 @@ def search(
 async def _search(
     base_url: str, user: str, query: str, *, limit: int, explain: bool
 ) -> SearchAnswer:
-    async with ServiceClient(base_url) as client:
+    async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
         return await client.search(user, query, limit=limit, explain=explain)
 
 

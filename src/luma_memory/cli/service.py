@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 from collections.abc import Mapping, Sequence
 from types import TracebackType
@@ -12,7 +11,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx2
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from luma_memory.domain.errors import (
     Invalid,
@@ -22,6 +21,7 @@ from luma_memory.domain.errors import (
     SetupError,
     UnavailableError,
 )
+from luma_memory.domain.loopback import is_loopback
 from luma_memory.protocol.blocks import BatchAnswer, BlockPageBody
 from luma_memory.protocol.health import HealthBody
 from luma_memory.protocol.problem import Problem
@@ -50,7 +50,7 @@ class ServiceClient:
     of all, so that a service that is not there is told at once.
     """
 
-    def __init__(self, base_url: str, *, connections: int = 8) -> None:
+    def __init__(self, base_url: str, *, api_key: SecretStr | None, connections: int = 8) -> None:
         self._url = base_url
         self._attempts = 1
         try:
@@ -58,8 +58,9 @@ class ServiceClient:
                 base_url=base_url + BASE_PATH,
                 timeout=httpx2.Timeout(_TIMEOUT_SECONDS, connect=_CONNECT_SECONDS),
                 limits=httpx2.Limits(max_connections=connections),
+                headers=_credentials(api_key),
                 # A proxy of the environment is no way to this machine.
-                trust_env=not is_loopback(base_url),
+                trust_env=not is_loopback(urlsplit(base_url).hostname),
             )
         except (httpx2.InvalidURL, ValueError) as error:
             raise SetupError(f"{base_url} is not a URL: {error}", code="wrong_url") from error
@@ -148,15 +149,8 @@ class ServiceClient:
         raise _refusal(response, self._url)
 
 
-def is_loopback(url: str) -> bool:
-    """Whether a URL points to this machine."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _credentials(api_key: SecretStr | None) -> dict[str, str]:
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key.get_secret_value()}"}
 
 
 def _refusal(response: httpx2.Response, url: str) -> LumaMemoryError:

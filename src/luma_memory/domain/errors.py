@@ -3,8 +3,10 @@
 LumaMemoryError           code: stable string, retryable: whether trying again later can help
 ├─ RequestError           the caller can fix it
 │  ├─ Invalid             the request itself is wrong
+│  ├─ Unauthenticated     nobody knows who asks
 │  ├─ NotFound            no such thing in this scope (also: it belongs to somebody else)
 │  ├─ Conflict            the request contradicts what is stored
+│  ├─ PreconditionFailed  the thing is not any more what the request says it is
 │  ├─ Forbidden           not with this key, or not in this configuration
 │  └─ QuotaExceeded       a limit of this installation
 ├─ UnavailableError       try again later
@@ -51,6 +53,12 @@ class Invalid(RequestError):
         self.field = field
 
 
+class Unauthenticated(RequestError):
+    """Nobody knows who asks: no credentials, or none that are known here."""
+
+    code = "credentials_invalid"
+
+
 class NotFound(RequestError):
     """No such thing in this scope; foreign and missing ids are told alike."""
 
@@ -63,6 +71,12 @@ class Conflict(RequestError):
     code = "conflict"
 
 
+class PreconditionFailed(RequestError):
+    """The thing is not any more what the request says it is."""
+
+    code = "precondition_failed"
+
+
 class Forbidden(RequestError):
     """Not with this key, or not in this configuration."""
 
@@ -70,9 +84,15 @@ class Forbidden(RequestError):
 
 
 class QuotaExceeded(RequestError):
-    """A limit of this installation is reached."""
+    """A limit of this installation is reached. Trying again after that many seconds can help."""
 
     code = "quota_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float, code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnavailableError(LumaMemoryError):

@@ -5,12 +5,13 @@ Adapters translate foreign errors into `domain.errors` and attach the cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 from uuid import UUID
 
+from luma_memory.domain.access import ApiKey
 from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem, PassageText
 from luma_memory.domain.enrichment import (
     Embedding,
@@ -325,4 +326,52 @@ class SystemProbe(Protocol):
 
     async def live_worker_count(self) -> int:
         """Workers seen lately that have not stopped. Raises StoreUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """A key with the SHA-256 of all of it."""
+
+    key: ApiKey
+    key_hash: bytes
+
+
+class KeyStore(Protocol):
+    """API keys. All methods raise StoreUnavailable."""
+
+    async def create(self, stored: StoredKey) -> ApiKey:
+        """Store a new key; it as it is stored."""
+        ...
+
+    async def list(self, *, project_id: str | None) -> Sequence[ApiKey]:
+        """Every key, also revoked ones, oldest first; of one project, or of all."""
+        ...
+
+    async def revoke(self, prefix: str) -> ApiKey | None:
+        """End a key for good; None when there is none. Repeating it changes nothing."""
+        ...
+
+    async def find(self, prefix: str) -> StoredKey | None:
+        """The key of that prefix, also a revoked one."""
+        ...
+
+    async def any_exists(self) -> bool:
+        """Whether there ever was a key, revoked ones included."""
+        ...
+
+    async def note_used(self, prefixes: Collection[str]) -> None:
+        """These keys were used just now."""
+        ...
+
+
+class TokenVerifier(Protocol):
+    """Access tokens that somebody else gives to end users."""
+
+    async def subject(self, token: str) -> str:
+        """Whom the token is about. Raises Unauthenticated, or ProviderUnavailable."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,7 +73,7 @@ class AcceptedBody(BaseModel):
     """The block is stored, with the job that will enrich it."""
 
     id: UUID
-    status: Literal["pending_enrichment"] = "pending_enrichment"
+    status: BlockStatus = "pending_enrichment"
     job_id: int
 
 

@@ -8,13 +8,19 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import ValidationError
 
+from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES, field_problem
-from luma_memory.api.services import EnabledServiceDep, ProjectDep, ServiceDep
-from luma_memory.api.strict_json import StrictJsonRoute
+from luma_memory.api.services import EnabledServiceDep, ServiceDep
 from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block
+from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
-from luma_memory.domain.errors import Invalid, InvariantError, LumaMemoryError, NotFound
-from luma_memory.domain.scope import Scope
+from luma_memory.domain.errors import (
+    Invalid,
+    InvariantError,
+    LumaMemoryError,
+    NotFound,
+    RequestError,
+)
 from luma_memory.pipeline.ingest import Ingested
 from luma_memory.protocol.blocks import (
     AcceptedBody,
@@ -35,7 +41,7 @@ BLOCK_BYTES_MAX = 2_000_000
 BATCH_BYTES_MAX = 32_000_000
 PAGE_BLOCKS_MAX = 200
 
-router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=StrictJsonRoute)
+router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=DoorRoute)
 IdempotencyKey = Annotated[
     Name | None, Header(description="Names this request: repeated, it is answered as before.")
 ]
@@ -50,24 +56,30 @@ IdempotencyKey = Annotated[
         201: {"model": BlockBody, "description": "Stored and enriched: wait=true was asked for."},
     },
     max_body_size=BLOCK_BYTES_MAX,
+    **permission("ingest"),
 )
 async def accept_block(
     body: NewBlockBody,
     service: EnabledServiceDep,
-    project_id: ProjectDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
     wait: Annotated[bool, Query(description="Answer when the block is enriched.")] = False,
 ) -> Response:
-    """Store one block; a worker enriches it. It can be read and searched at once."""
-    block = new_block(
-        body, project_id=project_id, header_key=idempotency_key, now=service.clock.now()
-    )
+    """Store one block; a worker enriches it. It can be read and searched at once.
+
+    With `wait=true` the answer is the block itself, so that needs the permission `read` as well.
+    """
+    if wait:
+        caller.check_may("read")
+    block = new_block(body, caller=caller, header_key=idempotency_key, now=service.clock.now())
     if not (wait or not service.settings.worker_enabled):
         accepted = await service.ingest.ingest_block_async(block)
         return _json(accepted_body(accepted), 202)
     ingested = await service.ingest.ingest_block(block)
     if ingested.block.status == "pending_enrichment":
         return _json(accepted_body(ingested.accepted), 202)
+    if "read" not in caller.permissions:
+        return _json(accepted_body(ingested.accepted, status=ingested.block.status), 201)
     return _json(block_body(ingested.block), 201)
 
 
@@ -77,11 +89,12 @@ async def accept_block(
     response_model=BatchAnswer,
     responses=RESPONSES,
     max_body_size=BATCH_BYTES_MAX,
+    **permission("ingest"),
 )
 async def accept_batch(
     body: BatchBody,
     service: EnabledServiceDep,
-    project_id: ProjectDep,
+    caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Store up to 1,000 blocks; each gets its own outcome, a bad one fails no other.
@@ -91,7 +104,7 @@ async def accept_batch(
     With the header Idempotency-Key each block's key is made of it and the block's position.
     """
     parsed = [
-        _parse_item(item, index, project_id, idempotency_key, service)
+        _parse_item(item, index, caller, idempotency_key, service)
         for index, item in enumerate(body.blocks)
     ]
     good = [block for block in parsed if isinstance(block, NewBlock)]
@@ -111,22 +124,22 @@ async def accept_batch(
     )
 
 
-@router.get("/{block_id}", responses=RESPONSES)
+@router.get("/{block_id}", responses=RESPONSES, **permission("read"))
 async def read_block(
-    block_id: UUID, user_id: Name, service: ServiceDep, project_id: ProjectDep
+    block_id: UUID, user_id: Name, service: ServiceDep, caller: CallerDep
 ) -> BlockBody:
     """One block. Another user's block and one that never was are answered alike."""
-    block = await service.blocks.read_one(Scope(project_id, user_id), block_id)
+    block = await service.blocks.read_one(caller.scope(user_id), block_id)
     if block is None:
         raise NotFound("There is no such block of this user", code="block_not_found")
     return block_body(block)
 
 
-@router.get("", responses=RESPONSES)
+@router.get("", responses=RESPONSES, **permission("read"))
 async def list_blocks(
     user_id: Name,
     service: ServiceDep,
-    project_id: ProjectDep,
+    caller: CallerDep,
     limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
     cursor: Name | None = None,
     status: BlockStatus | None = None,
@@ -134,7 +147,7 @@ async def list_blocks(
 ) -> BlockPageBody:
     """A user's blocks, newest first."""
     page = await service.blocks.page(
-        Scope(project_id, user_id),
+        caller.scope(user_id),
         limit=limit,
         before=decode_cursor(cursor) if cursor else None,
         status=status,
@@ -151,20 +164,22 @@ def _json(body: AcceptedBody | BlockBody, status: int) -> Response:
 
 
 def _parse_item(
-    item: object, index: int, project_id: str, header_key: str | None, service: ServiceDep
+    item: object, index: int, caller: Caller, header_key: str | None, service: ServiceDep
 ) -> NewBlock | BatchItemError:
     try:
         body = NewBlockBody.model_validate(item)
         key = None if header_key is None else f"{header_key}:{index}"
         return new_block(
             body,
-            project_id=project_id,
+            caller=caller,
             header_key=key if body.idempotency_key is None else None,
             now=service.clock.now(),
         )
     except ValidationError as error:
         first = field_problem(error.errors(include_url=False, include_input=False)[0])
         return BatchItemError(code=first.code, detail=first.detail, field=first.field)
+    except RequestError as error:
+        return BatchItemError(code=error.code, detail=str(error))
 
 
 def _batch_item(index: int, outcome: Accepted | Ingested | Exception | BatchItemError) -> BatchItem:

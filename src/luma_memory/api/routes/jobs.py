@@ -7,9 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
+from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES, problem_document
-from luma_memory.api.services import ProjectDep, ServiceDep
-from luma_memory.api.strict_json import StrictJsonRoute
+from luma_memory.api.services import ServiceDep
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.job import JOB_ID_MAX, ErrorClass, JobFilter, JobStatus, JobType
 from luma_memory.protocol.cursors import decode_job_cursor, encode_job_cursor
@@ -26,26 +26,26 @@ PAGE_JOBS_MAX = 200
 # A thousand ids of twenty characters, and the filters.
 RETRY_BYTES_MAX = 100_000
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictJsonRoute)
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DoorRoute)
 _ONE = {**RESPONSES, 404: problem_document("There is no such job of this project and user.")}
 _CHANGED = {**_ONE, 409: problem_document("The job's state does not allow it; `code` says why.")}
 
 
 async def _one_job(
-    project_id: ProjectDep,
+    caller: CallerDep,
     job_id: Annotated[int, Path(ge=1, le=JOB_ID_MAX)],
     user_id: Annotated[Name | None, Query(description="Only if it is a job of this user.")] = None,
 ) -> JobFilter:
-    return JobFilter(project_id=project_id, user_id=user_id, ids=[job_id])
+    return JobFilter(project_id=caller.project_id, user_id=caller.narrowed(user_id), ids=[job_id])
 
 
 OneJobDep = Annotated[JobFilter, Depends(_one_job)]
 
 
-@router.get("", responses=RESPONSES)
+@router.get("", responses=RESPONSES, **permission("read"))
 async def list_jobs(
     service: ServiceDep,
-    project_id: ProjectDep,
+    caller: CallerDep,
     status: JobStatus | None = None,
     job_type: JobType | None = None,
     user_id: Name | None = None,
@@ -57,8 +57,8 @@ async def list_jobs(
 ) -> JobPageBody:
     """Jobs, newest first."""
     which = JobFilter(
-        project_id=project_id,
-        user_id=user_id,
+        project_id=caller.project_id,
+        user_id=caller.narrowed(user_id),
         job_type=job_type,
         error_class=error_class,
         created_after=created_after,
@@ -74,18 +74,18 @@ async def list_jobs(
 
 
 # Before the routes with an id in their path, which would take the word for one.
-@router.get("/stats", responses=RESPONSES)
+@router.get("/stats", responses=RESPONSES, **permission("read"))
 async def job_stats(service: ServiceDep) -> JobStatsBody:
     """The queue in numbers, as health tells them; costs the same however many jobs there were."""
     return JobStatsBody.of(await service.jobs.stats())
 
 
-@router.post("/retry", responses=RESPONSES, max_body_size=RETRY_BYTES_MAX)
-async def retry_jobs(body: RetryBody, service: ServiceDep, project_id: ProjectDep) -> RetryAnswer:
+@router.post("/retry", responses=RESPONSES, max_body_size=RETRY_BYTES_MAX, **permission("admin"))
+async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) -> RetryAnswer:
     """Let failed jobs run again from their first attempt, the oldest first."""
     which = JobFilter(
-        project_id=project_id,
-        user_id=body.user_id,
+        project_id=caller.project_id,
+        user_id=caller.narrowed(body.user_id),
         ids=body.ids,
         job_type=body.job_type,
         error_class=body.error_class,
@@ -100,19 +100,19 @@ async def retry_jobs(body: RetryBody, service: ServiceDep, project_id: ProjectDe
     return RetryAnswer(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
 
 
-@router.get("/{job_id}", responses=_ONE)
+@router.get("/{job_id}", responses=_ONE, **permission("read"))
 async def read_job(which: OneJobDep, service: ServiceDep) -> JobBody:
     """One job. Another project's job and one that never was are answered alike."""
     return JobBody.of(await service.jobs.one(which))
 
 
-@router.post("/{job_id}/retry", responses=_CHANGED)
+@router.post("/{job_id}/retry", responses=_CHANGED, **permission("admin"))
 async def retry_job(which: OneJobDep, service: ServiceDep) -> JobBody:
     """Let a failed or cancelled job run again; one that waits or runs already stays as it is."""
     return JobBody.of(await service.jobs.retry_one(which))
 
 
-@router.post("/{job_id}/cancel", responses=_CHANGED)
+@router.post("/{job_id}/cancel", responses=_CHANGED, **permission("admin"))
 async def cancel_job(which: OneJobDep, service: ServiceDep) -> JobBody:
     """Cancel a job that has not ended; the result of a running one is dropped."""
     return JobBody.of(await service.jobs.cancel_one(which))

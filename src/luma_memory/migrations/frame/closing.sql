@@ -13,7 +13,7 @@ BEGIN
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
-              'memory_cache_hours')
+              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -28,7 +28,9 @@ BEGIN
               'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
-              'add_memory_cache_counts')
+              'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
+              'erase_memory_user', 'sweep_memory_jobs', 'count_memory_rows',
+              'import_memory_rows')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -1,0 +1,114 @@
+"""How much is let in at once: above that, an answer at once instead of a place in a queue."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from luma_memory.api.problems import problem_response, refusal_before_the_body, request_id_of
+
+# Bodies that are being read or worked on, all requests together.
+BODY_BYTES_MAX: Final = 256 * 1024 * 1024
+RETRY_AFTER_SECONDS: Final = 1
+_BUSY: Final = "More requests are being worked on than this process takes; try again"
+
+
+class Admission:
+    """ASGI middleware: bounds requests in work, their bodies together, and how long one arrives.
+
+    always: paths that are answered however much is going on.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        requests_max: int,
+        body_seconds_max: float,
+        always: Collection[str],
+    ) -> None:
+        self._app = app
+        self._requests_max = requests_max
+        self._body_seconds_max = body_seconds_max
+        self._always = frozenset(always)
+        self._requests = 0
+        self._body_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in self._always:
+            await self._app(scope, receive, send)
+            return
+        body = _Body(self, receive, _announced(scope))
+        if self._requests >= self._requests_max or not self.take(body.bytes):
+            await _busy(scope)(scope, receive, send)
+            return
+        self._requests += 1
+        try:
+            await self._app(scope, body.receive, send)
+        finally:
+            self._requests -= 1
+            self._body_bytes -= body.bytes
+
+    @property
+    def body_seconds_max(self) -> float:
+        return self._body_seconds_max
+
+    def take(self, count: int) -> bool:
+        """Room for so many bytes more; False when there is none."""
+        if self._body_bytes + count > BODY_BYTES_MAX:
+            return False
+        self._body_bytes += count
+        return True
+
+
+class _Body:
+    """The body of one request as it arrives."""
+
+    def __init__(self, admission: Admission, receive: Receive, announced: int) -> None:
+        self._admission = admission
+        self._receive = receive
+        self._arrived = 0
+        self._whole = False
+        self._until = asyncio.get_running_loop().time() + admission.body_seconds_max
+        self.bytes = announced  # what this request holds of the room
+
+    async def receive(self) -> Message:
+        if self._whole:  # whoever waits now waits for the client to go away
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(
+                408, "The body did not arrive in time", headers={"Connection": "close"}
+            ) from None
+        self._whole = not message.get("more_body", False)
+        self._arrived += len(message.get("body", b""))
+        if self._arrived > self.bytes:
+            if not self._admission.take(self._arrived - self.bytes):
+                raise HTTPException(503, _BUSY, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+            self.bytes = self._arrived
+        return message
+
+
+def _announced(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        # The server's parser lets nothing but digits through.
+        if name == b"content-length":
+            return min(int(value), BODY_BYTES_MAX)
+    return 0
+
+
+def _busy(scope: Scope) -> ASGIApp:
+    response = problem_response(
+        503,
+        "overloaded",
+        _BUSY,
+        request_id=request_id_of(scope),
+        headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+    )
+    return refusal_before_the_body(scope, response)

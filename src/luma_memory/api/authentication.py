@@ -1,0 +1,108 @@
+"""Who asks: checked before a byte of the body is read, for everything but a few open paths."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from luma_memory.api.problems import error_response, refusal_before_the_body
+from luma_memory.domain.access import EVERYBODY, Caller
+from luma_memory.domain.errors import Forbidden, LumaMemoryError, Unauthenticated
+from luma_memory.domain.loopback import is_loopback
+from luma_memory.domain.token_buckets import TokenBuckets
+from luma_memory.pipeline.key_ring import KeyRing
+
+
+class Authentication:
+    """ASGI middleware: puts the Caller into the request's state, or answers why not.
+
+    open_paths: for everybody. limit: requests a minute of one caller, None for any number.
+    allowed_origins: whose pages may call a service without keys.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: KeyRing,
+        open_paths: Collection[str],
+        limit: TokenBuckets | None,
+        allowed_origins: Collection[str],
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._open_paths = frozenset(open_paths)
+        self._limit = limit
+        self._allowed_origins = frozenset(allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in self._open_paths:
+            try:
+                scope["state"]["caller"] = await self._caller(scope)
+            except LumaMemoryError as error:
+                refusal = refusal_before_the_body(scope, error_response(scope, error))
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        address = _address(scope)
+        caller = await self._keys.caller(_credentials(scope), address=address)
+        if caller is EVERYBODY and self._keys.required:
+            _check_own_machine(scope, self._allowed_origins)
+        if self._limit is not None:
+            name = address if caller is EVERYBODY else f"{caller.name} {caller.user_id or ''}"
+            self._limit.take(name, "Too many requests", code="too_many_requests")
+        return caller
+
+
+def _credentials(scope: Scope) -> str | None:
+    """What the request shows. Raises Unauthenticated when that is more than one thing."""
+    shown = [
+        (name, value.decode("latin-1").strip())
+        for name, value in scope["headers"]
+        if name in (b"authorization", b"x-api-key")
+    ]
+    if not shown:
+        return None
+    found = {value if name == b"x-api-key" else _bearer(value) for name, value in shown}
+    if len(found) > 1:
+        raise Unauthenticated(
+            "The request shows different credentials; send one", code="credentials_ambiguous"
+        )
+    return found.pop()
+
+
+def _bearer(value: str) -> str:
+    scheme, _, credentials = value.partition(" ")
+    if scheme.lower() != "bearer" or not credentials.strip():
+        raise Unauthenticated("Send the header as Authorization: Bearer <key>")
+    return credentials.strip()
+
+
+def _address(scope: Scope) -> str:
+    """Who is counted as one: an IPv4 address, or the /64 that one IPv6 customer gets."""
+    host = (scope.get("client") or ("unknown",))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return str(host)
+    if address.version == 6:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _check_own_machine(scope: Scope, allowed_origins: Collection[str]) -> None:
+    """A page in this machine's browser is not its user: neither under a name that was pointed
+    here (DNS rebinding), nor from elsewhere."""
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    host, origin = headers.get(b"host"), headers.get(b"origin")
+    if host is not None and not is_loopback(urlsplit(f"//{host}").hostname):
+        raise Forbidden(
+            "Without keys, this service answers to localhost only", code="host_not_allowed"
+        )
+    if origin is not None and origin not in allowed_origins:
+        raise Forbidden("Pages of this origin may not call the service", code="origin_not_allowed")

@@ -1,0 +1,1 @@
+"""Who end users are, told by somebody else: one file an issuer."""

@@ -1,0 +1,69 @@
+"""API keys in PostgreSQL: a prefix to find them by, and a hash to know them by."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import asyncpg
+
+from luma_memory.domain.access import ApiKey
+from luma_memory.domain.ports import StoredKey
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+class PostgresKeyStore:
+    """domain.ports.KeyStore on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, stored: StoredKey) -> ApiKey:
+        key = stored.key
+        row = await self._row(
+            "create_key",
+            key.prefix,
+            stored.key_hash,
+            key.project_id,
+            key.user_id,
+            sorted(key.permissions),
+            key.name,
+        )
+        assert row is not None
+        return _api_key(row)
+
+    async def list(self, *, project_id: str | None) -> Sequence[ApiKey]:
+        rows = await self._database.fetch(load_sql(__package__, "list_keys"), project_id)
+        return [_api_key(row) for row in rows]
+
+    async def revoke(self, prefix: str) -> ApiKey | None:
+        row = await self._row("revoke_key", prefix)
+        return _api_key(row) if row is not None else None
+
+    async def find(self, prefix: str) -> StoredKey | None:
+        row = await self._row("find_key", prefix)
+        return StoredKey(_api_key(row), row["key_hash"]) if row is not None else None
+
+    async def any_exists(self) -> bool:
+        row = await self._row("any_key")
+        return row is not None and bool(row["present"])
+
+    async def note_used(self, prefixes: Collection[str]) -> None:
+        await self._database.execute(load_sql(__package__, "note_keys_used"), sorted(prefixes))
+
+    async def _row(self, name: str, *values: Any) -> asyncpg.Record | None:
+        return await self._database.fetch_row(load_sql(__package__, name), *values)
+
+
+def _api_key(row: asyncpg.Record) -> ApiKey:
+    return ApiKey(
+        prefix=row["prefix"],
+        project_id=row["project_id"],
+        user_id=row["user_id"],
+        permissions=frozenset(row["scopes"]),
+        name=row["name"],
+        created_at=row["created_at"],
+        last_used_at=row["last_used_at"],
+        revoked_at=row["revoked_at"],
+    )

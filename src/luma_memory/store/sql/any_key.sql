@@ -1,0 +1,1 @@
+SELECT EXISTS (SELECT FROM memory_api_keys) AS present

@@ -1,0 +1,237 @@
+"""The door with keys: command line, HTTP, several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from tests.acceptance.conftest import BASE_PATH
+from tests.support.doors import Door, running_door
+
+from luma_memory.cli.processes import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
+    async with running_door(tmp_path_factory.mktemp("door") / "data") as door:
+        yield door
+
+
+def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DATABASE_URL": stack.database_url}
+    return subprocess.run(
+        [sys.executable, "-m", "luma_memory.cli", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+
+async def test_a_key_is_made_used_listed_and_revoked(door: Door) -> None:
+    made = command(
+        door.stack, "keys", "create", "--scope", "ingest", "--scope", "read", "--name", "chat"
+    )
+    assert made.returncode == 0, made.stderr
+    text = made.stdout.strip()
+    assert text.startswith("lmk_")
+    async with door.client(text) as client:
+        answer = await client.post("/blocks", json={"user_id": "ada", "content": "Tea at four."})
+        assert answer.status_code == 202
+        assert (await client.get("/blocks", params={"user_id": "ada"})).status_code == 200
+        refused = await client.post("/jobs/retry", json={"all": True})
+        assert (refused.status_code, refused.json()["code"]) == (403, "permission_missing")
+    listed = command(door.stack, "keys", "list", "--json")
+    assert text not in listed.stdout
+    (entry,) = [key for key in json.loads(listed.stdout) if key["name"] == "chat"]
+    assert text.startswith(entry["prefix"])
+    assert entry["scopes"] == ["ingest", "read"]
+    assert command(door.stack, "keys", "revoke", entry["prefix"]).returncode == 0
+    listed = command(door.stack, "keys", "list")
+    (line,) = [line for line in listed.stdout.splitlines() if entry["prefix"] in line]
+    assert "chat" in line
+    assert line.rstrip()[-1] == "Z", "the last column says when it was revoked"
+
+
+async def test_both_headers_carry_a_key_and_two_different_ones_are_refused(door: Door) -> None:
+    text = await door.key("read")
+    async with door.client(None) as client:
+
+        async def status(**headers: str) -> tuple[int, str | None]:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            answer = await client.get("/blocks", params={"user_id": "ada"}, headers=named)
+            return answer.status_code, answer.json().get("code")
+
+        assert await status(Authorization=f"Bearer {text}") == (200, None)
+        assert await status(Authorization=f"bearer  {text}") == (200, None)
+        assert await status(X_API_Key=text) == (200, None)
+        assert await status(X_API_Key=text, Authorization=f"Bearer {text}") == (200, None)
+        assert await status(X_API_Key="other", Authorization=f"Bearer {text}") == (
+            401,
+            "credentials_ambiguous",
+        )
+        assert await status() == (401, "credentials_missing")
+        for wrong in ("Basic YWRhOnBhc3M=", "Bearer", text):
+            assert await status(Authorization=wrong) == (401, "credentials_invalid"), wrong
+
+
+async def test_the_project_comes_from_the_key(door: Door) -> None:
+    shop = await door.key("ingest", "read", project_id="shop")
+    forum = await door.key("ingest", "read", project_id="forum")
+    body = {"user_id": "ada", "content": "The shop's own secret word is quincunx."}
+    async with door.client(shop) as client:
+        block_id = (await client.post("/blocks", json=body)).json()["id"]
+    async with door.client(forum) as client:
+        foreign = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
+        assert foreign.status_code == 404
+        question = {"user_id": "ada", "query": "quincunx"}
+        assert (await client.post("/search", json=question)).json()["results"] == []
+        jobs = (await client.get("/jobs")).json()["jobs"]
+        assert {job["project_id"] for job in jobs} <= {"forum"}
+
+
+async def test_the_answer_to_no_credentials_says_how_to_show_some(door: Door) -> None:
+    async with door.client(None) as client:
+        answer = await client.get("/nowhere")
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+async def test_health_needs_no_key(door: Door) -> None:
+    async with door.client(None) as client:
+        for path in ("/health", "/health/live", "/health/ready", "/openapi.json"):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_the_body_of_a_stranger_is_not_read(door: Door) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(2_000):
+            sent += 1
+            yield b"x" * 100_000
+
+    async with door.client(None) as client:
+        try:
+            answer = await client.post("/blocks", content=endless())
+            assert answer.status_code == 401
+        except httpx2.TransportError:
+            pass  # answered and closed while we were still sending
+    assert sent < 1_000, "the server took in 100 MB for nobody"
+
+
+async def test_guessing_is_answered_429(door: Door) -> None:
+    async with door.client("lmk_aaaaaaaaaaaa_" + "b" * 43) as client:
+        # As through a proxy on this machine, so that other tests are not held up.
+        headers = {"X-Forwarded-For": "198.51.100.7"}
+        codes = [(await client.get("/blocks", headers=headers)).status_code for _ in range(25)]
+        limited = await client.get("/blocks", headers=headers)
+    assert set(codes[:20]) == {401}
+    assert limited.status_code == 429
+    assert int(limited.headers["retry-after"]) >= 1
+    assert limited.json()["code"] == "too_many_attempts"
+
+
+@pytest.mark.slow
+async def test_a_revoked_key_is_refused_within_a_minute(door: Door) -> None:
+    text = await door.key("read")
+    async with door.client(text) as client:
+        assert (await client.get("/jobs")).status_code == 200
+        await door.revoke(text)
+        revoked_at = time.monotonic()
+        async with asyncio.timeout(60):
+            while (await client.get("/jobs")).status_code != 401:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+    assert time.monotonic() - revoked_at < 60
+
+
+async def test_a_service_without_keys_closes_with_the_first_one(tmp_path: Path) -> None:
+    async with (
+        running_door(tmp_path / "data", first_key=False) as door,
+        door.client(None) as client,
+    ):
+        assert (await client.get("/jobs")).status_code == 200
+        rebinding = await client.get("/jobs", headers={"Host": "evil.example:8080"})
+        assert (rebinding.status_code, rebinding.json()["code"]) == (403, "host_not_allowed")
+        page = await client.post("/jobs/retry", headers={"Origin": "https://evil.example"})
+        assert (page.status_code, page.json()["code"]) == (403, "origin_not_allowed")
+        assert "access-control-allow-origin" not in page.headers
+        await door.key("read")
+        async with asyncio.timeout(10):
+            while (await client.get("/jobs")).status_code != 401:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "starts"),
+    [
+        ({}, False),
+        ({"MEMORY_ADMIN_KEY": "a-first-key-for-a-container"}, True),
+    ],
+)
+async def test_on_other_addresses_it_starts_with_keys_only(
+    tmp_path: Path, settings: dict[str, str], starts: bool
+) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MEMORY_")},
+        **settings,
+        "MEMORY_DATA_DIR": str(tmp_path / "data"),
+        "MEMORY_HOST": "0.0.0.0",
+        "MEMORY_PORT": "0",
+        "MEMORY_EMBEDDING_ENABLED": "false",
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "luma_memory.api"),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    async with asyncio.timeout(60):
+        async for line in process.stderr:
+            said.append(line.decode())
+            if "Listening" in said[-1]:
+                break
+    if starts:
+        process.terminate()
+        await process.communicate()
+        assert "Listening" in said[-1]
+        return
+    assert await process.wait() == 1
+    assert any("keys create" in line for line in said), said
+
+
+async def test_the_admin_key_and_the_commands_key(tmp_path: Path) -> None:
+    admin = "a-first-key-for-a-container"
+    async with running_door(tmp_path / "data", first_key=False, admin_key=admin) as door:
+        async with door.client(admin) as client:
+            assert (await client.post("/jobs/retry", json={"all": True})).status_code == 200
+        async with door.client(None) as client:
+            assert (await client.get("/jobs")).status_code == 401
+        asked = [*("search", "tea", "--user", "ada", "--url", door.stack.base_url), "--json"]
+        refused = command(door.stack, *asked)
+        assert refused.returncode == 1
+        assert "Say who you are" in refused.stderr
+        os.environ["MEMORY_API_KEY"] = admin
+        try:
+            answered: Any = command(door.stack, *asked)
+        finally:
+            del os.environ["MEMORY_API_KEY"]
+        assert answered.returncode == 0, answered.stderr
+        assert BASE_PATH not in answered.stderr

@@ -1,0 +1,226 @@
+"""End users' access tokens, against a real server that publishes its keys."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.providers.identity.supabase import SupabaseTokens
+from luma_memory.testing.moved_clock import MovedClock
+
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+OTHER_EC_KEY = ec.generate_private_key(ec.SECP256R1())
+RSA_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+ED_KEY = ed25519.Ed25519PrivateKey.generate()
+SHARED_SECRET = "a secret shared with everybody who reads the documentation"
+
+
+class Issuer:
+    """Serves a JSON Web Key Set, as a hosted project does."""
+
+    def __init__(self) -> None:
+        self.keys: list[Mapping[str, Any]] = [
+            _jwk(ECAlgorithm.to_jwk(EC_KEY.public_key()), "ec"),
+            _jwk(RSAAlgorithm.to_jwk(RSA_KEY.public_key()), "rsa"),
+            _jwk(OKPAlgorithm.to_jwk(ED_KEY.public_key()), "ed"),
+            {"kty": "oct", "kid": "shared", "alg": "HS256", "k": "c2VjcmV0"},
+            {"kty": "unknown", "kid": "odd"},
+        ]
+        self.status = 200
+        self.requests = 0
+        issuer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                issuer.requests += 1
+                known = self.path == "/auth/v1/.well-known/jwks.json"
+                body = json.dumps({"keys": issuer.keys}).encode()
+                self.send_response(issuer.status if known else 404)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def claims(self, **changed: Any) -> dict[str, Any]:
+        claims = {
+            "iss": f"{self.url}/auth/v1",
+            "aud": "authenticated",
+            "sub": "0b7c6e1e-ada",
+            "exp": int(time.time()) + 600,
+            "role": "authenticated",
+        } | changed
+        return {name: value for name, value in claims.items() if value is not None}
+
+
+def _jwk(public: str | dict[str, Any], key_id: str) -> Mapping[str, Any]:
+    entry: dict[str, Any] = json.loads(public) if isinstance(public, str) else public
+    return {**entry, "kid": key_id, "use": "sig"}
+
+
+@pytest.fixture
+def issuer() -> Iterator[Issuer]:
+    issuer = Issuer()
+    yield issuer
+    issuer.close()
+
+
+@pytest.fixture
+def clock() -> MovedClock:
+    return MovedClock()
+
+
+@pytest.fixture
+async def tokens(issuer: Issuer, clock: MovedClock) -> Any:
+    verifier = SupabaseTokens(issuer.url + "/", clock=clock)
+    yield verifier
+    await verifier.close()
+
+
+def signed(claims: dict[str, Any], key: Any = EC_KEY, algorithm: str = "ES256", **head: Any) -> str:
+    return jwt.encode(claims, key, algorithm, headers={"kid": "ec"} | head)
+
+
+async def refusal(tokens: SupabaseTokens, token: str) -> str:
+    with pytest.raises(LumaMemoryError) as refused:
+        await tokens.subject(token)
+    return refused.value.code
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm", "key_id"),
+    [(EC_KEY, "ES256", "ec"), (RSA_KEY, "RS256", "rsa"), (ED_KEY, "EdDSA", "ed")],
+)
+async def test_a_good_token_names_its_user(
+    tokens: SupabaseTokens, issuer: Issuer, key: Any, algorithm: str, key_id: str
+) -> None:
+    token = signed(issuer.claims(), key, algorithm, kid=key_id)
+    assert await tokens.subject(token) == "0b7c6e1e-ada"
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"exp": 1_000_000_000}, "token_expired"),
+        ({"exp": None}, "credentials_invalid"),
+        ({"iss": "https://elsewhere.example/auth/v1"}, "credentials_invalid"),
+        ({"iss": None}, "credentials_invalid"),
+        ({"aud": "anon"}, "credentials_invalid"),
+        ({"aud": None}, "credentials_invalid"),
+        ({"nbf": 9_999_999_999}, "credentials_invalid"),
+        ({"sub": None}, "credentials_invalid"),
+        ({"sub": " "}, "credentials_invalid"),
+        ({"sub": "a\x00b"}, "credentials_invalid"),
+        ({"sub": "x" * 257}, "credentials_invalid"),
+        ({"sub": "\ud800"}, "credentials_invalid"),
+        ({"sub": 7}, "credentials_invalid"),
+    ],
+)
+async def test_a_claim_that_is_wrong_is_refused(
+    tokens: SupabaseTokens, issuer: Issuer, changed: dict[str, Any], code: str
+) -> None:
+    # PyJWT would not encode a subject that is no text; a signer elsewhere may.
+    claims = issuer.claims(**changed)
+    token = jwt.PyJWS().encode(
+        json.dumps(claims).encode(), EC_KEY, "ES256", headers={"kid": "ec", "typ": "JWT"}
+    )
+    assert await refusal(tokens, token) == code
+
+
+async def test_only_the_issuers_own_signature_counts(
+    tokens: SupabaseTokens, issuer: Issuer
+) -> None:
+    claims = issuer.claims()
+    public_pem = RSA_KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    head, payload, _ = signed(claims).split(".")
+    forged = [
+        signed(claims, OTHER_EC_KEY),
+        jwt.encode(claims, "", "none", headers={"kid": "ec"}),
+        jwt.encode(claims, SHARED_SECRET, "HS256", headers={"kid": "shared"}),
+        jwt.encode(claims, SHARED_SECRET, "HS256", headers={"kid": "ec"}),
+        # The public key used as if it were the shared secret of an HMAC.
+        _hmac_with(public_pem, claims, key_id="rsa"),
+        signed(claims, RSA_KEY, "RS256"),  # a good signature under the id of another key
+        jwt.encode(claims, EC_KEY, "ES256"),  # no key id
+        signed(claims, kid="unknown"),
+        f"{head}.{payload}.",
+        "a.b.c",
+        "..",
+    ]
+    assert [await refusal(tokens, token) for token in forged] == ["credentials_invalid"] * len(
+        forged
+    )
+
+
+def _hmac_with(secret: bytes, claims: dict[str, Any], *, key_id: str) -> str:
+    def encoded(data: bytes) -> bytes:
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    head = encoded(json.dumps({"alg": "HS256", "typ": "JWT", "kid": key_id}).encode())
+    signing = head + b"." + encoded(json.dumps(claims).encode())
+    return (signing + b"." + encoded(hmac.digest(secret, signing, hashlib.sha256))).decode()
+
+
+async def test_a_new_key_is_fetched_when_a_token_names_it(
+    tokens: SupabaseTokens, issuer: Issuer, clock: MovedClock
+) -> None:
+    await tokens.subject(signed(issuer.claims()))
+    issuer.keys = [_jwk(ECAlgorithm.to_jwk(OTHER_EC_KEY.public_key()), "rotated")]
+    clock.move(seconds=11)
+    rotated = signed(issuer.claims(), OTHER_EC_KEY, kid="rotated")
+    assert await tokens.subject(rotated) == "0b7c6e1e-ada"
+    assert await refusal(tokens, signed(issuer.claims())) == "credentials_invalid"
+
+
+async def test_made_up_key_ids_do_not_make_requests(tokens: SupabaseTokens, issuer: Issuer) -> None:
+    for number in range(50):
+        await refusal(tokens, signed(issuer.claims(), kid=f"made-up-{number}"))
+    assert issuer.requests == 1
+
+
+async def test_an_issuer_that_is_away_is_waited_out_with_the_keys_that_are_known(
+    tokens: SupabaseTokens, issuer: Issuer, clock: MovedClock
+) -> None:
+    good = signed(issuer.claims())
+    issuer.status = 500
+    clock.move(seconds=1)
+    assert await refusal(tokens, good) == "identity_unavailable"
+    issuer.status = 200
+    clock.move(seconds=11)
+    await tokens.subject(good)
+    issuer.status = 500
+    clock.move(seconds=1_800)
+    await tokens.subject(good)
+    clock.move(seconds=3_601)
+    assert await refusal(tokens, good) == "identity_unavailable"

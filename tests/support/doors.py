@@ -1,0 +1,69 @@
+"""A service whose door is closed: its keys, and clients that carry them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from pydantic import SecretStr
+from tests.acceptance.conftest import BASE_PATH
+
+from luma_memory.bootstrap import open_keys
+from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.domain.access import Permission
+from luma_memory.settings import Settings
+
+
+@dataclass
+class Door:
+    """A running service."""
+
+    stack: Stack
+
+    async def key(
+        self, *permissions: Permission, project_id: str = "default", user_id: str | None = None
+    ) -> str:
+        """A new key."""
+        async with open_keys(self._settings) as keys:
+            _, text = await keys.create(permissions, project_id=project_id, user_id=user_id)
+            return text
+
+    async def revoke(self, text: str) -> None:
+        async with open_keys(self._settings) as keys:
+            await keys.revoke(text)
+
+    @asynccontextmanager
+    async def client(self, key: str | None) -> AsyncIterator[httpx2.AsyncClient]:
+        """Speaks to the API with this key; paths are relative to its base path."""
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        async with httpx2.AsyncClient(
+            base_url=self.stack.base_url + BASE_PATH, headers=headers, trust_env=False, timeout=30
+        ) as client:
+            yield client
+
+    @property
+    def _settings(self) -> Settings:
+        return Settings(database_url=SecretStr(self.stack.database_url))
+
+
+@asynccontextmanager
+async def running_door(
+    data_dir: Path, *, first_key: bool = True, **overrides: Any
+) -> AsyncIterator[Door]:
+    """A service of its own in `data_dir`; with a first key, so that everybody needs one."""
+    async with running_stack(data_dir=data_dir, **overrides) as stack:
+        door = Door(stack)
+        if first_key:
+            await door.key("admin")
+            async with door.client(None) as client:
+                await _until_closed(client)
+        yield door
+
+
+async def _until_closed(client: httpx2.AsyncClient) -> None:
+    while (await client.get("/jobs")).status_code != 401:
+        pass
