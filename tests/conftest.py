@@ -16,6 +16,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres
@@ -147,3 +148,11 @@ async def connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
     connection: asyncpg.Connection = await asyncpg.connect(dsn)
     yield connection
     await connection.close()
+
+
+@pytest.fixture
+async def redis_server() -> AsyncIterator[RedisServer]:
+    """A Redis of the test's own."""
+    skip_without_redis()
+    async with running_redis() as server:
+        yield server

@@ -16,13 +16,29 @@ from typing import Any, Literal, Protocol
 
 from pydantic import SecretStr
 
+from luma_memory import __version__
+from luma_memory.cache.in_process import InProcessCache
+from luma_memory.cache.redis import RedisCache
+from luma_memory.domain.cache import CacheFacts
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
-from luma_memory.domain.ports import Embedder, Enricher, JobQueue, QueueUpkeep, WorkerPresence
+from luma_memory.domain.ports import (
+    Cache,
+    Embedder,
+    Enricher,
+    JobQueue,
+    QueueUpkeep,
+    Synthesizer,
+    TokenCounter,
+    WorkerPresence,
+)
 from luma_memory.insights import Insights
+from luma_memory.pipeline.context import Contexts
+from luma_memory.pipeline.context_cache import ContextCache
 from luma_memory.pipeline.enrich import EnrichBlock
+from luma_memory.pipeline.hit_counter import HitCounter
 from luma_memory.pipeline.ingest import Ingest
 from luma_memory.pipeline.job_control import Jobs
 from luma_memory.pipeline.jobs import JobRunner
@@ -40,10 +56,12 @@ from luma_memory.postgres.migrator import (
     schema_is_current,
 )
 from luma_memory.providers.completion.local import LocalEnricher
+from luma_memory.providers.embedding.caching import CachingEmbedder
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.providers.identity.supabase import SupabaseTokens
+from luma_memory.providers.tokens import CountedTokens, EstimatedTokens
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
@@ -51,7 +69,9 @@ from luma_memory.queue.signal import Notifier
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
 from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.cache_ledger import PostgresCacheLedger
 from luma_memory.store.keys import PostgresKeyStore
+from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.logs import log_event, log_failure
@@ -65,6 +85,8 @@ PROVIDER_SHARE = 0.8
 
 # Jobs that are embedded together end together, and then share their write-back and the next claim.
 LOCAL_GROUP = 16
+# Some four thousand questions.
+_LOCAL_VECTORS_BYTES = 8 << 20
 # A statement takes milliseconds; one that takes this long hangs, and its caller should know.
 _COMMAND_SECONDS = 10.0
 # An operator may look through millions of rows, and can press Ctrl-C.
@@ -91,6 +113,7 @@ class Service:
     ingest: Ingest
     blocks: Blocks
     recall: Recall
+    contexts: Contexts
     insights: Insights
     jobs: Jobs
     keys: KeyRing
@@ -117,9 +140,12 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         worker_id = new_worker_id(kind)
         store = PostgresBlockStore(database, attempts_max=_attempts_max(settings))
         queue = PostgresJobQueue(database)
-        embedder = await _embedder(settings)
+        cache = _cache(settings, clock, emit)
+        stack.push_async_callback(cache.close)
+        embedder, tokens = await _embedder(settings, cache, clock)
         enricher = _enricher(settings)
-        for provider in (embedder, enricher):
+        synthesizer = _synthesizer(settings)
+        for provider in (embedder, enricher, synthesizer):
             if provider is not None:
                 stack.push_async_callback(provider.close)
         runner = JobRunner(
@@ -159,16 +185,43 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         stack.push_async_callback(ingest.close)
         keys = _key_ring(database, settings, clock)
         stack.push_async_callback(keys.close)
+        recall = Recall(PostgresSearchStore(database), store, embedder=embedder, emit=emit)
+        hits = HitCounter(PostgresCacheLedger(database), clock=clock)
+        stack.push_async_callback(hits.close)
+        contexts = Contexts(
+            recall,
+            ContextCache(
+                cache,
+                PostgresScopeVersions(database),
+                ttl=timedelta(seconds=settings.cache_ttl_seconds),
+                counter=hits,
+                clock=clock,
+                emit=emit,
+            ),
+            synthesizer=synthesizer,
+            tokens=tokens,
+            # Every setting that changes what recall finds.
+            configuration=(
+                __version__,
+                _vectors_of(embedder, settings),
+                settings.similarity_threshold,
+            ),
+            emit=emit,
+        )
+        stack.push_async_callback(contexts.close)
         yield Service(
             settings=settings,
             clock=clock,
             emit=emit,
             ingest=ingest,
             blocks=Blocks(store),
-            recall=Recall(PostgresSearchStore(database), store, embedder=embedder, emit=emit),
+            recall=recall,
+            contexts=contexts,
             insights=Insights(
                 queue,
                 _Probe(database),
+                cache=cache,
+                hits=hits,
                 clock=clock,
                 system_enabled=settings.system_enabled,
                 worker_enabled=settings.worker_enabled,
@@ -282,6 +335,15 @@ async def database_facts(dsn: str) -> DatabaseFacts:
         await database.close()
 
 
+async def cache_facts(settings: Settings) -> CacheFacts:
+    """How the configured cache is; changes nothing and never raises."""
+    cache = _cache(settings, SystemClock(), log_event)
+    try:
+        return await cache.facts()
+    finally:
+        await cache.close()
+
+
 def check_local_model(settings: Settings) -> str:
     """The folder of the local model, its files complete and, if pinned, with the right digests.
 
@@ -298,7 +360,10 @@ async def try_providers(settings: Settings, text: str) -> dict[str, str]:
 
     A model provider's calls cost money. Raises what the providers raise.
     """
-    embedder, enricher = await _embedder(settings), _enricher(settings)
+    clock = SystemClock()
+    cache = InProcessCache(size_bytes_max=_LOCAL_VECTORS_BYTES, clock=clock)
+    embedder, _ = await _embedder(settings, cache, clock)
+    enricher = _enricher(settings)
     names = {}
     try:
         if embedder is not None:
@@ -330,6 +395,10 @@ class ModelProvider(Protocol):
     def model_enricher(
         self, *, model: str, api_key: SecretStr | None, base_url: str | None, timeout_seconds: float
     ) -> Enricher: ...
+
+    def model_synthesizer(
+        self, *, model: str, api_key: SecretStr | None, base_url: str | None, timeout_seconds: float
+    ) -> Synthesizer: ...
 
 
 class _Probe:
@@ -391,19 +460,39 @@ def _key_ring(database: Database, settings: Settings, clock: Clock) -> KeyRing:
     )
 
 
-async def _embedder(settings: Settings) -> Embedder | None:
+def _cache(settings: Settings, clock: Clock, emit: Emit) -> Cache:
+    if settings.redis_url is None:
+        return InProcessCache(size_bytes_max=settings.cache_memory_mb << 20, clock=clock)
+    return RedisCache(
+        settings.redis_url.get_secret_value(),
+        timeout_seconds=settings.cache_timeout_ms / 1000,
+        emit=emit,
+    )
+
+
+async def _embedder(
+    settings: Settings, cache: Cache, clock: Clock
+) -> tuple[Embedder | None, TokenCounter]:
+    """What embeds, questions' vectors kept; and whose tokens a context's budget is counted in."""
     if not settings.embedding_enabled:
-        return None
+        return None, EstimatedTokens()
+    ttl = timedelta(seconds=settings.cache_ttl_seconds)
     if not settings.has_model_provider:
         local = await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
-        return CoalescingEmbedder(local, jobs_max=LOCAL_GROUP, calls_max=2)
-    return _model_provider().model_embedder(
+        embedder: Embedder = CoalescingEmbedder(local, jobs_max=LOCAL_GROUP, calls_max=2)
+        # Computing one takes about as long as asking Redis for it.
+        own = InProcessCache(size_bytes_max=_LOCAL_VECTORS_BYTES, clock=clock)
+        tokens = CountedTokens(local.model.id, local.tokens)
+        return CachingEmbedder(embedder, own, name=local.model.id, ttl=ttl), tokens
+    embedder = _model_provider().model_embedder(
         model=settings.embedding_model,
         api_key=settings.openai_api_key,
         base_url=settings.openai_base_url,
         dimension=settings.embedding_dimension,
         timeout_seconds=settings.provider_timeout_ms / 1000,
     )
+    name = _vectors_of(embedder, settings)
+    return CachingEmbedder(embedder, cache, name=name, ttl=ttl), EstimatedTokens()
 
 
 def _embedding_name(embedder: Embedder | None, settings: Settings) -> str:
@@ -413,12 +502,31 @@ def _embedding_name(embedder: Embedder | None, settings: Settings) -> str:
     return settings.embedding_model if settings.has_model_provider else embedder.model.id
 
 
+def _vectors_of(embedder: Embedder | None, settings: Settings) -> str:
+    """The embedding model with everything that changes its vectors: services share names."""
+    name = _embedding_name(embedder, settings)
+    if not settings.has_model_provider:
+        return name
+    return f"{name} {settings.embedding_dimension} {settings.openai_base_url}"
+
+
 def _enricher(settings: Settings) -> Enricher | None:
     if not settings.enrichment_enabled:
         return None
     if not settings.has_model_provider:
         return LocalEnricher()
     return _model_provider().model_enricher(
+        model=settings.completion_model,
+        api_key=settings.openai_api_key,
+        base_url=settings.openai_base_url,
+        timeout_seconds=settings.provider_timeout_ms / 1000,
+    )
+
+
+def _synthesizer(settings: Settings) -> Synthesizer | None:
+    if not settings.synthesis_enabled or not settings.has_model_provider:
+        return None
+    return _model_provider().model_synthesizer(
         model=settings.completion_model,
         api_key=settings.openai_api_key,
         base_url=settings.openai_base_url,

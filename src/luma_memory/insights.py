@@ -7,14 +7,29 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from luma_memory.domain.cache import CacheCounts, CacheFacts
 from luma_memory.domain.clock import Clock
+from luma_memory.domain.deadline import within
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import JobStats
-from luma_memory.domain.ports import JobQueue, SystemProbe
+from luma_memory.domain.ports import Cache, CacheHits, JobQueue, SystemProbe
 
 ResultT = TypeVar("ResultT")
 # Health answers in under a second whatever hangs; its questions run side by side.
 PROBE_SECONDS = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """The context cache: this process's connection, and the answers of all processes."""
+
+    facts: CacheFacts
+    counts: CacheCounts | None  # of the last 24 hours; None: the database could not be asked
+
+    @property
+    def hit_rate(self) -> float | None:
+        """0..1, None without reads."""
+        return self.counts.hit_rate if self.counts is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +42,7 @@ class Health:
     workers: int | None  # None: could not be asked
     stats: JobStats | None  # None: could not be asked
     database: Literal["ok", "unavailable"]
+    cache: CacheReport
     uptime_seconds: int
 
 
@@ -38,12 +54,16 @@ class Insights:
         queue: JobQueue,
         probe: SystemProbe,
         *,
+        cache: Cache,
+        hits: CacheHits,
         clock: Clock,
         system_enabled: bool,
         worker_enabled: bool,
     ) -> None:
         self._queue = queue
         self._probe = probe
+        self._cache = cache
+        self._hits = hits
         self._clock = clock
         self._system_enabled = system_enabled
         self._worker_enabled = worker_enabled
@@ -51,8 +71,10 @@ class Insights:
 
     async def health(self) -> Health:
         """How things are, also when the answer is bad."""
-        stats, workers = await asyncio.gather(
-            _or_none(self._queue.stats()), _or_none(self._probe.live_worker_count())
+        stats, workers, cache = await asyncio.gather(
+            _or_none(self._queue.stats()),
+            _or_none(self._probe.live_worker_count()),
+            self.cache(),
         )
         return Health(
             status=self._status(stats, workers),
@@ -61,8 +83,14 @@ class Insights:
             workers=workers,
             stats=stats,
             database="ok" if stats is not None else "unavailable",
+            cache=cache,
             uptime_seconds=round(self._clock.monotonic() - self._started),
         )
+
+    async def cache(self) -> CacheReport:
+        """How the context cache is, and how often it had the answer."""
+        facts, counts = await asyncio.gather(self._cache.facts(), _or_none(self._hits.last_day()))
+        return CacheReport(facts, counts)
 
     async def missing(self) -> list[str]:
         """What keeps this process from serving requests; empty when it is ready."""
@@ -80,21 +108,7 @@ class Insights:
 
 
 async def _or_none(question: Awaitable[ResultT]) -> ResultT | None:
-    asked = asyncio.ensure_future(question)
-    # Not `wait_for`: it also waits until a cancelled question has ended, and the driver asks a
-    # server that hangs to stop a statement (seen: 6 s with PostgreSQL stopped by SIGSTOP).
-    await asyncio.wait([asked], timeout=PROBE_SECONDS)
-    if not asked.done():
-        asked.add_done_callback(_forget)
-        asked.cancel()
-        return None
     try:
-        return asked.result()
-    except LumaMemoryError:
+        return await within(question, PROBE_SECONDS)
+    except (LumaMemoryError, TimeoutError):
         return None
-
-
-def _forget(asked: asyncio.Future[ResultT]) -> None:
-    """Look at a late error, so that it is not reported as one nobody asked for."""
-    if not asked.cancelled():
-        asked.exception()

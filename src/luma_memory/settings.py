@@ -77,7 +77,10 @@ class Settings(BaseSettings):
     failed_job_retention_hours: int = Field(720, ge=1, le=87_600)
 
     # Recall and limits
-    cache_ttl_seconds: int = Field(3_600, ge=1)
+    cache_ttl_seconds: int = Field(3_600, ge=1, le=31_536_000)
+    cache_timeout_ms: int = Field(40, ge=1, le=10_000)
+    cache_memory_mb: int = Field(64, ge=1, le=65_536)
+    context_token_budget: int = Field(2_000, ge=50, le=100_000)
     max_context_blocks: int = Field(10, ge=1, le=200)
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     concurrent_requests_max: int = Field(256, ge=1, le=100_000)
@@ -104,6 +107,17 @@ class Settings(BaseSettings):
             "postgresql",
         ):
             raise ValueError("a URL that begins with postgresql://")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and urlsplit(value.get_secret_value()).scheme not in (
+            "redis",
+            "rediss",
+            "unix",
+        ):
+            raise ValueError("a URL that begins with redis://, rediss:// or unix://")
         return value
 
     @field_validator("openai_base_url", "supabase_url")

@@ -331,9 +331,15 @@ def completion(
 
 
 def _fitting_content(body: Any) -> dict[str, Any]:
-    """An enrichment of whatever block was asked about."""
+    """An enrichment of whatever block was asked about, or a context of the blocks given."""
     asked = json.loads(body["messages"][-1]["content"])
+    if "question" in asked:
+        return synthesis_content(*((block["text"], [block["n"]]) for block in asked["blocks"]))
     return enrichment_content(title=asked["text"][:40], summary=asked["text"][:200])
+
+
+def synthesis_content(*statements: tuple[str, list[int]]) -> dict[str, Any]:
+    return {"statements": [{"text": text, "blocks": blocks} for text, blocks in statements]}
 
 
 def enrichment_content(**changes: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any, cast
 import pytest
 
 from luma_memory import insights
+from luma_memory.cache.in_process import InProcessCache
+from luma_memory.domain.cache import CacheCounts
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import JobStats
@@ -21,7 +23,7 @@ STATS = JobStats(1, 2, 3, 4, 0, None)
 
 @dataclass
 class Database:
-    """A JobQueue and a SystemProbe: answers, raises, or hangs and will not be cancelled."""
+    """JobQueue, SystemProbe and CacheHits: answers, raises, or hangs and will not be cancelled."""
 
     error: Exception | None = None
     hangs: bool = False
@@ -39,6 +41,10 @@ class Database:
         await self._answer()
         return True
 
+    async def last_day(self) -> CacheCounts:
+        await self._answer()
+        return CacheCounts(hits=3, misses=1)
+
     async def _answer(self) -> None:
         while self.hangs and not self.thawed.is_set():
             try:
@@ -53,6 +59,8 @@ def _insights(database: Database) -> Insights:
     return Insights(
         cast("JobQueue", database),
         database,
+        cache=InProcessCache(size_bytes_max=1 << 20, clock=SystemClock()),
+        hits=database,
         clock=SystemClock(),
         system_enabled=True,
         worker_enabled=True,
@@ -64,12 +72,14 @@ async def test_all_is_well() -> None:
     health = await told.health()
     assert (health.status, health.stats, health.workers) == ("ok", STATS, 1)
     assert await told.missing() == []
+    assert (health.cache.facts.connected, health.cache.hit_rate) == (True, 0.75)
 
 
 async def test_a_database_that_is_away_is_told() -> None:
     told = _insights(Database(error=StoreUnavailable("away")))
     health = await told.health()
     assert (health.status, health.database, health.stats) == ("unavailable", "unavailable", None)
+    assert (health.cache.facts.connected, health.cache.hit_rate) == (True, None)
     assert await told.missing() == ["database"]
 
 

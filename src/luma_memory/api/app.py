@@ -21,7 +21,7 @@ from luma_memory.api.door import DoorRoute
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
 from luma_memory.api.request_context import RequestContext
-from luma_memory.api.routes import blocks, health, jobs, search
+from luma_memory.api.routes import blocks, cache, context, health, jobs, search
 from luma_memory.bootstrap import Service
 from luma_memory.domain.token_buckets import TokenBuckets
 
@@ -31,7 +31,14 @@ HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/rea
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
 REFERENCE_PATH = f"{BASE_PATH}/docs"
 OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH)
-_ROUTERS: Sequence[APIRouter] = (blocks.router, search.router, jobs.router, health.router)
+_ROUTERS: Sequence[APIRouter] = (
+    blocks.router,
+    search.router,
+    context.router,
+    jobs.router,
+    cache.router,
+    health.router,
+)
 _REQUEST_HEADERS = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match")
 _ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
 

@@ -6,12 +6,21 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from luma_memory.domain import context as domain
 from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Accepted, Block, BlockStatus, NewBlock
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.search import SearchResult
 from luma_memory.protocol.blocks import AcceptedBody, BlockBody, EntityBody, NewBlockBody
+from luma_memory.protocol.context import (
+    CitationBody,
+    ContextAnswer,
+    ContextBlockBody,
+    ContextBody,
+    TokensBody,
+)
 from luma_memory.protocol.search import SearchAnswer, SearchHitBody
+from luma_memory.settings import Settings
 
 
 def new_block(
@@ -101,6 +110,65 @@ def search_answer(result: SearchResult) -> SearchAnswer:
         degraded=list(result.degraded),
         timings_ms={stage: round(value, 3) for stage, value in result.timings_ms.items()},
     )
+
+
+def context_request(
+    body: ContextBody, *, caller: Caller, settings: Settings
+) -> domain.ContextRequest:
+    """The request a body describes, within what the installation allows. Raises Forbidden."""
+    return domain.ContextRequest(
+        scope=caller.scope(body.user_id),
+        query=body.query,
+        blocks_max=min(body.max_blocks or settings.max_context_blocks, settings.max_context_blocks),
+        token_budget=body.token_budget or settings.context_token_budget,
+        synthesize=body.synthesize,
+        timeout_seconds=body.timeout_ms / 1000,
+    )
+
+
+def context_answer(
+    answer: domain.ContextAnswer, request: domain.ContextRequest, *, counted_by: str
+) -> ContextAnswer:
+    context = answer.context
+    return ContextAnswer(
+        blocks=[
+            ContextBlockBody(
+                id=block.id,
+                content=block.content,
+                cut=block.is_cut,
+                score=block.score,
+                occurred_at=block.occurred_at,
+                speaker=block.speaker,
+                session_id=block.session_id,
+                source=block.source,
+                title=block.title,
+            )
+            for block in context.blocks
+        ],
+        text=context.text,
+        citations=[
+            CitationBody(mark=citation.mark, block_id=citation.block_id)
+            for citation in context.citations
+        ],
+        synthesized_by=context.synthesized_by,
+        tokens=TokensBody(
+            count=context.token_count, budget=request.token_budget, counted_by=counted_by
+        ),
+        cached=answer.age_seconds is not None,
+        age_seconds=None if answer.age_seconds is None else round(answer.age_seconds, 3),
+        degraded=list(answer.degraded),
+        timings={stage: round(value, 3) for stage, value in answer.timings_ms.items()},
+    )
+
+
+def memory_size(size_bytes: int) -> str:
+    """As Redis writes sizes: 2.45M."""
+    size, unit = float(size_bytes), "B"
+    for larger in "KMGT":
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size_bytes}B" if unit == "B" else f"{size:.2f}{unit}"
 
 
 def _request_hash(body: NewBlockBody) -> bytes:

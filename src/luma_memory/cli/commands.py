@@ -40,6 +40,7 @@ COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("demo", "demo", "See it work: ingest a conversation, ask questions.", _RUN),
     "ingest": Entry("ingest", "ingest", "Store blocks from JSON lines.", _USE),
     "search": Entry("search", "search", "Ask a user's blocks.", _USE),
+    "context": Entry("context", "context", "The context of a question, for a prompt.", _USE),
     "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
     "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),
     "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),

@@ -23,6 +23,7 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.protocol.blocks import BatchAnswer, BlockPageBody
+from luma_memory.protocol.context import ContextAnswer
 from luma_memory.protocol.health import HealthBody
 from luma_memory.protocol.problem import Problem
 from luma_memory.protocol.search import SearchAnswer
@@ -102,6 +103,10 @@ class ServiceClient:
     ) -> SearchAnswer:
         body = {"user_id": user_id, "query": query, "limit": limit, "explain": explain}
         return _parsed(SearchAnswer, await self._send("POST", "/search", body))
+
+    async def context(self, body: Mapping[str, Any]) -> ContextAnswer:
+        """The context of a question; `body` as `protocol.context.ContextBody` has it."""
+        return _parsed(ContextAnswer, await self._send("POST", "/context", body))
 
     async def _send(
         self,

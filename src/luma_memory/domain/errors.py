@@ -12,6 +12,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 ├─ UnavailableError       try again later
 │  ├─ StoreUnavailable    PostgreSQL does not answer
 │  │  └─ StoreContended   a row this statement needs stayed locked by another
+│  ├─ CacheUnavailable    Redis does not answer; never told to a client
 │  ├─ ProviderUnavailable a model provider is away or answers 5xx
 │  ├─ ProviderTimeout     a model provider did not answer in time
 │  └─ RateLimited         told to wait; spends no attempt
@@ -112,6 +113,12 @@ class StoreContended(StoreUnavailable):
     """A row this statement needs stayed locked by another; the same for other rows may succeed."""
 
     code = "database_busy"
+
+
+class CacheUnavailable(UnavailableError):
+    """The cache does not answer, or not in time. Costs only speed: no client ever sees it."""
+
+    code = "cache_unavailable"
 
 
 class ProviderUnavailable(UnavailableError):

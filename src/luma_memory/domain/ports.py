@@ -5,7 +5,7 @@ Adapters translate foreign errors into `domain.errors` and attach the cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -13,6 +13,8 @@ from uuid import UUID
 
 from luma_memory.domain.access import ApiKey
 from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem, PassageText
+from luma_memory.domain.cache import CacheCounts, CacheFacts, CacheKey
+from luma_memory.domain.context import Synthesis, SynthesisRequest
 from luma_memory.domain.enrichment import (
     Embedding,
     EmbeddingModel,
@@ -374,4 +376,107 @@ class TokenVerifier(Protocol):
 
     async def close(self) -> None:
         """Free what is held. Repeating it is harmless."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """What an answer about a scope depends on besides the question."""
+
+    # Rises with every visible change, and a number never comes twice. 0: nothing was ever stored.
+    version: int
+    read_at: datetime  # by the database's clock, which also decides what has expired
+    next_expiry_at: datetime | None  # the earliest after `read_at` in the scope
+
+
+class ScopeVersions(Protocol):
+    """Whether anything changed."""
+
+    async def state(self, scope: Scope) -> ScopeState:
+        """As of now: every write that was committed before the call is in. One short look-up.
+
+        Raises StoreUnavailable.
+        """
+        ...
+
+
+class Cache(Protocol):
+    """Bytes by key, for a while. Losing all of it costs only speed; it holds no fact alone.
+
+    All methods but `facts` and `close` raise CacheUnavailable, within tens of milliseconds. They
+    are safe to cancel at any moment: no later answer belongs to another asker.
+    """
+
+    async def fetch(self, key: CacheKey) -> bytes | None:
+        """The value as it was stored, by anybody; None when there is none."""
+        ...
+
+    async def store(self, key: CacheKey, value: bytes, *, ttl_seconds: float) -> None:
+        """Keep a value for at most so long; it may go earlier. A value too large is not kept."""
+        ...
+
+    async def claim(self, key: CacheKey, *, token: str, seconds: float) -> bool:
+        """Whether nobody else holds this name; if so, it is the caller's for so long."""
+        ...
+
+    async def let_go(self, key: CacheKey, *, token: str) -> None:
+        """Give a claimed name back; one that is somebody else's by now stays theirs."""
+        ...
+
+    async def facts(self) -> CacheFacts:
+        """How it is; never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
+class CacheLedger(Protocol):
+    """Counts of all processes. Raises StoreUnavailable."""
+
+    async def add(self, counts: Mapping[datetime, CacheCounts]) -> None:
+        """Add what was counted, by full hour."""
+        ...
+
+    async def since(self, hour: datetime) -> CacheCounts:
+        """The sum from that hour on."""
+        ...
+
+
+class CacheHits(Protocol):
+    """How often the cache had the answer."""
+
+    async def last_day(self) -> CacheCounts:
+        """Of all processes, over 24 hours. Raises StoreUnavailable."""
+        ...
+
+
+class Synthesizer(Protocol):
+    """Writes a short text from blocks."""
+
+    @property
+    def name(self) -> str:
+        """Model and version of the prompt."""
+        ...
+
+    async def synthesize(self, request: SynthesisRequest) -> Synthesis:
+        """Statements with the places they rest on. Raises as `Embedder.embed_documents`."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
+class TokenCounter(Protocol):
+    """How long texts are for a model."""
+
+    @property
+    def name(self) -> str:
+        """Whose tokens these are."""
+        ...
+
+    async def count(self, texts: Sequence[str]) -> Sequence[int]:
+        """Tokens of each text. An estimate errs on the high side."""
         ...

@@ -11,15 +11,20 @@ import asyncio
 import contextlib
 import hmac
 from collections import OrderedDict
+from collections.abc import Awaitable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from luma_memory.domain.access import EVERY_PERMISSION, EVERYBODY, Caller
 from luma_memory.domain.clock import Clock
+from luma_memory.domain.deadline import within
 from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable, Unauthenticated
 from luma_memory.domain.ports import KeyStore, StoredKey, TokenVerifier
 from luma_memory.domain.scope import DEFAULT_PROJECT
 from luma_memory.domain.token_buckets import TokenBuckets
 from luma_memory.pipeline.keys import hash_of, prefix_of
+
+ResultT = TypeVar("ResultT")
 
 # Looked at again after this long, trusted no longer than that: also a process that lost its
 # database lets nobody in whose key was revoked a minute ago.
@@ -27,6 +32,8 @@ FRESH_SECONDS = 20.0
 TRUSTED_SECONDS = 50.0
 # A database that hangs is not asked again for every request.
 RETRY_SECONDS = 2.0
+# Whoever waits at the door has a context to get from the cache, also while the database hangs.
+LOOK_UP_SECONDS = 0.5
 # The first key closes the door this soon.
 OPEN_SECONDS = 1.0
 KEYS_MAX = 10_000
@@ -89,7 +96,7 @@ class KeyRing:
             # Before the answer, so that one request asks and the others go on.
             last, self._asked_at = self._asked_at, now
             try:
-                self._keys_exist = await self._store.any_exists()
+                self._keys_exist = await _in_time(self._store.any_exists())
             except StoreUnavailable:
                 if last == float("-inf"):
                     self._asked_at = last
@@ -198,7 +205,7 @@ class KeyRing:
 
     async def _find(self, prefix: str) -> StoredKey | None:
         asked_at = self._clock.monotonic()
-        stored = await self._store.find(prefix)
+        stored = await _in_time(self._store.find(prefix))
         if stored is None:
             self._known.pop(prefix, None)
             return None
@@ -219,6 +226,13 @@ class KeyRing:
             # When a key was used last is worth no alarm.
             with contextlib.suppress(LumaMemoryError):
                 await self._store.note_used(used)
+
+
+async def _in_time(look_up: Awaitable[ResultT]) -> ResultT:
+    try:
+        return await within(look_up, LOOK_UP_SECONDS)
+    except TimeoutError:
+        raise StoreUnavailable("PostgreSQL does not answer in time") from None
 
 
 def _refused() -> Unauthenticated:

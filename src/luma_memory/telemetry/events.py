@@ -167,6 +167,43 @@ class RecallDegraded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CacheHit(Event):
+    age_seconds: float
+    is_checked: bool  # False: PostgreSQL did not say whether anything changed
+
+    def message(self) -> str:
+        return "Cache hit"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMiss(Event):
+    reason: str  # absent, changed, expired, unreadable, unavailable
+
+    def message(self) -> str:
+        return f"Cache miss ({self.reason})"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUnreachable(Event):
+    """Requests go on without it."""
+
+    reason: str
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Cache unavailable: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReturned(Event):
+    def message(self) -> str:
+        return "Cache available again"
+
+
+@dataclass(frozen=True, slots=True)
 class RequestHandled(Event):
     method: str
     path: str  # the route's template, never the ids in it

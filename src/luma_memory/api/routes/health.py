@@ -31,7 +31,9 @@ async def health(service: ServiceDep) -> HealthBody:
         ),
         oldest_pending_seconds=stats.oldest_pending_seconds if stats else None,
         database=report.database,
-        cache=CacheHealthBody(connected=False, hit_rate=None),
+        cache=CacheHealthBody(
+            connected=report.cache.facts.connected, hit_rate=report.cache.hit_rate
+        ),
         providers=dict(service.provider_names),
         uptime_seconds=report.uptime_seconds,
     )

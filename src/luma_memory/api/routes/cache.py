@@ -1,0 +1,32 @@
+"""The context cache, for operators."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from luma_memory.api.door import DoorRoute, permission
+from luma_memory.api.problems import RESPONSES
+from luma_memory.api.services import ServiceDep
+from luma_memory.api.wire import memory_size
+from luma_memory.protocol.context import CacheStatsBody
+
+router = APIRouter(prefix="/cache", tags=["health"], route_class=DoorRoute)
+
+
+@router.get("/stats", responses=RESPONSES, **permission("read"))
+async def cache_stats(service: ServiceDep) -> CacheStatsBody:
+    """How the cache is and how often it had the answer; also answers while it is away."""
+    report = await service.insights.cache()
+    facts, counts = report.facts, report.counts
+    return CacheStatsBody(
+        connected=facts.connected,
+        keys_count=facts.keys_count,
+        memory_used=(
+            None if facts.memory_used_bytes is None else memory_size(facts.memory_used_bytes)
+        ),
+        memory_used_bytes=facts.memory_used_bytes,
+        backend=facts.backend,
+        hits=counts and counts.hits,
+        misses=counts and counts.misses,
+        hit_rate=report.hit_rate,
+    )

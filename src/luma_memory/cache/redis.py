@@ -1,0 +1,215 @@
+"""The cache in Redis.
+
+What the client library does by itself is switched off, because a request waits: by default it
+tries eleven times, each with time-outs of five seconds. Here every command has one deadline of
+tens of milliseconds and one attempt. After some failures in a row nobody asks any more (the
+breaker), and a probe beside the requests finds out when Redis is back.
+
+A command that is given up, at its deadline or because its asker was cancelled, takes its connection
+with it: an answer that comes late must never be read by the next asker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from luma_memory.domain.cache import CacheFacts, CacheKey
+from luma_memory.domain.deadline import within
+from luma_memory.domain.errors import CacheUnavailable, SetupError
+from luma_memory.telemetry.events import CacheReturned, CacheUnreachable, Emit
+
+AnswerT = TypeVar("AnswerT")
+
+PREFIX: Final = "luma-memory:"
+# Contexts have a few kilobytes; whatever is larger would keep the others waiting.
+VALUE_BYTES_MAX: Final = 1 << 20
+# Commands at the same time; further ones wait their turn, within their deadline.
+CONNECTIONS_MAX: Final = 32
+# In a row, before nobody asks any more. One alone may be a hiccup of this process.
+FAILURES_MAX: Final = 3
+# A deadline is waited for in steps: an event loop that is late by the whole deadline has still
+# looked that often at its sockets before it gives up.
+_STEPS: Final = 4
+_PROBE_SECONDS: Final = 1.0
+_PROBE_PAUSE_SECONDS: Final = 0.5
+_PROBE_PAUSE_SECONDS_MAX: Final = 10.0
+_FACTS_SECONDS: Final = 0.5
+_CLOSE_SECONDS: Final = 1.0
+# A full Redis refuses every write: once a minute is enough to know.
+_REFUSAL_TOLD_SECONDS: Final = 60.0
+_LET_GO: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+
+
+class RedisCache:
+    """domain.ports.Cache in Redis 6.2 or newer. Every command names one key, as a cluster needs it.
+
+    timeout_seconds: for one command, connecting included.
+    """
+
+    def __init__(self, url: str, *, timeout_seconds: float, emit: Emit) -> None:
+        """Opens no connection yet. Raises SetupError for a URL that cannot be used."""
+        self._timeout_seconds = timeout_seconds
+        self._emit = emit
+        self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._failures = 0
+        self._refusal_told_at: float | None = None
+        self._probe: asyncio.Task[None] | None = None
+        self._is_closed = False
+        try:
+            self._client: Redis = Redis.from_url(
+                url,
+                # Deadlines are kept here, for connecting, sending and reading together.
+                socket_timeout=None,
+                socket_connect_timeout=None,
+                retry=Retry(NoBackoff(), 0),
+                # One more than commands: the probe and `facts` do not wait for a turn.
+                max_connections=CONNECTIONS_MAX + 8,
+                client_name="luma-memory",
+                protocol=2,
+                # Each would be a round trip more for every new connection.
+                driver_info=None,
+            )
+        except ValueError as error:
+            raise SetupError(
+                "REDIS_URL is wrong: it must be a URL that begins with redis://, rediss:// or"
+                " unix://",
+                code="wrong_setting",
+            ) from error
+
+    async def fetch(self, key: CacheKey) -> bytes | None:
+        try:
+            value: Any = await self._ask(lambda: self._client.get(_name(key)))
+        except ResponseError:  # of another type: not ours
+            return None
+        return value if isinstance(value, bytes) else None
+
+    async def store(self, key: CacheKey, value: bytes, *, ttl_seconds: float) -> None:
+        if len(value) > VALUE_BYTES_MAX:
+            return
+        expires_ms = max(1, round(ttl_seconds * 1000))
+        await self._write(lambda: self._client.set(_name(key), value, px=expires_ms))
+
+    async def claim(self, key: CacheKey, *, token: str, seconds: float) -> bool:
+        expires_ms = max(1, round(seconds * 1000))
+        taken = await self._write(
+            lambda: self._client.set(_claim_name(key), token, nx=True, px=expires_ms)
+        )
+        return bool(taken)
+
+    async def let_go(self, key: CacheKey, *, token: str) -> None:
+        await self._write(lambda: self._client.eval(_LET_GO, 1, _claim_name(key), token))
+
+    async def facts(self) -> CacheFacts:
+        try:
+            memory, keys = await within(self._measured(), _FACTS_SECONDS)
+        except (RedisError, OSError, TimeoutError):
+            return CacheFacts("redis", False, None, None)
+        return CacheFacts("redis", self._probe is None, keys, memory)
+
+    async def close(self) -> None:
+        self._is_closed = True
+        if self._probe is not None:
+            self._probe.cancel()
+            self._probe = None
+        try:
+            await within(self._client.aclose(), _CLOSE_SECONDS)
+        except (RedisError, OSError, TimeoutError):
+            return  # whom we say goodbye to is gone
+
+    async def _measured(self) -> tuple[int, int]:
+        info: dict[str, Any] = await self._client.info("memory")
+        return int(info["used_memory"]), int(await self._client.dbsize())
+
+    async def _write(self, command: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        try:
+            return await self._ask(command)
+        except ResponseError as error:
+            # Full and told to keep what it has, or a replica: reading goes on.
+            self._tell_refusal(type(error).__name__)
+            raise CacheUnavailable("The cache refuses to write") from error
+
+    async def _ask(self, command: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        """One command within the deadline. Raises CacheUnavailable, or ResponseError."""
+        if self._probe is not None or self._is_closed:
+            raise CacheUnavailable("The cache is given up for now")
+        has_begun = False
+
+        async def in_turn() -> AnswerT:
+            nonlocal has_begun
+            async with self._turns:
+                has_begun = True
+                return await command()
+
+        task = asyncio.ensure_future(in_turn())
+        try:
+            for _ in range(_STEPS):
+                if (await asyncio.wait((task,), timeout=self._timeout_seconds / _STEPS))[0]:
+                    break
+        finally:
+            if not task.done():
+                task.add_done_callback(_forget)
+                task.cancel()
+        if not task.done():
+            if has_begun:  # busy is not broken
+                self._failed("no answer in time")
+            raise CacheUnavailable("The cache does not answer in time")
+        try:
+            answer = task.result()
+        except ResponseError:
+            self._failures = 0
+            raise
+        except (RedisError, OSError) as error:
+            self._failed(type(error).__name__)
+            raise CacheUnavailable("The connection to the cache failed") from error
+        self._failures = 0
+        return answer
+
+    def _tell_refusal(self, reason: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._refusal_told_at is None or now - self._refusal_told_at > _REFUSAL_TOLD_SECONDS:
+            self._refusal_told_at = now
+            self._emit(CacheUnreachable(f"it refuses to write ({reason})"))
+
+    def _failed(self, reason: str) -> None:
+        self._failures += 1
+        if self._failures >= FAILURES_MAX and self._probe is None and not self._is_closed:
+            self._emit(CacheUnreachable(reason))
+            self._probe = asyncio.create_task(self._until_it_answers())
+
+    async def _until_it_answers(self) -> None:
+        pause_seconds = _PROBE_PAUSE_SECONDS
+        while True:
+            await asyncio.sleep(pause_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+            try:
+                # The first may have to connect; the second has to be as quick as a request needs.
+                await within(self._client.ping(), _PROBE_SECONDS)
+                await within(self._client.ping(), self._timeout_seconds)
+            except (RedisError, OSError, TimeoutError):
+                pause_seconds = min(pause_seconds * 2, _PROBE_PAUSE_SECONDS_MAX)
+                continue
+            self._failures = 0
+            self._probe = None
+            self._emit(CacheReturned())
+            return
+
+
+def _name(key: CacheKey) -> str:
+    return f"{PREFIX}{key}"
+
+
+def _claim_name(key: CacheKey) -> str:
+    return f"{PREFIX}claim:{key}"
+
+
+def _forget(task: asyncio.Future[Any]) -> None:
+    """Look at a late error, so that it is not reported as one nobody asked for."""
+    if not task.cancelled():
+        task.exception()

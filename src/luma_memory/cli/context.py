@@ -1,0 +1,94 @@
+"""`context`: what a user's blocks say to a question, as a text for a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from luma_memory.cli.commands import examples
+from luma_memory.cli.options import Url, User, service_url
+from luma_memory.cli.output import printable, say_note
+from luma_memory.cli.running import run_async
+from luma_memory.cli.service import ServiceClient
+from luma_memory.protocol.context import (
+    BLOCKS_MAX,
+    TIMEOUT_MS_DEFAULT,
+    TIMEOUT_MS_MAX,
+    TIMEOUT_MS_MIN,
+    TOKEN_BUDGET_MAX,
+    TOKEN_BUDGET_MIN,
+    ContextAnswer,
+)
+from luma_memory.settings import load_settings
+
+
+@examples(
+    "luma-memory context 'Where does Ada live now?' --user ada",
+    "luma-memory context 'river' --user ada --max-blocks 3 --token-budget 400",
+    "luma-memory context 'river' --user ada --json | jq '.citations'",
+)
+def context(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    user: User,
+    max_blocks: Annotated[
+        int | None,
+        typer.Option("--max-blocks", metavar="N", min=1, max=BLOCKS_MAX, help="Blocks at most."),
+    ] = None,
+    token_budget: Annotated[
+        int | None,
+        typer.Option(
+            "--token-budget",
+            metavar="N",
+            min=TOKEN_BUDGET_MIN,
+            max=TOKEN_BUDGET_MAX,
+            help="Tokens of the text at most.",
+        ),
+    ] = None,
+    synthesize: Annotated[
+        bool,
+        typer.Option(
+            "--synthesize/--quote", help="Let a model write it, if there is one; or only quote."
+        ),
+    ] = True,
+    timeout_ms: Annotated[
+        int,
+        typer.Option(
+            "--timeout-ms", metavar="MS", min=TIMEOUT_MS_MIN, max=TIMEOUT_MS_MAX, help="Deadline."
+        ),
+    ] = TIMEOUT_MS_DEFAULT,
+    as_json: Annotated[bool, typer.Option("--json", help="The service's answer as it is.")] = False,
+    url: Url = None,
+) -> None:
+    """Print the context of a question: the blocks that matter, as a text for a prompt."""
+    body = {"user_id": user, "query": query, "synthesize": synthesize, "timeout_ms": timeout_ms}
+    limits = {"max_blocks": max_blocks, "token_budget": token_budget}
+    body |= {name: limit for name, limit in limits.items() if limit is not None}
+    answer = run_async(_context(service_url(url, load_settings()), body))
+    if as_json:
+        typer.echo(answer.model_dump_json(indent=2))
+        return
+    if answer.text:
+        typer.echo(printable(answer.text))
+    say_note(_told_about(answer))
+
+
+async def _context(base_url: str, body: Mapping[str, Any]) -> ContextAnswer:
+    async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
+        return await client.context(body)
+
+
+def _told_about(answer: ContextAnswer) -> str:
+    """One line for people: how many blocks and tokens, whether cached, what is missing."""
+    if not answer.blocks:
+        return "nothing found"
+    tokens = answer.tokens
+    parts = [
+        f"{len(answer.blocks)} blocks",
+        f"{tokens.count} of {tokens.budget} tokens ({tokens.counted_by})",
+        f"cached {answer.age_seconds:.0f} s ago" if answer.age_seconds is not None else "computed",
+        *(f"without {part}" for part in answer.degraded if part != "token_budget"),
+        *(["cut to the budget"] if "token_budget" in answer.degraded else []),
+    ]
+    return " · ".join(parts)

@@ -1,0 +1,74 @@
+"""What a cache keeps: names of entries, and what it can say about itself."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from luma_memory.domain.scope import Scope
+
+EntryKind = Literal["context", "embedding"]
+KeyPart: TypeAlias = str | int | float | bool | None
+
+_DIGEST_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CacheKey:
+    """The name of one entry. Holds digests only: no text and no id of a user reaches a cache."""
+
+    kind: EntryKind
+    owner: str  # hexadecimal digest of the scope, or of the model
+    digest: str  # hexadecimal, of everything else that changes the value
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.owner}:{self.digest}"
+
+
+def context_key(scope: Scope, parts: Sequence[KeyPart]) -> CacheKey:
+    """The key of an answer to a scope. parts: whatever changes the answer, in a fixed order."""
+    return CacheKey("context", _digest([scope.project_id, scope.user_id]), _digest(parts))
+
+
+def embedding_key(model: str, text: str) -> CacheKey:
+    """The key of the vector of a question."""
+    return CacheKey("embedding", _digest([model]), _digest([text]))
+
+
+@dataclass(frozen=True, slots=True)
+class CacheFacts:
+    """How a cache is."""
+
+    backend: Literal["redis", "memory"]
+    connected: bool
+    keys_count: int | None  # None: could not be asked
+    memory_used_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCounts:
+    """Answers from the cache and answers that had to be made."""
+
+    hits: int = 0
+    misses: int = 0
+
+    def __add__(self, other: CacheCounts) -> CacheCounts:
+        return CacheCounts(self.hits + other.hits, self.misses + other.misses)
+
+    @property
+    def hit_rate(self) -> float | None:
+        """0..1, None when nothing was asked."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else None
+
+
+def _digest(parts: Sequence[KeyPart]) -> str:
+    """Different parts have different digests: each is told by its type, its length and itself."""
+    told = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for part in parts:
+        # Text from outside passed the gate; the rest is our own. A lone surrogate would raise.
+        data = repr(part).encode("utf-8", "backslashreplace")
+        told.update(b"%d:" % len(data) + data)
+    return told.hexdigest()

@@ -1,0 +1,98 @@
+"""A question's context: the blocks that matter, and a text that can be put into a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from uuid import UUID
+
+from luma_memory.domain.scope import Scope
+
+# What was left out of an answer.
+DATABASE = "database"  # served from the cache unchecked: PostgreSQL did not answer
+SYNTHESIS = "synthesis"  # told by the template: the model failed, took too long or cited wrongly
+TOKEN_BUDGET = "token_budget"  # noqa: S105 - no secret; blocks were cut or left out
+
+
+@dataclass(frozen=True, slots=True)
+class ContextRequest:
+    """What is asked, checked and with its defaults filled in."""
+
+    scope: Scope
+    query: str
+    blocks_max: int
+    token_budget: int  # of the whole text
+    synthesize: bool
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBlock:
+    """A chosen block as far as it is part of the context."""
+
+    id: UUID
+    content: str  # all of it, or the passage that fits
+    is_cut: bool
+    score: float  # 0..1
+    occurred_at: datetime
+    speaker: str | None
+    session_id: str | None
+    source: str | None
+    title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """What a mark such as [2] in the text stands for."""
+
+    mark: int  # from 1
+    block_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """An answer, as it is computed and as it is kept."""
+
+    blocks: Sequence[ContextBlock]  # best first
+    text: str  # empty when nothing was found
+    citations: Sequence[Citation]  # of the marks in the text, in order of their numbers
+    token_count: int  # of the text
+    synthesized_by: str | None  # the model that wrote the text; None: the template
+    degraded: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContextAnswer:
+    """A context as it is given out."""
+
+    context: Context
+    age_seconds: float | None  # of the cached entry; None when computed for this request
+    degraded: Sequence[str]
+    timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage
+
+
+@dataclass(frozen=True, slots=True)
+class SynthesisRequest:
+    """What a model is given to write a context from."""
+
+    query: str
+    blocks: Sequence[ContextBlock]  # cited by their place, from 1
+    tokens_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One sentence of a synthesis."""
+
+    text: str
+    marks: Sequence[int]  # places of the blocks it rests on, as the model said
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """What a model made of the blocks; not checked yet."""
+
+    statements: Sequence[Statement]
+    input_tokens: int = 0
+    output_tokens: int = 0

@@ -1,0 +1,22 @@
+"""Whether anything of a scope changed, from PostgreSQL."""
+
+from __future__ import annotations
+
+from luma_memory.domain.ports import ScopeState
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+class PostgresScopeVersions:
+    """domain.ports.ScopeVersions on PostgreSQL: two steps into two indexes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def state(self, scope: Scope) -> ScopeState:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "scope_state"), scope.project_id, scope.user_id
+        )
+        assert row is not None  # sub-selects without FROM
+        return ScopeState(row["version"], row["read_at"], row["next_expiry_at"])

@@ -1,0 +1,106 @@
+"""One API process's way to contexts, with connections of its own; as many in a test as wanted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from luma_memory.cache.redis import RedisCache
+from luma_memory.domain.clock import Clock, SystemClock
+from luma_memory.domain.context import Context, ContextAnswer, ContextRequest
+from luma_memory.domain.ports import Cache, Embedder, Synthesizer
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.context import Contexts
+from luma_memory.pipeline.context_cache import ContextCache
+from luma_memory.pipeline.hit_counter import HitCounter
+from luma_memory.pipeline.recall import Recall
+from luma_memory.postgres.database import Database
+from luma_memory.providers.tokens import EstimatedTokens
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.cache_ledger import PostgresCacheLedger
+from luma_memory.store.scope_versions import PostgresScopeVersions
+from luma_memory.store.search import PostgresSearchStore
+from luma_memory.testing.event_log import EventLog
+from luma_memory.testing.models import WordEmbedder
+
+
+@dataclass
+class Replica:
+    """The parts of one process."""
+
+    database: Database
+    cache: Cache
+    contexts: Contexts
+    recall: Recall
+    events: EventLog = field(default_factory=EventLog)
+
+    async def ask(self, scope: Scope, query: str, **changes: object) -> ContextAnswer:
+        return await self.contexts.get_context(request(scope, query, **changes))
+
+    async def fresh(self, scope: Scope, query: str) -> Context:
+        """The answer as it is without any cache."""
+        context, _ = await self.contexts._compute(request(scope, query), {})
+        return context
+
+
+def request(scope: Scope, query: str, **changes: object) -> ContextRequest:
+    """The request with what a test does not speak of."""
+    values: dict[str, object] = {
+        "blocks_max": 10,
+        "token_budget": 2_000,
+        "synthesize": True,
+        "timeout_seconds": 10.0,
+    }
+    return ContextRequest(scope=scope, query=query, **(values | changes))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def replica(
+    dsn: str,
+    redis_url: str | None = None,
+    *,
+    cache: Cache | None = None,
+    embedder: Embedder | None = None,
+    synthesizer: Synthesizer | None = None,
+    clock: Clock | None = None,
+    ttl: timedelta = timedelta(hours=1),
+    timeout_seconds: float = 2.0,
+    pool_size: int = 4,
+) -> AsyncIterator[Replica]:
+    """Opened and closed like a process."""
+    events, clock = EventLog(), clock or SystemClock()
+    database = Database(dsn, pool_size=pool_size)
+    if cache is None:
+        assert redis_url is not None
+        cache = RedisCache(redis_url, timeout_seconds=timeout_seconds, emit=events)
+    recall = Recall(
+        PostgresSearchStore(database),
+        PostgresBlockStore(database, attempts_max=3),
+        embedder=embedder or WordEmbedder(),
+        emit=events,
+    )
+    counter = HitCounter(PostgresCacheLedger(database), clock=clock)
+    contexts = Contexts(
+        recall,
+        ContextCache(
+            cache,
+            PostgresScopeVersions(database),
+            ttl=ttl,
+            counter=counter,
+            clock=clock,
+            emit=events,
+        ),
+        synthesizer=synthesizer,
+        tokens=EstimatedTokens(),
+        configuration=("test",),
+        emit=events,
+    )
+    try:
+        yield Replica(database, cache, contexts, recall, events)
+    finally:
+        await contexts.close()
+        await counter.close()
+        await cache.close()
+        await database.close()

@@ -1,0 +1,108 @@
+"""Redis servers of a test's own: the package's in the environment, or one on the path."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+PROGRAM = shutil.which("redis-server", path=str(Path(sys.executable).parent)) or shutil.which(
+    "redis-server"
+)
+_START_SECONDS_MAX = 20.0
+
+
+def skip_without_redis() -> None:
+    """End a test that needs a server where none is installed."""
+    if PROGRAM is None:
+        pytest.skip("redis-server is not installed: apt-get install redis-server")
+
+
+class RedisServer:
+    """A server on a port of its own that can be stopped, frozen, restarted and starved."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def start(self, *options: str) -> None:
+        """Starts empty: nothing is ever written to a disk."""
+        assert PROGRAM is not None
+        self._process = await asyncio.create_subprocess_exec(
+            PROGRAM,
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
+            *("--save", "", "--appendonly", "no", *options),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        async with asyncio.timeout(_START_SECONDS_MAX), self.client() as client:
+            while True:
+                try:
+                    await client.ping()
+                except (RedisError, OSError):
+                    await asyncio.sleep(0.01)
+                else:
+                    return
+
+    async def stop(self) -> None:
+        """At once; clients see their connections reset or closed."""
+        process, self._process = self._process, None
+        if process is not None and process.returncode is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            await process.wait()
+
+    def freeze(self) -> None:
+        """Connections are accepted by the kernel, and nothing is ever answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Any]:
+        """A plain client, to look and to meddle with."""
+        client = Redis.from_url(self.url)
+        try:
+            yield client
+        finally:
+            await client.aclose()
+
+
+@asynccontextmanager
+async def running_redis(*options: str) -> AsyncIterator[RedisServer]:
+    """A started server, gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="redis-"))
+    server = RedisServer(folder)
+    try:
+        await server.start(*options)
+        yield server
+    finally:
+        await server.stop()
+        shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
