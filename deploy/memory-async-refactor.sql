@@ -443,6 +443,90 @@ INSERT INTO memory_migrations (version) VALUES ('0001_async_memory');
 END IF;
 END $migration_0001$;
 
+DO $migration_0002$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0002_providers') THEN
+-- Providers that fail well: what is known of them is shared by all workers, what they could not make
+-- is remembered, and the embedding model can change under way. Everything here is added; version
+-- 0001's code works on beside it.
+
+ALTER TABLE memory_blocks
+    -- The revision that title, summary, tags and entities were made from, and what made them.
+    ADD COLUMN IF NOT EXISTS enriched_revision integer,
+    ADD COLUMN IF NOT EXISTS enrichment_model text,
+    -- What is still to be made of an active block ('enrich', 'embed'), and from when on to try:
+    -- 'infinity' is "when somebody asks", as for what a switch has left out.
+    ADD COLUMN IF NOT EXISTS backfill_steps text[],
+    ADD COLUMN IF NOT EXISTS backfill_at timestamptz;
+CREATE INDEX IF NOT EXISTS memory_blocks_backfill ON memory_blocks (backfill_at)
+    WHERE backfill_at IS NOT NULL;
+
+-- Blocks that the calls were made for: what one block costs can be told.
+ALTER TABLE memory_usage ADD COLUMN IF NOT EXISTS blocks bigint NOT NULL DEFAULT 0;
+
+-- One row a provider, account and model: what one worker learns of it, all know.
+CREATE TABLE IF NOT EXISTS memory_circuits (
+    name text PRIMARY KEY,
+    -- closed (call), limited (told to wait), away (fails), refused (key, money)
+    state text NOT NULL DEFAULT 'closed' CHECK (state IN ('closed', 'limited', 'away', 'refused')),
+    -- Failures of one kind in a row, and how often the circuit opened without a good call between.
+    failures integer NOT NULL DEFAULT 0,
+    failing text,
+    openings integer NOT NULL DEFAULT 0,
+    code text,
+    reason text,
+    blocked_until timestamptz,
+    -- One caller at a time tries an open circuit whose time is over.
+    probe_until timestamptz,
+    changed_at timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+-- Embedding models that vectors of this installation were made with. One that is not retired may
+-- still have vectors in use.
+CREATE TABLE IF NOT EXISTS memory_embedding_models (
+    id text PRIMARY KEY,
+    first_used_at timestamptz NOT NULL DEFAULT now(),
+    -- Set when somebody asked for all vectors to be of this model.
+    wanted_at timestamptz,
+    retired_at timestamptz
+);
+INSERT INTO memory_embedding_models (id)
+SELECT DISTINCT embedding_model FROM memory_passages WHERE embedding_model IS NOT NULL
+ON CONFLICT DO NOTHING;
+
+-- Which model a scope's vectors are of, once a change of models has reached it. Without a row: the
+-- oldest model that is not retired.
+CREATE TABLE IF NOT EXISTS memory_scope_models (
+    project_id text NOT NULL,
+    user_id text NOT NULL,
+    model text NOT NULL,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (project_id, user_id)
+);
+
+-- Vectors of the next model, beside those that search still uses. Not in memory_passages: a scan reads
+-- every row of that, and two long vectors would not fit in one page.
+CREATE TABLE IF NOT EXISTS memory_next_passages (
+    project_id text NOT NULL,
+    user_id text NOT NULL,
+    block_id uuid NOT NULL,
+    ordinal integer NOT NULL,
+    -- Of the block as it was read: an edit makes the vector worthless.
+    revision integer NOT NULL,
+    model text NOT NULL,
+    -- NULL where the model refuses the text for good.
+    embedding halfvec,
+    PRIMARY KEY (project_id, user_id, block_id, ordinal)
+);
+
+ALTER TABLE memory_circuits ENABLE ROW LEVEL SECURITY;
+ALTER TABLE memory_embedding_models ENABLE ROW LEVEL SECURITY;
+ALTER TABLE memory_scope_models ENABLE ROW LEVEL SECURITY;
+ALTER TABLE memory_next_passages ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0002_providers');
+END IF;
+END $migration_0002$;
+
 DO $migration_0004$ BEGIN
 IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0004_context_cache') THEN
 -- What the context cache needs: the next expiry of a scope, and its own counts.
@@ -556,7 +640,10 @@ END $body$;
 --
 -- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
--- off, keep what is there. A NULL embedding means the same for vectors.
+-- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
+-- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
+-- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
+-- `backfill_after`: an interval, or 'asked' for when somebody asks).
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -606,13 +693,21 @@ BEGIN
     WITH block AS (
         UPDATE memory_blocks AS b
         SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
+            enrichment_model = coalesce(p_tags_and_entities[d.n] ->> 'model', b.enrichment_model),
+            enriched_revision = CASE WHEN p_titles[d.n] IS NULL THEN b.enriched_revision
+                                     ELSE p_revisions[d.n] END,
+            backfill_steps = CASE WHEN p_tags_and_entities[d.n] ? 'backfill_steps' THEN
+                ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'backfill_steps')) END,
+            backfill_at = CASE p_tags_and_entities[d.n] ->> 'backfill_after'
+                WHEN 'asked' THEN 'infinity'
+                ELSE v_now + (p_tags_and_entities[d.n] ->> 'backfill_after')::interval END,
             tags = CASE WHEN p_titles[d.n] IS NULL THEN b.tags
                         ELSE ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'tags')) END,
             entities = coalesce(p_tags_and_entities[d.n] -> 'entities', b.entities),
             importance = coalesce(p_importances[d.n], b.importance),
             language = coalesce(p_languages[d.n], b.language),
             enrichment = coalesce(p_enrichments[d.n], b.enrichment),
-            status = 'active', error = NULL, updated_at = v_now
+            status = 'active', error = p_tags_and_entities[d.n] ->> 'error', updated_at = v_now
         FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
           AND b.revision = p_revisions[d.n]
@@ -783,6 +878,272 @@ BEGIN
         LIMIT 1
     ) AS b ON true
     ORDER BY i.n;
+END $body$;
+
+-- What all workers know of the model providers, and what those still owe the blocks.
+
+-- May this provider be called? One row: state 'closed' says yes, and so does `is_probe`: this caller
+-- alone tries a circuit whose time is over, and should note whatever comes of it within p_probe.
+-- `failures` is how many came before this call (a good one should be noted then).
+CREATE OR REPLACE FUNCTION enter_memory_circuit(p_name text, p_probe interval)
+RETURNS TABLE (state text, code text, reason text, wait_seconds double precision,
+               failures integer, is_probe boolean)
+LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v memory_circuits;
+BEGIN
+    SELECT * INTO v FROM memory_circuits WHERE name = p_name;
+    IF NOT FOUND OR v.state = 'closed' THEN
+        RETURN QUERY SELECT 'closed', NULL::text, NULL::text, 0::double precision,
+                            coalesce(v.failures, 0), false;
+        RETURN;
+    END IF;
+    IF v.blocked_until <= v_now THEN
+        UPDATE memory_circuits SET probe_until = v_now + p_probe
+        WHERE name = p_name AND state <> 'closed' AND blocked_until <= v_now
+          AND (probe_until IS NULL OR probe_until <= v_now);
+        IF FOUND THEN
+            RETURN QUERY SELECT v.state, v.code, v.reason, 0::double precision, v.failures, true;
+            RETURN;
+        END IF;
+    END IF;
+    RETURN QUERY SELECT v.state, v.code, v.reason,
+        greatest(extract(epoch FROM v.blocked_until - v_now)::double precision, 0), v.failures, false;
+END $body$;
+
+-- What came of a call: 'well', 'limited' (wait p_wait), 'away' or 'refused' (p_failures_max of one
+-- kind in a row open the circuit for p_pause, doubling up to p_pause_max; a failed probe does at
+-- once).
+CREATE OR REPLACE FUNCTION note_memory_circuit(
+    p_name text, p_outcome text, p_is_probe boolean, p_code text, p_reason text, p_wait interval,
+    p_failures_max integer, p_pause interval, p_pause_max interval
+) RETURNS void LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v memory_circuits;
+    v_failures integer;
+BEGIN
+    INSERT INTO memory_circuits (name) VALUES (p_name) ON CONFLICT (name) DO NOTHING;
+    SELECT * INTO v FROM memory_circuits WHERE name = p_name FOR UPDATE;
+    v_failures := CASE WHEN v.failing = p_outcome THEN v.failures + 1 ELSE 1 END;
+    CASE
+    WHEN p_outcome = 'well' THEN
+        -- A call that was under way before the provider said wait says nothing about waiting.
+        UPDATE memory_circuits
+        SET state = 'closed', failures = 0, failing = NULL, openings = 0, code = NULL,
+            reason = NULL, blocked_until = NULL, probe_until = NULL, changed_at = v_now
+        WHERE name = p_name AND (p_is_probe OR v.state <> 'limited');
+    WHEN p_outcome = 'limited' THEN
+        UPDATE memory_circuits
+        SET state = 'limited', code = p_code, reason = p_reason, probe_until = NULL, changed_at = v_now,
+            blocked_until = greatest(v_now + p_wait, CASE WHEN v.state = 'limited' THEN v.blocked_until END)
+        WHERE name = p_name;
+    WHEN p_is_probe OR (v.state = 'closed' AND v_failures >= p_failures_max) THEN
+        UPDATE memory_circuits
+        SET state = p_outcome, failures = v_failures, failing = p_outcome, openings = v.openings + 1,
+            code = p_code, reason = p_reason, probe_until = NULL, changed_at = v_now,
+            blocked_until = v_now + least(p_pause * 2 ^ least(v.openings, 20), p_pause_max)
+        WHERE name = p_name;
+    ELSE
+        UPDATE memory_circuits SET failures = v_failures, failing = p_outcome, changed_at = v_now
+        WHERE name = p_name;
+    END CASE;
+END $body$;
+
+-- Keep the derived facts of a block whose other half is still to be made: the next attempt need not
+-- pay for them again. The block's status and its job stay as they are. False where the job is no
+-- longer the caller's own attempt or the block was edited: nothing is changed there.
+CREATE OR REPLACE FUNCTION keep_memory_enrichment(
+    p_worker text, p_job_id bigint, p_attempt integer, p_revision integer, p_title text,
+    p_summary text, p_facts jsonb, p_importance real, p_language text, p_enrichment text
+) RETURNS boolean LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_project text;
+    v_user text;
+    v_block uuid;
+BEGIN
+    SELECT project_id, user_id, block_id INTO v_project, v_user, v_block FROM memory_jobs
+    WHERE id = p_job_id AND attempts = p_attempt AND status = 'processing' AND locked_by = p_worker
+    FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO memory_users AS u (project_id, user_id, version) VALUES (v_project, v_user, memory_next_version(0, v_now))
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET version = memory_next_version(u.version, v_now);
+    UPDATE memory_blocks
+    SET title = p_title, summary = p_summary,
+        tags = ARRAY(SELECT jsonb_array_elements_text(p_facts -> 'tags')),
+        entities = p_facts -> 'entities', importance = p_importance, language = p_language,
+        enrichment = p_enrichment, enrichment_model = p_facts ->> 'model',
+        enriched_revision = p_revision, error = p_facts ->> 'error',
+        backfill_steps = CASE WHEN p_facts ? 'backfill_steps' THEN
+            ARRAY(SELECT jsonb_array_elements_text(p_facts -> 'backfill_steps')) END,
+        updated_at = v_now
+    WHERE project_id = v_project AND user_id = v_user AND id = v_block AND revision = p_revision;
+    RETURN FOUND;
+END $body$;
+
+-- Jobs for active blocks that something is still owed to and whose time has come, behind all other
+-- work, as long as fewer than p_open_max of them wait and none of these circuits says that it would
+-- be in vain. Returns how many were made.
+CREATE OR REPLACE FUNCTION enqueue_memory_backfill(p_open_max integer, p_circuits text[])
+RETURNS integer LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_priority integer := -20;
+    v_room integer;
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+BEGIN
+    -- Every worker comes here; one of them at a time is enough.
+    IF NOT pg_try_advisory_xact_lock(hashtext('enqueue_memory_backfill')) THEN
+        RETURN 0;
+    END IF;
+    IF EXISTS (SELECT FROM memory_circuits AS c
+               WHERE c.name = ANY (p_circuits) AND c.state <> 'closed' AND c.blocked_until > v_now) THEN
+        RETURN 0;
+    END IF;
+    SELECT p_open_max - count(*) INTO v_room
+    FROM (SELECT FROM memory_jobs
+          WHERE status = 'pending' AND fair_at < 'infinity' AND priority = v_priority
+          LIMIT p_open_max) AS j;
+    SELECT array_agg(w.project_id), array_agg(w.user_id), array_agg(w.id)
+    INTO v_projects, v_users, v_blocks
+    FROM (SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
+          WHERE b.backfill_at <= v_now AND b.status = 'active'
+            AND NOT EXISTS (SELECT FROM memory_jobs AS j
+                WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
+                  AND j.job_type = 'enrich_and_embed'
+                  AND j.project_id = b.project_id AND j.user_id = b.user_id)
+          ORDER BY b.backfill_at LIMIT v_room) AS w;
+    IF v_blocks IS NULL THEN
+        RETURN 0;
+    END IF;
+    PERFORM enqueue_memory_jobs(v_projects, v_users,
+        array_fill('enrich_and_embed'::text, ARRAY[cardinality(v_blocks)]), v_blocks,
+        array_fill(NULL::jsonb, ARRAY[cardinality(v_blocks)]),
+        array_fill(v_priority, ARRAY[cardinality(v_blocks)]),
+        array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
+        array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), 1);
+    -- The job says when to come back, if at all; this is for jobs that somebody deletes.
+    UPDATE memory_blocks AS b SET backfill_at = v_now + interval '1 hour'
+    FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
+    WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id;
+    RETURN cardinality(v_blocks);
+END $body$;
+
+-- Bring forward what is owed later or only when somebody asks: for at most p_limit blocks, whose
+-- number it returns. Workers then make it, behind all other work.
+CREATE OR REPLACE FUNCTION request_memory_backfill(
+    p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL, p_limit integer DEFAULT 1000
+) RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_changed integer;
+BEGIN
+    UPDATE memory_blocks AS b SET backfill_at = v_now
+    FROM (SELECT project_id, user_id, id FROM memory_blocks
+          WHERE backfill_at > v_now AND status = 'active'
+            AND (p_project_id IS NULL OR project_id = p_project_id)
+            AND (p_user_id IS NULL OR user_id = p_user_id)
+            -- What a waiting job will make is not asked for twice.
+            AND NOT EXISTS (SELECT FROM memory_jobs AS j
+                WHERE j.block_id = memory_blocks.id AND j.status IN ('pending', 'processing')
+                  AND j.job_type = 'enrich_and_embed')
+          ORDER BY project_id, user_id, id LIMIT p_limit FOR UPDATE) AS w
+    WHERE b.project_id = w.project_id AND b.user_id = w.user_id AND b.id = w.id;
+    GET DIAGNOSTICS v_changed = ROW_COUNT;
+    RETURN v_changed;
+END $body$;
+
+-- All vectors of a scope's next model take the place of the old ones, at once for every reader.
+-- Returns how many. Vectors made of an earlier revision are dropped.
+CREATE OR REPLACE FUNCTION move_memory_vectors(p_project_id text, p_user_id text, p_model text)
+RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_moved integer;
+BEGIN
+    UPDATE memory_passages AS m
+    SET embedding = n.embedding,
+        embedding_model = CASE WHEN n.embedding IS NULL THEN 'none:' ELSE '' END || p_model
+    FROM memory_next_passages AS n
+    JOIN memory_blocks AS b ON b.project_id = n.project_id AND b.user_id = n.user_id
+        AND b.id = n.block_id AND b.revision = n.revision
+    WHERE n.project_id = p_project_id AND n.user_id = p_user_id AND n.model = p_model
+      AND m.project_id = n.project_id AND m.user_id = n.user_id AND m.block_id = n.block_id
+      AND m.ordinal = n.ordinal;
+    GET DIAGNOSTICS v_moved = ROW_COUNT;
+    DELETE FROM memory_next_passages WHERE project_id = p_project_id AND user_id = p_user_id;
+    INSERT INTO memory_scope_models AS s (project_id, user_id, model)
+    VALUES (p_project_id, p_user_id, p_model)
+    ON CONFLICT (project_id, user_id) DO UPDATE SET model = excluded.model, changed_at = now();
+    RETURN v_moved;
+END $body$;
+
+-- Jobs for up to p_limit scopes that have passages without a vector of p_model, once the jobs made
+-- before are through; returns how many. Where none is left the other models retire, and a little later
+-- the change is finished. Does nothing unless the model is wanted, nor while one of
+-- these circuits says that it would be in vain.
+CREATE OR REPLACE FUNCTION enqueue_memory_reembeds(p_model text, p_limit integer, p_circuits text[])
+RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_projects text[];
+    v_users text[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM memory_embedding_models WHERE id = p_model AND wanted_at IS NOT NULL)
+       OR NOT pg_try_advisory_xact_lock(hashtext('enqueue_memory_reembeds'))
+       OR EXISTS (SELECT FROM memory_circuits AS c
+                  WHERE c.name = ANY (p_circuits) AND c.state <> 'closed' AND c.blocked_until > v_now)
+       OR EXISTS (SELECT FROM memory_jobs AS j
+                  WHERE j.block_id IS NULL AND j.status IN ('pending', 'processing')
+                    AND j.job_type = 'reembed') THEN
+        RETURN 0;
+    END IF;
+    SELECT array_agg(s.project_id), array_agg(s.user_id) INTO v_projects, v_users
+    FROM (SELECT DISTINCT m.project_id, m.user_id FROM memory_passages AS m
+          JOIN memory_blocks AS b ON b.project_id = m.project_id AND b.user_id = m.user_id
+              AND b.id = m.block_id
+          WHERE m.embedding_model IS DISTINCT FROM p_model
+            AND m.embedding_model IS DISTINCT FROM 'none:' || p_model
+            -- Their own job embeds them.
+            AND b.status <> 'pending_enrichment'
+          LIMIT p_limit) AS s;
+    IF v_projects IS NOT NULL THEN
+        PERFORM enqueue_memory_jobs(v_projects, v_users,
+            array_fill('reembed'::text, ARRAY[cardinality(v_users)]),
+            array_fill(NULL::uuid, ARRAY[cardinality(v_users)]),
+            array_fill(NULL::jsonb, ARRAY[cardinality(v_users)]),
+            array_fill(-10, ARRAY[cardinality(v_users)]),
+            array_fill(NULL::timestamptz, ARRAY[cardinality(v_users)]),
+            array_fill(NULL::text, ARRAY[cardinality(v_users)]));
+        RETURN cardinality(v_users);
+    END IF;
+    IF EXISTS (SELECT FROM memory_passages AS m
+               WHERE m.embedding_model NOT IN (p_model, 'none:' || p_model)) THEN
+        RETURN 0;
+    END IF;
+    UPDATE memory_embedding_models SET retired_at = v_now WHERE id <> p_model AND retired_at IS NULL;
+    IF NOT FOUND THEN
+        -- Processes learn of a retirement within seconds; what they embedded until then is stale, and
+        -- was looked for above.
+        UPDATE memory_embedding_models SET wanted_at = NULL
+        WHERE wanted_at IS NOT NULL AND NOT EXISTS (
+            SELECT FROM memory_embedding_models AS o WHERE o.retired_at > v_now - interval '10 s');
+        DELETE FROM memory_next_passages;
+    END IF;
+    RETURN 0;
 END $body$;
 
 -- The queue, all of it. Every function takes arrays and reads the clock once: an UPDATE that
@@ -1421,7 +1782,9 @@ BEGIN
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
-              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets')
+              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
+              'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
+              'memory_next_passages')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -1438,7 +1801,10 @@ BEGIN
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
               'erase_memory_user', 'sweep_memory_jobs', 'count_memory_rows',
-              'import_memory_rows')
+              'import_memory_rows',
+              'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
+              'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
+              'enqueue_memory_reembeds')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

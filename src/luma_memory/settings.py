@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
 
     # Models
     completion_model: str = "gpt-4o-mini"
+    completion_fallback_models: str | None = None
     embedding_model: str = "text-embedding-3-small"
     embedding_dimension: int | None = Field(None, ge=1, le=3_500)
     local_model: str | None = None
@@ -87,6 +89,9 @@ class Settings(BaseSettings):
     request_timeout_ms: Milliseconds = 30_000
     similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)
     relation_detection_rate_limit: int = Field(5, ge=0)
+    daily_budget_calls: int | None = Field(None, ge=0)
+    daily_budget_tokens: int | None = Field(None, ge=0)
+    daily_budget_usd: Decimal | None = Field(None, ge=0, allow_inf_nan=False)
 
     # Process
     host: str = "127.0.0.1"
@@ -175,6 +180,16 @@ class Settings(BaseSettings):
     def has_model_provider(self) -> bool:
         """Whether a model provider is configured; without one, the local provider does the work."""
         return self.openai_api_key is not None or self.openai_base_url is not None
+
+    @property
+    def completion_models(self) -> list[str]:
+        """The model that enriches, and those that stand in for it, in their order."""
+        return [self.completion_model, *_listed(self.completion_fallback_models)]
+
+    @property
+    def has_completion_provider(self) -> bool:
+        """The same for enrichment: another vendor by its name has its own key."""
+        return self.has_model_provider or ":" in self.completion_model
 
 
 def _listed(value: str | None) -> list[str]:

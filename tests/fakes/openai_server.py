@@ -38,6 +38,12 @@ class Call:
     headers: Mapping[str, str]  # lower-case names
     body: Any
 
+    def speaks_of(self, marker: str) -> bool:
+        """Whether the text of a block, or one of the texts, holds it."""
+        if self.path.endswith("/embeddings"):
+            return any(marker in text for text in self.body["input"])
+        return marker in self.body["messages"][-1]["content"]
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -239,6 +245,19 @@ def out_of_money() -> Reply:
 
 def redirect(location: str, status: int = 307) -> Reply:
     return answered(status, "", {"Location": location})
+
+
+def only_for(marker: str, fault: Reply, *, step: str) -> Reply:
+    """`fault` for calls that speak of the marker, a good answer for all others.
+
+    step: "completions" or "embeddings", the end of the path.
+    """
+
+    async def reply(exchange: Exchange) -> None:
+        is_meant = exchange.call.path.endswith(step) and exchange.call.speaks_of(marker)
+        await (fault if is_meant else well())(exchange)
+
+    return reply
 
 
 # Broken connections

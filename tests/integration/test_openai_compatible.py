@@ -19,7 +19,7 @@ import pytest
 from tests.fakes import openai_server as fake
 from tests.fakes.openai_server import FakeOpenAI, Reply
 
-from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity
+from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity, ModelCall
 from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderRejected,
@@ -402,8 +402,7 @@ async def test_one_call_makes_an_enrichment(server: FakeOpenAI, enricher: ModelE
         importance=0.6,
         language="en",
         model="openai/gpt-test+enrich_v1",
-        input_tokens=fake.PROMPT_TOKENS,
-        output_tokens=fake.COMPLETION_TOKENS,
+        calls=(ModelCall("openai/gpt-test", fake.PROMPT_TOKENS, fake.COMPLETION_TOKENS),),
     )
     assert len(server.calls) == 1
     assert enricher.kind == "model"
@@ -550,8 +549,9 @@ async def test_unusable_usage_does_not_cost_the_result(
 ) -> None:
     server.script(fake.completion(usage=usage))
     enrichment = await enricher.enrich(REQUEST)
-    assert 0 <= enrichment.input_tokens < 2**31
-    assert 0 <= enrichment.output_tokens < 2**31
+    (call,) = enrichment.calls
+    assert 0 <= call.input_tokens < 2**31
+    assert 0 <= call.output_tokens < 2**31
 
 
 async def test_many_at_once_keep_apart(server: FakeOpenAI, enricher: ModelEnricher) -> None:

@@ -36,6 +36,10 @@ CLOSED_TABLES = [
     "memory_idempotency",
     "memory_erasures",
     "memory_secrets",
+    "memory_circuits",
+    "memory_embedding_models",
+    "memory_scope_models",
+    "memory_next_passages",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
 # The roles themselves every test server has.
@@ -59,6 +63,10 @@ INSERT INTO memory_summaries (id, project_id, user_id, week_start, text, model)
 INSERT INTO memory_rate_limits SELECT project_id, user_id, 'o', now(), 1 FROM memory_users;
 INSERT INTO memory_usage SELECT '2023-05-08', project_id, user_id, 'o', 'm' FROM memory_users;
 INSERT INTO memory_api_keys (prefix, key_hash) VALUES ('p', 'h');
+INSERT INTO memory_circuits (name) VALUES ('c');
+INSERT INTO memory_embedding_models (id) VALUES ('m');
+INSERT INTO memory_scope_models SELECT project_id, user_id, 'm' FROM memory_users;
+INSERT INTO memory_next_passages SELECT project_id, user_id, id, 0, 1, 'm' FROM memory_blocks;
 INSERT INTO memory_cache_hours (hour, hits, misses) VALUES (date_trunc('hour', now()), 1, 1);
 INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation)
     SELECT project_id, user_id, 'k', 'o' FROM memory_users;

@@ -18,6 +18,7 @@ from luma_memory.domain.block import Block
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import (
     LumaMemoryError,
+    ProviderPaused,
     ProviderRejected,
     ProviderResponseInvalid,
     ProviderTimeout,
@@ -25,9 +26,13 @@ from luma_memory.domain.errors import (
     RateLimited,
 )
 from luma_memory.domain.job import Job, JobType
+from luma_memory.domain.ports import OwedCounts
+from luma_memory.pipeline import enrich as enrich_module
+from luma_memory.pipeline.backfill import Backfill
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.signal import Notifier
+from luma_memory.store.backfill import PostgresBackfillStore
 from luma_memory.telemetry.events import (
     JobCompleted,
     JobDeferred,
@@ -42,6 +47,7 @@ from luma_memory.testing.sample_blocks import new_block
 from luma_memory.worker import worker as worker_module
 
 AWAY = ProviderUnavailable("the provider is away")
+BLOCK_TEXT = new_block().content
 HOUR = timedelta(hours=1)
 HOLDS_ITS_LOCK = """
 SELECT count(*) FROM pg_locks AS l
@@ -234,34 +240,60 @@ async def test_a_hanging_provider_ends_at_the_deadline(
     assert (row["status"], row["error_class"]) == ("failed", "timeout")
 
 
-async def test_when_one_half_fails_the_other_is_stopped(database: Database) -> None:
-    await ingest(database, attempts_max=1)
-    hanging = Hanging()
+@pytest.mark.parametrize("error", [AWAY, RateLimited("wait", retry_after_seconds=0.01)])
+async def test_a_good_enrichment_is_kept_while_the_embedding_is_tried_again(
+    error: LumaMemoryError, database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    asked: list[EnrichmentRequest] = []
+    kept: list[Block] = []
 
-    async def fails_then(_given: object) -> None:
-        await hanging.reached.wait()
-        raise AWAY
+    async def count(request: EnrichmentRequest) -> None:
+        asked.append(request)
 
-    plan = Plan(enricher=QuotingEnricher(before=fails_then), embedder=WordEmbedder(before=hanging))
+    async def fails_once(_texts: object) -> None:
+        if len(kept) == 0:
+            kept.append(await _ended(database, accepted.id))
+            raise error
+        kept.append(await _ended(database, accepted.id))
+
+    plan = Plan(enricher=QuotingEnricher(before=count), embedder=WordEmbedder(before=fails_once))
     async with working(database, plan) as worker:
-        (failure,) = await worker.events.wait_for(JobFailed)
-    assert failure.error_class == "provider"
-    assert hanging.cancelled
+        await worker.events.wait_for(JobCompleted)
+    assert len(asked) == 1
+    # Before the second attempt the block has what the first one made, and is not active yet.
+    assert (kept[1].status, kept[1].title) == ("pending_enrichment", BLOCK_TEXT)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment, stored.title) == ("active", "model", BLOCK_TEXT)
+    assert (stored.error, stored.backfill_steps) == (None, None)
+    vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
+    assert await connection.fetchval(vectors) == 1
 
 
-async def test_when_the_embedding_fails_the_enrichment_is_stopped(database: Database) -> None:
-    await ingest(database, attempts_max=1)
-    hanging = Hanging()
+async def test_an_edit_voids_what_was_kept(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    asked: list[str] = []
+    tries: list[int] = []
 
-    async def fails_then(_given: object) -> None:
-        await hanging.reached.wait()
-        raise AWAY
+    async def count(request: EnrichmentRequest) -> None:
+        asked.append(request.content)
 
-    plan = Plan(enricher=QuotingEnricher(before=hanging), embedder=WordEmbedder(before=fails_then))
+    async def edited_then_away(_texts: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            edit = "UPDATE memory_blocks SET revision = revision + 1, content = 'Now a dog.'"
+            await connection.execute(edit)
+            raise AWAY
+
+    plan = Plan(
+        enricher=QuotingEnricher(before=count), embedder=WordEmbedder(before=edited_then_away)
+    )
     async with working(database, plan) as worker:
-        (failure,) = await worker.events.wait_for(JobFailed)
-    assert failure.error_class == "provider"
-    assert hanging.cancelled
+        await worker.events.wait_for(JobCompleted)
+    assert asked == [BLOCK_TEXT, "Now a dog."]
+    assert (await _ended(database, accepted.id)).title == "Now a dog."
 
 
 async def test_when_both_halves_fail_none_is_reported_as_forgotten(database: Database) -> None:
@@ -339,7 +371,14 @@ async def test_the_fallback_enriches_when_no_attempt_can_help(
     row = await job_row(connection, accepted.job_id)
     assert (row["status"], row["attempts"]) == ("completed", attempt)
     stored = await _ended(database, accepted.id)
-    assert (stored.status, stored.enrichment) == ("active", "fallback")
+    # What the provider did make is used: only the other half is missing.
+    kind = "fallback" if who == "enricher" else "model"
+    assert (stored.status, stored.enrichment, stored.error) == ("active", kind, str(error))
+    # A refusal would be repeated: no second try is owed.
+    step = "enrich" if who == "enricher" else "embed"
+    assert stored.backfill_steps == ([step] if error.retryable else None)
+    vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
+    assert await connection.fetchval(vectors) == (1 if who == "enricher" else 0)
 
 
 @pytest.mark.parametrize("who", ["enricher", "embedder"])
@@ -359,8 +398,175 @@ async def test_a_hanging_provider_leaves_time_for_the_fallback(
     async with working(database, plan) as worker:
         await worker.events.wait_for(JobCompleted)
     stored = await _ended(database, accepted.id)
-    assert (stored.status, stored.enrichment) == ("active", "fallback")
+    kind = "fallback" if who == "enricher" else "model"
+    assert (stored.status, stored.enrichment) == ("active", kind)
     assert stored.title == "Caroline adopted a grey cat."
+
+
+async def test_without_a_worker_a_rate_limit_is_not_waited_for(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    # A deferred job would be one that nobody runs.
+    (accepted,) = await ingest(database, attempts_max=1)
+    slow_down = RateLimited("slow down", retry_after_seconds=3_600)
+    plan = Plan(
+        enricher=QuotingEnricher(before=_raising(slow_down)),
+        fallback=QuotingEnricher(kind="local"),
+        can_wait=False,
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment, stored.error) == ("active", "fallback", "slow down")
+
+
+async def test_without_a_worker_and_failing_fast_a_rate_limit_fails_the_block(
+    database: Database,
+) -> None:
+    (accepted,) = await ingest(database, attempts_max=1)
+    slow_down = RateLimited("slow down", retry_after_seconds=3_600)
+    plan = Plan(enricher=QuotingEnricher(before=_raising(slow_down)), can_wait=False)
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobFailed)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.error) == ("failed", "slow down")
+
+
+# A provider that is known to be away
+
+
+PAUSED = ProviderPaused("known to be away", retry_after_seconds=3_600)
+
+
+async def test_a_young_block_waits_for_a_paused_provider_without_an_attempt(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    plan = Plan(
+        enricher=QuotingEnricher(before=_raising(PAUSED)),
+        fallback=QuotingEnricher(kind="local"),
+        paused_patience=timedelta(hours=1),
+    )
+    async with working(database, plan) as worker:
+        (deferred,) = await worker.events.wait_for(JobDeferred)
+    assert deferred.seconds == pytest.approx(3_600, abs=60)
+    assert (await job_row(connection, accepted.job_id))["attempts"] == 0
+
+
+async def test_an_old_block_does_without_a_paused_provider(database: Database) -> None:
+    (accepted,) = await ingest(database)
+    plan = Plan(
+        enricher=QuotingEnricher(before=_raising(PAUSED)),
+        fallback=QuotingEnricher(kind="local"),
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.enrichment, stored.backfill_steps) == ("fallback", ["enrich"])
+
+
+# Making up for it
+
+
+def _backfill(database: Database, *circuits: str) -> Backfill:
+    return Backfill(PostgresBackfillStore(database), circuits=circuits)
+
+
+async def test_a_fallback_is_made_up_for_when_the_provider_is_back(
+    database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrich_module, "BACKFILL_FIRST", timedelta(milliseconds=10))
+    (accepted,) = await ingest(database, attempts_max=1)
+    embedded: list[object] = []
+    is_away = [True]
+
+    async def away_at_first(_request: object) -> None:
+        if is_away[0]:
+            raise AWAY
+
+    async def count(texts: object) -> None:
+        embedded.append(texts)
+
+    plan = Plan(
+        enricher=QuotingEnricher(before=away_at_first),
+        embedder=WordEmbedder(before=count),
+        fallback=QuotingEnricher(kind="local"),
+        backfill=_backfill(database),
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+        is_away[0] = False
+        await worker.events.wait_for(JobCompleted, count=2)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment, stored.error) == ("active", "model", None)
+    assert stored.backfill_steps is None
+    assert len(embedded) == 1  # only what was missing is made
+    before = await connection.fetchval("SELECT before ->> 'enrichment' FROM memory_block_revisions")
+    assert before == "fallback"
+
+
+async def test_a_vain_backfill_changes_nothing_and_comes_back_later(
+    database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enrich_module, "BACKFILL_FIRST", timedelta(milliseconds=10))
+    (accepted,) = await ingest(database, attempts_max=1)
+    plan = Plan(
+        enricher=QuotingEnricher(before=_raising(AWAY)),
+        fallback=QuotingEnricher(kind="local"),
+        backfill=_backfill(database),
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted, count=2)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.enrichment, stored.error) == ("active", "fallback", str(AWAY))
+    assert await connection.fetchval(
+        "SELECT backfill_at > now() + interval '4 minutes' FROM memory_blocks"
+    )
+
+
+async def test_nothing_is_made_up_for_while_the_circuit_is_open(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database)
+    await connection.execute(
+        "UPDATE memory_blocks SET status = 'active', backfill_at = now(),"
+        " backfill_steps = '{enrich}'"
+    )
+    await connection.execute("DELETE FROM memory_jobs")
+    await connection.execute(
+        "INSERT INTO memory_circuits (name, state, blocked_until)"
+        " VALUES ('open', 'limited', now() + interval '1 hour')"
+    )
+    assert await _backfill(database, "open").enqueue_due() == 0
+    assert await _backfill(database, "another").enqueue_due() == 1
+    assert await _backfill(database, "another").enqueue_due() == 0
+
+
+@pytest.mark.parametrize("off", ["enrich", "embed"])
+async def test_what_was_switched_off_is_made_when_somebody_asks(
+    off: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    plan = Plan(backfill=_backfill(database))
+    if off == "enrich":
+        plan.enricher = None
+    else:
+        plan.embedder = None
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.status, stored.backfill_steps, stored.error) == ("active", [off], None)
+    backfill = _backfill(database)
+    assert await backfill.owed(project_id=None, user_id=None) == OwedCounts(0, 0, 1)
+    assert await backfill.enqueue_due() == 0  # nobody has asked
+    async with working(database, Plan(backfill=backfill)) as worker:
+        assert await backfill.request(project_id=None, user_id=None) == 1
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.enrichment, stored.title) == ("model", BLOCK_TEXT)
+    vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
+    assert await connection.fetchval(vectors) == 1
+    assert await backfill.owed(project_id=None, user_id=None) == OwedCounts(0, 0, 0)
 
 
 # Stopping

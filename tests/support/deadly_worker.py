@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from luma_memory import bootstrap
+from luma_memory.bootstrap import providers
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest
 from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.worker.__main__ import main
@@ -26,5 +26,5 @@ class DeadlyEnricher(LocalEnricher):
 
 
 if __name__ == "__main__":
-    vars(bootstrap)["LocalEnricher"] = DeadlyEnricher
+    vars(providers)["LocalEnricher"] = DeadlyEnricher
     raise SystemExit(main())

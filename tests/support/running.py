@@ -15,15 +15,19 @@ import asyncpg
 from luma_memory.domain.block import Accepted, Block, NewBlock
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import JobType
-from luma_memory.domain.ports import Embedder, Enricher, JobQueue
+from luma_memory.domain.ports import Embedder, Enricher, JobQueue, ReembedStore
+from luma_memory.pipeline.backfill import Backfill
 from luma_memory.pipeline.enrich import EnrichBlock
 from luma_memory.pipeline.jobs import Handler, JobRunner
+from luma_memory.pipeline.reembed import Reembedding, ReembedScope
+from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.spending import Spending
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, new_worker_id
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.store.blocks import PostgresBlockStore
-from luma_memory.telemetry.events import WorkerStarting
+from luma_memory.telemetry.events import Emit, WorkerStarting
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import QuotingEnricher, WordEmbedder
 from luma_memory.testing.sample_blocks import ingest_item, new_block
@@ -39,6 +43,14 @@ class Plan:
     enricher: Enricher | None = field(default_factory=QuotingEnricher)
     embedder: Embedder | None = field(default_factory=WordEmbedder)
     fallback: Enricher | None = None
+    fail_fast: bool | None = None  # None: where nobody falls back
+    can_wait: bool = True
+    paused_patience: timedelta = timedelta(0)
+    spending: Spending | None = None
+    backfill: Backfill | None = None
+    serving: ServingEmbedders | None = None
+    reembedding: Reembedding | None = None
+    reembed_store: ReembedStore | None = None
     provider_timeout: timedelta | None = None
     handlers: Mapping[JobType, Handler] | None = None
     queue: JobQueue | None = None
@@ -71,7 +83,7 @@ async def working(database: Database, plan: Plan | None = None) -> AsyncIterator
     queue = plan.queue or PostgresJobQueue(database)
     runner = JobRunner(
         queue,
-        plan.handlers or {"enrich_and_embed": _handler(database, plan, worker_id)},
+        plan.handlers or _handlers(database, plan, worker_id, events),
         worker_id=worker_id,
         timeout=plan.timeout,
         backoff=plan.backoff,
@@ -85,8 +97,12 @@ async def working(database: Database, plan: Plan | None = None) -> AsyncIterator
         PostgresQueueUpkeep(database),
         runner,
         WorkerSession(database, worker_id),
+        backfill=plan.backfill,
+        reembedding=plan.reembedding,
         concurrent_jobs_max=plan.concurrent_jobs_max,
-        times=WorkerTimes(lease=LEASE, poll=plan.poll_interval),
+        times=WorkerTimes(
+            lease=LEASE, poll=plan.poll_interval, backfill=timedelta(milliseconds=100)
+        ),
         clock=SystemClock(),
         emit=events,
     )
@@ -99,13 +115,38 @@ async def working(database: Database, plan: Plan | None = None) -> AsyncIterator
         await running.finish()
 
 
-def _handler(database: Database, plan: Plan, worker_id: str) -> Handler:
+def _handlers(
+    database: Database, plan: Plan, worker_id: str, emit: Emit
+) -> Mapping[JobType, Handler]:
+    handlers: dict[JobType, Handler] = {
+        "enrich_and_embed": _handler(database, plan, worker_id, emit)
+    }
+    if plan.reembed_store is not None and plan.embedder is not None:
+        handlers["reembed"] = ReembedScope(
+            plan.reembed_store,
+            embedder=plan.embedder,
+            model_id=plan.embedder.model.id,
+            slice_=plan.timeout / 2,
+            clock=SystemClock(),
+            spending=plan.spending,
+        )
+    return handlers
+
+
+def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Handler:
     return EnrichBlock(
         PostgresBlockStore(database, attempts_max=3),
         worker_id=worker_id,
         enricher=plan.enricher,
         embedder=plan.embedder,
         fallback=plan.fallback,
+        fail_fast=plan.fail_fast if plan.fail_fast is not None else plan.fallback is None,
+        clock=SystemClock(),
+        emit=emit,
+        can_wait=plan.can_wait,
+        paused_patience=plan.paused_patience,
+        spending=plan.spending,
+        serving=plan.serving,
         provider_timeout=plan.provider_timeout,
     )
 

@@ -66,6 +66,7 @@ def block_body(block: Block) -> BlockBody:
         content=block.content,
         status=block.status,
         enrichment=block.enrichment,
+        enrichment_model=block.enrichment_model,
         agent_id=block.agent_id,
         session_id=block.session_id,
         speaker=block.speaker,

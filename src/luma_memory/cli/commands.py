@@ -44,6 +44,9 @@ COMMANDS: Mapping[str, Entry] = {
     "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
     "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),
     "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),
+    "usage": Entry("usage", "usage", "What the model providers took and cost.", _CARE),
+    "backfill": Entry("backfill", "backfill", "Make what providers or switches left out.", _CARE),
+    "reembed": Entry("reembed", "reembed", "Change the embedding model under way.", _CARE),
     "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
     "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),
 }

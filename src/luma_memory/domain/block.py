@@ -16,6 +16,8 @@ JsonValue: TypeAlias = (
     "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
 )
 
+BackfillStep = Literal["enrich", "embed"]
+
 CONTENT_CHARACTERS_MAX = 100_000
 
 
@@ -100,3 +102,7 @@ class Block:
     superseded_by: UUID | None = None
     superseded_at: datetime | None = None
     job_id: int | None = None
+    enriched_revision: int | None = None  # the revision the derived facts were made from
+    enrichment_model: str | None = None  # what made them, and its version
+    # What is still to be made of an active block, None when nothing is.
+    backfill_steps: Sequence[BackfillStep] | None = None

@@ -40,6 +40,15 @@ class EnrichmentRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One answered call of a model, as its provider counts it."""
+
+    model: str  # "vendor/model"
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Enrichment:
     """Derived facts of one block. Never replaces the content."""
 
@@ -50,8 +59,7 @@ class Enrichment:
     importance: float  # 0..1
     language: str  # ISO 639-1, "und" when it cannot be told
     model: str  # which enricher and version made it
-    input_tokens: int = 0
-    output_tokens: int = 0
+    calls: Sequence[ModelCall] = ()  # that it took, also those of models that failed
 
 
 @dataclass(frozen=True, slots=True)

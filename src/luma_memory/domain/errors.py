@@ -14,6 +14,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  │  └─ StoreContended   a row this statement needs stayed locked by another
 │  ├─ CacheUnavailable    Redis does not answer; never told to a client
 │  ├─ ProviderUnavailable a model provider is away or answers 5xx
+│  │  └─ ProviderPaused   known to be away: it was not even asked
 │  ├─ ProviderTimeout     a model provider did not answer in time
 │  └─ RateLimited         told to wait; spends no attempt
 ├─ RejectedError          refused for good by somebody upstream
@@ -27,12 +28,20 @@ Entrances map these to HTTP statuses and exit codes; nothing below an entrance k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from luma_memory.domain.enrichment import ModelCall
+
 
 class LumaMemoryError(Exception):
     """Root of the tree. `code` is stable and may be matched by clients; the message may change."""
 
     code: str = "internal"
     retryable: bool = False
+    # Calls of models that were made before it came to this, and may have cost money.
+    calls: Sequence[ModelCall] = ()
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -127,6 +136,16 @@ class ProviderUnavailable(UnavailableError):
     code = "provider_unavailable"
 
 
+class ProviderPaused(ProviderUnavailable):
+    """A model provider is known to be away: no call was made. Trying again before then is vain."""
+
+    code = "provider_paused"
+
+    def __init__(self, message: str, *, retry_after_seconds: float) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class ProviderTimeout(UnavailableError):
     """A model provider did not answer in time."""
 
@@ -151,10 +170,20 @@ class RejectedError(LumaMemoryError):
     code = "rejected"
 
 
+_OF_THE_ACCOUNT = frozenset(
+    {"provider_bad_key", "provider_forbidden", "provider_no_money", "provider_unknown_model"}
+)
+
+
 class ProviderRejected(RejectedError):
     """Bad key, no money, a refusal, or an input the model cannot take."""
 
     code = "provider_rejected"
+
+    @property
+    def concerns_account(self) -> bool:
+        """Whether nobody's text is to blame: the same for every call with this key."""
+        return self.code in _OF_THE_ACCOUNT
 
 
 class ProviderResponseInvalid(RejectedError):

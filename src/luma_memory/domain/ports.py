@@ -7,12 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Literal, Protocol
 from uuid import UUID
 
 from luma_memory.domain.access import ApiKey
-from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem, PassageText
+from luma_memory.domain.block import (
+    Accepted,
+    BackfillStep,
+    Block,
+    BlockStatus,
+    IngestItem,
+    PassageText,
+)
 from luma_memory.domain.cache import CacheCounts, CacheFacts, CacheKey
 from luma_memory.domain.context import Synthesis, SynthesisRequest
 from luma_memory.domain.enrichment import (
@@ -21,6 +29,7 @@ from luma_memory.domain.enrichment import (
     Enrichment,
     EnrichmentKind,
     EnrichmentRequest,
+    ModelCall,
     Vector,
 )
 from luma_memory.domain.job import (
@@ -34,6 +43,7 @@ from luma_memory.domain.job import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScopeScan
+from luma_memory.domain.usage import PriceTable, Spent, UsageEntry, UsageFilter
 
 
 class Embedder(Protocol):
@@ -81,6 +91,45 @@ class Enricher(Protocol):
         ...
 
 
+CircuitState = Literal["closed", "limited", "away", "refused"]
+CircuitOutcome = Literal["well", "limited", "away", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitView:
+    """Whether a provider may be called, as far as anybody here knows."""
+
+    state: CircuitState  # closed: go on and call
+    code: str | None = None  # of the error that opened it
+    reason: str | None = None
+    wait_seconds: float = 0.0  # until it is worth asking again
+    failures: int = 0  # in a row, before this call
+    is_probe: bool = False  # this caller alone tries an open circuit: note what comes of it
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitNote:
+    """What came of a call."""
+
+    outcome: CircuitOutcome
+    is_probe: bool = False
+    code: str | None = None
+    reason: str | None = None
+    wait: timedelta = timedelta(0)  # for "limited"
+
+
+class Circuits(Protocol):
+    """What all workers know of the providers. All methods raise StoreUnavailable."""
+
+    async def enter(self, name: str) -> CircuitView:
+        """Ask before a call."""
+        ...
+
+    async def note(self, name: str, note: CircuitNote) -> None:
+        """Tell the others."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """Work that is claimed as it is accepted: by whom, and for how long."""
@@ -98,6 +147,15 @@ class EnrichedPassage:
 
 
 @dataclass(frozen=True, slots=True)
+class Owed:
+    """What an active block still lacks."""
+
+    reason: str | None  # one sentence for the block's `error`
+    steps: Sequence[BackfillStep] = ()  # to be tried again; none when that would be in vain
+    after: timedelta | None = None  # None: when somebody asks
+
+
+@dataclass(frozen=True, slots=True)
 class EnrichedBlock:
     """What one run of a job made of one block."""
 
@@ -108,6 +166,8 @@ class EnrichedBlock:
     kind: EnrichmentKind | None
     passages: Sequence[EnrichedPassage]
     embedding_model: str | None
+    # What could not be made, why, and when to try it again; None when nothing is owed.
+    owed: Owed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +207,22 @@ class BlockStore(Protocol):
         session_id: str | None,
     ) -> BlockPage:
         """One page of a scope's blocks, newest first."""
+        ...
+
+    async def keep(
+        self,
+        worker_id: str,
+        job: Job,
+        enrichment: Enrichment,
+        *,
+        revision: int,
+        kind: EnrichmentKind,
+        owed: Owed | None,
+    ) -> None:
+        """Store derived facts of a block whose vectors are still to be made; its job goes on.
+
+        Nothing is changed where the job is no longer this worker's own attempt.
+        """
         ...
 
     async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
@@ -286,6 +362,139 @@ class JobControl(Protocol):
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
         """Blocks that wait for enrichment without a job."""
         ...
+
+
+class Prices(Protocol):
+    """What calls cost."""
+
+    def cost_usd(self, call: ModelCall) -> Decimal | None:
+        """US dollars; None where no price is known."""
+        ...
+
+    def knows(self, model: str) -> bool:
+        """Whether there is a price for a model ("vendor/model")."""
+        ...
+
+    @property
+    def table(self) -> PriceTable: ...
+
+
+class UsageStore(Protocol):
+    """The account of all scopes. All methods raise StoreUnavailable."""
+
+    async def add(self, entries: Sequence[UsageEntry]) -> None:
+        """Add to what is counted."""
+        ...
+
+    async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:
+        """What each scope took on that day, in order of the keys."""
+        ...
+
+    async def lines(self, which: UsageFilter, *, limit: int) -> Sequence[UsageEntry]:
+        """Day, operation and model, newest day first; scopes are added up unless one is named."""
+        ...
+
+
+class VectorModels(Protocol):
+    """Which models the stored vectors are of. All methods raise StoreUnavailable."""
+
+    async def register(self, model_id: str) -> None:
+        """This model makes vectors from now on."""
+        ...
+
+    async def in_use(self) -> Sequence[str]:
+        """Models that vectors may still be of, the one used longest first."""
+        ...
+
+    async def of_scope(self, scope: Scope) -> str | None:
+        """The scope's own; None is the first of those in use."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StalePassage:
+    """A passage that has no vector of the wanted model."""
+
+    block_id: UUID
+    ordinal: int
+    revision: int  # of the block as it was read
+    speaker: str | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReembedProgress:
+    """How far a change of the embedding model has come, in passages."""
+
+    wanted: bool  # asked for, and not finished
+    total: int
+    done: int  # of the wanted model, in use or ready for it
+
+
+class ReembedStore(Protocol):
+    """A change of the embedding model under way. All methods raise StoreUnavailable."""
+
+    async def want(self, model_id: str) -> None:
+        """Have all vectors be of this model. Asking again changes nothing."""
+        ...
+
+    async def wanted(self) -> str | None:
+        """The model that was asked for, while that is not finished."""
+        ...
+
+    async def enqueue(self, model_id: str, *, limit: int, circuits: Sequence[str]) -> int:
+        """Jobs for up to `limit` scopes with stale passages, when no such job is left; how many.
+
+        Where none is stale any more, the change is finished and other models retire. Nothing is
+        done unless this model is wanted, and while one of these circuits is open.
+        """
+        ...
+
+    async def stale(self, scope: Scope, model_id: str, *, limit: int) -> Sequence[StalePassage]:
+        """Some of the scope's passages that have no vector of this model yet."""
+        ...
+
+    async def put(
+        self, scope: Scope, model_id: str, vectors: Sequence[tuple[StalePassage, Vector | None]]
+    ) -> None:
+        """Keep vectors beside those in use; None where the model refuses the text."""
+        ...
+
+    async def switch(self, scope: Scope, model_id: str) -> None:
+        """Put what was kept in use, all of the scope at once."""
+        ...
+
+    async def progress(self, model_id: str) -> ReembedProgress:
+        """Reads all passages."""
+        ...
+
+
+class BackfillStore(Protocol):
+    """Active blocks that something is owed to. All methods raise StoreUnavailable."""
+
+    async def enqueue_due(self, *, open_max: int, circuits: Sequence[str]) -> int:
+        """Jobs for what is due, while fewer than that many wait; how many were made.
+
+        None while one of these circuits is open.
+        """
+        ...
+
+    async def request(self, *, project_id: str | None, user_id: str | None, limit: int) -> int:
+        """Make due what is owed later or when asked, for up to `limit` blocks; how many."""
+        ...
+
+    async def owed(self, *, project_id: str | None, user_id: str | None) -> OwedCounts:
+        """How many blocks are owed something."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwedCounts:
+    """Active blocks that lack something."""
+
+    due: int  # a worker is about to make it
+    later: int  # to be tried again
+    asked: int  # only when somebody asks: it was switched off when they came
 
 
 class JobSignal(Protocol):

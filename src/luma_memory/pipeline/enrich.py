@@ -3,37 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from luma_memory.domain.block import Block, PassageText
+from luma_memory.domain.block import BackfillStep, Block, PassageText
+from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.enrichment import (
+    Embedding,
     Enrichment,
     EnrichmentKind,
     EnrichmentRequest,
-    Vector,
+    ModelCall,
 )
 from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderPaused,
     ProviderTimeout,
+    ProviderUnavailable,
     RateLimited,
-    RejectedError,
     StoreUnavailable,
-    UnavailableError,
 )
-from luma_memory.domain.job import Cancel, Done, Job, Outcome
+from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.ports import (
     BlockStore,
     Embedder,
     EnrichedBlock,
     EnrichedPassage,
     Enricher,
+    Owed,
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.indexing import embedding_text, index_passages
 from luma_memory.pipeline.patience import ResultT, until_available
+from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.spending import Spending
+from luma_memory.telemetry.events import Emit, WentWithout
 
+# When a block that went without is tried again: soon after, then now and then.
+BACKFILL_FIRST = timedelta(seconds=15)
+BACKFILL_AGAIN = timedelta(minutes=5)
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
 # A restart of the database is waited out with the result in hand: a model call is not made twice.
@@ -42,13 +54,40 @@ PATIENCE_SECONDS = 10.0
 WRITE_PASSAGES_MAX = 2_000
 
 
+@dataclass(slots=True)
+class Made:
+    """What one run of a job made of a block: each half has a result, an error, or was not tried."""
+
+    enrichment: Enrichment | None = None
+    kind: EnrichmentKind | None = None
+    enrich_error: LumaMemoryError | None = None
+    calls: Sequence[ModelCall] = ()  # for the enrichment
+    embedder: Embedder | None = None  # that was asked
+    vectors: Sequence[Embedding] | None = None
+    embed_error: LumaMemoryError | None = None
+
+    @property
+    def errors(self) -> Sequence[LumaMemoryError]:
+        return [error for error in (self.enrich_error, self.embed_error) if error is not None]
+
+    def step_of(self, error: LumaMemoryError) -> BackfillStep:
+        return "enrich" if error is self.enrich_error else "embed"
+
+
 class EnrichBlock:
     """Handler of `enrich_and_embed`. Reads and write-backs of concurrent jobs share statements.
 
-    enricher, embedder: None when that step is switched off; the block then becomes active without.
-    fallback: who enriches on the last attempt when the provider fails, None to fail the block.
-    provider_timeout: for enricher and embedder together, None for as long as the job may take.
-    Below the job's own time, or a hanging provider leaves none for the fallback.
+    The two halves stand for themselves: what one of them made is kept while the other is tried
+    again, so that no attempt pays for it twice.
+
+    enricher, embedder: None when that step is switched off; the block then becomes active without,
+    and is owed it in case somebody asks. fallback: who enriches when no attempt can help, None
+    where nobody should. fail_fast: fail the block then; otherwise it becomes active with what there
+    is, and is owed the rest. can_wait: whether somebody runs a job again that is deferred.
+    paused_patience: how long after its acceptance a block waits, without spending an attempt, for a
+    provider that is known to be away. provider_timeout: for each half, None for as long as the job
+    may take; below the job's own time, or a hanging provider leaves none for the fallback.
+    serving: who embeds which scope, None for the embedder itself.
     """
 
     def __init__(
@@ -59,14 +98,28 @@ class EnrichBlock:
         enricher: Enricher | None,
         embedder: Embedder | None,
         fallback: Enricher | None,
+        fail_fast: bool,
+        clock: Clock,
+        emit: Emit,
+        can_wait: bool = True,
+        paused_patience: timedelta = timedelta(0),
         provider_timeout: timedelta | None = None,
+        spending: Spending | None = None,
+        serving: ServingEmbedders | None = None,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
         self._enricher = enricher
         self._embedder = embedder
         self._fallback = fallback
+        self._fail_fast = fail_fast
+        self._can_wait = can_wait
+        self._paused_patience = paused_patience
         self._provider_seconds = provider_timeout.total_seconds() if provider_timeout else None
+        self._spending = spending
+        self._serving = serving
+        self._clock = clock
+        self._emit = emit
         self._reads: Coalescer[tuple[Scope, UUID], Block | None] = Coalescer(
             store.read, items_max=READ_BATCH_MAX
         )
@@ -84,95 +137,228 @@ class EnrichBlock:
         block = await _patiently(lambda: self._reads.submit((job.scope, block_id)))
         if block is None:
             return Done()  # a job whose block is gone is done
-        result = await self._make(job, block)
-        is_mine = await _patiently(lambda: self._writes.submit(result))
-        return Done(is_written=True, is_mine=is_mine)
+        if self._spending is None:
+            return await self._run(job, block)
+        if until := await self._spending.admit(job.scope):
+            return Defer(until, "the user's daily budget is used up")
+        try:
+            return await self._run(job, block)
+        finally:
+            self._spending.leave(job.scope)
 
-    async def _make(self, job: Job, block: Block) -> EnrichedBlock:
+    async def _run(self, job: Job, block: Block) -> Outcome:
         passages = index_passages(
             block.content, speaker=block.speaker, occurred_at=block.occurred_at
         )
-        try:
-            enrichment, vectors = await self._provide(block, passages)
-            kind = self._enricher.kind if self._enricher else None
-        except (RateLimited, StoreUnavailable):
-            raise
-        except (UnavailableError, RejectedError) as error:
-            is_hopeless = job.is_last_attempt or not error.retryable
-            if self._fallback is None or not is_hopeless:
-                raise
-            enrichment, vectors, kind = await self._fall_back(self._fallback, block, passages)
-        return EnrichedBlock(
-            job=job,
-            revision=block.revision,
-            enrichment=enrichment,
-            kind=kind,
-            passages=[
-                EnrichedPassage(passage, vector)
-                for passage, vector in zip(passages, vectors, strict=True)
-            ],
-            embedding_model=self._model_of(vectors),
-        )
+        made = await self._provide(block, passages)
+        if made.errors:
+            await self._settle(job, block, made)
+        result = self._result(job, block, passages, made)
+        is_mine = await _patiently(lambda: self._writes.submit(result))
+        return Done(is_written=True, is_mine=is_mine)
 
-    async def _provide(
-        self, block: Block, passages: Sequence[PassageText]
-    ) -> tuple[Enrichment | None, Sequence[Vector | None]]:
+    async def _provide(self, block: Block, passages: Sequence[PassageText]) -> Made:
+        steps, made = _steps(block), Made()
+        embedding = None
+        if "embed" in steps and self._embedder is not None:
+            made.embedder = self._embedder
+            if self._serving is not None:
+                made.embedder = await self._serving.of_scope(block.scope)
+            embedding = asyncio.create_task(self._embed(made.embedder, block, passages))
+            # On its way to its thread or socket before the enriching begins.
+            await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(self._provider_seconds):
-                return await _both(self._enrich(block), self._embed(block, passages))
-        except TimeoutError as error:
-            raise ProviderTimeout("The provider did not answer in time.") from error
+            if "enrich" in steps and self._enricher is not None:
+                await self._enrich(self._enricher, block, made)
+            if embedding is not None:
+                made.vectors = await embedding
+        except LumaMemoryError as error:
+            made.embed_error = error
+        finally:
+            if embedding is not None and made.vectors is None and made.embed_error is None:
+                # Ended from outside: the other half is stopped too, and its failure looked at.
+                embedding.cancel()
+                await asyncio.gather(embedding, return_exceptions=True)
+        if self._spending is not None:
+            _note_spending(self._spending, block.scope, made)
+        return made
 
-    async def _enrich(self, block: Block) -> Enrichment | None:
-        return await self._enricher.enrich(_request(block)) if self._enricher else None
+    async def _enrich(self, enricher: Enricher, block: Block, made: Made) -> None:
+        try:
+            made.enrichment = await self._in_time(enricher.enrich(_request(block)))
+            made.kind = enricher.kind
+        except LumaMemoryError as error:
+            made.enrich_error = error
+        source = made.enrichment or made.enrich_error
+        made.calls = source.calls if source else ()
 
     async def _embed(
-        self, block: Block, passages: Sequence[PassageText]
-    ) -> Sequence[Vector | None]:
-        if self._embedder is None:
-            return [None] * len(passages)
+        self, embedder: Embedder, block: Block, passages: Sequence[PassageText]
+    ) -> Sequence[Embedding]:
         texts = [
             embedding_text(block.content, passage, speaker=block.speaker) for passage in passages
         ]
-        return [embedding.vector for embedding in await self._embedder.embed_documents(texts)]
+        return await self._in_time(embedder.embed_documents(texts))
 
-    def _model_of(self, vectors: Sequence[Vector | None]) -> str | None:
-        if self._embedder is None or all(vector is None for vector in vectors):
+    async def _in_time(self, work: Awaitable[ResultT]) -> ResultT:
+        if self._provider_seconds is None:
+            return await work
+        try:
+            async with asyncio.timeout(self._provider_seconds):
+                return await work
+        except TimeoutError as error:
+            raise ProviderTimeout("The provider did not answer in time.") from error
+
+    async def _settle(self, job: Job, block: Block, made: Made) -> None:
+        """Decide what becomes of what failed: try again, wait, fall back, or go without.
+
+        Raises the error that the attempt ends with, what is made kept; or returns, and the block
+        becomes active with what there is.
+        """
+        is_backfill = _is_backfill(block)
+        hopeless = [error for error in made.errors if job.is_last_attempt or not error.retryable]
+        waiting = [error for error in made.errors if self._is_waited_for(error, block)]
+        hopeless = [error for error in hopeless if error not in waiting]
+        if hopeless and self._fail_fast and not is_backfill:
+            await self._keep(job, block, made)
+            raise _ended(hopeless[0])
+        if made.enrich_error in hopeless and self._fallback is not None and not is_backfill:
+            made.enrichment = await self._fallback.enrich(_request(block))
+            made.kind = "fallback"
+        if again := next(iter(waiting), None) or _first_not_in(hopeless, made.errors):
+            await self._keep(job, block, made)
+            raise _deferred(again) if again in waiting else again
+        for error in made.errors:
+            self._emit(WentWithout(job.id, made.step_of(error), error.code, str(error)))
+
+    def _is_waited_for(self, error: LumaMemoryError, block: Block) -> bool:
+        if isinstance(error, StoreUnavailable):
+            return True
+        if not self._can_wait:
+            return False
+        if isinstance(error, ProviderPaused):
+            age = self._clock.now() - block.created_at
+            return age < self._paused_patience or _is_backfill(block)
+        return isinstance(error, RateLimited)
+
+    async def _keep(self, job: Job, block: Block, made: Made) -> None:
+        """Write down a good half before the attempt ends with the error of the other."""
+        enrichment, kind, error = made.enrichment, made.kind, made.enrich_error
+        if enrichment is None or kind is None or _is_backfill(block):
+            return
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.keep(
+                self._worker_id,
+                job,
+                enrichment,
+                revision=block.revision,
+                kind=kind,
+                owed=Owed(str(error), ("enrich",) if error.retryable else ()) if error else None,
+            )
+
+    def _result(
+        self, job: Job, block: Block, passages: Sequence[PassageText], made: Made
+    ) -> EnrichedBlock:
+        vectors: Sequence[Embedding | None] = made.vectors or [None] * len(passages)
+        return EnrichedBlock(
+            job=job,
+            revision=block.revision,
+            enrichment=made.enrichment,
+            kind=made.kind,
+            passages=[
+                EnrichedPassage(passage, embedding.vector if embedding else None)
+                for passage, embedding in zip(passages, vectors, strict=True)
+            ],
+            embedding_model=made.embedder.model.id if made.embedder and made.vectors else None,
+            owed=self._owed(block, made),
+        )
+
+    def _owed(self, block: Block, made: Made) -> Owed | None:
+        """What the block still lacks when it becomes active."""
+        if not made.errors and self._enricher and self._embedder and not _is_kept(block):
             return None
-        return self._embedder.model.id
-
-    async def _fall_back(
-        self, fallback: Enricher, block: Block, passages: Sequence[PassageText]
-    ) -> tuple[Enrichment, Sequence[Vector | None], EnrichmentKind]:
-        # Vectors of another model could not be compared: until the provider is back, the block is
-        # found by its words.
-        return await fallback.enrich(_request(block)), [None] * len(passages), "fallback"
+        steps: list[BackfillStep] = [made.step_of(e) for e in made.errors if e.retryable]
+        off: list[BackfillStep] = []
+        if self._enricher is None and "enrich" in _steps(block):
+            off.append("enrich")
+        if self._embedder is None and "embed" in _steps(block):
+            off.append("embed")
+        reason = "; ".join(str(error) for error in made.errors) or None
+        if _is_kept(block) and made.enrichment is None:
+            steps += [step for step in block.backfill_steps or () if step not in steps]
+            reason = reason or block.error
+        if not (steps or off or reason):
+            return None
+        after = BACKFILL_AGAIN if _is_backfill(block) else BACKFILL_FIRST
+        return Owed(reason, (*steps, *off), after if steps else None)
 
     async def _write_back(self, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
-        return await self._store.write_back(self._worker_id, results)
+        models = {result.embedding_model for result in results} - {None}
+        if len(models) <= 1:
+            return await self._store.write_back(self._worker_id, results)
+        # While the model changes, scopes differ; a statement knows one model.
+        written: dict[int, bool] = {}
+        for model in {result.embedding_model for result in results}:
+            own = [result for result in results if result.embedding_model == model]
+            answers = await self._store.write_back(self._worker_id, own)
+            written |= {id(result): answer for result, answer in zip(own, answers, strict=True)}
+        return [written[id(result)] for result in results]
 
 
 async def _patiently(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
     return await until_available(attempt, patience_seconds=PATIENCE_SECONDS)
 
 
-async def _both(
-    enriching: Coroutine[None, None, Enrichment | None],
-    embedding: Coroutine[None, None, Sequence[Vector | None]],
-) -> tuple[Enrichment | None, Sequence[Vector | None]]:
-    """Both at once; when one fails the other is stopped, and the failure is raised as itself."""
-    # The embedding is on its way to its thread or socket before the enriching begins.
-    embedded, enriched = asyncio.create_task(embedding), asyncio.create_task(enriching)
-    try:
-        ended, _ = await asyncio.wait([embedded, enriched], return_when=asyncio.FIRST_EXCEPTION)
-        for task in ended:
-            task.result()
-        return enriched.result(), embedded.result()
-    finally:
-        for task in (embedded, enriched):
-            task.cancel()
-        # Also looks at a second failure, which would else be reported as one nobody asked for.
-        await asyncio.gather(embedded, enriched, return_exceptions=True)
+def _is_backfill(block: Block) -> bool:
+    return block.status == "active" and bool(block.backfill_steps)
+
+
+def _is_kept(block: Block) -> bool:
+    """Whether an earlier attempt made this revision's facts already."""
+    return (
+        block.status != "active"
+        and block.enriched_revision == block.revision
+        and block.enrichment in ("model", "fallback")
+    )
+
+
+def _steps(block: Block) -> Sequence[BackfillStep]:
+    if _is_backfill(block):
+        return block.backfill_steps or ()
+    return ("embed",) if _is_kept(block) else ("enrich", "embed")
+
+
+def _note_spending(spending: Spending, scope: Scope, made: Made) -> None:
+    if made.calls:
+        spending.note(scope, "enrichment", made.calls, blocks=int(made.enrichment is not None))
+    if made.embedder and made.vectors:
+        tokens = sum(embedding.token_count for embedding in made.vectors)
+        call = ModelCall(made.embedder.model.id, tokens)
+        spending.note(scope, "embedding", [call], blocks=1)
+    elif made.embed_error and made.embed_error.calls:
+        spending.note(scope, "embedding", made.embed_error.calls, blocks=0)
+
+
+def _first_not_in(
+    these: Sequence[LumaMemoryError], errors: Sequence[LumaMemoryError]
+) -> LumaMemoryError | None:
+    return next((error for error in errors if error not in these), None)
+
+
+def _deferred(error: LumaMemoryError) -> LumaMemoryError:
+    """As the runner knows it: told to wait."""
+    if isinstance(error, ProviderPaused):
+        return RateLimited(
+            str(error), retry_after_seconds=error.retry_after_seconds, code=error.code
+        )
+    return error
+
+
+def _ended(error: LumaMemoryError) -> LumaMemoryError:
+    """As the runner knows it: a failed attempt, where nobody would run a deferred job."""
+    if isinstance(error, RateLimited):
+        return ProviderUnavailable(str(error), code=error.code)
+    return error
 
 
 def _request(block: Block) -> EnrichmentRequest:

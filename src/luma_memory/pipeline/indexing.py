@@ -30,5 +30,9 @@ def index_passages(
 
 def embedding_text(content: str, passage: PassageText, *, speaker: str | None) -> str:
     """What the embedding model reads of a passage: whose words they are belongs to the meaning."""
-    text = content[passage.start : passage.stop]
+    return spoken(content[passage.start : passage.stop], speaker=speaker)
+
+
+def spoken(text: str, *, speaker: str | None) -> str:
+    """A text as somebody's words."""
     return f"{speaker}: {text}" if speaker else text

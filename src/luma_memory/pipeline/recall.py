@@ -12,18 +12,22 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScopeScan, SearchHit, SearchResult
 from luma_memory.pipeline.fusion import RankedBlock, fuse
 from luma_memory.pipeline.scope_layout import ScopeLayout, lay_out
+from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.terms import QueryTerm, TermVector, query_terms
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
 
 # Somebody waits for the answer: a provider that takes longer than this is done without.
 EMBEDDING_SECONDS_MAX = 2.0
+# A scope that changes its embedding model between question and scan is asked again.
+SWITCHES_MAX = 2
 
 
 class Recall:
     """Search over one scope: two retrievers in one statement, fused here.
 
-    embedder: None searches by words alone.
+    embedder: None searches by words alone. serving: who embeds for which scope while the model
+    changes; None for the embedder itself.
     """
 
     def __init__(
@@ -33,10 +37,12 @@ class Recall:
         *,
         embedder: Embedder | None,
         emit: Emit,
+        serving: ServingEmbedders | None = None,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
         self._embedder = embedder
+        self._serving = serving
         self._emit = emit
 
     async def search(
@@ -50,17 +56,23 @@ class Recall:
         timings: dict[str, float] = {}
         degraded: list[str] = []
         watch = Stopwatch()
-        embedding = await self._embedding(query, degraded)
-        timings["embed"] = watch.lap_ms()
         terms = query_terms(query)
-        scan = await self._search_store.scan(
-            scope,
-            vector=embedding.vector if embedding else None,
-            embedding_model=self._embedder.model.id if self._embedder and embedding else None,
-            terms=[_one_hot([term]) for term in terms],
-            all_terms=_one_hot(terms),
-        )
-        timings["scan"] = watch.lap_ms()
+        for _ in range(SWITCHES_MAX):
+            embedder = await self._serving.of_scope(scope) if self._serving else self._embedder
+            embedding = await self._embedding(embedder, query, degraded)
+            timings["embed"] = timings.get("embed", 0.0) + watch.lap_ms()
+            scan = await self._search_store.scan(
+                scope,
+                vector=embedding.vector if embedding else None,
+                embedding_model=embedder.model.id if embedder and embedding else None,
+                terms=[_one_hot([term]) for term in terms],
+                all_terms=_one_hot(terms),
+            )
+            timings["scan"] = timings.get("scan", 0.0) + watch.lap_ms()
+            if not (self._serving and embedder and embedding):
+                break
+            if await self._serving.still_serves(embedder, scope):
+                break
         if scan.passage_count == 0:
             return SearchResult(hits=(), degraded=degraded, timings_ms=timings)
         layout = lay_out(scan, terms)
@@ -71,12 +83,14 @@ class Recall:
         timings["read"] = watch.lap_ms()
         return SearchResult(hits=hits, degraded=degraded, timings_ms=timings)
 
-    async def _embedding(self, query: str, degraded: list[str]) -> Embedding | None:
-        if self._embedder is None:
+    async def _embedding(
+        self, embedder: Embedder | None, query: str, degraded: list[str]
+    ) -> Embedding | None:
+        if embedder is None:
             return None
         try:
             async with asyncio.timeout(EMBEDDING_SECONDS_MAX):
-                return await self._embedder.embed_query(query)
+                return await embedder.embed_query(query)
         except TimeoutError:
             self._emit(RecallDegraded("embedding", "no answer in time"))
             degraded.append("embedding")

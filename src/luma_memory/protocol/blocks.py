@@ -117,6 +117,7 @@ class BlockBody(BaseModel):
     content: str
     status: BlockStatus
     enrichment: EnrichmentKind
+    enrichment_model: str | None = Field(description="What enriched it: model and prompt.")
     agent_id: str | None
     session_id: str | None
     speaker: str | None
@@ -131,7 +132,7 @@ class BlockBody(BaseModel):
     entities: list[EntityBody]
     importance: Annotated[float, Field(ge=0, le=1)] | None
     language: str | None
-    error: str | None
+    error: str | None = Field(description="Why it failed, or went without a provider's part.")
     superseded_by: UUID | None
     superseded_at: datetime | None
     revision: int

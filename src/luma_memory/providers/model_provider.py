@@ -6,56 +6,107 @@ A module of its own because importing their libraries costs a process about two 
 
 from __future__ import annotations
 
-from luma_memory.domain.ports import Embedder, Enricher, Synthesizer
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeAlias
+
+from luma_memory.domain.ports import Embedder, Enricher, Prices, Synthesizer
+from luma_memory.providers.breaker import Breaker
+from luma_memory.providers.completion.guarded import (
+    FirstThatAnswers,
+    GuardedEnricher,
+    GuardedSynthesizer,
+)
 from luma_memory.providers.completion.openai_compatible import ModelEnricher
 from luma_memory.providers.completion.synthesis import ModelSynthesizer
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
+from luma_memory.providers.embedding.guarded import GuardedEmbedder
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
-from luma_memory.providers.openai_client import ApiKey
+from luma_memory.providers.openai_client import ApiKey, revealed
+from luma_memory.providers.prices import TablePrices
 
 # Servers that ask for no key still need the client to send some.
 _NO_KEY = "none"
+BreakerOf: TypeAlias = Callable[[str], Breaker]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where and as whom to call; what a breaker learns holds for one of them."""
+
+    api_key: ApiKey
+    base_url: str | None
+
+    def circuit(self, step: str, model: str) -> str:
+        """The name of the circuit: it tells accounts apart and gives none away."""
+        mark = sha256(f"{self.base_url}\n{revealed(self.api_key)}".encode()).hexdigest()[:12]
+        return f"{step} {model} @{mark}"
 
 
 def model_embedder(
+    account: Account,
     *,
     model: str,
-    api_key: ApiKey | None,
-    base_url: str | None,
     dimension: int | None,
     timeout_seconds: float,
-) -> Embedder:
-    """Embeddings of an OpenAI-compatible service; calls of concurrent jobs share requests."""
-    return CoalescingEmbedder(
-        OpenAIEmbedder(
-            model=model,
-            api_key=api_key or _NO_KEY,
-            base_url=base_url,
-            dimension=dimension,
-            timeout_seconds=timeout_seconds,
-        )
+    breaker_of: BreakerOf,
+) -> tuple[Embedder, str, str]:
+    """Embeddings of an OpenAI-compatible service, calls of concurrent jobs sharing requests; the
+    model's id, and its circuit.
+    """
+    plain = OpenAIEmbedder(
+        model=model,
+        api_key=account.api_key or _NO_KEY,
+        base_url=account.base_url,
+        dimension=dimension,
+        timeout_seconds=timeout_seconds,
     )
+    circuit = account.circuit("embed", plain.model_id)
+    guarded = GuardedEmbedder(plain, breaker_of(circuit))
+    embedder = CoalescingEmbedder(guarded, embed_each=guarded.embed_each)
+    return embedder, plain.model_id, circuit
 
 
 def model_enricher(
-    *, model: str, api_key: ApiKey | None, base_url: str | None, timeout_seconds: float
-) -> Enricher:
-    """Enrichment by a model; `vendor:model` names another vendor than OpenAI's protocol."""
-    return ModelEnricher(
-        model=model,
-        api_key=api_key or _NO_KEY,
-        base_url=base_url,
-        timeout_seconds=timeout_seconds,
-    )
+    account: Account,
+    *,
+    models: Sequence[str],
+    timeout_seconds: float,
+    breaker_of: BreakerOf,
+) -> tuple[Enricher, Sequence[str]]:
+    """Enrichment by the first of the models that answers, and their circuits.
+
+    `vendor:model` names another vendor than OpenAI's protocol. timeout_seconds: for all together;
+    each gets its part, so that one that hangs leaves time for the next.
+    """
+    guarded: list[Enricher] = []
+    circuits: list[str] = []
+    for model in models:
+        plain = ModelEnricher(
+            model=model,
+            api_key=account.api_key or _NO_KEY,
+            base_url=account.base_url,
+            timeout_seconds=timeout_seconds / len(models),
+        )
+        circuits.append(account.circuit("complete", plain.model_id))
+        guarded.append(GuardedEnricher(plain, breaker_of(circuits[-1])))
+    return (guarded[0] if len(guarded) == 1 else FirstThatAnswers(guarded)), circuits
 
 
 def model_synthesizer(
-    *, model: str, api_key: ApiKey | None, base_url: str | None, timeout_seconds: float
+    account: Account, *, model: str, timeout_seconds: float, breaker_of: BreakerOf
 ) -> Synthesizer:
-    """Synthesis by the model that enriches."""
-    return ModelSynthesizer(
+    """Synthesis by the model that enriches, behind the same circuit."""
+    plain = ModelSynthesizer(
         model=model,
-        api_key=api_key or _NO_KEY,
-        base_url=base_url,
+        api_key=account.api_key or _NO_KEY,
+        base_url=account.base_url,
         timeout_seconds=timeout_seconds,
     )
+    return GuardedSynthesizer(plain, breaker_of(account.circuit("complete", plain.model_id)))
+
+
+def model_prices(base_url: str | None) -> Prices:
+    """Prices of what these providers do."""
+    return TablePrices(base_url)

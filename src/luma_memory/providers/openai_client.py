@@ -43,10 +43,15 @@ def openai_client(
     return client
 
 
+def revealed(api_key: ApiKey) -> str:
+    """The key itself, empty for none."""
+    key = api_key if isinstance(api_key, str | None) else api_key.get_secret_value()
+    return (key or "").strip()
+
+
 def _sendable(api_key: ApiKey) -> str:
     """The key as it goes into a header; the HTTP library would quote a bad one in its error."""
-    key = api_key if isinstance(api_key, str | None) else api_key.get_secret_value()
-    key = (key or "").strip() or "no-key"
+    key = revealed(api_key) or "no-key"
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise SetupError("The API key has characters that cannot be sent in an HTTP header.")
     return key

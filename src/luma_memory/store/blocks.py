@@ -10,9 +10,10 @@ from uuid import UUID
 import asyncpg
 
 from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem
-from luma_memory.domain.enrichment import Enrichment, Entity
+from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity
 from luma_memory.domain.errors import Conflict, InvariantError
-from luma_memory.domain.ports import BlockPage, EnrichedBlock, Lease
+from luma_memory.domain.job import Job
+from luma_memory.domain.ports import BlockPage, EnrichedBlock, Lease, Owed
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
@@ -83,6 +84,30 @@ class PostgresBlockStore:
         blocks = [_block(row) for row in rows[:limit]]
         return BlockPage(blocks, blocks[-1].id if len(rows) > limit else None)
 
+    async def keep(
+        self,
+        worker_id: str,
+        job: Job,
+        enrichment: Enrichment,
+        *,
+        revision: int,
+        kind: EnrichmentKind,
+        owed: Owed | None,
+    ) -> None:
+        await self._database.execute(
+            load_sql(__package__, "keep_enrichment"),
+            worker_id,
+            job.id,
+            job.attempt,
+            revision,
+            enrichment.title,
+            enrichment.summary,
+            _facts(enrichment) | _owed_facts(owed),
+            enrichment.importance,
+            enrichment.language,
+            kind,
+        )
+
     async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
         models = {result.embedding_model for result in results} - {None}
         if len(models) > 1:
@@ -138,7 +163,7 @@ def _result_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[Any]]:
         [result.revision for result in results],
         [e.title if e else None for e in made],
         [e.summary if e else None for e in made],
-        [_tags_and_entities(e) if e else None for e in made],
+        [_all_facts(result) for result in results],
         [e.importance if e else None for e in made],
         [e.language if e else None for e in made],
         [result.kind if result.enrichment else None for result in results],
@@ -157,11 +182,26 @@ def _result_passage_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[A
     )
 
 
-def _tags_and_entities(enrichment: Enrichment) -> dict[str, Any]:
+def _all_facts(result: EnrichedBlock) -> dict[str, Any] | None:
+    facts = _facts(result.enrichment) if result.enrichment else {}
+    return facts | _owed_facts(result.owed) or None
+
+
+def _owed_facts(owed: Owed | None) -> dict[str, Any]:
+    if owed is None:
+        return {}
+    if not owed.steps:
+        return {"error": owed.reason}
+    after = "asked" if owed.after is None else f"{owed.after.total_seconds()} seconds"
+    return {"error": owed.reason, "backfill_steps": list(owed.steps), "backfill_after": after}
+
+
+def _facts(enrichment: Enrichment) -> dict[str, Any]:
     # One object an item: the driver takes a list of lists for an array of two dimensions.
     return {
         "tags": list(enrichment.tags),
         "entities": [_entity_json(entity) for entity in enrichment.entities],
+        "model": enrichment.model,
     }
 
 

@@ -94,6 +94,24 @@ class JobDeferred(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WentWithout(Event):
+    """A block became active though the provider failed: enriched locally, or without vectors."""
+
+    job_id: int
+    step: str  # enrich or embed
+    code: str  # of the provider's error
+    error: str
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        how = "enriched locally" if self.step == "enrich" else "without vectors"
+        return f"Block {how}: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
 class JobCancelled(Event):
     """There was nothing to do any more."""
 

@@ -50,6 +50,8 @@ def _worker(service: Service) -> Worker:
         service.upkeep,
         service.runner,
         service.presence,
+        backfill=service.backfill,
+        reembedding=service.reembedding,
         concurrent_jobs_max=settings.worker_max_concurrent_jobs,
         times=WorkerTimes(
             lease=service.lease,

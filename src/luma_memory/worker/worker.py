@@ -5,6 +5,8 @@
     rescue     take back what gone workers left
     prune      delete ended jobs past their retention, in bounded batches
     schedule   one weekly_summary job a user and week, where something can make summaries
+    backfill   jobs for blocks that went without while a provider was away
+    reembed    jobs for scopes whose vectors are of another model, when that is asked for
     health     one line now and then that says how things are
     presence   (queue.session) heartbeat, session lock, LISTEN
 
@@ -21,7 +23,9 @@ from typing import Any
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.ports import JobQueue, QueueUpkeep, WorkerPresence
+from luma_memory.pipeline.backfill import Backfill
 from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.reembed import Reembedding
 from luma_memory.telemetry.events import Emit, WorkerHealth, WorkerStarting, WorkerStopped
 from luma_memory.worker.claimer import Claimer
 from luma_memory.worker.duty import Duty, periodic
@@ -45,6 +49,7 @@ class WorkerTimes:
     health: timedelta = timedelta(minutes=1)
     prune: timedelta = timedelta(minutes=1)
     schedule: timedelta = timedelta(minutes=10)
+    backfill: timedelta = timedelta(seconds=5)
     keep_completed: timedelta = timedelta(days=1)
     keep_failed: timedelta = timedelta(days=30)
 
@@ -63,10 +68,14 @@ class Worker:
         times: WorkerTimes,
         clock: Clock,
         emit: Emit,
+        backfill: Backfill | None = None,
+        reembedding: Reembedding | None = None,
     ) -> None:
         self._queue = queue
         self._upkeep = upkeep
         self._presence = presence
+        self._backfill = backfill
+        self._reembedding = reembedding
         self._concurrent_jobs_max = concurrent_jobs_max
         self._times = times
         self._clock = clock
@@ -126,6 +135,10 @@ class Worker:
         ]
         if schedules:
             rounds.append(("schedule", self._schedule, self._times.schedule.total_seconds()))
+        if self._backfill is not None:
+            rounds.append(("backfill", self._make_up, self._times.backfill.total_seconds()))
+        if self._reembedding is not None:
+            rounds.append(("reembed", self._reembed, self._times.backfill.total_seconds()))
         return [
             Duty("claim", self._claimer.loop),
             *(
@@ -158,6 +171,14 @@ class Worker:
                 self._claimer.wake()
             if made < BATCH_ROWS_MAX:
                 return
+
+    async def _make_up(self) -> None:
+        if self._backfill is not None and await self._backfill.enqueue_due():
+            self._claimer.wake()
+
+    async def _reembed(self) -> None:
+        if self._reembedding is not None and await self._reembedding.round():
+            self._claimer.wake()
 
     async def _health(self) -> None:
         stats = await self._queue.stats()

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity
+from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity, ModelCall
 from luma_memory.domain.errors import ProviderResponseInvalid
 from luma_memory.providers.completion.enrichment_answer import EnrichmentAnswer, enrichment_of
 from luma_memory.providers.completion.inert_text import inert_line
@@ -34,7 +34,7 @@ def enriched(**said: Any) -> Enrichment:
         }
         | said
     )
-    return enrichment_of(answer, REQUEST, model="m", input_tokens=1, output_tokens=2)
+    return enrichment_of(answer, REQUEST, model="m", call=ModelCall("m", 1, 2))
 
 
 @given(st.text(max_size=3000), st.integers(min_value=1, max_value=200))

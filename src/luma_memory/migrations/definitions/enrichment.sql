@@ -4,7 +4,10 @@
 --
 -- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
--- off, keep what is there. A NULL embedding means the same for vectors.
+-- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
+-- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
+-- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
+-- `backfill_after`: an interval, or 'asked' for when somebody asks).
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -54,13 +57,21 @@ BEGIN
     WITH block AS (
         UPDATE memory_blocks AS b
         SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
+            enrichment_model = coalesce(p_tags_and_entities[d.n] ->> 'model', b.enrichment_model),
+            enriched_revision = CASE WHEN p_titles[d.n] IS NULL THEN b.enriched_revision
+                                     ELSE p_revisions[d.n] END,
+            backfill_steps = CASE WHEN p_tags_and_entities[d.n] ? 'backfill_steps' THEN
+                ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'backfill_steps')) END,
+            backfill_at = CASE p_tags_and_entities[d.n] ->> 'backfill_after'
+                WHEN 'asked' THEN 'infinity'
+                ELSE v_now + (p_tags_and_entities[d.n] ->> 'backfill_after')::interval END,
             tags = CASE WHEN p_titles[d.n] IS NULL THEN b.tags
                         ELSE ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'tags')) END,
             entities = coalesce(p_tags_and_entities[d.n] -> 'entities', b.entities),
             importance = coalesce(p_importances[d.n], b.importance),
             language = coalesce(p_languages[d.n], b.language),
             enrichment = coalesce(p_enrichments[d.n], b.enrichment),
-            status = 'active', error = NULL, updated_at = v_now
+            status = 'active', error = p_tags_and_entities[d.n] ->> 'error', updated_at = v_now
         FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
           AND b.revision = p_revisions[d.n]

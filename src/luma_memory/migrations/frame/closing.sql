@@ -13,7 +13,9 @@ BEGIN
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
-              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets')
+              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
+              'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
+              'memory_next_passages')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -30,7 +32,10 @@ BEGIN
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
               'erase_memory_user', 'sweep_memory_jobs', 'count_memory_rows',
-              'import_memory_rows')
+              'import_memory_rows',
+              'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
+              'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
+              'enqueue_memory_reembeds')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -15,7 +15,13 @@ from typing import Annotated, Final, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity, EntityKind
+from luma_memory.domain.enrichment import (
+    Enrichment,
+    EnrichmentRequest,
+    Entity,
+    EntityKind,
+    ModelCall,
+)
 from luma_memory.domain.errors import ProviderResponseInvalid
 from luma_memory.providers.completion.inert_text import inert_line
 
@@ -81,24 +87,28 @@ def enrichment_of(
     request: EnrichmentRequest,
     *,
     model: str,
-    input_tokens: int,
-    output_tokens: int,
+    call: ModelCall,
 ) -> Enrichment:
     """The answer within every bound of `Enrichment`.
 
     Raises ProviderResponseInvalid if nothing readable is left of title or summary: an empty
     enrichment must not pass for a done one.
     """
+    try:
+        title = _required(answer.title, TITLE_CHARACTERS_MAX, "title")
+        summary = _required(answer.summary, SUMMARY_CHARACTERS_MAX, "summary")
+    except ProviderResponseInvalid as error:
+        error.calls = (call,)
+        raise
     return Enrichment(
-        title=_required(answer.title, TITLE_CHARACTERS_MAX, "title"),
-        summary=_required(answer.summary, SUMMARY_CHARACTERS_MAX, "summary"),
+        title=title,
+        summary=summary,
         tags=_tags(answer.tags),
         entities=_entities(answer, request.content),
         importance=_unit_interval(answer.importance),
         language=_language(answer.language),
         model=model,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
+        calls=(call,),
     )
 
 

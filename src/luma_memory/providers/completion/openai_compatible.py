@@ -51,7 +51,8 @@ class ModelEnricher:
             model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds
         )
         self._close = completion.close
-        self._name = f"{model_id or completion.id}+{PROMPT}"
+        self._model_id = model_id or completion.id
+        self._name = f"{self._model_id}+{PROMPT}"
         self._characters_max = characters_max
         self._call = StructuredCall(
             completion,
@@ -61,6 +62,11 @@ class ModelEnricher:
             output_tokens_max=output_tokens_max,
             timeout_seconds=timeout_seconds,
         )
+
+    @property
+    def model_id(self) -> str:
+        """The model without the prompt."""
+        return self._model_id
 
     @property
     def kind(self) -> EnrichmentKind:
@@ -76,8 +82,7 @@ class ModelEnricher:
             answered.answer,
             request,
             model=self._name,
-            input_tokens=answered.input_tokens,
-            output_tokens=answered.output_tokens,
+            call=answered.call,
         )
 
     async def close(self) -> None:

@@ -14,7 +14,8 @@ from pydantic_ai.output import OutputObjectDefinition
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from luma_memory.domain.errors import ProviderResponseInvalid
+from luma_memory.domain.enrichment import ModelCall
+from luma_memory.domain.errors import LumaMemoryError, ProviderResponseInvalid
 from luma_memory.providers.completion.completion_model import CompletionModel
 from luma_memory.providers.fault_translation import provider_faults, refused
 
@@ -28,8 +29,7 @@ class Answered(Generic[AnswerT]):
     """What the model said and what it cost."""
 
     answer: AnswerT
-    input_tokens: int
-    output_tokens: int
+    call: ModelCall
 
 
 class StructuredCall(Generic[AnswerT]):
@@ -55,30 +55,39 @@ class StructuredCall(Generic[AnswerT]):
         of one function, for services that know no schemas. timeout_seconds: for the whole call.
         """
         self._model = completion.model
+        self._model_id = completion.id
         self._answer = answer
         self._timeout_seconds = timeout_seconds
         self._settings = ModelSettings(**completion.settings, max_tokens=output_tokens_max)
         self._parameters = _parameters(answer, instructions, output_mode)
 
     async def __call__(self, message: str) -> Answered[AnswerT]:
-        """Raises as `Embedder.embed_documents`; a refusal is `provider_refused`."""
+        """Raises as `Embedder.embed_documents`; a refusal is `provider_refused`.
+
+        The error knows the call too: an answer that does not fit costs as much as one that does.
+        """
+        call = ModelCall(self._model_id)
+        try:
+            with provider_faults():
+                response = await self._response(message)
+                call = _counted(self._model_id, response)
+                if response.finish_reason == "content_filter":
+                    raise refused()
+                answer = self._answer.model_validate_json(_json_of(response))
+        except LumaMemoryError as error:
+            error.calls = (call,)
+            raise
+        return Answered(answer, call)
+
+    async def _response(self, message: str) -> ModelResponse:
         question = ModelRequest(parts=[UserPromptPart(message)])
-        with provider_faults():
-            async with asyncio.timeout(self._timeout_seconds):
-                response = await model_request(
-                    self._model,
-                    [question],
-                    model_settings=self._settings,
-                    model_request_parameters=self._parameters,
-                )
-            if response.finish_reason == "content_filter":
-                raise refused()
-            answer = self._answer.model_validate_json(_json_of(response))
-        return Answered(
-            answer,
-            input_tokens=_bounded(response.usage.input_tokens),
-            output_tokens=_bounded(response.usage.output_tokens),
-        )
+        async with asyncio.timeout(self._timeout_seconds):
+            return await model_request(
+                self._model,
+                [question],
+                model_settings=self._settings,
+                model_request_parameters=self._parameters,
+            )
 
 
 def _parameters(
@@ -115,6 +124,11 @@ def _json_of(response: ModelResponse) -> str:
     if start < 0 or end < start:
         raise ProviderResponseInvalid("The model's answer holds no JSON object.")
     return text[start : end + 1]
+
+
+def _counted(model: str, response: ModelResponse) -> ModelCall:
+    usage = response.usage
+    return ModelCall(model, _bounded(usage.input_tokens), _bounded(usage.output_tokens))
 
 
 def _bounded(tokens: int) -> int:

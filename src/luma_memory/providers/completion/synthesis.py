@@ -56,6 +56,7 @@ class ModelSynthesizer:
             model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds
         )
         self._close = completion.close
+        self._model_id = completion.id
         self._name = f"{completion.id}+{PROMPT}"
         self._call = StructuredCall(
             completion,
@@ -67,6 +68,11 @@ class ModelSynthesizer:
         )
 
     @property
+    def model_id(self) -> str:
+        """The model without the prompt."""
+        return self._model_id
+
+    @property
     def name(self) -> str:
         return self._name
 
@@ -74,8 +80,8 @@ class ModelSynthesizer:
         answered = await self._call(user_message(request))
         return Synthesis(
             [Statement(said.text, said.blocks) for said in answered.answer.statements],
-            input_tokens=answered.input_tokens,
-            output_tokens=answered.output_tokens,
+            input_tokens=answered.call.input_tokens,
+            output_tokens=answered.call.output_tokens,
         )
 
     async def close(self) -> None:

@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderPaused,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    ProviderTimeout,
+    ProviderUnavailable,
+)
 from luma_memory.domain.ports import Embedder
+from luma_memory.providers.embedding.outcomes import all_or_first_error
 
 TEXTS_MAX = 2_048
 # OpenAI allows 300,000 tokens a call; no text has fewer characters than tokens.
 CHARACTERS_MAX = 300_000
 # Enough to keep a provider with latency busy; more would only take its rate limit from others.
 CALLS_MAX = 8
+SUSPECTS_MAX = 10_000
+
+
+EmbedEach: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[Embedding | LumaMemoryError]]]
 
 
 class CoalescingEmbedder:
     """`domain.ports.Embedder` in front of another one whose calls are worth sharing.
 
-    One text the provider refuses fails its own job alone: the others are sent once more without it.
+    A spoilt vector fails its own job alone. When the provider refuses a whole call for what may be
+    one of its texts, each job's texts are sent once more by themselves; a refusal of the key or
+    the account is nobody's text. When a shared call fails otherwise, one of its texts may be what
+    the provider breaks on: at their next attempt those who shared it go by themselves.
     """
 
     def __init__(
-        self, inner: Embedder, *, jobs_max: int = TEXTS_MAX, calls_max: int = CALLS_MAX
+        self,
+        inner: Embedder,
+        *,
+        jobs_max: int = TEXTS_MAX,
+        calls_max: int = CALLS_MAX,
+        embed_each: EmbedEach | None = None,
     ) -> None:
-        """jobs_max: whose texts share a call; calls_max: calls at the same time."""
+        """jobs_max: whose texts share a call; calls_max: calls at the same time. embed_each: the
+        inner one's, where it tells spoilt vectors one by one.
+        """
         self._inner = inner
+        self._suspects: dict[int, bool] = {}  # hashes of texts whose shared call failed
+        self._embed_each: EmbedEach = embed_each or inner.embed_documents
         self._calls: Coalescer[Sequence[str], Sequence[Embedding]] = Coalescer(
             self._embed_all,
             items_max=jobs_max,
@@ -39,7 +65,11 @@ class CoalescingEmbedder:
         return self._inner.model
 
     async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
-        return await self._calls.submit(texts) if texts else []
+        if not texts:
+            return []
+        if self._suspects.pop(hash(tuple(texts)), None):
+            return await self._inner.embed_documents(texts)
+        return await self._calls.submit(texts)
 
     async def embed_query(self, text: str) -> Embedding:
         return await self._inner.embed_query(text)
@@ -48,8 +78,32 @@ class CoalescingEmbedder:
         await self._calls.close()
         await self._inner.close()
 
-    async def _embed_all(self, calls: Sequence[Sequence[str]]) -> Sequence[Sequence[Embedding]]:
-        embeddings = iter(
-            await self._inner.embed_documents([text for texts in calls for text in texts])
-        )
-        return [[next(embeddings) for _ in texts] for texts in calls]
+    def _suspect(self, calls: Sequence[Sequence[str]]) -> None:
+        for texts in calls:
+            self._suspects[hash(tuple(texts))] = True
+        while len(self._suspects) > SUSPECTS_MAX:
+            self._suspects.pop(next(iter(self._suspects)))
+
+    async def _embed_all(
+        self, calls: Sequence[Sequence[str]]
+    ) -> Sequence[Sequence[Embedding] | Exception]:
+        try:
+            outcomes = iter(await self._embed_each([text for texts in calls for text in texts]))
+        except ProviderRejected as error:
+            if error.concerns_account:
+                return [error] * len(calls)
+            raise
+        except ProviderPaused:
+            raise
+        except (ProviderUnavailable, ProviderTimeout, ProviderResponseInvalid) as error:
+            if len(calls) > 1:
+                self._suspect(calls)
+            return [error] * len(calls)
+        return [_own([next(outcomes) for _ in texts]) for texts in calls]
+
+
+def _own(outcomes: Sequence[Embedding | LumaMemoryError]) -> Sequence[Embedding] | Exception:
+    try:
+        return all_or_first_error(outcomes)
+    except LumaMemoryError as error:
+        return error

@@ -15,9 +15,15 @@ from openai import Omit, omit
 from pydantic import BaseModel, Field
 
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel, Vector
-from luma_memory.domain.errors import ProviderRejected, ProviderResponseInvalid, SetupError
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    SetupError,
+)
+from luma_memory.providers.embedding.outcomes import all_or_first_error
 from luma_memory.providers.embedding.token_estimate import cut_to_tokens
-from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_vectors
+from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_each
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.openai_client import ApiKey, openai_client
 
@@ -87,6 +93,11 @@ class OpenAIEmbedder:
         )
 
     @property
+    def model_id(self) -> str:
+        """Stored beside every vector; known before the dimension is."""
+        return self._id
+
+    @property
     def model(self) -> EmbeddingModel:
         """Raises SetupError while the dimension is unknown: see `learn_dimension`."""
         if self._dimension is None:
@@ -105,11 +116,27 @@ class OpenAIEmbedder:
         return self.model.dimension
 
     async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
-        inputs = [self._input_of(text) for text in texts]
-        embeddings: list[Embedding] = []
+        for text in texts:
+            if blank := _blank(text):
+                raise blank
+        return all_or_first_error(await self.embed_each(texts))
+
+    async def embed_each(self, texts: Sequence[str]) -> Sequence[Embedding | LumaMemoryError]:
+        """One outcome a text, in order: a spoilt vector fails its own text alone.
+
+        Raises what concerns the whole call.
+        """
+        outcomes: list[Embedding | LumaMemoryError | None] = [_blank(text) for text in texts]
+        inputs = [
+            self._input_of(text)
+            for text, blank in zip(texts, outcomes, strict=True)
+            if blank is None
+        ]
+        answered: list[Embedding | LumaMemoryError] = []
         for batch in self._batches(inputs):
-            embeddings.extend(await self._embedded(batch))
-        return embeddings
+            answered.extend(await self._embedded(batch))
+        of_inputs = iter(answered)
+        return [next(of_inputs) if outcome is None else outcome for outcome in outcomes]
 
     async def embed_query(self, text: str) -> Embedding:
         (embedding,) = await self.embed_documents([text])
@@ -119,9 +146,6 @@ class OpenAIEmbedder:
         await self._client.close()
 
     def _input_of(self, text: str) -> _Input:
-        # The provider refuses the whole call for one blank text, in words that do not say which.
-        if not text.strip():
-            raise ProviderRejected("A blank text has no embedding.", code="provider_input_empty")
         cut, tokens = cut_to_tokens(text, self._max_tokens)
         return _Input(text=cut, tokens=tokens, truncated=len(cut) < len(text))
 
@@ -144,18 +168,18 @@ class OpenAIEmbedder:
         value_bytes = (self._dimension or _DIMENSION_GUESS) * _BYTES_PER_VALUE
         return max(1, min(self._texts_per_call_max, BODY_BYTES_MAX // value_bytes))
 
-    async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding]:
+    async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
         with provider_faults():
             async with asyncio.timeout(self._timeout_seconds):
                 body = await self._answer_to([item.text for item in batch])
             answer = _Answer.model_validate_json(body)
-        vectors = checked_vectors(
-            [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data],
-            count=len(batch),
-            dimension=self._dimension,
-        )
-        self._dimension = self._dimension or len(vectors[0])
-        return _embeddings_of(batch, vectors, answer.tokens_read())
+            values = [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data]
+        outcomes = checked_each(values, count=len(batch), dimension=self._dimension)
+        if self._dimension is None:
+            self._dimension = next(
+                (len(outcome) for outcome in outcomes if not isinstance(outcome, Exception)), None
+            )
+        return _embeddings_of(batch, outcomes, answer.tokens_read())
 
     async def _answer_to(self, texts: list[str]) -> bytes:
         # Read raw: the library's own parsing turns base64 into lists of Python floats, eight times
@@ -184,7 +208,7 @@ class _Usage(BaseModel):
 
 class _Item(BaseModel):
     index: int
-    embedding: str | list[float]
+    embedding: object
 
 
 class _Answer(BaseModel):
@@ -207,30 +231,49 @@ def _or_omitted(dimension: int | None) -> int | Omit:
     return omit if dimension is None else dimension
 
 
-def _values_of(embedding: str | list[float]) -> npt.NDArray[np.float32]:
-    """Base64 holds little-endian float32; a server that does not know the format sends numbers."""
-    if isinstance(embedding, list):
-        # A number beyond float32 becomes infinite here, and is refused with the other ones.
-        with np.errstate(over="ignore"):
-            return np.asarray(embedding, dtype=np.float64).astype(np.float32)
+def _blank(text: str) -> LumaMemoryError | None:
+    # The provider refuses the whole call for one blank text, in words that do not say which.
+    if text.strip():
+        return None
+    return ProviderRejected("A blank text has no embedding.", code="provider_input_empty")
+
+
+def _values_of(embedding: object) -> npt.NDArray[np.float32]:
+    """Base64 holds little-endian float32; a server that does not know the format sends numbers.
+
+    What is neither comes back empty: a vector of no values is refused like any other wrong one,
+    for its own text alone.
+    """
     try:
-        packed = base64.b64decode(embedding, validate=True)
-        return np.frombuffer(packed, dtype="<f4").astype(np.float32)
-    except (binascii.Error, ValueError) as error:
-        # The cause says where in the text it broke, and nothing of the text.
-        raise ProviderResponseInvalid("The provider sent a vector that is no base64.") from error
+        if isinstance(embedding, list):
+            # A number beyond float32 becomes infinite here, and is refused with the other ones.
+            with np.errstate(over="ignore"):
+                return np.asarray(embedding, dtype=np.float64).astype(np.float32)
+        if isinstance(embedding, str):
+            packed = base64.b64decode(embedding, validate=True)
+            return np.frombuffer(packed, dtype="<f4").astype(np.float32)
+    except (binascii.Error, ValueError, TypeError):
+        pass
+    return np.empty(0, np.float32)
 
 
 def _embeddings_of(
-    batch: Sequence[_Input], vectors: Sequence[Vector], tokens_read: int | None
-) -> list[Embedding]:
+    batch: Sequence[_Input],
+    outcomes: Sequence[Vector | ProviderResponseInvalid],
+    tokens_read: int | None,
+) -> list[Embedding | LumaMemoryError]:
     """The provider counts tokens per call; each text gets its share, and the shares add up."""
     estimated = sum(item.tokens for item in batch)
     total = estimated if tokens_read is None else tokens_read
-    embeddings, seen, given = [], 0, 0
-    for item, vector in zip(batch, vectors, strict=True):
+    embeddings: list[Embedding | LumaMemoryError] = []
+    seen, given = 0, 0
+    for item, outcome in zip(batch, outcomes, strict=True):
         seen += item.tokens
         share = total * seen // estimated - given
         given += share
-        embeddings.append(Embedding(vector, token_count=share, truncated=item.truncated))
+        embeddings.append(
+            outcome
+            if isinstance(outcome, ProviderResponseInvalid)
+            else Embedding(outcome, token_count=share, truncated=item.truncated)
+        )
     return embeddings

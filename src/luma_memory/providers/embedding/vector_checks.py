@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -28,27 +28,48 @@ class IndexedValues:
 def checked_vectors(
     answers: Sequence[IndexedValues], *, count: int, dimension: int | None
 ) -> list[Vector]:
-    """Unit vectors in the order of the texts.
+    """Unit vectors in the order of the texts. Raises what `checked_each` says of any of them."""
+    vectors: list[Vector] = []
+    for outcome in checked_each(answers, count=count, dimension=dimension):
+        if isinstance(outcome, ProviderResponseInvalid):
+            raise outcome
+        vectors.append(outcome)
+    return vectors
 
-    answers: any order, each index of 0..count-1 exactly once. dimension: None accepts any that all
+
+def checked_each(
+    answers: Sequence[IndexedValues], *, count: int, dimension: int | None
+) -> list[Vector | ProviderResponseInvalid]:
+    """A unit vector for each text, in their order, or what is wrong with it: that it is missing,
+    of another dimension, without length, or has a value that is not finite.
+
+    answers: any order, each index of 0..count-1 at most once. dimension: None accepts any that all
     share.
-    Raises ProviderResponseInvalid for a wrong count, index or dimension, and for a vector with a
-    value that is not finite or with no length.
+    Raises ProviderResponseInvalid where it cannot be told which vector is whose.
     """
-    ordered = _in_text_order(answers, count)
-    expected = dimension or (ordered[0].size if ordered else 0)
-    return [_unit(values, expected) for values in ordered]
-
-
-def _in_text_order(answers: Sequence[IndexedValues], count: int) -> list[npt.NDArray[np.float32]]:
-    if len(answers) != count:
-        raise ProviderResponseInvalid(
-            f"The provider sent {len(answers)} vectors for {count} texts."
-        )
     by_index = {answer.index: answer.values for answer in answers}
-    if by_index.keys() != set(range(count)):
+    if len(by_index) != len(answers) or not by_index.keys() <= set(range(count)):
         raise ProviderResponseInvalid("The provider numbered its vectors wrongly.")
-    return [by_index[index] for index in range(count)]
+    if count and not by_index:
+        raise ProviderResponseInvalid(f"The provider sent no vectors for {count} texts.")
+    ordered = [by_index.get(index) for index in range(count)]
+    expected = dimension or next((values.size for values in ordered if _is_plain(values)), 0)
+    return [_unit_or_fault(values, expected, len(answers)) for values in ordered]
+
+
+def _is_plain(values: npt.NDArray[np.float32] | None) -> TypeGuard[npt.NDArray[np.float32]]:
+    return values is not None and values.size > 0
+
+
+def _unit_or_fault(
+    values: npt.NDArray[np.float32] | None, dimension: int, sent: int
+) -> Vector | ProviderResponseInvalid:
+    if values is None:
+        return ProviderResponseInvalid(f"The provider left a text out; it sent {sent} vectors.")
+    try:
+        return _unit(values, dimension)
+    except ProviderResponseInvalid as error:
+        return error
 
 
 def _unit(values: npt.NDArray[np.float32], dimension: int) -> Vector:

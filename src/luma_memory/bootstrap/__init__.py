@@ -1,22 +1,29 @@
 """Composition root: Settings in, live objects out, closed in reverse order.
 
-The only file that knows which adapter stands behind which port.
+The only place that knows which adapter stands behind which port; `providers` have their own file.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from pydantic import SecretStr
+from typing import Literal
 
 from luma_memory import __version__
+from luma_memory.bootstrap.providers import (
+    LOCAL_VECTORS_BYTES,
+    Providers,
+    daily_limits,
+    model_provider,
+    open_embedder,
+    open_providers,
+    prices_of,
+    provider_timeout,
+)
 from luma_memory.cache.in_process import InProcessCache
 from luma_memory.cache.redis import RedisCache
 from luma_memory.domain.cache import CacheFacts
@@ -24,17 +31,9 @@ from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
-from luma_memory.domain.ports import (
-    Cache,
-    Embedder,
-    Enricher,
-    JobQueue,
-    QueueUpkeep,
-    Synthesizer,
-    TokenCounter,
-    WorkerPresence,
-)
+from luma_memory.domain.ports import Cache, JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.insights import Insights
+from luma_memory.pipeline.backfill import Backfill
 from luma_memory.pipeline.context import Contexts
 from luma_memory.pipeline.context_cache import ContextCache
 from luma_memory.pipeline.enrich import EnrichBlock
@@ -46,6 +45,10 @@ from luma_memory.pipeline.key_ring import KeyRing
 from luma_memory.pipeline.keys import Keys
 from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.reembed import Reembedding, ReembedScope
+from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.spending import Spending
+from luma_memory.pipeline.usage import UsageReports
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir, server_runs
 from luma_memory.postgres.inspection import DatabaseFacts, inspect_database
@@ -55,38 +58,30 @@ from luma_memory.postgres.migrator import (
     migration_script,
     schema_is_current,
 )
-from luma_memory.providers.completion.local import LocalEnricher
-from luma_memory.providers.embedding.caching import CachingEmbedder
-from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
-from luma_memory.providers.embedding.local import LocalEmbedder
+from luma_memory.providers.breaker import NoCircuits
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.providers.identity.supabase import SupabaseTokens
-from luma_memory.providers.tokens import CountedTokens, EstimatedTokens
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.queue.signal import Notifier
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
+from luma_memory.store.backfill import PostgresBackfillStore
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.cache_ledger import PostgresCacheLedger
+from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.keys import PostgresKeyStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
+from luma_memory.store.usage import PostgresUsageStore
+from luma_memory.store.vector_models import PostgresVectorModels
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.logs import log_event, log_failure
 
 ProcessKind = Literal["api", "worker"]
 # A worker that answers late has this long before its job goes to another one.
 LEASE_MARGIN = timedelta(seconds=10)
-# Of a job's time; local enrichment of the longest block takes about a second.
-PROVIDER_SHARE = 0.8
-
-
-# Jobs that are embedded together end together, and then share their write-back and the next claim.
-LOCAL_GROUP = 16
-# Some four thousand questions.
-_LOCAL_VECTORS_BYTES = 8 << 20
 # A statement takes milliseconds; one that takes this long hangs, and its caller should know.
 _COMMAND_SECONDS = 10.0
 # An operator may look through millions of rows, and can press Ctrl-C.
@@ -123,6 +118,9 @@ class Service:
     presence: WorkerPresence
     lease: timedelta
     provider_names: Mapping[str, str]  # "enrichment" and "embedding" to what does it
+    backfill: Backfill
+    reembedding: Reembedding | None  # None while embedding is switched off
+    usage: UsageReports
 
 
 @asynccontextmanager
@@ -142,23 +140,45 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         queue = PostgresJobQueue(database)
         cache = _cache(settings, clock, emit)
         stack.push_async_callback(cache.close)
-        embedder, tokens = await _embedder(settings, cache, clock)
-        enricher = _enricher(settings)
-        synthesizer = _synthesizer(settings)
-        for provider in (embedder, enricher, synthesizer):
-            if provider is not None:
-                stack.push_async_callback(provider.close)
+        circuits = PostgresCircuits(database)
+        providers = await open_providers(settings, circuits, cache, clock)
+        stack.push_async_callback(providers.close)
+        vectors = PostgresVectorModels(database)
+        serving = await _serving(providers, settings, vectors, circuits, clock)
+        if serving is not None:
+            stack.push_async_callback(serving.close)
+        spending = _spending(settings, database, clock)
+        if spending is not None:
+            stack.push_async_callback(spending.close)
+        backfill = Backfill(PostgresBackfillStore(database), circuits=providers.circuits)
+        if kind == "worker":
+            await _offer_backfill(backfill, emit)
         runner = JobRunner(
             queue,
             {
                 "enrich_and_embed": EnrichBlock(
                     store,
                     worker_id=worker_id,
-                    enricher=enricher,
-                    embedder=embedder,
-                    fallback=_fallback(settings),
-                    provider_timeout=_provider_timeout(settings),
-                )
+                    enricher=providers.enricher,
+                    embedder=providers.embedder,
+                    fallback=providers.fallback,
+                    fail_fast=settings.fail_fast,
+                    clock=clock,
+                    emit=emit,
+                    can_wait=settings.worker_enabled,
+                    paused_patience=timedelta(milliseconds=settings.worker_job_timeout_ms),
+                    provider_timeout=provider_timeout(settings),
+                    spending=spending,
+                    serving=serving,
+                ),
+                "reembed": ReembedScope(
+                    vectors,
+                    embedder=providers.embedder,
+                    model_id=providers.embedding_model_id or "",
+                    slice_=timedelta(milliseconds=settings.worker_job_timeout_ms) / 2,
+                    clock=clock,
+                    spending=spending,
+                ),
             },
             worker_id=worker_id,
             timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),
@@ -185,7 +205,13 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         stack.push_async_callback(ingest.close)
         keys = _key_ring(database, settings, clock)
         stack.push_async_callback(keys.close)
-        recall = Recall(PostgresSearchStore(database), store, embedder=embedder, emit=emit)
+        recall = Recall(
+            PostgresSearchStore(database),
+            store,
+            embedder=providers.embedder,
+            serving=serving,
+            emit=emit,
+        )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock)
         stack.push_async_callback(hits.close)
         contexts = Contexts(
@@ -198,12 +224,12 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 clock=clock,
                 emit=emit,
             ),
-            synthesizer=synthesizer,
-            tokens=tokens,
+            synthesizer=providers.synthesizer,
+            tokens=providers.tokens,
             # Every setting that changes what recall finds.
             configuration=(
                 __version__,
-                _vectors_of(embedder, settings),
+                providers.vectors_name,
                 settings.similarity_threshold,
             ),
             emit=emit,
@@ -233,10 +259,10 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             runner=runner,
             presence=presence,
             lease=lease,
-            provider_names={
-                "enrichment": enricher.name if enricher else "off",
-                "embedding": _embedding_name(embedder, settings),
-            },
+            provider_names=providers.names,
+            backfill=backfill,
+            reembedding=_reembedding(providers, vectors),
+            usage=_usage_reports(settings, database, clock),
         )
 
 
@@ -255,6 +281,37 @@ async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
     """The API keys alone. Raises as `_operators_database`."""
     async with _operators_database(settings) as database:
         yield Keys(PostgresKeyStore(database), clock=SystemClock())
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[tuple[UsageReports, Backfill]]:
+    """The providers' account, and what they owe. Raises as `_operators_database`."""
+    async with _operators_database(settings) as database:
+        backfill = Backfill(PostgresBackfillStore(database), circuits=())
+        yield _usage_reports(settings, database, SystemClock()), backfill
+
+
+@asynccontextmanager
+async def open_reembedding(
+    settings: Settings,
+) -> AsyncIterator[tuple[Reembedding, Callable[[], Awaitable[int]]]]:
+    """The change of the embedding model, and how many workers there are for it.
+
+    Raises as `_operators_database`, and SetupError while embedding is switched off.
+    """
+    async with _operators_database(settings) as database:
+        clock = SystemClock()
+        cache = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)
+        providers = await open_providers(settings, NoCircuits(), cache, clock)
+        try:
+            reembedding = _reembedding(providers, PostgresVectorModels(database))
+            if reembedding is None:
+                raise SetupError(
+                    "MEMORY_EMBEDDING_ENABLED is false: there is nothing to embed with"
+                )
+            yield reembedding, lambda: live_worker_count(database)
+        finally:
+            await providers.close()
 
 
 @asynccontextmanager
@@ -361,44 +418,21 @@ async def try_providers(settings: Settings, text: str) -> dict[str, str]:
     A model provider's calls cost money. Raises what the providers raise.
     """
     clock = SystemClock()
-    cache = InProcessCache(size_bytes_max=_LOCAL_VECTORS_BYTES, clock=clock)
-    embedder, _ = await _embedder(settings, cache, clock)
-    enricher = _enricher(settings)
+    cache = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)
+    providers = await open_providers(settings, NoCircuits(), cache, clock)
     names = {}
     try:
-        if embedder is not None:
-            embedding = await embedder.embed_query(text)
-            names["embedding"] = f"{embedder.model.id}, {len(embedding.vector)} dimensions"
-        if enricher is not None:
-            await enricher.enrich(EnrichmentRequest(content=text, occurred_at=SystemClock().now()))
-            names["enrichment"] = enricher.name
+        if providers.embedder is not None:
+            embedding = await providers.embedder.embed_query(text)
+            model = providers.embedder.model.id
+            names["embedding"] = f"{model}, {len(embedding.vector)} dimensions"
+        if providers.enricher is not None:
+            now = SystemClock().now()
+            await providers.enricher.enrich(EnrichmentRequest(content=text, occurred_at=now))
+            names["enrichment"] = providers.enricher.name
     finally:
-        for provider in (embedder, enricher):
-            if provider is not None:
-                await provider.close()
+        await providers.close()
     return names
-
-
-class ModelProvider(Protocol):
-    """What `providers.model_provider` offers."""
-
-    def model_embedder(
-        self,
-        *,
-        model: str,
-        api_key: SecretStr | None,
-        base_url: str | None,
-        dimension: int | None,
-        timeout_seconds: float,
-    ) -> Embedder: ...
-
-    def model_enricher(
-        self, *, model: str, api_key: SecretStr | None, base_url: str | None, timeout_seconds: float
-    ) -> Enricher: ...
-
-    def model_synthesizer(
-        self, *, model: str, api_key: SecretStr | None, base_url: str | None, timeout_seconds: float
-    ) -> Synthesizer: ...
 
 
 class _Probe:
@@ -444,6 +478,64 @@ def _schema_missing() -> SetupError:
     )
 
 
+def _spending(settings: Settings, database: Database, clock: Clock) -> Spending | None:
+    """None where nothing costs anything."""
+    if not (settings.has_model_provider or settings.has_completion_provider):
+        return None
+    return Spending(
+        PostgresUsageStore(database),
+        prices=model_provider().model_prices(settings.openai_base_url),
+        limits=daily_limits(settings),
+        clock=clock,
+    )
+
+
+async def _serving(
+    providers: Providers,
+    settings: Settings,
+    vectors: PostgresVectorModels,
+    circuits: PostgresCircuits,
+    clock: Clock,
+) -> ServingEmbedders | None:
+    embedder, model_id = providers.embedder, providers.embedding_model_id
+    if embedder is None or model_id is None:
+        return None
+    await vectors.register(model_id)
+    return ServingEmbedders(
+        embedder,
+        model_id=model_id,
+        models=vectors,
+        open_other=lambda other: open_embedder(settings, circuits, clock, other),
+        clock=clock,
+    )
+
+
+def _reembedding(providers: Providers, vectors: PostgresVectorModels) -> Reembedding | None:
+    if providers.embedding_model_id is None:
+        return None
+    return Reembedding(vectors, model_id=providers.embedding_model_id, circuits=providers.circuits)
+
+
+async def _offer_backfill(backfill: Backfill, emit: Emit) -> None:
+    """Say what was left out while a step was off: it may be on again."""
+    owed = await backfill.owed(project_id=None, user_id=None)
+    if owed.asked:
+        emit(
+            Notice(
+                f"{owed.asked:,} blocks lack what was switched off when they came:"
+                " `luma-memory backfill` makes it"
+            )
+        )
+
+
+def _usage_reports(settings: Settings, database: Database, clock: Clock) -> UsageReports:
+    return UsageReports(
+        PostgresUsageStore(database),
+        prices=lambda: prices_of(settings.openai_base_url),
+        clock=clock,
+    )
+
+
 def _job_control(database: Database, settings: Settings) -> PostgresJobControl:
     return PostgresJobControl(database, attempts_max=settings.retry_attempts)
 
@@ -470,91 +562,9 @@ def _cache(settings: Settings, clock: Clock, emit: Emit) -> Cache:
     )
 
 
-async def _embedder(
-    settings: Settings, cache: Cache, clock: Clock
-) -> tuple[Embedder | None, TokenCounter]:
-    """What embeds, questions' vectors kept; and whose tokens a context's budget is counted in."""
-    if not settings.embedding_enabled:
-        return None, EstimatedTokens()
-    ttl = timedelta(seconds=settings.cache_ttl_seconds)
-    if not settings.has_model_provider:
-        local = await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
-        embedder: Embedder = CoalescingEmbedder(local, jobs_max=LOCAL_GROUP, calls_max=2)
-        # Computing one takes about as long as asking Redis for it.
-        own = InProcessCache(size_bytes_max=_LOCAL_VECTORS_BYTES, clock=clock)
-        tokens = CountedTokens(local.model.id, local.tokens)
-        return CachingEmbedder(embedder, own, name=local.model.id, ttl=ttl), tokens
-    embedder = _model_provider().model_embedder(
-        model=settings.embedding_model,
-        api_key=settings.openai_api_key,
-        base_url=settings.openai_base_url,
-        dimension=settings.embedding_dimension,
-        timeout_seconds=settings.provider_timeout_ms / 1000,
-    )
-    name = _vectors_of(embedder, settings)
-    return CachingEmbedder(embedder, cache, name=name, ttl=ttl), EstimatedTokens()
-
-
-def _embedding_name(embedder: Embedder | None, settings: Settings) -> str:
-    if embedder is None:
-        return "off"
-    # A provider's dimension, and with it its model's description, may be known only later.
-    return settings.embedding_model if settings.has_model_provider else embedder.model.id
-
-
-def _vectors_of(embedder: Embedder | None, settings: Settings) -> str:
-    """The embedding model with everything that changes its vectors: services share names."""
-    name = _embedding_name(embedder, settings)
-    if not settings.has_model_provider:
-        return name
-    return f"{name} {settings.embedding_dimension} {settings.openai_base_url}"
-
-
-def _enricher(settings: Settings) -> Enricher | None:
-    if not settings.enrichment_enabled:
-        return None
-    if not settings.has_model_provider:
-        return LocalEnricher()
-    return _model_provider().model_enricher(
-        model=settings.completion_model,
-        api_key=settings.openai_api_key,
-        base_url=settings.openai_base_url,
-        timeout_seconds=settings.provider_timeout_ms / 1000,
-    )
-
-
-def _synthesizer(settings: Settings) -> Synthesizer | None:
-    if not settings.synthesis_enabled or not settings.has_model_provider:
-        return None
-    return _model_provider().model_synthesizer(
-        model=settings.completion_model,
-        api_key=settings.openai_api_key,
-        base_url=settings.openai_base_url,
-        timeout_seconds=settings.provider_timeout_ms / 1000,
-    )
-
-
-def _model_provider() -> ModelProvider:
-    """Loaded on demand: its libraries cost seconds that a local installation need not pay."""
-    module: Any = import_module("luma_memory.providers.model_provider")
-    provider: ModelProvider = module
-    return provider
-
-
-def _fallback(settings: Settings) -> Enricher | None:
-    wanted = settings.enrichment_enabled and settings.has_model_provider and not settings.fail_fast
-    return LocalEnricher() if wanted else None
-
-
 def _attempts_max(settings: Settings) -> int:
     """Attempts of a new job. Without a worker nobody would make a second one."""
     return settings.retry_attempts if settings.worker_enabled else 1
-
-
-def _provider_timeout(settings: Settings) -> timedelta | None:
-    """What of a job's time a model provider may use up: the rest is the fallback's."""
-    job = timedelta(milliseconds=settings.worker_job_timeout_ms)
-    return job * PROVIDER_SHARE if _fallback(settings) is not None else None
 
 
 def _notices(settings: Settings) -> list[Notice]:

@@ -1,0 +1,37 @@
+"""What the model providers took and cost."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from luma_memory.api.door import CallerDep, DoorRoute, permission
+from luma_memory.api.problems import RESPONSES
+from luma_memory.api.services import ServiceDep
+from luma_memory.domain.errors import Invalid
+from luma_memory.domain.usage import UsageFilter
+from luma_memory.protocol.gate import Name
+from luma_memory.protocol.usage import UsageBody
+
+router = APIRouter(prefix="/usage", tags=["usage"], route_class=DoorRoute)
+
+
+@router.get("", responses=RESPONSES, **permission("read"))
+async def usage(
+    service: ServiceDep,
+    caller: CallerDep,
+    user_id: Annotated[Name | None, Query(description="One user; all of them if unset.")] = None,
+    since: Annotated[date | None, Query(description="UTC; 30 days by default.")] = None,
+    until: Annotated[date | None, Query(description="That day included; today by default.")] = None,
+) -> UsageBody:
+    """Calls, tokens and estimated cost by day, operation and model, and what a block costs."""
+    first, last = service.usage.period(since, until)
+    if first > last:
+        raise Invalid("`since` lies after `until`", code="period_reversed", field="since")
+    user = caller.narrowed(user_id)
+    which = UsageFilter(project_id=caller.project_id, user_id=user, since=first, until=last)
+    report = await service.usage.report(which)
+    owed = await service.backfill.owed(project_id=caller.project_id, user_id=user)
+    return UsageBody.of(report, owed, since=first, until=last)

@@ -1,0 +1,155 @@
+"""Ask before a call whether the provider is known to be down, tell all workers what came of it.
+
+    closed    call
+    limited   the account was told to wait: nobody calls until then       -> RateLimited
+    away      failed several times in a row, whoever called               -> ProviderPaused
+    refused   the key or the account was refused several times in a row   -> ProviderRejected
+
+When the time of an open circuit is over, one caller in all processes tries; the others wait until
+that is known. Faults of a single text (a refusal, an answer that does not fit) open nothing: the
+provider is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Final, TypeVar, assert_never
+
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderPaused,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    ProviderTimeout,
+    ProviderUnavailable,
+    RateLimited,
+    StoreUnavailable,
+)
+from luma_memory.domain.ports import CircuitNote, CircuitOutcome, Circuits, CircuitView
+
+ResultT = TypeVar("ResultT")
+
+# How old what is known of the others may be: a statement a second and process.
+REFRESH_SECONDS: Final = 1.0
+# While somebody else tries.
+PROBED_SECONDS: Final = 1.0
+_UNKNOWN: Final = CircuitView(state="closed")
+
+
+class NoCircuits:
+    """domain.ports.Circuits of a process by itself, which asks each provider once."""
+
+    async def enter(self, name: str) -> CircuitView:
+        return _UNKNOWN
+
+    async def note(self, name: str, note: CircuitNote) -> None:
+        return
+
+
+class Breaker:
+    """One provider, account and model, as `name` tells them apart.
+
+    Without an answer of the database it lets every call through: the breaker spares calls, it does
+    not guard anything.
+    """
+
+    def __init__(self, circuits: Circuits, name: str, *, clock: Clock) -> None:
+        self._circuits = circuits
+        self._name = name
+        self._clock = clock
+        self._view = _UNKNOWN
+        self._seen_at = self._valid_until = float("-inf")
+        self._asking: asyncio.Task[None] | None = None
+        self._has_failed = False  # since the last good call that was noted
+        self._probe_is_free = False
+
+    async def call(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """What `work` returns or raises; or, not called, the error the circuit stands for.
+
+        Cancelled, it notes nothing; a probe is then somebody else's when its time is over.
+        """
+        view = await self._enter()
+        _check(view)
+        try:
+            result = await work()
+        except LumaMemoryError as error:
+            note = _note_of(error, view)
+            if note.outcome != "well" or view.is_probe:
+                self._has_failed = note.outcome != "well"
+                await self._note(note)
+            raise
+        if view.is_probe or view.failures or self._has_failed:
+            self._has_failed = False
+            await self._note(CircuitNote("well", view.is_probe))
+        return result
+
+    async def _enter(self) -> CircuitView:
+        if self._clock.monotonic() >= self._valid_until:
+            # One question for all who come meanwhile; whoever is cancelled leaves it to the others.
+            if self._asking is None:
+                self._asking = asyncio.create_task(self._ask())
+            await asyncio.shield(self._asking)
+        if self._view.is_probe:
+            if self._probe_is_free:
+                self._probe_is_free = False
+                return self._view
+            return replace(self._view, is_probe=False, wait_seconds=PROBED_SECONDS)
+        passed = self._clock.monotonic() - self._seen_at
+        return replace(self._view, wait_seconds=max(self._view.wait_seconds - passed, 0.0))
+
+    async def _ask(self) -> None:
+        try:
+            self._view = await self._circuits.enter(self._name)
+        except StoreUnavailable:
+            self._view = _UNKNOWN
+        finally:
+            self._asking = None
+        self._seen_at = self._clock.monotonic()
+        self._probe_is_free = self._view.is_probe
+        self._valid_until = self._seen_at + REFRESH_SECONDS
+
+    async def _note(self, note: CircuitNote) -> None:
+        self._valid_until = float("-inf")
+        with contextlib.suppress(StoreUnavailable):
+            await self._circuits.note(self._name, note)
+
+
+def _check(view: CircuitView) -> None:
+    if view.is_probe:
+        return
+    # What somebody else tries just now is known soon.
+    seconds = max(view.wait_seconds, PROBED_SECONDS)
+    reason = view.reason or "The provider cannot be called now."
+    match view.state:
+        case "closed":
+            return
+        case "limited":
+            raise RateLimited(reason, retry_after_seconds=seconds)
+        case "away":
+            raise ProviderPaused(reason, retry_after_seconds=seconds)
+        case "refused":
+            raise ProviderRejected(reason, code=view.code)
+        case _:
+            assert_never(view.state)
+
+
+def _note_of(error: LumaMemoryError, view: CircuitView) -> CircuitNote:
+    outcome: CircuitOutcome = "well"
+    wait = timedelta(0)
+    match error:
+        case RateLimited():
+            outcome, wait = "limited", timedelta(seconds=error.retry_after_seconds)
+        case ProviderUnavailable() | ProviderTimeout():
+            outcome = "away"
+        case ProviderRejected() if error.concerns_account:
+            outcome = "refused"
+        case ProviderResponseInvalid() if error.code == "provider_redirected":
+            outcome = "away"  # as gateways under maintenance do
+        case _:
+            pass  # it is there, and answers
+    return CircuitNote(outcome, view.is_probe, error.code, str(error), wait)

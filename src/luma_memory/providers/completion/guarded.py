@@ -1,0 +1,109 @@
+"""Completion behind a breaker, and several enrichers one behind the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from luma_memory.domain.context import Synthesis, SynthesisRequest
+from luma_memory.domain.enrichment import (
+    Enrichment,
+    EnrichmentKind,
+    EnrichmentRequest,
+    ModelCall,
+)
+from luma_memory.domain.errors import LumaMemoryError, ProviderPaused, RateLimited
+from luma_memory.domain.ports import Enricher, Synthesizer
+from luma_memory.providers.breaker import Breaker
+
+
+class GuardedEnricher:
+    """`domain.ports.Enricher` that does not call a provider known to be down."""
+
+    def __init__(self, inner: Enricher, breaker: Breaker) -> None:
+        self._inner = inner
+        self._breaker = breaker
+
+    @property
+    def kind(self) -> EnrichmentKind:
+        return self._inner.kind
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+        return await self._breaker.call(lambda: self._inner.enrich(request))
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class GuardedSynthesizer:
+    """`domain.ports.Synthesizer` that does not call a provider known to be down."""
+
+    def __init__(self, inner: Synthesizer, breaker: Breaker) -> None:
+        self._inner = inner
+        self._breaker = breaker
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def synthesize(self, request: SynthesisRequest) -> Synthesis:
+        return await self._breaker.call(lambda: self._inner.synthesize(request))
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class FirstThatAnswers:
+    """`domain.ports.Enricher` over a list of models, best first.
+
+    A model that fails, whatever the reason, hands over to the next within the same attempt: at most
+    one call a model and attempt. When all fail, a wait that one of them asked for counts (the
+    shortest), else the failure that another attempt may mend, else the first one's.
+    """
+
+    def __init__(self, models: Sequence[Enricher]) -> None:
+        """models: at least one."""
+        self._models = models
+
+    @property
+    def kind(self) -> EnrichmentKind:
+        return self._models[0].kind
+
+    @property
+    def name(self) -> str:
+        return self._models[0].name
+
+    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+        errors: list[LumaMemoryError] = []
+        calls: list[ModelCall] = []
+        for model in self._models:
+            try:
+                enrichment = await model.enrich(request)
+            except LumaMemoryError as error:
+                errors.append(error)
+                calls += error.calls
+            else:
+                return replace(enrichment, calls=(*calls, *enrichment.calls))
+        last = _the_one_that_counts(errors)
+        last.calls = calls
+        raise last
+
+    async def close(self) -> None:
+        for model in self._models:
+            await model.close()
+
+
+def _the_one_that_counts(errors: Sequence[LumaMemoryError]) -> LumaMemoryError:
+    waits = [error for error in errors if isinstance(error, RateLimited | ProviderPaused)]
+    if len(waits) == len(errors):
+        limits = [error for error in waits if isinstance(error, RateLimited)]
+        return min(limits or waits, key=lambda error: error.retry_after_seconds)
+    asked = [error for error in errors if not isinstance(error, RateLimited | ProviderPaused)]
+    # One of them was really asked and failed: that is an attempt. If it was refused for good, and
+    # another only asks to wait, waiting may still help.
+    mendable = [error for error in asked if error.retryable]
+    return next(iter(mendable or waits or asked))

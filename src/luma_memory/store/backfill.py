@@ -1,0 +1,37 @@
+"""Blocks that something is owed to: domain.ports.BackfillStore on memory_blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luma_memory.domain.ports import OwedCounts
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+class PostgresBackfillStore:
+    """Every method is one statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def enqueue_due(self, *, open_max: int, circuits: Sequence[str]) -> int:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "enqueue_backfill"), open_max, list(circuits)
+        )
+        assert row is not None
+        return int(row["made"])
+
+    async def request(self, *, project_id: str | None, user_id: str | None, limit: int) -> int:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "request_backfill"), project_id, user_id, limit
+        )
+        assert row is not None
+        return int(row["changed"])
+
+    async def owed(self, *, project_id: str | None, user_id: str | None) -> OwedCounts:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "count_owed"), project_id, user_id
+        )
+        assert row is not None
+        return OwedCounts(**dict(row))

@@ -1,0 +1,58 @@
+"""What all workers know of the providers: domain.ports.Circuits on memory_circuits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from luma_memory.domain.ports import CircuitNote, CircuitView
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitTimes:
+    """When a circuit opens, and for how long.
+
+    Failures of one kind in a row, over all workers: with fewer, the faults of single blocks would
+    stop their neighbours; with more, each would cost a time-out. Refusals of the account (key,
+    money) are sure after fewer. The pause doubles with every failed probe.
+    """
+
+    away_failures: int = 5
+    refused_failures: int = 3
+    pause: timedelta = timedelta(seconds=5)
+    pause_max: timedelta = timedelta(seconds=60)
+    # A probe that was not heard of for so long is not waited for.
+    probe: timedelta = timedelta(seconds=30)
+
+
+class PostgresCircuits:
+    """One row a circuit; notes are ordered by its lock."""
+
+    def __init__(self, database: Database, times: CircuitTimes | None = None) -> None:
+        self._database = database
+        self._times = times or CircuitTimes()
+
+    async def enter(self, name: str) -> CircuitView:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "enter_circuit"), name, self._times.probe
+        )
+        assert row is not None
+        return CircuitView(**dict(row))
+
+    async def note(self, name: str, note: CircuitNote) -> None:
+        times = self._times
+        failures_max = times.refused_failures if note.outcome == "refused" else times.away_failures
+        await self._database.execute(
+            load_sql(__package__, "note_circuit"),
+            name,
+            note.outcome,
+            note.is_probe,
+            note.code,
+            note.reason,
+            note.wait,
+            failures_max,
+            times.pause,
+            times.pause_max,
+        )

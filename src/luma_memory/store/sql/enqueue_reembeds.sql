@@ -1,0 +1,1 @@
+SELECT enqueue_memory_reembeds($1, $2, $3) AS made

@@ -1,0 +1,85 @@
+"""Which models vectors are of, and their change: VectorModels and ReembedStore on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luma_memory.domain.enrichment import Vector
+from luma_memory.domain.ports import ReembedProgress, StalePassage
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.vectors import encode_halfvec
+
+
+class PostgresVectorModels:
+    """domain.ports.VectorModels and domain.ports.ReembedStore."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, model_id: str) -> None:
+        await self._database.execute(load_sql(__package__, "register_model"), model_id)
+
+    async def in_use(self) -> Sequence[str]:
+        rows = await self._database.fetch(load_sql(__package__, "models_in_use"))
+        return [row["id"] for row in rows]
+
+    async def of_scope(self, scope: Scope) -> str | None:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "scope_model"), scope.project_id, scope.user_id
+        )
+        return None if row is None else str(row["model"])
+
+    async def want(self, model_id: str) -> None:
+        await self._database.execute(load_sql(__package__, "want_model"), model_id)
+
+    async def wanted(self) -> str | None:
+        row = await self._database.fetch_row(load_sql(__package__, "wanted_model"))
+        return None if row is None else str(row["id"])
+
+    async def enqueue(self, model_id: str, *, limit: int, circuits: Sequence[str]) -> int:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "enqueue_reembeds"), model_id, limit, list(circuits)
+        )
+        assert row is not None
+        return int(row["made"])
+
+    async def stale(self, scope: Scope, model_id: str, *, limit: int) -> Sequence[StalePassage]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "stale_passages"),
+            scope.project_id,
+            scope.user_id,
+            model_id,
+            limit,
+        )
+        return [StalePassage(**dict(row)) for row in rows]
+
+    async def put(
+        self, scope: Scope, model_id: str, vectors: Sequence[tuple[StalePassage, Vector | None]]
+    ) -> None:
+        await self._database.execute(
+            load_sql(__package__, "put_vectors"),
+            scope.project_id,
+            scope.user_id,
+            model_id,
+            [passage.block_id for passage, _ in vectors],
+            [passage.ordinal for passage, _ in vectors],
+            [passage.revision for passage, _ in vectors],
+            [None if vector is None else encode_halfvec(vector) for _, vector in vectors],
+        )
+
+    async def switch(self, scope: Scope, model_id: str) -> None:
+        await self._database.fetch_row(
+            load_sql(__package__, "move_vectors"), scope.project_id, scope.user_id, model_id
+        )
+        # By itself: in the statement above it would lock the user's row for as long as that takes,
+        # and their next block would wait at the door.
+        await self._database.execute(
+            load_sql(__package__, "touch_scope"), scope.project_id, scope.user_id
+        )
+
+    async def progress(self, model_id: str) -> ReembedProgress:
+        row = await self._database.fetch_row(load_sql(__package__, "reembed_progress"), model_id)
+        assert row is not None
+        return ReembedProgress(**dict(row))

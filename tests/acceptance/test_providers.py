@@ -1,0 +1,191 @@
+"""A model provider that fails, through the doors: usage, making up for it, changing the model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+from pydantic import SecretStr
+from tests.acceptance.conftest import BASE_PATH
+from tests.acceptance.waiting import PATIENCE_SECONDS, until_idle
+from tests.fakes import openai_server as fake
+from tests.fakes.openai_server import FakeOpenAI
+
+from luma_memory.cli.processes import Stack, running_stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[FakeOpenAI]:
+    with FakeOpenAI(dimension=64) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(
+    provider: FakeOpenAI, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Stack]:
+    async with running_stack(
+        data_dir=tmp_path_factory.mktemp("providers") / "data dir",
+        openai_base_url=provider.base_url,
+        embedding_dimension=64,
+        retry_attempts=2,
+        retry_backoff_ms=20,
+        provider_timeout_ms=1_000,
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+    async with httpx2.AsyncClient(
+        base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30
+    ) as opened:
+        yield opened
+
+
+async def cli(stack: Stack, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`luma-memory …` on the stack's database."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "luma_memory.cli", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**kept, "DATABASE_URL": stack.database_url, **variables},
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+async def _post(client: httpx2.AsyncClient, user: str, count: int) -> None:
+    blocks = [{"user_id": user, "content": f"{user} drank tea number {n}."} for n in range(count)]
+    answer = await client.post("/blocks/batch", json={"blocks": blocks})
+    assert answer.status_code == 202
+    await until_idle(client)
+
+
+async def _blocks(client: httpx2.AsyncClient, user: str) -> list[dict[str, Any]]:
+    page = (await client.get("/blocks", params={"user_id": user})).json()
+    blocks: list[dict[str, Any]] = page["blocks"]
+    return blocks
+
+
+async def test_usage_tells_calls_tokens_cost_and_a_block_s_price(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    await _post(client, "ada", 4)
+    blocks = await _blocks(client, "ada")
+    assert {b["enrichment_model"] for b in blocks} == {"openai/gpt-4o-mini+enrich_v1"}
+    async with asyncio.timeout(30):
+        while True:  # the account is written behind the work
+            usage = (await client.get("/usage", params={"user_id": "ada"})).json()
+            if usage["total"]["blocks"] == 8:
+                break
+            await asyncio.sleep(0.05)
+    by_operation = {row["operation"]: row for row in usage["operations"]}
+    enrichment, embedding = by_operation["enrichment"], by_operation["embedding"]
+    assert (enrichment["calls"], enrichment["blocks"]) == (4, 4)
+    assert enrichment["input_tokens"] == 4 * fake.PROMPT_TOKENS
+    assert enrichment["output_tokens"] == 4 * fake.COMPLETION_TOKENS
+    assert 0 < enrichment["cost_per_block_usd"] < enrichment["old_cost_per_block_usd"] == 0.002
+    assert 0 < embedding["cost_per_block_usd"] < embedding["old_cost_per_block_usd"] == 0.0001
+    assert usage["unpriced_models"] == []
+    assert usage["prices"]["source"].startswith("genai-prices ")
+    assert usage["prices"]["dated"]
+    assert (await client.get("/usage", params={"user_id": "nobody"})).json()["lines"] == []
+    shown = await cli(stack, "usage", "--user", "ada")
+    assert shown.returncode == 0, shown.stderr
+    assert "gpt-4o-mini" in shown.stdout
+    assert "prices: genai-prices" in shown.stderr
+    told = json.loads((await cli(stack, "usage", "--user", "ada", "--json")).stdout)
+    assert told["total"] == usage["total"]
+
+
+@pytest.mark.parametrize(
+    ("params", "code"),
+    [
+        ({"since": "2024-02-02", "until": "2024-01-01"}, "period_reversed"),
+        ({"since": "yesterday"}, "invalid_request"),
+    ],
+)
+async def test_a_wrong_period_is_refused(
+    params: dict[str, str], code: str, client: httpx2.AsyncClient
+) -> None:
+    answer = await client.get("/usage", params=params)
+    assert answer.status_code == 422
+    assert answer.json()["code"] == code
+
+
+async def test_blocks_that_went_without_are_made_up_for(
+    stack: Stack, client: httpx2.AsyncClient, provider: FakeOpenAI
+) -> None:
+    provider.always(fake.html(503))
+    await _post(client, "bea", 3)
+    blocks = await _blocks(client, "bea")
+    assert {(b["status"], b["enrichment"]) for b in blocks} == {("active", "fallback")}
+    assert all("HTTP 503" in b["error"] for b in blocks)
+    provider.always(None)
+    owed = json.loads((await cli(stack, "backfill", "--dry-run", "--json")).stdout)
+    assert sum(owed.values()) == 3
+    assert (await cli(stack, "backfill")).returncode == 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while {b["enrichment"] for b in await _blocks(client, "bea")} != {"model"}:  # noqa: ASYNC110 - another process's work
+            await asyncio.sleep(0.1)
+    assert {b["error"] for b in await _blocks(client, "bea")} == {None}
+
+
+async def test_the_model_is_changed_while_the_service_runs(
+    stack: Stack, client: httpx2.AsyncClient, provider: FakeOpenAI
+) -> None:
+    provider.always(None)
+    await _post(client, "cleo", 5)
+    question = {"user_id": "cleo", "query": "cleo drank tea number 3.", "explain": True}
+
+    async def similarity(asked: httpx2.AsyncClient) -> float:
+        best = (await asked.post("/search", json=question)).json()["results"][0]
+        assert best["block"]["content"] == question["query"]
+        found: float = best["explanation"]["dense_similarity"]
+        return found
+
+    assert await similarity(client) == pytest.approx(1, abs=0.01)
+    # The same database with another dimension, beside the processes that do not know yet: how an
+    # operator changes the model.
+    settings = stack.settings.model_copy(
+        update={"embedding_dimension": 32, "database_url": SecretStr(stack.database_url)}
+    )
+    renewed = Stack(settings)
+    await renewed.start()
+    try:
+        async with httpx2.AsyncClient(
+            base_url=renewed.base_url + BASE_PATH, trust_env=False, timeout=30
+        ) as new_client:
+            before = await similarity(new_client)
+            done = await cli(
+                stack,
+                "reembed",
+                OPENAI_BASE_URL=provider.base_url,
+                MEMORY_EMBEDDING_DIMENSION="32",
+            )
+            assert done.returncode == 0, done.stderr
+            assert "openai/text-embedding-3-small@32: 0 of" in done.stderr
+            for asked in (client, new_client):
+                assert await similarity(asked) == pytest.approx(before, abs=0.01)
+        table = await asyncpg.connect(stack.database_url)
+        models = "SELECT DISTINCT embedding_model FROM memory_passages"
+        assert [row[0] for row in await table.fetch(models)] == ["openai/text-embedding-3-small@32"]
+        await table.close()
+    finally:
+        await renewed.stop()

@@ -1,0 +1,223 @@
+"""What calls take is counted, and a spent budget defers work and drops none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import asyncpg
+import pytest
+from tests.support.running import Plan, ingest, job_row, working
+
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, ModelCall
+from luma_memory.domain.errors import ProviderResponseInvalid, StoreUnavailable
+from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
+from luma_memory.domain.usage import DailyLimits, PriceTable, Spent, UsageEntry, UsageFilter
+from luma_memory.pipeline.spending import Spending
+from luma_memory.pipeline.usage import UsageReports
+from luma_memory.postgres.database import Database
+from luma_memory.store.usage import PostgresUsageStore
+from luma_memory.telemetry.events import JobCompleted, JobDeferred
+from luma_memory.testing.models import QuotingEnricher
+from luma_memory.testing.sample_blocks import new_block
+
+ADA = Scope(DEFAULT_PROJECT, "ada")
+TODAY = datetime.now(UTC).date()
+MODEL = "openai/some-model"
+
+
+class CentAToken:
+    """Prices that can be added up in the head."""
+
+    def cost_usd(self, call: ModelCall) -> Decimal | None:
+        if call.model.startswith("nobody/"):
+            return None
+        return Decimal(call.input_tokens + call.output_tokens) / 100
+
+    def knows(self, model: str) -> bool:
+        return not model.startswith("nobody/")
+
+    @property
+    def table(self) -> PriceTable:
+        return PriceTable("test", date(2024, 1, 2))
+
+
+class CountingEnricher(QuotingEnricher):
+    """Says what its call took."""
+
+    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+        made = await super().enrich(request)
+        call = ModelCall(MODEL, 30, 10)
+        return Enrichment(
+            made.title, made.summary, made.tags, made.entities, made.importance, made.language,
+            model=made.model, calls=(call,),
+        )  # fmt: skip
+
+
+def _spending(database: Database, limits: DailyLimits | None = None) -> Spending:
+    return Spending(
+        PostgresUsageStore(database),
+        prices=CentAToken(),
+        limits=limits or DailyLimits(),
+        clock=SystemClock(),
+    )
+
+
+def _which(user_id: str | None = None) -> UsageFilter:
+    return UsageFilter(
+        project_id=None, user_id=user_id, since=TODAY - timedelta(1), until=TODAY + timedelta(1)
+    )
+
+
+def _reports(database: Database) -> UsageReports:
+    return UsageReports(PostgresUsageStore(database), prices=CentAToken, clock=SystemClock())
+
+
+async def test_calls_are_added_up_by_day_scope_operation_and_model(database: Database) -> None:
+    spending = _spending(database)
+    for _ in range(20):
+        spending.note(ADA, "enrichment", [ModelCall(MODEL, 30, 10)], blocks=1)
+        spending.note(ADA, "embedding", [ModelCall("openai/vectors", 7)], blocks=1)
+    spending.note(Scope(DEFAULT_PROJECT, "bea"), "enrichment", [ModelCall(MODEL, 1, 1)], blocks=0)
+    # A model that failed first costs too; the block is the last one's.
+    spending.note(ADA, "enrichment", [ModelCall("nobody/x", 5), ModelCall(MODEL, 30, 10)], blocks=1)
+    await spending.close()
+    report = await _reports(database).report(_which("ada"))
+    lines = {(line.key.operation, line.key.model): line.spent for line in report.lines}
+    assert lines == {
+        ("enrichment", MODEL): Spent(21, 630, 210, Decimal("8.4"), 21),
+        ("enrichment", "nobody/x"): Spent(1, 5, 0, Decimal(0), 0),
+        ("embedding", "openai/vectors"): Spent(20, 140, 0, Decimal("1.4"), 20),
+    }
+    assert report.by_operation["enrichment"].cost_per_block_usd == Decimal("0.4")
+    assert report.unpriced_models == ["nobody/x"]
+    everybody = await _reports(database).report(_which())
+    assert everybody.total.calls == report.total.calls + 1
+
+
+async def test_a_worker_counts_what_its_blocks_took_also_in_vain(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    tries: list[int] = []
+
+    async def spoilt_once(_request: object) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            error = ProviderResponseInvalid("no JSON")
+            error.calls = (ModelCall(MODEL, 30, 400),)
+            raise error
+
+    spending = _spending(database)
+    await ingest(database, new_block(user_id="ada"))
+    plan = Plan(enricher=CountingEnricher(before=spoilt_once), spending=spending)
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+    await spending.close()
+    report = await _reports(database).report(_which("ada"))
+    enrichment = report.by_operation["enrichment"]
+    assert (enrichment.calls, enrichment.blocks) == (2, 1)
+    assert (enrichment.input_tokens, enrichment.output_tokens) == (60, 410)
+    # The vectors were made twice: an attempt each.
+    assert report.by_operation["embedding"].blocks == 2
+
+
+async def test_a_spent_budget_defers_and_drops_nothing(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    accepted = await ingest(
+        database,
+        *(new_block(f"block {n}", user_id="ada") for n in range(5)),
+        *(new_block(f"block {n}", user_id="bea") for n in range(2)),
+    )
+    limits = DailyLimits(calls=4)
+    spending = _spending(database, limits)
+    plan = Plan(enricher=CountingEnricher(), spending=spending, concurrent_jobs_max=1)
+    async with working(database, plan) as worker:
+        # Two calls a block: two of Ada's, and both of Bea's.
+        await worker.events.wait_for(JobCompleted, count=4)
+        deferred = await worker.events.wait_for(JobDeferred, count=3)
+    assert all(0 < event.seconds <= 3_600 for event in deferred)
+    rows = [await job_row(connection, answer.job_id) for answer in accepted]
+    assert [row["attempts"] for row in rows if row["status"] == "pending"] == [0, 0, 0]
+    assert {row["user_id"] for row in rows if row["status"] == "pending"} == {"ada"}
+    # The next day, or with a higher limit, they are done.
+    await spending.close()
+    await connection.execute("UPDATE memory_usage SET day = day - 1")
+    await connection.execute("UPDATE memory_jobs SET run_at = now()")
+    plan = Plan(enricher=CountingEnricher(), spending=_spending(database, DailyLimits(calls=100)))
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted, count=3)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reached"),
+    [
+        (DailyLimits(calls=2), True),
+        (DailyLimits(calls=3), False),
+        (DailyLimits(tokens=40), True),
+        (DailyLimits(tokens=41), False),
+        (DailyLimits(cost_usd=Decimal("0.4")), True),
+        (DailyLimits(cost_usd=Decimal("0.41")), False),
+        (DailyLimits(calls=0), True),
+    ],
+)
+async def test_limits_in_calls_tokens_and_money(
+    limits: DailyLimits, reached: bool, database: Database
+) -> None:
+    spending = _spending(database, limits)
+    spending.note(ADA, "enrichment", [ModelCall(MODEL, 20, 10)], blocks=1)
+    spending.note(ADA, "embedding", [ModelCall(MODEL, 10)], blocks=1)
+    # Counted before it is written, and after.
+    assert (await spending.admit(ADA) is not None) is reached
+    spending.leave(ADA)
+    await spending.close()
+    assert (await spending.admit(ADA) is not None) is reached
+    other = _spending(database, limits)
+    assert (await other.admit(ADA) is not None) is reached
+    assert (await other.admit(Scope("another", "ada")) is not None) is (limits.calls == 0)
+
+
+async def test_jobs_under_way_count_against_the_limit(database: Database) -> None:
+    spending = _spending(database, DailyLimits(calls=3))
+    assert await spending.admit(ADA) is None
+    assert await spending.admit(ADA) is None
+    wait = await spending.admit(ADA)
+    assert wait is not None
+    # They may come to nothing: it is asked again soon, not tomorrow.
+    assert wait - datetime.now(UTC) < timedelta(seconds=10)
+    spending.leave(ADA)
+    assert await spending.admit(ADA) is None
+
+
+class AwayAtFirst:
+    """A store that is away for the first writes."""
+
+    def __init__(self, inner: PostgresUsageStore) -> None:
+        self.inner = inner
+        self.tries = 0
+
+    async def add(self, entries: Sequence[UsageEntry]) -> None:
+        self.tries += 1
+        if self.tries < 3:
+            raise StoreUnavailable("away")
+        await self.inner.add(entries)
+
+    async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:
+        return await self.inner.spent(keys)
+
+    async def lines(self, which: UsageFilter, *, limit: int) -> Sequence[UsageEntry]:
+        return await self.inner.lines(which, limit=limit)
+
+
+async def test_nothing_is_lost_while_the_database_is_away(database: Database) -> None:
+    store = AwayAtFirst(PostgresUsageStore(database))
+    spending = Spending(store, prices=CentAToken(), limits=DailyLimits(), clock=SystemClock())
+    for _ in range(3):
+        spending.note(ADA, "enrichment", [ModelCall(MODEL, 1, 1)], blocks=1)
+        await asyncio.sleep(0)
+    await spending.close()
+    (spent,) = await store.spent([(ADA, TODAY)])
+    assert (spent.calls, spent.tokens) == (3, 6)
