@@ -587,7 +587,7 @@ CREATE TABLE memory_idempotency (
 CREATE INDEX memory_idempotency_created ON memory_idempotency (created_at);
 
 -- What is left of an erased user: that it happened, when, and how much there was. The user's id is
--- not among it, only its HMAC with a secret of this installation.
+-- not among it, only its digest with a secret of this installation.
 CREATE TABLE memory_erasures (
     id uuid NOT NULL,
     project_id text NOT NULL DEFAULT 'default',
@@ -632,6 +632,330 @@ BEGIN
     ON CONFLICT (hour) DO UPDATE
     SET hits = c.hits + excluded.hits, misses = c.misses + excluded.misses;
     DELETE FROM memory_cache_hours WHERE hour < p_hours[1] - interval '2 days';
+END $body$;
+
+-- What clients change after a block was accepted: edit it, delete it, erase or import a whole user.
+-- Rows are locked in the order jobs, users, blocks, as everywhere.
+
+-- Change a block that still has revision p_revision. p_changes holds the columns that change; with
+-- p_passage_ordinal the words changed too: the passages are replaced, what was derived from the old
+-- text goes, and a job enriches it anew. Returns the new revision, or no row when the block is not
+-- there or has another revision.
+CREATE OR REPLACE FUNCTION edit_memory_block(
+    p_project_id text, p_user_id text, p_block_id uuid, p_revision integer, p_changed_by text,
+    p_changes jsonb, p_content_hash bytea,
+    p_passage_ordinal integer[], p_passage_start integer[], p_passage_stop integer[],
+    p_passage_lexemes sparsevec[], p_max_attempts integer
+) RETURNS SETOF integer LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_anew boolean := p_passage_ordinal IS NOT NULL;
+    v_job bigint;
+    v_before memory_blocks;
+    v_after memory_blocks;
+BEGIN
+    IF v_anew THEN
+        -- A job that waits for this block will read the new text; one that runs read the old one,
+        -- and its result is dropped for the revision's sake.
+        SELECT id INTO v_job FROM memory_jobs
+        WHERE block_id = p_block_id AND status = 'pending' AND job_type = 'enrich_and_embed'
+          AND project_id = p_project_id AND user_id = p_user_id
+        LIMIT 1 FOR UPDATE SKIP LOCKED;
+    END IF;
+    PERFORM FROM memory_users
+    WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    SELECT * INTO v_before FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id
+      AND revision = p_revision FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    v_after := jsonb_populate_record(v_before, p_changes);
+
+    UPDATE memory_users SET version = memory_next_version(version, v_now)
+    WHERE project_id = p_project_id AND user_id = p_user_id;
+    INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by,
+        before, created_at)
+    VALUES (p_project_id, p_user_id, p_block_id, p_revision, 'edit', p_changed_by,
+        to_jsonb(v_before) - ARRAY['project_id', 'user_id', 'id', 'idempotency_key', 'content_hash',
+            'request_hash', 'job_id', 'revision'], v_now);
+
+    UPDATE memory_blocks
+    SET content = v_after.content, agent_id = v_after.agent_id, session_id = v_after.session_id,
+        speaker = v_after.speaker, source = v_after.source, metadata = v_after.metadata,
+        occurred_at = v_after.occurred_at, expires_at = v_after.expires_at,
+        content_hash = coalesce(p_content_hash, content_hash),
+        revision = p_revision + 1, updated_at = v_now
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+
+    UPDATE memory_summaries SET stale = true, updated_at = v_now
+    WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids)
+      AND NOT stale;
+
+    IF NOT v_anew THEN
+        UPDATE memory_passages SET session_id = v_after.session_id, expires_at = v_after.expires_at
+        WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+        RETURN NEXT p_revision + 1;
+        RETURN;
+    END IF;
+
+    UPDATE memory_blocks
+    SET title = NULL, summary = NULL, tags = '{}', entities = '[]', importance = NULL,
+        language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL,
+        superseded_by = NULL, superseded_at = NULL
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+    -- Found out of the old text; what somebody rejected stays rejected.
+    DELETE FROM memory_relations
+    WHERE project_id = p_project_id AND user_id = p_user_id AND status = 'accepted'
+      AND (source_id = p_block_id OR target_id = p_block_id);
+    UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
+    WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
+        session_id, occurred_at, expires_at, lexemes)
+    SELECT p_project_id, p_user_id, p_block_id, p.ordinal, p.start_at, p.stop_at,
+           v_after.session_id, coalesce(v_after.occurred_at, v_after.created_at),
+           v_after.expires_at, p.lexemes
+    FROM unnest(p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes)
+         AS p (ordinal, start_at, stop_at, lexemes);
+
+    IF v_job IS NULL THEN
+        PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id],
+            ARRAY['enrich_and_embed'], ARRAY[p_block_id], ARRAY[NULL::jsonb], ARRAY[0],
+            ARRAY[NULL::timestamptz], ARRAY[NULL::text], p_max_attempts);
+    ELSE
+        -- Its attempts were spent on the old text.
+        UPDATE memory_jobs
+        SET attempts = 0, run_at = v_now, fair_at = least(fair_at, memory_queue_place(v_now)),
+            error_class = NULL, last_error = NULL
+        WHERE id = v_job;
+    END IF;
+    RETURN NEXT p_revision + 1;
+END $body$;
+
+-- Delete a block, whatever revision it has or only p_revision, with all that refers to it. Its open
+-- jobs are cancelled; the result of a running one finds its attempt gone. Returns 'deleted',
+-- 'missing' or 'stale'.
+CREATE OR REPLACE FUNCTION delete_memory_block(
+    p_project_id text, p_user_id text, p_block_id uuid, p_revision integer
+) RETURNS text LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_jobs bigint[];
+    v_revision integer;
+BEGIN
+    v_jobs := ARRAY(SELECT id FROM memory_jobs
+        WHERE block_id = p_block_id AND status IN ('pending', 'processing')
+          AND project_id = p_project_id AND user_id = p_user_id
+        ORDER BY id FOR UPDATE);
+    PERFORM FROM memory_users
+    WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    SELECT revision INTO v_revision FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id FOR UPDATE;
+    IF v_revision IS NULL THEN
+        RETURN 'missing';
+    ELSIF v_revision <> p_revision THEN
+        RETURN 'stale';
+    END IF;
+
+    UPDATE memory_users SET version = memory_next_version(version, v_now)
+    WHERE project_id = p_project_id AND user_id = p_user_id;
+    UPDATE memory_jobs
+    SET status = 'cancelled', finished_at = v_now, locked_until = NULL,
+        last_error = 'its block was deleted'
+    WHERE id = ANY (v_jobs);
+
+    -- A late repetition of the request that made it gets its first answer, and not a second block.
+    INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation, request_hash,
+        block_id, job_id, created_at)
+    SELECT project_id, user_id, idempotency_key, 'POST /blocks', request_hash, id, job_id, v_now
+    FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id
+      AND idempotency_key IS NOT NULL
+    ON CONFLICT DO NOTHING;
+    -- Remembered answers that tell what it said.
+    DELETE FROM memory_idempotency
+    WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id
+      AND body IS NOT NULL;
+    DELETE FROM memory_relations
+    WHERE project_id = p_project_id AND user_id = p_user_id
+      AND (source_id = p_block_id OR target_id = p_block_id);
+    UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
+    WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
+    UPDATE memory_summaries
+    SET stale = true, block_ids = array_remove(block_ids, p_block_id), updated_at = v_now
+    WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids);
+    DELETE FROM memory_block_revisions
+    WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    DELETE FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+    RETURN 'deleted';
+END $body$;
+
+-- What stands for a user in the record of an erasure. It is made with a secret, for user ids can be
+-- guessed one by one.
+CREATE OR REPLACE FUNCTION memory_user_digest(p_project_id text, p_user_id text)
+RETURNS bytea LANGUAGE sql STABLE AS $body$
+    SELECT sha256((SELECT value FROM memory_secrets WHERE name = 'receipts')
+        || convert_to(p_project_id, 'UTF8') || '\x00'::bytea || convert_to(p_user_id, 'UTF8'))
+$body$;
+
+-- Delete a user's jobs among the ids (p_after, p_after + p_span]. No index finds a user's ended jobs,
+-- for it would cost every job of everybody; so an erasure goes through the table in steps, before it
+-- locks anything. Returns how many were deleted.
+CREATE OR REPLACE FUNCTION sweep_memory_jobs(
+    p_project_id text, p_user_id text, p_after bigint, p_span bigint
+) RETURNS bigint LANGUAGE plpgsql AS $body$
+DECLARE
+    v_deleted bigint;
+BEGIN
+    DELETE FROM memory_jobs
+    WHERE id > p_after AND id <= p_after + p_span
+      AND project_id = p_project_id AND user_id = p_user_id;
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    RETURN v_deleted;
+END $body$;
+
+-- Erase a user: every row of every table that names one, in one transaction, and write down that it
+-- happened. p_last_job: jobs up to this id were swept away before. Tables are found by their columns,
+-- so that one added later cannot be forgotten.
+--
+-- Whatever runs meanwhile brings nothing back: a worker's result is written only together with its
+-- job, which is gone, and a block that is being accepted holds or awaits the user's row. A job that is
+-- being ended at this very moment holds its row and awaits the user's: then this gives up
+-- (lock_not_available) and is to be called again.
+CREATE OR REPLACE FUNCTION erase_memory_user(
+    p_project_id text, p_user_id text, p_id uuid, p_key_digest bytea,
+    p_started_at timestamptz, p_last_job bigint, p_swept bigint, p_cached bigint
+) RETURNS TABLE (counts jsonb, erased_at timestamptz) LANGUAGE plpgsql SET lock_timeout = '2s' AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_table text;
+    v_deleted bigint;
+    v_jobs bigint;
+    -- Ids are given out before they are committed: some below the last one came later.
+    v_after bigint := p_last_job - 100000;
+    v_counts jsonb := '{}';
+BEGIN
+    -- Before the user's row, in the order of locks; waits for those that are being ended.
+    DELETE FROM memory_jobs
+    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
+    GET DIAGNOSTICS v_jobs = ROW_COUNT;
+    -- Whoever is accepting a block of this user has committed it, or waits until we have.
+    INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
+    ON CONFLICT (project_id, user_id) DO UPDATE SET version = memory_users.version;
+    -- And so has whoever writes down what was spent for them.
+    PERFORM FROM memory_users
+    WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    PERFORM FROM memory_jobs
+    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id FOR UPDATE NOWAIT;
+    DELETE FROM memory_jobs
+    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    v_counts := jsonb_build_object('jobs', p_swept + v_jobs + v_deleted,
+        'cached_entries', p_cached);
+
+    -- A key for this user opens nothing any more. The row stays, without the user: that there were
+    -- keys is what keeps the door closed.
+    UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, now()), user_id = '', name = NULL
+    WHERE project_id = p_project_id AND user_id = p_user_id;
+    GET DIAGNOSTICS v_deleted = ROW_COUNT;
+    v_counts := v_counts || jsonb_build_object('api_keys', v_deleted);
+
+    FOR v_table IN
+        SELECT c.relname FROM pg_class AS c
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+          AND c.relname LIKE 'memory\_%'
+          AND c.relname NOT IN ('memory_jobs', 'memory_users', 'memory_api_keys')
+          AND 2 = (SELECT count(*) FROM pg_attribute AS a
+                   WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
+                     AND NOT a.attisdropped)
+        ORDER BY c.relname
+    LOOP
+        EXECUTE format('DELETE FROM %I WHERE project_id = $1 AND user_id = $2', v_table)
+        USING p_project_id, p_user_id;
+        GET DIAGNOSTICS v_deleted = ROW_COUNT;
+        v_counts := v_counts || jsonb_build_object(substr(v_table, 8), v_deleted);
+    END LOOP;
+    DELETE FROM memory_users WHERE project_id = p_project_id AND user_id = p_user_id;
+
+    v_now := clock_timestamp();
+    INSERT INTO memory_erasures (id, project_id, user_digest, key_digest, counts, started_at, erased_at)
+    VALUES (p_id, p_project_id, memory_user_digest(p_project_id, p_user_id), p_key_digest, v_counts,
+        p_started_at, v_now);
+    RETURN QUERY SELECT v_counts, v_now;
+END $body$;
+
+-- How many rows of every table name this user; keys and receipts of erasures do not.
+CREATE OR REPLACE FUNCTION count_memory_rows(p_project_id text, p_user_id text)
+RETURNS TABLE (name text, count bigint) LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    v_table text;
+BEGIN
+    FOR v_table IN
+        SELECT c.relname FROM pg_class AS c
+        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+          AND c.relname LIKE 'memory\_%'
+          AND 2 = (SELECT pg_catalog.count(*) FROM pg_attribute AS a
+                   WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
+                     AND NOT a.attisdropped)
+        ORDER BY c.relname
+    LOOP
+        RETURN QUERY EXECUTE format(
+            'SELECT %L, pg_catalog.count(*) FROM %I WHERE project_id = $1 AND user_id = $2',
+            substr(v_table, 8), v_table)
+        USING p_project_id, p_user_id;
+    END LOOP;
+END $body$;
+
+-- Store exported rows of one table for a user. What is there already stays as it is. Columns this
+-- version does not know are left out, those the rows do not have get their default. Returns how many
+-- were stored.
+CREATE OR REPLACE FUNCTION import_memory_rows(
+    p_project_id text, p_user_id text, p_table text, p_rows jsonb[]
+) RETURNS bigint LANGUAGE plpgsql AS $body$
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_columns text;
+    v_stored bigint;
+BEGIN
+    INSERT INTO memory_users (project_id, user_id, version)
+    VALUES (p_project_id, p_user_id, memory_next_version(0, v_now))
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET version = memory_next_version(memory_users.version, v_now);
+    IF p_table = 'memory_users' THEN
+        UPDATE memory_users
+        SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
+            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at)
+        WHERE project_id = p_project_id AND user_id = p_user_id;
+        RETURN 1;
+    END IF;
+    SELECT string_agg(quote_ident(a.attname), ', ') INTO v_columns
+    FROM pg_attribute AS a
+    WHERE a.attrelid = p_table::regclass AND a.attnum > 0 AND NOT a.attisdropped
+      AND a.attgenerated = ''
+      AND (a.attname IN ('project_id', 'user_id') OR p_rows[1] ? a.attname);
+    EXECUTE format(
+        'INSERT INTO %1$I (%2$s) OVERRIDING SYSTEM VALUE
+         SELECT %2$s FROM unnest($1) AS r (data),
+             jsonb_populate_record(NULL::%1$I,
+                 r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3))
+         ON CONFLICT DO NOTHING', p_table, v_columns)
+    USING p_rows, p_project_id, p_user_id;
+    GET DIAGNOSTICS v_stored = ROW_COUNT;
+    IF p_table = 'memory_block_revisions' THEN
+        -- Later revisions follow the imported ones.
+        PERFORM setval(pg_get_serial_sequence(p_table, 'id'), greatest(
+            nextval(pg_get_serial_sequence(p_table, 'id')),
+            (SELECT max((r.data ->> 'id')::bigint) FROM unnest(p_rows) AS r (data))));
+    END IF;
+    RETURN v_stored;
 END $body$;
 
 -- Write back what a worker made of its blocks: results, passages and completed jobs in one
@@ -808,7 +1132,10 @@ BEGIN
                             AND b.idempotency_key = i.idempotency_key)
           AND NOT EXISTS (SELECT FROM memory_blocks AS b
                           WHERE b.project_id = i.project_id AND b.user_id = i.user_id
-                            AND b.external_id = i.external_id);
+                            AND b.external_id = i.external_id)
+          AND NOT EXISTS (SELECT FROM memory_idempotency AS k
+                          WHERE k.project_id = i.project_id AND k.user_id = i.user_id
+                            AND k.idempotency_key = i.idempotency_key);
     ELSE
         v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
     END IF;
@@ -875,6 +1202,11 @@ BEGIN
         SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
+        UNION ALL
+        -- A block that was deleted, or another write with this key.
+        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key FROM memory_idempotency AS k
+        WHERE k.project_id = i.project_id AND k.user_id = i.user_id
+          AND k.idempotency_key = i.idempotency_key
         LIMIT 1
     ) AS b ON true
     ORDER BY i.n;
@@ -1800,7 +2132,7 @@ BEGIN
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
-              'erase_memory_user', 'sweep_memory_jobs', 'count_memory_rows',
+              'erase_memory_user', 'memory_user_digest', 'sweep_memory_jobs', 'count_memory_rows',
               'import_memory_rows',
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
               'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',

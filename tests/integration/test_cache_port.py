@@ -13,7 +13,7 @@ from tests.support.redis_server import running_redis, skip_without_redis
 
 from luma_memory.cache.in_process import InProcessCache
 from luma_memory.cache.redis import RedisCache
-from luma_memory.domain.cache import CacheKey, context_key, embedding_key
+from luma_memory.domain.cache import CacheKey, context_key, context_owner, embedding_key
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.ports import Cache
 from luma_memory.domain.scope import Scope
@@ -51,6 +51,17 @@ async def test_what_is_stored_is_fetched_and_nothing_else(cache: Cache) -> None:
         assert await cache.fetch(other) is None
     await cache.store(KEY, b"", ttl_seconds=60)
     assert await cache.fetch(KEY) == b""
+
+
+async def test_everything_of_an_owner_is_dropped_and_nothing_else(cache: Cache) -> None:
+    mine = [context_key(ADA, [n]) for n in range(30)]
+    others = [context_key(Scope("default", "adam"), [1]), embedding_key("model", "x")]
+    for key in (*mine, *others):
+        await cache.store(key, b"kept", ttl_seconds=60)
+    assert await cache.drop_all("context", context_owner(ADA)) == 30
+    assert [await cache.fetch(key) for key in mine] == [None] * 30
+    assert [await cache.fetch(key) for key in others] == [b"kept"] * 2
+    assert await cache.drop_all("context", context_owner(ADA)) == 0
 
 
 async def test_a_value_ends_with_its_time(cache: Cache) -> None:

@@ -8,35 +8,58 @@ A route says its permission where it is declared, and cannot be declared without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Response
+from fastapi.routing import APIRoute
 
-from luma_memory.api.strict_json import StrictJsonRoute
+from luma_memory.api.idempotency import HEADER, answered_once
+from luma_memory.api.strict_json import StrictRequest
 from luma_memory.domain.access import Caller, Permission
+from luma_memory.domain.ports import AnswerStore
 
 PERMISSION: Final = "x-permission"
+NOT_REMEMBERED: Final = "x-not-remembered"
 SECURITY: Final[Sequence[dict[str, list[str]]]] = ({"bearer": []}, {"apiKey": []})
 
 
-def permission(needed: Permission) -> dict[str, Any]:
-    """Keyword arguments of a route that only callers with this permission may use."""
-    return {"openapi_extra": {PERMISSION: needed, "security": list(SECURITY)}}
+def permission(needed: Permission, *, remembered: bool = True) -> dict[str, Any]:
+    """Keyword arguments of a route that only callers with this permission may use.
+
+    remembered: whether the answer to a write with an Idempotency-Key is kept here; a route that
+    sees to that itself, or may be repeated anyhow, says False.
+    """
+    extra = {PERMISSION: needed, "security": list(SECURITY)}
+    return {"openapi_extra": extra if remembered else {**extra, NOT_REMEMBERED: True}}
 
 
-class DoorRoute(StrictJsonRoute):
+class DoorRoute(APIRoute):
     """A route that looks at the caller's permission before it reads the body."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         needed = permission_of(self.openapi_extra)
+        methods = self.methods or set()
+        remembers = is_remembered(methods, self.openapi_extra)
+        operation = f"{' '.join(methods)} {self.path}"
 
         async def admitted(request: Request) -> Response:
-            caller_of(request).check_may(needed)
-            return await handle(request)
+            caller = caller_of(request)
+            caller.check_may(needed)
+            strict = StrictRequest(request.scope, request.receive)
+            if not (remembers and HEADER in request.headers):
+                return await handle(strict)
+            store: AnswerStore = request.app.state.service.answers
+            return await answered_once(strict, caller, store, operation=operation, handle=handle)
 
         return admitted
+
+
+def is_remembered(methods: Collection[str], extra: Mapping[str, Any] | None) -> bool:
+    """Whether answers to keyed requests of a route are kept: those of writes."""
+    writes = "GET" not in methods and permission_of(extra) != "read"
+    return writes and not (extra or {}).get(NOT_REMEMBERED)
 
 
 def permission_of(openapi_extra: Mapping[str, Any] | None) -> Permission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -10,23 +11,36 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
+# Some milliseconds of parsing; longer bodies are parsed in a thread, so that other requests go on.
+INLINE_BYTES_MAX = 262_144
 
-class _StrictRequest(Request):
+
+class StrictRequest(Request):
+    """A request whose body is parsed by pydantic's parser instead of the standard library's."""
+
     async def json(self) -> Any:
+        if not hasattr(self, "_parsed"):
+            self._parsed = await self._parse()
+        return self._parsed
+
+    async def _parse(self) -> Any:
+        body = await self.body()
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            if len(body) <= INLINE_BYTES_MAX:
+                return from_json(body, allow_inf_nan=False)
+            return await asyncio.to_thread(from_json, body, allow_inf_nan=False)
         except ValueError as error:
             # The form FastAPI knows; without the document, which may hold anything.
             raise json.JSONDecodeError(str(error), "", 0) from None
 
 
 class StrictJsonRoute(APIRoute):
-    """A route whose JSON body is parsed by pydantic's parser instead of the standard library's."""
+    """A route that reads its body as a StrictRequest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
-            return await handle(_StrictRequest(request.scope, request.receive))
+            return await handle(StrictRequest(request.scope, request.receive))
 
         return strictly

@@ -10,8 +10,15 @@ from luma_memory.domain import context as domain
 from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Accepted, Block, BlockStatus, NewBlock
 from luma_memory.domain.errors import Invalid
+from luma_memory.domain.revision import BlockRevision
 from luma_memory.domain.search import SearchResult
-from luma_memory.protocol.blocks import AcceptedBody, BlockBody, EntityBody, NewBlockBody
+from luma_memory.protocol.blocks import (
+    AcceptedBody,
+    BlockBody,
+    EntityBody,
+    NewBlockBody,
+    RevisionBody,
+)
 from luma_memory.protocol.context import (
     CitationBody,
     ContextAnswer,
@@ -96,6 +103,16 @@ def block_body(block: Block) -> BlockBody:
 
 def block_bodies(blocks: Sequence[Block]) -> list[BlockBody]:
     return [block_body(block) for block in blocks]
+
+
+def revision_body(revision: BlockRevision) -> RevisionBody:
+    return RevisionBody(
+        revision=revision.revision,
+        reason=revision.reason,
+        changed_by=revision.changed_by,
+        before=dict(revision.before),
+        changed_at=revision.created_at,
+    )
 
 
 def search_answer(result: SearchResult) -> SearchAnswer:

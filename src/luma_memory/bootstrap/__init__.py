@@ -31,12 +31,22 @@ from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
-from luma_memory.domain.ports import Cache, JobQueue, QueueUpkeep, WorkerPresence
+from luma_memory.domain.ports import (
+    AnswerStore,
+    Cache,
+    JobQueue,
+    QueueUpkeep,
+    ScopeCache,
+    WorkerPresence,
+)
 from luma_memory.insights import Insights
+from luma_memory.pipeline.archiving import Archiving
 from luma_memory.pipeline.backfill import Backfill
 from luma_memory.pipeline.context import Contexts
 from luma_memory.pipeline.context_cache import ContextCache
+from luma_memory.pipeline.editing import Editing
 from luma_memory.pipeline.enrich import EnrichBlock
+from luma_memory.pipeline.erasing import Erasing
 from luma_memory.pipeline.hit_counter import HitCounter
 from luma_memory.pipeline.ingest import Ingest
 from luma_memory.pipeline.job_control import Jobs
@@ -58,6 +68,7 @@ from luma_memory.postgres.migrator import (
     migration_script,
     schema_is_current,
 )
+from luma_memory.protocol.cursors import Cursors
 from luma_memory.providers.breaker import NoCircuits
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.providers.identity.supabase import SupabaseTokens
@@ -67,13 +78,18 @@ from luma_memory.queue.session import WorkerSession, live_worker_count, new_work
 from luma_memory.queue.signal import Notifier
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
+from luma_memory.store.answers import PostgresAnswerStore
+from luma_memory.store.archive import PostgresArchive
 from luma_memory.store.backfill import PostgresBackfillStore
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.cache_ledger import PostgresCacheLedger
 from luma_memory.store.circuits import PostgresCircuits
+from luma_memory.store.edits import PostgresBlockEditor
+from luma_memory.store.erasures import PostgresEraserStore
 from luma_memory.store.keys import PostgresKeyStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
+from luma_memory.store.secrets import shared_secrets
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.store.vector_models import PostgresVectorModels
 from luma_memory.telemetry.events import Emit, Notice
@@ -112,6 +128,11 @@ class Service:
     insights: Insights
     jobs: Jobs
     keys: KeyRing
+    editing: Editing
+    erasing: Erasing
+    archiving: Archiving
+    answers: AnswerStore
+    cursors: Cursors
     queue: JobQueue
     upkeep: QueueUpkeep
     runner: JobRunner
@@ -203,6 +224,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             attempts_max=_attempts_max(settings),
         )
         stack.push_async_callback(ingest.close)
+        secrets = await shared_secrets(database)
         keys = _key_ring(database, settings, clock)
         stack.push_async_callback(keys.close)
         recall = Recall(
@@ -214,16 +236,17 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock)
         stack.push_async_callback(hits.close)
+        context_cache = ContextCache(
+            cache,
+            PostgresScopeVersions(database),
+            ttl=timedelta(seconds=settings.cache_ttl_seconds),
+            counter=hits,
+            clock=clock,
+            emit=emit,
+        )
         contexts = Contexts(
             recall,
-            ContextCache(
-                cache,
-                PostgresScopeVersions(database),
-                ttl=timedelta(seconds=settings.cache_ttl_seconds),
-                counter=hits,
-                clock=clock,
-                emit=emit,
-            ),
+            context_cache,
             synthesizer=providers.synthesizer,
             tokens=providers.tokens,
             # Every setting that changes what recall finds.
@@ -254,6 +277,15 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             ),
             jobs=Jobs(_job_control(database, settings), queue, signal=notifier),
             keys=keys,
+            editing=Editing(
+                PostgresBlockEditor(database, attempts_max=_attempts_max(settings)),
+                store,
+                signal=notifier,
+            ),
+            erasing=_erasing(database, secrets, clock, context_cache),
+            archiving=Archiving(PostgresArchive(database)),
+            answers=PostgresAnswerStore(database),
+            cursors=Cursors(secrets["cursors"]),
             queue=queue,
             upkeep=PostgresQueueUpkeep(database),
             runner=runner,
@@ -281,6 +313,13 @@ async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
     """The API keys alone. Raises as `_operators_database`."""
     async with _operators_database(settings) as database:
         yield Keys(PostgresKeyStore(database), clock=SystemClock())
+
+
+@asynccontextmanager
+async def open_erasing(settings: Settings) -> AsyncIterator[Erasing]:
+    """Erasures alone. Raises as `_operators_database`."""
+    async with _operators_database(settings) as database:
+        yield _erasing(database, await shared_secrets(database), SystemClock())
 
 
 @asynccontextmanager
@@ -538,6 +577,13 @@ def _usage_reports(settings: Settings, database: Database, clock: Clock) -> Usag
 
 def _job_control(database: Database, settings: Settings) -> PostgresJobControl:
     return PostgresJobControl(database, attempts_max=settings.retry_attempts)
+
+
+def _erasing(
+    database: Database, secrets: Mapping[str, bytes], clock: Clock, *caches: ScopeCache
+) -> Erasing:
+    store = PostgresEraserStore(database)
+    return Erasing(store, secret=secrets["receipts"], caches=caches, clock=clock)
 
 
 def _key_ring(database: Database, settings: Settings, clock: Clock) -> KeyRing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from luma_memory.domain.cache import CacheFacts, CacheKey
+from luma_memory.domain.cache import CacheFacts, CacheKey, EntryKind
 from luma_memory.domain.clock import Clock
 
 # Name, record and table slot of one entry, measured with tracemalloc: 380 to 450 bytes.
@@ -66,6 +66,12 @@ class InProcessCache:
         held = self._claims.get(str(key))
         if held is not None and held[0] == token:
             del self._claims[str(key)]
+
+    async def drop_all(self, kind: EntryKind, owner: str) -> int:
+        names = [name for name in self._entries if name.startswith(f"{kind}:{owner}:")]
+        for name in names:
+            self._drop(name)
+        return len(names)
 
     async def facts(self) -> CacheFacts:
         return CacheFacts("memory", True, len(self._entries), self._size_bytes)

@@ -21,7 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from luma_memory.domain.cache import CacheFacts, CacheKey
+from luma_memory.domain.cache import CacheFacts, CacheKey, EntryKind
 from luma_memory.domain.deadline import within
 from luma_memory.domain.errors import CacheUnavailable, SetupError
 from luma_memory.telemetry.events import CacheReturned, CacheUnreachable, Emit
@@ -43,6 +43,9 @@ _PROBE_PAUSE_SECONDS: Final = 0.5
 _PROBE_PAUSE_SECONDS_MAX: Final = 10.0
 _FACTS_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 1.0
+_DROP_SECONDS: Final = 5.0
+# Keys that one step of looking for an owner's goes through.
+_SCAN_KEYS: Final = 1_000
 # A full Redis refuses every write: once a minute is enough to know.
 _REFUSAL_TOLD_SECONDS: Final = 60.0
 _LET_GO: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
@@ -106,6 +109,20 @@ class RedisCache:
 
     async def let_go(self, key: CacheKey, *, token: str) -> None:
         await self._write(lambda: self._client.eval(_LET_GO, 1, _claim_name(key), token))
+
+    async def drop_all(self, kind: EntryKind, owner: str) -> int:
+        if self._probe is not None or self._is_closed:
+            raise CacheUnavailable("The cache is given up for now")
+        try:
+            return await within(self._drop_each(f"{PREFIX}{kind}:{owner}:*"), _DROP_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            raise CacheUnavailable("The cache did not drop everything") from error
+
+    async def _drop_each(self, pattern: str) -> int:
+        dropped = 0
+        async for name in self._client.scan_iter(match=pattern, count=_SCAN_KEYS):
+            dropped += int(await self._client.delete(name))
+        return dropped
 
     async def facts(self) -> CacheFacts:
         try:

@@ -47,6 +47,9 @@ COMMANDS: Mapping[str, Entry] = {
     "usage": Entry("usage", "usage", "What the model providers took and cost.", _CARE),
     "backfill": Entry("backfill", "backfill", "Make what providers or switches left out.", _CARE),
     "reembed": Entry("reembed", "reembed", "Change the embedding model under way.", _CARE),
+    "verify-erasure": Entry(
+        "erasures", "verify_erasure", "Look whether a user's erasure holds.", _CARE
+    ),
     "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
     "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),
 }

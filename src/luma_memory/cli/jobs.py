@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -18,8 +19,7 @@ from luma_memory.cli.output import console, say_note
 from luma_memory.cli.running import run_async
 from luma_memory.domain.job import JOB_ID_MAX, JobFilter, JobRecord, JobStats, JobStatus
 from luma_memory.domain.ports import JobPage
-from luma_memory.protocol.cursors import encode_job_cursor
-from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody
+from luma_memory.protocol.jobs import JobBody, JobStatsBody
 from luma_memory.settings import Settings, load_settings
 
 LIST_JOBS_MAX = 1_000
@@ -81,7 +81,7 @@ def jobs_list(
     )
     page = run_async(_page(load_settings(data_dir=data_dir), which, status, limit))
     if as_json:
-        typer.echo(_page_body(page).model_dump_json(indent=2))
+        typer.echo(json.dumps(_page_facts(page), indent=2, ensure_ascii=False))
         return
     if not page.jobs:
         say_note("no such jobs")
@@ -118,11 +118,11 @@ async def _show(settings: Settings, job_id: int) -> JobRecord:
         return await queue.one(JobFilter(project_id=None, ids=[job_id]))
 
 
-def _page_body(page: JobPage) -> JobPageBody:
-    return JobPageBody(
-        jobs=[JobBody.of(job) for job in page.jobs],
-        next_cursor=encode_job_cursor(page.next_below) if page.next_below else None,
-    )
+def _page_facts(page: JobPage) -> dict[str, Any]:
+    return {
+        "jobs": [JobBody.of(job).model_dump(mode="json") for job in page.jobs],
+        "next_below": page.next_below,
+    }
 
 
 jobs = command_group(

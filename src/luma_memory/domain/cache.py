@@ -27,9 +27,14 @@ class CacheKey:
         return f"{self.kind}:{self.owner}:{self.digest}"
 
 
+def context_owner(scope: Scope) -> str:
+    """The owner of every key of a scope."""
+    return _digest([scope.project_id, scope.user_id])
+
+
 def context_key(scope: Scope, parts: Sequence[KeyPart]) -> CacheKey:
     """The key of an answer to a scope. parts: whatever changes the answer, in a fixed order."""
-    return CacheKey("context", _digest([scope.project_id, scope.user_id]), _digest(parts))
+    return CacheKey("context", context_owner(scope), _digest(parts))
 
 
 def embedding_key(model: str, text: str) -> CacheKey:

@@ -5,14 +5,15 @@ Adapters translate foreign errors into `domain.errors` and attach the cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from uuid import UUID
 
 from luma_memory.domain.access import ApiKey
+from luma_memory.domain.answer import Answer, KeyedRequest
 from luma_memory.domain.block import (
     Accepted,
     BackfillStep,
@@ -21,7 +22,7 @@ from luma_memory.domain.block import (
     IngestItem,
     PassageText,
 )
-from luma_memory.domain.cache import CacheCounts, CacheFacts, CacheKey
+from luma_memory.domain.cache import CacheCounts, CacheFacts, CacheKey, EntryKind
 from luma_memory.domain.context import Synthesis, SynthesisRequest
 from luma_memory.domain.enrichment import (
     Embedding,
@@ -32,6 +33,7 @@ from luma_memory.domain.enrichment import (
     ModelCall,
     Vector,
 )
+from luma_memory.domain.erasure import Erasure
 from luma_memory.domain.job import (
     Failure,
     Job,
@@ -41,6 +43,7 @@ from luma_memory.domain.job import (
     JobStatus,
     JobType,
 )
+from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScopeScan
 from luma_memory.domain.usage import PriceTable, Spent, UsageEntry, UsageFilter
@@ -632,6 +635,12 @@ class Cache(Protocol):
         """Give a claimed name back; one that is somebody else's by now stays theirs."""
         ...
 
+    async def drop_all(self, kind: EntryKind, owner: str) -> int:
+        """Drop every entry of an owner; how many. For once in a while: it may look at every key,
+        and takes seconds where there are many.
+        """
+        ...
+
     async def facts(self) -> CacheFacts:
         """How it is; never raises."""
         ...
@@ -688,4 +697,115 @@ class TokenCounter(Protocol):
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
         """Tokens of each text. An estimate errs on the high side."""
+        ...
+
+
+class BlockEditor(Protocol):
+    """What clients change after a block was accepted. All methods raise StoreUnavailable."""
+
+    async def edit(
+        self,
+        scope: Scope,
+        block_id: UUID,
+        *,
+        revision: int,
+        changed_by: str,
+        changes: Mapping[str, Any],
+        content_hash: bytes | None,
+        passages: Sequence[PassageText] | None,
+    ) -> bool:
+        """Change a block that still has this revision; False when it has not, or is gone.
+
+        changes: columns by name. content_hash: None keeps it. passages: those of the new words,
+        which are enriched anew; None when the words stay.
+        """
+        ...
+
+    async def delete(
+        self, scope: Scope, block_id: UUID, *, revision: int | None
+    ) -> Literal["deleted", "missing", "stale"]:
+        """Delete a block with all that refers to it; stale: it has another revision."""
+        ...
+
+    async def revisions(
+        self, scope: Scope, block_id: UUID, *, below: int | None, limit: int
+    ) -> RevisionPage:
+        """What a block was, newest first; nothing for one that is not there."""
+        ...
+
+
+class AnswerStore(Protocol):
+    """Remembered answers."""
+
+    async def once(self, request: KeyedRequest, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer of `work`, which is done once for a key, whoever asks and how often.
+
+        Work and answer are one transaction: what fails is not remembered, and a crash leaves
+        neither. Raises Invalid (code idempotency_key_reused) for another request with that key,
+        StoreUnavailable, and what `work` raises.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What names a user now."""
+
+    counts: Mapping[str, int]  # rows by what they are; none is 0
+    stored_since: datetime | None  # since when there is a row of the user's own
+
+
+class EraserStore(Protocol):
+    """Everything of a user, for good. All methods raise StoreUnavailable."""
+
+    async def sweep_jobs(self, scope: Scope) -> tuple[int, int]:
+        """Delete the user's jobs in small steps; how many, and up to which job id."""
+        ...
+
+    async def erase(
+        self,
+        scope: Scope,
+        *,
+        erasure_id: UUID,
+        key_digest: bytes | None,
+        started_at: datetime,
+        last_job: int,
+        swept: int,
+        cached: int,
+    ) -> Erasure | None:
+        """Delete everything else in one transaction and write down that it happened.
+
+        None when an erasure with that key is there already: nothing was changed. Raises
+        StoreContended when a job of the user is being ended at this moment.
+        """
+        ...
+
+    async def find(
+        self, scope: Scope, *, erasure_id: UUID | None, key: bytes | None
+    ) -> Erasure | None:
+        """An erasure by its id or by the digest of its key."""
+        ...
+
+    async def remains(self, scope: Scope) -> Remains:
+        """What names the user now."""
+        ...
+
+
+class Archive(Protocol):
+    """All rows of a user, out and in again. All methods raise StoreUnavailable."""
+
+    def rows(self, scope: Scope) -> AsyncIterator[tuple[str, Sequence[str]]]:
+        """Kinds of rows and pages of them as JSON texts, in the order they can be stored again."""
+        ...
+
+    async def store(self, scope: Scope, kind: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Store rows of a kind; how many were not there yet. Raises Invalid."""
+        ...
+
+
+class ScopeCache(Protocol):
+    """What is kept of a user outside the database, to answer faster."""
+
+    async def forget(self, scope: Scope) -> int:
+        """Drop it; how many entries there were. Never raises: what stays behind expires."""
         ...

@@ -35,7 +35,7 @@ CREATE TABLE memory_idempotency (
 CREATE INDEX memory_idempotency_created ON memory_idempotency (created_at);
 
 -- What is left of an erased user: that it happened, when, and how much there was. The user's id is
--- not among it, only its HMAC with a secret of this installation.
+-- not among it, only its digest with a secret of this installation.
 CREATE TABLE memory_erasures (
     id uuid NOT NULL,
     project_id text NOT NULL DEFAULT 'default',

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
-from luma_memory.domain.cache import CacheCounts, CacheKey
+from luma_memory.domain.cache import CacheCounts, CacheKey, context_owner
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.context import Context
 from luma_memory.domain.deadline import within
@@ -104,6 +104,14 @@ class ContextCache:
         self._emit = emit
         self._in_doubt = False
         self._flights: dict[Hashable, _Flight] = {}
+
+    async def forget(self, scope: Scope) -> int:
+        """Drop what is kept of a scope; how many entries. What a cache that is away keeps ends by
+        its time, and matches no version before."""
+        try:
+            return await self._cache.drop_all("context", context_owner(scope))
+        except CacheUnavailable:
+            return 0
 
     async def answer(
         self, key: CacheKey, scope: Scope, compute: Compute, *, timeout_seconds: float

@@ -15,8 +15,8 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.errors import (
     Invalid,
-    InvariantError,
     LumaMemoryError,
+    NotFound,
     StoreUnavailable,
 )
 from luma_memory.domain.ids import IdMaker
@@ -180,7 +180,7 @@ class Ingest:
     async def _stored(self, scope: Scope, block_id: UUID) -> Block:
         (block,) = await self._store.read([(scope, block_id)])
         if block is None:
-            raise InvariantError("an accepted block cannot be read")
+            raise NotFound("The block was accepted and is deleted by now", code="block_not_found")
         return block
 
 

@@ -47,6 +47,7 @@ _SETUP = (
     asyncpg.UndefinedColumnError,
 )
 
+_RELEASE_SECONDS = 0.5
 # Prepared statements a connection keeps; there are fewer different ones.
 _STATEMENTS_KEPT = 100
 # Arrays of these are parameters. The driver looks each one up when it first meets it.
@@ -110,6 +111,7 @@ class Database:
         self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self._in_transaction: dict[asyncio.Task[Any] | None, Connection] = {}
 
     async def open(self) -> None:
         """Connect at least once, so that a wrong address is told at the start. Idempotent."""
@@ -168,13 +170,39 @@ class Database:
 
         Raises StoreUnavailable, SetupError, or InvariantError for what should not happen.
         """
+        if (own := self._in_transaction.get(asyncio.current_task())) is not None:
+            with translated():
+                yield own
+            return
         if self._pool is None:
             await self.open()
-        assert self._pool is not None
+        pool = self._pool
+        assert pool is not None
         with translated():
-            async with self._pool.acquire(timeout=self._acquire_timeout) as connection:
+            connection = await pool.acquire(timeout=self._acquire_timeout)
+            try:
                 with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
                     yield connection
+            finally:
+                # By itself the driver waits here until a statement that ran out of time is
+                # cancelled, for as long as it would wait for a connection: a server that hangs
+                # would hold its callers for both.
+                await pool.release(connection, timeout=_RELEASE_SECONDS)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[None]:
+        """Until its end, all statements of this task are one transaction.
+
+        Those of tasks that it starts are not. Never hold it over a provider or cache call. Raises
+        as `connection`.
+        """
+        task = asyncio.current_task()
+        async with self.connection() as connection, connection.transaction():
+            self._in_transaction[task] = connection
+            try:
+                yield
+            finally:
+                del self._in_transaction[task]
 
     async def fetch(self, statement: str, *values: Any) -> Sequence[asyncpg.Record]:
         """All rows of one statement in its own transaction."""

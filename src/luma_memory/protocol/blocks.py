@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.enrichment import EnrichmentKind, EntityKind
+from luma_memory.domain.revision import RevisionReason
 from luma_memory.protocol.gate import Content, Instant, Metadata, Name
 
 BATCH_BLOCKS_MAX = 1_000
@@ -54,6 +55,41 @@ class NewBlockBody(BaseModel):
     idempotency_key: Name | None = Field(
         None, description="Name of this request; the header Idempotency-Key does the same."
     )
+
+
+class BlockEditBody(BaseModel):
+    """What is to change; what is left out stays. `null` takes a value away.
+
+    What enrichment derives (title, summary, tags …) is not edited: it follows the text.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "minProperties": 1,
+            "examples": [{"content": "I moved to Lisbon in February.", "speaker": "Ana"}],
+        },
+    )
+
+    # May be left out and may not be null; what stands here then is read by nobody.
+    content: Content = Field(
+        default_factory=str, description="The new text; the block is enriched anew."
+    )
+    occurred_at: Instant = Field(
+        default_factory=lambda: datetime.now(UTC),
+        description="When it happened. Without a zone: UTC. Enriched anew.",
+    )
+    speaker: Name | None = Field(None, description="Who said it. Enriched anew.")
+    agent_id: Name | None = None
+    session_id: Name | None = None
+    source: Name | None = None
+    metadata: Metadata = Field(default_factory=dict, description="Replaces all of it.")
+    expires_at: Instant | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
 
 
 class BatchBody(BaseModel):
@@ -145,4 +181,21 @@ class BlockPageBody(BaseModel):
     """Blocks, newest first."""
 
     blocks: list[BlockBody]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")
+
+
+class RevisionBody(BaseModel):
+    """What a change replaced."""
+
+    revision: int = Field(description="Of the block, before the change.")
+    reason: RevisionReason = Field(description="What changed it.")
+    changed_by: str
+    before: dict[str, Any] = Field(description="Fields as they were.")
+    changed_at: datetime
+
+
+class RevisionPageBody(BaseModel):
+    """What a block was, newest first."""
+
+    revisions: list[RevisionBody]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")

@@ -1,51 +1,71 @@
-"""Opaque page cursors."""
+"""Opaque page cursors: signed, and good for the one list they were made for."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
 
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.job import JOB_ID_MAX
 
-
-def encode_cursor(last: UUID) -> str:
-    """A cursor that continues after the block `last`."""
-    return _encode(last.bytes)
+_SIGNATURE_BYTES: Final = 16
+_ID_BYTES: Final = 8
 
 
-def decode_cursor(cursor: str) -> UUID:
-    """The block to continue after. Raises Invalid (code bad_cursor)."""
-    return UUID(bytes=_decode(cursor, size_bytes=16))
+class Cursors:
+    """secret: shared by all processes of an installation.
 
+    owner: whose list it is and which one, for example project, user and "blocks". A cursor of
+    another list, another user or another project is refused like one that was made up.
+    """
 
-def encode_job_cursor(last: int) -> str:
-    """A cursor that continues after the job `last`."""
-    return _encode(last.to_bytes(8, "big"))
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
 
+    def after_block(self, last: UUID, *, owner: Sequence[str | None]) -> str:
+        """A cursor that continues after the block `last`."""
+        return self._encode(last.bytes, owner)
 
-def decode_job_cursor(cursor: str) -> int:
-    """The job to continue after. Raises Invalid (code bad_cursor)."""
-    job_id = int.from_bytes(_decode(cursor, size_bytes=8), "big")
-    if job_id > JOB_ID_MAX:
-        raise _bad_cursor()
-    return job_id
+    def block(self, cursor: str, *, owner: Sequence[str | None]) -> UUID:
+        """The block to continue after. Raises Invalid (code bad_cursor)."""
+        return UUID(bytes=self._decode(cursor, owner, size_bytes=16))
 
+    def after_number(self, last: int, *, owner: Sequence[str | None]) -> str:
+        """A cursor that continues after what has the number `last`: a job, a revision."""
+        return self._encode(last.to_bytes(_ID_BYTES, "big"), owner)
 
-def _encode(key: bytes) -> str:
-    return base64.urlsafe_b64encode(key).decode().rstrip("=")
+    def number(self, cursor: str, *, owner: Sequence[str | None]) -> int:
+        """The number to continue after. Raises Invalid (code bad_cursor)."""
+        number = int.from_bytes(self._decode(cursor, owner, size_bytes=_ID_BYTES), "big")
+        assert number <= JOB_ID_MAX, "we sign nothing else"
+        return number
 
+    def _encode(self, key: bytes, owner: Sequence[str | None]) -> str:
+        return base64.urlsafe_b64encode(key + self._sign(key, owner)).decode().rstrip("=")
 
-def _decode(cursor: str, *, size_bytes: int) -> bytes:
-    try:
-        key = base64.urlsafe_b64decode(cursor + "==")
-    except (binascii.Error, ValueError):
-        raise _bad_cursor() from None
-    if len(key) != size_bytes:
-        raise _bad_cursor()
-    return key
+    def _decode(self, cursor: str, owner: Sequence[str | None], *, size_bytes: int) -> bytes:
+        try:
+            signed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        except (binascii.Error, ValueError):
+            raise _bad_cursor() from None
+        key, signature = signed[:-_SIGNATURE_BYTES], signed[-_SIGNATURE_BYTES:]
+        if len(key) != size_bytes or not hmac.compare_digest(signature, self._sign(key, owner)):
+            raise _bad_cursor()
+        return key
+
+    def _sign(self, key: bytes, owner: Sequence[str | None]) -> bytes:
+        # As JSON, so that no two lists of parts read alike.
+        signed = json.dumps(owner).encode() + b"\x00" + key
+        return hmac.digest(self._secret, signed, hashlib.sha256)[:_SIGNATURE_BYTES]
 
 
 def _bad_cursor() -> Invalid:
-    return Invalid("This cursor was not made by this service", code="bad_cursor", field="cursor")
+    return Invalid(
+        "This cursor was not made for this list by this service", code="bad_cursor", field="cursor"
+    )

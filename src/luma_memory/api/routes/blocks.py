@@ -1,4 +1,4 @@
-"""Memory blocks: accept, read, list."""
+"""Memory blocks: accept, read, list, edit, delete."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import ValidationError
 
 from luma_memory.api.door import CallerDep, DoorRoute, permission
-from luma_memory.api.problems import RESPONSES, field_problem
+from luma_memory.api.entity_tags import IfMatch, entity_tag, wanted_revision
+from luma_memory.api.problems import RESPONSES, field_problem, problem_document
 from luma_memory.api.services import EnabledServiceDep, ServiceDep
-from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block
+from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block, revision_body
 from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
 from luma_memory.domain.errors import (
@@ -29,10 +30,11 @@ from luma_memory.protocol.blocks import (
     BatchItem,
     BatchItemError,
     BlockBody,
+    BlockEditBody,
     BlockPageBody,
     NewBlockBody,
+    RevisionPageBody,
 )
-from luma_memory.protocol.cursors import decode_cursor, encode_cursor
 from luma_memory.protocol.gate import Name
 from luma_memory.telemetry.logs import log_failure
 
@@ -42,6 +44,11 @@ BATCH_BYTES_MAX = 32_000_000
 PAGE_BLOCKS_MAX = 200
 
 router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=DoorRoute)
+ONE_BLOCK = {**RESPONSES, 404: problem_document("There is no such block of this user.")}
+CHANGED_BLOCK = {
+    **ONE_BLOCK,
+    412: problem_document("The block has another revision than If-Match says."),
+}
 IdempotencyKey = Annotated[
     Name | None, Header(description="Names this request: repeated, it is answered as before.")
 ]
@@ -56,7 +63,7 @@ IdempotencyKey = Annotated[
         201: {"model": BlockBody, "description": "Stored and enriched: wait=true was asked for."},
     },
     max_body_size=BLOCK_BYTES_MAX,
-    **permission("ingest"),
+    **permission("ingest", remembered=False),
 )
 async def accept_block(
     body: NewBlockBody,
@@ -89,7 +96,7 @@ async def accept_block(
     response_model=BatchAnswer,
     responses=RESPONSES,
     max_body_size=BATCH_BYTES_MAX,
-    **permission("ingest"),
+    **permission("ingest", remembered=False),
 )
 async def accept_batch(
     body: BatchBody,
@@ -124,15 +131,90 @@ async def accept_batch(
     )
 
 
-@router.get("/{block_id}", responses=RESPONSES, **permission("read"))
+@router.get("/{block_id}", responses=ONE_BLOCK, **permission("read"))
 async def read_block(
-    block_id: UUID, user_id: Name, service: ServiceDep, caller: CallerDep
+    block_id: UUID, user_id: Name, service: ServiceDep, caller: CallerDep, response: Response
 ) -> BlockBody:
     """One block. Another user's block and one that never was are answered alike."""
     block = await service.blocks.read_one(caller.scope(user_id), block_id)
     if block is None:
         raise NotFound("There is no such block of this user", code="block_not_found")
+    response.headers["ETag"] = entity_tag(block.revision)
     return block_body(block)
+
+
+@router.patch(
+    "/{block_id}",
+    responses=CHANGED_BLOCK,
+    max_body_size=BLOCK_BYTES_MAX,
+    **permission("ingest"),
+)
+async def edit_block(
+    block_id: UUID,
+    user_id: Name,
+    body: BlockEditBody,
+    service: EnabledServiceDep,
+    caller: CallerDep,
+    response: Response,
+    if_match: IfMatch = None,
+) -> BlockBody:
+    """Change a block. What it was stays among its revisions; new words are enriched anew.
+
+    The answer is the block itself, so this needs the permission `read` as well.
+    """
+    caller.check_may("read")
+    scope = caller.scope(user_id)
+    if not body.model_fields_set:
+        raise Invalid("Say at least one field that is to change", code="changes_missing")
+    block = await service.editing.edit(
+        scope,
+        block_id,
+        body.changes,
+        revision=wanted_revision(if_match),
+        changed_by=caller.name,
+    )
+    response.headers["ETag"] = entity_tag(block.revision)
+    return block_body(block)
+
+
+@router.delete("/{block_id}", status_code=204, responses=CHANGED_BLOCK, **permission("ingest"))
+async def delete_block(
+    block_id: UUID,
+    user_id: Name,
+    service: EnabledServiceDep,
+    caller: CallerDep,
+    if_match: IfMatch = None,
+) -> Response:
+    """Delete a block, its revisions, its relations and everything else that refers to it."""
+    revision = wanted_revision(if_match)
+    await service.editing.delete(caller.scope(user_id), block_id, revision=revision)
+    return Response(status_code=204)
+
+
+@router.get("/{block_id}/revisions", responses=ONE_BLOCK, **permission("read"))
+async def list_revisions(
+    block_id: UUID,
+    user_id: Name,
+    service: ServiceDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
+    cursor: Name | None = None,
+) -> RevisionPageBody:
+    """What a block was before each edit, renewed enrichment or supersession, newest first."""
+    scope = caller.scope(user_id)
+    owner = (scope.project_id, scope.user_id, "revisions", str(block_id))
+    page = await service.editing.revisions(
+        scope,
+        block_id,
+        below=service.cursors.number(cursor, owner=owner) if cursor else None,
+        limit=limit,
+    )
+    return RevisionPageBody(
+        revisions=[revision_body(revision) for revision in page.revisions],
+        next_cursor=(
+            service.cursors.after_number(page.next_below, owner=owner) if page.next_below else None
+        ),
+    )
 
 
 @router.get("", responses=RESPONSES, **permission("read"))
@@ -146,16 +228,20 @@ async def list_blocks(
     session_id: Name | None = None,
 ) -> BlockPageBody:
     """A user's blocks, newest first."""
+    scope = caller.scope(user_id)
+    owner = (scope.project_id, scope.user_id, "blocks")
     page = await service.blocks.page(
-        caller.scope(user_id),
+        scope,
         limit=limit,
-        before=decode_cursor(cursor) if cursor else None,
+        before=service.cursors.block(cursor, owner=owner) if cursor else None,
         status=status,
         session_id=session_id,
     )
     return BlockPageBody(
         blocks=block_bodies(page.blocks),
-        next_cursor=encode_cursor(page.next_before) if page.next_before else None,
+        next_cursor=(
+            service.cursors.after_block(page.next_before, owner=owner) if page.next_before else None
+        ),
     )
 
 

@@ -12,7 +12,6 @@ from luma_memory.api.problems import RESPONSES, problem_document
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.job import JOB_ID_MAX, ErrorClass, JobFilter, JobStatus, JobType
-from luma_memory.protocol.cursors import decode_job_cursor, encode_job_cursor
 from luma_memory.protocol.gate import Instant, Name
 from luma_memory.protocol.jobs import (
     JobBody,
@@ -64,12 +63,15 @@ async def list_jobs(
         created_after=created_after,
         created_before=created_before,
     )
+    owner = (which.project_id, which.user_id, "jobs")
     if cursor:
-        which = replace(which, below_id=decode_job_cursor(cursor))
+        which = replace(which, below_id=service.cursors.number(cursor, owner=owner))
     page = await service.jobs.page(which, status=status, limit=limit)
     return JobPageBody(
         jobs=[JobBody.of(job) for job in page.jobs],
-        next_cursor=encode_job_cursor(page.next_below) if page.next_below else None,
+        next_cursor=(
+            service.cursors.after_number(page.next_below, owner=owner) if page.next_below else None
+        ),
     )
 
 

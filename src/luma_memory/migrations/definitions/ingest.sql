@@ -66,7 +66,10 @@ BEGIN
                             AND b.idempotency_key = i.idempotency_key)
           AND NOT EXISTS (SELECT FROM memory_blocks AS b
                           WHERE b.project_id = i.project_id AND b.user_id = i.user_id
-                            AND b.external_id = i.external_id);
+                            AND b.external_id = i.external_id)
+          AND NOT EXISTS (SELECT FROM memory_idempotency AS k
+                          WHERE k.project_id = i.project_id AND k.user_id = i.user_id
+                            AND k.idempotency_key = i.idempotency_key);
     ELSE
         v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
     END IF;
@@ -133,6 +136,11 @@ BEGIN
         SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
+        UNION ALL
+        -- A block that was deleted, or another write with this key.
+        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key FROM memory_idempotency AS k
+        WHERE k.project_id = i.project_id AND k.user_id = i.user_id
+          AND k.idempotency_key = i.idempotency_key
         LIMIT 1
     ) AS b ON true
     ORDER BY i.n;

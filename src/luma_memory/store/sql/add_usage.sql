@@ -1,9 +1,31 @@
 -- In the order of the key, so that two workers do not wait for each other in a circle.
+--
+-- What was spent for a user who was erased meanwhile is added to the project without a name: they must
+-- not come back as a line of the account. The lock keeps a user there until the line is; an erasure
+-- waits for it.
+WITH live AS MATERIALIZED (
+    SELECT m.project_id, m.user_id FROM memory_users AS m
+    WHERE (m.project_id, m.user_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+    ORDER BY m.project_id, m.user_id FOR KEY SHARE
+), item AS (
+    SELECT x.day, x.project_id, x.operation, x.model, x.calls, x.input_tokens, x.output_tokens,
+           x.cost_usd, x.blocks,
+           CASE WHEN l.user_id IS NULL AND EXISTS (SELECT FROM memory_erasures AS e
+                    WHERE e.project_id = x.project_id
+                      AND e.user_digest = memory_user_digest(x.project_id, x.user_id)
+                      AND e.erased_at > now() - interval '1 day')
+                THEN '' ELSE x.user_id END AS user_id
+    FROM unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
+        $7::bigint[], $8::bigint[], $9::numeric[], $10::bigint[]) AS x (day, project_id, user_id,
+        operation, model, calls, input_tokens, output_tokens, cost_usd, blocks)
+    LEFT JOIN live AS l ON l.project_id = x.project_id AND l.user_id = x.user_id
+)
 INSERT INTO memory_usage AS u (day, project_id, user_id, operation, model, calls, input_tokens,
     output_tokens, cost_usd, blocks)
-SELECT i.* FROM unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
-    $7::bigint[], $8::bigint[], $9::numeric[], $10::bigint[])
-    AS i (day, project_id, user_id, operation, model, calls, input_tokens, output_tokens, cost_usd, blocks)
+SELECT i.day, i.project_id, i.user_id, i.operation, i.model, sum(i.calls), sum(i.input_tokens),
+       sum(i.output_tokens), sum(i.cost_usd), sum(i.blocks)
+FROM item AS i
+GROUP BY i.project_id, i.user_id, i.day, i.operation, i.model
 ORDER BY i.project_id, i.user_id, i.day, i.operation, i.model
 ON CONFLICT (project_id, user_id, day, operation, model) DO UPDATE
 SET calls = u.calls + excluded.calls, input_tokens = u.input_tokens + excluded.input_tokens,

@@ -1,0 +1,40 @@
+"""A request body of JSON lines, read as it arrives and never as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from fastapi import Request
+from pydantic_core import from_json
+
+from luma_memory.domain.errors import Invalid
+
+LINE_BYTES_MAX: Final = 8_000_000
+
+
+async def json_lines(request: Request) -> AsyncIterator[tuple[int, Any]]:
+    """Each line's length in bytes and what it says; blank lines are passed over.
+
+    Raises Invalid for a line that is too long or no JSON, naming it.
+    """
+    number, rest = 0, bytearray()
+    async for chunk in request.stream():
+        rest += chunk
+        *lines, last = rest.split(b"\n") if b"\n" in chunk else (rest,)
+        for line in lines:
+            number += 1
+            if line.strip():
+                yield len(line), _parsed(number, line)
+        rest = bytearray(last)
+        if len(rest) > LINE_BYTES_MAX:
+            raise Invalid(f"Line {number + 1} is too long", code="import_line_invalid")
+    if rest.strip():
+        yield len(rest), _parsed(number + 1, rest)
+
+
+def _parsed(number: int, line: bytearray) -> Any:
+    try:
+        return from_json(bytes(line), allow_inf_nan=False)
+    except ValueError:
+        raise Invalid(f"Line {number} is not JSON", code="import_line_invalid") from None

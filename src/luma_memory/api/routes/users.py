@@ -1,0 +1,100 @@
+"""Users: everything of one out, in again, and away for good."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request
+from fastapi.responses import StreamingResponse
+
+from luma_memory.api.door import CallerDep, DoorRoute, permission
+from luma_memory.api.lines import json_lines
+from luma_memory.api.problems import RESPONSES
+from luma_memory.api.services import EnabledServiceDep, ServiceDep
+from luma_memory.protocol.gate import Name
+from luma_memory.protocol.users import ImportedBody, ReceiptBody
+
+LINES = "application/x-ndjson"
+# A million blocks with their vectors.
+IMPORT_BYTES_MAX = 16 * 1024**3
+
+router = APIRouter(prefix="/users", tags=["users"], route_class=DoorRoute)
+UserId = Annotated[Name, Path(description="Your own id of the end user.")]
+_LINES_ANSWER = {
+    "description": "One row a line; the last line says that it is complete.",
+    "content": {LINES: {"schema": {"type": "string"}}},
+}
+
+
+@router.get(
+    "/{user_id}/export",
+    responses={**RESPONSES, 200: _LINES_ANSWER},
+    response_class=StreamingResponse,
+    **permission("admin"),
+)
+async def export_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -> StreamingResponse:
+    """Stream all rows of a user as JSON lines, vectors included.
+
+    The first line names the format, the last one (`"kind": "end"`) counts the rows; without it the
+    export was cut off. A user who is not there has none.
+    """
+    lines = service.archiving.export(caller.scope(user_id))
+    first = await anext(lines)
+    second = await anext(lines)  # asks the database, so that its absence is still answered 503
+    return StreamingResponse(_after(first + second, lines), media_type=LINES)
+
+
+@router.post(
+    "/{user_id}/import",
+    responses=RESPONSES,
+    max_body_size=IMPORT_BYTES_MAX,
+    openapi_extra={
+        **permission("admin", remembered=False)["openapi_extra"],
+        "requestBody": {
+            "required": True,
+            "content": {LINES: {"schema": {"type": "string"}}},
+        },
+    },
+)
+async def import_user(
+    user_id: UserId, request: Request, service: EnabledServiceDep, caller: CallerDep
+) -> ImportedBody:
+    """Store an export again, for the same user or another one.
+
+    What is there already stays as it is, so an import that broke off is simply repeated.
+    """
+    scope = caller.scope(user_id)
+    imported = await service.archiving.store(scope, json_lines(request))
+    enqueued = await service.jobs.enqueue_waiting(
+        project_id=scope.project_id, user_id=scope.user_id, limit=imported.read["blocks"]
+    )
+    return ImportedBody(
+        read=dict(imported.read), stored=dict(imported.stored), enqueued=len(enqueued)
+    )
+
+
+@router.delete("/{user_id}", responses=RESPONSES, **permission("admin", remembered=False))
+async def erase_user(
+    user_id: UserId,
+    service: EnabledServiceDep,
+    caller: CallerDep,
+    idempotency_key: Annotated[
+        Name | None,
+        Header(description="Names this request: repeated, it is answered with the same receipt."),
+    ] = None,
+) -> ReceiptBody:
+    """Erase a user: blocks, revisions, vectors, relations, summaries, jobs, usage, remembered
+    answers, cached entries, and keys for this user.
+
+    Work that runs for the user meanwhile brings nothing back. The receipt counts what was deleted;
+    `luma-memory verify-erasure` looks whether it holds. A user who is not there is erased as well,
+    with a receipt of zeros.
+    """
+    return ReceiptBody.of(await service.erasing.erase(caller.scope(user_id), key=idempotency_key))
+
+
+async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for lines in rest:
+        yield lines

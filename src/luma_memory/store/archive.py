@@ -1,0 +1,90 @@
+"""All rows of a user, out and in again, whatever tables and columns there are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Any, Final
+
+import asyncpg
+
+from luma_memory.domain.errors import Invalid, InvariantError
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+# Each up to some 400 KB, most of them some hundred bytes.
+PAGE_ROWS: Final = 50
+_PREFIX: Final = "memory_"
+# What is work under way, limits and credentials, and not what is remembered.
+_NOT_KEPT: Final[Collection[str]] = ("jobs", "rate_limits", "idempotency", "api_keys")
+# Before what refers to them.
+_FIRST: Final[Sequence[str]] = ("users", "blocks")
+
+
+class PostgresArchive:
+    """domain.ports.Archive on PostgreSQL. A kind of rows is a table's name without its prefix.
+
+    Pages are read one after the other, each in a statement of its own: a snapshot over the time
+    that a slow reader takes would hold up the vacuum for everybody.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def rows(self, scope: Scope) -> AsyncIterator[tuple[str, Sequence[str]]]:
+        for kind, keys in (await self._tables()).items():
+            last: Mapping[str, Any] | None = None
+            while True:
+                rows = await self._page(scope, kind, keys, last)
+                if rows:
+                    yield kind, [row["data"] for row in rows]
+                if len(rows) < PAGE_ROWS or not keys:
+                    break
+                last = rows[-1]["key"]
+
+    async def store(self, scope: Scope, kind: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        if kind not in await self._tables():
+            raise Invalid(f"There are no rows of a kind {kind[:50]!r}", code="import_kind_unknown")
+        try:
+            row = await self._database.fetch_row(
+                load_sql(__package__, "import_rows"),
+                scope.project_id,
+                scope.user_id,
+                _PREFIX + kind,
+                [dict(row) for row in rows],
+            )
+        except InvariantError as error:
+            if isinstance(error.__cause__, _ROWS_FAULT):
+                raise Invalid(
+                    f"These rows of {kind} cannot be stored: a value has not the form it needs",
+                    code="import_row_invalid",
+                ) from None
+            raise
+        return int(row["stored"]) if row is not None else 0
+
+    async def _tables(self) -> Mapping[str, Sequence[str]]:
+        """Kinds and the columns that tell their rows apart, in the order they are stored in."""
+        rows = await self._database.fetch(load_sql(__package__, "archive_tables"))
+        found = {row["name"].removeprefix(_PREFIX): row["keys"] for row in rows}
+        names = [*_FIRST, *(name for name in found if name not in _FIRST)]
+        return {name: found[name] for name in names if name not in _NOT_KEPT}
+
+    async def _page(
+        self, scope: Scope, kind: str, keys: Sequence[str], last: Mapping[str, Any] | None
+    ) -> Sequence[asyncpg.Record]:
+        # Names come from the catalogue and are quoted there.
+        columns = [f't."{key}"' for key in keys]
+        places = [f'(jsonb_populate_record(NULL::"{_PREFIX}{kind}", $4))."{key}"' for key in keys]
+        after = f"AND ({', '.join(columns)}) > ({', '.join(places)})" if last is not None else ""
+        statement = (
+            load_sql(__package__, "archive_page")
+            .replace("/*table*/", f'"{_PREFIX}{kind}"')
+            .replace("/*key*/", ", ".join(f"'{key}', t.\"{key}\"" for key in keys))
+            .replace("/*after*/", after)
+            .replace("/*order*/", f"ORDER BY {', '.join(columns)}" if columns else "")
+        )
+        values = (scope.project_id, scope.user_id, PAGE_ROWS)
+        return await self._database.fetch(statement, *values, *([last] if last else []))
+
+
+_ROWS_FAULT: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)

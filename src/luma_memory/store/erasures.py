@@ -1,0 +1,88 @@
+"""Everything of a user, for good, in PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from luma_memory.domain.erasure import Erasure
+from luma_memory.domain.errors import InvariantError
+from luma_memory.domain.ports import Remains
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+# Some tens of milliseconds each.
+SWEEP_JOBS = 200_000
+# A user of a million blocks takes most of a minute.
+ERASE_SECONDS = 300.0
+
+
+class PostgresEraserStore:
+    """domain.ports.EraserStore on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def sweep_jobs(self, scope: Scope) -> tuple[int, int]:
+        span = await self._row("job_span")
+        first, last = (span["first"], span["last"]) if span is not None else (0, 0)
+        swept = 0
+        for after in range(first - 1, last, SWEEP_JOBS):
+            row = await self._row("sweep_jobs", scope.project_id, scope.user_id, after, SWEEP_JOBS)
+            swept += row["deleted"] if row is not None else 0
+        return swept, last
+
+    async def erase(
+        self,
+        scope: Scope,
+        *,
+        erasure_id: UUID,
+        key_digest: bytes | None,
+        started_at: datetime,
+        last_job: int,
+        swept: int,
+        cached: int,
+    ) -> Erasure | None:
+        try:
+            async with self._database.connection() as connection:
+                row = await connection.fetchrow(
+                    load_sql(__package__, "erase_user"),
+                    scope.project_id,
+                    scope.user_id,
+                    erasure_id,
+                    key_digest,
+                    started_at,
+                    last_job,
+                    swept,
+                    cached,
+                    timeout=ERASE_SECONDS,
+                )
+        except InvariantError as error:
+            if isinstance(error.__cause__, asyncpg.UniqueViolationError):
+                return None
+            raise
+        assert row is not None
+        return Erasure(erasure_id, row["counts"], started_at, row["erased_at"])
+
+    async def find(
+        self, scope: Scope, *, erasure_id: UUID | None, key: bytes | None
+    ) -> Erasure | None:
+        row = await self._row("find_erasure", scope.project_id, scope.user_id, erasure_id, key)
+        return Erasure(**row) if row is not None else None
+
+    async def remains(self, scope: Scope) -> Remains:
+        rows = await self._database.fetch(
+            load_sql(__package__, "count_rows"), scope.project_id, scope.user_id
+        )
+        since = await self._row("user_since", scope.project_id, scope.user_id)
+        return Remains(
+            {row["name"]: row["count"] for row in rows if row["count"]},
+            since["created_at"] if since is not None else None,
+        )
+
+    async def _row(self, name: str, *values: Any) -> asyncpg.Record | None:
+        return await self._database.fetch_row(load_sql(__package__, name), *values)

@@ -1,0 +1,1 @@
+SELECT delete_memory_block($1, $2, $3, $4) AS outcome

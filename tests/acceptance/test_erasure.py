@@ -1,0 +1,270 @@
+"""A user out, in again, and away for good: over HTTP, while a worker is at work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+from tests.acceptance.waiting import all_blocks, until_idle
+
+from luma_memory.cli.processes import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def user() -> str:
+    return f"user-{uuid4()}"
+
+
+async def store(client: httpx2.AsyncClient, user_id: str, count: int) -> None:
+    blocks = [
+        {"user_id": user_id, "content": f"Entry {n} of the logbook.", "session_id": f"s{n % 3}"}
+        for n in range(count)
+    ]
+    answer = await client.post("/blocks/batch", json={"blocks": blocks})
+    assert answer.json()["accepted"] == count
+
+
+async def export(client: httpx2.AsyncClient, user_id: str) -> bytes:
+    answer = await client.get(f"/users/{user_id}/export")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    return answer.content
+
+
+def rows(exported: bytes) -> dict[str, list[dict[str, Any]]]:
+    """Rows by kind; also: every line is JSON, and the last one counts the others."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    header, *lines, end = [json.loads(line) for line in exported.splitlines()]
+    assert header["format"] == "luma-memory-export/1"
+    for line in lines:
+        found.setdefault(line["kind"], []).append(line["row"])
+    assert end == {"kind": "end", "counts": {kind: len(found[kind]) for kind in found}}
+    return found
+
+
+def verify(stack: Stack, receipt: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "luma_memory.cli", "verify-erasure", "-"],
+        input=json.dumps(receipt),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "DATABASE_URL": stack.database_url},
+        timeout=60,
+        check=False,
+    )
+
+
+async def mentions(stack: Stack, user_id: str) -> list[str]:
+    """Tables of the database in which the user's id occurs, anywhere."""
+    connection = await asyncpg.connect(stack.database_url)
+    try:
+        tables = await connection.fetch(
+            "SELECT relname FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = 'public'::regnamespace"
+        )
+        return [
+            table["relname"]
+            for table in tables
+            if await connection.fetchval(
+                f"SELECT EXISTS (SELECT FROM {table['relname']} AS t"
+                " WHERE position($1 IN t::text) > 0)",
+                user_id,
+            )
+        ]
+    finally:
+        await connection.close()
+
+
+async def test_an_erased_user_leaves_a_receipt_and_nothing_else(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    user_id, neighbour = user(), user()
+    await store(client, user_id, 40)
+    await store(client, neighbour, 2)
+    await until_idle(client)
+    (block, *_) = await all_blocks(client, user_id)
+    edited = await client.patch(
+        f"/blocks/{block['id']}",
+        params={"user_id": user_id},
+        json={"source": "log"},
+        headers={"Idempotency-Key": "edit"},
+    )
+    assert edited.is_success
+
+    headers = {"Idempotency-Key": "erase"}
+    receipt = (await client.delete(f"/users/{user_id}", headers=headers)).json()
+    counts = receipt["counts"]
+    assert (counts["blocks"], counts["passages"], counts["jobs"]) == (40, 40, 40)
+    assert (counts["block_revisions"], counts["idempotency"]) == (1, 1)
+    assert await mentions(stack, user_id) == []
+    assert await all_blocks(client, user_id) == []
+    assert len(await all_blocks(client, neighbour)) == 2
+
+    again = await client.delete(f"/users/{user_id}", headers=headers)
+    assert again.json() == receipt
+    held = verify(stack, receipt)
+    assert held.returncode == 0, held.stderr
+    refused = verify(stack, {**receipt, "counts": {**counts, "blocks": 41}})
+    assert (refused.returncode, "not made by this" in refused.stderr) == (1, True)
+
+    await store(client, user_id, 1)
+    anew = verify(stack, receipt)
+    assert (anew.returncode, "stored anew" in anew.stderr) == (0, True)
+
+
+async def test_what_runs_meanwhile_brings_nothing_back(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    """Workers enrich, clients send, edit and wait, all the time; then the user is erased."""
+    user_id = user()
+    stop = asyncio.Event()
+    sent = 0
+
+    async def send() -> None:
+        nonlocal sent
+        while not stop.is_set():
+            params = {"wait": "true"} if sent % 5 == 0 else {}
+            body = {"user_id": user_id, "content": f"Message {sent} in a bottle."}
+            sent += 1
+            answer = await client.post("/blocks", json=body, params=params)
+            assert answer.status_code in (201, 202, 404, 503), answer.text
+            if answer.status_code == 202:
+                path = f"/blocks/{answer.json()['id']}"
+                await client.patch(path, params={"user_id": user_id}, json={"content": "Edited."})
+
+    senders = [asyncio.create_task(send()) for _ in range(4)]
+    receipts = []
+    for _ in range(5):
+        await asyncio.sleep(0.3)  # the load is what is waited for: some of everything is under way
+        answer = await client.delete(f"/users/{user_id}")
+        assert answer.status_code == 200, answer.text
+        receipts.append(answer.json())
+    stop.set()
+    await asyncio.gather(*senders)
+    last = (await client.delete(f"/users/{user_id}")).json()
+    await until_idle(client)
+    assert sent > 20
+    assert sum(receipt["counts"]["blocks"] for receipt in receipts) > 0
+    assert await mentions(stack, user_id) == []
+    assert verify(stack, last).returncode == 0
+
+
+async def test_what_is_imported_is_what_was_exported(client: httpx2.AsyncClient) -> None:
+    user_id = user()
+    await store(client, user_id, 120)
+    await until_idle(client)
+    (block, *_) = await all_blocks(client, user_id)
+    edit = {"content": "Rewritten: the lighthouse keeper's parrot.", "metadata": {"x": [1.5, "ü"]}}
+    await client.patch(f"/blocks/{block['id']}", params={"user_id": user_id}, json=edit)
+    await until_idle(client)
+    question = {"user_id": user_id, "query": "parrot of the lighthouse", "limit": 20}
+    before = await all_blocks(client, user_id)
+    found = (await client.post("/search", json=question)).json()["results"]
+    exported = await export(client, user_id)
+    assert {kind: len(found) for kind, found in rows(exported).items()} == {
+        "users": 1,
+        "blocks": 120,
+        "passages": 120,
+        "block_revisions": 1,
+    }
+
+    await client.delete(f"/users/{user_id}")
+    for expected in (242, 0):
+        answer = await client.post(f"/users/{user_id}/import", content=exported)
+        assert answer.status_code == 200, answer.text
+        stored = answer.json()["stored"]
+        assert sum(stored.values()) - stored["users"] == expected - (1 if expected else 0)
+        assert answer.json()["enqueued"] == 0
+    assert await all_blocks(client, user_id) == before
+    assert (await client.post("/search", json=question)).json()["results"] == found
+    assert rows(await export(client, user_id)) | {"users": []} == rows(exported) | {"users": []}
+
+    other = user()
+    await client.post(f"/users/{other}/import", content=exported)
+    assert [b | {"user_id": user_id} for b in await all_blocks(client, other)] == before
+    revisions = await client.get(f"/blocks/{block['id']}/revisions", params={"user_id": other})
+    assert len(revisions.json()["revisions"]) == 1
+
+
+async def test_blocks_that_waited_wait_again_after_an_import(client: httpx2.AsyncClient) -> None:
+    user_id = user()
+    exported = (
+        json.dumps({"kind": "header", "format": "luma-memory-export/1", "user_id": "x"})
+        + "\n"
+        + json.dumps(
+            {
+                "kind": "blocks",
+                "row": {
+                    "id": str(uuid4()),
+                    "content": "Imported from another service.",
+                    "created_at": "2024-05-06T07:08:09Z",
+                },
+            }
+        )
+        + "\n"
+        + json.dumps({"kind": "end", "counts": {"blocks": 1}})
+    )
+    answer = await client.post(f"/users/{user_id}/import", content=exported)
+    assert answer.json() == {
+        "read": {"blocks": 1},
+        "stored": {"blocks": 1},
+        "enqueued": 1,
+    }
+    await until_idle(client)
+    (block,) = await all_blocks(client, user_id)
+    assert (block["status"], block["created_at"]) == ("active", "2024-05-06T07:08:09Z")
+
+
+HEADER = '{"kind": "header", "format": "luma-memory-export/1"}\n'
+END = '{"kind": "end", "counts": {}}\n'
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ("", "import_incomplete"),
+        (HEADER, "import_incomplete"),
+        (HEADER + '{"kind": "end", "counts": {"blocks": 1}}', "import_incomplete"),
+        (HEADER + END + END, "import_line_invalid"),
+        ('{"kind": "header", "format": "other/1"}\n', "import_line_invalid"),
+        (HEADER + "[]", "import_line_invalid"),
+        (HEADER + "{", "import_line_invalid"),
+        (HEADER + '{"kind": "blocks", "row": []}', "import_line_invalid"),
+        (HEADER + '{"kind": "api_keys", "row": {}}\n' + END, "import_incomplete"),
+        (
+            HEADER + '{"kind": "blocks", "row": {"id": "x"}}\n{"kind": "users"}',
+            "import_row_invalid",
+        ),
+        (HEADER + '{"kind": "blocks", "row": {}}\n{"kind": "users"}', "import_row_invalid"),
+        (HEADER + '{"kind": "workers", "row": {}}\n{"kind": "users"}', "import_kind_unknown"),
+        (HEADER + '{"kind": "api_keys", "row": {}}\n{"kind": "users"}', "import_kind_unknown"),
+        (
+            HEADER + '{"kind": "blocks", "row": {"id": "x", "content": "a\\u0000"}}\n{"kind": "x"}',
+            "import_row_invalid",
+        ),
+    ],
+)
+async def test_what_is_no_export_is_refused(
+    client: httpx2.AsyncClient, lines: str, code: str
+) -> None:
+    answer = await client.post(f"/users/{user()}/import", content=lines)
+    assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+
+
+async def test_nobody_there_is_erased_with_a_receipt_of_zeros(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    user_id = user()
+    receipt = (await client.delete(f"/users/{user_id}")).json()
+    assert set(receipt["counts"].values()) == {0}
+    assert rows(await export(client, user_id)) == {}
+    assert await mentions(stack, user_id) == []
