@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from benchmarks import accept, enrichment, recall
+from benchmarks import accept, context, enrichment, recall
 from benchmarks.figures import Line, WrongAnswerError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
@@ -35,6 +35,8 @@ SECTIONS: Mapping[str, Section] = {
     "worker": enrichment.throughput,
     "pickup": enrichment.idle_worker,
     "search": recall.search,
+    "context": context.cached_and_not,
+    "hanging-redis": context.hanging,
     "queue": queue.compare,
 }
 

@@ -18,6 +18,10 @@ class Sizes:
     searched: int  # blocks in the scope that is asked
     foreign: int  # blocks of other users
     questions: int  # a round of search
+    context_blocks: int  # of the user whose contexts are asked for
+    context_reads: int  # cached contexts of one client a round
+    replayed: int  # requests of a replayed workload
+    hanging_requests: int  # of each kind, with Redis hanging and without
     queue_jobs: int  # a round of jobs that do nothing
     queue_enqueues: int  # a round of single jobs; as many calls a tenth of it for many at once
     queue_pickups: int  # single jobs for an idle worker, each queue
@@ -38,6 +42,10 @@ FULL = Sizes(
     searched=10_000,
     foreign=50_000,
     questions=40,
+    context_blocks=1_000,
+    context_reads=300,
+    replayed=1_500,
+    hanging_requests=400,
     queue_jobs=20_000,
     queue_enqueues=100,
     queue_pickups=200,
@@ -57,6 +65,10 @@ SHORT = Sizes(
     searched=400,
     foreign=400,
     questions=5,
+    context_blocks=60,
+    context_reads=10,
+    replayed=60,
+    hanging_requests=10,
     queue_jobs=1_000,
     queue_enqueues=20,
     queue_pickups=10,

@@ -21,6 +21,11 @@ PROMISES = {
     "worker_rate_default": "≥ 0.8",
     "pickup_p99": "≤ 1",
     "search_p50": "≤ 4",
+    "context_cached_p50": "≤ 3",
+    "context_memory_1000_users": "≤ 1",
+    "hanging_redis_accept_p99": "≤ 1",
+    "hanging_redis_search_p99": "≤ 1",
+    "hanging_redis_context_p99": "≤ 1",
 }
 
 

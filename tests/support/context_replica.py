@@ -68,6 +68,7 @@ async def replica(
     ttl: timedelta = timedelta(hours=1),
     timeout_seconds: float = 2.0,
     pool_size: int = 4,
+    near_bytes_max: int = 1 << 20,
 ) -> AsyncIterator[Replica]:
     """Opened and closed like a process."""
     events, clock = EventLog(), clock or SystemClock()
@@ -91,6 +92,7 @@ async def replica(
             counter=counter,
             clock=clock,
             emit=events,
+            near_bytes_max=near_bytes_max,
         ),
         synthesizer=synthesizer,
         tokens=EstimatedTokens(),

@@ -243,6 +243,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             counter=hits,
             clock=clock,
             emit=emit,
+            near_bytes_max=settings.cache_memory_mb << 20 if settings.redis_url else 0,
         )
         contexts = Contexts(
             recall,

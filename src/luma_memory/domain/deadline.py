@@ -17,10 +17,11 @@ async def within(work: Awaitable[ResultT], seconds: float) -> ResultT:
     SIGSTOP). Here a cancelled work ends when it will, and nobody waits for it.
     """
     task = asyncio.ensure_future(work)
-    is_done = False
+    is_done = task.done()
     try:
-        await asyncio.wait([task], timeout=seconds)
-        is_done = task.done()
+        if not is_done:
+            await asyncio.wait([task], timeout=seconds)
+            is_done = task.done()
     finally:
         if not is_done:
             task.add_done_callback(_forget)

@@ -11,6 +11,9 @@ two versions are equal. There is no message that says "changed", so none can be 
 - Time changes answers without a write: a block expires, "last week" becomes another one. An entry
   ends when the next block of the scope expires, and with its tick (see TICK).
 
+With the cache elsewhere, a process keeps what it saw itself as well, and serves it by the same
+rule: then only the version is read, and a cache that is away is not missed.
+
 One request computes, those that ask the same meanwhile wait for it: in this process for its task,
 in others for its entry, as long as its claim in the cache stands. A holder that dies costs them the
 rest of the claim; a cache that is away costs them nothing, each process then computes for itself.
@@ -35,6 +38,7 @@ from luma_memory.domain.ports import Cache, ScopeState, ScopeVersions
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.context_entry import Entry, decode_entry, encode_entry
 from luma_memory.pipeline.hit_counter import HitCounter
+from luma_memory.pipeline.near_entries import NearEntries
 from luma_memory.telemetry.events import CacheHit, CacheMiss, Emit
 
 MissReason = Literal["absent", "changed", "expired", "unreadable", "unavailable"]
@@ -71,7 +75,7 @@ class _Looked:
 
     state: ScopeState | None  # None: PostgreSQL did not answer
     entry: Entry | None
-    reason: MissReason  # why there is no entry
+    reason: MissReason  # why there is no entry, or none in the cache behind the near one
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,11 @@ class _Flight:
 
 
 class ContextCache:
-    """Keeps contexts in a cache, checked against the scope's version at every use."""
+    """Keeps contexts in a cache, checked against the scope's version at every use.
+
+    near_bytes_max: of entries kept in this process, in front of a cache that is elsewhere; 0 where
+    the cache is in this process itself.
+    """
 
     def __init__(
         self,
@@ -95,8 +103,10 @@ class ContextCache:
         counter: HitCounter,
         clock: Clock,
         emit: Emit,
+        near_bytes_max: int = 0,
     ) -> None:
         self._cache = cache
+        self._near = NearEntries(size_bytes_max=near_bytes_max)
         self._versions = versions
         self._ttl = ttl
         self._counter = counter
@@ -126,14 +136,14 @@ class ContextCache:
         looked = await self._look(key, scope)
         if looked.state is None:
             return self._unchecked(looked)
-        entry, reason = looked.entry, looked.reason
-        if entry is not None:
-            outdated = _outdated(entry, looked.state)
-            if outdated is None:
-                return self._hit(entry, looked.state.read_at)
-            reason = outdated
-        self._emit(CacheMiss(reason))
-        flight = self._flight(key, scope, looked.state, compute, timeout_seconds, reason)
+        entry, state = looked.entry, looked.state
+        outdated = _outdated(entry, state) if entry is not None else None
+        if entry is not None and outdated is None:
+            return self._hit(entry, state.read_at)
+        self._emit(CacheMiss(outdated or looked.reason))
+        # A cache that just did not answer is not asked again.
+        is_shared = looked.reason != "unavailable"
+        flight = self._flight(key, scope, state, compute, timeout_seconds, is_shared)
         # Whoever waits may go; the computing goes on for the others and for the cache.
         try:
             answer = await within(asyncio.shield(flight.task), timeout_seconds + GRACE_SECONDS)
@@ -155,12 +165,21 @@ class ContextCache:
     async def _look(self, key: CacheKey, scope: Scope) -> _Looked:
         """Entry and state, read side by side; the state's reading begins now."""
         state_read = asyncio.ensure_future(self._versions.state(scope))
+        near = self._near.find(key)
         try:
+            if near is None:
+                entry, reason = await self._entry(key)
+                return _Looked(await self._in_time(state_read), entry, reason)
+            state = await self._in_time(state_read)
+            if state is None or _outdated(near, state) is None:
+                return _Looked(state, near, "absent")
+            # Another process may have kept a later one.
+            self._near.drop(key)
             entry, reason = await self._entry(key)
         except BaseException:  # the asker is gone
             state_read.cancel()
             raise
-        return _Looked(await self._in_time(state_read), entry, reason)
+        return _Looked(state, entry or near, reason)
 
     async def _in_time(self, state_read: Awaitable[ScopeState]) -> ScopeState | None:
         seconds = STATE_SECONDS_IN_DOUBT if self._in_doubt else STATE_SECONDS
@@ -179,7 +198,10 @@ class ContextCache:
             return None, "unavailable"
         if value is None:
             return None, "absent"
-        return decode_entry(value, key), "unreadable"
+        entry = decode_entry(value, key)
+        if entry is not None:
+            self._near.keep(key, entry)
+        return entry, "unreadable"
 
     def _unchecked(self, looked: _Looked) -> Answer:
         now = self._clock.now()
@@ -200,7 +222,7 @@ class ContextCache:
         state: ScopeState,
         compute: Compute,
         timeout_seconds: float,
-        reason: MissReason,
+        is_shared: bool,
     ) -> _Flight:
         """The flight whose answer is true at this state: one under way, or a new one."""
         name = (key, timeout_seconds)
@@ -211,7 +233,6 @@ class ContextCache:
             and flight.valid_until > state.read_at
         ):
             return flight
-        is_shared = reason != "unavailable"
         task = asyncio.create_task(self._fly(key, scope, state, compute, is_shared))
         flight = self._flights[name] = _Flight(state, _valid_until(state), task)
         task.add_done_callback(lambda _: self._landed(name, flight))
@@ -228,7 +249,9 @@ class ContextCache:
     ) -> Answer:
         """Compute and keep, or take what another process kept meanwhile."""
         if not is_shared:
-            context, _ = await compute()
+            context, is_whole = await compute()
+            if is_whole:
+                self._near.keep(key, _entry(state, context))
             return Answer(context, None)
         token = uuid.uuid4().hex
         # With the version: who knows of a later change does not wait for an answer from before it.
@@ -282,10 +305,11 @@ class ContextCache:
         return Answer(entry.context, age_seconds)
 
     async def _keep(self, key: CacheKey, state: ScopeState, context: Context) -> None:
-        entry = Entry(context, state.version, state.read_at, _valid_until(state))
+        entry = _entry(state, context)
         left = (entry.valid_until - state.read_at).total_seconds()
         # Entries of one busy moment do not end in one moment.
         ttl = self._ttl.total_seconds() * random.uniform(*_JITTER)  # noqa: S311 - jitter
+        self._near.keep(key, entry)
         try:
             await self._cache.store(key, encode_entry(entry, key), ttl_seconds=min(ttl, left))
         except CacheUnavailable:
@@ -308,6 +332,10 @@ def tick_of(now: datetime) -> datetime:
 def _valid_until(state: ScopeState) -> datetime:
     tick_end = tick_of(state.read_at) + TICK
     return tick_end if state.next_expiry_at is None else min(tick_end, state.next_expiry_at)
+
+
+def _entry(state: ScopeState, context: Context) -> Entry:
+    return Entry(context, state.version, state.read_at, _valid_until(state))
 
 
 def _outdated(entry: Entry, state: ScopeState) -> Literal["changed", "expired"] | None:

@@ -178,8 +178,11 @@ class Database:
             await self.open()
         pool = self._pool
         assert pool is not None
+        # An idle one is there at once (opening it anew has a time-out of its own): to wait for it
+        # with a deadline would cost a task.
+        timeout = None if pool.get_idle_size() > 0 else self._acquire_timeout
         with translated():
-            connection = await pool.acquire(timeout=self._acquire_timeout)
+            connection = await pool.acquire(timeout=timeout)
             try:
                 with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
                     yield connection

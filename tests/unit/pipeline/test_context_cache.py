@@ -23,7 +23,9 @@ from luma_memory.domain.ports import ScopeState
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline import context_cache
 from luma_memory.pipeline.context_cache import TICK, Answer, ContextCache, tick_of
+from luma_memory.pipeline.context_entry import Entry
 from luma_memory.pipeline.hit_counter import HitCounter
+from luma_memory.pipeline.near_entries import NearEntries
 from luma_memory.telemetry.events import CacheHit, CacheMiss
 from luma_memory.testing.event_log import EventLog
 
@@ -93,7 +95,7 @@ def _context(text: str) -> Context:
 class Setting:
     """A ContextCache and everything around it."""
 
-    def __init__(self, cache: InProcessCache | None = None) -> None:
+    def __init__(self, cache: InProcessCache | None = None, *, near_bytes_max: int = 0) -> None:
         self.clock = SystemClock()
         self.cache = cache or InProcessCache(size_bytes_max=1 << 20, clock=self.clock)
         self.versions = Versions()
@@ -108,6 +110,7 @@ class Setting:
             counter=self.counter,
             clock=self.clock,
             emit=self.events,
+            near_bytes_max=near_bytes_max,
         )
 
     async def ask(self, key: CacheKey = KEY, *, timeout_seconds: float = 10.0) -> Answer:
@@ -416,6 +419,50 @@ async def test_a_later_entry_is_taken_by_who_waited_with_an_earlier_version() ->
     assert there.computing.count == 0
     here.computing.gate.set()
     await holder
+
+
+async def test_what_a_process_saw_is_served_without_the_cache_by_the_same_rule() -> None:
+    cache = AwayCache(calls_left=1_000)
+    setting = Setting(cache, near_bytes_max=1 << 20)
+    await setting.ask()
+    calls, cache.calls_left = cache.calls, 0
+    assert (await setting.ask()).age_seconds is not None
+    assert cache.calls == calls
+    setting.versions.version += 1
+    assert (await setting.ask()).context.text == "answer 2"
+    assert cache.calls == calls + 1  # the cache was asked once, and was away
+    assert setting.misses() == ["absent", "changed"]
+    # Kept here, though the cache is away.
+    assert (await setting.ask()).context.text == "answer 2"
+    setting.versions.next_expiry_at = NOON
+    setting.versions.now = tick_of(NOON) + TICK
+    assert (await setting.ask()).context.text == "answer 3"
+    assert setting.misses()[-1] == "expired"
+
+
+async def test_a_later_entry_of_another_process_is_found_behind_an_outdated_near_one() -> None:
+    shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
+    here, there = (Setting(shared, near_bytes_max=1 << 20) for _ in range(2))
+    await here.ask()
+    for setting in (here, there):
+        setting.versions.version += 1
+    there.computing.count = 40
+    await there.ask()
+    assert (await here.ask()).context.text == "answer 41"
+    assert here.computing.count == 1
+
+
+def test_near_entries_are_bounded_and_the_least_used_go_first() -> None:
+    near = NearEntries(size_bytes_max=6_000)
+    entry = Entry(_context("x" * 500), 1, NOON, NOON)
+    keys = [context_key(ADA, [number]) for number in range(10)]
+    for key in keys:
+        near.keep(key, entry)
+        assert near.find(keys[0]) is not None
+    assert [key for key in keys if near.find(key)] == [keys[0], *keys[-3:]]
+    near.keep(keys[0], Entry(_context("x" * 9_000), 1, NOON, NOON))
+    assert [key for key in keys if near.find(key)] == []
+    near.drop(keys[0])
 
 
 async def test_counts_survive_a_database_that_is_away() -> None:
