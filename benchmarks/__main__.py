@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from benchmarks import accept, context, enrichment, recall
+from benchmarks import accept, context, enrichment, provider, recall
 from benchmarks.figures import Line, WrongAnswerError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, Section] = {
     "many-clients": accept.many_clients,
     "worker": enrichment.throughput,
     "pickup": enrichment.idle_worker,
+    "provider": provider.throughput,
     "search": recall.search,
     "context": context.cached_and_not,
     "hanging-redis": context.hanging,

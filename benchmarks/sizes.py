@@ -14,6 +14,7 @@ class Sizes:
     loads: int  # requests of the 64 clients a round
     jobs: int  # blocks a round of the worker
     concurrencies: tuple[int, ...]  # other than the default
+    provider_waves: int  # blocks a round with a model provider: so many times the jobs at once
     pickups: int  # single blocks for an idle worker
     searched: int  # blocks in the scope that is asked
     foreign: int  # blocks of other users
@@ -38,6 +39,7 @@ FULL = Sizes(
     loads=2_000,
     jobs=600,
     concurrencies=(16, 32),
+    provider_waves=20,
     pickups=200,
     searched=10_000,
     foreign=50_000,
@@ -61,6 +63,7 @@ SHORT = Sizes(
     loads=200,
     jobs=60,
     concurrencies=(),
+    provider_waves=3,
     pickups=10,
     searched=400,
     foreign=400,

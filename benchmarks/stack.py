@@ -60,13 +60,16 @@ class Stack:
             yield address
 
     @asynccontextmanager
-    async def worker(self, *, concurrent_jobs_max: int | None = None) -> AsyncIterator[int]:
+    async def worker(
+        self, *, concurrent_jobs_max: int | None = None, variables: Mapping[str, str] | None = None
+    ) -> AsyncIterator[int]:
         """A worker process, registered and waiting for jobs, by its id; stopped at the end.
 
-        concurrent_jobs_max: None leaves it to the worker.
+        concurrent_jobs_max: None leaves it to the worker. variables: further settings.
         """
-        jobs = "MEMORY_WORKER_MAX_CONCURRENT_JOBS"
-        variables = {} if concurrent_jobs_max is None else {jobs: str(concurrent_jobs_max)}
+        variables = dict(variables or {})
+        if concurrent_jobs_max is not None:
+            variables["MEMORY_WORKER_MAX_CONCURRENT_JOBS"] = str(concurrent_jobs_max)
         started = time.perf_counter()
         async with child_process("worker", "luma_memory.worker", self.dsn, variables) as child:
             await waited_for(lambda: self._is_registered(child))

@@ -69,8 +69,8 @@ def _plan(database: Database, configured: WordEmbedder, *others: WordEmbedder) -
 
 async def _stored_with_the_old_model(database: Database) -> None:
     blocks = [new_block(text, user_id=user) for user in USERS for text in TEXTS]
-    await PostgresVectorModels(database).register(OLD)
     await ingest(database, *blocks)
+    await PostgresVectorModels(database).register(OLD)
     async with working(database, _plan(database, WordEmbedder())) as worker:
         await worker.events.wait_for(JobCompleted, count=len(blocks))
 
@@ -272,6 +272,15 @@ async def test_an_edit_under_way_is_not_covered_by_its_old_vector(
     assert edited.block_id == stale[0].block_id
     await models.switch(scope, NEW)
     assert await _models(connection, "caroline") == {NEW: 5, OLD: 1}
+
+
+async def test_a_model_that_made_no_vectors_is_not_waited_for(database: Database) -> None:
+    models = PostgresVectorModels(database)
+    await models.register("configured-once")
+    await models.register(NEW)
+    assert await models.in_use() == [NEW]
+    await models.register("configured-once")
+    assert await models.in_use() == ["configured-once"]
 
 
 async def test_nobody_is_embedded_anew_unasked(

@@ -57,6 +57,12 @@ class CountingEnricher(QuotingEnricher):
         )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+async def users(connection: asyncpg.Connection) -> None:
+    """Calls are made for blocks, and their users are there."""
+    await connection.execute("INSERT INTO memory_users (user_id) VALUES ('ada'), ('bea')")
+
+
 def _spending(database: Database, limits: DailyLimits | None = None) -> Spending:
     return Spending(
         PostgresUsageStore(database),

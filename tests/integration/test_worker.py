@@ -445,11 +445,12 @@ async def test_a_young_block_waits_for_a_paused_provider_without_an_attempt(
     plan = Plan(
         enricher=QuotingEnricher(before=_raising(PAUSED)),
         fallback=QuotingEnricher(kind="local"),
-        paused_patience=timedelta(hours=1),
+        paused_patience=timedelta(minutes=50),
     )
     async with working(database, plan) as worker:
         (deferred,) = await worker.events.wait_for(JobDeferred)
-    assert deferred.seconds == pytest.approx(3_600, abs=60)
+    # At the end of its patience it does without: 50 minutes after it came, not later.
+    assert deferred.seconds == pytest.approx(3_000, abs=60)
     assert (await job_row(connection, accepted.job_id))["attempts"] == 0
 
 

@@ -541,6 +541,14 @@ async def _serving(
     if embedder is None or model_id is None:
         return None
     await vectors.register(model_id)
+    others = [other for other in await vectors.in_use() if other != model_id]
+    if others:
+        log_event(
+            Notice(
+                f"There are vectors of {', '.join(others)}, and blocks and questions go on with"
+                f" them: `luma-memory reembed` changes to {model_id}"
+            )
+        )
     return ServingEmbedders(
         embedder,
         model_id=model_id,

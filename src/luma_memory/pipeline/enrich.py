@@ -227,7 +227,7 @@ class EnrichBlock:
             made.kind = "fallback"
         if again := next(iter(waiting), None) or _first_not_in(hopeless, made.errors):
             await self._keep(job, block, made)
-            raise _deferred(again) if again in waiting else again
+            raise self._deferred(again, block) if again in waiting else again
         for error in made.errors:
             self._emit(WentWithout(job.id, made.step_of(error), error.code, str(error)))
 
@@ -240,6 +240,16 @@ class EnrichBlock:
             age = self._clock.now() - block.created_at
             return age < self._paused_patience or _is_backfill(block)
         return isinstance(error, RateLimited)
+
+    def _deferred(self, error: LumaMemoryError, block: Block) -> LumaMemoryError:
+        """As the runner knows it: told to wait; not longer than the block's patience lasts."""
+        if not isinstance(error, ProviderPaused):
+            return error
+        seconds = error.retry_after_seconds
+        if not _is_backfill(block):
+            left = self._paused_patience - (self._clock.now() - block.created_at)
+            seconds = min(seconds, max(left.total_seconds(), 0.0))
+        return RateLimited(str(error), retry_after_seconds=seconds, code=error.code)
 
     async def _keep(self, job: Job, block: Block, made: Made) -> None:
         """Write down a good half before the attempt ends with the error of the other."""
@@ -343,15 +353,6 @@ def _first_not_in(
     these: Sequence[LumaMemoryError], errors: Sequence[LumaMemoryError]
 ) -> LumaMemoryError | None:
     return next((error for error in errors if error not in these), None)
-
-
-def _deferred(error: LumaMemoryError) -> LumaMemoryError:
-    """As the runner knows it: told to wait."""
-    if isinstance(error, ProviderPaused):
-        return RateLimited(
-            str(error), retry_after_seconds=error.retry_after_seconds, code=error.code
-        )
-    return error
 
 
 def _ended(error: LumaMemoryError) -> LumaMemoryError:

@@ -28,6 +28,11 @@ from luma_memory.providers.prices import TablePrices
 
 # Servers that ask for no key still need the client to send some.
 _NO_KEY = "none"
+# Jobs that share a call end together, and then all want the processor at once. With 50 jobs at once
+# and 300 ms of latency, one call for all of them made 95 blocks/s, calls of 16 made 104.
+JOBS_PER_CALL = 16
+# A call that waits for another to land adds to its jobs' time: with 16 under way, a few ms.
+CALLS_MAX = 16
 BreakerOf: TypeAlias = Callable[[str], Breaker]
 
 
@@ -64,7 +69,9 @@ def model_embedder(
     )
     circuit = account.circuit("embed", plain.model_id)
     guarded = GuardedEmbedder(plain, breaker_of(circuit))
-    embedder = CoalescingEmbedder(guarded, embed_each=guarded.embed_each)
+    embedder = CoalescingEmbedder(
+        guarded, jobs_max=JOBS_PER_CALL, calls_max=CALLS_MAX, embed_each=guarded.embed_each
+    )
     return embedder, plain.model_id, circuit
 
 

@@ -191,6 +191,12 @@ RETURNS integer LANGUAGE plpgsql AS $body$
 DECLARE
     v_moved integer;
 BEGIN
+    -- Hinders nobody but an erasure, after which there is nothing to move.
+    PERFORM FROM memory_users
+    WHERE project_id = p_project_id AND user_id = p_user_id FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RETURN 0;
+    END IF;
     UPDATE memory_passages AS m
     SET embedding = n.embedding,
         embedding_model = CASE WHEN n.embedding IS NULL THEN 'none:' ELSE '' END || p_model

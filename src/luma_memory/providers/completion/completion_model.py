@@ -28,6 +28,7 @@ class CompletionModel:
     id: str  # "vendor/model"
     close: Callable[[], Awaitable[None]]
     settings: ModelSettings = field(default_factory=ModelSettings)  # for every call of it
+    speaks_openai: bool = False  # whether its requests are OpenAI's chat completions
 
 
 def completion_model(
@@ -65,7 +66,10 @@ def _openai_compatible(
         else OpenAICompatibleProvider("openai-compatible", openai_client=client)
     )
     return CompletionModel(
-        OpenAIChatModel(name, provider=provider), id=f"openai/{name}", close=client.close
+        OpenAIChatModel(name, provider=provider),
+        id=f"openai/{name}",
+        close=client.close,
+        speaks_openai=True,
     )
 
 

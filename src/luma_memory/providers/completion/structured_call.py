@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final, Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 from pydantic_ai.direct import model_request
 from pydantic_ai.messages import InstructionPart, ModelRequest, ModelResponse, UserPromptPart
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.output import OutputObjectDefinition
+from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
@@ -59,7 +60,14 @@ class StructuredCall(Generic[AnswerT]):
         self._answer = answer
         self._timeout_seconds = timeout_seconds
         self._settings = ModelSettings(**completion.settings, max_tokens=output_tokens_max)
-        self._parameters = _parameters(answer, instructions, output_mode)
+        if completion.speaks_openai and output_mode == "native":
+            # The same schema in every request: made once. The libraries would check, copy and
+            # transform it for each, which takes 1.3 of their 3.5 ms of processor time a call.
+            self._settings["extra_body"] = {"response_format": _openai_format(answer)}
+            parts = [InstructionPart(content=instructions)]
+            self._parameters = ModelRequestParameters(instruction_parts=parts)
+        else:
+            self._parameters = _parameters(answer, instructions, output_mode)
 
     async def __call__(self, message: str) -> Answered[AnswerT]:
         """Raises as `Embedder.embed_documents`; a refusal is `provider_refused`.
@@ -88,6 +96,18 @@ class StructuredCall(Generic[AnswerT]):
                 model_settings=self._settings,
                 model_request_parameters=self._parameters,
             )
+
+
+def _openai_format(answer: type[BaseModel]) -> dict[str, Any]:
+    """`response_format` as OpenAI defines it, strict."""
+    schema = OpenAIJsonSchemaTransformer(answer.model_json_schema(), strict=True).walk()
+    shape = {
+        "name": answer.__name__,
+        "description": answer.__doc__ or "",
+        "schema": schema,
+        "strict": True,
+    }
+    return {"type": "json_schema", "json_schema": shape}
 
 
 def _parameters(

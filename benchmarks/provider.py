@@ -1,0 +1,106 @@
+"""The worker with a model provider far away: does it keep all its calls under way?
+
+The provider is a real server on a real socket that answers well after 300 ms, each call by itself.
+Enrichment and embedding of a block go at the same time, so `n` jobs at once can do at most `n`
+blocks in 300 ms: that is the limit, and what is missing is the worker's own time between two calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+import psutil
+from tests.fakes.openai_server import FakeOpenAI, late
+
+from benchmarks.accept import ATTEMPTS_MAX
+from benchmarks.chat import turns
+from benchmarks.figures import Line, Round, Target, WrongAnswerError, compared
+from benchmarks.inputs import stored_items
+from benchmarks.processor import database_process, processor_seconds
+from benchmarks.sizes import Sizes
+from benchmarks.stack import Stack, waited_for
+from luma_memory.store.blocks import PostgresBlockStore
+
+LATENCY_SECONDS = 0.3
+JOBS_AT_ONCE = (5, 50)
+SHARE_MIN = 0.9
+ROUNDS_MAX = 3
+DIMENSION = 1_536
+_POLL_SECONDS = 0.25
+
+
+async def throughput(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    """Blocks a second with 5 and with 50 jobs at once, against concurrency divided by latency."""
+    lines: list[Line] = []
+    with FakeOpenAI(dimension=DIMENSION) as server:
+        server.always(late(LATENCY_SECONDS))
+        for jobs in JOBS_AT_ONCE:
+            lines += await _lines(stack, server, sizes, jobs)
+    return lines
+
+
+async def _lines(stack: Stack, server: FakeOpenAI, sizes: Sizes, jobs: int) -> Sequence[Line]:
+    variables = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "a-key-of-the-benchmark"}
+    limit = jobs / LATENCY_SECONDS
+    rates: list[Round] = []
+    processor: list[float] = []
+    server.calls.clear()
+    async with stack.worker(concurrent_jobs_max=jobs, variables=variables) as worker_id:
+        processes = (psutil.Process(worker_id), await database_process(stack))
+        await _worked_off(stack, jobs, seed=60)
+        before_calls, blocks = len(server.calls), jobs * sizes.provider_waves
+        rounds = min(sizes.rounds, ROUNDS_MAX)
+        for number in range(rounds):
+            before = sum(map(processor_seconds, processes))
+            rates.append(Round(await _worked_off(stack, blocks, seed=61 + number), limit))
+            spent = sum(map(processor_seconds, processes)) - before
+            processor.append(spent / blocks * 1_000)
+        calls = (len(server.calls) - before_calls) / (blocks * rounds)
+    await stack.clear()
+    return [
+        compared(
+            f"provider_rate_{jobs}_jobs",
+            f"worker, provider at 300 ms, {jobs} jobs at once",
+            rates,
+            unit="blocks/s",
+            limit_name="concurrency / latency",
+            target=Target(SHARE_MIN, "high"),
+            note=f"{calls:.2f} calls a block",
+        ),
+        Line(
+            f"provider_processor_{jobs}_jobs",
+            f"  {jobs} jobs at once: processor time a block",
+            sum(processor) / len(processor),
+            "ms",
+            note="worker and PostgreSQL",
+        ),
+    ]
+
+
+async def _worked_off(stack: Stack, count: int, *, seed: int) -> float:
+    """Blocks a second, by the database's own clock."""
+    row = await stack.database.fetch_row("SELECT coalesce(max(id), 0) AS id FROM memory_jobs")
+    assert row is not None
+    store = PostgresBlockStore(stack.database, attempts_max=ATTEMPTS_MAX)
+    # Many users, as in a service: writes of one user queue at that user's row.
+    some = turns(count, seed=seed)
+    for start in range(0, count, 50):
+        await store.ingest(stored_items(some[start : start + 50], f"user-{start}"), lease=None)
+    done = await waited_for(lambda: _finished(stack, int(row["id"])), every_seconds=_POLL_SECONDS)
+    if done["active"] != count:
+        raise WrongAnswerError(f"of {count} blocks: {dict(done)}")
+    return count / float(done["seconds"])
+
+
+async def _finished(stack: Stack, after_job: int) -> asyncpg.Record | None:
+    row = await stack.database.fetch_row(
+        "SELECT count(*) FILTER (WHERE j.status IN ('pending', 'processing')) AS open,"
+        " count(*) FILTER (WHERE b.status = 'active' AND b.enrichment = 'model') AS active,"
+        " extract(epoch FROM max(j.finished_at) - min(j.started_at))::float8 AS seconds"
+        " FROM memory_jobs AS j JOIN memory_blocks AS b ON b.project_id = j.project_id"
+        " AND b.user_id = j.user_id AND b.id = j.block_id WHERE j.id > $1",
+        after_job,
+    )
+    assert row is not None
+    return row if row["open"] == 0 else None

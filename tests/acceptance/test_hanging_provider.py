@@ -1,0 +1,124 @@
+"""The door while the provider hangs, and what becomes of the blocks: seconds, or ten minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.acceptance.conftest import BASE_PATH
+from tests.acceptance.waiting import all_blocks
+from tests.fakes.openai_server import FakeOpenAI, hang
+
+from luma_memory.cli.processes import running_stack
+
+
+@dataclass(frozen=True)
+class Outage:
+    """How long, how busy, and what is asked of the service."""
+
+    seconds: float
+    blocks_per_second: float
+    settings: dict[str, Any]
+    accept_percentile: float
+    active_within_seconds: float
+
+
+OUTAGES = [
+    # The machine that runs all tests is busy: there the middle has to do.
+    pytest.param(
+        Outage(
+            seconds=4,
+            blocks_per_second=15,
+            settings={
+                "provider_timeout_ms": 500,
+                "worker_job_timeout_ms": 2_000,
+                "retry_backoff_ms": 50,
+            },
+            accept_percentile=50,
+            active_within_seconds=60,
+        ),
+        id="short",
+    ),
+    pytest.param(
+        Outage(
+            seconds=600,
+            blocks_per_second=5,
+            settings={},
+            accept_percentile=99,
+            active_within_seconds=120,
+        ),
+        id="ten minutes",
+        marks=[pytest.mark.slow, pytest.mark.timeout(1_200)],
+    ),
+]
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_the_door_stays_open_while_the_provider_hangs(
+    outage: Outage, tmp_path: Path, record_property: Any
+) -> None:
+    with FakeOpenAI(dimension=64) as provider:
+        provider.always(hang())
+        async with (
+            running_stack(
+                data_dir=tmp_path / "data",
+                openai_base_url=provider.base_url,
+                embedding_dimension=64,
+                **outage.settings,
+            ) as stack,
+            httpx2.AsyncClient(
+                base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30
+            ) as client,
+        ):
+            times = await _posted(client, outage)
+            asked = len(provider.calls)
+            # A question is answered from words, without waiting for vectors.
+            started = time.monotonic()
+            found = await client.post("/search", json={"user_id": "ada", "query": "tea number 3"})
+            searched = time.monotonic() - started
+            assert found.json()["results"]
+            provider.always(None)
+            back = time.monotonic()
+            blocks = await _all_active(client, outage.active_within_seconds)
+            record_property("seconds until all were active", round(time.monotonic() - back, 1))
+    record_property("calls while it hung", asked)
+    record_property("search, ms", round(searched * 1000))
+    ordered = sorted(times)
+    reached = ordered[math.ceil(outage.accept_percentile / 100 * len(ordered)) - 1]
+    record_property(f"accept p{outage.accept_percentile:g}, ms", round(reached * 1000, 1))
+    print(
+        f"accept p{outage.accept_percentile:g}: {reached * 1000:.1f} ms, {len(times)} blocks,"
+        f" {asked} calls while it hung, search {searched * 1000:.0f} ms"
+    )
+    assert reached < 0.1
+    assert len(blocks) == len(times)
+    # Known to be away, it is asked now and then, and not for every block.
+    assert asked < len(times) / 2
+
+
+async def _posted(client: httpx2.AsyncClient, outage: Outage) -> list[float]:
+    """How long each block took to be accepted."""
+    times: list[float] = []
+    began = time.monotonic()
+    while (now := time.monotonic()) - began < outage.seconds:
+        block = {"user_id": "ada", "content": f"Ada drank tea number {len(times)}."}
+        answer = await client.post("/blocks", json=block)
+        assert answer.status_code == 202
+        times.append(time.monotonic() - now)
+        await asyncio.sleep(max(0.0, now + 1 / outage.blocks_per_second - time.monotonic()))
+    return times
+
+
+async def _all_active(client: httpx2.AsyncClient, within_seconds: float) -> list[dict[str, Any]]:
+    async with asyncio.timeout(within_seconds):
+        while True:
+            blocks = await all_blocks(client, "ada")
+            if {block["status"] for block in blocks} == {"active"}:
+                return blocks
+            await asyncio.sleep(0.2)
