@@ -527,6 +527,36 @@ INSERT INTO memory_migrations (version) VALUES ('0002_providers');
 END IF;
 END $migration_0002$;
 
+DO $migration_0003$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0003_recall') THEN
+-- What recall ranks by beside words and vectors: who spoke, and what was said around it.
+
+-- The speaker's name as two hashes (memory_speaker_key); NULL in rows that are older than this column,
+-- until their session is looked at again.
+ALTER TABLE memory_passages ADD COLUMN speaker_key bigint;
+
+-- A session in its order: its turns are read together when their windows are embedded.
+CREATE INDEX memory_blocks_session
+    ON memory_blocks (project_id, user_id, session_id, (coalesce(occurred_at, created_at)), id)
+    WHERE session_id IS NOT NULL;
+
+-- Few blocks are superseded, and every search leaves them out.
+CREATE INDEX memory_blocks_superseded ON memory_blocks (project_id, user_id, id)
+    WHERE superseded_at IS NOT NULL;
+
+-- Sessions that are already stored get their windows in the background, after everything else. Blocks
+-- that wait for enrichment bring their sessions to attention themselves.
+INSERT INTO memory_jobs (project_id, user_id, job_type, payload, priority, fair_at)
+SELECT u.project_id, u.user_id, 'reembed', '{"sessions": "all"}', -20, now()
+FROM memory_users AS u
+WHERE EXISTS (SELECT FROM memory_blocks AS b
+              WHERE b.project_id = u.project_id AND b.user_id = u.user_id
+                AND b.session_id IS NOT NULL AND b.status = 'active');
+
+INSERT INTO memory_migrations (version) VALUES ('0003_recall');
+END IF;
+END $migration_0003$;
+
 DO $migration_0004$ BEGIN
 IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0004_context_cache') THEN
 -- What the context cache needs: the next expiry of a scope, and its own counts.
@@ -711,13 +741,14 @@ BEGIN
       AND (source_id = p_block_id OR target_id = p_block_id);
     UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
     WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
+    PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
     INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
-        session_id, occurred_at, expires_at, lexemes)
+        session_id, occurred_at, expires_at, speaker_key, lexemes)
     SELECT p_project_id, p_user_id, p_block_id, p.ordinal, p.start_at, p.stop_at,
            v_after.session_id, coalesce(v_after.occurred_at, v_after.created_at),
-           v_after.expires_at, p.lexemes
+           v_after.expires_at, memory_speaker_key(v_after.speaker), p.lexemes
     FROM unnest(p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes)
          AS p (ordinal, start_at, stop_at, lexemes);
 
@@ -790,6 +821,7 @@ BEGIN
     WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids);
     DELETE FROM memory_block_revisions
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
     DELETE FROM memory_blocks
@@ -1035,7 +1067,7 @@ BEGIN
         FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
           AND b.revision = p_revisions[d.n]
-        RETURNING b.project_id, b.user_id, b.id, b.session_id, b.expires_at,
+        RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
     ), stale AS (
         -- Fewer passages than before: what a shorter text no longer has must not be found.
@@ -1048,9 +1080,9 @@ BEGIN
           AND m.ordinal > k.last
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
-        session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)
+        session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model)
     SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id,
-           b.occurred_at, b.expires_at, p.lexemes, p.embedding,
+           b.occurred_at, b.expires_at, memory_speaker_key(b.speaker), p.lexemes, p.embedding,
            CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END
     FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                 p_passage_lexemes, p_passage_embeddings)
@@ -1058,6 +1090,7 @@ BEGIN
     JOIN block AS b USING (n)
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
+        speaker_key = excluded.speaker_key,
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 
@@ -1159,9 +1192,9 @@ BEGIN
         FROM item
     ), passage AS (
         INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
-            session_id, occurred_at, expires_at, lexemes)
+            session_id, occurred_at, expires_at, speaker_key, lexemes)
         SELECT i.project_id, i.user_id, i.id, p.ordinal, p.start_at, p.stop_at, i.session_id,
-               coalesce(i.occurred_at, v_now), i.expires_at, p.lexemes
+               coalesce(i.occurred_at, v_now), i.expires_at, memory_speaker_key(i.speaker), p.lexemes
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
         JOIN item AS i USING (n)
@@ -1422,6 +1455,14 @@ BEGIN
       AND m.ordinal = n.ordinal;
     GET DIAGNOSTICS v_moved = ROW_COUNT;
     DELETE FROM memory_next_passages WHERE project_id = p_project_id AND user_id = p_user_id;
+    -- Windows of turns hold more than one block's text: their own jobs make them again.
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
+      AND embedding_model <> p_model;
+    IF FOUND THEN
+        PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
+            NULL, ARRAY['{"sessions": "all"}'::jsonb], ARRAY[-20], NULL, NULL);
+    END IF;
     INSERT INTO memory_scope_models AS s (project_id, user_id, model)
     VALUES (p_project_id, p_user_id, p_model)
     ON CONFLICT (project_id, user_id) DO UPDATE SET model = excluded.model, changed_at = now();
@@ -1446,14 +1487,14 @@ BEGIN
                   WHERE c.name = ANY (p_circuits) AND c.state <> 'closed' AND c.blocked_until > v_now)
        OR EXISTS (SELECT FROM memory_jobs AS j
                   WHERE j.block_id IS NULL AND j.status IN ('pending', 'processing')
-                    AND j.job_type = 'reembed') THEN
+                    AND j.job_type = 'reembed' AND j.payload = '{}') THEN
         RETURN 0;
     END IF;
     SELECT array_agg(s.project_id), array_agg(s.user_id) INTO v_projects, v_users
     FROM (SELECT DISTINCT m.project_id, m.user_id FROM memory_passages AS m
           JOIN memory_blocks AS b ON b.project_id = m.project_id AND b.user_id = m.user_id
               AND b.id = m.block_id
-          WHERE m.embedding_model IS DISTINCT FROM p_model
+          WHERE m.ordinal >= 0 AND m.embedding_model IS DISTINCT FROM p_model
             AND m.embedding_model IS DISTINCT FROM 'none:' || p_model
             -- Their own job embeds them.
             AND b.status <> 'pending_enrichment'
@@ -1469,7 +1510,8 @@ BEGIN
         RETURN cardinality(v_users);
     END IF;
     IF EXISTS (SELECT FROM memory_passages AS m
-               WHERE m.embedding_model NOT IN (p_model, 'none:' || p_model)) THEN
+               WHERE m.ordinal >= 0
+                 AND m.embedding_model NOT IN (p_model, 'none:' || p_model)) THEN
         RETURN 0;
     END IF;
     UPDATE memory_embedding_models SET retired_at = v_now WHERE id <> p_model AND retired_at IS NULL;
@@ -1873,6 +1915,87 @@ BEGIN
           FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d;
 END $body$;
 
+-- A speaker's name as recall compares it: the whole name's hash in the upper half, its first word's in
+-- the lower one, case aside. A question that names somebody names either.
+CREATE OR REPLACE FUNCTION memory_speaker_key(p_speaker text)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+    SELECT (hashtext(lower(p_speaker))::bigint << 32)
+         | (hashtext(split_part(lower(p_speaker), ' ', 1))::bigint & 4294967295)
+$body$;
+
+-- Store the vectors of windows of turns, each with the block it ends with, and drop those that no
+-- longer say what their turns say. A block that is gone by now gets none. p_turns: all blocks that
+-- were looked at; passages from before there were speaker keys get theirs.
+CREATE OR REPLACE FUNCTION store_memory_windows(
+    p_project_id text, p_user_id text, p_blocks uuid[], p_fingerprints integer[],
+    p_embeddings halfvec[], p_model text, p_dropped uuid[], p_turns uuid[]
+) RETURNS void LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+BEGIN
+    IF cardinality(p_blocks) + cardinality(p_dropped) > 0 THEN
+        INSERT INTO memory_users AS u (project_id, user_id, version)
+        VALUES (p_project_id, p_user_id, memory_next_version(0, v_now))
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET version = memory_next_version(u.version, v_now);
+    END IF;
+
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
+      AND block_id = ANY (p_dropped);
+
+    INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
+        session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)
+    SELECT b.project_id, b.user_id, b.id, -1, 0, w.fingerprint, b.session_id,
+           coalesce(b.occurred_at, b.created_at), b.expires_at, '{}/1000000000', w.embedding, p_model
+    FROM unnest(p_blocks, p_fingerprints, p_embeddings) AS w (id, fingerprint, embedding)
+    JOIN (SELECT * FROM memory_blocks
+          WHERE project_id = p_project_id AND user_id = p_user_id AND id = ANY (p_blocks)
+          ORDER BY id FOR KEY SHARE) AS b USING (id)
+    ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
+    SET stop_at = excluded.stop_at, embedding = excluded.embedding,
+        embedding_model = excluded.embedding_model, session_id = excluded.session_id,
+        occurred_at = excluded.occurred_at, expires_at = excluded.expires_at;
+
+    UPDATE memory_passages AS m SET speaker_key = memory_speaker_key(b.speaker)
+    FROM memory_blocks AS b
+    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (p_turns)
+      AND m.speaker_key IS NULL AND m.ordinal >= 0
+      AND b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = m.block_id
+      AND b.speaker IS NOT NULL;
+END $body$;
+
+-- Drop the vectors that hold something of a block's text beside its own: the windows of the two turns
+-- after it, and its own. They are made again by a job. Called while the block is still there, under
+-- the lock of its user's row.
+CREATE OR REPLACE FUNCTION forget_memory_windows(p_project_id text, p_user_id text, p_block_id uuid)
+RETURNS void LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_session text;
+    v_at timestamptz;
+BEGIN
+    SELECT session_id, coalesce(occurred_at, created_at) INTO v_session, v_at FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+    IF v_session IS NULL THEN
+        RETURN;
+    END IF;
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
+      AND block_id = ANY (ARRAY(
+          SELECT b.id FROM memory_blocks AS b
+          WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.session_id = v_session
+            AND (coalesce(b.occurred_at, b.created_at), b.id) >= (v_at, p_block_id)
+          ORDER BY coalesce(b.occurred_at, b.created_at), b.id LIMIT 3));
+    IF FOUND THEN
+        PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
+            NULL, ARRAY[jsonb_build_object('session_id', v_session,
+                'from', jsonb_build_array(v_at, p_block_id))],
+            ARRAY[-10], ARRAY[clock_timestamp() + interval '2 s'], NULL);
+    END IF;
+END $body$;
+
 -- What operators and background duties do to the queue: run again, cancel, prune, limit.
 -- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
 -- a client.
@@ -2142,7 +2265,8 @@ BEGIN
               'import_memory_rows',
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
               'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
-              'enqueue_memory_reembeds')
+              'enqueue_memory_reembeds', 'memory_speaker_key', 'store_memory_windows',
+              'forget_memory_windows')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     system_enabled: bool = True
     enrichment_enabled: bool = True
     embedding_enabled: bool = True
+    context_vectors_enabled: bool = True
     relations_enabled: bool = False
     synthesis_enabled: bool = True
     weekly_summaries_enabled: bool = True

@@ -13,6 +13,7 @@ from tests.support.pgbouncer import NOTHING, needs_pgbouncer, running_pooler
 from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
 from luma_memory.domain.errors import InvariantError
+from luma_memory.domain.search import ScanRequest
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import migrate, schema_is_current
 from luma_memory.postgres.pooler import HOSTED_POOLER_PORT
@@ -139,10 +140,7 @@ async def _ingest_and_work(number: int, database: Database) -> None:
     embedding = await WordEmbedder().embed_query(block.content)
     scan = await PostgresSearchStore(database).scan(
         block.scope,
-        vector=embedding.vector,
-        embedding_model="none",
-        terms=terms,
-        all_terms=terms[0],
+        ScanRequest(embedding.vector, "none", terms=terms, all_terms=terms[0]),
     )
     assert len(scan.ordinals) == ROUNDS
     assert all(weight > 0 for weight in scan.term_weights[0])

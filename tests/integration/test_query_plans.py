@@ -161,12 +161,32 @@ async def test_the_other_functions_never_read_the_whole_table(
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 async def test_a_search_reads_its_own_scope_only(mode: str, full: asyncpg.Connection) -> None:
     vector = TermVector([1], [1.0]).to_text()
-    arguments = f"'default', 'user 7', NULL, NULL, '{vector}', ARRAY['{vector}']::sparsevec[]"
+    arguments = (
+        f"'default', 'user 7', NULL, NULL, '{vector}', ARRAY['Ada'], NULL, false,"
+        f" ARRAY['{vector}']::sparsevec[]"
+    )
     typed = load_sql("luma_memory.store", "scan_scope").replace(
-        "/*term_columns*/", ", count(($6::sparsevec[])[1])"
+        "/*term_columns*/", ", count(($9::sparsevec[])[1])"
     )
     plan = await _plan(full, typed, arguments, mode)
-    assert {index for _, index in _scans(plan) if index} == {"memory_passages_pkey"}
+    assert {index for _, index in _scans(plan) if index} <= {
+        "memory_passages_pkey",
+        "memory_blocks_superseded",
+        "memory_blocks_pkey",  # the successors of what was superseded
+    }
+    assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+@pytest.mark.parametrize("name", ["session_turns", "list_sessions"])
+async def test_a_session_is_read_along_its_index(name: str, full: asyncpg.Connection) -> None:
+    arguments = {
+        "session_turns": "'default', 'user 7', 's1', now(), gen_random_uuid(), 200, 4, 400",
+        "list_sessions": "'default', 'user 7', '', 100",
+    }[name]
+    plan = await _plan(full, load_sql("luma_memory.store", name), arguments, "force_generic_plan")
+    used = {index for _, index in _scans(plan) if index}
+    assert "memory_blocks_session" in used
+    assert used <= {"memory_blocks_session", "memory_passages_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
 
 

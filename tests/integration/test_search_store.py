@@ -6,6 +6,7 @@ import math
 from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -15,7 +16,7 @@ from tests.support.running import ingest, working
 
 from luma_memory.domain.enrichment import Vector
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScopeScan
+from luma_memory.domain.search import ScanRequest, ScopeScan
 from luma_memory.pipeline.recall import Recall
 from luma_memory.pipeline.scope_layout import lay_out
 from luma_memory.pipeline.terms import TermVector, document_terms, query_terms, query_vector
@@ -48,14 +49,18 @@ async def _scan(
     scope: Scope = CAROLINE,
     vector: Vector | None = None,
     model: str | None = None,
+    **fields: Any,
 ) -> ScopeScan:
     terms = query_terms(query)
     return await PostgresSearchStore(database).scan(
         scope,
-        vector=vector,
-        embedding_model=model,
-        terms=[_one_hot([term.index]) for term in terms],
-        all_terms=_one_hot([term.index for term in terms]),
+        ScanRequest(
+            vector=vector,
+            embedding_model=model,
+            terms=[_one_hot([term.index]) for term in terms],
+            all_terms=_one_hot([term.index for term in terms]),
+            **fields,
+        ),
     )
 
 
@@ -72,7 +77,7 @@ async def _embed(database: Database, count: int) -> None:
 async def test_a_scope_without_blocks_is_empty(database: Database) -> None:
     await ingest(database, new_block(user_id="melanie"), new_block(project_id="other"))
     scan = await _scan(database, "cat")
-    assert (scan.passage_count, scan.block_ids, list(scan.dense)) == (0, b"", [])
+    assert (scan.row_count, scan.block_ids, list(scan.dense)) == (0, b"", [])
     assert [list(column) for column in scan.term_weights] == [[]]
 
 
@@ -83,7 +88,7 @@ async def test_columns_speak_of_the_same_passages(database: Database) -> None:
     expected = {(item.id, p.ordinal): p for item in items for p in item.passages}
     found = list(zip(_ids(scan), scan.ordinals, strict=True))
     assert sorted(found) == sorted(expected)
-    assert scan.passage_count > len(TEXTS)
+    assert scan.row_count > len(TEXTS)
     assert all(math.isnan(similarity) for similarity in scan.dense)
     for term, column in zip(query_terms("Did the cat purr?"), scan.term_weights, strict=True):
         for key, weight in zip(found, column, strict=True):
@@ -108,14 +113,14 @@ async def test_bm25_of_the_columns_is_bm25_by_inner_product(database: Database) 
     terms = query_terms(query)
     layout = lay_out(scan, terms)
     frequencies = [sum(weight > 0 for weight in column) for column in scan.term_weights]
-    weighed = query_vector(terms, frequencies, passage_count=scan.passage_count)
+    weighed = query_vector(terms, frequencies, passage_count=scan.row_count)
     expected = {
         answer.id: document_terms(block.content).inner_product(weighed)
         for answer, block in zip(accepted, blocks, strict=True)
     }
     # The day is a word of every passage but makes none longer.
-    for block_id, score in zip(_ids(scan), layout.scores.lexical.tolist(), strict=True):
-        assert score == pytest.approx(expected[block_id], rel=1e-4)
+    for number, score in zip(layout.scores.block, layout.scores.lexical.tolist(), strict=True):
+        assert score == pytest.approx(expected[layout.block_id(int(number))], rel=1e-4)
 
 
 async def test_dense_is_the_cosine_of_vectors_of_that_model_only(database: Database) -> None:
@@ -143,13 +148,13 @@ async def test_what_has_expired_is_not_scanned(
         new_block(expires_at=datetime(2020, 1, 1, tzinfo=UTC)),
         new_block(expires_at=datetime(2100, 1, 1, tzinfo=UTC)),
     )
-    assert (await _scan(database, "cat")).passage_count == 1
+    assert (await _scan(database, "cat")).row_count == 1
 
 
 async def test_a_query_without_words_or_with_too_many_is_no_error(database: Database) -> None:
     await ingest(database)
     for query in ("", "?!…", "word" * 50_000, " ".join(f"word{n}" for n in range(500))):
-        assert (await _scan(database, query)).passage_count == 1
+        assert (await _scan(database, query)).row_count == 1
 
 
 async def test_a_block_is_found_before_and_after_its_enrichment(database: Database) -> None:
@@ -162,7 +167,9 @@ async def test_a_block_is_found_before_and_after_its_enrichment(database: Databa
         emit=events,
     )
     for _ in range(2):
-        result = await recall.search(CAROLINE, "Who has a dog?", limit=2, explain=True)
+        result = await recall.search(
+            CAROLINE, "Whose dog walks in the park?", limit=2, explain=True
+        )
         assert result.hits[0].block.id == accepted[2].id
         assert len(result.hits) <= 2
         assert result.degraded == []

@@ -21,6 +21,7 @@ from luma_memory.pipeline.enrich import EnrichBlock
 from luma_memory.pipeline.jobs import Handler, JobRunner
 from luma_memory.pipeline.reembed import Reembedding, ReembedScope
 from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.session_windows import SessionWindows, with_windows
 from luma_memory.pipeline.spending import Spending
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
@@ -52,6 +53,7 @@ class Plan:
     reembedding: Reembedding | None = None
     reembed_store: ReembedStore | None = None
     provider_timeout: timedelta | None = None
+    windows: SessionWindows | None = None
     handlers: Mapping[JobType, Handler] | None = None
     queue: JobQueue | None = None
     timeout: timedelta = timedelta(seconds=60)
@@ -130,6 +132,9 @@ def _handlers(
             clock=SystemClock(),
             spending=plan.spending,
         )
+    if plan.windows is not None:
+        vectors = handlers.get("reembed", plan.windows)
+        handlers["reembed"] = with_windows(plan.windows, vectors)
     return handlers
 
 
@@ -148,6 +153,7 @@ def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Hand
         spending=plan.spending,
         serving=plan.serving,
         provider_timeout=plan.provider_timeout,
+        windows=plan.windows,
     )
 
 

@@ -57,6 +57,7 @@ from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
 from luma_memory.pipeline.reembed import Reembedding, ReembedScope
 from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.session_windows import SessionWindows, with_windows
 from luma_memory.pipeline.spending import Spending
 from luma_memory.pipeline.usage import UsageReports
 from luma_memory.postgres.database import Database
@@ -70,10 +71,12 @@ from luma_memory.postgres.migrator import (
 )
 from luma_memory.protocol.cursors import Cursors
 from luma_memory.providers.breaker import NoCircuits
+from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.providers.identity.supabase import SupabaseTokens
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.producer import PostgresJobProducer
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.queue.signal import Notifier
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
@@ -92,6 +95,7 @@ from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.secrets import shared_secrets
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.store.vector_models import PostgresVectorModels
+from luma_memory.store.windows import PostgresWindowStore
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.logs import log_event, log_failure
 
@@ -174,6 +178,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         backfill = Backfill(PostgresBackfillStore(database), circuits=providers.circuits)
         if kind == "worker":
             await _offer_backfill(backfill, emit)
+        windows = _windows(settings, database, providers, serving, spending, clock)
         runner = JobRunner(
             queue,
             {
@@ -191,14 +196,18 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                     provider_timeout=provider_timeout(settings),
                     spending=spending,
                     serving=serving,
+                    windows=windows,
                 ),
-                "reembed": ReembedScope(
-                    vectors,
-                    embedder=providers.embedder,
-                    model_id=providers.embedding_model_id or "",
-                    slice_=timedelta(milliseconds=settings.worker_job_timeout_ms) / 2,
-                    clock=clock,
-                    spending=spending,
+                "reembed": with_windows(
+                    windows,
+                    ReembedScope(
+                        vectors,
+                        embedder=providers.embedder,
+                        model_id=providers.embedding_model_id or "",
+                        slice_=timedelta(milliseconds=settings.worker_job_timeout_ms) / 2,
+                        clock=clock,
+                        spending=spending,
+                    ),
                 ),
             },
             worker_id=worker_id,
@@ -232,6 +241,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             store,
             embedder=providers.embedder,
             serving=serving,
+            reader=LocalQuestionReader(clock),
             emit=emit,
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock)
@@ -614,6 +624,26 @@ def _cache(settings: Settings, clock: Clock, emit: Emit) -> Cache:
         settings.redis_url.get_secret_value(),
         timeout_seconds=settings.cache_timeout_ms / 1000,
         emit=emit,
+    )
+
+
+def _windows(
+    settings: Settings,
+    database: Database,
+    providers: Providers,
+    serving: ServingEmbedders | None,
+    spending: Spending | None,
+    clock: Clock,
+) -> SessionWindows:
+    # Without a worker nobody would run their jobs.
+    is_wanted = settings.context_vectors_enabled and settings.worker_enabled
+    return SessionWindows(
+        PostgresWindowStore(database),
+        PostgresJobProducer(database, attempts_max=_attempts_max(settings)),
+        embedder=providers.embedder if is_wanted else None,
+        serving=serving,
+        spending=spending,
+        clock=clock,
     )
 
 

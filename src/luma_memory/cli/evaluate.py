@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +23,14 @@ from luma_memory.cli.output import Bar, console, plain, progress, say_note
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.cli.running import one_error, run_async
 from luma_memory.cli.service import ServiceClient
-from luma_memory.cli.waiting import failed_blocks, nothing_to_check, wait_until_enriched
+from luma_memory.cli.waiting import (
+    failed_blocks,
+    nothing_to_check,
+    wait_until_embedded_together,
+    wait_until_enriched,
+)
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.search import Ranking
 from luma_memory.pipeline.evaluation import (
     CUTOFFS,
     MAIN_GROUP,
@@ -37,6 +43,12 @@ from luma_memory.pipeline.evaluation import (
 )
 from luma_memory.settings import load_settings
 
+# What recall is compared with: the same stored rows, ranked more simply.
+BASELINES: Mapping[Ranking, str] = {
+    "dense": "dense alone",
+    "lexical": "BM25 alone",
+    "reciprocal": "rank fusion",
+}
 # Deep enough for recall@20 and for a reciprocal rank that is more than a rounding.
 RANKING_ITEMS = 50
 
@@ -49,6 +61,7 @@ class Asked:
     query: Query
     ranking: Sequence[str]
     score: QueryScore | None  # None: nothing stored answers it
+    baselines: Mapping[Ranking, QueryScore | None]
 
 
 @examples(
@@ -74,6 +87,12 @@ def evaluate(
     concurrency: Annotated[
         int, typer.Option("--concurrency", metavar="N", min=1, max=64, help="Questions at once.")
     ] = 4,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            help="Rank the same rows by plain dense, plain BM25 and plain rank fusion as well."
+        ),
+    ] = True,
 ) -> None:
     """Measure how well questions are answered.
 
@@ -90,15 +109,28 @@ def evaluate(
         StoredConversation(conversation, f"eval-{run}-{number}")
         for number, conversation in enumerate(read)
     ]
-    asked = run_async(_evaluate(conversations, url, concurrency))
+    rankings = tuple(BASELINES) if compare else ()
+    asked = run_async(_evaluate(conversations, url, concurrency, rankings))
     rows = summarize(entry.score for entry in asked if entry.score is not None)
+    baselines = {
+        BASELINES[ranking]: summarize(
+            score for entry in asked if (score := entry.baselines[ranking]) is not None
+        )
+        for ranking in rankings
+    }
     console().print(quality_table(rows))
+    if compare:
+        console().print(comparison_table({"recall": rows, **baselines}))
     if json_file is not None:
-        json_file.write_text(json.dumps(_figures(rows, asked), indent=1), encoding="utf-8")
+        figures = _figures(rows, baselines, asked)
+        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 async def _evaluate(
-    conversations: Sequence[StoredConversation], url: str | None, concurrency: int
+    conversations: Sequence[StoredConversation],
+    url: str | None,
+    concurrency: int,
+    baselines: Sequence[Ranking],
 ) -> list[Asked]:
     api_key = load_settings().client_key
     async with (
@@ -109,7 +141,7 @@ async def _evaluate(
         await _store_all(client, conversations, stack)
         total = sum(len(stored.conversation.queries) for stored in conversations)
         with progress("questions asked", total) as bar:
-            return await _ask_all(client, conversations, concurrency, bar)
+            return await _ask_all(client, conversations, concurrency, baselines, bar)
 
 
 @asynccontextmanager
@@ -139,16 +171,21 @@ async def _store_all(
             f"{len(failed)} blocks could not be enriched, the first one: {failed[0].error}",
             code="blocks_failed",
         )
+    await wait_until_embedded_together(client, users, check=check)
 
 
 async def _ask_all(
-    client: ServiceClient, conversations: Sequence[StoredConversation], concurrency: int, bar: Bar
+    client: ServiceClient,
+    conversations: Sequence[StoredConversation],
+    concurrency: int,
+    baselines: Sequence[Ranking],
+    bar: Bar,
 ) -> list[Asked]:
     slots = asyncio.Semaphore(concurrency)
 
     async def ask(stored: StoredConversation, query: Query) -> Asked:
         async with slots:
-            asked = await _ask(client, stored, query)
+            asked = await _ask(client, stored, query, baselines)
         bar.advance()
         return asked
 
@@ -162,11 +199,25 @@ async def _ask_all(
     return [task.result() for task in tasks]
 
 
-async def _ask(client: ServiceClient, stored: StoredConversation, query: Query) -> Asked:
-    limit = stored.limit(RANKING_ITEMS)
-    answer = await client.search(stored.user_id, query.text, limit=limit)
-    ranking = stored.ranking(answer)
-    return Asked(stored.conversation.id, query, ranking, score_query(query, ranking))
+async def _ask(
+    client: ServiceClient,
+    stored: StoredConversation,
+    query: Query,
+    baselines: Sequence[Ranking],
+) -> Asked:
+    async def ranked(ranking: Ranking) -> Sequence[str]:
+        limit = stored.limit(RANKING_ITEMS)
+        answer = await client.search(stored.user_id, query.text, limit=limit, ranking=ranking)
+        return stored.ranking(answer)
+
+    ranking = await ranked("fused")
+    return Asked(
+        stored.conversation.id,
+        query,
+        ranking,
+        score_query(query, ranking),
+        {name: score_query(query, await ranked(name)) for name in baselines},
+    )
 
 
 def quality_table(rows: Sequence[SummaryRow]) -> Table:
@@ -174,8 +225,7 @@ def quality_table(rows: Sequence[SummaryRow]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("group")
     table.add_column("category")
-    recalls, hits = [f"recall@{k}" for k in CUTOFFS], [f"hit@{k}" for k in CUTOFFS]
-    for name in ("n", *recalls, *hits, "MRR", f"nDCG@{NDCG_CUTOFF}"):
+    for name in ("n", *_measure_names()):
         table.add_column(name, justify="right")
     for row in rows:
         if row.category is None and table.row_count:
@@ -184,6 +234,30 @@ def quality_table(rows: Sequence[SummaryRow]) -> Table:
         table.add_row(plain(row.group), plain(row.category or "all"), *_cells(row), style=style)
     table.caption = f"{MAIN_GROUP} counts; other groups are shown apart"
     return table
+
+
+def comparison_table(results: Mapping[str, Sequence[SummaryRow]]) -> Table:
+    """Each way of ranking over whole groups, the one that counts first."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group")
+    table.add_column("ranking")
+    for name in ("n", *_measure_names()):
+        table.add_column(name, justify="right")
+    groups = [row.group for row in next(iter(results.values()), ()) if row.category is None]
+    for group in groups:
+        if table.row_count:
+            table.add_section()
+        for number, (name, rows) in enumerate(results.items()):
+            for row in rows:
+                if row.group == group and row.category is None:
+                    style = "" if number else "bold"
+                    table.add_row(plain(group), name, *_cells(row), style=style)
+    return table
+
+
+def _measure_names() -> list[str]:
+    recalls, hits = [f"recall@{k}" for k in CUTOFFS], [f"hit@{k}" for k in CUTOFFS]
+    return [*recalls, *hits, "MRR", f"nDCG@{NDCG_CUTOFF}"]
 
 
 def _cells(row: SummaryRow) -> list[str]:
@@ -197,20 +271,16 @@ def _cells(row: SummaryRow) -> list[str]:
     return [str(row.query_count), *(f"{value:.3f}" for value in values)]
 
 
-def _figures(rows: Sequence[SummaryRow], asked: Sequence[Asked]) -> dict[str, Any]:
+def _figures(
+    rows: Sequence[SummaryRow],
+    baselines: Mapping[str, Sequence[SummaryRow]],
+    asked: Sequence[Asked],
+) -> dict[str, Any]:
     return {
-        "rows": [
-            {
-                "group": row.group,
-                "category": row.category,
-                "n": row.query_count,
-                "recall": {str(k): row.measures.recall[k] for k in CUTOFFS},
-                "hit": {str(k): row.measures.hit[k] for k in CUTOFFS},
-                "mrr": row.measures.reciprocal_rank,
-                f"ndcg@{NDCG_CUTOFF}": row.measures.ndcg,
-            }
-            for row in rows
-        ],
+        "rows": [_row_figures(row) for row in rows],
+        "baselines": {
+            name: [_row_figures(row) for row in some] for name, some in baselines.items()
+        },
         "queries": [
             {
                 "conversation": entry.conversation_id,
@@ -220,4 +290,16 @@ def _figures(rows: Sequence[SummaryRow], asked: Sequence[Asked]) -> dict[str, An
             }
             for entry in asked
         ],
+    }
+
+
+def _row_figures(row: SummaryRow) -> dict[str, Any]:
+    return {
+        "group": row.group,
+        "category": row.category,
+        "n": row.query_count,
+        "recall": {str(k): row.measures.recall[k] for k in CUTOFFS},
+        "hit": {str(k): row.measures.hit[k] for k in CUTOFFS},
+        "mrr": row.measures.reciprocal_rank,
+        f"ndcg@{NDCG_CUTOFF}": row.measures.ndcg,
     }

@@ -21,10 +21,13 @@ from luma_memory.domain.errors import (
     SetupError,
     UnavailableError,
 )
+from luma_memory.domain.job import OPEN, JobType
 from luma_memory.domain.loopback import is_loopback
+from luma_memory.domain.search import Ranking
 from luma_memory.protocol.blocks import BatchAnswer, BlockPageBody
 from luma_memory.protocol.context import ContextAnswer
 from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.jobs import JobPageBody
 from luma_memory.protocol.problem import Problem
 from luma_memory.protocol.search import SearchAnswer
 
@@ -98,10 +101,31 @@ class ServiceClient:
         parameters = {"user_id": user_id, "status": status, "limit": str(limit)}
         return _parsed(BlockPageBody, await self._send("GET", "/blocks", parameters=parameters))
 
+    async def has_open_jobs(self, user_id: str, job_type: JobType) -> bool:
+        """Whether a job of this kind waits or runs for the user."""
+        for status in OPEN:
+            parameters = {"user_id": user_id, "job_type": job_type, "status": status, "limit": "1"}
+            answer = await self._send("GET", "/jobs", parameters=parameters)
+            if _parsed(JobPageBody, answer).jobs:
+                return True
+        return False
+
     async def search(
-        self, user_id: str, query: str, *, limit: int, explain: bool = False
+        self,
+        user_id: str,
+        query: str,
+        *,
+        limit: int,
+        ranking: Ranking = "fused",
+        explain: bool = False,
     ) -> SearchAnswer:
-        body = {"user_id": user_id, "query": query, "limit": limit, "explain": explain}
+        body = {
+            "user_id": user_id,
+            "query": query,
+            "limit": limit,
+            "ranking": ranking,
+            "explain": explain,
+        }
         return _parsed(SearchAnswer, await self._send("POST", "/search", body))
 
     async def context(self, body: Mapping[str, Any]) -> ContextAnswer:

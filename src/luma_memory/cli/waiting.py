@@ -49,6 +49,22 @@ async def wait_until_enriched(
     bar.show(bar.total or 0)
 
 
+async def wait_until_embedded_together(
+    client: ServiceClient, users: Sequence[str], *, check: Callable[[], None] = nothing_to_check
+) -> None:
+    """Return when the windows of the users' sessions have their vectors, too.
+
+    Their jobs come after all blocks. A job that fails is not waited for. Raises UnavailableError
+    when the queue stands still.
+    """
+    patience = _Patience()
+    for user in dict.fromkeys(users):
+        while await client.has_open_jobs(user, "reembed"):
+            check()
+            patience.look(await client.health())
+            await asyncio.sleep(_POLL_SECONDS)
+
+
 async def failed_blocks(client: ServiceClient, users: Sequence[str]) -> list[BlockBody]:
     """Blocks that ended as failed, at most 200 a user."""
     pages = [

@@ -13,6 +13,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  ├─ StoreUnavailable    PostgreSQL does not answer
 │  │  └─ StoreContended   a row this statement needs stayed locked by another
 │  ├─ CacheUnavailable    Redis does not answer; never told to a client
+│  ├─ SearchTimeout       the time a search was given is over
 │  ├─ ProviderUnavailable a model provider is away or answers 5xx
 │  │  └─ ProviderPaused   known to be away: it was not even asked
 │  ├─ ProviderTimeout     a model provider did not answer in time
@@ -128,6 +129,12 @@ class CacheUnavailable(UnavailableError):
     """The cache does not answer, or not in time. Costs only speed: no client ever sees it."""
 
     code = "cache_unavailable"
+
+
+class SearchTimeout(UnavailableError):
+    """The time a search was given was over before the database had answered."""
+
+    code = "search_timeout"
 
 
 class ProviderUnavailable(UnavailableError):

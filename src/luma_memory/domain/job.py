@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -35,10 +35,24 @@ class Job:
     attempt: int  # 1 for the first
     attempts_max: int
     created_at: datetime
+    payload: Mapping[str, Any] = field(default_factory=dict)  # as it was enqueued: not checked
 
     @property
     def is_last_attempt(self) -> bool:
         return self.attempt >= self.attempts_max
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to be enqueued."""
+
+    scope: Scope
+    job_type: JobType
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    block_id: UUID | None = None
+    priority: int = 0  # higher runs first
+    run_at: datetime | None = None  # not before; None is at once
+    unique_key: str | None = None  # one that is taken makes no second job
 
 
 @dataclass(frozen=True, slots=True)

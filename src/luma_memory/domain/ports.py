@@ -42,11 +42,13 @@ from luma_memory.domain.job import (
     JobStats,
     JobStatus,
     JobType,
+    NewJob,
 )
 from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScopeScan
+from luma_memory.domain.search import ScanRequest, ScopeScan, TimeSpan
 from luma_memory.domain.usage import PriceTable, Spent, UsageEntry, UsageFilter
+from luma_memory.domain.windows import MadeWindow, Place, Turn
 
 
 class Embedder(Protocol):
@@ -239,20 +241,56 @@ class BlockStore(Protocol):
 class SearchStore(Protocol):
     """Raw scores for recall."""
 
-    async def scan(
+    async def scan(self, scope: Scope, request: ScanRequest) -> ScopeScan:
+        """Score every live passage and window of the scope in one statement."""
+        ...
+
+
+class QuestionReader(Protocol):
+    """What a question says beside its words."""
+
+    async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
+        """The times it names, "last week" being relative to `asked_at` (None: to now).
+
+        A few at most, often none.
+        """
+        ...
+
+
+class WindowStore(Protocol):
+    """Sessions, and the vectors of windows of their turns. Raises StoreUnavailable."""
+
+    async def turns(
+        self, scope: Scope, session_id: str, start: Place, *, limit: int, before: int, text: int
+    ) -> Sequence[Turn]:
+        """Turns from `start` on and some before it, in order; `text` characters of each."""
+        ...
+
+    async def sessions(self, scope: Scope, *, after: str, limit: int) -> Sequence[str]:
+        """Names of the scope's sessions after one, in order."""
+        ...
+
+    async def store(
         self,
         scope: Scope,
+        made: Sequence[MadeWindow],
         *,
-        vector: Vector | None,
-        embedding_model: str | None,
-        terms: Sequence[bytes],
-        all_terms: bytes,
-    ) -> ScopeScan:
-        """Score every live passage of the scope in one statement.
+        embedding_model: str,
+        dropped: Sequence[UUID],
+        turns: Sequence[UUID],
+    ) -> None:
+        """Store windows with the blocks they end with, drop those of others, in one statement.
 
-        vector: the query's, or None for a lexical search. terms: one sparsevec in binary form a
-        query term, with weight 1 at its index; all_terms: their sum.
+        turns: all blocks that were looked at; what else they lack for recall is made good.
         """
+        ...
+
+
+class JobProducer(Protocol):
+    """Jobs that no block brings with it."""
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> Sequence[int]:
+        """The new jobs' ids; none for a unique key that is taken. Raises StoreUnavailable."""
         ...
 
 

@@ -5,21 +5,56 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, TypeAlias
 
 from luma_memory.domain.block import Block
+
+Explanation: TypeAlias = Mapping[str, float | int | str | None]
+# "fused" is what recall stands for; the others are what it is compared with.
+Ranking = Literal["fused", "dense", "lexical", "reciprocal"]
+
+# The ordinal of a row that is no passage: it holds the vector of a window of turns that ends with
+# its block (see pipeline.windows).
+WINDOW_ORDINAL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpan:
+    """Instants from `start` on, before `stop`; both aware."""
+
+    start: datetime
+    stop: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRequest:
+    """What every row of a scope is to be scored by."""
+
+    vector: array[float] | None  # the question's; None for a lexical search
+    embedding_model: str | None
+    terms: Sequence[bytes]  # one sparsevec in binary form a query term, weight 1 at its index
+    all_terms: bytes  # their sum
+    names: Sequence[str] = ()  # whose keys the answer shall hold
+    as_of: datetime | None = None  # None is now
+    include_superseded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeScan:
-    """Raw scores of every passage of a scope; all columns in one and the same order."""
+    """Raw scores of every passage and window of a scope; all columns in one and the same order."""
 
-    block_ids: bytes  # 16 bytes a passage
-    ordinals: array[int]  # 'i', passage number within its block
+    block_ids: bytes  # 16 bytes a row
+    ordinals: array[int]  # 'i', passage number within its block, or WINDOW_ORDINAL
+    sessions: array[int]  # 'q', a hash of the session's name; 0 without one
+    instants: array[int]  # 'q', occurred_at in microseconds since 2000-01-01 UTC
+    speakers: array[int]  # 'q', see memory_speaker_key; 0 where nobody is known
     dense: array[float]  # 'f', cosine in [-1, 1]; NaN where no vector of the model is stored
     term_weights: Sequence[array[float]]  # 'f', one column a query term; 0 where it is absent
+    name_keys: array[int]  # 'i', one a name asked for
 
     @property
-    def passage_count(self) -> int:
+    def row_count(self) -> int:
         return len(self.ordinals)
 
 
@@ -30,7 +65,7 @@ class SearchHit:
     block: Block
     score: float  # 0..1
     # Every part of the score by name; filled only when asked for.
-    explanation: Mapping[str, float | int | str | None] = field(default_factory=dict)
+    explanation: Explanation = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.indexing import embedding_text, index_passages
 from luma_memory.pipeline.patience import ResultT, until_available
 from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.session_windows import SessionWindows
 from luma_memory.pipeline.spending import Spending
 from luma_memory.telemetry.events import Emit, WentWithout
 
@@ -88,6 +89,7 @@ class EnrichBlock:
     provider that is known to be away. provider_timeout: for each half, None for as long as the job
     may take; below the job's own time, or a hanging provider leaves none for the fallback.
     serving: who embeds which scope, None for the embedder itself.
+    windows: who is told of new turns, so that the windows around them get vectors; None for nobody.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class EnrichBlock:
         provider_timeout: timedelta | None = None,
         spending: Spending | None = None,
         serving: ServingEmbedders | None = None,
+        windows: SessionWindows | None = None,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -115,6 +118,7 @@ class EnrichBlock:
         self._fail_fast = fail_fast
         self._can_wait = can_wait
         self._paused_patience = paused_patience
+        self._windows = windows
         self._provider_seconds = provider_timeout.total_seconds() if provider_timeout else None
         self._spending = spending
         self._serving = serving
@@ -154,6 +158,9 @@ class EnrichBlock:
         if made.errors:
             await self._settle(job, block, made)
         result = self._result(job, block, passages, made)
+        if self._windows is not None:
+            windows = self._windows
+            await _patiently(lambda: windows.note(block))
         is_mine = await _patiently(lambda: self._writes.submit(result))
         return Done(is_written=True, is_mine=is_mine)
 

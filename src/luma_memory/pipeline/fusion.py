@@ -1,4 +1,4 @@
-"""Two retrievers' scores over a whole scope, fused into ranked blocks.
+"""Two retrievers' scores over a whole scope, and what surrounds a block, fused into ranked blocks.
 
 Cosine and BM25 have no common unit, so each is standardised over the scope: how many standard
 deviations a passage stands above what this question gets there anyway. Three things follow:
@@ -12,7 +12,12 @@ deviations a passage stands above what this question gets there anyway. Three th
 - *Small scopes.* The mean and deviation of three blocks say little, so PRIOR_COUNT imagined
   passages that have nothing to do with the question are counted with the real ones.
 - *No embedding yet.* A block is found before it is embedded: its dense standing is then guessed
-  from its lexical one, on the cautious side. A scope without any embeddings is the same case.
+  from its lexical one, and its context's from its dense one.
+
+A turn of a chat says little by itself. The context standing is that of the windows of turns which
+contain the block; then come whole deviations for a block that the question's speaker said and for
+one of a time it names, and a share of what the best block of the session stands at. Every weight
+was measured with one conversation left out at a time: docs/recall.md.
 
 Ranks alone (reciprocal-rank fusion) forget by how much a block stands out. That and the plain
 retrievers are here as the baselines which evaluation prints beside the fusion.
@@ -40,6 +45,8 @@ RANK_CONSTANT: Final = 60  # the usual one
 
 # On long and short chats, passages one lexical deviation higher were 0.2 to 0.5 dense ones higher.
 _GUESSED_SHARE: Final = 0.25
+# A window without a vector is about as near to the question as the block itself.
+_GUESSED_CONTEXT_SHARE: Final = 0.8
 _GUESSED_MAX: Final = 3.0
 # A standing of 3 is about the best that some hundreds of unrelated blocks reach by chance.
 _SCORE_MIDPOINT: Final = 3.0
@@ -57,21 +64,40 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class FusionWeights:
-    """What one standard deviation of each retriever counts. Raises ValueError unless both > 0.
-
-    Measured: two-person chats do best with lexical 0.5-0.7, user/assistant chats with 0.5-1.0.
-    """
+    """What one standard deviation counts. Raises ValueError unless all of them are above 0."""
 
     dense: float = 1.0
-    lexical: float = 0.5
+    lexical: float = 0.7
+    context: float = 0.6
 
     def __post_init__(self) -> None:
-        if not (self.dense > 0 and self.lexical > 0):
+        if not (self.dense > 0 and self.lexical > 0 and self.context > 0):
             raise ValueError("weights must be above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Additions:
+    """What is added to a block's standing, in deviations, each >= 0."""
+
+    speaker: float = 1.0  # its speaker is the one the question means
+    time: float = 0.5  # it is of a time the question names
+    session: float = 0.5  # share of the standing of its session's best block
 
 
 BACKGROUND: Final = Background()
 WEIGHTS: Final = FusionWeights()
+ADDITIONS: Final = Additions()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What is known of the m blocks beside their own passages; w windows of turns."""
+
+    session: Indices  # [m] 0.., equal in one session; a block without one has its own
+    windows: npt.NDArray[np.float32]  # [w] cosine, -1..1, never NaN
+    covered: Indices  # [w, turns] blocks in each window, -1 where it has fewer
+    meant: npt.NDArray[np.bool_]  # [m] said by the speaker the question means
+    timely: npt.NDArray[np.bool_]  # [m] of a time the question names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,17 +111,24 @@ class ScopeScores:
     dense: npt.NDArray[np.float32]  # [n] cosine, -1..1; NaN where there is no embedding (yet)
     lexical: npt.NDArray[np.float32]  # [n] BM25, >= 0; 0 where no term matches
     block: Indices  # [n] the passage's block; cheapest when it never falls
+    # [n] BM25 of the passage's own words where `lexical` has the neighbours' too.
+    own_lexical: npt.NDArray[np.float32] | None = None
+    surroundings: Surroundings | None = None  # None: nothing is known
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Why a block has its score: the values of `explain`."""
+    """Why a block has its score: the values of `explain`. Standings are in standard deviations."""
 
     dense_similarity: float | None  # best passage's cosine; None without an embedding
-    lexical_score: float  # best passage's BM25
-    dense_standing: float  # standard deviations; guessed where dense_similarity is None
+    lexical_score: float  # best passage's BM25, words lent by its neighbours included
+    dense_standing: float  # guessed where dense_similarity is None
     lexical_standing: float
-    standing: float  # weighted sum of the two, in deviations again; ranks, and becomes the score
+    context_standing: float  # of the windows it is in; guessed where there is none
+    speaker: float  # added
+    time: float  # added
+    session: float  # what the best block of its session stands at; itself where it is that
+    standing: float  # all together, in deviations again; ranks, and becomes the score
     weights: FusionWeights
 
 
@@ -114,9 +147,10 @@ def fuse(
     *,
     limit: int,
     weights: FusionWeights = WEIGHTS,
+    additions: Additions = ADDITIONS,
     background: Background = BACKGROUND,
 ) -> Sequence[RankedBlock]:
-    """The best blocks of a scope by both retrievers, best first, at most `limit`.
+    """The best blocks of a scope by all that is known of them, best first, at most `limit`.
 
     A block with neither an embedding nor a matching term is left out: nothing speaks for it.
     score = 1 / (1 + exp(3 - standing)): 0.05 for an average block, 0.5 where chance ends.
@@ -125,7 +159,7 @@ def fuse(
     groups = _Groups(scores, limit)
     if not groups.count:
         return ()
-    standings = _standings(scores, groups, weights, background)
+    standings = _standings(scores, groups, weights, additions, background)
     spoken_for = (groups.total(~np.isnan(scores.dense)) > 0) | (groups.best(scores.lexical) > 0)
     return [
         _ranked(block, groups.passages(block), scores, standings)
@@ -147,7 +181,7 @@ def rank_lexical(scores: ScopeScores, *, limit: int) -> Sequence[int]:
     groups = _Groups(scores, limit)
     if not groups.count:
         return ()
-    best = groups.best(scores.lexical)
+    best = groups.best(scores.lexical if scores.own_lexical is None else scores.own_lexical)
     return _top(best, best > 0, limit)
 
 
@@ -221,18 +255,27 @@ class _Standings:
     lexical_passages: Floats  # [n]
     dense: Floats  # [m] corrected for the number of passages, and guessed where there is none
     lexical: Floats  # [m] corrected likewise
-    blocks: Floats  # [m] both together
+    context: Floats  # [m] guessed where there is none
+    speaker: Floats  # [m] added
+    time: Floats  # [m] added
+    session: Floats  # [m] of the session's best block
+    blocks: Floats  # [m] all together
     weights: FusionWeights
 
-    def speaker(self, passages: Indices) -> int:
-        """Which of these passages stands highest, the first of equals."""
+    def speaking(self, passages: Indices) -> int:
+        """Which of these passages speaks for its block: the highest one, the first of equals."""
         lexical = self.lexical_passages[passages]
         dense = _or_guess(self.dense_passages[passages], lexical)
-        return int(passages[np.argmax(_combine(dense, lexical, self.weights))])
+        together = self.weights.dense * dense + self.weights.lexical * lexical
+        return int(passages[np.argmax(together)])
 
 
 def _standings(
-    scores: ScopeScores, groups: _Groups, weights: FusionWeights, background: Background
+    scores: ScopeScores,
+    groups: _Groups,
+    weights: FusionWeights,
+    additions: Additions,
+    background: Background,
 ) -> _Standings:
     dense = _standardise(scores.dense, background)
     # The imagined unrelated passages match no term.
@@ -240,14 +283,49 @@ def _standings(
     lexical_block = groups.best(lexical) - groups.chance(groups.sizes)
     dense_block = groups.best(dense) - groups.chance(groups.total(~np.isnan(dense)))
     dense_block = _or_guess(dense_block, lexical_block)
+    context = _context(scores.surroundings, groups.count, background)
+    context = np.where(
+        np.isnan(context), np.minimum(_GUESSED_CONTEXT_SHARE * dense_block, _GUESSED_MAX), context
+    )
+    own = _combine(dense_block, lexical_block, context, weights)
+    around = scores.surroundings
+    speaker, time = np.zeros(groups.count), np.zeros(groups.count)
+    if around is not None:
+        speaker[around.meant] = additions.speaker
+        time[around.timely] = additions.time
+    own = own + speaker + time
+    session = own if around is None else _best_of_session(own, around.session)
     return _Standings(
         dense_passages=dense,
         lexical_passages=lexical,
         dense=dense_block,
         lexical=lexical_block,
-        blocks=_combine(dense_block, lexical_block, weights),
+        context=context,
+        speaker=speaker,
+        time=time,
+        session=session,
+        blocks=(own + additions.session * session) / (1.0 + additions.session),
         weights=weights,
     )
+
+
+def _context(around: Surroundings | None, count: int, background: Background) -> Floats:
+    """[m] mean standing of the windows that contain each block; NaN in none."""
+    if around is None or not len(around.windows):
+        return np.full(count, np.nan)
+    standing = np.repeat(_standardise(around.windows, background), around.covered.shape[1])
+    covered = around.covered.ravel()
+    inside = covered >= 0
+    total = np.bincount(covered[inside], weights=standing[inside], minlength=count)
+    times = np.bincount(covered[inside], minlength=count)
+    return np.where(times > 0, total / np.maximum(times, 1), np.nan)
+
+
+def _best_of_session(own: Floats, session: Indices) -> Floats:
+    best = np.full(int(session.max()) + 1, -np.inf)
+    np.maximum.at(best, session, own)
+    found: Floats = best[session]
+    return found
 
 
 def _standardise(values: npt.NDArray[np.float32], prior: Background) -> Floats:
@@ -270,10 +348,11 @@ def _or_guess(dense: Floats, lexical: Floats) -> Floats:
     return np.where(np.isnan(dense), np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
 
 
-def _combine(dense: Floats, lexical: Floats, weights: FusionWeights) -> Floats:
-    """The weighted sum, divided so that two independent deviations of 1 give a deviation of 1."""
-    scale = math.hypot(weights.dense, weights.lexical)
-    return (weights.dense * dense + weights.lexical * lexical) / scale
+def _combine(dense: Floats, lexical: Floats, context: Floats, weights: FusionWeights) -> Floats:
+    """The weighted sum, divided so that independent deviations of 1 give a deviation of 1."""
+    scale = math.hypot(weights.dense, weights.lexical, weights.context)
+    total = weights.dense * dense + weights.lexical * lexical + weights.context * context
+    return total / scale
 
 
 def _top(
@@ -300,11 +379,15 @@ def _ranked(
         lexical_score=float(scores.lexical[passages].max()),
         dense_standing=float(standings.dense[block]),
         lexical_standing=float(standings.lexical[block]),
+        context_standing=float(standings.context[block]),
+        speaker=float(standings.speaker[block]),
+        time=float(standings.time[block]),
+        session=float(standings.session[block]),
         standing=standing,
         weights=standings.weights,
     )
     score = _logistic(standing - _SCORE_MIDPOINT)
-    return RankedBlock(block, standings.speaker(passages), score, parts)
+    return RankedBlock(block, standings.speaking(passages), score, parts)
 
 
 def _logistic(value: float) -> float:

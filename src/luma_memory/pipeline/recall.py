@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
 
 from luma_memory.domain.enrichment import Embedding
-from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.domain.ports import BlockStore, Embedder, SearchStore
+from luma_memory.domain.errors import LumaMemoryError, SearchTimeout
+from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, SearchStore
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScopeScan, SearchHit, SearchResult
-from luma_memory.pipeline.fusion import RankedBlock, fuse
-from luma_memory.pipeline.scope_layout import ScopeLayout, lay_out
+from luma_memory.domain.search import (
+    Explanation,
+    Ranking,
+    ScanRequest,
+    SearchHit,
+    SearchResult,
+    TimeSpan,
+)
+from luma_memory.pipeline.fusion import (
+    RankedBlock,
+    fuse,
+    rank_dense,
+    rank_lexical,
+    rank_reciprocal,
+)
+from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.speakers import names_in, own_names
 from luma_memory.pipeline.terms import QueryTerm, TermVector, query_terms
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
 
+ResultT = TypeVar("ResultT")
+
 # Somebody waits for the answer: a provider that takes longer than this is done without.
 EMBEDDING_SECONDS_MAX = 2.0
+# Of a request's time: the rest is the scan's, without which there is no answer at all.
+EMBEDDING_SHARE = 0.6
 # A scope that changes its embedding model between question and scan is asked again.
 SWITCHES_MAX = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """One block of a ranking, whichever made it."""
+
+    block: int
+    score: float
+    explanation: Explanation
 
 
 class Recall:
     """Search over one scope: two retrievers in one statement, fused here.
 
     embedder: None searches by words alone. serving: who embeds for which scope while the model
-    changes; None for the embedder itself.
+    changes; None for the embedder itself. reader: what else a question says (times); None is not
+    asked.
     """
 
     def __init__(
@@ -38,83 +69,155 @@ class Recall:
         embedder: Embedder | None,
         emit: Emit,
         serving: ServingEmbedders | None = None,
+        reader: QuestionReader | None = None,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
         self._embedder = embedder
         self._serving = serving
+        self._reader = reader
         self._emit = emit
 
     async def search(
-        self, scope: Scope, query: str, *, limit: int, explain: bool = False
+        self,
+        scope: Scope,
+        query: str,
+        *,
+        limit: int,
+        as_of: datetime | None = None,
+        include_superseded: bool = False,
+        timeout_ms: int | None = None,
+        ranking: Ranking = "fused",
+        explain: bool = False,
     ) -> SearchResult:
         """The scope's blocks that answer the question, best first, at most `limit`.
 
-        Blocks no worker has seen are found by their words. When the embedding provider fails, so
-        are all, and the result says "embedding" under `degraded`. Raises StoreUnavailable.
+        Blocks no worker has seen are found by their words. When the embedding provider fails or
+        is slow, so are all, and the result says "embedding" under `degraded`. as_of: the scope as
+        it stood then, by the blocks' own times. Raises StoreUnavailable, and SearchTimeout when the
+        time is over before the database has answered.
         """
+        deadline = _Deadline(timeout_ms)
         timings: dict[str, float] = {}
         degraded: list[str] = []
         watch = Stopwatch()
         terms = query_terms(query)
+        named, own = names_in(query), own_names(scope.user_id)
+        spans = await self._spans(query, as_of, deadline, degraded)
+        timings["understand"] = watch.lap_ms()
         for _ in range(SWITCHES_MAX):
             embedder = await self._serving.of_scope(scope) if self._serving else self._embedder
-            embedding = await self._embedding(embedder, query, degraded)
+            embedding = await self._embedding(embedder, query, deadline, degraded)
             timings["embed"] = timings.get("embed", 0.0) + watch.lap_ms()
-            scan = await self._search_store.scan(
-                scope,
+            request = ScanRequest(
                 vector=embedding.vector if embedding else None,
                 embedding_model=embedder.model.id if embedder and embedding else None,
                 terms=[_one_hot([term]) for term in terms],
                 all_terms=_one_hot(terms),
+                names=[*named, *own],
+                as_of=as_of,
+                include_superseded=include_superseded,
             )
+            scan = await deadline.bound(self._search_store.scan(scope, request))
             timings["scan"] = timings.get("scan", 0.0) + watch.lap_ms()
             if not (self._serving and embedder and embedding):
                 break
             if await self._serving.still_serves(embedder, scope):
                 break
-        if scan.passage_count == 0:
+        if scan.row_count == 0:
             return SearchResult(hits=(), degraded=degraded, timings_ms=timings)
-        layout = lay_out(scan, terms)
-        ranked = fuse(layout.scores, limit=limit)
+        keys = scan.name_keys
+        wanted = Wanted(named=keys[: len(named)], own=keys[len(named) :], spans=spans)
+        layout = lay_out(scan, terms, wanted)
+        places = _ranked(layout, ranking, limit=limit, explain=explain)
         timings["fuse"] = watch.lap_ms()
-        explanations = [_explanation(place, scan) if explain else {} for place in ranked]
-        hits = await self._hits(scope, layout, ranked, explanations)
+        hits = await deadline.bound(self._hits(scope, layout, places))
         timings["read"] = watch.lap_ms()
         return SearchResult(hits=hits, degraded=degraded, timings_ms=timings)
 
     async def _embedding(
-        self, embedder: Embedder | None, query: str, degraded: list[str]
+        self, embedder: Embedder | None, query: str, deadline: _Deadline, degraded: list[str]
     ) -> Embedding | None:
         if embedder is None:
             return None
+        return await self._optional("embedding", embedder.embed_query(query), deadline, degraded)
+
+    async def _spans(
+        self, query: str, as_of: datetime | None, deadline: _Deadline, degraded: list[str]
+    ) -> Sequence[TimeSpan]:
+        if self._reader is None:
+            return ()
+        work = self._reader.times(query, as_of)
+        return await self._optional("time", work, deadline, degraded) or ()
+
+    async def _optional(
+        self,
+        stage: str,
+        work: Awaitable[ResultT],
+        deadline: _Deadline,
+        degraded: list[str],
+    ) -> ResultT | None:
+        """What the work finds; None, and said so, when it fails or takes too long."""
         try:
-            async with asyncio.timeout(EMBEDDING_SECONDS_MAX):
-                return await embedder.embed_query(query)
+            async with asyncio.timeout(deadline.share(EMBEDDING_SHARE, EMBEDDING_SECONDS_MAX)):
+                return await work
         except TimeoutError:
-            self._emit(RecallDegraded("embedding", "no answer in time"))
-            degraded.append("embedding")
-            return None
+            self._emit(RecallDegraded(stage, "no answer in time"))
         except LumaMemoryError as error:
-            self._emit(RecallDegraded("embedding", str(error)))
-            degraded.append("embedding")
-            return None
+            self._emit(RecallDegraded(stage, str(error)))
+        degraded.append(stage)
+        return None
 
     async def _hits(
-        self,
-        scope: Scope,
-        layout: ScopeLayout,
-        ranked: Sequence[RankedBlock],
-        explanations: Sequence[Mapping[str, float | int | str | None]],
+        self, scope: Scope, layout: ScopeLayout, places: Sequence[_Place]
     ) -> Sequence[SearchHit]:
         blocks = await self._block_store.read(
-            [(scope, layout.block_id(place.block)) for place in ranked]
+            [(scope, layout.block_id(place.block)) for place in places]
         )
         return [
-            SearchHit(block, place.score, explanation)
-            for block, place, explanation in zip(blocks, ranked, explanations, strict=True)
+            SearchHit(block, place.score, place.explanation)
+            for block, place in zip(blocks, places, strict=True)
             if block is not None  # deleted since the scan
         ]
+
+
+class _Deadline:
+    """The time of one request; without a limit, only the parts have theirs."""
+
+    def __init__(self, timeout_ms: int | None) -> None:
+        self._seconds = None if timeout_ms is None else timeout_ms / 1000
+        self._watch = Stopwatch()
+
+    def share(self, share: float, seconds_max: float) -> float:
+        """Seconds that a part may take at most."""
+        return seconds_max if self._seconds is None else min(seconds_max, share * self._seconds)
+
+    async def bound(self, work: Awaitable[ResultT]) -> ResultT:
+        """What the work finds in the time that is left. Raises SearchTimeout."""
+        if self._seconds is None:
+            return await work
+        try:
+            left = self._seconds - self._watch.elapsed_ms / 1000
+            async with asyncio.timeout(max(left, 0.0)):
+                return await work
+        except TimeoutError as error:
+            raise SearchTimeout("The database did not answer within timeout_ms") from error
+
+
+def _ranked(
+    layout: ScopeLayout, ranking: Ranking, *, limit: int, explain: bool
+) -> Sequence[_Place]:
+    if ranking == "fused":
+        return [
+            _Place(place.block, place.score, _explanation(place, layout) if explain else {})
+            for place in fuse(layout.scores, limit=limit)
+        ]
+    rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[ranking]
+    # Ranks are all that these know: a score falls from 1 and means nothing beside others.
+    return [
+        _Place(block, 1.0 / place, {"rank": place} if explain else {})
+        for place, block in enumerate(rank(layout.scores, limit=limit), start=1)
+    ]
 
 
 def _one_hot(terms: Sequence[QueryTerm]) -> bytes:
@@ -122,7 +225,7 @@ def _one_hot(terms: Sequence[QueryTerm]) -> bytes:
     return TermVector(indices, [1.0] * len(indices)).to_binary()
 
 
-def _explanation(place: RankedBlock, scan: ScopeScan) -> Mapping[str, float | int | str | None]:
+def _explanation(place: RankedBlock, layout: ScopeLayout) -> Explanation:
     """Every part of the score; standings are standard deviations above the scope's mean."""
     parts = place.parts
     return {
@@ -132,6 +235,11 @@ def _explanation(place: RankedBlock, scan: ScopeScan) -> Mapping[str, float | in
         "lexical_score": parts.lexical_score,
         "lexical_standing": parts.lexical_standing,
         "lexical_weight": parts.weights.lexical,
+        "context_standing": parts.context_standing,
+        "context_weight": parts.weights.context,
+        "speaker": parts.speaker,
+        "time": parts.time,
+        "session_standing": parts.session,
         "standing": parts.standing,
-        "passage": scan.ordinals[place.passage],
+        "passage": int(layout.ordinals[place.passage]),
     }

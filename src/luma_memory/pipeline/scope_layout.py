@@ -1,19 +1,26 @@
-"""From the raw columns of a scope's scan to what fusion reads: blocks and BM25."""
+"""From the raw columns of a scope's scan to what fusion reads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
 from uuid import UUID
 
 import numpy as np
 import numpy.typing as npt
 
-from luma_memory.domain.search import ScopeScan
-from luma_memory.pipeline.fusion import Indices, ScopeScores
+from luma_memory.domain.search import WINDOW_ORDINAL, ScopeScan, TimeSpan
+from luma_memory.pipeline.fusion import Indices, ScopeScores, Surroundings
+from luma_memory.pipeline.neighbours import Neighbours, in_sessions, with_neighbours
+from luma_memory.pipeline.speakers import meant
 from luma_memory.pipeline.terms import QueryTerm, idf
 
-_ID_BYTES = 16
+# A window holds the block it ends with and the turns before it.
+WINDOW_TURNS: Final = 3
+_ID_BYTES: Final = 16
+_EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,39 +28,111 @@ class ScopeLayout:
     """Blocks numbered newest first: equal standing goes to the newer one."""
 
     scores: ScopeScores
+    ordinals: npt.NDArray[np.int32]  # [n] of the passages
     _ids: npt.NDArray[np.void]  # [m] by block number
 
     def block_id(self, number: int) -> UUID:
         return UUID(bytes=self._ids[number].tobytes())
 
 
-def lay_out(scan: ScopeScan, terms: Sequence[QueryTerm]) -> ScopeLayout:
-    """Number the blocks and sum up BM25.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a question asks for beside its meaning and its words."""
+
+    named: Sequence[int] = ()  # keys of names in the question
+    own: Sequence[int] = ()  # keys of the user's own names
+    spans: Sequence[TimeSpan] = ()
+
+
+def lay_out(
+    scan: ScopeScan, terms: Sequence[QueryTerm], wanted: Wanted | None = None
+) -> ScopeLayout:
+    """Number the blocks, sum up BM25, find each block's place in its session.
 
     terms: those whose weights the scan holds, in the same order.
     """
+    wanted = wanted or Wanted()
+    ordinals = np.frombuffer(scan.ordinals, dtype=np.int32)
+    is_passage = ordinals != WINDOW_ORDINAL
     ids = np.frombuffer(scan.block_ids, dtype=f"V{_ID_BYTES}")
     distinct, block = _number_blocks(ids)
-    scores = ScopeScores(
-        dense=np.frombuffer(scan.dense, dtype=np.float32),
-        lexical=_bm25(scan, terms),
-        block=block,
+    block, distinct = _without_windows_alone(block, distinct, is_passage)
+    passages = _in_order(block, ordinals, is_passage)
+    first = _first_row(block, passages, len(distinct))
+    sessions = np.frombuffer(scan.sessions, dtype=np.int64)[first]
+    instants = np.frombuffer(scan.instants, dtype=np.int64)[first]
+    neighbours = in_sessions(sessions, instants)
+    dense = np.frombuffer(scan.dense, dtype=np.float32)
+    own, shared = _bm25(scan, terms, passages, block[passages], neighbours)
+    windows = _in_order(block, ordinals, ~is_passage & (block >= 0) & ~np.isnan(dense))
+    surroundings = Surroundings(
+        session=neighbours.session,
+        windows=dense[windows],
+        covered=_covered(block[windows], neighbours),
+        meant=meant(
+            np.frombuffer(scan.speakers, dtype=np.int64)[first],
+            named=wanted.named,
+            own=wanted.own,
+        ),
+        timely=_timely(instants, wanted.spans),
     )
-    return ScopeLayout(scores, distinct)
+    scores = ScopeScores(
+        dense=dense[passages],
+        lexical=shared,
+        block=block[passages],
+        own_lexical=own,
+        surroundings=surroundings,
+    )
+    return ScopeLayout(scores, ordinals[passages], distinct)
 
 
-def _bm25(scan: ScopeScan, terms: Sequence[QueryTerm]) -> npt.NDArray[np.float32]:
-    """Each passage's score; document frequencies are counted in the columns themselves."""
-    total = np.zeros(scan.passage_count, dtype=np.float32)
+def _bm25(
+    scan: ScopeScan,
+    terms: Sequence[QueryTerm],
+    passages: Indices,
+    block: Indices,
+    neighbours: Neighbours,
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Each passage's score by its own words, and by those its neighbours lend it.
+
+    Document frequencies are counted in the columns themselves.
+    """
+    own = np.zeros(len(passages), dtype=np.float32)
+    shared = np.zeros(len(passages), dtype=np.float32)
     for term, column in zip(terms, scan.term_weights, strict=True):
-        weights = np.frombuffer(column, dtype=np.float32)
+        weights = np.frombuffer(column, dtype=np.float32)[passages]
         frequency = int(np.count_nonzero(weights))
-        total += weights * np.float32(term.frequency * idf(frequency, scan.passage_count))
-    return total
+        if frequency == 0:
+            continue
+        factor = np.float32(term.frequency * idf(frequency, len(passages)))
+        own += weights * factor
+        shared += with_neighbours(weights, block, neighbours) * factor
+    return own, shared
+
+
+def _covered(ends: Indices, neighbours: Neighbours) -> Indices:
+    """[w, WINDOW_TURNS] the blocks of each window, the last first; -1 where a session begins."""
+    previous = np.append(neighbours.previous, -1)  # of -1: -1
+    columns = [ends]
+    for _ in range(WINDOW_TURNS - 1):
+        columns.append(previous[columns[-1]])
+    return np.stack(columns, axis=1)
+
+
+def _timely(instants: npt.NDArray[np.int64], spans: Sequence[TimeSpan]) -> npt.NDArray[np.bool_]:
+    fits = np.zeros(len(instants), dtype=bool)
+    for span in spans:
+        fits |= (instants >= _microseconds(span.start)) & (instants < _microseconds(span.stop))
+    return fits
+
+
+def _microseconds(instant: datetime) -> int:
+    since = instant - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def _number_blocks(ids: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.void], Indices]:
-    """Distinct ids newest first (UUIDv7 rises with time), and each passage's block number."""
+    """Distinct ids newest first (UUIDv7 rises with time), and each row's block number."""
     # As two big-endian integers: sorting raw bytes is ten times slower.
     halves = ids.view(">u8").reshape(-1, 2)
     order = np.lexsort((halves[:, 1], halves[:, 0]))[::-1]
@@ -63,3 +142,30 @@ def _number_blocks(ids: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.void], Ind
     block = np.empty(len(order), dtype=np.intp)
     block[order] = np.cumsum(is_first) - 1
     return ids[order[is_first]], block
+
+
+def _without_windows_alone(
+    block: Indices, distinct: npt.NDArray[np.void], is_passage: npt.NDArray[np.bool_]
+) -> tuple[Indices, npt.NDArray[np.void]]:
+    """Numbers for blocks that have a passage; -1 for a window whose block has none (any more)."""
+    has_passage = np.zeros(len(distinct), dtype=bool)
+    has_passage[block[is_passage]] = True
+    if has_passage.all():
+        return block, distinct
+    renumbered = np.where(has_passage, np.cumsum(has_passage) - 1, -1)
+    return renumbered[block], distinct[has_passage]
+
+
+def _in_order(
+    block: Indices, ordinals: npt.NDArray[np.int32], wanted: npt.NDArray[np.bool_]
+) -> Indices:
+    """Rows by block and ordinal: wherever the database keeps them, sums come out the same."""
+    rows = np.flatnonzero(wanted)
+    return rows[np.lexsort((ordinals[rows], block[rows]))]
+
+
+def _first_row(block: Indices, passages: Indices, count: int) -> Indices:
+    """[m] a row of each block: what is the same for all of its passages is read there."""
+    first = np.zeros(count, dtype=np.intp)
+    first[block[passages]] = passages
+    return first

@@ -62,7 +62,7 @@ class TermWeighting:
     0.2-0.4, and falls with b 0.75. The average length stands between the two kinds (14 and 65).
     """
 
-    k1: float = 0.9  # how slowly repeating a term stops counting; > 0
+    k1: float = 0.6  # how slowly repeating a term stops counting; > 0
     b: float = 0.3  # how much a long passage pays for its length; 0..1
     average_length: float = 30.0  # terms without stop words; > 0
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from luma_memory.domain.search import Ranking
 from luma_memory.protocol.blocks import BlockBody
-from luma_memory.protocol.gate import Name, Query
+from luma_memory.protocol.gate import Instant, Name, Query
 
 LIMIT_MAX = 200
+TIMEOUT_MS_MAX = 60_000
 
 
 class SearchBody(BaseModel):
@@ -23,6 +25,19 @@ class SearchBody(BaseModel):
     user_id: Name
     query: Query
     limit: int = Field(10, ge=1, le=LIMIT_MAX)
+    as_of: Instant | None = Field(
+        None, description="Answer as the scope stood then, by the blocks' own times."
+    )
+    include_superseded: bool = Field(False, description="Blocks that a later one replaced, too.")
+    timeout_ms: int | None = Field(
+        None,
+        ge=1,
+        le=TIMEOUT_MS_MAX,
+        description="What is not ready by then is left out and named in `degraded`.",
+    )
+    ranking: Ranking = Field(
+        "fused", description="The others are plain retrievers, to compare with."
+    )
     explain: bool = Field(False, description="Say how each score came about.")
 
 

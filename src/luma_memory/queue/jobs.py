@@ -93,4 +93,5 @@ def _job(row: asyncpg.Record) -> Job:
         attempt=row["attempts"],
         attempts_max=row["max_attempts"],
         created_at=row["created_at"],
+        payload=row["payload"],
     )

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
 from functools import cache
 
 import asyncpg
 import numpy as np
 
-from luma_memory.domain.enrichment import Vector
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScopeScan
+from luma_memory.domain.search import ScanRequest, ScopeScan
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.postgres.vectors import encode_halfvec
@@ -24,33 +22,29 @@ class PostgresSearchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def scan(
-        self,
-        scope: Scope,
-        *,
-        vector: Vector | None,
-        embedding_model: str | None,
-        terms: Sequence[bytes],
-        all_terms: bytes,
-    ) -> ScopeScan:
+    async def scan(self, scope: Scope, request: ScanRequest) -> ScopeScan:
+        vector = request.vector
         row = await self._database.fetch_row(
-            _scan_statement(len(terms)),
+            _scan_statement(len(request.terms)),
             scope.project_id,
             scope.user_id,
             None if vector is None else encode_halfvec(vector),
-            embedding_model if vector is not None else None,
-            all_terms,
+            None if vector is None else request.embedding_model,
+            request.all_terms,
+            list(request.names),
+            request.as_of,
+            request.include_superseded,
             # Without a term no column uses the parameter, and PostgreSQL would not know it.
-            *([list(terms)] if terms else []),
+            *([list(request.terms)] if request.terms else []),
         )
         assert row is not None  # an aggregate without GROUP BY
-        return _scope_scan(row, len(terms))
+        return _scope_scan(row, len(request.terms))
 
 
 @cache
 def _scan_statement(term_count: int) -> str:
     columns = "".join(
-        f",\n       string_agg(float4send((-(p.lexemes <#> ($6::sparsevec[])[{n}]))::real), '')"
+        f",\n       string_agg(float4send((-(p.lexemes <#> ($9::sparsevec[])[{n}]))::real), '')"
         f" FILTER (WHERE p.matched > 0) AS term_{n}"
         for n in range(1, term_count + 1)
     )
@@ -62,8 +56,12 @@ def _scope_scan(row: asyncpg.Record, term_count: int) -> ScopeScan:
     return ScopeScan(
         block_ids=row["block_ids"] or b"",
         ordinals=_native("i", row["ordinals"]),
+        sessions=_native("q", row["sessions"]),
+        instants=_native("q", row["instants"]),
+        speakers=_native("q", row["speakers"]),
         dense=_native("f", row["dense"]),
         term_weights=[_spread(row[f"term_{n}"], matched) for n in range(1, term_count + 1)],
+        name_keys=_native("i", row["name_keys"]),
     )
 
 

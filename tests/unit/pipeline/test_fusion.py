@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_memory.pipeline.fusion import (
+    ADDITIONS,
     FusionWeights,
+    Parts,
     ScopeScores,
+    Surroundings,
     fuse,
     rank_dense,
     rank_lexical,
@@ -64,14 +69,22 @@ def test_a_ranking_is_whole_ordered_bounded_and_explained(scores: ScopeScores, l
     for ranked in ranking:
         parts = ranked.parts
         mine = scores.block == ranked.block
-        weighted = parts.weights.dense * parts.dense_standing
-        weighted += parts.weights.lexical * parts.lexical_standing
-        scale = math.hypot(parts.weights.dense, parts.weights.lexical)
         assert 0 <= ranked.score <= 1
-        assert parts.standing == pytest.approx(weighted / scale)
+        assert parts.standing == pytest.approx(_standing(parts))
         assert scores.block[ranked.passage] == ranked.block
         assert parts.lexical_score == scores.lexical[mine].max()
         assert (parts.dense_similarity is None) == bool(np.isnan(scores.dense[mine]).all())
+
+
+def _standing(parts: Parts) -> float:
+    """The standing worked out again from the parts, by hand."""
+    weights = parts.weights
+    own = weights.dense * parts.dense_standing
+    own += weights.lexical * parts.lexical_standing
+    own += weights.context * parts.context_standing
+    own /= math.hypot(weights.dense, weights.lexical, weights.context)
+    own += parts.speaker + parts.time
+    return (own + ADDITIONS.session * parts.session) / (1 + ADDITIONS.session)
 
 
 @given(scopes())
@@ -171,3 +184,89 @@ def test_arrays_that_do_not_fit_are_refused(scores: ScopeScores, limit: int, mes
 def test_weights_are_checked() -> None:
     with pytest.raises(ValueError, match="above 0"):
         FusionWeights(dense=0.0)
+
+
+def surrounded(
+    scores: ScopeScores,
+    *,
+    session: list[int] | None = None,
+    windows: Mapping[tuple[int, ...], float] | None = None,
+    meant: tuple[int, ...] = (),
+    timely: tuple[int, ...] = (),
+) -> ScopeScores:
+    """windows: blocks of each, and its cosine."""
+    count = int(scores.block.max()) + 1
+    covered = [[*blocks, *[-1] * (3 - len(blocks))] for blocks in windows or {}]
+    return replace(
+        scores,
+        surroundings=Surroundings(
+            session=np.array(session or range(count), dtype=np.intp),
+            windows=np.array(list((windows or {}).values()), dtype=np.float32),
+            covered=np.array(covered, dtype=np.intp).reshape(-1, 3),
+            meant=np.isin(np.arange(count), meant),
+            timely=np.isin(np.arange(count), timely),
+        ),
+    )
+
+
+def test_a_window_speaks_for_every_block_in_it() -> None:
+    scores = scope([0.2] * 39, [0.0] * 39)
+    windows: dict[tuple[int, ...], float] = {(n + 2, n + 1, n): 0.1 for n in range(3, 37, 3)}
+    windows[2, 1, 0] = 0.7
+    ranking = fuse(surrounded(scores, windows=windows), limit=4)
+    assert [ranked.block for ranked in ranking] == [0, 1, 2, 3]
+    standings = [ranked.parts.context_standing for ranked in ranking]
+    assert standings[0] == standings[1] == standings[2] > 2 > standings[3]
+
+
+def test_a_block_in_two_windows_stands_between_them() -> None:
+    scores = scope([0.2] * 5, [0.0] * 5)
+    around = surrounded(scores, windows={(2, 1, 0): 0.6, (4, 3, 2): 0.2})
+    by_block = {ranked.block: ranked.parts.context_standing for ranked in fuse(around, limit=5)}
+    assert by_block[2] == pytest.approx((by_block[0] + by_block[4]) / 2)
+    assert by_block[0] > by_block[2] > by_block[3]
+
+
+def test_without_a_window_the_context_is_guessed_from_the_block_itself() -> None:
+    plain = scope([0.1, 0.3, 0.5], [0.0] * 3)
+    first = fuse(surrounded(plain, windows={}), limit=1)[0].parts
+    assert first.context_standing == pytest.approx(0.8 * first.dense_standing)
+    assert [r.block for r in fuse(surrounded(plain), limit=3)] == order(plain)
+
+
+def test_who_spoke_and_when_are_whole_deviations() -> None:
+    scores = scope([0.2] * 30, [0.0] * 30)
+    ranking = fuse(surrounded(scores, meant=(7, 9), timely=(9,)), limit=3)
+    assert [ranked.block for ranked in ranking] == [9, 7, 0]
+    assert [ranked.parts.speaker for ranked in ranking] == [ADDITIONS.speaker] * 2 + [0]
+    assert [ranked.parts.time for ranked in ranking] == [ADDITIONS.time, 0, 0]
+
+
+def test_a_session_shares_what_its_best_block_stands_at() -> None:
+    dense = [0.8, 0.2, 0.2, 0.2] + [0.1] * 40
+    session = [0, 0, 1, 2, *range(3, 43)]
+    ranking = fuse(surrounded(scope(dense, [0.0] * 44), session=session), limit=4)
+    assert [ranked.block for ranked in ranking] == [0, 1, 2, 3]
+    best, beside, alone, _ = (ranked.parts for ranked in ranking)
+    assert best.session == beside.session > alone.session
+
+
+@given(scopes(), st.data())
+def test_surroundings_bring_no_block_in_and_leave_none_out(
+    scores: ScopeScores, data: st.DataObject
+) -> None:
+    count = len(set(scores.block.tolist()))
+    if count == 0:
+        return
+    numbers = st.integers(0, count - 1)
+    ends = data.draw(st.lists(st.tuples(numbers, numbers), max_size=6))
+    around = surrounded(
+        scores,
+        session=data.draw(st.lists(st.integers(0, 3), min_size=count, max_size=count)),
+        windows={pair: 0.1 * n for n, pair in enumerate(ends)},
+        meant=tuple(data.draw(st.sets(numbers))),
+    )
+    ranking = fuse(around, limit=100)
+    assert {r.block for r in ranking} == set(order(scores))
+    for ranked in ranking:
+        assert ranked.parts.standing == pytest.approx(_standing(ranked.parts))

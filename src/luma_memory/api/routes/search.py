@@ -25,7 +25,14 @@ router = APIRouter(prefix="/search", tags=["recall"], route_class=DoorRoute)
 async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Response:
     """Rank the user's blocks by meaning and by words; blocks not yet enriched are found too."""
     result = await service.recall.search(
-        caller.scope(body.user_id), body.query, limit=body.limit, explain=body.explain
+        caller.scope(body.user_id),
+        body.query,
+        limit=body.limit,
+        as_of=body.as_of,
+        include_superseded=body.include_superseded,
+        timeout_ms=body.timeout_ms,
+        ranking=body.ranking,
+        explain=body.explain,
     )
     answer = search_answer(result)
     return Response(answer.model_dump_json(), media_type="application/json")

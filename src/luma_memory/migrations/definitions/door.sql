@@ -75,13 +75,14 @@ BEGIN
       AND (source_id = p_block_id OR target_id = p_block_id);
     UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
     WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
+    PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
     INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
-        session_id, occurred_at, expires_at, lexemes)
+        session_id, occurred_at, expires_at, speaker_key, lexemes)
     SELECT p_project_id, p_user_id, p_block_id, p.ordinal, p.start_at, p.stop_at,
            v_after.session_id, coalesce(v_after.occurred_at, v_after.created_at),
-           v_after.expires_at, p.lexemes
+           v_after.expires_at, memory_speaker_key(v_after.speaker), p.lexemes
     FROM unnest(p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes)
          AS p (ordinal, start_at, stop_at, lexemes);
 
@@ -154,6 +155,7 @@ BEGIN
     WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids);
     DELETE FROM memory_block_revisions
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
     DELETE FROM memory_blocks

@@ -75,7 +75,7 @@ BEGIN
         FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
           AND b.revision = p_revisions[d.n]
-        RETURNING b.project_id, b.user_id, b.id, b.session_id, b.expires_at,
+        RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
     ), stale AS (
         -- Fewer passages than before: what a shorter text no longer has must not be found.
@@ -88,9 +88,9 @@ BEGIN
           AND m.ordinal > k.last
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
-        session_id, occurred_at, expires_at, lexemes, embedding, embedding_model)
+        session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model)
     SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id,
-           b.occurred_at, b.expires_at, p.lexemes, p.embedding,
+           b.occurred_at, b.expires_at, memory_speaker_key(b.speaker), p.lexemes, p.embedding,
            CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END
     FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                 p_passage_lexemes, p_passage_embeddings)
@@ -98,6 +98,7 @@ BEGIN
     JOIN block AS b USING (n)
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
+        speaker_key = excluded.speaker_key,
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 

@@ -93,9 +93,9 @@ BEGIN
         FROM item
     ), passage AS (
         INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
-            session_id, occurred_at, expires_at, lexemes)
+            session_id, occurred_at, expires_at, speaker_key, lexemes)
         SELECT i.project_id, i.user_id, i.id, p.ordinal, p.start_at, p.stop_at, i.session_id,
-               coalesce(i.occurred_at, v_now), i.expires_at, p.lexemes
+               coalesce(i.occurred_at, v_now), i.expires_at, memory_speaker_key(i.speaker), p.lexemes
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
         JOIN item AS i USING (n)

@@ -208,6 +208,14 @@ BEGIN
       AND m.ordinal = n.ordinal;
     GET DIAGNOSTICS v_moved = ROW_COUNT;
     DELETE FROM memory_next_passages WHERE project_id = p_project_id AND user_id = p_user_id;
+    -- Windows of turns hold more than one block's text: their own jobs make them again.
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
+      AND embedding_model <> p_model;
+    IF FOUND THEN
+        PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
+            NULL, ARRAY['{"sessions": "all"}'::jsonb], ARRAY[-20], NULL, NULL);
+    END IF;
     INSERT INTO memory_scope_models AS s (project_id, user_id, model)
     VALUES (p_project_id, p_user_id, p_model)
     ON CONFLICT (project_id, user_id) DO UPDATE SET model = excluded.model, changed_at = now();
@@ -232,14 +240,14 @@ BEGIN
                   WHERE c.name = ANY (p_circuits) AND c.state <> 'closed' AND c.blocked_until > v_now)
        OR EXISTS (SELECT FROM memory_jobs AS j
                   WHERE j.block_id IS NULL AND j.status IN ('pending', 'processing')
-                    AND j.job_type = 'reembed') THEN
+                    AND j.job_type = 'reembed' AND j.payload = '{}') THEN
         RETURN 0;
     END IF;
     SELECT array_agg(s.project_id), array_agg(s.user_id) INTO v_projects, v_users
     FROM (SELECT DISTINCT m.project_id, m.user_id FROM memory_passages AS m
           JOIN memory_blocks AS b ON b.project_id = m.project_id AND b.user_id = m.user_id
               AND b.id = m.block_id
-          WHERE m.embedding_model IS DISTINCT FROM p_model
+          WHERE m.ordinal >= 0 AND m.embedding_model IS DISTINCT FROM p_model
             AND m.embedding_model IS DISTINCT FROM 'none:' || p_model
             -- Their own job embeds them.
             AND b.status <> 'pending_enrichment'
@@ -255,7 +263,8 @@ BEGIN
         RETURN cardinality(v_users);
     END IF;
     IF EXISTS (SELECT FROM memory_passages AS m
-               WHERE m.embedding_model NOT IN (p_model, 'none:' || p_model)) THEN
+               WHERE m.ordinal >= 0
+                 AND m.embedding_model NOT IN (p_model, 'none:' || p_model)) THEN
         RETURN 0;
     END IF;
     UPDATE memory_embedding_models SET retired_at = v_now WHERE id <> p_model AND retired_at IS NULL;

@@ -35,7 +35,8 @@ BEGIN
               'import_memory_rows',
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
               'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
-              'enqueue_memory_reembeds')
+              'enqueue_memory_reembeds', 'memory_speaker_key', 'store_memory_windows',
+              'forget_memory_windows')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -1,0 +1,66 @@
+"""Whose words a question asks for: the speaker it names, or else the user's own.
+
+On two-person chats most questions name one of the two, and most answers are in that one's words.
+On chats with an assistant nearly all evidence is what the user said, whatever was made of it.
+Names are compared by key (`memory_speaker_key`), whole or by their first word, so a scan carries
+one number a row and no text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+# Speakers that are roles: they are named whatever the case ("what did the assistant suggest?").
+USER_ROLES: Final = ("user", "human")
+_ROLES: Final = frozenset((*USER_ROLES, "assistant", "agent", "bot", "ai", "system"))
+_NAME_WORDS_MAX: Final = 3
+_QUESTION_WORDS_MAX: Final = 64
+_WORD: Final = re.compile(r"[^\W_]+(?:[-'’.@][^\W_]+)*")
+_POSSESSIVE: Final = re.compile(r"['’]s?$")
+
+
+def names_in(question: str) -> Sequence[str]:
+    """What may be a name in a question: runs of one to three words, unique, in order.
+
+    In a question that has capitals at all a name begins with one ("Will" is a name, "will" is
+    none), except for roles. A long question's first words are looked at only.
+    """
+    words = [_POSSESSIVE.sub("", word) for word in _WORD.findall(question)[:_QUESTION_WORDS_MAX]]
+    has_capitals = any(word[0].isupper() for word in words)
+    found: dict[str, None] = {}
+    for start, first in enumerate(words):
+        if has_capitals and first[0].islower() and first.lower() not in _ROLES:
+            continue
+        for length in range(1, min(_NAME_WORDS_MAX, len(words) - start) + 1):
+            found.setdefault(" ".join(words[start : start + length]))
+    return list(found)
+
+
+def own_names(user_id: str) -> Sequence[str]:
+    """By what names the user speaks in chats of their own."""
+    return (*USER_ROLES, user_id)
+
+
+def meant(
+    speakers: npt.NDArray[np.int64], *, named: Sequence[int], own: Sequence[int]
+) -> npt.NDArray[np.bool_]:
+    """[n] whether each speaker key is one the question means.
+
+    named, own: 32-bit keys of the names in the question, and of the user's own. Only where nobody
+    named is among the speakers, the user's own words are meant.
+    """
+    by_name = _is_one_of(speakers, named)
+    return by_name if by_name.any() else _is_one_of(speakers, own)
+
+
+def _is_one_of(speakers: npt.NDArray[np.int64], keys: Sequence[int]) -> npt.NDArray[np.bool_]:
+    known = np.asarray(keys, dtype=np.int32)
+    whole = (speakers >> 32).astype(np.int32)
+    first = (speakers & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    found: npt.NDArray[np.bool_] = (np.isin(whole, known) | np.isin(first, known)) & (speakers != 0)
+    return found

@@ -1,0 +1,73 @@
+"""The times a question names: domain.ports.QuestionReader on the local date grammar."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.search import TimeSpan
+from luma_memory.providers.completion.extract.dates import dates
+from luma_memory.providers.completion.extract.document import read
+from luma_memory.providers.completion.extract.language import identify, warm_up
+
+# A question longer than this is a text that somebody pasted.
+READ_CHARS = 2_000
+SPANS_MAX = 8
+
+
+class LocalQuestionReader:
+    """Stateless but for the word lists, which are loaded once per process, in a thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._warm = False
+
+    async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
+        """See the port. Days are those of UTC."""
+        if not self._warm:
+            await asyncio.to_thread(_warm_up)
+            self._warm = True
+        return _times(question, asked_at or self._clock.now())
+
+
+def _warm_up() -> None:
+    warm_up()
+    _times("Was it yesterday?", datetime(2020, 1, 1, tzinfo=UTC))
+
+
+def _times(question: str, now: datetime) -> list[TimeSpan]:
+    text = question[:READ_CHARS]
+    mentions = dates(read(text, identify(text).reading), now.astimezone(UTC))
+    values = dict.fromkeys(mention.value for mention in mentions if mention.value is not None)
+    return [_span(value) for value in values][:SPANS_MAX]
+
+
+def _span(value: str) -> TimeSpan:
+    """The instants of an ISO day, month, year, or interval of two days."""
+    first, _, last = value.partition("/")
+    start, stop = _first_day(first), _day_after(last or first)
+    return TimeSpan(_midnight(start), _midnight(stop))
+
+
+def _first_day(value: str) -> date:
+    parts = [int(part) for part in value.split("-")]
+    return date(parts[0], *[*parts[1:], 1, 1][:2])
+
+
+def _day_after(value: str) -> date:
+    parts = [int(part) for part in value.split("-")]
+    match parts:
+        case [9999] | [9999, 12] | [9999, 12, 31]:
+            return date.max
+        case [year]:
+            return date(year + 1, 1, 1)
+        case [year, month]:
+            return date(year + month // 12, month % 12 + 1, 1)
+        case _:
+            return date(*parts) + timedelta(days=1)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -1,0 +1,32 @@
+"""Enqueuing jobs that no block brings with it: domain.ports.JobProducer on memory_jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luma_memory.domain.job import NewJob
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+class PostgresJobProducer:
+    """One statement in its own transaction, however many jobs. attempts_max: each job's."""
+
+    def __init__(self, database: Database, *, attempts_max: int) -> None:
+        self._database = database
+        self._attempts_max = attempts_max
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> Sequence[int]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "enqueue"),
+            [job.scope.project_id for job in jobs],
+            [job.scope.user_id for job in jobs],
+            [job.job_type for job in jobs],
+            [job.block_id for job in jobs],
+            [dict(job.payload) for job in jobs],
+            [job.priority for job in jobs],
+            [job.run_at for job in jobs],
+            [job.unique_key for job in jobs],
+            self._attempts_max,
+        )
+        return [row["id"] for row in rows]

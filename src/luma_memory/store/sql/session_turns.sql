@@ -1,0 +1,24 @@
+-- Turns of a session in order, with the window each ends, from one place in it on.
+--
+-- $3 session, ($4, $5) the place: time and block, $6 how many turns from there on, $7 how many before it,
+-- $8 how much of each text.
+WITH turn AS (
+    (SELECT b.id, coalesce(b.occurred_at, b.created_at) AS at, b.revision, b.speaker,
+            left(b.content, $8) AS text, false AS is_before
+     FROM memory_blocks AS b
+     WHERE b.project_id = $1 AND b.user_id = $2 AND b.session_id = $3
+       AND (coalesce(b.occurred_at, b.created_at), b.id) >= ($4::timestamptz, $5::uuid)
+     ORDER BY coalesce(b.occurred_at, b.created_at), b.id LIMIT $6)
+    UNION ALL
+    (SELECT b.id, coalesce(b.occurred_at, b.created_at), b.revision, b.speaker,
+            left(b.content, $8), true
+     FROM memory_blocks AS b
+     WHERE b.project_id = $1 AND b.user_id = $2 AND b.session_id = $3
+       AND (coalesce(b.occurred_at, b.created_at), b.id) < ($4::timestamptz, $5::uuid)
+     ORDER BY coalesce(b.occurred_at, b.created_at) DESC, b.id DESC LIMIT $7)
+)
+SELECT t.*, w.stop_at AS fingerprint, w.embedding_model
+FROM turn AS t
+LEFT JOIN memory_passages AS w
+  ON w.project_id = $1 AND w.user_id = $2 AND w.block_id = t.id AND w.ordinal = -1
+ORDER BY t.at, t.id
