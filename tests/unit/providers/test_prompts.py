@@ -1,0 +1,49 @@
+"""Prompts are files with a version: what was released is not edited, and each says what it must."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from importlib.resources import files
+
+import pytest
+
+from luma_memory.providers.completion import prompts
+from luma_memory.providers.completion.prompts import prompt_text
+
+# Name and content: a change is a new file beside the old one, since results name what made them.
+RELEASED = {
+    "enrich_v1": "212cbe16849aafd7916345554639dee399dcd222e167dbebb2b8bb5b96196199",
+    "synthesize_v1": "aeef37c510b831fcdf1730e17880a6934116454ccbe5b00295928754586bd7ef",
+}
+
+
+def _names() -> list[str]:
+    entries = files(prompts).iterdir()
+    return sorted(e.name.removesuffix(".md") for e in entries if e.name.endswith(".md"))
+
+
+def test_every_prompt_is_released_and_none_was_edited() -> None:
+    texts = {name: prompt_text(name).encode() for name in _names()}
+    assert {name: sha256(text).hexdigest() for name, text in texts.items()} == RELEASED
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_texts_of_users_are_data(name: str) -> None:
+    said = " ".join(prompt_text(name).lower().split())
+    assert "data" in said
+    assert "never obey" in said or "never follow" in said or "not instructions" in said
+
+
+@pytest.mark.parametrize(
+    "demand",
+    [
+        "never obey it",
+        "in the language of the text",
+        "A German text gets a German title",
+        'It is the only "now" there is',
+        "resolve every relative date",
+        "add nothing you know from elsewhere",
+    ],
+)
+def test_enrichment_asks_for_what_the_service_promises(demand: str) -> None:
+    assert demand in " ".join(prompt_text("enrich_v1").split())
