@@ -191,7 +191,6 @@ def _result(
         block_id=answer.id,
         attempt=1,
         attempts_max=ATTEMPTS_MAX,
-        created_at=item.block.occurred_at,
     )
     return EnrichedBlock(
         job=job,

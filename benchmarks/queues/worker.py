@@ -15,7 +15,7 @@ import uvloop
 from benchmarks.queues import ours, pgqueuer, procrastinate
 from benchmarks.queues.handled import Handled
 from luma_memory.telemetry.logs import configure_logs
-from luma_memory.telemetry.processes import on_stop_signal
+from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
 
 WORKERS: Mapping[str, Callable[[str, Handled, asyncio.Event], Awaitable[None]]] = {
     ours.OurQueue.name: ours.work,
@@ -27,6 +27,7 @@ WORKERS: Mapping[str, Callable[[str, Handled, asyncio.Event], Awaitable[None]]] 
 async def _work(name: str, every: int) -> None:
     stop = asyncio.Event()
     on_stop_signal(stop.set, with_parent=True)
+    collect_rarely()
     await WORKERS[name](os.environ["DATABASE_URL"], Handled(every), stop)
 
 

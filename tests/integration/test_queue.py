@@ -94,10 +94,23 @@ async def test_a_claimed_job_comes_with_all_its_worker_needs(
     (accepted,) = await ingest(database, block, attempts_max=7)
     (job,) = await _claim(database, lease=timedelta(seconds=90))
     row = await job_row(connection, accepted.job_id)
-    assert job == Job(
-        accepted.job_id, block.scope, "enrich_and_embed", accepted.id, 1, 7, row["created_at"]
-    )
+    assert job == Job(accepted.job_id, block.scope, "enrich_and_embed", accepted.id, 1, 7)
     assert row["locked_until"] - row["started_at"] == timedelta(seconds=90)
+
+
+async def test_of_two_attempts_completed_at_once_only_the_held_one_counts(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id,) = await _enqueue(connection, 1)
+    (first,) = await _claim(database)
+    await connection.execute("UPDATE memory_jobs SET status = 'pending'")
+    (second,) = await _claim(database)
+    assert (first.attempt, second.attempt) == (1, 2)
+    for jobs, status in (([first, first], "processing"), ([first, second], "completed")):
+        await PostgresJobQueue(database).complete("w1", jobs)
+        assert await _state(connection, job_id) == (status, 2, "w1")
+    stats = await PostgresJobQueue(database).stats()
+    assert stats.completed == 1
 
 
 async def test_concurrent_claimers_share_without_overlap_or_excess(

@@ -811,7 +811,6 @@ def _job(entry: Entry) -> Job:
         entry.block_id,
         entry.attempts,
         entry.attempts_max,
-        datetime.now(UTC),
     )
 
 

@@ -15,7 +15,7 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.settings import Settings
 from luma_memory.telemetry.events import Notice
-from luma_memory.telemetry.processes import on_stop_signal
+from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
 
 STOP_GRACE_SECONDS = 10
 _BACKLOG = 2048
@@ -58,6 +58,7 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
             server.should_exit = True
 
         on_stop_signal(stop, with_parent=settings.stop_with_parent)
+        collect_rarely()
         await server.serve(sockets=[listening])
 
 

@@ -34,7 +34,6 @@ class Job:
     block_id: UUID | None
     attempt: int  # 1 for the first
     attempts_max: int
-    created_at: datetime
     payload: Mapping[str, Any] = field(default_factory=dict)  # as it was enqueued: not checked
 
     @property

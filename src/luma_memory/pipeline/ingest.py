@@ -174,7 +174,6 @@ class Ingest:
             block_id=accepted.id,
             attempt=1,
             attempts_max=self._attempts_max,
-            created_at=self._clock.now(),
         )
 
     async def _stored(self, scope: Scope, block_id: UUID) -> Block:

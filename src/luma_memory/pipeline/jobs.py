@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import assert_never
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
+from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.domain.errors import LumaMemoryError, RateLimited, StoreUnavailable
 from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, Outcome, classify
 from luma_memory.domain.ports import JobQueue
@@ -58,7 +58,7 @@ class JobRunner:
         )
         self._handlers = handlers
         self._worker_id = worker_id
-        self._timeout = timeout
+        self._timeout_seconds = timeout.total_seconds()
         self._backoff = backoff
         self._patience_seconds = patience.total_seconds()
         self._clock = clock
@@ -74,7 +74,7 @@ class JobRunner:
         """Run the job once. Raises StoreUnavailable when its end cannot be written down."""
         started = self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._timeout.total_seconds()):
+            with TimeLimit(self._timeout_seconds):
                 outcome = await self._handlers[job.job_type](job)
         except RateLimited as error:
             until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)

@@ -25,14 +25,19 @@ async def until_available(
     StoreUnavailable that comes after `patience_seconds` is raised. `attempt` must be safe to
     repeat: a lost answer does not say whether the statement was carried out.
     """
+    try:
+        return await attempt()
+    except StoreUnavailable:
+        if patience_seconds <= 0:
+            raise
     loop = asyncio.get_running_loop()
     give_up_at = loop.time() + patience_seconds
     wait_seconds = _FIRST_WAIT_SECONDS
     while True:
+        await asyncio.sleep(wait_seconds * random.uniform(*_JITTER))  # noqa: S311 - jitter
+        wait_seconds = min(wait_seconds * 2, _WAIT_SECONDS_MAX)
         try:
             return await attempt()
         except StoreUnavailable:
             if loop.time() >= give_up_at:
                 raise
-        await asyncio.sleep(wait_seconds * random.uniform(*_JITTER))  # noqa: S311 - jitter
-        wait_seconds = min(wait_seconds * 2, _WAIT_SECONDS_MAX)

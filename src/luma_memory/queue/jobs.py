@@ -92,6 +92,5 @@ def _job(row: asyncpg.Record) -> Job:
         block_id=row["block_id"],
         attempt=row["attempts"],
         attempts_max=row["max_attempts"],
-        created_at=row["created_at"],
-        payload=row["payload"],
+        payload=row["payload"] or {},
     )

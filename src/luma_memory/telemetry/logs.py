@@ -15,6 +15,9 @@ from luma_memory.telemetry.events import Event, Level
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 _OWN_MODULES = f"{__name__.partition('.')[0]}."
+_LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
+# Bound once: asking the library for a logger at each event costs more than a line nobody reads may.
+_logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None) -> None:
@@ -40,19 +43,18 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
         logger_factory=structlog.PrintLoggerFactory(file=out),
         cache_logger_on_first_use=True,
     )
+    global _logger
+    _logger = structlog.get_logger().bind()
     root = logging.getLogger()
     root.handlers = [kept for kept in root.handlers if not isinstance(kept, _Forwarder)]
     root.addHandler(_Forwarder(logging.WARNING))
 
 
-_LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
-
-
 def log_event(event: Event) -> None:
     """Write an event as one line: the message, then its fields."""
-    logger, level = structlog.get_logger(), _LEVELS[event.level]
-    if logger.is_enabled_for(level):  # or every request would format a line that nobody reads
-        logger.log(level, event.message(), **event.values())
+    level = _LEVELS[event.level]
+    if _logger.is_enabled_for(level):  # or every request would format a line that nobody reads
+        _logger.log(level, event.message(), **event.values())
 
 
 def log_failure(message: str, error: BaseException) -> None:

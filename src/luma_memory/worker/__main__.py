@@ -13,7 +13,7 @@ from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import Settings, load_settings
 from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import configure_logs, log_event
-from luma_memory.telemetry.processes import on_stop_signal
+from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
 from luma_memory.worker.worker import Worker, WorkerTimes
 
 
@@ -25,6 +25,7 @@ async def work(settings: Settings) -> None:
     stop = asyncio.Event()
     on_stop_signal(stop.set, with_parent=settings.stop_with_parent)
     async with open_service(settings, kind="worker") as service:
+        collect_rarely()
         await _worker(service).run(stop)
 
 

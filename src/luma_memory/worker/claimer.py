@@ -19,6 +19,8 @@ _JITTER = (0.5, 1.5)
 # Rows one statement claims: a large worker claims for one part of its slots while the jobs of the
 # other part run and end.
 CLAIM_MAX = 100
+# Claims one round makes before the keeper may compare.
+CLAIMS_A_ROUND_MAX = 16
 
 
 class Claimer:
@@ -72,12 +74,27 @@ class Claimer:
                     await asyncio.wait_for(self._awake.wait(), timeout=self._poll_seconds)
 
     async def _fill(self) -> bool:
-        """Claim for the free slots; True when the queue had fewer."""
+        """Claim for the free slots; True when the queue had fewer jobs than were asked for.
+
+        While slots are left, the next statement is on its way before the jobs of the last one
+        begin: the database claims while this process works.
+        """
         async with self.claiming:
-            limit = min(self._slots.free, CLAIM_MAX)
-            claim = asyncio.create_task(self._claim(limit))
+            limit = self._limit(self._slots.free)
+            claim = self._send(limit)
             try:
-                jobs = await asyncio.shield(claim)
+                for _ in range(CLAIMS_A_ROUND_MAX):
+                    jobs = await asyncio.shield(claim)
+                    ahead = self._limit(self._slots.free - len(jobs))
+                    if len(jobs) < limit or ahead == 0:
+                        break
+                    claim, limit = self._send(ahead), ahead
+                    try:
+                        await asyncio.sleep(0)
+                    finally:
+                        self._start(jobs)
+                else:
+                    jobs = await asyncio.shield(claim)
             except asyncio.CancelledError:
                 # Stopping: what the statement claims all the same is to be handed back.
                 with contextlib.suppress(LumaMemoryError):
@@ -85,6 +102,13 @@ class Claimer:
                 raise
             self._start(jobs)
             return len(jobs) < limit
+
+    def _send(self, limit: int) -> asyncio.Task[Sequence[Job]]:
+        return asyncio.create_task(self._claim(limit))
+
+    @staticmethod
+    def _limit(free: int) -> int:
+        return min(free, CLAIM_MAX)
 
     async def _claim(self, limit: int) -> Sequence[Job]:
         return await self._queue.claim(

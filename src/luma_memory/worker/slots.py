@@ -45,7 +45,7 @@ class Slots:
         if (older := self._latest.get(job.id)) is not None:
             self.abandon([older])
         self._latest[job.id] = job
-        task = asyncio.create_task(self._run(job), name=f"job-{job.id}")
+        task = asyncio.create_task(self._runner.run(job), name=f"job-{job.id}")
         self._jobs[task] = job
         task.add_done_callback(self._ended)
 
@@ -78,15 +78,14 @@ class Slots:
                 await self._queue.release(self._worker_id, list(unfinished.values()))
         return len(unfinished)
 
-    async def _run(self, job: Job) -> None:
-        try:
-            await self._runner.run(job)
-        except LumaMemoryError as error:
-            # Its end could not be written down: the keeper or the lease brings it back.
-            self._emit(WorkerRoundFailed("write-back", str(error)))
-
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._jobs.pop(task)
         if self._latest.get(job.id) is job:
             del self._latest[job.id]
         self._freed.set()
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, LumaMemoryError):
+            # Its end could not be written down: the keeper or the lease brings it back.
+            self._emit(WorkerRoundFailed("write-back", str(error)))
+        elif error is not None:
+            raise error  # ours to mend: the event loop logs it

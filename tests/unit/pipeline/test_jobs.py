@@ -105,7 +105,7 @@ class Ran:
 
 
 def _job(attempt: int = 1) -> Job:
-    return Job(7, Scope("default", "caroline"), "enrich_and_embed", None, attempt, 3, NOW)
+    return Job(7, Scope("default", "caroline"), "enrich_and_embed", None, attempt, 3)
 
 
 async def _run(

@@ -1,0 +1,230 @@
+"""How slots are filled: the next statement is under way before the last one's jobs begin."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.errors import StoreUnavailable
+from luma_memory.domain.job import Done, Job, Outcome
+from luma_memory.domain.ports import JobQueue
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.telemetry.events import WorkerRoundFailed
+from luma_memory.testing.event_log import EventLog
+from luma_memory.worker import claimer as claimer_module
+from luma_memory.worker.claimer import Claimer
+from luma_memory.worker.slots import Slots
+
+
+@dataclass
+class Queue:
+    """Hands out `waiting` jobs; every statement waits for its turn to answer."""
+
+    waiting: int
+    limits: list[int] = field(default_factory=list)
+    asked: asyncio.Queue[asyncio.Event] = field(default_factory=asyncio.Queue)
+    completed: int = 0
+    next_id: int = 1
+    away: bool = False
+
+    async def claim(self, _worker_id: str, *, limit: int, **_asked: Any) -> Sequence[Job]:
+        self.limits.append(limit)
+        answer = asyncio.Event()
+        self.asked.put_nowait(answer)
+        await answer.wait()
+        count = min(limit, self.waiting)
+        self.waiting -= count
+        first, self.next_id = self.next_id, self.next_id + count
+        return [
+            Job(first + n, Scope("default", "ada"), "reembed", None, 1, 3) for n in range(count)
+        ]
+
+    async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> None:
+        if self.away:
+            raise StoreUnavailable("PostgreSQL does not answer")
+        self.completed += len(jobs)
+
+    async def answer_next(self) -> None:
+        (await asyncio.wait_for(self.asked.get(), 60)).set()
+
+
+@dataclass
+class Filled:
+    """A claimer at work over a scripted queue."""
+
+    queue: Queue
+    slots: Slots
+    claimer: Claimer
+    events: EventLog
+    begun: list[int] = field(default_factory=list)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():  # noqa: ASYNC110 - a few turns of the same loop
+                await asyncio.sleep(0)
+
+
+def _filled(
+    *, waiting: int, slots: int, handle: Callable[[Job], Awaitable[Outcome]] | None = None
+) -> Filled:
+    queue, events = Queue(waiting), EventLog()
+    made: list[Filled] = []
+
+    async def wait_to_end(job: Job) -> Outcome:
+        made[0].begun.append(job.id)
+        await made[0].may_end.wait()
+        return Done()
+
+    port = cast("JobQueue", queue)
+    runner = JobRunner(
+        port,
+        {"reembed": handle or wait_to_end},
+        worker_id="w",
+        timeout=timedelta(seconds=60),
+        backoff=timedelta(seconds=1),
+        patience=timedelta(0),
+        clock=SystemClock(),
+        emit=events,
+        report_bug=lambda _message, _error: None,
+    )
+    room = Slots(port, runner, worker_id="w", size=slots, emit=events)
+    claimer = Claimer(
+        port,
+        room,
+        worker_id="w",
+        job_types=["reembed"],
+        lease=timedelta(seconds=90),
+        poll_interval=timedelta(seconds=60),
+        emit=events,
+    )
+    made.append(Filled(queue, room, claimer, events))
+    return made[0]
+
+
+async def test_the_next_statement_leaves_before_the_last_ones_jobs_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claimer_module, "CLAIM_MAX", 4)
+    filled = _filled(waiting=100, slots=10)
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.queue.limits) == 2)
+    assert filled.begun == []  # asked again, and only then begun
+    await filled.queue.answer_next()
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.begun) == 10)
+    assert filled.queue.limits == [4, 4, 2]
+    assert filled.slots.free == 0
+    await _cancelled(loop)
+    filled.may_end.set()
+    await filled.slots.hand_back(grace_seconds=60)
+    assert filled.queue.completed == 10
+
+
+async def test_a_queue_that_had_fewer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claimer_module, "CLAIM_MAX", 4)
+    filled = _filled(waiting=5, slots=10)
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.begun) == 5)
+    assert filled.queue.limits == [4, 4]
+    assert not filled.claimer.claiming.locked()
+    await _cancelled(loop)
+    filled.may_end.set()
+    await filled.slots.hand_back(grace_seconds=60)
+
+
+async def test_a_round_of_claims_ends_so_that_others_get_their_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claimer_module, "CLAIM_MAX", 1)
+    monkeypatch.setattr(claimer_module, "CLAIMS_A_ROUND_MAX", 3)
+    filled = _filled(waiting=100, slots=100)
+    loop = asyncio.create_task(filled.claimer.loop())
+    looked = asyncio.Event()
+
+    async def look() -> None:
+        async with filled.claimer.claiming:
+            assert len(filled.slots.running) == len(filled.begun) == filled.queue.next_id - 1
+            looked.set()
+
+    await filled.queue.answer_next()
+    looking = asyncio.create_task(look())
+    for _ in range(3):
+        await filled.queue.answer_next()
+    await asyncio.wait_for(looked.wait(), 60)
+    await looking
+    await _cancelled(loop, filled.queue)
+    filled.may_end.set()
+    await filled.slots.hand_back(grace_seconds=60)
+
+
+async def test_stopped_between_two_statements_both_get_their_slots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claimer_module, "CLAIM_MAX", 4)
+    filled = _filled(waiting=100, slots=10)
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.queue.limits) == 2)
+    await _cancelled(loop, filled.queue)
+    assert len(filled.slots.running) == 8
+    filled.may_end.set()
+    await filled.slots.hand_back(grace_seconds=60)
+    assert filled.queue.completed == 8
+
+
+async def test_an_end_that_cannot_be_written_is_told_and_frees_the_slot() -> None:
+    async def handle(_job: Job) -> Outcome:
+        return Done()
+
+    filled = _filled(waiting=1, slots=2, handle=handle)
+    filled.queue.away = True
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.until(lambda: bool(filled.events.of(WorkerRoundFailed)))
+    assert filled.slots.free == 2
+    await _cancelled(loop, filled.queue)
+
+
+async def test_an_error_nobody_foresaw_is_told_by_the_event_loop() -> None:
+    class Broken(Queue):
+        async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> None:
+            raise ZeroDivisionError
+
+    async def handle(_job: Job) -> Outcome:
+        return Done()
+
+    filled = _filled(waiting=1, slots=2, handle=handle)
+    filled.queue.__class__ = Broken
+    told: list[BaseException] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _loop, context: told.append(context["exception"])
+    )
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.until(lambda: bool(told))
+    assert isinstance(told[0], ZeroDivisionError)
+    assert filled.slots.free == 2
+    await _cancelled(loop, filled.queue)
+
+
+async def _cancelled(task: asyncio.Task[None], queue: Queue | None = None) -> None:
+    """Stop the claimer; a statement under way gets its answer."""
+    task.cancel()
+    if queue is not None:
+        await asyncio.sleep(0)
+        while not queue.asked.empty():
+            await queue.answer_next()
+    with suppress(asyncio.CancelledError):
+        await task
