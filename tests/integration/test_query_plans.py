@@ -30,6 +30,21 @@ FROM generate_series(1, 50) AS n;
 INSERT INTO memory_jobs (user_id, job_type, status)
 SELECT 'user', 'enrich_and_embed', 'failed' FROM generate_series(1, 50) AS n;
 """
+# Of a size at which reading all of it once costs about as much as a few dozen look-ups.
+SOME_BLOCKS = """
+INSERT INTO memory_jobs (id, user_id, job_type, status, attempts, locked_by, locked_until, block_id)
+SELECT n, 'user ' || n % 20, 'enrich_and_embed', 'processing', 1, 'w1', now() + interval '1 min',
+       gen_random_uuid()
+FROM generate_series(1, 3000) AS n;
+INSERT INTO memory_blocks (id, user_id, content) SELECT block_id, user_id, 'x' FROM memory_jobs;
+INSERT INTO memory_passages (user_id, block_id, ordinal, start_at, stop_at, occurred_at, lexemes)
+SELECT user_id, block_id, 0, 0, 1, now(), '{1:1}/1048576' FROM memory_jobs;
+ANALYZE;
+"""
+ROWS_READ = """
+SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables
+WHERE relname IN ('memory_jobs', 'memory_blocks', 'memory_passages')
+"""
 MANY_PASSAGES = """
 INSERT INTO memory_passages (user_id, block_id, ordinal, start_at, stop_at, occurred_at, lexemes)
 SELECT 'user ' || n % 200, gen_random_uuid(), 0, 0, 1, now(), '{1:1}/1048576'
@@ -156,6 +171,49 @@ async def test_the_other_functions_never_read_the_whole_table(
             "SELECT seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'memory_jobs'"
         )
     assert read == 0
+
+
+@pytest.fixture
+async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection]:
+    template = await servers.template(major)
+    admin = await asyncpg.connect(servers.address(major))
+    await admin.execute(f"CREATE DATABASE some_blocks TEMPLATE {template}")
+    connection: asyncpg.Connection = await asyncpg.connect(servers.address_of(major, "some_blocks"))
+    await connection.execute(SOME_BLOCKS)
+    yield connection
+    await connection.close()
+    await admin.execute("DROP DATABASE some_blocks")
+    await admin.close()
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT complete_memory_jobs(ARRAY[7, 8]::bigint[], ARRAY[1, 1], 'w1')",
+        load_sql("luma_memory.store", "read_blocks")
+        .replace("$1::text[]", "ARRAY['default', 'default']")
+        .replace("$2::text[]", "ARRAY['user 7', 'user 8']")
+        .replace("$3::uuid[]", "ARRAY(SELECT block_id FROM memory_jobs WHERE id IN (7, 8))"),
+        """SELECT complete_memory_enrichments('w1', ARRAY[7, 8]::bigint[], ARRAY[1, 1], ARRAY[1, 1],
+            ARRAY['t', 't'], ARRAY['s', 's'], ARRAY['{"tags": []}'::jsonb, '{"tags": []}'],
+            ARRAY[0.5, 0.5]::real[], ARRAY['en', 'en'], ARRAY['local', 'local'],
+            ARRAY[1, 2], ARRAY[0, 0], ARRAY[0, 0], ARRAY[1, 1],
+            ARRAY['{1:1}/1048576', '{1:1}/1048576']::sparsevec[],
+            ARRAY[NULL, NULL]::halfvec[], NULL)""",
+    ],
+    ids=["complete", "read", "write back"],
+)
+async def test_two_blocks_of_some_thousands_cost_two_look_ups_a_table(
+    statement: str, mode: str, some: asyncpg.Connection
+) -> None:
+    """Joined to the arrays, tables of this size were read whole by every statement of a worker."""
+    await some.execute(f"SET plan_cache_mode = {mode}")
+    async with some.transaction():
+        before = await some.fetchval(ROWS_READ)
+        rows = await some.fetch(statement)
+        assert len(rows) == 2
+        assert await some.fetchval(ROWS_READ) - before <= 20
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])

@@ -7,7 +7,7 @@ of a block, a query or a secret. The wording of the lines operators look for is 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -30,7 +30,7 @@ class Event:
         return self.name
 
     def values(self) -> Mapping[str, object]:
-        return {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 Emit: TypeAlias = Callable[[Event], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luma_memory.providers.completion.extract import date_values as values
+from luma_memory.providers.completion.extract.date_grammar import grammar
 from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import read
+from luma_memory.providers.completion.extract.vocabulary import LANGUAGES, vocabulary
 
 MONDAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 
@@ -195,3 +198,17 @@ def test_a_day_without_a_year_is_on_its_side(base: date, month: int, number: int
         assert date.fromisoformat(past) <= base
     if future is not None:
         assert (date.fromisoformat(future) - base).days <= 8 * 366
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_a_form_needs_is_told_by_single_words(language: str) -> None:
+    """A rule is passed over where none of its words is: no unit may be missing from the list."""
+    words, rules = vocabulary(language).dates, grammar(language)
+    assert words is not None
+    assert rules is not None
+    for forms in words.unit.values():
+        for form in forms.split("|"):
+            assert "time" in {rules.triggers.get(word) for word in form.split()}, form
+    lists = [words.triggers, " ".join(words.months), " ".join(words.weekdays)]
+    named = [name for names in lists for name in set(re.split(r"[ |]", names))]
+    assert len(named) == len(set(named))

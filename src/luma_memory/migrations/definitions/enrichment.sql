@@ -15,7 +15,8 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
     p_embedding_model text
-) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+) RETURNS SETOF bigint LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();

@@ -6,4 +6,6 @@ SELECT b.id, b.project_id, b.user_id, b.content, b.status, b.enrichment,
        b.superseded_by, b.superseded_at, b.job_id, b.enriched_revision, b.enrichment_model,
        b.backfill_steps
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
-JOIN memory_blocks AS b USING (project_id, user_id, id)
+-- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
+CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
+    WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b

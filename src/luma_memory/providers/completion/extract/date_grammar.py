@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
-from typing import cast
+from typing import Literal, cast
 
 from luma_memory.providers.completion.extract import date_values as values
 from luma_memory.providers.completion.extract.date_values import Tense, Unit
@@ -22,8 +22,17 @@ _YEAR = r"(?P<year>(?:19|20)\d\d)"
 # Weekdays spelled out in no more than five letters.
 _SHORT = frozenset({"lunes", "lundi", "mardi", "jeudi"})
 
+_DIGIT: frozenset[Trigger] = frozenset({"digit"})
+_MONTH: frozenset[Trigger] = frozenset({"month"})
+_WEEKDAY: frozenset[Trigger] = frozenset({"weekday"})
+_TIME: frozenset[Trigger] = frozenset({"time"})
+
 # (match, day the text was written, tense of its sentence) to ISO 8601, or None where it is no date.
 Resolver = Callable[[re.Match[str], date, Tense], str | None]
+
+
+# What a form cannot do without: a digit, a month's name, a weekday's, another word of time.
+Trigger = Literal["digit", "month", "weekday", "time"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +41,16 @@ class Rule:
 
     pattern: re.Pattern[str]
     resolve: Resolver
+    needs: frozenset[Trigger]
     vague: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """Rules in the order of their precedence, and the words without which none can match."""
+    """Rules in the order of their precedence, and the words without which they cannot match."""
 
     rules: tuple[Rule, ...]
-    triggers: frozenset[str]  # lower case; a digit triggers as well
+    triggers: Mapping[str, Trigger]  # words in lower case
     future: re.Pattern[str]
     every: frozenset[str]
 
@@ -91,13 +101,15 @@ def _numeric(words: DateWords) -> list[Rule]:
                 rf"{_YEAR}(?P<s>[-/.])(?P<month>{number})(?P=s)(?P<day>{number})(?![\d/]){time}"
             ),
             iso,
+            _DIGIT,
         ),
-        Rule(_compile(rf"{_YEAR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"), iso_month),
+        Rule(_compile(rf"{_YEAR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"), iso_month, _DIGIT),
         Rule(
             _compile(
                 rf"(?P<a>{number})(?P<sep>[./-])(?P<b>{number})(?P=sep)(?P<year>\d{{4}}|\d{{2}})(?![\d./-]\d)"
             ),
             ordered,
+            _DIGIT,
         ),
     ]
 
@@ -147,7 +159,9 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
         forms.insert(
             1, (rf"{name}\b\.? {{1,2}}(?:the )?{_DAY}{suffix}(?:,? {{1,2}}{_YEAR})?", full)
         )
-    return [Rule(_compile(rf"{form}(?![\w:])"), resolve) for form, resolve in forms]
+    return [
+        Rule(_compile(rf"{form}(?![\w:])"), resolve, _DIGIT | _MONTH) for form, resolve in forms
+    ]
 
 
 def _counted(words: DateWords) -> list[Rule]:
@@ -170,10 +184,13 @@ def _counted(words: DateWords) -> list[Rule]:
     before, after = words.ago_before, words.ago_after
     vague = rf"(?:{words.vague})"
     return [
-        *(Rule(_compile(p), ago) for p in _around(before, f"{number} {unit}", after)),
-        *(Rule(_compile(p), untold, vague=True) for p in _around(before, f"{vague} {unit}", after)),
+        *(Rule(_compile(p), ago, _TIME) for p in _around(before, f"{number} {unit}", after)),
         *(
-            Rule(_compile(p), ahead)
+            Rule(_compile(p), untold, _TIME, vague=True)
+            for p in _around(before, f"{vague} {unit}", after)
+        ),
+        *(
+            Rule(_compile(p), ahead, _TIME)
             for p in _around(words.ahead_before, f"{number} {unit}", words.ahead_after)
         ),
     ]
@@ -184,7 +201,9 @@ def _shifted(words: DateWords) -> list[Rule]:
     steps = {"past": -1, "this": 0, "next": 1}
 
     def rule(pattern: str, steps: int) -> Rule:
-        return Rule(_compile(pattern), lambda m, base, tense: values.shifted(base, _unit(m), steps))
+        return Rule(
+            _compile(pattern), lambda m, base, tense: values.shifted(base, _unit(m), steps), _TIME
+        )
 
     return [
         *(rule(p, steps["past"]) for p in _around(words.past_before, unit, words.past_after)),
@@ -213,17 +232,23 @@ def _beside(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]
     ]
     return [
         *(
-            Rule(_compile(p), make(tense))
+            Rule(_compile(p), make(tense), needs)
             for tense, before, after in before_after
-            for named, make in ((weekday, on_weekday), (month, in_month))
+            for named, make, needs in (
+                (weekday, on_weekday, _WEEKDAY),
+                (month, in_month, _MONTH),
+            )
             for p in _around(before, named, after)
         ),
-        *(Rule(_compile(p), this_weekday) for p in _around(words.this_before, weekday, "")),
+        *(
+            Rule(_compile(p), this_weekday, _WEEKDAY)
+            for p in _around(words.this_before, weekday, "")
+        ),
     ]
 
 
 def _named_day(phrase: str, offset: int) -> Rule:
-    return Rule(_compile(phrase), lambda m, base, tense: values.shifted(base, "day", offset))
+    return Rule(_compile(phrase), lambda m, base, tense: values.shifted(base, "day", offset), _TIME)
 
 
 def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) -> list[Rule]:
@@ -245,21 +270,32 @@ def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) 
         return m["year"]
 
     return [
-        Rule(_compile(rf"(?P<weekday>{_any(long_days)})"), weekday),
-        Rule(_compile(rf"(?<!\w)(?:{words.month_after}) (?P<month>{long_months})"), in_month),
-        Rule(_compile(rf"(?:{season})(?: of| de| del| do)? {_YEAR}(?!\s?[%€$]|\w|[.,]\d)"), year),
+        Rule(_compile(rf"(?P<weekday>{_any(long_days)})"), weekday, _WEEKDAY),
+        Rule(
+            _compile(rf"(?<!\w)(?:{words.month_after}) (?P<month>{long_months})"), in_month, _MONTH
+        ),
+        Rule(
+            _compile(rf"(?:{season})(?: of| de| del| do)? {_YEAR}(?!\s?[%€$]|\w|[.,]\d)"),
+            year,
+            _DIGIT,
+        ),
         Rule(
             _compile(
                 rf"(?:{words.year_after}) {_YEAR}(?!\s?[%€$]|[.,:]?\d|[-/]\d|\s+[^\W\d_]{{3,}}s\b)"
             ),
             year,
+            _DIGIT,
         ),
     ]
 
 
-def _triggers(words: DateWords) -> frozenset[str]:
-    names = " ".join([words.triggers, *words.months, *words.weekdays])
-    return frozenset(re.split(r"[ |]", names))
+def _triggers(words: DateWords) -> dict[str, Trigger]:
+    kinds: list[tuple[Trigger, str]] = [
+        ("time", words.triggers),
+        ("month", " ".join(words.months)),
+        ("weekday", " ".join(words.weekdays)),
+    ]
+    return {name: kind for kind, names in kinds for name in re.split(r"[ |]", names)}
 
 
 def _around(before: str, middle: str, after: str) -> list[str]:

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from itertools import islice
 
 from luma_memory.providers.completion.extract import foreign_dates
-from luma_memory.providers.completion.extract.date_grammar import Grammar, grammar
+from luma_memory.providers.completion.extract.date_grammar import Grammar, Trigger, grammar
 from luma_memory.providers.completion.extract.date_values import Tense
 from luma_memory.providers.completion.extract.document import Document
 from luma_memory.providers.completion.extract.text import one_line
@@ -44,16 +44,16 @@ def dates(document: Document, occurred_at: datetime) -> list[Mention]:
     rules = grammar(document.language)
     if rules is None:
         return foreign_dates.dates(document, occurred_at, make=Mention)[:MAX_DATES]
-    if not _may_hold_dates(document, rules):
-        return []
     return sorted(_chosen(document, rules, occurred_at.date()), key=lambda m: m.start)[:MAX_DATES]
 
 
-def _may_hold_dates(document: Document, rules: Grammar) -> bool:
+def _triggers_in(document: Document, rules: Grammar) -> set[Trigger]:
     """Three turns in four hold neither a digit nor a word of time, and cost nothing more."""
-    if not rules.triggers.isdisjoint(word.base for word in document.words):
-        return True
-    return _DIGIT.search(document.text) is not None
+    kinds = rules.triggers
+    found: set[Trigger] = {kinds[word.base] for word in document.words if word.base in kinds}
+    if _DIGIT.search(document.text) is not None:
+        found.add("digit")
+    return found
 
 
 def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
@@ -69,8 +69,10 @@ def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
 
 
 def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Mention]:
-    text = document.text
+    text, there = document.text, _triggers_in(document, rules)
     for rule in rules.rules:
+        if not rule.needs <= there:
+            continue
         for match in rule.pattern.finditer(text):
             if _repeated(text, match.start(), rules):
                 continue

@@ -365,4 +365,4 @@ def _places() -> frozenset[str]:
 def _calendar_words(language: str) -> frozenset[str]:
     """Months and weekdays are dates, not names."""
     rules = grammar(language)
-    return rules.triggers if rules else frozenset()
+    return frozenset(rules.triggers) if rules else frozenset()
