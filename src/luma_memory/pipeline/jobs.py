@@ -9,10 +9,10 @@ from typing import assert_never
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
-from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.domain.errors import LumaMemoryError, RateLimited, StoreUnavailable
 from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, Outcome, classify
 from luma_memory.domain.ports import JobQueue
+from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.pipeline.patience import ResultT, until_available
 from luma_memory.telemetry.events import (
     Emit,
