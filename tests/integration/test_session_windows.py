@@ -279,7 +279,7 @@ async def test_switched_off_nothing_is_noted_and_jobs_are_cancelled(
 async def test_a_job_of_another_kind_is_cancelled(
     payload: dict[str, Any], database: Database, connection: asyncpg.Connection
 ) -> None:
-    job = Job(1, CAROLINE, "reembed", None, 1, 3, OCCURRED_AT, payload)
+    job = Job(1, CAROLINE, "reembed", None, 1, 3, payload)
     outcome = await _windows(database, WordEmbedder())(job)
     assert type(outcome).__name__ == "Cancel"
 
