@@ -19,7 +19,7 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.ports import StoredKey
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.key_ring import ATTEMPTS_PER_MINUTE, KeyRing
+from luma_memory.pipeline.key_ring import ATTEMPTS_PER_MINUTE, LOOK_UPS_PER_MINUTE, KeyRing
 from luma_memory.pipeline.keys import Keys, hash_of
 from luma_memory.postgres.database import Database
 from luma_memory.store.keys import PostgresKeyStore
@@ -162,7 +162,8 @@ async def test_guessing_is_limited_by_address(desk: Desk) -> None:
         await ring.caller(GUESS, address=HERE)
     assert limited.value.code == "too_many_attempts"
     assert 0 < limited.value.retry_after_seconds <= 3
-    assert desk.store.finds == ATTEMPTS_PER_MINUTE, "no look-up beyond the limit"
+    text = await desk.key()
+    assert (await ring.caller(text, address=HERE)).project_id == "shop", "a good key goes on"
     assert await refusal(ring, GUESS, address="192.0.2.2") == "credentials_invalid"
     desk.clock.move(seconds=4)
     assert await refusal(ring, GUESS) == "credentials_invalid"
@@ -179,8 +180,20 @@ async def test_guesses_at_a_known_prefix_are_limited_and_its_owner_goes_on(desk:
 
 async def test_a_thousand_guesses_at_once_are_one_limit(desk: Desk) -> None:
     ring = desk.ring()
-    codes = await asyncio.gather(*(refusal(ring, GUESS) for _ in range(1_000)))
+    guesses = [f"lmk_{n:012d}_".translate(str.maketrans("0189", "abcd")) for n in range(1_000)]
+    codes = await asyncio.gather(*(refusal(ring, guess + "b" * 43) for guess in guesses))
     assert codes.count("credentials_invalid") == ATTEMPTS_PER_MINUTE
+
+
+async def test_unknown_keys_cost_the_database_only_so_much(desk: Desk) -> None:
+    ring = desk.ring()
+    guesses = [f"lmk_{n:012d}_".translate(str.maketrans("0189", "abcd")) for n in range(4_000)]
+    # Each from another address, as a large network would.
+    codes = [
+        await refusal(ring, guess + "b" * 43, address=f"192.0.{n // 250}.{n % 250}")
+        for n, guess in enumerate(guesses)
+    ]
+    assert codes.count("credentials_invalid") == desk.store.finds == LOOK_UPS_PER_MINUTE
 
 
 async def test_the_admin_key_is_a_key_of_the_default_project(desk: Desk) -> None:

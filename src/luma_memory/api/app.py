@@ -18,6 +18,7 @@ from luma_memory import __version__
 from luma_memory.api.admission import Admission
 from luma_memory.api.authentication import Authentication
 from luma_memory.api.door import DoorRoute
+from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
 from luma_memory.api.request_context import RequestContext
@@ -62,6 +63,7 @@ def create_app(service: Service) -> FastAPI:
     for router in _ROUTERS:
         _check_routes(router)
         app.include_router(router, prefix=BASE_PATH)
+    add_openapi(app, _ROUTERS, prefix=BASE_PATH)
     _add_reference(app)
     _add_middleware(app, service)
     return app

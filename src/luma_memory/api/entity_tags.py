@@ -13,7 +13,7 @@ IfMatch = Annotated[
     str | None,
     Header(
         description="The ETag the block must still have; left out or `*`: whatever it has.",
-        max_length=64,
+        json_schema_extra={"maxLength": 64, "pattern": r'^(\*|(W/)?"[\x21\x23-\x7e]*")$'},
         examples=['"3"'],
     ),
 ]

@@ -10,6 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
+from luma_memory.api.http_protocol import DoorProtocol
 from luma_memory.bootstrap import Service, open_service
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
@@ -40,6 +41,7 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         server = _Server(
             uvicorn.Config(
                 create(service),
+                http=DoorProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -102,8 +102,9 @@ from luma_memory.telemetry.logs import log_event, log_failure
 ProcessKind = Literal["api", "worker"]
 # A worker that answers late has this long before its job goes to another one.
 LEASE_MARGIN = timedelta(seconds=10)
-# A statement takes milliseconds; one that takes this long hangs, and its caller should know.
-_COMMAND_SECONDS = 10.0
+# A statement takes milliseconds; one that takes this long hangs, and its caller should know. At the
+# API somebody waits.
+_COMMAND_SECONDS: Mapping[ProcessKind, float] = {"api": 4.0, "worker": 10.0}
 # An operator may look through millions of rows, and can press Ctrl-C.
 _OPERATOR_SECONDS = 300.0
 # How long the end of a job is tried to be written down: somebody waits for the API's.
@@ -504,7 +505,7 @@ async def _open_database(
     database = Database(
         dsn,
         pool_size=settings.database_pool_size,
-        command_timeout_seconds=_COMMAND_SECONDS,
+        command_timeout_seconds=_COMMAND_SECONDS[kind],
         application_name=f"luma-memory {kind}",
         pooler=settings.database_pooler,
     )

@@ -40,11 +40,6 @@ class TokenBuckets:
             )
         bucket.left -= 1
 
-    def give_back(self, name: str) -> None:
-        """Undo a use that turned out not to count."""
-        bucket = self._filled(name)
-        bucket.left = min(self._per_minute, bucket.left + 1)
-
     def _filled(self, name: str) -> _Bucket:
         now = self._clock.monotonic()
         bucket = self._buckets.get(name)

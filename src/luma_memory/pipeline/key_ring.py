@@ -1,8 +1,8 @@
 """Who asks? Keys are looked up once, kept for a moment, and forgotten within a minute.
 
 A guess has to name a prefix that nobody here knows, or a known one with the wrong rest: both are
-counted by address, and an address that guesses on is answered without any look-up. Keys that are
-known already are not held up by it: whoever shares an address with a guesser goes on.
+counted by address, and an address that guesses on is not even told that it is wrong. Good keys are
+not held up by it: whoever shares an address with a guesser goes on.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ LOOK_UP_SECONDS = 0.5
 OPEN_SECONDS = 1.0
 KEYS_MAX = 10_000
 ATTEMPTS_PER_MINUTE = 20
+# Of keys that this process does not know, whoever shows them: what guessing may cost the database.
+LOOK_UPS_PER_MINUTE = 3_000
+_TOO_MANY = "too_many_attempts"
 NOTE_SECONDS = 30.0
 
 
@@ -75,6 +78,7 @@ class KeyRing:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._looking: dict[str, asyncio.Task[StoredKey | None]] = {}
         self._attempts = TokenBuckets(ATTEMPTS_PER_MINUTE, clock=clock)
+        self._look_ups = TokenBuckets(LOOK_UPS_PER_MINUTE, clock=clock)
         self._used: set[str] = set()
         self._keys_exist = False
         self._asked_at = float("-inf")
@@ -148,26 +152,18 @@ class KeyRing:
 
     async def _of_key(self, credentials: str, prefix: str, address: str) -> Caller:
         known = self._known.get(prefix)
-        # Taken before the look-up, so that a thousand guesses at once are not let by; whoever joins
-        # one that is under way takes theirs when it has failed.
-        looks_up = known is None and prefix not in self._looking
-        if looks_up:
-            self._count_guess(address)
+        if known is None and prefix not in self._looking:
+            self._look_ups.take("all", "Too many unknown keys are coming in", code=_TOO_MANY)
         stored = await self._stored(prefix, known)
         right = stored is not None and hmac.compare_digest(hash_of(credentials), stored.key_hash)
         if stored is None or not right or stored.key.revoked_at is not None:
-            if not looks_up:
-                self._count_guess(address)
+            self._count_guess(address)
             raise _refused()
-        if looks_up:
-            self._attempts.give_back(address)
         self._used.add(prefix)
         return stored.key.caller
 
     def _count_guess(self, address: str) -> None:
-        self._attempts.take(
-            address, "Too many wrong credentials came from here", code="too_many_attempts"
-        )
+        self._attempts.take(address, "Too many wrong credentials came from here", code=_TOO_MANY)
 
     async def _of_token(self, tokens: TokenVerifier, token: str, address: str) -> Caller:
         try:

@@ -101,7 +101,8 @@ class BatchBody(BaseModel):
     blocks: list[Any] = Field(
         min_length=1,
         max_length=BATCH_BLOCKS_MAX,
-        json_schema_extra={"items": {"$ref": "#/components/schemas/NewBlockBody"}},
+        description="Anything that is no block gets an error of its own.",
+        json_schema_extra={"items": {"anyOf": [{"$ref": "#/components/schemas/NewBlockBody"}, {}]}},
     )
 
 

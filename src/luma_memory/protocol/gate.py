@@ -7,20 +7,41 @@ from the door, as a 500. Error codes are stable.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 
+# What `check_text` refuses, as far as JSON Schema can say it.
+NO_NUL_PATTERN = r"^[^\x00]*$"
+NOT_BLANK_PATTERN = r"^[^\x00]*[^\x00\s\x1c-\x1f\x85][^\x00]*$"
+# A value of metadata, for the document of the API: without what makes no difference in any client.
+JSON_VALUE_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "pattern": NO_NUL_PATTERN},
+        {"type": "number", "exclusiveMinimum": -(2**53), "exclusiveMaximum": 2**53},
+        {"type": "boolean"},
+        {"type": "null"},
+        {"type": "array", "items": {"$ref": "#/components/schemas/JsonValue"}},
+        {
+            "type": "object",
+            "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+            "propertyNames": {"pattern": NO_NUL_PATTERN},
+        },
+    ],
+    "description": "Any JSON; nested at most 16 levels, 1,000 values and 65,536 characters in all.",
+}
 NAME_CHARACTERS_MAX = 256
 QUERY_CHARACTERS_MAX = 10_000
 METADATA_DEPTH_MAX = 16
 METADATA_VALUES_MAX = 1_000
 METADATA_CHARACTERS_MAX = 65_536
+_SECONDS = re.compile(r"\s*[+-]?[0-9_]*\.?[0-9_]*([eE][+-]?[0-9]+)?\s*")
 # Beyond 64 bits an integer does not survive the JSON parsers of most clients.
 INTEGER_MAX = 2**63
 # PostgreSQL stores decimals: a larger float would come back as an integer of other digits.
@@ -41,6 +62,13 @@ def check_text(value: str) -> str:
     if not value or value.isspace():
         raise PydanticCustomError("text_blank", "must not be blank")
     return value
+
+
+def check_instant_form(value: object) -> object:
+    """A text, and not a number of seconds, which would be read as one."""
+    if isinstance(value, datetime) or (isinstance(value, str) and not _SECONDS.fullmatch(value)):
+        return value
+    raise PydanticCustomError("datetime_type", "must be an ISO 8601 date and time")
 
 
 def check_instant(value: datetime) -> datetime:
@@ -122,20 +150,33 @@ def _text(limit: int) -> Callable[[str], str]:
     return check
 
 
+def _schema(limit: int) -> dict[str, Any]:
+    return {"minLength": 1, "maxLength": limit, "pattern": NOT_BLANK_PATTERN}
+
+
 Content = Annotated[
     str,
-    Field(json_schema_extra={"minLength": 1, "maxLength": CONTENT_CHARACTERS_MAX}),
+    Field(json_schema_extra=_schema(CONTENT_CHARACTERS_MAX)),
     AfterValidator(_text(CONTENT_CHARACTERS_MAX)),
 ]
 Name = Annotated[
     str,
-    Field(json_schema_extra={"minLength": 1, "maxLength": NAME_CHARACTERS_MAX}),
+    Field(json_schema_extra=_schema(NAME_CHARACTERS_MAX)),
     AfterValidator(_text(NAME_CHARACTERS_MAX)),
 ]
 Query = Annotated[
     str,
-    Field(json_schema_extra={"minLength": 1, "maxLength": QUERY_CHARACTERS_MAX}),
+    Field(json_schema_extra=_schema(QUERY_CHARACTERS_MAX)),
     AfterValidator(_text(QUERY_CHARACTERS_MAX)),
 ]
-Instant = Annotated[datetime, AfterValidator(check_instant)]
-Metadata = Annotated[dict[str, Any], AfterValidator(check_metadata)]
+Instant = Annotated[datetime, BeforeValidator(check_instant_form), AfterValidator(check_instant)]
+Metadata = Annotated[
+    dict[str, Any],
+    Field(
+        json_schema_extra={
+            "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+            "propertyNames": {"pattern": NO_NUL_PATTERN},
+        }
+    ),
+    AfterValidator(check_metadata),
+]

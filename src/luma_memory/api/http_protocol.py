@@ -1,0 +1,95 @@
+"""The HTTP parser's edge: bounds on what comes before a request, and problem documents for what is
+none.
+
+The server itself answers what it cannot parse in plain text, takes headers without end, and waits
+for them for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from luma_memory.api.problems import problem_response
+
+HEAD_BYTES_MAX: Final = 32_768
+HEAD_SECONDS_MAX: Final = 10.0
+_REFUSALS: Final = {
+    400: ("malformed_http", "This is not HTTP"),
+    408: ("request_timeout", "The request's head did not arrive in time"),
+    431: ("head_too_large", f"The request's head has more than {HEAD_BYTES_MAX:,} bytes"),
+}
+
+
+class DoorProtocol(HttpToolsProtocol):
+    """A connection. Its client has to send each head within a time and a size."""
+
+    _head_bytes = 0  # since the head began; -1 while a body or nothing is expected
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_bytes >= 0:
+            # What follows the head in the same packet counts too: one packet is small.
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self._ends_in(data):
+                self._refuse(431)
+                return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return  # no other protocol is spoken here; the request was answered as HTTP
+        except httptools.HttpParserError:
+            self._refuse(400)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = -1
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._head_bytes = 0
+
+    def _ends_in(self, data: bytes) -> bool:
+        """Whether the head ends within what is allowed of this packet."""
+        allowed = HEAD_BYTES_MAX - (self._head_bytes - len(data))
+        return b"\r\n\r\n" in data[: max(0, allowed)]
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        if not self.transport.is_closing():
+            self._refuse(408)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: int) -> None:
+        """Answer and close; what a request before it on this connection is still owed is lost."""
+        self._stop_timer()
+        code, detail = _REFUSALS[status]
+        response: Any = problem_response(status, code, detail, headers={"Connection": "close"})
+        lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
+        self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", response.body]))
+        self.transport.close()

@@ -1,0 +1,233 @@
+"""Every route there is, with every kind of wrong credentials, wherever a foreign id can stand.
+
+Routes come from the OpenAPI document, so that one which is added later is in here as well.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+import pytest_asyncio
+from tests.acceptance.conftest import BASE_PATH
+from tests.acceptance.waiting import all_blocks, until_idle
+from tests.support.doors import Door, running_door
+
+from luma_memory.domain.access import EVERY_PERMISSION, Permission
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+# In everything that is Ada's: her words, her session, her metadata.
+MARKER = "quincunx"
+ADA, BOB = "ada", "bob"
+
+
+@dataclass
+class Ground:
+    """A running service in which Ada of the project `shop` has something to hide."""
+
+    door: Door
+    document: dict[str, Any]
+    block_id: str
+    job_id: int
+    cursors: list[str]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
+    async with running_door(tmp_path_factory.mktemp("matrix") / "data") as door:
+        everything = await door.key(*EVERY_PERMISSION, project_id="shop")
+        async with door.client(everything) as client:
+            for n in range(3):
+                block = {
+                    "user_id": ADA,
+                    "content": f"The {MARKER} of the orchard, number {n}.",
+                    "session_id": f"{MARKER}-session",
+                    "metadata": {MARKER: n},
+                }
+                accepted = (await client.post("/blocks", json=block)).json()
+            await until_idle(client)
+            block_id, job_id = accepted["id"], accepted["job_id"]
+            whose = {"user_id": ADA}
+            edited = await client.patch(f"/blocks/{block_id}", params=whose, json={"source": "x"})
+            assert edited.is_success
+            cursors = [
+                (await client.get(path, params={**whose, "limit": "1"})).json()["next_cursor"]
+                for path in ("/blocks", "/jobs")
+            ]
+            document = (await client.get("/openapi.json")).json()
+        yield Ground(door, document, block_id, job_id, cursors)
+
+
+@dataclass(frozen=True)
+class Operation:
+    method: str
+    path: str
+    said: dict[str, Any]
+
+    @property
+    def permission(self) -> Permission | None:
+        permission: Permission | None = self.said.get("x-permission")
+        return permission
+
+    def parameters(self, place: str) -> Iterator[dict[str, Any]]:
+        return (p for p in self.said.get("parameters", []) if p["in"] == place)
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def operations(ground: Ground) -> list[Operation]:
+    """Deletions last: what they delete the others ask for."""
+    found = [
+        Operation(method.upper(), path.removeprefix(BASE_PATH), said)
+        for path, methods in ground.document["paths"].items()
+        for method, said in methods.items()
+    ]
+    assert len(found) > 20
+    return sorted(found, key=lambda operation: operation.method == "DELETE")
+
+
+def requests(ground: Ground, operation: Operation, user_id: str) -> Iterator[dict[str, Any]]:
+    """What somebody sends who knows Ada's ids: in path, query, body, cursor and filter."""
+    values = {"block_id": ground.block_id, "job_id": str(ground.job_id), "user_id": user_id}
+    path = operation.path
+    for parameter in operation.parameters("path"):
+        unknown = "7" if parameter["schema"].get("type") == "integer" else str(uuid4())
+        path = path.replace(f"{{{parameter['name']}}}", values.get(parameter["name"], unknown))
+    names = {p["name"] for p in operation.parameters("query")}
+    query = {"user_id": user_id} if "user_id" in names else {}
+    bodies: list[bytes | None] = [*_bodies(ground, operation, user_id)] or [None]
+    variants: list[dict[str, str]] = [{}]
+    if "cursor" in names:
+        variants += [{"cursor": cursor} for cursor in ground.cursors]
+    if "session_id" in names:
+        variants.append({"session_id": f"{MARKER}-session"})
+    if "user_id" in names and not _requires(operation, "user_id"):
+        yield {"url": path, "params": {}, "content": bodies[0]}
+    for more, body in itertools.product(variants, bodies):
+        yield {"url": path, "params": {**query, **more}, "content": body}
+
+
+def _requires(operation: Operation, name: str) -> bool:
+    return any(p["name"] == name and p.get("required") for p in operation.parameters("query"))
+
+
+def _bodies(ground: Ground, operation: Operation, user_id: str) -> Iterator[bytes]:
+    content = operation.said.get("requestBody", {}).get("content", {})
+    if "application/json" not in content:
+        return
+    name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    schema = ground.document["components"]["schemas"][name]
+    examples = schema.get("examples") or [{}]
+    for example in examples:
+        body = dict(example)
+        if "user_id" in schema["properties"]:
+            body["user_id"] = user_id
+        if "query" in schema["properties"]:
+            body["query"] = MARKER
+        if "ids" in schema["properties"]:
+            body = {"ids": [ground.job_id]}
+        if "blocks" in schema["properties"]:
+            body["blocks"] = [{"user_id": user_id, "content": "Planted."}]
+        yield json.dumps(body).encode()
+
+
+async def answers(
+    ground: Ground, key: str | None, user_id: str = ADA
+) -> AsyncIterator[tuple[Operation, httpx2.Response]]:
+    async with ground.door.client(key) as client:
+        headers = {"Content-Type": "application/json"}
+        for operation in operations(ground):
+            for request in requests(ground, operation, user_id):
+                answer = await client.request(operation.method, headers=headers, **request)
+                assert answer.status_code < 500, f"{operation}: {answer.text}"
+                yield operation, answer
+
+
+@pytest.mark.parametrize("kind", ["none", "bad", "revoked"])
+async def test_without_good_credentials_there_is_no_answer(ground: Ground, kind: str) -> None:
+    key = None if kind == "none" else await ground.door.key(*EVERY_PERMISSION, project_id="shop")
+    if kind == "bad":
+        key = "lmk_" + "a" * 12 + "_" + "b" * 43
+    if kind == "revoked":
+        assert key is not None
+        await ground.door.revoke(key)
+    async for operation, answer in answers(ground, key):
+        if operation.permission is None:
+            assert answer.status_code == 200, str(operation)
+        else:
+            # Guesses are limited: beyond some the answer does not even say that they are wrong.
+            assert answer.status_code in (401, 429), f"{operation}: {answer.text}"
+        assert MARKER not in answer.text
+
+
+@pytest.mark.parametrize("held", EVERY_PERMISSION)
+async def test_another_permission_is_not_enough(ground: Ground, held: Permission) -> None:
+    key = await ground.door.key(held, project_id="forum")
+    async for operation, answer in answers(ground, key, user_id=BOB):
+        if operation.permission not in (None, held):
+            assert answer.status_code == 403, f"{operation}: {answer.text}"
+            assert answer.json()["code"] == "permission_missing"
+        elif operation.permission == held and held != "ingest":
+            assert answer.status_code != 403, f"{operation}: {answer.text}"
+
+
+async def test_another_users_key_sees_and_changes_nothing(ground: Ground) -> None:
+    key = await ground.door.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
+    async for operation, answer in answers(ground, key):
+        assert MARKER not in answer.text, f"{operation}: {answer.text}"
+        if operation.permission is None or "batch" in operation.path:
+            continue
+        request = answer.request
+        named = f"{request.url} {request.content.decode()}"
+        # Also a cursor is refused before it is looked at.
+        if ADA in named.replace(BASE_PATH, "") and not answer.is_success:
+            assert answer.status_code in (403, 404, 422), f"{operation}: {answer.text}"
+        if f"user_id={ADA}" in named or f'"user_id": "{ADA}"' in named or f"/users/{ADA}" in named:
+            assert answer.status_code == 403, f"{operation}: {answer.text}"
+    await _assert_untouched(ground)
+
+
+async def test_another_projects_key_sees_and_changes_nothing(ground: Ground) -> None:
+    key = await ground.door.key(*EVERY_PERMISSION, project_id="forum")
+    async for operation, answer in answers(ground, key):
+        echoes = "blocks" in operation.path and operation.method in ("GET", "PATCH")
+        assert MARKER not in answer.text or (echoes and not answer.is_success), (
+            f"{operation}: {answer.text}"
+        )
+        if "{block_id}" in operation.path or "{job_id}" in operation.path:
+            assert answer.status_code in (404, 422), f"{operation}: {answer.text}"
+        if "cursor=" in str(answer.request.url):
+            assert answer.json()["code"] in ("bad_cursor", "block_not_found"), answer.text
+    await _assert_untouched(ground)
+
+
+async def test_foreign_and_missing_are_told_alike(ground: Ground) -> None:
+    key = await ground.door.key("read", project_id="forum")
+    async with ground.door.client(key) as client:
+        for path, missing in (
+            (f"/blocks/{ground.block_id}", f"/blocks/{uuid4()}"),
+            (f"/blocks/{ground.block_id}/revisions", f"/blocks/{uuid4()}/revisions"),
+            (f"/jobs/{ground.job_id}", "/jobs/999999999"),
+        ):
+            told = []
+            for url in (path, missing):
+                answer = await client.get(url, params={"user_id": ADA})
+                told.append({**answer.json(), "request_id": ""})
+            assert told[0] == told[1]
+
+
+async def _assert_untouched(ground: Ground) -> None:
+    key = await ground.door.key("read", project_id="shop")
+    async with ground.door.client(key) as client:
+        blocks = await all_blocks(client, ADA)
+        assert [block["revision"] for block in blocks] == [2, 1, 1]
+        assert all(MARKER in block["content"] for block in blocks)
+        job = (await client.get(f"/jobs/{ground.job_id}")).json()
+        assert job["status"] == "completed"

@@ -1,0 +1,124 @@
+"""What comes before a request is one: heads without end, slow ones, what is no HTTP at all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from tests.acceptance.conftest import BASE_PATH
+
+from luma_memory.cli.processes import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+LIVE = f"GET {BASE_PATH}/health/live HTTP/1.1\r\nHost: localhost\r\n".encode()
+
+
+class Wire:
+    """One raw connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def answer(self) -> tuple[int, dict[str, object]]:
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r")[0])
+        body = json.loads(await self.reader.readexactly(length))
+        if int(head[9:12]) >= 400:
+            assert "content-type: application/problem+json" in head
+        return int(head[9:12]), body
+
+
+@asynccontextmanager
+async def wire(stack: Stack) -> AsyncIterator[Wire]:
+    address = urlsplit(stack.base_url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    try:
+        async with asyncio.timeout(30):
+            yield Wire(reader, writer)
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # the beginning of TLS
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc",
+        b"GET /a\x00b HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHo st: x\r\n\r\n",
+    ],
+)
+async def test_what_is_no_http_is_answered_with_a_problem(stack: Stack, nonsense: bytes) -> None:
+    async with wire(stack) as line:
+        await line.send(nonsense)
+        status, problem = await line.answer()
+        assert (status, problem["code"]) == (400, "malformed_http")
+        assert await line.reader.read() == b"", "the connection is closed"
+
+
+async def test_a_head_without_end_is_cut_off(stack: Stack) -> None:
+    for filler in (b"X-Filler: " + b"x" * 1_000 + b"\r\n", b"x" * 1_000):
+        async with wire(stack) as line:
+            await line.send(LIVE)
+            for _ in range(33):  # no more than it takes: what follows would be answered by a reset
+                await line.send(filler)
+            status, problem = await line.answer()
+            assert (status, problem["code"]) == (431, "head_too_large")
+
+
+async def test_a_head_that_does_not_come_is_not_waited_for(stack: Stack) -> None:
+    async with wire(stack) as slow, wire(stack) as silent:
+        await slow.send(LIVE)
+        for line in (slow, silent):
+            status, problem = await line.answer()
+            assert (status, problem["code"]) == (408, "request_timeout")
+
+
+async def test_a_connection_serves_many_requests_also_pipelined(stack: Stack) -> None:
+    body = json.dumps({"user_id": "wire", "query": "x" * 5_000}).encode()
+    search = (
+        f"POST {BASE_PATH}/search HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    async with wire(stack) as line:
+        for _ in range(20):
+            await line.send(LIVE + b"\r\n")
+            assert (await line.answer())[0] == 200
+            await line.send(search)
+            assert (await line.answer())[0] == 200
+        await line.send((LIVE + b"\r\n") * 5)
+        assert [(await line.answer())[0] for _ in range(5)] == [200] * 5
+
+
+async def test_an_upgrade_is_answered_as_http(stack: Stack) -> None:
+    async with wire(stack) as line:
+        await line.send(LIVE + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        assert (await line.answer())[0] == 200
+
+
+async def test_a_path_has_one_spelling(client: httpx2.AsyncClient) -> None:
+    for path in ("/blocks/?user_id=a", "/health/live/", "//health/live"):
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "route_not_found"), path
+
+
+async def test_the_reference_loads_nothing_from_elsewhere(client: httpx2.AsyncClient) -> None:
+    page = await client.get("/docs")
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<script" not in page.text
+    assert "http" not in page.text.partition("<h2>Schemas")[0].replace("application/json", "")
+    assert "/api/v1/memory/blocks/{block_id}" in page.text
