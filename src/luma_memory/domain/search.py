@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal, TypeAlias
 
 from luma_memory.domain.block import Block
+from luma_memory.domain.filters import Filter
 
 Explanation: TypeAlias = Mapping[str, float | int | str | None]
 # "fused" is what recall stands for; the others are what it is compared with.
@@ -38,6 +39,7 @@ class ScanRequest:
     names: Sequence[str] = ()  # whose keys the answer shall hold
     as_of: datetime | None = None  # None is now
     include_superseded: bool = False
+    filters: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)

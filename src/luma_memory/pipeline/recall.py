@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import LumaMemoryError, SearchTimeout
+from luma_memory.domain.filters import Filter
 from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, SearchStore
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
@@ -84,6 +85,7 @@ class Recall:
         query: str,
         *,
         limit: int,
+        filters: Filter | None = None,
         as_of: datetime | None = None,
         include_superseded: bool = False,
         timeout_ms: int | None = None,
@@ -93,7 +95,8 @@ class Recall:
         """The scope's blocks that answer the question, best first, at most `limit`.
 
         Blocks no worker has seen are found by their words. When the embedding provider fails or
-        is slow, so are all, and the result says "embedding" under `degraded`. as_of: the scope as
+        is slow, so are all, and the result says "embedding" under `degraded`. filters: which blocks
+        may answer; what is filtered out takes no part in the ranking either. as_of: the scope as
         it stood then, by the blocks' own times. Raises StoreUnavailable, and SearchTimeout when the
         time is over before the database has answered.
         """
@@ -117,6 +120,7 @@ class Recall:
                 names=[*named, *own],
                 as_of=as_of,
                 include_superseded=include_superseded,
+                filters=filters,
             )
             scan = await deadline.bound(self._search_store.scan(scope, request))
             timings["scan"] = timings.get("scan", 0.0) + watch.lap_ms()

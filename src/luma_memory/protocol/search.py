@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.search import Ranking
@@ -25,6 +27,12 @@ class SearchBody(BaseModel):
     user_id: Name
     query: Query
     limit: int = Field(10, ge=1, le=LIMIT_MAX)
+    filters: dict[str, Any] | None = Field(
+        None,
+        description="Which blocks may answer: fields with a value, a list or operators (eq, ne, gt,"
+        " gte, lt, lte, in, nin, contains, exists), and AND, OR, NOT. See docs/recall.md.",
+        examples=[{"source": "slack", "NOT": {"tags": "draft"}}],
+    )
     as_of: Instant | None = Field(
         None, description="Answer as the scope stood then, by the blocks' own times."
     )

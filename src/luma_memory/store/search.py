@@ -14,6 +14,12 @@ from luma_memory.domain.search import ScanRequest, ScopeScan
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.postgres.vectors import encode_halfvec
+from luma_memory.store.filters import FilterCondition
+
+_FILTER_MARK = "/*filter*/"
+_NARROWED = """AND m.block_id IN (
+          SELECT b.id FROM memory_blocks AS b
+          WHERE b.project_id = $1 AND b.user_id = $2 AND {})"""
 
 
 class PostgresSearchStore:
@@ -24,8 +30,15 @@ class PostgresSearchStore:
 
     async def scan(self, scope: Scope, request: ScanRequest) -> ScopeScan:
         vector = request.vector
+        # Without a term no column uses the parameter, and PostgreSQL would not know it.
+        terms = [list(request.terms)] if request.terms else []
+        statement, narrowing = _scan_statement(len(request.terms)), ()
+        if request.filters is not None:
+            condition = FilterCondition(request.filters, first=9 + len(terms))
+            statement = statement.replace(_FILTER_MARK, _NARROWED.format(condition.text))
+            narrowing = tuple(condition.values)
         row = await self._database.fetch_row(
-            _scan_statement(len(request.terms)),
+            statement,
             scope.project_id,
             scope.user_id,
             None if vector is None else encode_halfvec(vector),
@@ -34,8 +47,8 @@ class PostgresSearchStore:
             list(request.names),
             request.as_of,
             request.include_superseded,
-            # Without a term no column uses the parameter, and PostgreSQL would not know it.
-            *([list(request.terms)] if request.terms else []),
+            *terms,
+            *narrowing,
         )
         assert row is not None  # an aggregate without GROUP BY
         return _scope_scan(row, len(request.terms))

@@ -8,6 +8,7 @@ from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.wire import search_answer
+from luma_memory.domain.filters import parse_filter
 from luma_memory.protocol.search import SearchAnswer, SearchBody
 
 SEARCH_BYTES_MAX = 200_000
@@ -28,6 +29,7 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
         caller.scope(body.user_id),
         body.query,
         limit=body.limit,
+        filters=None if body.filters is None else parse_filter(body.filters),
         as_of=body.as_of,
         include_superseded=body.include_superseded,
         timeout_ms=body.timeout_ms,

@@ -1,0 +1,79 @@
+"""What a search may ask for, through HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def _stored(client: httpx2.AsyncClient) -> str:
+    user_id = f"user-{uuid4()}"
+    blocks: list[dict[str, Any]] = [
+        {"content": "The kayak is red.", "source": "mail", "occurred_at": "2023-05-01T09:00:00Z"},
+        {"content": "The kayak was sold.", "source": "chat", "metadata": {"team": "blue"}},
+    ]
+    for block in blocks:
+        answer = await client.post("/blocks", json={"user_id": user_id, **block})
+        assert answer.status_code == 202
+    return user_id
+
+
+async def _search(client: httpx2.AsyncClient, user_id: str, **fields: Any) -> httpx2.Response:
+    body = {"user_id": user_id, "query": "What about the kayak?", **fields}
+    return await client.post("/search", json=body)
+
+
+def _contents(answer: httpx2.Response) -> set[str]:
+    assert answer.status_code == 200, answer.text
+    return {hit["block"]["content"] for hit in answer.json()["results"]}
+
+
+async def test_filters_and_as_of_narrow(client: httpx2.AsyncClient) -> None:
+    user_id = await _stored(client)
+    red, sold = "The kayak is red.", "The kayak was sold."
+    assert _contents(await _search(client, user_id)) == {red, sold}
+    assert _contents(await _search(client, user_id, filters={"source": "mail"})) == {red}
+    by_team = {"NOT": {"metadata.team": "blue"}}
+    assert _contents(await _search(client, user_id, filters=by_team)) == {red}
+    assert _contents(await _search(client, user_id, as_of="2023-06-01T00:00:00Z")) == {red}
+    assert _contents(await _search(client, user_id, as_of="2020-06-01T00:00:00Z")) == set()
+    other = await _search(client, f"user-{uuid4()}", filters={"OR": [{"source": "mail"}]})
+    assert _contents(other) == set()
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"filters": {"user_id": "somebody else"}}, "invalid_filter"),
+        ({"filters": {"source": {"regex": ".*"}}}, "invalid_filter"),
+        ({"filters": {"OR": {"source": "a"}}}, "invalid_filter"),
+        ({"filters": "source = 1"}, None),
+        ({"timeout_ms": 0}, None),
+        ({"ranking": "best"}, None),
+        ({"as_of": "yesterday"}, None),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused(
+    fields: dict[str, Any], code: str | None, client: httpx2.AsyncClient
+) -> None:
+    answer = await _search(client, f"user-{uuid4()}", **fields)
+    assert 400 <= answer.status_code < 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert code is None or answer.json()["code"] == code
+
+
+@pytest.mark.parametrize("ranking", ["fused", "dense", "lexical", "reciprocal"])
+async def test_every_ranking_answers(ranking: str, client: httpx2.AsyncClient) -> None:
+    user_id = await _stored(client)
+    answer = await _search(client, user_id, ranking=ranking, explain=True, timeout_ms=5_000)
+    assert answer.status_code == 200
+    if ranking != "dense":  # no worker may have seen them yet
+        assert len(answer.json()["results"]) == 2
+    scores = [hit["score"] for hit in answer.json()["results"]]
+    assert scores == sorted(scores, reverse=True)
+    assert set(answer.json()["timings_ms"]) >= {"embed", "scan"}

@@ -1,0 +1,140 @@
+"""Recall on a real database: who, when, what was replaced, and what is done without."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import asyncpg
+import pytest
+from tests.support.running import ingest, working
+
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.errors import SearchTimeout
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.recall import Recall
+from luma_memory.postgres.database import Database
+from luma_memory.providers.completion.extract.question import LocalQuestionReader
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.search import PostgresSearchStore
+from luma_memory.telemetry.events import JobCompleted, RecallDegraded
+from luma_memory.testing.event_log import EventLog
+from luma_memory.testing.models import WordEmbedder
+from luma_memory.testing.sample_blocks import OCCURRED_AT, new_block
+
+CAROLINE = Scope("default", "caroline")
+
+
+def _recall(
+    database: Database, embedder: WordEmbedder | None = None, *, events: EventLog
+) -> Recall:
+    return Recall(
+        PostgresSearchStore(database),
+        PostgresBlockStore(database, attempts_max=3),
+        embedder=embedder,
+        reader=LocalQuestionReader(SystemClock()),
+        emit=events,
+    )
+
+
+async def _texts(recall: Recall, query: str, **fields: object) -> list[str]:
+    result = await recall.search(CAROLINE, query, limit=10, **fields)  # type: ignore[arg-type]
+    return [hit.block.content for hit in result.hits]
+
+
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("What did Ada Smith say of the lake?", "Ada Smith"),
+        ("What did Ada say of the lake?", "Ada Smith"),
+        ("What did Bob say of the lake?", "Bob"),
+        ("what about the lake?", "user"),
+        ("What did the assistant say of the lake?", "assistant"),
+    ],
+)
+async def test_the_speaker_who_is_meant_comes_first(
+    query: str, first: str, database: Database
+) -> None:
+    speakers = ("assistant", "Bob", "user", "Ada Smith", None)
+    # Not the words of a name, which would be found as words: the same text from everybody.
+    blocks = [new_block("The lake is cold.", speaker=speaker) for speaker in speakers]
+    await ingest(database, *blocks)
+    result = await _recall(database, events=EventLog()).search(
+        CAROLINE, query, limit=5, explain=True
+    )
+    assert result.hits[0].block.speaker == first
+    assert [hit.explanation["speaker"] for hit in result.hits][:2] == [1.0, 0.0]
+
+
+async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) -> None:
+    days = [datetime.fromisoformat(f"2023-{month:02}-10T12:00:00Z") for month in (3, 5, 7)]
+    await ingest(database, *(new_block("We went to the lake.", occurred_at=day) for day in days))
+    recall = _recall(database, events=EventLog())
+    result = await recall.search(CAROLINE, "lake in 2023-05", limit=3, explain=True)
+    assert result.hits[0].block.occurred_at == days[1]
+    assert [hit.explanation["time"] for hit in result.hits] == [0.5, 0.0, 0.0]
+    # "Last month" is relative to the moment that is asked for.
+    as_of = datetime.fromisoformat("2023-08-01T00:00:00Z")
+    then = await recall.search(CAROLINE, "lake last month", limit=1, as_of=as_of)
+    assert then.hits[0].block.occurred_at == days[2]
+
+
+async def test_what_was_replaced_leaves_unless_asked_for_or_before_it_was(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    old, new = await ingest(
+        database,
+        new_block("Ada lives in Rome."),
+        new_block("Ada lives in Oslo.", occurred_at=OCCURRED_AT + timedelta(days=30)),
+    )
+    await connection.execute(
+        "UPDATE memory_blocks SET superseded_by = $2, superseded_at = now() WHERE id = $1",
+        *(old.id, new.id),
+    )
+    recall = _recall(database, events=EventLog())
+    query = "Where does Ada live?"
+    assert await _texts(recall, query) == ["Ada lives in Oslo."]
+    assert len(await _texts(recall, query, include_superseded=True)) == 2
+    before, after = OCCURRED_AT + timedelta(days=10), OCCURRED_AT + timedelta(days=40)
+    assert await _texts(recall, query, as_of=before) == ["Ada lives in Rome."]
+    assert await _texts(recall, query, as_of=after) == ["Ada lives in Oslo."]
+
+
+async def test_what_has_expired_since_was_there_then(database: Database) -> None:
+    await ingest(database, new_block(expires_at=OCCURRED_AT + timedelta(days=10)))
+    recall = _recall(database, events=EventLog())
+    assert await _texts(recall, "cat") == []
+    assert len(await _texts(recall, "cat", as_of=OCCURRED_AT + timedelta(days=5))) == 1
+    assert await _texts(recall, "cat", as_of=OCCURRED_AT + timedelta(days=15)) == []
+
+
+async def test_a_slow_provider_is_done_without_in_the_time_given(database: Database) -> None:
+    await ingest(database)
+    async with working(database) as worker:
+        await worker.events.wait_for(JobCompleted)
+    never = asyncio.Event()
+
+    async def hang(_texts: Sequence[str]) -> None:
+        await never.wait()
+
+    events = EventLog()
+    recall = _recall(database, WordEmbedder(before=hang), events=events)
+    started = asyncio.get_running_loop().time()
+    result = await recall.search(CAROLINE, "grey cat", limit=3, timeout_ms=1_000)
+    assert asyncio.get_running_loop().time() - started < 1.0
+    assert (len(result.hits), list(result.degraded)) == (1, ["embedding"])
+    assert events.of(RecallDegraded)
+
+
+async def test_a_database_that_does_not_answer_in_time_is_said_so(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database)
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE memory_passages IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(SearchTimeout):
+            await _recall(database, events=EventLog()).search(
+                CAROLINE, "grey cat", limit=3, timeout_ms=300
+            )
+    assert len(await _texts(_recall(database, events=EventLog()), "grey cat")) == 1
