@@ -433,6 +433,28 @@ async def test_a_worker_that_lost_only_its_connection_keeps_its_jobs(
         assert await _state(connection, job_id) == ("processing", 1, "w1")
 
 
+async def test_a_lease_that_ran_out_while_the_database_stood_still_does_not_count_at_once(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (job_id,) = await _enqueue(connection)
+    async with _present(database, "w2"):
+        await _claim(database, "w1", lease=timedelta(0))
+        await connection.execute(
+            "UPDATE memory_workers SET last_seen = last_seen - interval '20 s' WHERE id = 'w2'"
+        )
+        assert await _claim(database, "w2", rescue=True) == []
+        await connection.execute(
+            "SELECT heartbeat_memory_worker('w2', '', 0, '', 0, NULL)"
+        )  # heard of again, but only now
+        assert await _claim(database, "w2", rescue=True) == []
+        assert await _state(connection, job_id) == ("processing", 1, "w1")
+        await connection.execute(
+            "UPDATE memory_workers SET steady_since = now() - interval '11 s' WHERE id = 'w2'"
+        )
+        (job,) = await _claim(database, "w2", rescue=True)
+        assert (job.id, job.attempt) == (job_id, 2)
+
+
 async def test_rescue_tries_the_locks_of_workers_with_jobs_only(
     database: Database, connection: asyncpg.Connection
 ) -> None:

@@ -109,6 +109,7 @@ RETURNS integer LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan 
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_up timestamptz;
+    v_is_steady boolean;
     v_gone text[];
     v_ids bigint[];
     v_projects text[];
@@ -136,8 +137,14 @@ BEGIN
             WHERE id = ANY (v_gone) AND stopped_at < v_now - interval '400 ms');
     END IF;
 
+    -- Leases also run out while the database stands still. Who has not been heard of lately, or only
+    -- for a moment again, cannot tell; the holders come back in that moment, and end or release.
+    v_is_steady := NOT EXISTS (SELECT FROM memory_workers WHERE id = p_worker
+        AND (last_seen < v_now - interval '12 s' OR steady_since > v_now - interval '10 s'));
+
     v_ids := ARRAY(SELECT id FROM memory_jobs
-        WHERE status = 'processing' AND (locked_until < v_now OR locked_by = ANY (v_gone))
+        WHERE status = 'processing'
+          AND (locked_until < v_now AND v_is_steady OR locked_by = ANY (v_gone))
         ORDER BY locked_until LIMIT p_limit FOR UPDATE SKIP LOCKED);
     IF cardinality(v_ids) = 0 THEN
         RETURN 0;
@@ -367,6 +374,8 @@ BEGIN
     VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
     ON CONFLICT (id) DO UPDATE
     SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
+        -- Two heartbeats and more are missing: this worker or the database stood still.
+        steady_since = CASE WHEN w.last_seen < v_now - interval '12 s' THEN v_now ELSE w.steady_since END,
         stopped_at = CASE WHEN p_stopping THEN v_now END;
 END $body$;
 
