@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=0, le=65_535)
     cors_origins: str | None = None
     stop_with_parent: bool = False
+    worker_metrics_port: int | None = Field(None, ge=1, le=65_535)
     data_dir: Path | None = None
     database_pool_size: int = Field(8, ge=2, le=200)
     database_pooler: Literal["auto", "transaction", "none"] = "auto"

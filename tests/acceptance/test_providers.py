@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -23,6 +25,7 @@ from tests.fakes.openai_server import FakeOpenAI
 from luma_memory.cli.processes import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+ROOT = Path(__file__).parents[2]
 FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
 
 
@@ -112,6 +115,20 @@ async def test_usage_tells_calls_tokens_cost_and_a_block_s_price(
     assert "prices: genai-prices" in shown.stderr
     told = json.loads((await cli(stack, "usage", "--user", "ada", "--json")).stdout)
     assert told["total"] == usage["total"]
+
+
+async def test_every_metric_of_the_catalogue_is_told_and_no_other(
+    client: httpx2.AsyncClient,
+) -> None:
+    answer = await client.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    told = set(re.findall(r"^# TYPE (\S+)", answer.text, re.MULTILINE))
+    told = {name.removesuffix("_total").removesuffix("_created") for name in told}
+    catalogue = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert told == set(re.findall(r"^\| `(luma_\w+)`", catalogue, re.MULTILINE))
+    assert 'luma_request_seconds_bucket{le="+Inf",method="POST",route="' in answer.text
+    assert "ada" not in answer.text
 
 
 @pytest.mark.parametrize(

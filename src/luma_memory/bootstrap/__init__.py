@@ -13,6 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from prometheus_client import start_http_server
+
 from luma_memory import __version__
 from luma_memory.bootstrap.providers import (
     LOCAL_VECTORS_BYTES,
@@ -96,8 +98,9 @@ from luma_memory.store.secrets import shared_secrets
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.store.vector_models import PostgresVectorModels
 from luma_memory.store.windows import PostgresWindowStore
-from luma_memory.telemetry.events import Emit, Notice
+from luma_memory.telemetry.events import Emit, Event, Notice
 from luma_memory.telemetry.logs import log_event, log_failure
+from luma_memory.telemetry.metrics import Metrics
 
 ProcessKind = Literal["api", "worker"]
 # A worker that answers late has this long before its job goes to another one.
@@ -147,6 +150,8 @@ class Service:
     backfill: Backfill
     reembedding: Reembedding | None  # None while embedding is switched off
     usage: UsageReports
+    circuits: PostgresCircuits
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -155,7 +160,14 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
 
     Raises SetupError (also when the schema is missing: see `open_database`) and StoreUnavailable.
     """
-    emit, clock = log_event, SystemClock()
+    clock, metrics = SystemClock(), Metrics()
+
+    def emit(event: Event) -> None:
+        log_event(event)
+        metrics(event)
+
+    if kind == "worker" and settings.worker_metrics_port is not None:
+        _serve_metrics(settings, metrics)
     for notice in _notices(settings):
         emit(notice)
     async with AsyncExitStack() as stack:
@@ -307,6 +319,8 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             backfill=backfill,
             reembedding=_reembedding(providers, vectors),
             usage=_usage_reports(settings, database, clock),
+            circuits=circuits,
+            metrics=metrics,
         )
 
 
@@ -573,6 +587,21 @@ def _reembedding(providers: Providers, vectors: PostgresVectorModels) -> Reembed
     if providers.embedding_model_id is None:
         return None
     return Reembedding(vectors, model_id=providers.embedding_model_id, circuits=providers.circuits)
+
+
+def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
+    """A worker answers no requests; this one of its own is for Prometheus alone."""
+    port = settings.worker_metrics_port or 0
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
+    except OSError as error:
+        log_event(
+            Notice(
+                f"MEMORY_WORKER_METRICS_PORT {port} cannot be used ({error.strerror}): this worker"
+                " goes on without metrics",
+                severity="warning",
+            )
+        )
 
 
 async def _offer_backfill(backfill: Backfill, emit: Emit) -> None:

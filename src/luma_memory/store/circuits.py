@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from luma_memory.domain.ports import CircuitNote, CircuitView
+from luma_memory.domain.ports import CircuitNote, CircuitState, CircuitView
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
@@ -40,6 +41,10 @@ class PostgresCircuits:
         )
         assert row is not None
         return CircuitView(**dict(row))
+
+    async def states(self) -> Mapping[str, CircuitState]:
+        rows = await self._database.fetch(load_sql(__package__, "circuit_states"))
+        return {row["name"]: row["state"] for row in rows}
 
     async def note(self, name: str, note: CircuitNote) -> None:
         times = self._times

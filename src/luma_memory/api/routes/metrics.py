@@ -1,0 +1,86 @@
+"""Prometheus: this process's own counts, and what the database says of the whole installation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+
+from luma_memory.api.door import CallerDep, DoorRoute, permission
+from luma_memory.api.problems import RESPONSES
+from luma_memory.api.services import ServiceDep
+from luma_memory.bootstrap import Service
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.usage import UsageFilter
+from luma_memory.telemetry.metrics import gauge
+
+ResultT = TypeVar("ResultT")
+# A scrape that waits is a gap in every graph.
+READ_SECONDS_MAX = 2.0
+
+router = APIRouter(prefix="/metrics", tags=["health"], route_class=DoorRoute)
+
+
+@router.get("", responses=RESPONSES, response_class=Response, **permission("admin"))
+async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
+    """In Prometheus' text format. What the database cannot be asked now is left out."""
+    registry = CollectorRegistry()
+    await asyncio.gather(
+        _whole(_queue(service, registry)),
+        _whole(_providers(service, registry)),
+    )
+    body = generate_latest(service.metrics.registry) + generate_latest(registry)
+    return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+async def _queue(service: Service, registry: CollectorRegistry) -> None:
+    health = await service.insights.health()
+    up = gauge(registry, "luma_database_up", "1 while PostgreSQL answers.")
+    up.set(health.database == "ok")
+    if health.workers is not None:
+        gauge(registry, "luma_workers", "Workers that live.").set(health.workers)
+    if (stats := health.stats) is None:
+        return
+    jobs = gauge(registry, "luma_jobs", "Jobs by status.", "status")
+    jobs.labels("pending").set(stats.pending)
+    jobs.labels("deferred").set(stats.deferred)
+    jobs.labels("processing").set(stats.processing)
+    jobs.labels("failed").set(stats.failed)
+    completed = "Jobs completed since the installation began."
+    gauge(registry, "luma_jobs_completed", completed).set(stats.completed)
+    oldest = gauge(registry, "luma_oldest_pending_seconds", "Age of the oldest job that could run.")
+    oldest.set(stats.oldest_pending_seconds or 0)
+
+
+async def _providers(service: Service, registry: CollectorRegistry) -> None:
+    opened = gauge(registry, "luma_provider_circuit_open", "1 while nobody calls.", "circuit")
+    for name, state in (await service.circuits.states()).items():
+        opened.labels(name).set(state != "closed")
+    owed = await service.backfill.owed(project_id=None, user_id=None)
+    blocks = gauge(registry, "luma_blocks_owed", "Active blocks that lack a step.", "when")
+    blocks.labels("due").set(owed.due)
+    blocks.labels("later").set(owed.later)
+    blocks.labels("asked").set(owed.asked)
+    today = service.clock.now().date()
+    which = UsageFilter(project_id=None, since=today, until=today)
+    report = await service.usage.report(which)
+    calls = gauge(registry, "luma_provider_calls_today", "Calls (UTC day).", "operation", "model")
+    tokens = gauge(registry, "luma_provider_tokens_today", "Tokens.", "operation", "model")
+    cost = gauge(registry, "luma_provider_cost_usd_today", "Estimated.", "operation", "model")
+    for line in report.lines:
+        labels = (line.key.operation, line.key.model)
+        calls.labels(*labels).set(line.spent.calls)
+        tokens.labels(*labels).set(line.spent.tokens)
+        cost.labels(*labels).set(float(line.spent.cost_usd))
+
+
+async def _whole(reading: Awaitable[None]) -> None:
+    """What can be read in time; the rest of the page does not depend on it."""
+    try:
+        async with asyncio.timeout(READ_SECONDS_MAX):
+            await reading
+    except (LumaMemoryError, TimeoutError):
+        return

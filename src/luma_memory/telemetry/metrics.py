@@ -1,0 +1,89 @@
+"""Prometheus metrics of one process, made of its events. The catalogue is docs/metrics.md.
+
+Labels take few values: a job's type, an error's class, a route's template; never a user, an id or a
+text.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from luma_memory.telemetry.events import (
+    Event,
+    JobCompleted,
+    JobDeferred,
+    JobFailed,
+    RecallDegraded,
+    RequestHandled,
+    WentWithout,
+    WorkerRoundFailed,
+)
+
+# A request takes milliseconds, a job of a model provider seconds.
+_REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_JOB_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counts events; call it with each."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Histogram(
+            "luma_request_seconds",
+            "Time to answer a request.",
+            ("method", "route", "status"),
+            buckets=_REQUEST_SECONDS,
+            registry=self.registry,
+        )
+        self._jobs = Histogram(
+            "luma_job_seconds",
+            "Time of a job that completed, in this process.",
+            ("job_type",),
+            buckets=_JOB_SECONDS,
+            registry=self.registry,
+        )
+        self._failures = self._counter(
+            "luma_job_failures", "Failed attempts.", "job_type", "error_class", "final"
+        )
+        self._deferrals = self._counter(
+            "luma_job_deferrals", "Jobs put off without an attempt.", "job_type"
+        )
+        self._without = self._counter(
+            "luma_blocks_without_provider", "Blocks that went without a step.", "step", "code"
+        )
+        self._degraded = self._counter(
+            "luma_recall_degraded", "Answers that lack a stage.", "stage"
+        )
+        self._rounds = self._counter(
+            "luma_duty_failures", "Rounds of a background duty that failed.", "duty"
+        )
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case RequestHandled():
+                labels = (event.method, event.path, str(event.status))
+                self._requests.labels(*labels).observe(event.duration_ms / 1000)
+            case JobCompleted():
+                self._jobs.labels(event.job_type).observe(event.duration_ms / 1000)
+            case JobFailed():
+                final = str(event.final).lower()
+                self._failures.labels(event.job_type, event.error_class, final).inc()
+            case JobDeferred():
+                self._deferrals.labels(event.job_type).inc()
+            case WentWithout():
+                self._without.labels(event.step, event.code).inc()
+            case RecallDegraded():
+                self._degraded.labels(event.stage).inc()
+            case WorkerRoundFailed():
+                self._rounds.labels(event.duty).inc()
+            case _:
+                pass
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, registry=self.registry)
+
+
+def gauge(registry: CollectorRegistry, name: str, about: str, *labels: str) -> Gauge:
+    """A value as it is now, told by whoever reads it."""
+    return Gauge(name, about, labels, registry=registry)

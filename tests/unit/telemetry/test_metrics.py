@@ -1,0 +1,49 @@
+"""Events become numbers that Prometheus understands."""
+
+from __future__ import annotations
+
+from prometheus_client import generate_latest
+
+from luma_memory.telemetry.events import (
+    JobCompleted,
+    JobDeferred,
+    JobFailed,
+    Notice,
+    RecallDegraded,
+    RequestHandled,
+    WentWithout,
+    WorkerRoundFailed,
+)
+from luma_memory.telemetry.metrics import Metrics
+
+
+def _told(metrics: Metrics) -> dict[str, float]:
+    lines = generate_latest(metrics.registry).decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+def test_each_event_is_counted_under_its_labels() -> None:
+    metrics = Metrics()
+    for _ in range(2):
+        metrics(RequestHandled("GET", "/blocks/{block_id}", 200, 12.5))
+        metrics(JobCompleted(1, "enrich_and_embed", 250))
+        metrics(JobFailed(1, "enrich_and_embed", 1, "provider", "a secret text", final=False))
+        metrics(JobDeferred(1, "enrich_and_embed", 5.0, "a secret text"))
+        metrics(WentWithout(1, "enrich", "provider_timeout", "a secret text"))
+        metrics(RecallDegraded("embedding", "a secret text"))
+        metrics(WorkerRoundFailed("claim", "a secret text"))
+        metrics(Notice("a secret text"))
+    told = _told(metrics)
+    request = '{method="GET",route="/blocks/{block_id}",status="200"}'
+    assert told[f"luma_request_seconds_count{request}"] == 2
+    assert told[f"luma_request_seconds_sum{request}"] == 0.025
+    assert told['luma_job_seconds_sum{job_type="enrich_and_embed"}'] == 0.5
+    failed = '{error_class="provider",final="false",job_type="enrich_and_embed"}'
+    assert told[f"luma_job_failures_total{failed}"] == 2
+    assert told['luma_job_deferrals_total{job_type="enrich_and_embed"}'] == 2
+    without = '{code="provider_timeout",step="enrich"}'
+    assert told[f"luma_blocks_without_provider_total{without}"] == 2
+    assert told['luma_recall_degraded_total{stage="embedding"}'] == 2
+    assert told['luma_duty_failures_total{duty="claim"}'] == 2
+    assert "secret" not in generate_latest(metrics.registry).decode()
