@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import Url, User, service_url
-from luma_memory.cli.output import console, plain, say_note
+from luma_memory.cli.output import console, plain, say_note, shortened
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.protocol.search import LIMIT_MAX, SearchAnswer
@@ -59,21 +60,46 @@ async def _search(
 def _table(answer: SearchAnswer, *, explain: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("score", justify="right", style="green", no_wrap=True)
+    for name in _PARTS if explain else ():
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("date", style="cyan", no_wrap=True)
     table.add_column("speaker", max_width=20)
     table.add_column("text", ratio=1, overflow="fold")
     for hit in answer.results:
-        text = plain(hit.block.content)
-        if explain and hit.explanation:
-            text = text + plain("\n" + _parts(hit.explanation), style="dim")
+        parts = _parts(hit.explanation or {}) if explain else []
         date = hit.block.occurred_at.strftime("%Y-%m-%d %H:%M")
-        table.add_row(f"{hit.score:.3f}", date, plain(hit.block.speaker or ""), text)
+        content = hit.block.content
+        text = plain(shortened(content, _EXPLAINED_CHARACTERS) if explain else content)
+        table.add_row(f"{hit.score:.3f}", *parts, date, plain(hit.block.speaker or ""), text)
+    if explain:
+        table.caption = (
+            "standing = (meaning + words + around + speaker + time + session) / 1.5, in standard"
+            " deviations; ~ is guessed: no vector yet"
+        )
     return table
 
 
-def _parts(explanation: Mapping[str, float | int | str | None]) -> str:
-    return " · ".join(
-        f"{name} {value:.3f}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in explanation.items()
-        if value is not None
+_PARTS = ("standing", "meaning", "words", "around", "speaker", "time", "session")
+_EXPLAINED_CHARACTERS = 200
+
+
+def _parts(explanation: Mapping[str, float | int | str | None]) -> list[str]:
+    """What each part adds, in the order of _PARTS; they sum up to 1.5 times the standing."""
+    value = {name: part for name, part in explanation.items() if isinstance(part, int | float)}
+    if "standing" not in value:
+        return [""] * len(_PARTS)
+    names = ("dense", "lexical", "context")
+    scale = math.hypot(*(value[f"{name}_weight"] for name in names))
+    meaning, words, around = (
+        value[f"{name}_weight"] * value[f"{name}_standing"] / scale for name in names
     )
+    guessed = "~" if explanation.get("dense_similarity") is None else ""
+    return [
+        f"{value['standing']:.2f}",
+        f"{guessed}{meaning:.2f}",
+        f"{words:.2f}",
+        f"{around:.2f}",
+        f"{value['speaker']:.2f}",
+        f"{value['time']:.2f}",
+        f"{value['session_share'] * value['session_standing']:.2f}",
+    ]

@@ -22,6 +22,7 @@ from luma_memory.domain.search import (
     TimeSpan,
 )
 from luma_memory.pipeline.fusion import (
+    ADDITIONS,
     RankedBlock,
     fuse,
     rank_dense,
@@ -244,6 +245,7 @@ def _explanation(place: RankedBlock, layout: ScopeLayout) -> Explanation:
         "speaker": parts.speaker,
         "time": parts.time,
         "session_standing": parts.session,
+        "session_share": ADDITIONS.session,
         "standing": parts.standing,
         "passage": int(layout.ordinals[place.passage]),
     }
