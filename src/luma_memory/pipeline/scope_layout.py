@@ -161,7 +161,9 @@ def _in_order(
 ) -> Indices:
     """Rows by block and ordinal: wherever the database keeps them, sums come out the same."""
     rows = np.flatnonzero(wanted)
-    return rows[np.lexsort((ordinals[rows], block[rows]))]
+    # One number a row: sorting by two keys takes three times as long.
+    key = (block[rows].astype(np.int64) << 32) + ordinals[rows]
+    return rows[np.argsort(key, kind="stable")]
 
 
 def _first_row(block: Indices, passages: Indices, count: int) -> Indices:
