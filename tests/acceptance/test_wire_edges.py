@@ -79,6 +79,7 @@ async def test_a_head_without_end_is_cut_off(stack: Stack) -> None:
             assert (status, problem["code"]) == (431, "head_too_large")
 
 
+@pytest.mark.slow
 async def test_a_head_that_does_not_come_is_not_waited_for(stack: Stack) -> None:
     async with wire(stack) as slow, wire(stack) as silent:
         await slow.send(LIVE)

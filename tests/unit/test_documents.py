@@ -48,3 +48,27 @@ def test_links_lead_somewhere(document: Path) -> None:
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text)
     missing = [target for target in targets if not (document.parent / target).exists()]
     assert missing == []
+
+
+# Of commands, processes and the start; no answer of the API has them.
+NOT_ANSWERED = {
+    *("address_unusable", "auth_required", "cache_unavailable", "database_setup"),
+    *("deadline_exceeded", "invalid_dataset", "key_not_found", "migration_locked"),
+    *("migration_refused", "no_database", "permissions_missing", "pgvector_missing"),
+    *("provider_answer_too_large", "provider_input_empty", "provider_redirected"),
+    *("provider_refused", "schema_missing", "setup", "wrong_setting"),
+}
+
+
+def test_every_error_code_is_documented() -> None:
+    package = ROOT / "src" / "luma_memory"
+    codes: set[str] = set()
+    for file in package.rglob("*.py"):
+        if {"cli", "testing", "embedded"} & set(file.relative_to(package).parts):
+            continue
+        text = file.read_text(encoding="utf-8")
+        codes |= set(re.findall(r'\bcode(?:: str)?\s*=\s*"([a-z_]+)"', text))
+        codes |= set(re.findall(r'PydanticCustomError\(\s*"([a-z_]+)"', text))
+    assert len(codes) > 60
+    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text("utf-8")))
+    assert sorted(codes - documented - NOT_ANSWERED) == []

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from luma_memory.api.problems import problem_response, refusal_before_the_body, request_id_of
+from luma_memory.api.problems import problem_response, request_id_of
 
 # Bodies that are being read or worked on, all requests together.
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
@@ -104,11 +104,10 @@ def _announced(scope: Scope) -> int:
 
 
 def _busy(scope: Scope) -> ASGIApp:
-    response = problem_response(
+    return problem_response(
         503,
         "overloaded",
         _BUSY,
         request_id=request_id_of(scope),
         headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
     )
-    return refusal_before_the_body(scope, response)

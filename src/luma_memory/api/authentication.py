@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from luma_memory.api.problems import error_response, refusal_before_the_body
+from luma_memory.api.problems import error_response
 from luma_memory.domain.access import EVERYBODY, Caller
 from luma_memory.domain.errors import Forbidden, LumaMemoryError, Unauthenticated
 from luma_memory.domain.loopback import is_loopback
@@ -43,8 +43,7 @@ class Authentication:
             try:
                 scope["state"]["caller"] = await self._caller(scope)
             except LumaMemoryError as error:
-                refusal = refusal_before_the_body(scope, error_response(scope, error))
-                await refusal(scope, receive, send)
+                await error_response(scope, error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

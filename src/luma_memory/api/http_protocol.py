@@ -17,6 +17,9 @@ from luma_memory.api.problems import problem_response
 
 HEAD_BYTES_MAX: Final = 32_768
 HEAD_SECONDS_MAX: Final = 10.0
+# What still comes of a body after its answer is thrown away, so that its sender reads the answer: a
+# connection that is closed under a sender is reset. Beyond this it is closed all the same.
+UNWANTED_BYTES_MAX: Final = 64_000_000
 _REFUSALS: Final = {
     400: ("malformed_http", "This is not HTTP"),
     408: ("request_timeout", "The request's head did not arrive in time"),
@@ -29,6 +32,7 @@ class DoorProtocol(HttpToolsProtocol):
 
     _head_bytes = 0  # since the head began; -1 while a body or nothing is expected
     _head_timer: asyncio.TimerHandle | None = None
+    _unwanted_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -55,6 +59,7 @@ class DoorProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._unwanted_bytes = 0
         if self._head_timer is None:
             self._await_head()
 
@@ -62,6 +67,13 @@ class DoorProtocol(HttpToolsProtocol):
         self._head_bytes = -1
         self._stop_timer()
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle.response_complete:
+            self._unwanted_bytes += len(body)
+            if self._unwanted_bytes > UNWANTED_BYTES_MAX:
+                self.transport.close()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()

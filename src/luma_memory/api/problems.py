@@ -53,8 +53,6 @@ _HTTP_CODES: Mapping[int, str] = {
     503: "overloaded",
 }
 RETRY_AFTER_SECONDS = 2
-# A body this long is on its way already, and taking it keeps the connection.
-_BODY_BYTES_TAKEN = 65_536
 
 
 def problem_document(description: str) -> dict[str, Any]:
@@ -205,15 +203,6 @@ def _headers(status: int, error: LumaMemoryError) -> Mapping[str, str]:
     if isinstance(error, RateLimited | QuotaExceeded):
         seconds = error.retry_after_seconds
     return {"Retry-After": str(math.ceil(seconds))}
-
-
-def refusal_before_the_body(scope: Scope, response: Response) -> Response:
-    """The response; when a long body is still to come, the connection ends instead of taking it."""
-    for name, value in scope["headers"]:
-        long = name == b"content-length" and int(value) > _BODY_BYTES_TAKEN
-        if long or name == b"transfer-encoding":
-            response.headers["Connection"] = "close"
-    return response
 
 
 def request_id_of(scope: Scope) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic_core import from_json
 
 # Some milliseconds of parsing; longer bodies are parsed in a thread, so that other requests go on.
 INLINE_BYTES_MAX = 262_144
+KEYS_MAX = 100
 
 
 class StrictRequest(Request):
@@ -27,11 +29,22 @@ class StrictRequest(Request):
         body = await self.body()
         try:
             if len(body) <= INLINE_BYTES_MAX:
-                return from_json(body, allow_inf_nan=False)
-            return await asyncio.to_thread(from_json, body, allow_inf_nan=False)
+                return bounded(from_json(body, allow_inf_nan=False))
+            return bounded(await asyncio.to_thread(from_json, body, allow_inf_nan=False))
         except ValueError as error:
             # The form FastAPI knows; without the document, which may hold anything.
             raise json.JSONDecodeError(str(error), "", 0) from None
+
+
+def bounded(value: Any) -> Any:
+    """The value, an object of too many keys cut short.
+
+    No model has so many fields and each refuses unknown ones, so it is refused all the same; but an
+    error for each of a million keys would take seconds.
+    """
+    if isinstance(value, dict) and len(value) > KEYS_MAX:
+        return dict(itertools.islice(value.items(), KEYS_MAX))
+    return value
 
 
 class StrictJsonRoute(APIRoute):

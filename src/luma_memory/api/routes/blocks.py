@@ -13,6 +13,7 @@ from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.entity_tags import IfMatch, entity_tag, wanted_revision
 from luma_memory.api.problems import RESPONSES, field_problem, problem_document
 from luma_memory.api.services import EnabledServiceDep, ServiceDep
+from luma_memory.api.strict_json import bounded
 from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block, revision_body
 from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
@@ -257,7 +258,7 @@ def _parse_item(
     item: object, index: int, caller: Caller, header_key: str | None, service: ServiceDep
 ) -> NewBlock | BatchItemError:
     try:
-        body = NewBlockBody.model_validate(item)
+        body = NewBlockBody.model_validate(bounded(item))
         key = None if header_key is None else f"{header_key}:{index}"
         return new_block(
             body,

@@ -1,0 +1,225 @@
+"""What somebody sends who wants to break it: refused or kept exactly, soon, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import psutil
+import pytest
+
+from luma_memory.cli.processes import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+JSON = {"Content-Type": "application/json"}
+SECONDS_MAX = 1.0
+# What a request may leave behind in the API process: a body of 2 MB is parsed into some times that.
+GROWTH_BYTES_MAX = 150_000_000
+
+
+def block(content: str = '"fine"', **parts: str) -> bytes:
+    given = {"user_id": '"hostile"', "content": content} | parts
+    return ("{" + ",".join(f'"{key}":{value}' for key, value in given.items()) + "}").encode()
+
+
+def words(count: int) -> str:
+    return " ".join(f"w{n:x}" for n in range(count))
+
+
+# Refused, each with a status of its own kind: 400 (no JSON), 413 (too large), 422 (wrong).
+REFUSED: dict[str, bytes] = {
+    "NUL": block(r'"a\u0000b"'),
+    "raw NUL": block('"a\x00b"'),
+    "lone surrogate": block(r'"\udc00"'),
+    "surrogates the wrong way round": block(r'"\udc00\ud800"'),
+    "NaN": block(metadata='{"n":NaN}'),
+    "Infinity": block(metadata='{"n":-Infinity}'),
+    "1e999": block(metadata='{"n":1e999}'),
+    "5,000 digits": block(metadata='{"n":' + "9" * 5_000 + "}"),
+    "UTF-16": block().decode().encode("utf-16"),
+    "UTF-32": block().decode().encode("utf-32-le"),
+    "bad UTF-8": block()[:-2] + b'\xc3\x28"}',
+    "overlong UTF-8": block()[:-2] + b'\xc0\xaf"}',
+    "depth 100,000": block(metadata="[" * 100_000 + "]" * 100_000),
+    "depth 100,000 of objects": b'{"a":' * 100_000,
+    "50 MB": block('"' + "x" * 50_000_000 + '"'),
+    "a million keys": b"{" + b",".join(b'"k%d":1' % n for n in range(150_000)) + b"}",
+    "2 MB of unique words": block('"' + words(330_000) + '"'),
+    "year 0": block(occurred_at='"0000-12-31T23:59:59Z"'),
+    "year 10000": block(occurred_at='"10000-01-01T00:00:00Z"'),
+    "infinity": block(expires_at='"-infinity"'),
+    "array": b"[]",
+    "text": b'"block"',
+    "user as object": block(user_id='{"$ne":null}'),
+    "empty": b"",
+}
+# Kept exactly as they came.
+KEPT: dict[str, str] = {
+    "__proto__": "__proto__",
+    "like": "%_\\%%__\\\\",
+    "tsquery": "a & | ! <-> b:* ('c' <2> d)",
+    "vector": "[1,2,NaN]::vector <=> '{1:1}/3'",
+    "SQL": "'; DROP TABLE memory_blocks; -- $1 $$ E'\\x00'",
+    "ReDoS": "a" * 5_000 + "!" + "(a+)+$" * 500,
+    "right to left": "\u202egnp.exe \u2066abc\u2069",
+    "homoglyphs": "\u0430\u0434\u0430 is not ada",
+    "combining": "e\u0301" * 2_000 + "\u200d\ufeff",
+    "format": "{0.__class__} %s %n ${jndi:ldap://x} {{7*7}} <script>alert(1)</script>",
+    "header": "x\r\nSet-Cookie: a=b\r\n\r\n",
+    "spaces": " \t leading and trailing \n ",
+    "astral": "\U0010ffff\U0001f989",
+    "dates": "on 31 February 0000, 99.99.9999, 2^63 days ago",
+    "unique words": words(15_000),
+    "one word": "x" * 100_000,
+}
+
+
+@pytest.fixture(scope="module")
+def api(stack: Stack) -> psutil.Process:
+    return psutil.Process(stack.children["api"].pid)
+
+
+async def timed(coroutine: Any) -> tuple[httpx2.Response, float]:
+    started = time.perf_counter()
+    answer: httpx2.Response = await coroutine
+    return answer, time.perf_counter() - started
+
+
+@pytest.mark.parametrize("body", REFUSED.values(), ids=REFUSED)
+async def test_what_cannot_be_kept_is_refused(
+    client: httpx2.AsyncClient, api: psutil.Process, body: bytes
+) -> None:
+    before = api.memory_info().rss
+    for path in ("/blocks", "/search"):
+        answer, seconds = await timed(client.post(path, content=body, headers=JSON))
+        assert answer.status_code in (400, 413, 422), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert len(answer.content) < 20_000, "an answer does not repeat what came"
+        assert seconds < SECONDS_MAX * 2, "the machine may be busy with other tests"
+    assert api.memory_info().rss - before < GROWTH_BYTES_MAX
+
+
+@pytest.mark.parametrize("text", KEPT.values(), ids=KEPT)
+async def test_what_is_odd_is_kept_exactly(client: httpx2.AsyncClient, text: str) -> None:
+    user_id = f"{text[:200].strip()} {uuid4()}" if "\r" not in text else f"h-{uuid4()}"
+    sent = {
+        "user_id": user_id,
+        "content": text,
+        "session_id": text[:250],
+        "metadata": {text[:300]: text[:1_000], "__proto__": {"constructor": None}},
+    }
+    accepted, seconds = await timed(client.post("/blocks", json=sent))
+    assert accepted.status_code == 202, accepted.text
+    assert seconds < SECONDS_MAX * 2
+    path = f"/blocks/{accepted.json()['id']}"
+    read = (await client.get(path, params={"user_id": user_id})).json()
+    assert {name: read[name] for name in sent} == sent
+    listed = await client.get("/blocks", params={"user_id": user_id, "session_id": text[:250]})
+    assert [entry["id"] for entry in listed.json()["blocks"]] == [read["id"]]
+    question = {"user_id": user_id, "query": text[:10_000]}
+    found, seconds = await timed(client.post("/search", json=question))
+    assert found.status_code == 200, found.text
+    assert seconds < SECONDS_MAX * 3
+    # Who looks alike is somebody else.
+    alike = user_id.replace("\u0430", "a").replace("\u0434", "d")
+    if alike != user_id:
+        others = await client.get("/blocks", params={"user_id": alike})
+        assert others.json()["blocks"] == []
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 201, 2**31, 2**63, "1e3", "०", "0x1", "", "null"])
+@pytest.mark.parametrize("path", ["/blocks", "/jobs"])
+async def test_limits_out_of_range(client: httpx2.AsyncClient, path: str, limit: object) -> None:
+    params = {"user_id": "hostile", "limit": str(limit)}
+    answer = await client.get(path, params=params)
+    assert answer.status_code == 422, answer.text
+
+
+@pytest.mark.parametrize("job_id", ["-1", "0", str(2**63), "1" * 5_000, "1.5", "%00", "..%2f1"])
+async def test_ids_out_of_range(client: httpx2.AsyncClient, job_id: str) -> None:
+    answer = await client.get(f"/jobs/{job_id}")
+    assert answer.status_code in (404, 422), answer.text
+
+
+async def test_a_key_that_comes_twice_counts_once(client: httpx2.AsyncClient) -> None:
+    user_id = f"twice-{uuid4()}"
+    body = f'{{"user_id":"other","content":"a","user_id":"{user_id}","content":"b"}}'
+    answer = await client.post("/blocks", content=body.encode(), headers=JSON)
+    assert answer.status_code == 202
+    read = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": user_id})
+    assert read.json()["content"] == "b"
+
+
+async def test_an_endless_body_is_cut_off(client: httpx2.AsyncClient, api: psutil.Process) -> None:
+    before = api.memory_info().rss
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(2_000):
+            yield b"x" * 65_536
+
+    try:
+        answer = await client.post("/blocks/batch", content=endless(), headers=JSON)
+        assert answer.status_code == 413
+    except httpx2.TransportError:
+        pass  # answered, and the connection cut while we were still sending
+    assert api.memory_info().rss - before < GROWTH_BYTES_MAX
+
+
+async def test_a_packed_body_is_not_unpacked(
+    client: httpx2.AsyncClient, api: psutil.Process
+) -> None:
+    before = api.memory_info().rss
+    bomb = gzip.compress(b"0" * 60_000_000)
+    headers = {**JSON, "Content-Encoding": "gzip"}
+    answer = await client.post("/blocks", content=bomb, headers=headers)
+    assert answer.status_code in (400, 415), answer.text
+    assert api.memory_info().rss - before < GROWTH_BYTES_MAX
+
+
+async def test_one_hostile_request_does_not_hold_up_the_others(client: httpx2.AsyncClient) -> None:
+    """A batch that takes long to read and check, and small requests beside it."""
+    items: list[dict[str, Any]] = [
+        {"user_id": "busy", "content": words(100), "metadata": {"n": list(range(900))}}
+        for _ in range(400)
+    ]
+    body = json.dumps({"blocks": [*items, {"content": 7}]}).encode()
+    batch = asyncio.create_task(client.post("/blocks/batch", content=body, headers=JSON))
+    waits = []
+    while not batch.done():
+        _, seconds = await timed(client.get("/health/live"))
+        waits.append(seconds)
+    assert (await batch).status_code in (202, 413)
+    assert len(waits) > 3
+    assert max(waits) < SECONDS_MAX
+
+
+def hostile_headers() -> Iterator[tuple[str, str]]:
+    yield "Idempotency-Key", "x" * 257
+    yield "Idempotency-Key", "\xff\xfe"
+    yield "If-Match", '"' + "9" * 60 + '"'
+    yield "X-Request-ID", "../../etc/passwd"
+    yield "Content-Type", "application/json; charset=utf-16"
+    yield "Authorization", "Bearer " + "x" * 8_000
+    yield "X-Forwarded-For", "not an address, 1.2.3.4"
+
+
+@pytest.mark.parametrize(("name", "value"), [*hostile_headers()])
+async def test_hostile_headers(client: httpx2.AsyncClient, name: str, value: str) -> None:
+    headers = [(b"Content-Type", b"application/json"), (name.encode(), value.encode("latin-1"))]
+    for method, path in (("POST", "/blocks"), ("PATCH", f"/blocks/{uuid4()}?user_id=hostile")):
+        answer = await client.request(
+            method,
+            path,
+            content=b'{"user_id":"headers","content":"x"}'
+            if method == "POST"
+            else b'{"content":"x"}',
+            headers=headers,
+        )
+        assert answer.status_code < 500, answer.text
+        assert answer.headers["x-request-id"].isalnum()
