@@ -254,6 +254,38 @@ def test_eval_through_a_running_service(up: Up, tmp_path: Path) -> None:
     assert written["queries"][0]["ranking"][0] == "a"
 
 
+def test_context_prints_a_text_for_a_prompt(up: Up) -> None:
+    lines = [{"content": f"Fact {n} about the windmill: \x1b[31m it turns."} for n in range(4)]
+    file = "\n".join(json.dumps(line) for line in lines)
+    with folder() as root:
+        (root / "facts.jsonl").write_text(file)
+        assert (
+            run("ingest", root / "facts.jsonl", "--user", "mill", "--url", up.url).returncode == 0
+        )
+    asked = ("context", "What about the windmill?", "--user", "mill", "--url", up.url)
+    first = run(*asked, "--max-blocks", "3", "--token-budget", "300")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("Fact ") == 3
+    assert "\x1b" not in first.stdout
+    assert re.search(r"3 blocks · \d+ of 300 tokens \(.+\) · computed", first.stderr)
+    again = run(*asked, "--max-blocks", "3", "--token-budget", "300", "--json")
+    assert json.loads(again.stdout)["cached"] is True
+    cut = run(*asked, "--token-budget", "50", "--quote")
+    assert "cut to the budget" in cut.stderr or "nothing found" in cut.stderr
+    nobody = run("context", "What?", "--user", "nobody at all", "--url", up.url)
+    assert (nobody.stdout, nobody.stderr.strip()) == ("", "nothing found")
+    assert run("context", "What?", "--user", "mill", "--token-budget", "5").returncode == 2
+
+
+def test_doctor_warns_of_a_redis_that_does_not_answer(up: Up) -> None:
+    port = up.url.rpartition(":")[2]
+    url = "redis://:geheim3@127.0.0.1:1/0"
+    done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, REDIS_URL=url)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"warn\s+cache\s+Redis does not answer", done.stdout)
+    assert "geheim" not in done.stdout + done.stderr
+
+
 def test_doctor_finds_the_running_service(up: Up) -> None:
     port = up.url.rpartition(":")[2]
     done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, MEMORY_PROT="1")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from luma_memory.bootstrap import (
+    cache_facts,
     check_local_model,
     data_dir,
     database_address,
@@ -158,6 +159,17 @@ async def check_database(settings: Settings) -> list[Finding]:
     if facts.schema_current:
         return [*findings, Finding("schema", "ok", "current")]
     return [*findings, Finding("schema", "fail", "not current", "run luma-memory migrate")]
+
+
+async def check_cache(settings: Settings) -> list[Finding]:
+    """Redis, if one is named. Without it everything works, only slower: never a failure."""
+    if settings.redis_url is None:
+        return [Finding("cache", "ok", "in the API process; REDIS_URL shares it")]
+    facts = await cache_facts(settings)
+    if not facts.connected:
+        fix = "check REDIS_URL and that Redis runs; until then nothing is shared"
+        return [Finding("cache", "warn", "Redis does not answer", fix)]
+    return [Finding("cache", "ok", f"Redis answers, {facts.keys_count} keys")]
 
 
 def has_cluster(folder: Path) -> bool:

@@ -54,6 +54,7 @@ async def _check(settings: Settings, *, online: bool) -> list[Finding]:
         Finding("settings", "ok", "every value can be used"),
         *checks.check_data_dir(settings),
         *await checks.check_database(settings),
+        *await checks.check_cache(settings),
         *model,
         # A damaged model would only fail a second time.
         *(
