@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import until_idle
+from tests.acceptance.waiting import until_idle, until_recall_is_warm
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 
 from luma_memory.cli.processes import Stack, running_stack
@@ -49,6 +49,7 @@ async def client(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(
         base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30
     ) as opened:
+        await until_recall_is_warm(opened)
         yield opened
 
 

@@ -31,3 +31,15 @@ async def all_blocks(client: httpx2.AsyncClient, user_id: str) -> list[dict[str,
         cursor = page["next_cursor"]
         if cursor is None:
             return blocks
+
+
+async def until_recall_is_warm(client: httpx2.AsyncClient) -> None:
+    """Ask until an answer lacks nothing: a first question may be too slow for some of its parts."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        number = 0
+        while True:
+            body = {"user_id": "nobody", "query": f"Is it warm yet ({number})?"}
+            answer = await client.post("/context", json=body)
+            if answer.status_code == 200 and not answer.json()["degraded"]:
+                return
+            number += 1

@@ -70,8 +70,8 @@ class Contexts:
     async def get_context(self, request: ContextRequest) -> ContextAnswer:
         """The answer, and what is poorer in it than asked for.
 
-        Raises StoreUnavailable when PostgreSQL does not answer and nothing is kept, and
-        UnavailableError (code deadline_exceeded) when nothing was found out in time.
+        Raises StoreUnavailable when PostgreSQL does not answer and nothing is kept, SearchTimeout
+        and UnavailableError (code deadline_exceeded) when nothing was found out in time.
         """
         watch = Stopwatch()
         timings: dict[str, float] = {}
@@ -112,7 +112,12 @@ class Contexts:
         """The context, and whether it is as good as it can be."""
         watch = Stopwatch()
         ends = asyncio.get_running_loop().time() + request.timeout_seconds
-        found = await self._recall.search(request.scope, request.query, limit=request.blocks_max)
+        found = await self._recall.search(
+            request.scope,
+            request.query,
+            limit=request.blocks_max,
+            timeout_ms=round(request.timeout_seconds * 1000),
+        )
         timings.update(found.timings_ms)
         watch.lap_ms()
         blocks = [_context_block(hit) for hit in found.hits]
