@@ -249,12 +249,15 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         secrets = await shared_secrets(database)
         keys = _key_ring(database, settings, clock)
         stack.push_async_callback(keys.close)
+        reader = LocalQuestionReader(clock)
+        if kind == "api":
+            reader.warm()
         recall = Recall(
             PostgresSearchStore(database),
             store,
             embedder=providers.embedder,
             serving=serving,
-            reader=LocalQuestionReader(clock),
+            reader=reader,
             emit=emit,
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock)

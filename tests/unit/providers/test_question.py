@@ -43,3 +43,11 @@ async def test_the_ends_of_time_and_a_page_of_dates_are_no_error() -> None:
     )
     many = " ".join(f"2023-05-{day:02}" for day in range(1, 32)) * 50
     assert len(await spans(many)) <= SPANS_MAX
+
+
+async def test_warming_up_beside_changes_no_answer() -> None:
+    reader = LocalQuestionReader(SystemClock())
+    reader.warm()
+    first, second = [await reader.times("Was it in May 2023?", NOW) for _ in range(2)]
+    assert first == second
+    assert len(first) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from threading import Thread
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.search import TimeSpan
@@ -23,6 +24,10 @@ class LocalQuestionReader:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._warm = False
+
+    def warm(self) -> None:
+        """Load the word lists beside everything else, so that no question waits for them."""
+        Thread(target=_warm_up, name="warm-question-reader", daemon=True).start()
 
     async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
         """See the port. Days are those of UTC."""
