@@ -269,3 +269,37 @@ async def test_a_block_that_was_deleted_meanwhile_ends_its_job(
     assert await _write(database, _result(job, block, vector=_vector(1, 0, 0, 0))) == [True]
     assert (await job_row(connection, accepted.job_id))["status"] == "completed"
     assert await connection.fetchval("SELECT count(*) FROM memory_passages") == 0
+
+
+@pytest.mark.parametrize("changes", ['{"metadata": {"a": 1}}', '{"source": "mail"}'])
+async def test_an_edit_beside_a_running_job_does_not_leave_the_block_waiting(
+    changes: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    """Its result, of an older revision, is dropped; without another job that was the end of it."""
+    block = new_block()
+    (accepted,) = await ingest(database, block)
+    (job,) = await _claim(database)
+    edited = await connection.fetchval(
+        "SELECT edit_memory_block($1, $2, $3, 1, 'test', $4, NULL, NULL, NULL, NULL, NULL, 3)",
+        *(block.scope.project_id, block.scope.user_id, accepted.id, changes),
+    )
+    assert edited == 2
+    store = PostgresBlockStore(database, attempts_max=3)
+    await store.write_back("w1", [_result(job, block)])
+    assert (await read(database, block, accepted.id)).status == "pending_enrichment"
+    (again,) = await _claim(database)
+    assert (again.block_id, again.attempt) == (accepted.id, 1)
+    await store.write_back("w1", [replace(_result(again, block), revision=2)])
+    assert (await read(database, block, accepted.id)).status == "active"
+
+
+async def test_an_edit_before_its_job_runs_makes_no_other_job(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block()
+    (accepted,) = await ingest(database, block)
+    await connection.fetchval(
+        "SELECT edit_memory_block($1, $2, $3, 1, 'test', $4, NULL, NULL, NULL, NULL, NULL, 3)",
+        *(block.scope.project_id, block.scope.user_id, accepted.id, '{"source": "mail"}'),
+    )
+    assert [job.id for job in await _claim(database)] == [accepted.job_id]

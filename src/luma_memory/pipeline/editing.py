@@ -91,7 +91,7 @@ class Editing:
             content_hash=hashlib.sha256(after.content.encode()).digest(),
             passages=await _passages(after) if new_words else None,
         )
-        if is_written and new_words:
+        if is_written:
             self._signal.notify()
         return is_written
 

@@ -16,17 +16,16 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_anew boolean := p_passage_ordinal IS NOT NULL;
     v_job bigint;
+    v_runs boolean;
     v_before memory_blocks;
     v_after memory_blocks;
 BEGIN
-    IF v_anew THEN
-        -- A job that waits for this block will read the new text; one that runs read the old one,
-        -- and its result is dropped for the revision's sake.
-        SELECT id INTO v_job FROM memory_jobs
-        WHERE block_id = p_block_id AND status = 'pending' AND job_type = 'enrich_and_embed'
-          AND project_id = p_project_id AND user_id = p_user_id
-        LIMIT 1 FOR UPDATE SKIP LOCKED;
-    END IF;
+    -- A job that waits for this block will read it as it is then; one that runs has read it already,
+    -- and its result is dropped for the revision's sake, whatever was edited: another one follows.
+    SELECT id INTO v_job FROM memory_jobs
+    WHERE block_id = p_block_id AND status = 'pending' AND job_type = 'enrich_and_embed'
+      AND project_id = p_project_id AND user_id = p_user_id
+    LIMIT 1 FOR UPDATE SKIP LOCKED;
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
     SELECT * INTO v_before FROM memory_blocks
@@ -60,6 +59,14 @@ BEGIN
     IF NOT v_anew THEN
         UPDATE memory_passages SET session_id = v_after.session_id, expires_at = v_after.expires_at
         WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+        v_runs := v_before.status = 'pending_enrichment' OR EXISTS (SELECT FROM memory_jobs
+            WHERE block_id = p_block_id AND status = 'processing' AND job_type = 'enrich_and_embed'
+              AND project_id = p_project_id AND user_id = p_user_id);
+        IF v_job IS NULL AND v_runs THEN
+            PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id],
+                ARRAY['enrich_and_embed'], ARRAY[p_block_id], ARRAY[NULL::jsonb], ARRAY[0],
+                ARRAY[NULL::timestamptz], ARRAY[NULL::text], p_max_attempts);
+        END IF;
         RETURN NEXT p_revision + 1;
         RETURN;
     END IF;
