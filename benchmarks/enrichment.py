@@ -53,13 +53,20 @@ class _Pace:
     processor_ms: float  # a block or a text
 
 
-def _lines(rounds: Sequence[tuple[_Pace, _Pace]], jobs: int | None) -> Iterator[Line]:
+@dataclass(frozen=True, slots=True)
+class _Round:
+    worker: _Pace
+    bare: _Pace
+    windows_ms: float  # processor time a block, after the last block was active
+
+
+def _lines(rounds: Sequence[_Round], jobs: int | None) -> Iterator[Line]:
     key = "default" if jobs is None else f"{jobs}_jobs"
     what = "worker" if jobs is None else f"worker, {jobs} jobs at once"
     yield compared(
         f"worker_rate_{key}",
         what,
-        [Round(worker.per_second, bare.per_second) for worker, bare in rounds],
+        [Round(one.worker.per_second, one.bare.per_second) for one in rounds],
         unit="blocks/s",
         limit_name="bare embedder, same texts",
         target=Target(0.8, "high") if jobs == BACKLOG_JOBS else None,
@@ -67,29 +74,47 @@ def _lines(rounds: Sequence[tuple[_Pace, _Pace]], jobs: int | None) -> Iterator[
     yield compared(
         f"worker_processor_{key}",
         f"  {what}: processor time a block",
-        [Round(worker.processor_ms, bare.processor_ms) for worker, bare in rounds],
+        [Round(one.worker.processor_ms, one.bare.processor_ms) for one in rounds],
         unit="ms",
         limit_name="bare embedder, a text",
         target=None,
+    )
+    yield Line(
+        f"worker_windows_processor_{key}",
+        f"  {what}: windows afterwards, processor time a block",
+        median(one.windows_ms for one in rounds),
+        "ms",
     )
 
 
 async def _rounds(
     stack: Stack, embedder: LocalEmbedder, sizes: Sizes, jobs: int | None
-) -> Sequence[tuple[_Pace, _Pace]]:
-    """Worker and bare embedder, one right after the other on the same texts."""
+) -> Sequence[_Round]:
+    """Worker and bare embedder, one right after the other on the same texts.
+
+    The windows of the sessions are made after the blocks, and waited for before the next round.
+    """
     rounds = []
     database = await database_process(stack)
     async with stack.worker(concurrent_jobs_max=jobs) as worker_id:
         processes = (psutil.Process(worker_id), database)
         await _worked_off(stack, turns(WARM_UP_BLOCKS, seed=31))
+        await _idle(stack)
         for number in range(sizes.rounds):
             some = turns(sizes.jobs, seed=40 + number)
             bare = await _embedded(embedder, _texts(some))
             before = sum(map(processor_seconds, processes))
             per_second = await _worked_off(stack, some)
-            spent = sum(map(processor_seconds, processes)) - before
-            rounds.append((_Pace(per_second, spent / len(some) * 1000), bare))
+            active = sum(map(processor_seconds, processes))
+            await _idle(stack)
+            after = sum(map(processor_seconds, processes))
+            rounds.append(
+                _Round(
+                    _Pace(per_second, (active - before) / len(some) * 1000),
+                    bare,
+                    (after - active) / len(some) * 1000,
+                )
+            )
     await stack.clear()
     return rounds
 
@@ -119,6 +144,17 @@ async def _worked_off(stack: Stack, some: Sequence[Turn]) -> float:
     if done["completed"] != len(some) or done["active"] != len(some):
         raise WrongAnswerError(f"of {len(some)} blocks: {dict(done)}")
     return len(some) / float(done["seconds"])
+
+
+async def _idle(stack: Stack) -> None:
+    """Until no job is left, of any kind."""
+
+    async def none_left() -> bool:
+        stats = await stack.database.fetch_row("SELECT * FROM get_memory_job_stats()")
+        assert stats is not None
+        return bool(stats["pending"] + stats["processing"] == 0)
+
+    await waited_for(none_left, every_seconds=_POLL_SECONDS)
 
 
 async def _last_job(stack: Stack) -> int:
