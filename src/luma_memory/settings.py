@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,6 +22,8 @@ from luma_memory.domain.errors import SetupError
 PREFIX = "MEMORY_"
 # Chosen by a person perhaps, so that its length is all that stands against guessing.
 KEY_CHARACTERS_MIN = 24
+_PORT_MAX = 65_535
+_HOST_LABEL_MAX = 63  # RFC 1035
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
@@ -109,17 +111,17 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in (
-            "postgres",
-            "postgresql",
-        ):
-            raise ValueError("a URL that begins with postgresql://")
+        if value is not None and not _is_postgres_address(value.get_secret_value()):
+            raise ValueError(
+                "a URL such as postgresql://user:password@host:5432/name, in whose password the"
+                " signs / # ? @ : are written %2F %23 %3F %40 %3A"
+            )
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and urlsplit(value.get_secret_value()).scheme not in (
+        if value is not None and _scheme(value.get_secret_value()) not in (
             "redis",
             "rediss",
             "unix",
@@ -130,7 +132,7 @@ class Settings(BaseSettings):
     @field_validator("openai_base_url", "supabase_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
-        if value is not None and urlsplit(value).scheme not in ("http", "https"):
+        if value is not None and _scheme(value) not in ("http", "https"):
             raise ValueError("a URL that begins with http:// or https://")
         return value
 
@@ -253,3 +255,35 @@ def _as_expectation(message: str) -> str:
     if message.startswith(prefix):
         return message.removeprefix(prefix)
     return message
+
+
+def _scheme(url: str) -> str | None:
+    """None where it is no URL at all; the parser's own words may quote a password."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return None
+
+
+def _is_postgres_address(url: str) -> bool:
+    """Whether the driver can read it; a bare / # or ? in a password makes something else of it."""
+    if _scheme(url) not in ("postgres", "postgresql"):
+        return False
+    parts = urlsplit(url)
+    try:
+        parse_qs(parts.query, strict_parsing=bool(parts.query))
+    except ValueError:
+        return False
+    hosts = parts.netloc.rpartition("@")[2]
+    return not parts.fragment and all(_is_host(host) for host in hosts.split(","))
+
+
+def _is_host(host: str) -> bool:
+    """A name or an address, with or without a port; nothing stands for the local socket."""
+    name, separator, port = host.rpartition(":")
+    if not separator or port.endswith("]"):
+        name, port = host, ""
+    labels = name.strip("[]").split(".")
+    if any(len(label) > _HOST_LABEL_MAX for label in labels):
+        return False
+    return not port or (port.isascii() and port.isdecimal() and 0 < int(port) <= _PORT_MAX)

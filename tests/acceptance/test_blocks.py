@@ -75,12 +75,13 @@ async def test_explain_names_every_part_of_the_score(client: httpx2.AsyncClient)
     parts = first["explanation"]
     assert parts["dense_similarity"] > 0
     assert parts["lexical_score"] > 0
-    weighted = (
-        parts["dense_weight"] * parts["dense_standing"]
-        + parts["lexical_weight"] * parts["lexical_standing"]
-    )
-    scale = (parts["dense_weight"] ** 2 + parts["lexical_weight"] ** 2) ** 0.5
-    assert parts["standing"] == pytest.approx(weighted / scale, rel=1e-4)
+    kinds = ("dense", "lexical", "context")
+    weighted = sum(parts[f"{kind}_weight"] * parts[f"{kind}_standing"] for kind in kinds)
+    scale = sum(parts[f"{kind}_weight"] ** 2 for kind in kinds) ** 0.5
+    own = weighted / scale + parts["speaker"] + parts["time"]
+    # Alone in its session, a block is the best of it.
+    assert parts["session"] == pytest.approx(own, rel=1e-3)
+    assert parts["standing"] == pytest.approx(own, rel=1e-3)
     assert 0 <= first["score"] <= 1
 
 

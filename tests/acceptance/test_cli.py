@@ -268,8 +268,13 @@ def test_context_prints_a_text_for_a_prompt(up: Up) -> None:
     assert first.stdout.count("Fact ") == 3
     assert "\x1b" not in first.stdout
     assert re.search(r"3 blocks · \d+ of 300 tokens \(.+\) · computed", first.stderr)
-    again = run(*asked, "--max-blocks", "3", "--token-budget", "300", "--json")
-    assert json.loads(again.stdout)["cached"] is True
+    # Until the worker is done with them, blocks change and what was kept of them is not served.
+    give_up_at = time.monotonic() + 120
+    while True:
+        again = run(*asked, "--max-blocks", "3", "--token-budget", "300", "--json")
+        if (answer := json.loads(again.stdout))["cached"] or time.monotonic() > give_up_at:
+            break
+    assert answer["cached"] is True
     cut = run(*asked, "--token-budget", "50", "--quote")
     assert "cut to the budget" in cut.stderr or "nothing found" in cut.stderr
     nobody = run("context", "What?", "--user", "nobody at all", "--url", up.url)

@@ -114,10 +114,13 @@ async def test_a_hanging_redis_adds_next_to_nothing_to_accepting_and_recalling(
             client_of(with_redis) as hampered,
         ):
             taken = await _taken([plain, hampered], requests)
+    # Of a few dozen requests the last percentile is the machine's worst moment.
+    percent = 99 if requests >= 1_000 else 50
     for path in ("/blocks", "/search", "/context"):
-        ours, theirs = (_p99(taken[number, path]) for number in (1, 0))
-        record_property(path, f"p99 {ours * 1000:.1f} ms, without Redis {theirs * 1000:.1f} ms")
-        assert ours - theirs < EXTRA_SECONDS_MAX + 0.05  # and what a busy machine adds
+        ours, theirs = (_percentile(taken[number, path], percent) for number in (1, 0))
+        told = f"p{percent} {ours * 1000:.1f} ms, without Redis {theirs * 1000:.1f} ms"
+        record_property(path, told)
+        assert ours - theirs < EXTRA_SECONDS_MAX, told
 
 
 async def _taken(
@@ -139,8 +142,8 @@ async def _taken(
     return taken
 
 
-def _p99(seconds: list[float]) -> float:
-    return statistics.quantiles(seconds, n=100, method="inclusive")[98]
+def _percentile(seconds: list[float], percent: int) -> float:
+    return statistics.quantiles(seconds, n=100, method="inclusive")[percent - 1]
 
 
 async def test_two_processes_share_entries_and_counts(tmp_path: Path) -> None:

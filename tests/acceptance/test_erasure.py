@@ -103,7 +103,10 @@ async def test_an_erased_user_leaves_a_receipt_and_nothing_else(
     headers = {"Idempotency-Key": "erase"}
     receipt = (await client.delete(f"/users/{user_id}", headers=headers)).json()
     counts = receipt["counts"]
-    assert (counts["blocks"], counts["passages"], counts["jobs"]) == (40, 40, 40)
+    # Beside the blocks' own: windows of the session, and the jobs that make them.
+    assert counts["blocks"] == 40
+    assert counts["passages"] >= 40
+    assert counts["jobs"] >= 40
     assert (counts["block_revisions"], counts["idempotency"]) == (1, 1)
     assert await mentions(stack, user_id) == []
     assert await all_blocks(client, user_id) == []
@@ -170,15 +173,16 @@ async def test_what_is_imported_is_what_was_exported(client: httpx2.AsyncClient)
     before = await all_blocks(client, user_id)
     found = (await client.post("/search", json=question)).json()["results"]
     exported = await export(client, user_id)
-    assert {kind: len(found) for kind, found in rows(exported).items()} == {
+    exported_rows = {kind: len(lines) for kind, lines in rows(exported).items()}
+    assert exported_rows == {
         "users": 1,
         "blocks": 120,
-        "passages": 120,
+        "passages": 180,  # every second turn ends a window
         "block_revisions": 1,
     }
 
     await client.delete(f"/users/{user_id}")
-    for expected in (242, 0):
+    for expected in (sum(exported_rows.values()), 0):
         answer = await client.post(f"/users/{user_id}/import", content=exported)
         assert answer.status_code == 200, answer.text
         stored = answer.json()["stored"]

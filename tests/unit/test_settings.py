@@ -30,6 +30,12 @@ WRONG_VALUES = [
     ("MEMORY_LOG_FORMAT", "xml"),
     ("DATABASE_URL", "mysql://localhost/x"),
     ("DATABASE_URL", "localhost:5432"),
+    ("DATABASE_URL", "postgresql://u:x@[::1/x"),
+    ("DATABASE_URL", "postgresql://u:x@host:port/x"),
+    ("DATABASE_URL", "postgresql://u:x@host:99999/x"),
+    ("DATABASE_URL", f"postgresql://u:x@{'h' * 64}/x"),
+    ("OPENAI_BASE_URL", "http://[::1/v1"),
+    ("REDIS_URL", "redis://[::1/0"),
     ("OPENAI_BASE_URL", "ftp://models.example"),
     ("OPENAI_BASE_URL", "models.example/v1"),
 ]
@@ -143,3 +149,30 @@ def test_an_unknown_variable_comes_with_the_nearest_known_one() -> None:
             "PATH": "/bin",
         }
     ) == {"MEMORY_RETRY_ATEMPTS": "MEMORY_RETRY_ATTEMPTS", "MEMORY_SOMETHING_ELSE_ALTOGETHER": None}
+
+
+@pytest.mark.parametrize("sign", ["/", "#", "?"])
+def test_a_password_that_takes_the_address_apart_is_refused_and_not_shown(
+    sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u:s3cr{sign}et@host/db")
+    with pytest.raises(SetupError, match=r"DATABASE_URL.*%2F") as raised:
+        load_settings()
+    assert "s3cr" not in str(raised.value)
+    assert raised.value.__cause__ is None or "s3cr" not in str(raised.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql:///name?host=/var/run/postgresql&port=5433",
+        "postgres://u:s3cr%2Fet@[::1]:5432/db?sslmode=require",
+        "postgresql://u@one:1,two:2/db",
+        "postgresql://localhost",
+    ],
+)
+def test_addresses_the_driver_reads_are_taken(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", address)
+    assert load_settings().database_url is not None

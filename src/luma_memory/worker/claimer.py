@@ -101,6 +101,10 @@ class Claimer:
                     self._start(await claim)
                 raise
             self._start(jobs)
+            if any(job.is_last_attempt for job in jobs):
+                # It may be one that runs alone, as what ended its last worker: then the queue has
+                # more, for when this one has ended.
+                self._slots.call_when_idle(self.wake)
             return len(jobs) < limit
 
     def _send(self, limit: int) -> asyncio.Task[Sequence[Job]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job
@@ -27,6 +27,7 @@ class Slots:
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._latest: dict[int, Job] = {}  # by id, the run that was started last
         self._freed = asyncio.Event()
+        self._when_idle: Callable[[], None] | None = None
 
     @property
     def free(self) -> int:
@@ -54,6 +55,10 @@ class Slots:
         while self.free <= 0:
             self._freed.clear()
             await self._freed.wait()
+
+    def call_when_idle(self, call: Callable[[], None]) -> None:
+        """Call once, when the last of the running jobs has ended."""
+        self._when_idle = call
 
     def abandon(self, lost: Sequence[Job]) -> None:
         """Stop working on jobs that are no longer ours: cancelled, or taken over."""
@@ -83,6 +88,9 @@ class Slots:
         if self._latest.get(job.id) is job:
             del self._latest[job.id]
         self._freed.set()
+        if not self._jobs and (call := self._when_idle) is not None:
+            self._when_idle = None
+            call()
         error = None if task.cancelled() else task.exception()
         if isinstance(error, LumaMemoryError):
             # Its end could not be written down: the keeper or the lease brings it back.

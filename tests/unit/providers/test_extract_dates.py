@@ -200,6 +200,12 @@ def test_a_day_without_a_year_is_on_its_side(base: date, month: int, number: int
         assert (date.fromisoformat(future) - base).days <= 8 * 366
 
 
+@pytest.mark.parametrize("before", ["It was nice. ", "We saw 3 boats. "])
+def test_dates_behind_more_sentences_than_are_read_are_found(before: str) -> None:
+    text = before * 205 + "We met on 5 March 2023 and again last Friday, and yesterday."
+    assert resolved(text) == ["2023-03-05", "2023-05-05", "2023-05-07"]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_a_form_needs_is_told_by_single_words(language: str) -> None:
     """A rule is passed over where none of its words is: no unit may be missing from the list."""

@@ -34,6 +34,7 @@ class Queue:
     completed: int = 0
     next_id: int = 1
     away: bool = False
+    attempt: int = 1
 
     async def claim(self, _worker_id: str, *, limit: int, **_asked: Any) -> Sequence[Job]:
         self.limits.append(limit)
@@ -44,7 +45,8 @@ class Queue:
         self.waiting -= count
         first, self.next_id = self.next_id, self.next_id + count
         return [
-            Job(first + n, Scope("default", "ada"), "reembed", None, 1, 3) for n in range(count)
+            Job(first + n, Scope("default", "ada"), "reembed", None, self.attempt, 3)
+            for n in range(count)
         ]
 
     async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> None:
@@ -142,6 +144,20 @@ async def test_a_queue_that_had_fewer_is_not_asked_again(monkeypatch: pytest.Mon
     await _cancelled(loop)
     filled.may_end.set()
     await filled.slots.hand_back(grace_seconds=60)
+
+
+async def test_after_a_job_that_may_have_run_alone_the_queue_is_asked_at_once() -> None:
+    """One claimed alone comes as the only one, although others wait: no poll may pass between."""
+    filled = _filled(waiting=1, slots=4)
+    filled.queue.attempt = 3
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.begun) == 1)
+    filled.queue.waiting = 1
+    filled.may_end.set()
+    await filled.queue.answer_next()  # the poll interval is a minute
+    await filled.until(lambda: filled.queue.completed == 2)
+    await _cancelled(loop, filled.queue)
 
 
 async def test_a_round_of_claims_ends_so_that_others_get_their_look(

@@ -17,7 +17,7 @@ from itertools import islice
 from luma_memory.providers.completion.extract import foreign_dates
 from luma_memory.providers.completion.extract.date_grammar import Grammar, Trigger, grammar
 from luma_memory.providers.completion.extract.date_values import Tense
-from luma_memory.providers.completion.extract.document import Document
+from luma_memory.providers.completion.extract.document import MAX_SENTENCES, Document
 from luma_memory.providers.completion.extract.text import one_line
 
 MAX_DATES = 40
@@ -48,8 +48,13 @@ def dates(document: Document, occurred_at: datetime) -> list[Mention]:
 
 
 def _triggers_in(document: Document, rules: Grammar) -> set[Trigger]:
-    """Three turns in four hold neither a digit nor a word of time, and cost nothing more."""
+    """Three turns in four hold neither a digit nor a word of time, and cost nothing more.
+
+    A text too long to be read to its end may hold all of them behind it.
+    """
     kinds = rules.triggers
+    if len(document.sentences) >= MAX_SENTENCES:
+        return {"digit", *kinds.values()}
     found: set[Trigger] = {kinds[word.base] for word in document.words if word.base in kinds}
     if _DIGIT.search(document.text) is not None:
         found.add("digit")
