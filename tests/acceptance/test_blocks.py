@@ -80,7 +80,7 @@ async def test_explain_names_every_part_of_the_score(client: httpx2.AsyncClient)
     scale = sum(parts[f"{kind}_weight"] ** 2 for kind in kinds) ** 0.5
     own = weighted / scale + parts["speaker"] + parts["time"]
     # Alone in its session, a block is the best of it.
-    assert parts["session"] == pytest.approx(own, rel=1e-3)
+    assert parts["session_standing"] == pytest.approx(own, rel=1e-3)
     assert parts["standing"] == pytest.approx(own, rel=1e-3)
     assert 0 <= first["score"] <= 1
 
