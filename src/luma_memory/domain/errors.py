@@ -30,10 +30,8 @@ Entrances map these to HTTP statuses and exit codes; nothing below an entrance k
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from luma_memory.domain.enrichment import ModelCall
+from luma_memory.domain.enrichment import ModelCall
 
 
 class LumaMemoryError(Exception):
