@@ -15,6 +15,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
+import hypothesis
 import pytest
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 
@@ -26,6 +27,14 @@ from luma_memory.postgres.migrator import migrate
 # start and then interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Speed is not judged by tests, and an example that was slow once is no failure.
+hypothesis.settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("shared machine")
 
 NEWEST = 18
 TEMPLATE = "memory_template"
