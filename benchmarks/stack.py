@@ -22,7 +22,7 @@ from pydantic import SecretStr
 
 from benchmarks.client import Address
 from benchmarks.figures import WrongAnswerError
-from luma_memory.bootstrap import migrate_database
+from luma_memory.bootstrap.database import migrate_database
 from luma_memory.cli.child import Child
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres

@@ -12,7 +12,7 @@ import httpx2
 from pydantic import SecretStr
 from tests.acceptance.conftest import BASE_PATH
 
-from luma_memory.bootstrap import open_keys
+from luma_memory.bootstrap.operators import open_keys
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.domain.access import Permission
 from luma_memory.settings import Settings

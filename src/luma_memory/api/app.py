@@ -24,7 +24,7 @@ from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
 from luma_memory.api.request_context import RequestContext
 from luma_memory.api.routes import blocks, cache, context, health, jobs, search, usage, users
 from luma_memory.api.routes import metrics as metrics_routes
-from luma_memory.bootstrap import Service
+from luma_memory.bootstrap.service import Service
 from luma_memory.domain.token_buckets import TokenBuckets
 
 BASE_PATH = "/api/v1/memory"

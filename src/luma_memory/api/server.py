@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
 from luma_memory.api.http_protocol import DoorProtocol
-from luma_memory.bootstrap import Service, open_service
+from luma_memory.bootstrap.service import Service, open_service
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.settings import Settings

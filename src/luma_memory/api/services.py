@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from luma_memory.bootstrap import Service
+from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import UnavailableError
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from luma_memory.bootstrap import open_accounts
+from luma_memory.bootstrap.operators import open_accounts
 from luma_memory.cli.commands import examples
 from luma_memory.cli.jobs_options import AsJson, OfUser, Project
 from luma_memory.cli.options import DataDir

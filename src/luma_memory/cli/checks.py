@@ -13,14 +13,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from luma_memory.bootstrap import (
+from luma_memory.bootstrap.checks import (
     cache_facts,
     check_local_model,
-    data_dir,
-    database_address,
     database_facts,
     try_providers,
 )
+from luma_memory.bootstrap.database import data_dir, database_address
 from luma_memory.cli.options import service_url
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.errors import LumaMemoryError

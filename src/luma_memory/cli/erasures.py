@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from luma_memory.bootstrap import open_erasing
+from luma_memory.bootstrap.operators import open_erasing
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, printable, say_note

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from luma_memory.bootstrap import open_jobs
+from luma_memory.bootstrap.operators import open_jobs
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.instants import parse_instant
 from luma_memory.cli.jobs_change import jobs_cancel, jobs_clear, jobs_enqueue, jobs_retry

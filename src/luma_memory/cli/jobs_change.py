@@ -11,7 +11,7 @@ from typing import Annotated, Protocol, TypeAlias
 
 import typer
 
-from luma_memory.bootstrap import open_jobs
+from luma_memory.bootstrap.operators import open_jobs
 from luma_memory.cli.commands import examples
 from luma_memory.cli.instants import parse_instant
 from luma_memory.cli.jobs_options import (

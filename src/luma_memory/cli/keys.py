@@ -11,7 +11,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from luma_memory.bootstrap import open_keys
+from luma_memory.bootstrap.operators import open_keys
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, plain, printable, say_note

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from luma_memory.bootstrap import database_address, migrate_database, schema_script
+from luma_memory.bootstrap.database import database_address, migrate_database, schema_script
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console

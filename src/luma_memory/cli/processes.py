@@ -18,7 +18,11 @@ from typing import Any
 import httpx2
 import psutil
 
-from luma_memory.bootstrap import database_address, embedded_database_ended, migrate_database
+from luma_memory.bootstrap.database import (
+    database_address,
+    embedded_database_ended,
+    migrate_database,
+)
 from luma_memory.cli.child import Child, LineSink
 from luma_memory.cli.environment import python_arguments, settings_environment
 from luma_memory.cli.options import reachable_host

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from luma_memory.bootstrap import open_reembedding
+from luma_memory.bootstrap.operators import open_reembedding
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import progress, say_note

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from luma_memory import __version__
-from luma_memory.bootstrap import data_dir as data_dir_of
+from luma_memory.bootstrap.database import data_dir as data_dir_of
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir, Host, Port
 from luma_memory.cli.output import console, printable

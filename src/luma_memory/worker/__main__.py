@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import uvloop
 
-from luma_memory.bootstrap import Service, open_service
+from luma_memory.bootstrap.service import Service, open_service
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import Settings, load_settings
 from luma_memory.telemetry.events import Notice

@@ -12,7 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.services import ServiceDep
-from luma_memory.bootstrap import Service
+from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.usage import UsageFilter
 from luma_memory.telemetry.metrics import gauge

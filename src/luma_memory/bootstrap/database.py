@@ -1,0 +1,133 @@
+"""Which database it is: found, started, opened, migrated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from luma_memory.domain.errors import SetupError
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir, server_runs
+from luma_memory.postgres.migrator import (
+    MigrationReport,
+    migrate,
+    migration_script,
+    schema_is_current,
+)
+from luma_memory.settings import Settings
+from luma_memory.telemetry.events import Notice
+from luma_memory.telemetry.logs import log_event
+
+ProcessKind = Literal["api", "worker"]
+# A statement takes milliseconds; one that takes this long hangs, and its caller should know. At the
+# API somebody waits.
+_COMMAND_SECONDS: Mapping[ProcessKind, float] = {"api": 4.0, "worker": 10.0}
+# An operator may look through millions of rows, and can press Ctrl-C.
+_OPERATOR_SECONDS = 300.0
+_POOLER_NOTICE = (
+    "DATABASE_URL leads to a transaction pooler: workers find jobs by polling only (no LISTEN), and"
+    " a killed worker's jobs wait until their lease ends (no session lock); the database's direct"
+    " address has both."
+)
+
+
+@asynccontextmanager
+async def database_address(settings: Settings, *, exclusive: bool = False) -> AsyncIterator[str]:
+    """The DSN of the configured database, or of the embedded one, started if need be.
+
+    exclusive: refuse a data directory that another `luma-memory up` is using. Raises SetupError.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    embedded = EmbeddedPostgres(data_dir(settings), exclusive=exclusive)
+    dsn = await asyncio.to_thread(embedded.start)
+    try:
+        yield dsn
+    finally:
+        await asyncio.to_thread(embedded.stop)
+
+
+def embedded_database_ended(settings: Settings) -> bool:
+    """Whether the embedded database is used and not there. Raises SetupError."""
+    return settings.database_url is None and not server_runs(data_dir(settings))
+
+
+def data_dir(settings: Settings) -> Path:
+    """Where the embedded database lives."""
+    return settings.data_dir or default_data_dir()
+
+
+async def migrate_database(settings: Settings, dsn: str) -> MigrationReport:
+    """Bring the database to this version's schema. Raises SetupError or StoreUnavailable."""
+    database = Database(dsn, pool_size=2, pooler=settings.database_pooler)
+    try:
+        return await migrate(database)
+    finally:
+        await database.close()
+
+
+def schema_script() -> str:
+    """The schema as one file for a SQL editor."""
+    return migration_script()
+
+
+async def open_database(
+    dsn: str, settings: Settings, stack: AsyncExitStack, kind: ProcessKind
+) -> Database:
+    database = Database(
+        dsn,
+        pool_size=settings.database_pool_size,
+        command_timeout_seconds=_COMMAND_SECONDS[kind],
+        application_name=f"luma-memory {kind}",
+        pooler=settings.database_pooler,
+    )
+    stack.push_async_callback(database.close)
+    await database.open()
+    if await database.shares_sessions():
+        log_event(Notice(_POOLER_NOTICE))
+    if not await schema_is_current(database):
+        if settings.database_url is not None:
+            raise schema_missing()
+        await migrate(database)
+        # Connections opened before know nothing of the vector types.
+        await database.renew()
+    return database
+
+
+@asynccontextmanager
+async def operators_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database without providers: what an operator needs when the service is down.
+
+    Never makes a database or a schema. Raises SetupError and StoreUnavailable.
+    """
+    if settings.database_url is None and not (data_dir(settings) / "postgres").exists():
+        raise SetupError(
+            f"There is no database in {data_dir(settings)}: say where it is with --data-dir or"
+            " DATABASE_URL",
+            code="no_database",
+        )
+    async with database_address(settings) as dsn:
+        database = Database(
+            dsn,
+            pool_size=2,
+            command_timeout_seconds=_OPERATOR_SECONDS,
+            application_name="luma-memory operator",
+            pooler=settings.database_pooler,
+        )
+        try:
+            if not await schema_is_current(database):
+                raise schema_missing()
+            yield database
+        finally:
+            await database.close()
+
+
+def schema_missing() -> SetupError:
+    return SetupError(
+        "The database does not have this version's schema: run `luma-memory migrate`",
+        code="schema_missing",
+    )

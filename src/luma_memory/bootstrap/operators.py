@@ -1,0 +1,85 @@
+"""What the operator's commands work with while the service may be down: a part each, no more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from luma_memory.bootstrap.database import operators_database
+from luma_memory.bootstrap.parts import job_control, make_erasing, make_reembedding, usage_reports
+from luma_memory.bootstrap.providers import (
+    LOCAL_VECTORS_BYTES,
+    open_providers,
+)
+from luma_memory.cache.in_process import InProcessCache
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.errors import SetupError
+from luma_memory.pipeline.backfill import Backfill
+from luma_memory.pipeline.erasing import Erasing
+from luma_memory.pipeline.job_control import Jobs
+from luma_memory.pipeline.keys import Keys
+from luma_memory.pipeline.reembed import Reembedding
+from luma_memory.pipeline.usage import UsageReports
+from luma_memory.providers.breaker import NoCircuits
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.session import live_worker_count
+from luma_memory.settings import Settings
+from luma_memory.store.backfill import PostgresBackfillStore
+from luma_memory.store.keys import PostgresKeyStore
+from luma_memory.store.secrets import shared_secrets
+from luma_memory.store.vector_models import PostgresVectorModels
+
+
+@asynccontextmanager
+async def open_jobs(settings: Settings) -> AsyncIterator[Jobs]:
+    """The queue alone; workers meet new work at their next poll.
+
+    Raises as `operators_database`.
+    """
+    async with operators_database(settings) as database:
+        yield Jobs(job_control(database, settings), PostgresJobQueue(database), signal=None)
+
+
+@asynccontextmanager
+async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
+    """The API keys alone. Raises as `operators_database`."""
+    async with operators_database(settings) as database:
+        yield Keys(PostgresKeyStore(database), clock=SystemClock())
+
+
+@asynccontextmanager
+async def open_erasing(settings: Settings) -> AsyncIterator[Erasing]:
+    """Erasures alone. Raises as `operators_database`."""
+    async with operators_database(settings) as database:
+        yield make_erasing(database, await shared_secrets(database), SystemClock())
+
+
+@asynccontextmanager
+async def open_accounts(settings: Settings) -> AsyncIterator[tuple[UsageReports, Backfill]]:
+    """The providers' account, and what they owe. Raises as `operators_database`."""
+    async with operators_database(settings) as database:
+        backfill = Backfill(PostgresBackfillStore(database), circuits=())
+        yield usage_reports(settings, database, SystemClock()), backfill
+
+
+@asynccontextmanager
+async def open_reembedding(
+    settings: Settings,
+) -> AsyncIterator[tuple[Reembedding, Callable[[], Awaitable[int]]]]:
+    """The change of the embedding model, and how many workers there are for it.
+
+    Raises as `operators_database`, and SetupError while embedding is switched off.
+    """
+    async with operators_database(settings) as database:
+        clock = SystemClock()
+        cache = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)
+        providers = await open_providers(settings, NoCircuits(), cache, clock)
+        try:
+            reembedding = make_reembedding(providers, PostgresVectorModels(database))
+            if reembedding is None:
+                raise SetupError(
+                    "MEMORY_EMBEDDING_ENABLED is false: there is nothing to embed with"
+                )
+            yield reembedding, lambda: live_worker_count(database)
+        finally:
+            await providers.close()
