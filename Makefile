@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults lint format bench lock wheel clean
+.PHONY: help setup demo up test faults lint format generate bench lock wheel clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -39,6 +39,9 @@ lint: $(READY) ## the checks that read code and do not run it
 format: $(READY) ## put the code into form and mend what can be mended
 	@.venv/bin/python -m ruff format .
 	@.venv/bin/python -m ruff check --fix .
+
+generate: $(READY) ## write the files that are made of the code: settings' documentation, .env.example, the SQL file
+	@.venv/bin/python -m tools.generate
 
 bench: $(READY) ## measure against this machine's own limits
 	@.venv/bin/python -m benchmarks $(BENCH_ARGS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,86 +28,197 @@ _HOST_LABEL_MAX = 63  # RFC 1035
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """What stands in the place of a setting that is not given, for its documentation."""
+
+    means: str
+
+
 class Settings(BaseSettings):
-    """Everything that can be configured, checked once at the door."""
+    """Everything that can be configured, checked once at the door.
+
+    The text under a field is its documentation: docs/settings.md and .env.example are made of it
+    (`make generate`), with links as seen from docs/.
+    """
 
     model_config = SettingsConfigDict(
         frozen=True, extra="ignore", env_prefix=PREFIX, populate_by_name=True, env_ignore_empty=True
     )
 
     # Connections (no prefix: hosted platforms set these names)
-    database_url: SecretStr | None = Field(None, validation_alias=AliasChoices("DATABASE_URL"))
-    openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("OPENAI_API_KEY"))
-    openai_base_url: str | None = Field(None, validation_alias=AliasChoices("OPENAI_BASE_URL"))
-    redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("REDIS_URL"))
-    supabase_url: str | None = Field(None, validation_alias=AliasChoices("SUPABASE_URL"))
-    supabase_service_role_key: SecretStr | None = Field(
+    database_url: Annotated[SecretStr | None, Unset("embedded PostgreSQL")] = Field(
+        None, validation_alias=AliasChoices("DATABASE_URL")
+    )
+    """`postgresql://…`, PostgreSQL 16 or newer with pgvector 0.8 or newer."""
+    openai_api_key: Annotated[SecretStr | None, Unset("local provider")] = Field(
+        None, validation_alias=AliasChoices("OPENAI_API_KEY")
+    )
+    """Key of an OpenAI-compatible model provider."""
+    openai_base_url: Annotated[str | None, Unset("OpenAI's own")] = Field(
+        None, validation_alias=AliasChoices("OPENAI_BASE_URL")
+    )
+    """Address of another OpenAI-compatible service; alone, without a key, it is used without
+    one."""
+    redis_url: Annotated[SecretStr | None, Unset("in-process cache")] = Field(
+        None, validation_alias=AliasChoices("REDIS_URL")
+    )
+    """`redis://…`, `rediss://…` (TLS) or `unix://…`, Redis 6.2 or newer; what contexts and
+    questions' vectors are kept in, see [the cache](cache.md)."""
+    supabase_url: Annotated[str | None, Unset("unset")] = Field(
+        None, validation_alias=AliasChoices("SUPABASE_URL")
+    )
+    """End users' own access tokens of this project are accepted: `sub` is the `user_id`, see
+    [security](security.md)."""
+    supabase_service_role_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("SUPABASE_SERVICE_ROLE_KEY")
     )
+    """*later*."""
 
     # Switches
     system_enabled: bool = True
+    """`false`: writes are answered 503 `system_disabled`."""
     enrichment_enabled: bool = True
+    """`false`: blocks become active without title, summary, tags, entities; `luma-memory
+    backfill` makes up for it."""
     embedding_enabled: bool = True
+    """`false`: no vectors, search by words alone; `luma-memory backfill` makes up for it."""
     context_vectors_enabled: bool = True
+    """A second vector for every other turn of a session, made of three turns together, in the
+    background after all blocks; two to three times the processor time of the blocks' own
+    vectors ([benchmarks](benchmarks.md)). `false`: a point of recall@10 less on chats of short
+    turns, two on chats with an assistant."""
     relations_enabled: bool = False
+    """*later*."""
     synthesis_enabled: bool = True
+    """`false`: contexts are always told by the template, never by a model."""
     weekly_summaries_enabled: bool = True
+    """*later*."""
     langfuse_enabled: bool = False
+    """*later*."""
     worker_enabled: bool = True
+    """`false`: the API enriches each block itself before it answers 201, with one attempt, as
+    nobody would make a second."""
     fail_fast: bool = False
+    """When a provider fails on the last attempt: false enriches locally (`enrichment =
+    fallback`) and makes up for it later, true fails the block with the reason; its text is
+    found either way ([providers](providers.md))."""
     auth_disabled: bool = False
+    """`true`: serve on any address and ask nobody for a key, because something in front checks
+    who asks."""
 
     # Credentials
-    admin_key: SecretStr | None = None
-    api_key: SecretStr | None = None
+    admin_key: Annotated[SecretStr | None, Unset("unset")] = None
+    """A key with every permission on the default project, for a fresh container; at least 24
+    characters."""
+    api_key: Annotated[SecretStr | None, Unset("the admin key, if set")] = None
+    """The key that `luma-memory ingest`, `search` and the other commands send."""
 
     # Models
     completion_model: str = "gpt-4o-mini"
-    completion_fallback_models: str | None = None
+    """Model of the provider; without `OPENAI_BASE_URL` also `vendor:model`, with the key where
+    that vendor's library looks for it."""
+    completion_fallback_models: Annotated[str | None, Unset("none")] = None
+    """Further models, separated by commas: each attempt asks the next one when one fails
+    ([providers](providers.md))."""
     embedding_model: str = "text-embedding-3-small"
-    embedding_dimension: int | None = Field(None, ge=1, le=3_500)
-    local_model: str | None = None
-    model_cache_dir: Path | None = None
+    """Embedding model of the provider."""
+    embedding_dimension: Annotated[int | None, Unset("the model's own")] = Field(
+        None, ge=1, le=3_500
+    )
+    """Values of a vector, at most what is stored in line with its row; OpenAI's third generation
+    is asked to shorten to it."""
+    local_model: Annotated[str | None, Unset("all-MiniLM-L6-v2")] = None
+    """A folder with a BERT-like sentence model, or a model name on the hub."""
+    model_cache_dir: Annotated[Path | None, Unset("the user's cache folder")] = None
+    """Where the local model's built graph is kept."""
     provider_timeout_ms: Milliseconds = 20_000
+    """One call, shared out among the models of a list; at most three quarters of the job
+    timeout, so that a hanging provider is told from a slow job."""
 
     # Queue and worker
     retry_attempts: int = Field(3, ge=1, le=100)
+    """Attempts a job has."""
     retry_backoff_ms: Milliseconds = 1_000
+    """Wait after the first failed attempt; doubles with each, up to an hour, with jitter of
+    half its length."""
     worker_poll_interval_ms: Milliseconds = 1_000
+    """Longest time until an idle worker looks for jobs when no notification reaches it."""
     worker_max_concurrent_jobs: int = Field(5, ge=1, le=1_000)
+    """Jobs one worker process runs at once; with the local provider 64 works off a backlog
+    soonest."""
     worker_job_timeout_ms: Milliseconds = 30_000
+    """Deadline of one attempt, four fifths of it for a model provider that local enrichment
+    stands behind; the lease of a job is 10 s longer."""
     worker_health_check_interval_ms: Milliseconds = 60_000
+    """How often the worker logs how it is."""
 
     completed_job_retention_hours: int = Field(24, ge=1, le=87_600)
+    """How long completed and cancelled jobs stay in the table; the totals stay for ever."""
     failed_job_retention_hours: int = Field(720, ge=1, le=87_600)
+    """How long failed jobs stay to be looked at and retried."""
 
     # Recall and limits
     cache_ttl_seconds: int = Field(3_600, ge=1, le=31_536_000)
+    """How long a cached context or question's vector is kept at most; a context is never served
+    when anything changed."""
     cache_timeout_ms: int = Field(40, ge=1, le=10_000)
+    """Longest a request waits for Redis, connecting included; more where Redis is far away."""
     cache_memory_mb: int = Field(64, ge=1, le=65_536)
+    """Bound of what one API process keeps itself: the whole cache without `REDIS_URL`, copies
+    of entries it saw with it."""
     context_token_budget: int = Field(2_000, ge=50, le=100_000)
+    """Tokens of a context's text unless the request says otherwise."""
     max_context_blocks: int = Field(10, ge=1, le=200)
+    """Blocks of a context unless the request says fewer."""
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
+    """Requests one key, token or (without keys) address may send to one process in a minute;
+    above that 429; 0: any number."""
     concurrent_requests_max: int = Field(256, ge=1, le=100_000)
+    """Requests in work at once in one process; above that 503 `overloaded` at once."""
     request_timeout_ms: Milliseconds = 30_000
+    """A body that has not arrived by then is answered 408."""
     similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)
+    """*later* (calibrated scores)."""
     relation_detection_rate_limit: int = Field(5, ge=0)
-    daily_budget_calls: int | None = Field(None, ge=0)
-    daily_budget_tokens: int | None = Field(None, ge=0)
-    daily_budget_usd: Decimal | None = Field(None, ge=0, allow_inf_nan=False)
+    """*later*; per user and hour."""
+    daily_budget_calls: Annotated[int | None, Unset("no limit")] = Field(None, ge=0)
+    """Calls of model providers for one user in a UTC day; beyond it the user's jobs wait, none
+    is dropped."""
+    daily_budget_tokens: Annotated[int | None, Unset("no limit")] = Field(None, ge=0)
+    """The same in tokens, input and output together."""
+    daily_budget_usd: Annotated[Decimal | None, Unset("no limit")] = Field(
+        None, ge=0, allow_inf_nan=False
+    )
+    """The same in estimated US dollars."""
 
     # Process
     host: str = "127.0.0.1"
+    """Address of the API; another one than loopback needs keys or `MEMORY_AUTH_DISABLED`."""
     port: int = Field(8080, ge=0, le=65_535)
-    cors_origins: str | None = None
+    """Port of the API; 0 takes a free one and logs it."""
+    cors_origins: Annotated[str | None, Unset("nobody's")] = None
+    """Origins whose pages may call from a browser, separated by commas."""
     stop_with_parent: bool = False
-    worker_metrics_port: int | None = Field(None, ge=1, le=65_535)
-    data_dir: Path | None = None
+    """Stop when standard input ends; set by `luma-memory up` for its children."""
+    worker_metrics_port: Annotated[int | None, Unset("none")] = Field(None, ge=1, le=65_535)
+    """A worker tells its own Prometheus metrics on this port of 127.0.0.1
+    ([metrics](metrics.md)); several workers of one machine need one each."""
+    data_dir: Annotated[Path | None, Unset("the user's data folder")] = None
+    """Where the embedded PostgreSQL lives."""
     database_pool_size: int = Field(8, ge=2, le=200)
+    """Connections of one process, beside one or two of its own for notifications and its
+    session lock."""
     database_pooler: Literal["auto", "transaction", "none"] = "auto"
+    """`auto`: port 6543 means a transaction pooler, at any other port the database is asked at
+    the start; `transaction` or `none`: it is as said. Behind a transaction pooler (PgBouncer's
+    `pool_mode = transaction`, the pooled address of a hosted database) nothing is left in a
+    session: workers find jobs by polling alone, and the jobs of a killed worker wait for the
+    end of their lease."""
     log_level: str = "info"
+    """`debug`, `info`, `warning` or `error`."""
     log_format: str = "text"
+    """`text` or `json`."""
 
     @field_validator("database_url")
     @classmethod

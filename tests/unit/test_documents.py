@@ -6,36 +6,48 @@ import re
 from pathlib import Path
 
 import pytest
+from tools.generate import generated
 
-from luma_memory.postgres.migrator import migration_script
-from luma_memory.settings import Settings, variable_name, variable_names
+from luma_memory.cli.settings_reference import SECTIONS, entries
+from luma_memory.settings import Settings, Unset, variable_name, variable_names
 
 ROOT = Path(__file__).parents[2]
-ROW = re.compile(r"^\| `([A-Z_]+)` \| ([^|]+) \|", re.MULTILINE)
 
 
-def documented() -> dict[str, str]:
-    """Variable to documented default."""
-    return dict(ROW.findall((ROOT / "docs" / "settings.md").read_text(encoding="utf-8")))
+@pytest.mark.parametrize(
+    ("path", "text"), generated().items(), ids=lambda value: getattr(value, "name", "")
+)
+def test_what_is_made_of_the_code_is_up_to_date(path: Path, text: str) -> None:
+    assert path.read_text(encoding="utf-8") == text, "run: make generate"
 
 
-def test_every_setting_is_documented_and_nothing_else() -> None:
-    assert sorted(documented()) == sorted(variable_names())
+def test_every_setting_says_what_it_means() -> None:
+    described = entries()
+    assert [entry.variable for entry in described] == variable_names()
+    assert [entry.variable for entry in described if not entry.meaning] == []
+    assert set(SECTIONS) <= set(Settings.model_fields)
+    # Without a default there is something else in its place, and a reader wants to know what.
+    notes = {
+        name: field.metadata
+        for name, field in Settings.model_fields.items()
+        if field.default is None
+    }
+    assert [
+        name for name, held in notes.items() if not any(isinstance(n, Unset) for n in held)
+    ] == []
 
 
-@pytest.mark.parametrize("field", Settings.model_fields)
-def test_the_documented_default_is_the_real_one(field: str) -> None:
-    default = Settings.model_fields[field].default
-    if default is not None:  # otherwise the document says what happens without
-        stated = documented()[variable_name(field)].strip()
-        assert stated == (str(default).lower() if isinstance(default, bool) else str(default))
-
-
-def test_the_file_for_a_sql_editor_is_the_migration() -> None:
-    file = ROOT / "deploy" / "memory-async-refactor.sql"
-    assert file.read_text(encoding="utf-8") == migration_script(), (
-        "run: .venv/bin/luma-memory migrate --print > deploy/memory-async-refactor.sql"
-    )
+def test_the_example_file_holds_every_setting_with_its_default() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    given = dict(re.findall(r"^# ([A-Z_]+)=(.*)$", "\n".join(lines), re.MULTILINE))
+    assert list(given) == variable_names()
+    assert [line for line in lines if line and not line.startswith("#")] == []
+    values = {
+        name: given[variable_name(name)]
+        for name in Settings.model_fields
+        if given[variable_name(name)]
+    }
+    assert Settings(**values) == Settings()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,170 @@
+"""What every setting means, read from the code that reads it.
+
+docs/settings.md and .env.example are made of this, and `luma-memory settings` shows it.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final, Literal, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from luma_memory.settings import Settings, Unset, variable_name
+
+# The first field of each; the order is that of the fields.
+SECTIONS: Final[Mapping[str, str]] = {
+    "database_url": "Connections",
+    "system_enabled": "Switches",
+    "admin_key": "Credentials",
+    "completion_model": "Models",
+    "retry_attempts": "Queue and worker",
+    "cache_ttl_seconds": "Recall and limits",
+    "host": "Process",
+}
+_LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
+_COMMENT_COLUMNS = 98
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One setting, as its documentation tells it."""
+
+    field: str
+    variable: str
+    section: str
+    default: str | None  # as it would be written; None: there is none, `unset` says what then
+    unset: str
+    allowed: str  # empty: the meaning says it
+    meaning: str  # Markdown, links as seen from docs/
+    is_secret: bool
+
+
+def entries() -> list[Entry]:
+    """Every setting, in the order of the fields. Raises KeyError for one without a text."""
+    texts = _field_texts()
+    found: list[Entry] = []
+    section = ""
+    for name, field in Settings.model_fields.items():
+        section = SECTIONS.get(name, section)
+        found.append(
+            Entry(
+                field=name,
+                variable=variable_name(name),
+                section=section,
+                default=None if field.default is None else written(field.default),
+                unset=_unset(field),
+                allowed=_allowed(field),
+                meaning=texts[name],
+                is_secret=SecretStr in (field.annotation, *get_args(field.annotation)),
+            )
+        )
+    return found
+
+
+def written(value: object) -> str:
+    """A value as a variable holds it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_markdown() -> str:
+    """One table a section, for docs/settings.md."""
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"## {section}\n",
+                "| variable | default | may be | meaning |",
+                "|---|---|---|---|",
+                *map(_row, members),
+            ]
+        )
+        for section, members in _by_section()
+    )
+
+
+def as_environment_file() -> str:
+    """Every variable with its meaning, all of them commented out."""
+    lines = ["# Every setting of Luma Memory with its default. None is needed to start."]
+    for section, members in _by_section():
+        lines += ["", f"# ── {section} ".ljust(_COMMENT_COLUMNS, "─")]
+        for entry in members:
+            lines += ["", *_commented(entry), f"# {entry.variable}={entry.default or ''}"]
+    return "\n".join(lines) + "\n"
+
+
+def plain_text(markdown: str) -> str:
+    """Without backquotes and emphasis, links as paths of the repository."""
+    return _LINK.sub(r"docs/\1", markdown).replace("`", "").replace("*", "")
+
+
+def _by_section() -> Iterator[tuple[str, list[Entry]]]:
+    for section, members in groupby(entries(), key=lambda entry: entry.section):
+        yield section, list(members)
+
+
+def _row(entry: Entry) -> str:
+    default = entry.default if entry.default is not None else entry.unset
+    notes = "; secret" if entry.is_secret else ""
+    meaning = entry.meaning.removesuffix(".") + notes
+    return f"| `{entry.variable}` | {default} | {entry.allowed} | {meaning} |"
+
+
+def _commented(entry: Entry) -> Iterator[str]:
+    text = plain_text(entry.meaning)
+    if entry.default is None and entry.unset != "unset":
+        text += f" Without it: {entry.unset}."
+    if entry.allowed:
+        text += f" May be {entry.allowed}."
+    if entry.is_secret:
+        text += " A secret."
+    for line in textwrap.wrap(text, _COMMENT_COLUMNS - 2, break_long_words=False):
+        yield f"# {line}"
+
+
+def _unset(field: FieldInfo) -> str:
+    return next((note.means for note in field.metadata if isinstance(note, Unset)), "unset")
+
+
+def _allowed(field: FieldInfo) -> str:
+    choices = [kind for kind in (field.annotation, *get_args(field.annotation)) if kind]
+    if bool in choices:
+        return "true or false"
+    for kind in choices:
+        if get_origin(kind) is Literal:
+            return _either(get_args(kind))
+    least, most = _bound(field, "ge"), _bound(field, "le")
+    if least is None:
+        return ""
+    return f"{least} or more" if most is None else f"{least} to {most}"
+
+
+def _bound(field: FieldInfo, name: str) -> Any:
+    return next((getattr(note, name) for note in field.metadata if hasattr(note, name)), None)
+
+
+def _either(values: Sequence[str]) -> str:
+    return f"{', '.join(values[:-1])} or {values[-1]}"
+
+
+def _field_texts() -> dict[str, str]:
+    """The text that stands under each field, on one line."""
+    (body,) = ast.parse(textwrap.dedent(inspect.getsource(Settings))).body
+    assert isinstance(body, ast.ClassDef)
+    texts: dict[str, str] = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        match statement, following:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str() as text)),
+            ):
+                texts[name] = " ".join(text.split())
+            case _:
+                pass
+    return texts

@@ -1,0 +1,70 @@
+"""`settings`: what can be configured, and what it is here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+from pydantic import SecretStr
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from luma_memory.cli.commands import examples
+from luma_memory.cli.output import console, plain
+from luma_memory.cli.settings_reference import (
+    Entry,
+    as_environment_file,
+    as_markdown,
+    entries,
+    plain_text,
+    written,
+)
+from luma_memory.settings import Settings, load_settings
+
+Form = Literal["table", "env", "markdown"]
+
+
+@examples(
+    "luma-memory settings",
+    "luma-memory settings --format env > .env",
+)
+def settings(
+    form: Annotated[
+        Form,
+        typer.Option("--format", help="As it is here; a file to fill in; as docs/settings.md."),
+    ] = "table",
+) -> None:
+    """Show every setting, its value here and what it means. Secrets are never shown."""
+    match form:
+        case "env":
+            typer.echo(as_environment_file(), nl=False)
+        case "markdown":
+            typer.echo(as_markdown())
+        case "table":
+            console().print(_table(load_settings()))
+
+
+def _table(settings: Settings) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("setting", "here", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "setting")
+    section = ""
+    for entry in entries():
+        if entry.section != section and section:
+            table.add_section()
+        section = entry.section
+        here = _here(entry, settings)
+        is_default = here == (entry.default or entry.unset)
+        table.add_row(
+            plain(entry.variable),
+            plain(here, style="dim" if is_default else "bold"),
+            plain(plain_text(entry.meaning)),
+        )
+    return table
+
+
+def _here(entry: Entry, settings: Settings) -> str:
+    value = getattr(settings, entry.field)
+    if value is None:
+        return entry.unset
+    return "(set)" if isinstance(value, SecretStr) else written(value)
