@@ -36,7 +36,8 @@ faults: $(READY) ## the long tests: kills, outages and floods
 lint: $(READY) ## the checks that read code and do not run it
 	@sh tools/check.sh format lint types contracts
 
-format: $(READY) ## put the code into form and mend what can be mended
+format: $(READY) ## put the code into form, mend what can be mended, generate the synchronous client
+	@.venv/bin/python tools/synchronous_client.py
 	@.venv/bin/python -m ruff format .
 	@.venv/bin/python -m ruff check --fix .
 

@@ -12,11 +12,12 @@ from uuid import UUID
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
 
-from luma_memory.api.app import BASE_PATH, create_app
+from luma_memory.api.app import create_app
 from luma_memory.api.routes.blocks import BLOCK_BYTES_MAX
 from luma_memory.api.server import serve
 from luma_memory.api.strict_json import StrictJsonRoute
 from luma_memory.bootstrap.service import Service
+from luma_memory.protocol.base_path import BASE_PATH
 from luma_memory.protocol.blocks import AcceptedBody, NewBlockBody
 from luma_memory.settings import load_settings
 from luma_memory.telemetry.logs import configure_logs

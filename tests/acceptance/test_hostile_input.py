@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx2
@@ -223,3 +224,25 @@ async def test_hostile_headers(client: httpx2.AsyncClient, name: str, value: str
         )
         assert answer.status_code < 500, answer.text
         assert answer.headers["x-request-id"].isalnum()
+
+
+@pytest.mark.parametrize("odd", ["%ff", "a%C3%28", "%ED%B0%80", "%c0%af"])
+async def test_what_is_no_utf8_is_nobody(client: httpx2.AsyncClient, odd: str) -> None:
+    """It would become the replacement character: one id for many."""
+    for method, path in (
+        ("GET", f"/blocks?user_id={odd}"),
+        ("GET", f"/users/{odd}/export"),
+        ("DELETE", f"/users/{odd}"),
+        ("PATCH", f"/blocks/{uuid4()}?user_id={odd}"),
+    ):
+        answer = await client.request(method, path, json={"source": "x"})
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), path
+
+
+async def test_a_slash_in_a_name_is_part_of_it(client: httpx2.AsyncClient) -> None:
+    user_id = f"org/{uuid4()}/a%2Fb?#"
+    await client.post("/blocks", json={"user_id": user_id, "content": "Mine."})
+    path = f"/users/{quote(user_id, safe='')}"
+    assert '"Mine."' in (await client.get(f"{path}/export")).text
+    assert (await client.delete(f"/users/{quote(user_id)}")).status_code == 404, "a longer path"
+    assert (await client.delete(path)).json()["counts"]["blocks"] == 1

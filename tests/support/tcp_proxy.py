@@ -18,6 +18,8 @@ class Proxy:
     delay: Callable[[], float] = field(default=lambda: 0.0)
     # Bytes of one piece at most; None passes on what came as it came.
     piece_bytes: int | None = None
+    # So many answers are lost from now on: the connection breaks where each would have come.
+    answers_lost: int = 0
     connections: int = 0
 
 
@@ -65,6 +67,9 @@ async def _forth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def _back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, proxy: Proxy) -> None:
     while data := await reader.read(65536):
+        if proxy.answers_lost > 0:
+            proxy.answers_lost -= 1
+            raise ConnectionResetError("the answer is lost")
         size = proxy.piece_bytes or len(data)
         for start in range(0, len(data), size):
             if (seconds := proxy.delay()) > 0:

@@ -76,7 +76,7 @@ def test_every_error_code_is_documented() -> None:
     package = ROOT / "src" / "luma_memory"
     codes: set[str] = set()
     for file in package.rglob("*.py"):
-        if {"cli", "testing", "embedded"} & set(file.relative_to(package).parts):
+        if {"cli", "client", "testing", "embedded"} & set(file.relative_to(package).parts):
             continue
         text = file.read_text(encoding="utf-8")
         codes |= set(re.findall(r'\bcode(?:: str)?\s*=\s*"([a-z_]+)"', text))
@@ -84,3 +84,13 @@ def test_every_error_code_is_documented() -> None:
     assert len(codes) > 60
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text("utf-8")))
     assert sorted(codes - documented - NOT_ANSWERED) == []
+
+
+def test_every_error_code_of_the_client_is_documented() -> None:
+    codes: set[str] = set()
+    for file in (ROOT / "src" / "luma_memory" / "client").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        codes |= set(re.findall(r'(?:\bcode=|^NEVER_SENT = )"([a-z_]+)"', text, re.MULTILINE))
+    assert len(codes) > 10
+    documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "sdk.md").read_text("utf-8")))
+    assert sorted(codes - documented) == []

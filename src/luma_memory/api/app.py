@@ -1,8 +1,9 @@
 """The application: routes, errors and what stands before them put together.
 
-A request passes, from the outside in: its id and its event (RequestContext), the browser's rules
-(CORS, only where origins are allowed), the bound on what is in work (Admission), who asks
-(Authentication), the route's permission (DoorRoute), the route.
+A request passes, from the outside in: its id and its event (RequestContext), whether its path and
+query can be read (RequestTarget), the browser's rules (CORS, only where origins are allowed), the
+bound on what is in work (Admission), who asks (Authentication), the route's permission (DoorRoute),
+the route.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
 from luma_memory.api.request_context import RequestContext
+from luma_memory.api.request_target import RequestTarget
 from luma_memory.api.routes import blocks, cache, context, health, jobs, search, usage, users
 from luma_memory.api.routes import metrics as metrics_routes
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.token_buckets import TokenBuckets
+from luma_memory.protocol.base_path import BASE_PATH
 
-BASE_PATH = "/api/v1/memory"
 # Without credentials, and however much is going on.
 HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/ready"))
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
@@ -104,6 +106,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_ANSWER_HEADERS,
         )
+    app.add_middleware(RequestTarget)
     app.add_middleware(RequestContext, emit=service.emit)
 
 

@@ -13,8 +13,11 @@ from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
+from starlette.routing import Match
+from starlette.types import Scope
 
 from luma_memory.api.idempotency import HEADER, answered_once
+from luma_memory.api.request_target import with_slashes
 from luma_memory.api.strict_json import StrictRequest
 from luma_memory.domain.access import Caller, Permission
 from luma_memory.domain.ports import AnswerStore
@@ -36,6 +39,12 @@ def permission(needed: Permission, *, remembered: bool = True) -> dict[str, Any]
 
 class DoorRoute(APIRoute):
     """A route that looks at the caller's permission before it reads the body."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        if "path_params" in found:
+            found["path_params"] = with_slashes(found["path_params"])
+        return match, found
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -20,7 +20,6 @@ from luma_memory.domain.errors import (
     NotFound,
     PreconditionFailed,
     QuotaExceeded,
-    RateLimited,
     RejectedError,
     RequestError,
     SetupError,
@@ -199,10 +198,9 @@ def _headers(status: int, error: LumaMemoryError) -> Mapping[str, str]:
         return {"WWW-Authenticate": "Bearer"}
     if status not in (429, 503):
         return {}
-    seconds: float = RETRY_AFTER_SECONDS
-    if isinstance(error, RateLimited | QuotaExceeded):
-        seconds = error.retry_after_seconds
-    return {"Retry-After": str(math.ceil(seconds))}
+    assert isinstance(error, UnavailableError | QuotaExceeded | SetupError)
+    seconds = None if isinstance(error, SetupError) else error.retry_after_seconds
+    return {"Retry-After": str(math.ceil(seconds or RETRY_AFTER_SECONDS))}
 
 
 def request_id_of(scope: Scope) -> str | None:

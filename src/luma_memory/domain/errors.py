@@ -41,6 +41,8 @@ class LumaMemoryError(Exception):
     retryable: bool = False
     # Calls of models that were made before it came to this, and may have cost money.
     calls: Sequence[ModelCall] = ()
+    # Of the request that failed, where there was one: joins the error to the service's log.
+    request_id: str | None = None
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -105,10 +107,11 @@ class QuotaExceeded(RequestError):
 
 
 class UnavailableError(LumaMemoryError):
-    """Try again later."""
+    """Try again later: after `retry_after_seconds`, where somebody said so."""
 
     code = "unavailable"
     retryable = True
+    retry_after_seconds: float | None = None
 
 
 class StoreUnavailable(UnavailableError):
@@ -146,6 +149,8 @@ class ProviderPaused(ProviderUnavailable):
 
     code = "provider_paused"
 
+    retry_after_seconds: float
+
     def __init__(self, message: str, *, retry_after_seconds: float) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
@@ -161,6 +166,7 @@ class RateLimited(UnavailableError):
     """Told to wait. Defers work and spends no attempt."""
 
     code = "rate_limited"
+    retry_after_seconds: float
 
     def __init__(
         self, message: str, *, retry_after_seconds: float, code: str | None = None

@@ -43,7 +43,7 @@ from luma_memory.domain.errors import (
     RateLimited,
     SetupError,
 )
-from luma_memory.providers.retry_after import retry_after_seconds
+from luma_memory.domain.retry_after import retry_after_seconds
 
 _BAD_KEY: Final = frozenset({"invalid_api_key", "incorrect_api_key", "authentication_error"})
 _NO_MONEY: Final = frozenset(

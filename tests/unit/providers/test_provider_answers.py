@@ -16,10 +16,10 @@ from luma_memory.domain.errors import (
     ProviderUnavailable,
     RateLimited,
 )
+from luma_memory.domain.retry_after import retry_after_seconds
 from luma_memory.providers.embedding.token_estimate import cut_to_tokens
 from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_vectors
 from luma_memory.providers.fault_translation import ForeignError, provider_faults
-from luma_memory.providers.retry_after import retry_after_seconds
 
 
 def answers(*vectors: list[float]) -> list[IndexedValues]:

@@ -1,4 +1,4 @@
-"""How long a provider asks to be left alone."""
+"""How long the other side of HTTP asks to be left alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,13 @@ MAX_SECONDS: Final = 3600.0
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Seconds in [1, 3600]; 10 when the provider says nothing readable.
+    """Seconds in [1, 3600]; 10 when nothing readable is said. See `stated_seconds`."""
+    seconds = stated_seconds(headers)
+    return DEFAULT_SECONDS if seconds is None else min(seconds, MAX_SECONDS)
+
+
+def stated_seconds(headers: Mapping[str, str]) -> float | None:
+    """Seconds, at least 1; None when nothing readable is said.
 
     headers: lower-case names. Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP
     date (RFC 9110, 10.2.3). A date is measured from the answer's own `date`, so that a wrong clock
@@ -27,7 +33,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float:
         or _number(headers.get("retry-after"), 1)
         or _seconds_until(headers.get("retry-after"), headers.get("date"))
     )
-    return DEFAULT_SECONDS if seconds is None else min(max(seconds, MIN_SECONDS), MAX_SECONDS)
+    return None if seconds is None else max(seconds, MIN_SECONDS)
 
 
 def _number(text: str | None, divisor: int) -> float | None:

@@ -1,0 +1,121 @@
+"""The Python SDK: call a Luma Memory service over HTTP.
+
+    with MemoryClient("http://127.0.0.1:8080", api_key=key) as memory:
+        memory.ingest_block_async({"user_id": "ada", "content": "I moved to Lisbon."})
+        print(memory.get_context("Where does Ada live?", user_id="ada").text)
+
+`MemoryClient` blocks, `AsyncMemoryClient` is for asyncio; they have the same methods, because the
+first is generated from the second. Results are the models of the wire, errors one tree with stable
+codes. Nothing of the server is imported: this needs httpx2 and pydantic. See docs/sdk.md.
+"""
+
+from luma_memory.client.answers import ProblemAnswer
+from luma_memory.client.asynchronous.client import AsyncMemoryClient
+from luma_memory.client.retries import NO_RETRIES, Retries
+from luma_memory.client.synchronous.client import MemoryClient
+from luma_memory.domain.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    InvariantError,
+    LumaMemoryError,
+    NotFound,
+    PreconditionFailed,
+    ProviderPaused,
+    ProviderRejected,
+    ProviderResponseInvalid,
+    ProviderTimeout,
+    ProviderUnavailable,
+    QuotaExceeded,
+    RateLimited,
+    RejectedError,
+    RequestError,
+    SearchTimeout,
+    SetupError,
+    StoreContended,
+    StoreUnavailable,
+    Unauthenticated,
+    UnavailableError,
+)
+from luma_memory.protocol.blocks import (
+    AcceptedBody,
+    BatchAnswer,
+    BatchItem,
+    BatchItemError,
+    BlockBody,
+    BlockEditBody,
+    BlockPageBody,
+    EntityBody,
+    NewBlockBody,
+    RevisionBody,
+    RevisionPageBody,
+)
+from luma_memory.protocol.context import (
+    CacheStatsBody,
+    CitationBody,
+    ContextAnswer,
+    ContextBlockBody,
+)
+from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryAnswer
+from luma_memory.protocol.problem import FieldProblem, Problem
+from luma_memory.protocol.search import SearchAnswer, SearchHitBody
+from luma_memory.protocol.usage import UsageBody
+from luma_memory.protocol.users import ImportedBody, ReceiptBody
+
+__all__ = [
+    "NO_RETRIES",
+    "AcceptedBody",
+    "AsyncMemoryClient",
+    "BatchAnswer",
+    "BatchItem",
+    "BatchItemError",
+    "BlockBody",
+    "BlockEditBody",
+    "BlockPageBody",
+    "CacheStatsBody",
+    "CitationBody",
+    "Conflict",
+    "ContextAnswer",
+    "ContextBlockBody",
+    "EntityBody",
+    "FieldProblem",
+    "Forbidden",
+    "HealthBody",
+    "ImportedBody",
+    "Invalid",
+    "InvariantError",
+    "JobBody",
+    "JobPageBody",
+    "JobStatsBody",
+    "LumaMemoryError",
+    "MemoryClient",
+    "NewBlockBody",
+    "NotFound",
+    "PreconditionFailed",
+    "Problem",
+    "ProblemAnswer",
+    "ProviderPaused",
+    "ProviderRejected",
+    "ProviderResponseInvalid",
+    "ProviderTimeout",
+    "ProviderUnavailable",
+    "QuotaExceeded",
+    "RateLimited",
+    "ReceiptBody",
+    "RejectedError",
+    "RequestError",
+    "Retries",
+    "RetryAnswer",
+    "RevisionBody",
+    "RevisionPageBody",
+    "SearchAnswer",
+    "SearchHitBody",
+    "SearchTimeout",
+    "SetupError",
+    "StoreContended",
+    "StoreUnavailable",
+    "Unauthenticated",
+    "UnavailableError",
+    "UsageBody",
+]

@@ -1,0 +1,255 @@
+"""Memory blocks: store, wait for, read, list, edit, delete."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from luma_memory.client.answers import parsed
+from luma_memory.client.asynchronous.connection import Connection
+from luma_memory.client.batches import in_batches
+from luma_memory.client.calls import new_key, plain, read, segment, write
+from luma_memory.client.waiting import (
+    ENRICHED_SECONDS,
+    Accepted,
+    is_enriched,
+    next_pause,
+    still_pending,
+)
+from luma_memory.domain.block import BlockStatus
+from luma_memory.protocol.blocks import (
+    AcceptedBody,
+    BatchAnswer,
+    BatchItem,
+    BlockBody,
+    BlockEditBody,
+    BlockPageBody,
+    NewBlockBody,
+    RevisionBody,
+    RevisionPageBody,
+)
+
+
+class Blocks(Connection):
+    """Blocks of one user at a time; somebody else's and those that never were are NotFound alike.
+
+    A block is given as NewBlockBody, or as a mapping with the same names.
+    """
+
+    async def ingest_block_async(
+        self, block: NewBlockBody | Mapping[str, Any], *, idempotency_key: str | None = None
+    ) -> AcceptedBody:
+        """Store a block; return once it is committed. It can be read and searched at once.
+
+        idempotency_key: the same request with the same key is answered as before, and stored once.
+        """
+        call = write("POST", "/blocks", plain(block), idempotency_key=idempotency_key)
+        return parsed(Accepted, await self._send(call)).body()
+
+    async def ingest_block(
+        self,
+        block: NewBlockBody | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        timeout_seconds: float = ENRICHED_SECONDS,
+    ) -> BlockBody:
+        """Store a block and return it enriched. Needs the permission `read` as well.
+
+        Raises as `wait_until_active`. What is raised after the block was accepted takes nothing
+        back: it is stored, and a worker goes on with it.
+        """
+        call = write(
+            "POST",
+            "/blocks",
+            plain(block),
+            idempotency_key=idempotency_key,
+            timeout_seconds=timeout_seconds,
+            wait=True,
+        )
+        content = await self._send(call)
+        accepted = parsed(Accepted, content)
+        if accepted.status == "pending_enrichment":
+            user_id = str(plain(block)["user_id"])
+            return await self.wait_until_active(
+                accepted.id, user_id=user_id, timeout_seconds=timeout_seconds
+            )
+        stored = parsed(BlockBody, content)
+        is_enriched(stored)
+        return stored
+
+    async def ingest_batch_async(
+        self,
+        blocks: Sequence[NewBlockBody | Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+    ) -> BatchAnswer:
+        """Store up to 1,000 blocks in one request; each has its own outcome, in their order."""
+        body = {"blocks": [plain(block) for block in blocks]}
+        call = write("POST", "/blocks/batch", body, idempotency_key=idempotency_key)
+        return parsed(BatchAnswer, await self._send(call))
+
+    async def ingest_many(
+        self,
+        blocks: Iterable[NewBlockBody | Mapping[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+    ) -> AsyncIterator[BatchItem]:
+        """Store any number of blocks, some hundreds a request; yields each one's outcome.
+
+        Memory does not grow with their number. `index` counts all of them. idempotency_key: with
+        the same blocks in the same order, everything can be sent again and is stored once.
+        """
+        name, sent = idempotency_key or new_key(), 0
+        for number, batch in enumerate(in_batches(blocks)):
+            answer = await self.ingest_batch_async(batch, idempotency_key=f"{name}:{number}")
+            for item in answer.results:
+                yield item.model_copy(update={"index": sent + item.index})
+            sent += len(batch)
+
+    async def wait_until_active(
+        self, block_id: UUID, *, user_id: str, timeout_seconds: float = ENRICHED_SECONDS
+    ) -> BlockBody:
+        """The block, once it is enriched.
+
+        Raises RejectedError (code enrichment_failed) when that failed for good, UnavailableError
+        (code still_pending) when it takes longer.
+        """
+        until, pause_seconds = time.monotonic() + timeout_seconds, 0.0
+        while True:
+            block = await self.get_block(block_id, user_id=user_id)
+            if is_enriched(block):
+                return block
+            pause_seconds = next_pause(pause_seconds)
+            if time.monotonic() + pause_seconds > until:
+                raise still_pending(block_id, timeout_seconds)
+            await asyncio.sleep(pause_seconds)
+
+    async def wait_until_all_active(
+        self,
+        block_ids: Iterable[UUID],
+        *,
+        user_id: str,
+        timeout_seconds: float = ENRICHED_SECONDS,
+    ) -> list[BlockBody]:
+        """The blocks in the order of their ids, once all are enriched; raises as for one."""
+        until = time.monotonic() + timeout_seconds
+        return [
+            await self.wait_until_active(
+                block_id,
+                user_id=user_id,
+                timeout_seconds=max(0.0, until - time.monotonic()),
+            )
+            for block_id in block_ids
+        ]
+
+    async def get_block(self, block_id: UUID, *, user_id: str) -> BlockBody:
+        """One block."""
+        call = read(f"/blocks/{segment(block_id)}", user_id=user_id)
+        return parsed(BlockBody, await self._send(call))
+
+    async def list_blocks(
+        self,
+        user_id: str,
+        *,
+        status: BlockStatus | None = None,
+        session_id: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> BlockPageBody:
+        """One page of a user's blocks, newest first."""
+        call = read(
+            "/blocks",
+            user_id=user_id,
+            status=status,
+            session_id=session_id,
+            limit=limit,
+            cursor=cursor,
+        )
+        return parsed(BlockPageBody, await self._send(call))
+
+    async def iterate_blocks(
+        self,
+        user_id: str,
+        *,
+        status: BlockStatus | None = None,
+        session_id: str | None = None,
+        page_size: int | None = None,
+    ) -> AsyncIterator[BlockBody]:
+        """All of a user's blocks, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.list_blocks(
+                user_id, status=status, session_id=session_id, limit=page_size, cursor=cursor
+            )
+            for block in page.blocks:
+                yield block
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def edit_block(
+        self,
+        block_id: UUID,
+        changes: BlockEditBody | Mapping[str, Any],
+        *,
+        user_id: str,
+        revision: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> BlockBody:
+        """Change a block: what is left out stays, None takes a value away.
+
+        revision: only if the block still has this one. Raises PreconditionFailed (code
+        revision_mismatch) otherwise.
+        """
+        call = write(
+            "PATCH",
+            f"/blocks/{segment(block_id)}",
+            plain(changes),
+            idempotency_key=idempotency_key,
+            revision=revision,
+            user_id=user_id,
+        )
+        return parsed(BlockBody, await self._send(call))
+
+    async def delete_block(
+        self,
+        block_id: UUID,
+        *,
+        user_id: str,
+        revision: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> None:
+        """Delete a block and everything that refers to it. revision: as in `edit_block`."""
+        call = write(
+            "DELETE",
+            f"/blocks/{segment(block_id)}",
+            idempotency_key=idempotency_key,
+            revision=revision,
+            user_id=user_id,
+        )
+        await self._send(call)
+
+    async def list_revisions(
+        self, block_id: UUID, *, user_id: str, limit: int | None = None, cursor: str | None = None
+    ) -> RevisionPageBody:
+        """One page of what a block was before each change, newest first."""
+        call = read(
+            f"/blocks/{segment(block_id)}/revisions", user_id=user_id, limit=limit, cursor=cursor
+        )
+        return parsed(RevisionPageBody, await self._send(call))
+
+    async def iterate_revisions(
+        self, block_id: UUID, *, user_id: str, page_size: int | None = None
+    ) -> AsyncIterator[RevisionBody]:
+        """All of what a block was, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            page = await self.list_revisions(
+                block_id, user_id=user_id, limit=page_size, cursor=cursor
+            )
+            for revision in page.revisions:
+                yield revision
+            if (cursor := page.next_cursor) is None:
+                return

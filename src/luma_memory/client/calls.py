@@ -1,0 +1,145 @@
+"""What is asked of the service: requests as values, which can be sent as often as needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Final, Literal
+from urllib.parse import quote, urlencode
+from uuid import UUID, uuid4
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
+
+from luma_memory.domain.errors import Invalid
+
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
+Value = str | int | bool | date | UUID | None
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request.
+
+    path: below the base path, with its query, escaped. is_repeatable: whether sending it again
+    does nothing twice. timeout_seconds: of each wait for the answer; None for the client's own.
+    """
+
+    method: Method
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    is_repeatable: bool = True
+    timeout_seconds: float | None = None
+
+
+def read(path: str, **query: Value) -> Call:
+    """A request that changes nothing. What is None is left out."""
+    return Call("GET", _with_query(path, query))
+
+
+def ask(path: str, body: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Call:
+    """A question that needs a body, and changes nothing."""
+    return Call("POST", path, _JSON, encoded(body), timeout_seconds=timeout_seconds)
+
+
+def write(
+    method: Method,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    idempotency_key: str | None,
+    revision: int | None = None,
+    timeout_seconds: float | None = None,
+    **query: Value,
+) -> Call:
+    """A change, named by a key, so that it can be sent again when its answer is lost.
+
+    idempotency_key: a new one when None. revision: the one that the block must still have.
+    """
+    headers = {} if body is None else dict(_JSON)
+    if revision is not None:
+        headers["If-Match"] = f'"{revision}"'
+    if not (body and body.get("idempotency_key")):  # which says the same
+        headers["Idempotency-Key"] = _sendable(idempotency_key or new_key())
+    return Call(
+        method,
+        _with_query(path, query),
+        headers,
+        None if body is None else encoded(body),
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def new_key() -> str:
+    """A name for a request, which nobody else gives to another one."""
+    return uuid4().hex
+
+
+def said(**parts: object) -> dict[str, Any]:
+    """The parts of a body that are not None: what is left out has the service's own default."""
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def plain(body: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:
+    """A body as a mapping. A model says what was set in it, and no default."""
+    if isinstance(body, BaseModel):
+        return body.model_dump(mode="json", exclude_unset=True)
+    return body
+
+
+def encoded(body: Mapping[str, Any]) -> bytes:
+    """As JSON, escaped, so that whatever it holds reaches the service and is judged there."""
+    return json.dumps(body, default=to_jsonable_python).encode()
+
+
+def segment(name: Value) -> str:
+    """A part of a path. Dots are escaped too: `..` would lead elsewhere."""
+    return _escaped(str(name)).replace(".", "%2E")
+
+
+def _with_query(path: str, query: Mapping[str, Value]) -> str:
+    given = [(name, _text(value)) for name, value in query.items() if value is not None]
+    if not given:
+        return path
+    try:
+        return f"{path}?{urlencode(given, quote_via=quote)}"
+    except UnicodeEncodeError:
+        raise _surrogate() from None
+
+
+def _text(value: str | int | bool | date | UUID) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+            return aware.isoformat()
+        case date():
+            return value.isoformat()
+        case _:
+            return str(value)
+
+
+def _escaped(text: str) -> str:
+    try:
+        return quote(text, safe="")
+    except UnicodeEncodeError:
+        raise _surrogate() from None
+
+
+def _surrogate() -> Invalid:
+    return Invalid("Text must not contain a lone surrogate", code="text_surrogate")
+
+
+def _sendable(key: str) -> str:
+    if not (key.isascii() and key.isprintable() and key.strip() == key != ""):
+        raise Invalid(
+            "An idempotency key goes into a header: printable ASCII, no space at its ends",
+            code="idempotency_key_invalid",
+            field="idempotency_key",
+        )
+    return key

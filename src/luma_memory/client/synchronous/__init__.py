@@ -1,0 +1,1 @@
+"""The client without asyncio. Generated from `asynchronous`: `make format`."""

@@ -1,0 +1,15 @@
+# Generated from client.py in `asynchronous`; change it there, then `make format`.
+
+"""The client: all the resources of one service."""
+
+from __future__ import annotations
+
+from luma_memory.client.synchronous.blocks import Blocks
+from luma_memory.client.synchronous.jobs import Jobs
+from luma_memory.client.synchronous.recall import Recall
+from luma_memory.client.synchronous.service import Service
+from luma_memory.client.synchronous.users import Users
+
+
+class MemoryClient(Blocks, Recall, Jobs, Users, Service):
+    """Everything the service does; see docs/sdk.md and `Connection` for how it is made."""

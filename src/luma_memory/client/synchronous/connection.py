@@ -1,0 +1,129 @@
+# Generated from connection.py in `asynchronous`; change it there, then `make format`.
+
+"""Sends calls: pooled connections, bounded retries, one kind of error."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
+
+import httpx2
+from pydantic import SecretStr
+
+from luma_memory.client.address import DEFAULT_URL, Address, credentials, limits, timeouts
+from luma_memory.client.answers import refusal
+from luma_memory.client.calls import Call
+from luma_memory.client.retries import Attempts, Retries
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.protocol.base_path import BASE_PATH
+
+
+class Connection:
+    """A service that is asked over HTTP.
+
+    base_url: where it is, without `/api/v1/memory`. api_key: of an application, or an end user's
+    own token; none for a service without keys. timeout_seconds: of each wait for an answer; how
+    long a call may take with its repetitions, `retries` says. connections_max: at once; further
+    calls wait for a free one.
+
+    Every method raises the errors of `luma_memory.client`, all of them LumaMemoryError. Closing is
+    idempotent; `with` closes.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        api_key: str | SecretStr | None = None,
+        timeout_seconds: float = 30.0,
+        retries: Retries | None = None,
+        connections_max: int = 20,
+    ) -> None:
+        self._address = Address(base_url)
+        self._retries = retries or Retries()
+        self._timeout_seconds = timeout_seconds
+        self._http = httpx2.Client(
+            base_url=self._address.url + BASE_PATH,
+            headers=credentials(api_key),
+            timeout=timeouts(timeout_seconds),
+            limits=limits(connections_max),
+            follow_redirects=False,
+            trust_env=self._address.trusts_environment,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def _send(self, call: Call) -> bytes:
+        """The body of the answer."""
+        with self._opened(call) as response:
+            return response.content
+
+    @contextmanager
+    def _opened(self, call: Call, *, streamed: bool = False) -> Iterator[httpx2.Response]:
+        """A good answer, of which only the head is there when it is `streamed`."""
+        response = self._answer(call, streamed=streamed)
+        try:
+            yield response
+        except httpx2.TransportError as error:
+            raise self._address.unreachable(error) from error
+        finally:
+            response.close()
+
+    def _answer(self, call: Call, *, streamed: bool) -> httpx2.Response:
+        attempts = Attempts(self._retries)
+        while True:
+            try:
+                return self._once(self._request(call, call.body), streamed=streamed)
+            except LumaMemoryError as error:
+                pause_seconds = attempts.pause_after(error, call)
+                if pause_seconds is None:
+                    raise
+            time.sleep(pause_seconds)
+
+    def _upload(self, call: Call, content: Iterator[bytes]) -> bytes:
+        """The body of the answer to a request whose body is read once, so that it is sent once."""
+        response = self._once(self._request(call, content), streamed=False)
+        return response.content
+
+    def _request(self, call: Call, content: bytes | Iterator[bytes] | None) -> httpx2.Request:
+        seconds = call.timeout_seconds or self._timeout_seconds
+        return self._http.build_request(
+            call.method,
+            call.path,
+            content=content,
+            headers=dict(call.headers),
+            timeout=timeouts(max(seconds, self._timeout_seconds)),
+        )
+
+    def _once(self, request: httpx2.Request, *, streamed: bool) -> httpx2.Response:
+        try:
+            response = self._http.send(request, stream=streamed)
+            if response.is_success:
+                return response
+            content = response.read()
+        except httpx2.TransportError as error:
+            raise self._address.unreachable(error) from error
+        response.close()
+        raise refusal(
+            response.status_code, content, _lower(response.headers), address=self._address.shown
+        )
+
+
+def _lower(headers: httpx2.Headers) -> Mapping[str, str]:
+    return {name.lower(): value for name, value in headers.items()}

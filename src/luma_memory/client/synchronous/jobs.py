@@ -1,0 +1,128 @@
+# Generated from jobs.py in `asynchronous`; change it there, then `make format`.
+
+"""The queue: look at jobs, run them again, cancel them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from luma_memory.client.answers import parsed
+from luma_memory.client.calls import read, said, segment, write
+from luma_memory.client.synchronous.connection import Connection
+from luma_memory.domain.job import ErrorClass, JobStatus, JobType
+from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryAnswer
+
+
+class Jobs(Connection):
+    """Jobs of the key's project, or of one user of it."""
+
+    def list_jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        job_type: JobType | None = None,
+        user_id: str | None = None,
+        error_class: ErrorClass | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPageBody:
+        """One page of jobs, newest first."""
+        call = read(
+            "/jobs",
+            status=status,
+            job_type=job_type,
+            user_id=user_id,
+            error_class=error_class,
+            created_after=created_after,
+            created_before=created_before,
+            limit=limit,
+            cursor=cursor,
+        )
+        return parsed(JobPageBody, self._send(call))
+
+    def iterate_jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        job_type: JobType | None = None,
+        user_id: str | None = None,
+        error_class: ErrorClass | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[JobBody]:
+        """All jobs, newest first, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list_jobs(
+                status=status,
+                job_type=job_type,
+                user_id=user_id,
+                error_class=error_class,
+                created_after=created_after,
+                created_before=created_before,
+                limit=page_size,
+                cursor=cursor,
+            )
+            for job in page.jobs:
+                yield job
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def get_job(self, job_id: int, *, user_id: str | None = None) -> JobBody:
+        """One job. user_id: only if it is a job of this user."""
+        call = read(f"/jobs/{segment(job_id)}", user_id=user_id)
+        return parsed(JobBody, self._send(call))
+
+    def job_stats(self) -> JobStatsBody:
+        """The whole queue in numbers."""
+        return parsed(JobStatsBody, self._send(read("/jobs/stats")))
+
+    def retry_jobs(
+        self,
+        *,
+        ids: Sequence[int] | None = None,
+        user_id: str | None = None,
+        job_type: JobType | None = None,
+        error_class: ErrorClass | None = None,
+        failed_after: datetime | None = None,
+        failed_before: datetime | None = None,
+        all_failed: bool = False,
+        limit: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> RetryAnswer:
+        """Let failed jobs run again: those that all filters name, or `all_failed`."""
+        body = said(
+            ids=ids,
+            user_id=user_id,
+            job_type=job_type,
+            error_class=error_class,
+            failed_after=failed_after,
+            failed_before=failed_before,
+            all=all_failed or None,
+            limit=limit,
+        )
+        call = write("POST", "/jobs/retry", body, idempotency_key=idempotency_key)
+        return parsed(RetryAnswer, self._send(call))
+
+    def retry_job(
+        self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None
+    ) -> JobBody:
+        """Let a failed or cancelled job run again."""
+        return self._change(job_id, "retry", user_id, idempotency_key)
+
+    def cancel_job(
+        self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None
+    ) -> JobBody:
+        """Cancel a job that has not ended; the result of a running one is dropped."""
+        return self._change(job_id, "cancel", user_id, idempotency_key)
+
+    def _change(
+        self, job_id: int, change: str, user_id: str | None, idempotency_key: str | None
+    ) -> JobBody:
+        path = f"/jobs/{segment(job_id)}/{change}"
+        call = write("POST", path, idempotency_key=idempotency_key, user_id=user_id)
+        return parsed(JobBody, self._send(call))

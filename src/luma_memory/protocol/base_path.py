@@ -1,0 +1,5 @@
+"""Where the API stands below the service's address."""
+
+from typing import Final
+
+BASE_PATH: Final = "/api/v1/memory"

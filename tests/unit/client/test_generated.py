@@ -1,0 +1,62 @@
+"""What stands around the client: it is generated, light, and its surface is listed."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from luma_memory import client
+from luma_memory.client import AsyncMemoryClient, MemoryClient
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_the_synchronous_client_is_what_its_source_says() -> None:
+    tool = ROOT / "tools" / "synchronous_client.py"
+    command = [sys.executable, str(tool), "--check"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_both_clients_have_the_same_methods() -> None:
+    def methods(kind: type) -> dict[str, list[str]]:
+        found = inspect.getmembers(kind, inspect.isfunction)
+        return {
+            name: list(inspect.signature(method).parameters)
+            for name, method in found
+            if not name.startswith("_") and name not in ("close", "aclose")
+        }
+
+    assert methods(MemoryClient) == methods(AsyncMemoryClient)
+    assert len(methods(MemoryClient)) > 25
+    assert not any(
+        inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
+        for _, method in inspect.getmembers(MemoryClient, inspect.isfunction)
+    )
+
+
+def test_importing_it_imports_no_server_code() -> None:
+    look = "import sys, json, luma_memory.client; print(json.dumps(list(sys.modules)))"
+    loaded = json.loads(subprocess.check_output([sys.executable, "-c", look], text=True))
+    ours = {name.split(".")[1] for name in loaded if name.startswith("luma_memory.")}
+    assert ours == {"client", "domain", "protocol"}
+    packages = {name for name in packages_distributions() if not name.startswith("_")}
+    others = {name.partition(".")[0] for name in loaded} & packages
+    assert others <= {
+        *("luma_memory", "httpx2", "httpcore2", "h11", "anyio", "certifi", "idna"),
+        *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
+    }
+
+
+def test_what_is_public_is_listed_and_there() -> None:
+    assert sorted(client.__all__, key=str.lower) == sorted(set(client.__all__), key=str.lower)
+    public = {
+        name
+        for name, value in vars(client).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert set(client.__all__) == public
