@@ -53,6 +53,8 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 		pyproject.toml requirements/runtime.in >/dev/null
 	@$(UV) pip compile $(LOCK_FLAGS) --extra dev -c requirements/runtime.txt -o requirements/dev.txt \
 		pyproject.toml requirements/runtime.in requirements/dev.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) -c requirements/dev.txt -o requirements/build.txt \
+		requirements/build.in >/dev/null
 
 wheel: $(READY) ## build dist/*.whl, to be installed beside requirements/runtime.txt
 	@.venv/bin/python -m hatchling build -t wheel

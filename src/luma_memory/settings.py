@@ -202,8 +202,11 @@ class Settings(BaseSettings):
     stop_with_parent: bool = False
     """Stop when standard input ends; set by `luma-memory up` for its children."""
     worker_metrics_port: Annotated[int | None, Unset("none")] = Field(None, ge=1, le=65_535)
-    """A worker tells its own Prometheus metrics on this port of 127.0.0.1
+    """A worker answers `/metrics` and `/health/live` on this port
     ([metrics](metrics.md)); several workers of one machine need one each."""
+    worker_metrics_host: str = "127.0.0.1"
+    """Where that port is. In a container 0.0.0.0: whoever reaches the port then reads the counts,
+    without a key; they hold no text, no id and no name."""
     data_dir: Annotated[Path | None, Unset("the user's data folder")] = None
     """Where the embedded PostgreSQL lives."""
     database_pool_size: int = Field(8, ge=2, le=200)

@@ -9,6 +9,7 @@ the route.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
@@ -52,6 +53,19 @@ _ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
 
 def create_app(service: Service) -> FastAPI:
     """The app over an opened service; whoever opened the service closes it."""
+    app = _routed_app()
+    app.state.service = service
+    _add_reference(app)
+    _add_middleware(app, service)
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """What the API's own /openapi.json says, without a service."""
+    return _routed_app().openapi()
+
+
+def _routed_app() -> FastAPI:
     app = FastAPI(
         title="Luma Memory",
         version=__version__,
@@ -61,15 +75,12 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
     add_problem_handlers(app)
     # Side by side, not below a router of the base path: nested ones are walked at every request.
     for router in _ROUTERS:
         _check_routes(router)
         app.include_router(router, prefix=BASE_PATH)
     add_openapi(app, _ROUTERS, prefix=BASE_PATH)
-    _add_reference(app)
-    _add_middleware(app, service)
     return app
 
 

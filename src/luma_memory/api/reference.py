@@ -7,6 +7,7 @@ a machine without a way out cannot reach, and which then could run anything besi
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any, Final
@@ -19,6 +20,7 @@ h2 { margin-top: 3rem } code, pre { font: 14px/1.4 ui-monospace, monospace }
 pre { background: #8881; padding: .75rem; overflow-x: auto } td, th { padding: .1rem .75rem .1rem 0;
 text-align: left; vertical-align: top } b { font-weight: 600 } :root { color-scheme: light dark }
 """
+_CODE: Final = re.compile(r"`([^`]+)`")
 # Nothing is loaded and nothing runs, whatever a description says.
 CONTENT_SECURITY_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -31,13 +33,23 @@ def reference_page(document: Mapping[str, Any]) -> str:
             "<!doctype html><html lang=en><meta charset=utf-8>",
             "<meta name=viewport content='width=device-width'>",
             f"<title>{escape(title)}</title><style>{_STYLE}</style>",
-            f"<h1>{escape(title)}</h1>{_prose(document['info'].get('description', ''))}",
+            f"<h1>{escape(title)}</h1>",
             "<p><a href=openapi.json>openapi.json</a></p>",
+            reference_body(document),
+            "</html>",
+        ]
+    )
+
+
+def reference_body(document: Mapping[str, Any]) -> str:
+    """The reference alone, for a page of somebody else's making."""
+    return "\n".join(
+        [
+            _prose(document["info"].get("description", "")),
             *_contents(document),
             *_operations(document),
-            "<h2>Schemas</h2>",
+            "<h2 id='schemas'>Schemas</h2>",
             *_schemas(document),
-            "</html>",
         ]
     )
 
@@ -103,4 +115,5 @@ def _each(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, 
 
 
 def _prose(text: str) -> str:
-    return "".join(f"<p>{escape(part)}</p>" for part in text.split("\n\n") if part.strip())
+    parts = [escape(part) for part in text.split("\n\n") if part.strip()]
+    return "".join("<p>" + _CODE.sub(r"<code>\1</code>", part) + "</p>" for part in parts)

@@ -7,8 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from prometheus_client import start_http_server
-
 from luma_memory import __version__
 from luma_memory.bootstrap.database import ProcessKind, database_address, open_database
 from luma_memory.bootstrap.parts import (
@@ -131,8 +129,6 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         log_event(event)
         metrics(event)
 
-    if kind == "worker" and settings.worker_metrics_port is not None:
-        _serve_metrics(settings, metrics)
     for notice in _notices(settings):
         emit(notice)
     async with AsyncExitStack() as stack:
@@ -303,21 +299,6 @@ class _Probe:
 
     async def live_worker_count(self) -> int:
         return await live_worker_count(self._database)
-
-
-def _serve_metrics(settings: Settings, metrics: Metrics) -> None:
-    """A worker answers no requests; this one of its own is for Prometheus alone."""
-    port = settings.worker_metrics_port or 0
-    try:
-        start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
-    except OSError as error:
-        log_event(
-            Notice(
-                f"MEMORY_WORKER_METRICS_PORT {port} cannot be used ({error.strerror}): this worker"
-                " goes on without metrics",
-                severity="warning",
-            )
-        )
 
 
 async def _offer_backfill(backfill: Backfill, emit: Emit) -> None:

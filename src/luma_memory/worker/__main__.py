@@ -14,6 +14,7 @@ from luma_memory.settings import Settings, load_settings
 from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import configure_logs, log_event
 from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
+from luma_memory.worker.probe import answering
 from luma_memory.worker.worker import Worker, WorkerTimes
 
 
@@ -24,7 +25,10 @@ async def work(settings: Settings) -> None:
         return
     stop = asyncio.Event()
     on_stop_signal(stop.set, with_parent=settings.stop_with_parent)
-    async with open_service(settings, kind="worker") as service:
+    async with (
+        open_service(settings, kind="worker") as service,
+        answering(settings, service.metrics.registry, emit=service.emit),
+    ):
         collect_rarely()
         await _worker(service).run(stop)
 

@@ -1,0 +1,89 @@
+"""What a worker answers: whether it lives, and its metrics. Nothing of anybody's memory.
+
+The server runs in the worker's own event loop, so an answer says that the loop goes round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from luma_memory.settings import Settings
+from luma_memory.telemetry.events import Emit, Notice
+
+_STOP_SECONDS = 1
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the worker."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def answering(
+    settings: Settings, registry: CollectorRegistry, *, emit: Emit
+) -> AsyncIterator[None]:
+    """Answer /health/live and /metrics while the block runs, if a port is set.
+
+    A port that cannot be used is told, and the worker goes on without.
+    """
+    listening = _listen(settings, emit)
+    if listening is None:
+        yield
+        return
+    server = _Server(
+        uvicorn.Config(
+            _app(registry),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=_STOP_SECONDS,
+            server_header=False,
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listening]), name="probe")
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _listen(settings: Settings, emit: Emit) -> socket.socket | None:
+    port, host = settings.worker_metrics_port, settings.worker_metrics_host
+    if port is None:
+        return None
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+        )
+    except OSError as error:
+        text = (
+            f"MEMORY_WORKER_METRICS_PORT {port} cannot be used on {host} ({error.strerror}): this"
+            " worker goes on without metrics"
+        )
+        emit(Notice(text, severity="warning"))
+        return None
+
+
+def _app(registry: CollectorRegistry) -> Starlette:
+    async def live(_request: Request) -> Response:
+        return JSONResponse({"live": True})
+
+    async def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return Starlette(routes=[Route("/health/live", live), Route("/metrics", metrics)])

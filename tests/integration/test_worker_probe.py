@@ -1,0 +1,58 @@
+"""What a worker answers on its port."""
+
+from __future__ import annotations
+
+import socket
+
+import httpx2
+import pytest
+
+from luma_memory.settings import Settings
+from luma_memory.telemetry.events import JobCompleted, Notice
+from luma_memory.telemetry.metrics import Metrics
+from luma_memory.testing.event_log import EventLog
+from luma_memory.worker.probe import answering
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def test_it_says_that_it_lives_and_what_it_counted(port: int) -> None:
+    metrics, events = Metrics(), EventLog()
+    metrics(JobCompleted(job_id=1, job_type="enrich_and_embed", duration_ms=40))
+    async with (
+        answering(Settings(worker_metrics_port=port), metrics.registry, emit=events),
+        httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+    ):
+        while True:
+            try:
+                live = await client.get("/health/live")
+                break
+            except httpx2.ConnectError:
+                continue
+        assert (live.status_code, live.json()) == (200, {"live": True})
+        told = await client.get("/metrics")
+        assert told.headers["content-type"].startswith("text/plain")
+        assert 'luma_job_seconds_count{job_type="enrich_and_embed"} 1.0' in told.text
+        assert (await client.get("/api/v1/memory/blocks")).status_code == 404
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on() -> None:
+    events = EventLog()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(worker_metrics_port=taken.getsockname()[1])
+        async with answering(settings, Metrics().registry, emit=events):
+            (notice,) = await events.wait_for(Notice)
+    assert notice.level == "warning"
+    assert "goes on without metrics" in notice.text
+
+
+async def test_without_a_port_nothing_listens() -> None:
+    events = EventLog()
+    async with answering(Settings(), Metrics().registry, emit=events):
+        pass
