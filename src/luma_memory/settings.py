@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from luma_memory.domain.database_url import expectation
 from luma_memory.domain.errors import SetupError
 
 PREFIX = "MEMORY_"
 # Chosen by a person perhaps, so that its length is all that stands against guessing.
 KEY_CHARACTERS_MIN = 24
-_PORT_MAX = 65_535
-_HOST_LABEL_MAX = 63  # RFC 1035
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
@@ -226,11 +225,9 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not _is_postgres_address(value.get_secret_value()):
-            raise ValueError(
-                "a URL such as postgresql://user:password@host:5432/name, in whose password the"
-                " signs / # ? @ : are written %2F %23 %3F %40 %3A"
-            )
+        wanted = None if value is None else expectation(value.get_secret_value())
+        if wanted is not None:
+            raise ValueError(wanted)
         return value
 
     @field_validator("redis_url")
@@ -378,27 +375,3 @@ def _scheme(url: str) -> str | None:
         return urlsplit(url).scheme
     except ValueError:
         return None
-
-
-def _is_postgres_address(url: str) -> bool:
-    """Whether the driver can read it; a bare / # or ? in a password makes something else of it."""
-    if _scheme(url) not in ("postgres", "postgresql"):
-        return False
-    parts = urlsplit(url)
-    try:
-        parse_qs(parts.query, strict_parsing=bool(parts.query))
-    except ValueError:
-        return False
-    hosts = parts.netloc.rpartition("@")[2]
-    return not parts.fragment and all(_is_host(host) for host in hosts.split(","))
-
-
-def _is_host(host: str) -> bool:
-    """A name or an address, with or without a port; nothing stands for the local socket."""
-    name, separator, port = host.rpartition(":")
-    if not separator or port.endswith("]"):
-        name, port = host, ""
-    labels = name.strip("[]").split(".")
-    if any(len(label) > _HOST_LABEL_MAX for label in labels):
-        return False
-    return not port or (port.isascii() and port.isdecimal() and 0 < int(port) <= _PORT_MAX)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -262,6 +263,74 @@ async def test_what_is_no_export_is_refused(
 ) -> None:
     answer = await client.post(f"/users/{user()}/import", content=lines)
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+
+
+def passage(block_id: str, **parts: object) -> dict[str, object]:
+    return {
+        "block_id": block_id,
+        "ordinal": 0,
+        "start_at": 0,
+        "stop_at": 5,
+        "occurred_at": "2024-05-06T07:08:09Z",
+        "lexemes": "{1:0.5}/1000000000",
+    } | parts
+
+
+def vector(first: object, count: int = 384) -> str:
+    return "[" + ",".join([str(first), *("0" for _ in range(count - 1))]) + "]"
+
+
+def hostile_rows(model: str) -> Iterator[tuple[str, dict[str, object]]]:
+    """Rows that the tables would take, or that would break what reads them."""
+    block_id = str(uuid4())
+    for embedding in (
+        *(vector(1, count) for count in (1, 3, 383, 385, 16_001)),
+        *(vector(first) for first in ("NaN", "Infinity", "1e999", "-1e6", 0, "1e-9", "null")),
+        *("[]", "[[1]]", "1", "", "{}"),
+    ):
+        yield "passages", passage(block_id, embedding=embedding, embedding_model=model)
+    yield "passages", passage(block_id, embedding=vector(1))
+    yield "passages", passage(block_id, lexemes="{1:0.5}/7")
+    yield "passages", passage(block_id, lexemes="{1:NaN}/1000000000")
+    block: dict[str, object] = {"id": block_id, "content": "Odd."}
+    wrong: list[dict[str, object]] = [
+        {"metadata": []},
+        {"metadata": None},
+        {"tags": ["a", None]},
+        {"tags": "a"},
+        {"entities": {"name": "x"}},
+        {"entities": [{"name": "x"}]},
+        {"entities": [{"name": "x", "kind": "spell"}]},
+        {"entities": [{"name": "x", "kind": "place", "more": 1}]},
+        {"occurred_at": "infinity"},
+        {"occurred_at": "20000-01-01"},
+        {"created_at": "0001-01-01 BC"},
+        {"status": "done"},
+        {"importance": 7},
+        {"importance": "NaN"},
+    ]
+    for odd in wrong:
+        yield "blocks", block | odd
+    yield "users", {"time_zone": "Mars/Olympus"}
+    yield "users", {"time_zone": "../../etc/passwd"}
+
+
+async def test_rows_that_would_break_later_reading_are_refused(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    user_id = user()
+    await store(client, user_id, 2)
+    await until_idle(client)
+    exported = await export(client, user_id)
+    (model,) = {row["embedding_model"] for row in rows(exported)["passages"]}
+    for kind, row in hostile_rows(model):
+        lines = [HEADER.strip(), json.dumps({"kind": kind, "row": row})]
+        lines.append(json.dumps({"kind": "end", "counts": {kind: 1}}))
+        answer = await client.post(f"/users/{user_id}/import", content="\n".join(lines))
+        assert (answer.status_code, answer.json()["code"]) == (422, "import_row_invalid"), row
+    question = {"user_id": user_id, "query": "lighthouse"}
+    assert (await client.post("/search", json=question)).status_code == 200
+    assert len(rows(await export(client, user_id))["passages"]) == len(rows(exported)["passages"])
 
 
 async def test_nobody_there_is_erased_with_a_receipt_of_zeros(

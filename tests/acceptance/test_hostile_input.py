@@ -148,13 +148,35 @@ async def test_ids_out_of_range(client: httpx2.AsyncClient, job_id: str) -> None
     assert answer.status_code in (404, 422), answer.text
 
 
-async def test_a_key_that_comes_twice_counts_once(client: httpx2.AsyncClient) -> None:
-    user_id = f"twice-{uuid4()}"
-    body = f'{{"user_id":"other","content":"a","user_id":"{user_id}","content":"b"}}'
-    answer = await client.post("/blocks", content=body.encode(), headers=JSON)
-    assert answer.status_code == 202
-    read = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": user_id})
-    assert read.json()["content"] == "b"
+@pytest.mark.parametrize("text", [r"\":", ":", r"a\\", '":"', '" :', "'\":1"])
+async def test_what_looks_like_a_key_is_none(client: httpx2.AsyncClient, text: str) -> None:
+    sent = {"user_id": "keys", "content": text, "metadata": {text: [text, {text: {"": text}}]}}
+    forms: list[dict[str, Any]] = [{}, {"separators": (",", ":")}, {"indent": 1}]
+    for spaces in forms:
+        body = json.dumps(sent, **spaces).encode()
+        answer = await client.post("/blocks", content=body, headers=JSON)
+        assert answer.status_code == 202, answer.text
+        read = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": "keys"})
+        assert read.json()["metadata"] == sent["metadata"]
+
+
+@pytest.mark.parametrize("keys", [[""], ["\xad"], ["a", "b"], ["x" * 257]])
+async def test_a_key_of_a_write_that_is_none_is_refused(
+    client: httpx2.AsyncClient, keys: list[str]
+) -> None:
+    headers = [(b"Idempotency-Key", key.encode("latin-1")) for key in keys]
+    block_id = uuid4()
+    for method, path, body in (
+        ("POST", "/blocks", {"user_id": "keys", "content": "x"}),
+        ("POST", "/blocks/batch", {"blocks": [{"user_id": "keys", "content": "x"}]}),
+        ("PATCH", f"/blocks/{block_id}?user_id=keys", {"content": "x"}),
+        ("DELETE", f"/blocks/{block_id}?user_id=keys", None),
+        ("DELETE", "/users/keys-nobody", None),
+        ("POST", "/jobs/1/retry", None),
+    ):
+        answer = await client.request(method, path, json=body, headers=headers)
+        assert answer.status_code == 422, (method, path, answer.text)
+        assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
 
 
 async def test_an_endless_body_is_cut_off(client: httpx2.AsyncClient, api: psutil.Process) -> None:

@@ -176,3 +176,24 @@ def test_addresses_the_driver_reads_are_taken(
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", address)
     assert load_settings().database_url is not None
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ("sslmode=bogus", "sslmode is one of disable, allow"),
+        ("sslmode=verify-full&sslrootcert=/nowhere/root.crt", "sslrootcert is a file"),
+        ("sslkey=", "sslkey is a file"),
+        ("target_session_attrs=any&ssl_min_protocol_version=SSLv3", "one of TLSv1"),
+        ("sslmode=require&channel_binding=require", "without channel_binding"),
+        ("pgbouncer=true", "without pgbouncer"),
+        ("connect_timeout=10", "without connect_timeout"),
+    ],
+)
+def test_parameters_of_an_address_are_checked_at_the_start(
+    parameters: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u:{SECRET}@host/db?{parameters}")
+    with pytest.raises(SetupError, match=f"DATABASE_URL is wrong: it must be .*{words}") as raised:
+        load_settings()
+    assert SECRET not in str(raised.value)

@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
-from luma_memory.api.idempotency import HEADER, answered_once
+from luma_memory.api.idempotency import HEADER, answered_once, check_keys
 from luma_memory.api.request_target import with_slashes
 from luma_memory.api.strict_json import StrictRequest
 from luma_memory.domain.access import Caller, Permission
@@ -50,12 +50,15 @@ class DoorRoute(APIRoute):
         handle = super().get_route_handler()
         needed = permission_of(self.openapi_extra)
         methods = self.methods or set()
+        writes = "GET" not in methods
         remembers = is_remembered(methods, self.openapi_extra)
         operation = f"{' '.join(methods)} {self.path}"
 
         async def admitted(request: Request) -> Response:
             caller = caller_of(request)
             caller.check_may(needed)
+            if writes:
+                check_keys(request.headers.getlist(HEADER))
             strict = StrictRequest(request.scope, request.receive)
             if not (remembers and HEADER in request.headers):
                 return await handle(strict)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -41,7 +41,7 @@ async def answered_once(
 
     Raises Invalid for another request with that key, and what `handle` raises.
     """
-    key = _checked_key(request.headers[HEADER])
+    key = request.headers[HEADER]  # a name, see `check_keys`
     body = await _body(request)
     if body is _UNREADABLE:
         return await handle(request)  # which says what is wrong with it
@@ -69,9 +69,21 @@ async def answered_once(
     return Response(answer.body, answer.status, dict(answer.headers))
 
 
-def _checked_key(key: str) -> str:
+def check_keys(keys: Sequence[str]) -> None:
+    """Raises Invalid for a key that is no name, and for several: a client counts on its key."""
+    if len(set(keys)) > 1:
+        raise Invalid(
+            "The request shows different keys",
+            code="idempotency_key_mismatch",
+            field="Idempotency-Key",
+        )
+    for key in keys:
+        _checked_key(key)
+
+
+def _checked_key(key: str) -> None:
     try:
-        return _NAME.validate_python(key)
+        _NAME.validate_python(key)
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         raise Invalid(detail["msg"], code=detail["type"], field="Idempotency-Key") from None

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from fastapi import Request
-from pydantic_core import from_json
 
+from luma_memory.api.strict_json import parse_strictly
 from luma_memory.domain.errors import Invalid
 
 LINE_BYTES_MAX: Final = 8_000_000
@@ -35,6 +35,6 @@ async def json_lines(request: Request) -> AsyncIterator[tuple[int, Any]]:
 
 def _parsed(number: int, line: bytearray) -> Any:
     try:
-        return from_json(bytes(line), allow_inf_nan=False)
+        return parse_strictly(bytes(line))
     except ValueError:
         raise Invalid(f"Line {number} is not JSON", code="import_line_invalid") from None

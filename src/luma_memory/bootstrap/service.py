@@ -271,7 +271,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 signal=notifier,
             ),
             erasing=make_erasing(database, secrets, clock, context_cache),
-            archiving=Archiving(PostgresArchive(database)),
+            archiving=Archiving(PostgresArchive(database), embedder=providers.embedder),
             answers=PostgresAnswerStore(database),
             cursors=Cursors(secrets["cursors"]),
             queue=queue,

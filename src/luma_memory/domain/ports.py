@@ -840,6 +840,10 @@ class Archive(Protocol):
         """Store rows of a kind; how many were not there yet. Raises Invalid."""
         ...
 
+    async def dimension(self, scope: Scope, model: str) -> int | None:
+        """Of the user's vectors of a model; None where there are none."""
+        ...
+
 
 class ScopeCache(Protocol):
     """What is kept of a user outside the database, to answer faster."""

@@ -14,11 +14,14 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
-from luma_memory.domain.errors import Invalid
-from luma_memory.domain.ports import Archive
+from luma_memory.domain.enrichment import EmbeddingModel
+from luma_memory.domain.errors import Invalid, SetupError
+from luma_memory.domain.ports import Archive, Embedder
 from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.import_checks import ImportChecks
 
 FORMAT: Final = "luma-memory-export/1"
 # Rows of one statement, and what they may weigh together.
@@ -37,8 +40,9 @@ class Imported:
 class Archiving:
     """All methods raise StoreUnavailable."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, *, embedder: Embedder | None) -> None:
         self._archive = archive
+        self._embedder = embedder  # of questions
 
     async def export(self, scope: Scope) -> AsyncIterator[bytes]:
         """The lines, some at a time; never more than a page of rows in memory."""
@@ -58,6 +62,7 @@ class Archiving:
         """
         imported = Imported()
         batch = _Batch()
+        checks = ImportChecks(self._model(), partial(self._archive.dimension, scope))
         number, ended = 0, False
         async for size, line in lines:
             number += 1
@@ -71,6 +76,12 @@ class Archiving:
                 ended = True
                 _check_counts(line, imported, batch)
                 continue
+            try:
+                await checks.check(kind, row)
+            except ValueError as error:
+                raise Invalid(
+                    f"Line {number} cannot be stored: {error}", code="import_row_invalid"
+                ) from None
             if not batch.takes(kind, size):
                 await self._flush(scope, batch, imported)
             batch.add(kind, row, size)
@@ -80,6 +91,13 @@ class Archiving:
                 "The export was cut off: its last line is missing", code="import_incomplete"
             )
         return imported
+
+    def _model(self) -> EmbeddingModel | None:
+        """What vectors are compared with; None while nobody knows how long they are."""
+        try:
+            return self._embedder.model if self._embedder else None
+        except SetupError:
+            return None
 
     async def _flush(self, scope: Scope, batch: _Batch, imported: Imported) -> None:
         if batch.rows:

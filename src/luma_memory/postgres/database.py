@@ -68,6 +68,12 @@ def translated() -> Iterator[None]:
             " the user and database of DATABASE_URL",
             code="database_setup",
         ) from error
+    except asyncpg.ClientConfigurationError as error:
+        raise SetupError(
+            "The PostgreSQL driver cannot use DATABASE_URL, or a PG… variable of the environment:"
+            " check the parameters behind its ? and the files they name",
+            code="database_setup",
+        ) from error
     except asyncpg.LockNotAvailableError as error:
         raise StoreContended("A row stayed locked by another statement") from error
     except UNAVAILABLE as error:
@@ -76,6 +82,24 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
     except asyncpg.PostgresError as error:
         raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
+
+
+@contextmanager
+def _connecting() -> Iterator[None]:
+    """What the driver does not know behind the ?, it hands to the server as settings."""
+    try:
+        yield
+    except (
+        asyncpg.UndefinedObjectError,
+        asyncpg.CantChangeRuntimeParamError,
+        asyncpg.InvalidParameterValueError,
+        asyncpg.PostgresSyntaxError,
+    ) as error:
+        raise SetupError(
+            f"PostgreSQL refuses the parameters of DATABASE_URL ({type(error).__name__}): what"
+            " stands behind its ? must be parameters of the connection or settings of the server",
+            code="database_setup",
+        ) from error
 
 
 def _is_about_connection(error: asyncpg.InterfaceError) -> bool:
@@ -118,13 +142,13 @@ class Database:
         async with self._opening:
             if self._pool is not None:
                 return
-            with translated():
+            with translated(), _connecting():
                 self._pool = await self._create_pool(shared=await self._find_out())
 
     async def shares_sessions(self) -> bool:
         """Whether statements of one connection may run in different sessions: no LISTEN, no SET,
         no session lock. Connects if that is not known yet; raises as `connection`."""
-        with translated():
+        with translated(), _connecting():
             return await self._find_out()
 
     async def _find_out(self) -> bool:
@@ -228,7 +252,7 @@ class Database:
 
         Behind a transaction pooler it is good for neither; see `shares_sessions`.
         """
-        with translated():
+        with translated(), _connecting():
             return await self._connect()
 
     async def _connect(self) -> asyncpg.Connection:

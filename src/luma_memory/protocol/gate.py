@@ -17,9 +17,17 @@ from pydantic_core import PydanticCustomError
 
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 
+# Inside a character class: spaces, controls, and what Unicode says to show as nothing
+# (Default_Ignorable_Code_Point), with the blank of Braille and the marks of annotations.
+_INVISIBLE = (
+    "\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_VISIBLE = re.compile(f"[^{_INVISIBLE}]")
 # What `check_text` refuses, as far as JSON Schema can say it.
 NO_NUL_PATTERN = r"^[^\x00]*$"
-NOT_BLANK_PATTERN = r"^[^\x00]*[^\x00\s\x1c-\x1f\x85][^\x00]*$"
+NOT_BLANK_PATTERN = rf"^[^\x00]*[^{_INVISIBLE}][^\x00]*$"
 # A value of metadata, for the document of the API: without what makes no difference in any client.
 JSON_VALUE_SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -49,7 +57,15 @@ FLOAT_MAX = 2.0**53
 
 
 def check_text(value: str) -> str:
-    """No NUL, no lone surrogate, not blank. The value itself is never changed."""
+    """Storable, and not blank: something in it can be seen. The value itself is never changed."""
+    check_storable(value)
+    if not _VISIBLE.search(value):
+        raise PydanticCustomError("text_blank", "must not be blank")
+    return value
+
+
+def check_storable(value: str) -> str:
+    """No NUL, no lone surrogate."""
     if "\x00" in value:
         raise PydanticCustomError("text_nul", "must not contain the character NUL")
     if not value.isascii():
@@ -59,8 +75,6 @@ def check_text(value: str) -> str:
             raise PydanticCustomError(
                 "text_surrogate", "must not contain a lone surrogate"
             ) from None
-    if not value or value.isspace():
-        raise PydanticCustomError("text_blank", "must not be blank")
     return value
 
 
@@ -122,8 +136,7 @@ class _Budget:
                 raise PydanticCustomError("metadata_type", "must hold JSON values only")
 
     def _spend_text(self, text: str) -> None:
-        if text and not text.isspace():
-            check_text(text)
+        check_storable(text)
         self._characters -= len(text)
         if self._characters < 0:
             raise PydanticCustomError(

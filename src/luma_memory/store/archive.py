@@ -62,6 +62,11 @@ class PostgresArchive:
             raise
         return int(row["stored"]) if row is not None else 0
 
+    async def dimension(self, scope: Scope, model: str) -> int | None:
+        statement = load_sql(__package__, "vector_dimension")
+        row = await self._database.fetch_row(statement, scope.project_id, scope.user_id, model)
+        return None if row is None else int(row["dimension"])
+
     async def _tables(self) -> Mapping[str, Sequence[str]]:
         """Kinds and the columns that tell their rows apart, in the order they are stored in."""
         rows = await self._database.fetch(load_sql(__package__, "archive_tables"))
