@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults lint format generate bench lock wheel clean
+.PHONY: help setup demo up test faults lint format generate docs bench lock wheel clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -43,6 +43,9 @@ format: $(READY) ## put the code into form, mend what can be mended, generate th
 
 generate: $(READY) ## write the files that are made of the code: settings' documentation, .env.example, the SQL file
 	@.venv/bin/python -m tools.generate
+
+docs: $(READY) ## build the documentation's site, warnings are errors: build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
 
 bench: $(READY) ## measure against this machine's own limits
 	@.venv/bin/python -m benchmarks $(BENCH_ARGS)

@@ -33,7 +33,7 @@ async def client_of(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 class Ledger:
-    """Block ids that were answered 202, by the idempotency key they were sent with."""
+    """Block ids that were accepted, by the idempotency key they were sent with."""
 
     def __init__(self, name: str, *, users: int = 5) -> None:
         self.name = name
@@ -95,7 +95,7 @@ async def _accepted_id(client: httpx2.AsyncClient, key: str, user_id: str) -> st
         except httpx2.TransportError:
             await asyncio.sleep(_AGAIN_SECONDS)
             continue
-        if answer.status_code == 202:
+        if answer.status_code in (201, 202):  # 201: enriched before it was answered
             return str(answer.json()["id"])
         assert answer.status_code == 503, answer.text
         await asyncio.sleep(_AGAIN_SECONDS)

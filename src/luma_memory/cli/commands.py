@@ -51,6 +51,7 @@ COMMANDS: Mapping[str, Entry] = {
         "erasures", "verify_erasure", "Look whether a user's erasure holds.", _CARE
     ),
     "settings": Entry("show_settings", "settings", "Every setting, and what it is here.", _CARE),
+    "rollout": Entry("rollout", "app", "Measure a phase of the rollout, pass or fail.", _CARE),
     "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
     "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),
 }

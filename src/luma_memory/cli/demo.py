@@ -189,7 +189,7 @@ async def _accept_all(client: ServiceClient, plans: Sequence[Plan], figures: Fig
 
 async def _accept(client: ServiceClient, plan: Plan, block: ItemBlock, figures: Figures) -> None:
     started = time.perf_counter()
-    block_id = await client.accept(block.body)
+    block_id = (await client.accept(block.body)).id
     figures.accept_ms.append((time.perf_counter() - started) * 1000)
     plan.stored.items[block_id] = block.item_id
 

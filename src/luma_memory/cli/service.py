@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import httpx2
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.errors import (
     Invalid,
     LumaMemoryError,
@@ -21,13 +23,13 @@ from luma_memory.domain.errors import (
     SetupError,
     UnavailableError,
 )
-from luma_memory.domain.job import OPEN, JobType
+from luma_memory.domain.job import OPEN, JobStatus, JobType
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.domain.search import Ranking
 from luma_memory.protocol.blocks import BatchAnswer, BlockPageBody
-from luma_memory.protocol.context import ContextAnswer
+from luma_memory.protocol.context import CacheStatsBody, ContextAnswer
 from luma_memory.protocol.health import HealthBody
-from luma_memory.protocol.jobs import JobPageBody
+from luma_memory.protocol.jobs import JobPageBody, JobStatsBody
 from luma_memory.protocol.problem import Problem
 from luma_memory.protocol.search import SearchAnswer
 
@@ -39,12 +41,14 @@ _CONNECT_SECONDS = 5.0
 # Every call here may be repeated safely: blocks carry a key of their own.
 _ATTEMPTS = 5
 _WAIT_SECONDS = 0.5
+_PAGE_JOBS = 200
 
 
-class _Stored(BaseModel):
-    """What every answer to an accepted block has."""
+class Stored(BaseModel):
+    """What every answer to an accepted block has: enriched later, or already."""
 
     id: UUID
+    status: BlockStatus
 
 
 class ServiceClient:
@@ -87,19 +91,51 @@ class ServiceClient:
     async def health(self) -> HealthBody:
         return _parsed(HealthBody, await self._send("GET", "/health"))
 
-    async def accept(self, block: Mapping[str, Any]) -> UUID:
-        """Store one block; its id, whether it is enriched later or already was."""
-        return _parsed(_Stored, await self._send("POST", "/blocks", block)).id
+    async def accept(self, block: Mapping[str, Any]) -> Stored:
+        """Store one block."""
+        return _parsed(Stored, await self._send("POST", "/blocks", block))
 
     async def accept_batch(self, blocks: Sequence[Mapping[str, Any]]) -> BatchAnswer:
         """Store several; each has its own outcome."""
         answer = await self._send("POST", "/blocks/batch", {"blocks": blocks})
         return _parsed(BatchAnswer, answer)
 
-    async def page(self, user_id: str, *, status: str, limit: int) -> BlockPageBody:
-        """The newest blocks of a user in one status."""
-        parameters = {"user_id": user_id, "status": status, "limit": str(limit)}
+    async def page(self, user_id: str, *, status: str | None = None, limit: int) -> BlockPageBody:
+        """The newest blocks of a user, in one status or in any."""
+        parameters = _given(user_id=user_id, status=status, limit=limit)
         return _parsed(BlockPageBody, await self._send("GET", "/blocks", parameters=parameters))
+
+    async def jobs(
+        self,
+        *,
+        status: JobStatus | None = None,
+        job_type: JobType | None = None,
+        created_after: datetime | None = None,
+        cursor: str | None = None,
+    ) -> JobPageBody:
+        """A page of jobs, newest first."""
+        parameters = _given(
+            status=status,
+            job_type=job_type,
+            created_after=created_after and created_after.isoformat(),
+            cursor=cursor,
+            limit=_PAGE_JOBS,
+        )
+        return _parsed(JobPageBody, await self._send("GET", "/jobs", parameters=parameters))
+
+    async def job_stats(self) -> JobStatsBody:
+        return _parsed(JobStatsBody, await self._send("GET", "/jobs/stats"))
+
+    async def cache_stats(self) -> CacheStatsBody:
+        return _parsed(CacheStatsBody, await self._send("GET", "/cache/stats"))
+
+    async def metrics(self) -> str:
+        """In Prometheus' text format."""
+        return (await self._send("GET", "/metrics")).decode()
+
+    async def erase(self, user_id: str) -> None:
+        """Remove everything of a user."""
+        await self._send("DELETE", f"/users/{quote(user_id, safe='')}")
 
     async def has_open_jobs(self, user_id: str, job_type: JobType) -> bool:
         """Whether a job of this kind waits or runs for the user."""
@@ -176,6 +212,11 @@ class ServiceClient:
         if response.is_success:
             return response.content
         raise _refusal(response, self._url)
+
+
+def _given(**parameters: object) -> dict[str, str]:
+    """Those that are set, as texts."""
+    return {name: str(value) for name, value in parameters.items() if value is not None}
 
 
 def _credentials(api_key: SecretStr | None) -> dict[str, str]:

@@ -19,6 +19,17 @@ class CacheHealthBody(BaseModel):
     hit_rate: float | None = Field(description="0..1 over the last 24 hours; null without reads.")
 
 
+class FeaturesBody(BaseModel):
+    """What is switched on in the process that answers."""
+
+    worker: bool = Field(description="false: blocks are enriched before they are answered.")
+    enrichment: bool
+    embedding: bool
+    relations: bool
+    synthesis: bool
+    weekly_summaries: bool
+
+
 class HealthBody(BaseModel):
     """The whole system at a glance. `status` is ok, degraded or unavailable."""
 
@@ -31,6 +42,7 @@ class HealthBody(BaseModel):
     oldest_pending_seconds: float | None
     database: str
     cache: CacheHealthBody
+    features: FeaturesBody
     providers: dict[str, str]
     uptime_seconds: int
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from luma_memory.telemetry.events import (
+    CacheHit,
+    CacheMiss,
+    CacheUnreachable,
     Event,
     JobCompleted,
     JobDeferred,
@@ -55,6 +58,12 @@ class Metrics:
         self._degraded = self._counter(
             "luma_recall_degraded", "Answers that lack a stage.", "stage"
         )
+        self._reads = self._counter(
+            "luma_context_cache_reads", "Looks for a kept context.", "result"
+        )
+        self._unreachable = self._counter(
+            "luma_cache_unreachable", "Times the cache was given up until it answers again."
+        )
         self._rounds = self._counter(
             "luma_duty_failures", "Rounds of a background duty that failed.", "duty"
         )
@@ -75,6 +84,12 @@ class Metrics:
                 self._without.labels(event.step, event.code).inc()
             case RecallDegraded():
                 self._degraded.labels(event.stage).inc()
+            case CacheHit():
+                self._reads.labels("hit").inc()
+            case CacheMiss():
+                self._reads.labels(event.reason).inc()
+            case CacheUnreachable():
+                self._unreachable.inc()
             case WorkerRoundFailed():
                 self._rounds.labels(event.duty).inc()
             case _:

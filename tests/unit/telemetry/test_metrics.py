@@ -5,6 +5,9 @@ from __future__ import annotations
 from prometheus_client import generate_latest
 
 from luma_memory.telemetry.events import (
+    CacheHit,
+    CacheMiss,
+    CacheUnreachable,
     JobCompleted,
     JobDeferred,
     JobFailed,
@@ -33,6 +36,9 @@ def test_each_event_is_counted_under_its_labels() -> None:
         metrics(WentWithout(1, "enrich", "provider_timeout", "a secret text"))
         metrics(RecallDegraded("embedding", "a secret text"))
         metrics(WorkerRoundFailed("claim", "a secret text"))
+        metrics(CacheHit(age_seconds=1.0, is_checked=True))
+        metrics(CacheMiss("changed"))
+        metrics(CacheUnreachable("a secret text"))
         metrics(Notice("a secret text"))
     told = _told(metrics)
     request = '{method="GET",route="/blocks/{block_id}",status="200"}'
@@ -46,4 +52,7 @@ def test_each_event_is_counted_under_its_labels() -> None:
     assert told[f"luma_blocks_without_provider_total{without}"] == 2
     assert told['luma_recall_degraded_total{stage="embedding"}'] == 2
     assert told['luma_duty_failures_total{duty="claim"}'] == 2
+    assert told['luma_context_cache_reads_total{result="hit"}'] == 2
+    assert told['luma_context_cache_reads_total{result="changed"}'] == 2
+    assert told["luma_cache_unreachable_total"] == 2
     assert "secret" not in generate_latest(metrics.registry).decode()

@@ -6,7 +6,14 @@ from fastapi import APIRouter, Response
 
 from luma_memory import __version__
 from luma_memory.api.services import ServiceDep
-from luma_memory.protocol.health import CacheHealthBody, HealthBody, QueueStatsBody, ReadyBody
+from luma_memory.protocol.health import (
+    CacheHealthBody,
+    FeaturesBody,
+    HealthBody,
+    QueueStatsBody,
+    ReadyBody,
+)
+from luma_memory.settings import Settings
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -34,8 +41,20 @@ async def health(service: ServiceDep) -> HealthBody:
         cache=CacheHealthBody(
             connected=report.cache.facts.connected, hit_rate=report.cache.hit_rate
         ),
+        features=_features(service.settings),
         providers=dict(service.provider_names),
         uptime_seconds=report.uptime_seconds,
+    )
+
+
+def _features(settings: Settings) -> FeaturesBody:
+    return FeaturesBody(
+        worker=settings.worker_enabled,
+        enrichment=settings.enrichment_enabled,
+        embedding=settings.embedding_enabled,
+        relations=settings.relations_enabled,
+        synthesis=settings.synthesis_enabled,
+        weekly_summaries=settings.weekly_summaries_enabled,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -40,6 +41,10 @@ async def _queue(service: Service, registry: CollectorRegistry) -> None:
     health = await service.insights.health()
     up = gauge(registry, "luma_database_up", "1 while PostgreSQL answers.")
     up.set(health.database == "ok")
+    connected = gauge(registry, "luma_cache_connected", "1 while the cache answers this process.")
+    connected.set(health.cache.facts.connected)
+    rate = gauge(registry, "luma_cache_hit_rate", "Of the last 24 hours, all API processes.")
+    rate.set(math.nan if health.cache.hit_rate is None else health.cache.hit_rate)
     if health.workers is not None:
         gauge(registry, "luma_workers", "Workers that live.").set(health.workers)
     if (stats := health.stats) is None:

@@ -1,0 +1,174 @@
+"""What the criteria are judged by, measured through the HTTP API of a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+from pydantic import SecretStr
+
+from luma_memory.cli import rollout_criteria as criteria
+from luma_memory.cli.rollout_criteria import Criterion, Limits
+from luma_memory.cli.service import ServiceClient
+from luma_memory.domain.job import JobStatus, JobType
+from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.jobs import JobBody
+
+BLOCKS = 20
+REPEATED_QUESTIONS = 10
+DAY = timedelta(hours=24)
+JOBS_READ_MAX = 1_000
+_LOOK_SECONDS = 0.2
+_TEXTS = (
+    "Ada moved to Lisbon and lives two minutes from the river.",
+    "Grace plays the cello in an orchestra every Thursday.",
+    "Linus repaired the red bicycle and sold the blue one.",
+    "The meeting about the harbour was moved to Monday morning.",
+)
+
+
+async def check_phase(
+    phase: int, url: str, api_key: SecretStr | None, limits: Limits
+) -> list[Criterion]:
+    """The criteria of a phase and of those before it, judged.
+
+    Raises UnavailableError or SetupError when the service cannot be asked.
+    """
+    async with ServiceClient(url, api_key=api_key) as client:
+        health = await client.health()
+        found = [criteria.service_on(health), criteria.worker_running(health)]
+        if found[0].verdict == "fail":
+            return found  # nothing could be stored or asked
+        async with _probe_user(client) as user_id:
+            found += await _ingest(client, user_id, limits)
+            if phase >= 2:
+                found += await _caching(client, user_id, limits)
+            if phase >= 3:
+                found += await _relations(client, health, limits)
+        if phase >= 4:
+            found += await _production(client)
+    return found
+
+
+@asynccontextmanager
+async def _probe_user(client: ServiceClient) -> AsyncIterator[str]:
+    user_id = f"rollout-check-{secrets.token_hex(6)}"
+    try:
+        yield user_id
+    finally:
+        await asyncio.shield(client.erase(user_id))
+
+
+async def _ingest(client: ServiceClient, user_id: str, limits: Limits) -> list[Criterion]:
+    statuses: list[str] = []
+    latencies: list[float] = []
+    for number in range(BLOCKS):
+        block = {"user_id": user_id, "content": f"{_TEXTS[number % len(_TEXTS)]} ({number})"}
+        started = time.perf_counter()
+        accepted = await client.accept(block)
+        latencies.append((time.perf_counter() - started) * 1_000)
+        statuses.append(accepted.status)
+    seconds, counts = await _until_enriched(client, user_id, limits)
+    since = datetime.now(UTC) - DAY
+    completed = await _jobs(client, "completed", since=since)
+    failed = await _jobs(client, "failed", since=since)
+    # Where there are more than were read, both are of the span that the shorter one covers.
+    common = max(_oldest(completed, since), _oldest(failed, since))
+    return [
+        criteria.accepted_at_once(statuses),
+        criteria.accept_latency(latencies, limits),
+        criteria.enriched_in_time(seconds, counts, limits),
+        criteria.failure_rate(
+            [job for job in completed if job.created_at >= common],
+            [job for job in failed if job.created_at >= common],
+        ),
+    ]
+
+
+async def _until_enriched(
+    client: ServiceClient, user_id: str, limits: Limits
+) -> tuple[float | None, Counter[str]]:
+    """Seconds until all blocks of the probe were active, or None and what they are instead."""
+    started = time.monotonic()
+    while True:
+        page = await client.page(user_id, limit=BLOCKS)
+        counts = Counter(str(block.status) for block in page.blocks)
+        seconds = time.monotonic() - started
+        if counts["active"] == BLOCKS:
+            return seconds, counts
+        if seconds > limits.enriched_seconds or not counts["pending_enrichment"]:
+            return None, counts
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[Criterion]:
+    """The first answer is computed, and kept once nothing of the user changes any more."""
+    body = {"user_id": user_id, "query": "Where does Ada live?", "synthesize": False}
+    hits: list[float] = []
+    await client.context(body)
+    for _ in range(REPEATED_QUESTIONS):
+        started = time.perf_counter()
+        answer = await client.context(body)
+        if answer.cached:
+            hits.append((time.perf_counter() - started) * 1_000)
+    cache = await client.cache_stats()
+    return [
+        criteria.cache_connected(cache),
+        criteria.hits_served(hits, REPEATED_QUESTIONS, limits),
+        criteria.hit_rate(cache, limits),
+    ]
+
+
+async def _relations(client: ServiceClient, health: HealthBody, limits: Limits) -> list[Criterion]:
+    """The probe's own blocks give the workers something to relate."""
+    started = time.monotonic()
+    while True:
+        since = datetime.now(UTC) - DAY
+        jobs = await _jobs(client, None, since=since, job_type="detect_relations")
+        detected = any(job.status == "completed" for job in jobs)
+        if detected or not health.features.relations:
+            break
+        if time.monotonic() - started > limits.enriched_seconds:
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+    return [criteria.relations_on(health, jobs), criteria.rate_limited(jobs, limits)]
+
+
+async def _production(client: ServiceClient) -> list[Criterion]:
+    now = datetime.now(UTC)
+    completed = await _jobs(client, "completed", since=now - DAY, job_type="enrich_and_embed")
+    waiting = await _jobs(client, "pending", since=now - DAY, job_type="enrich_and_embed")
+    return [
+        criteria.pending(await client.job_stats()),
+        criteria.jobs_in_time(completed, waiting, now),
+    ]
+
+
+async def _jobs(
+    client: ServiceClient,
+    status: JobStatus | None,
+    *,
+    since: datetime,
+    job_type: JobType | None = None,
+) -> Sequence[JobBody]:
+    """The newest ones, JOBS_READ_MAX at most."""
+    jobs: list[JobBody] = []
+    cursor: str | None = None
+    while len(jobs) < JOBS_READ_MAX:
+        page = await client.jobs(
+            status=status, job_type=job_type, created_after=since, cursor=cursor
+        )
+        jobs += page.jobs
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return jobs[:JOBS_READ_MAX]
+
+
+def _oldest(jobs: Sequence[JobBody], since: datetime) -> datetime:
+    return min(job.created_at for job in jobs) if len(jobs) == JOBS_READ_MAX else since

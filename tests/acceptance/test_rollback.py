@@ -1,0 +1,101 @@
+"""Back to synchronous ingest and forward again under 20 blocks a second, as docs/rollback.md says.
+
+The ledger is the senders' own: every block that was answered 2xx, 202 or 201. In the end each of
+them is there, once, active, and enriched once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from pathlib import Path
+
+import asyncpg
+import pytest
+from tests.acceptance.test_cli import COMMAND, clean_environment
+from tests.support.load import Ledger, assert_promises_kept, client_of, load, until_settled
+
+from luma_memory.cli.processes import API, STOP_GRACE_SECONDS, Stack, running_stack
+
+PAGE = Path(__file__).parents[2] / "docs" / "rollback.md"
+SENDERS = 4
+PACE_SECONDS = 0.2  # each; 20 blocks a second together
+CLEAR = "DELETE FROM memory_jobs WHERE status = 'pending'"
+
+
+async def switch_workers(stack: Stack, *, on: bool) -> None:
+    """Step 1 of both ways: the API is started anew with the setting."""
+    stack.settings = stack.settings.model_copy(update={"worker_enabled": on})
+    await stack.restart(API)
+    await stack.ready()
+
+
+async def jobs_enqueue(stack: Stack) -> int:
+    """How many jobs the command made."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("jobs", "enqueue", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(DATABASE_URL=stack.database_url),
+    )
+    told, said = await process.communicate()
+    assert process.returncode == 0, said
+    found = re.search(rb'"enqueued": (\d+)', told)
+    assert found is not None
+    return int(found.group(1))
+
+
+@pytest.mark.parametrize(
+    ("rounds", "blocks"),
+    [(1, 10), pytest.param(5, 300, marks=[pytest.mark.slow, pytest.mark.timeout(1_200)])],
+)
+async def test_back_and_forward_again_lose_and_double_nothing(
+    rounds: int, blocks: int, tmp_path: Path
+) -> None:
+    ledger = Ledger("rollback")
+    cleared = found_again = 0
+    async with running_stack(data_dir=tmp_path / "data") as stack, client_of(stack) as client:
+        table = await asyncpg.connect(stack.database_url)
+        async with load(stack, ledger, senders=SENDERS, pace_seconds=PACE_SECONDS):
+            for _ in range(rounds):
+                await ledger.grow_by(blocks)
+                worker = stack.children.pop("worker")  # or its end would be taken for a death
+                await worker.stop(grace_seconds=STOP_GRACE_SECONDS)
+                await ledger.grow_by(blocks)  # these wait: nobody is there for them
+                await switch_workers(stack, on=False)
+                cleared += int((await table.execute(CLEAR)).split()[-1])
+                await ledger.grow_by(blocks)  # enriched before they are answered
+                await switch_workers(stack, on=True)
+                stack.children["worker"] = worker
+                await stack.restart("worker")
+                found_again += await jobs_enqueue(stack)
+                await ledger.grow_by(blocks)
+        await until_settled(client)
+        # What was accepted between the command's look and the end has its own job.
+        assert await jobs_enqueue(stack) == 0
+        await assert_promises_kept(client, ledger)
+        assert found_again >= cleared >= rounds * blocks
+        assert await enriched_more_than_once(table) == []
+        assert (await client.get("/jobs/stats")).json()["failed"] == 0
+        await table.close()
+    print(f"measured: {len(ledger.accepted)} blocks, {cleared} jobs cleared, {found_again} found")
+
+
+async def enriched_more_than_once(table: asyncpg.Connection) -> list[str]:
+    """Blocks with two enrichments: the second leaves the first as a revision."""
+    revisions = await table.fetch("SELECT block_id FROM memory_block_revisions")
+    jobs = await table.fetch(
+        "SELECT block_id FROM memory_jobs WHERE job_type = 'enrich_and_embed'"
+        " AND status = 'completed'"
+    )
+    done = Counter(str(row["block_id"]) for row in jobs)
+    twice = [block_id for block_id, count in done.items() if count > 1]
+    return [str(row["block_id"]) for row in revisions] + twice
+
+
+def test_the_page_says_what_was_tried() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"{CLEAR};" in page
+    assert "luma-memory jobs enqueue" in page

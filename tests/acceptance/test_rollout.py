@@ -1,0 +1,168 @@
+"""`rollout check`: the real processes with each phase's settings pass, each broken thing fails.
+
+The short form is one service that passes and is then broken; the others run with `make faults`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.acceptance.test_cli import COMMAND, clean_environment
+from tests.fakes.openai_server import FakeOpenAI, out_of_money
+from tests.support.load import client_of
+from tests.support.redis_server import RedisServer, free_port
+from tests.support.tcp_proxy import proxied
+
+from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.rollout_criteria import Criterion, Limits
+from luma_memory.cli.rollout_probe import check_phase
+
+slow = pytest.mark.slow
+# Tests share their machine: whether a limit holds is not asked where it is not the subject.
+PATIENT = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=60)
+HASTY = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=1)
+
+
+async def command(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """The exit code and the report of `luma-memory rollout check`."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("rollout", "check", "--json", "--url", stack.base_url, *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        env=clean_environment(),
+    )
+    told, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, json.loads(told)
+
+
+async def check(stack: Stack, phase: int, limits: Limits = PATIENT) -> Mapping[str, Criterion]:
+    found = await check_phase(phase, stack.base_url, None, limits)
+    return {criterion.name: criterion for criterion in found}
+
+
+def failing(criteria: Mapping[str, Criterion]) -> list[str]:
+    return [name for name, criterion in criteria.items() if criterion.verdict == "fail"]
+
+
+async def ask(stack: Stack, questions: Sequence[str]) -> None:
+    async with client_of(stack) as client:
+        for question in questions:
+            body = {"user_id": "ada", "query": question, "synthesize": False}
+            (await client.post("/context", json=body)).raise_for_status()
+
+
+async def test_a_service_passes_and_a_worker_that_is_gone_fails(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with running_stack(data_dir=tmp_path / "data", redis_url=redis_server.url) as stack:
+        code, report = await command(stack, "--phase", "2", "--early", "--accept-ms", "5000")
+        assert (code, report["passed"]) == (0, True), report
+        verdicts = {entry["name"]: entry["verdict"] for entry in report["criteria"]}
+        assert verdicts.pop("hit rate") == "not judged"
+        assert set(verdicts.values()) == {"pass"}
+        assert {"accept latency", "enrichment", "failure rate", "retrieval on hits"} <= set(
+            verdicts
+        )
+        # Two questions again and again are what a cache is for.
+        await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
+        judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
+        passed = await check(stack, 4, judged)
+        assert failing(passed) == ["relations", "rate limit"]  # they are off: phase 3 fails
+        # Nothing of the probe stays.
+        async with client_of(stack) as client:
+            jobs = (await client.get("/jobs")).json()["jobs"]
+        assert jobs == []
+
+        await stack.children["worker"].stop(grace_seconds=20)
+        code, report = await command(stack, "--phase", "1", "--accept-ms", "5000", "--wait", "1")
+        assert code == 1
+        failed = {e["name"] for e in report["criteria"] if e["verdict"] == "fail"}
+        assert failed == {"workers", "enrichment"}
+
+
+@slow
+async def test_writes_that_are_not_asynchronous_fail(tmp_path: Path) -> None:
+    async with running_stack(data_dir=tmp_path / "data", worker_enabled=False) as stack:
+        assert failing(await check(stack, 1)) == ["workers", "asynchronous ingest"]
+
+
+@slow
+async def test_a_service_that_is_switched_off_fails(tmp_path: Path) -> None:
+    async with running_stack(data_dir=tmp_path / "data", system_enabled=False) as stack:
+        assert failing(await check(stack, 1)) == ["service"]
+
+
+@slow
+async def test_a_slow_way_fails_the_latencies(tmp_path: Path) -> None:
+    async with running_stack(data_dir=tmp_path / "data") as stack, proxied(stack.port) as proxy:
+        proxy.delay = lambda: 0.6
+        url = f"http://127.0.0.1:{proxy.port}"
+        limits = Limits(judge_hit_rate=False, enriched_seconds=60)
+        found = await check_phase(2, url, None, limits)
+        failed = [criterion.name for criterion in found if criterion.verdict == "fail"]
+        assert failed == ["accept latency", "retrieval on hits"]
+
+
+@slow
+async def test_a_failing_provider_fails_the_failure_rate(tmp_path: Path) -> None:
+    with FakeOpenAI(dimension=1_536) as provider:
+        provider.always(out_of_money())
+        async with running_stack(
+            data_dir=tmp_path / "data", openai_base_url=provider.base_url, fail_fast=True
+        ) as stack:
+            assert failing(await check(stack, 1)) == ["enrichment", "failure rate"]
+
+
+@slow
+async def test_a_redis_that_is_away_fails_the_cache(tmp_path: Path) -> None:
+    redis_url = f"redis://127.0.0.1:{free_port()}/0"
+    async with running_stack(data_dir=tmp_path / "data", redis_url=redis_url) as stack:
+        assert "cache" in failing(await check(stack, 2))
+
+
+@slow
+async def test_questions_that_never_come_again_fail_the_hit_rate(tmp_path: Path) -> None:
+    async with running_stack(data_dir=tmp_path / "data") as stack:
+        await ask(stack, [f"Where was Ada on day {n}?" for n in range(60)])
+        judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
+        assert failing(await check(stack, 2, judged)) == ["hit rate"]
+
+
+@slow
+async def test_a_worker_that_stands_still_fails_production(tmp_path: Path) -> None:
+    async with running_stack(data_dir=tmp_path / "data") as stack, client_of(stack) as client:
+        stack.children["worker"].signal(signal.SIGSTOP)
+        blocks = [{"user_id": "ada", "content": f"Ada was here {n} times."} for n in range(60)]
+        (await client.post("/blocks/batch", json={"blocks": blocks})).raise_for_status()
+        found = failing(await check(stack, 4, HASTY))
+        assert {"enrichment", "pending jobs"} <= set(found)
+        connection = await asyncpg.connect(stack.database_url)
+        # They have waited for a minute.
+        await connection.execute(
+            "UPDATE memory_jobs SET created_at = created_at - interval '1 minute',"
+            " run_at = run_at - interval '1 minute'"
+        )
+        await connection.close()
+        assert "jobs in time" in failing(await check(stack, 4, HASTY))
+        stack.children["worker"].signal(signal.SIGCONT)
+
+
+@slow
+async def test_a_service_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *("rollout", "check", "--phase", "1", "--url", f"http://127.0.0.1:{free_port()}"),
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(),
+    )
+    _, told = await process.communicate()
+    assert process.returncode == 1
+    assert b"Nothing answers at" in told

@@ -1,0 +1,143 @@
+"""The dashboard and the alerts: they parse, and a live service tells every metric they name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import promql_parser
+import pytest
+import pytest_asyncio
+import yaml
+from tests.acceptance.conftest import BASE_PATH
+from tests.support.redis_server import free_port
+
+from luma_memory.api.app import openapi_document
+from luma_memory.cli.processes import running_stack
+
+ROOT = Path(__file__).resolve().parents[2]
+MONITORING = ROOT / "deploy" / "monitoring"
+PAGE = ROOT / "docs" / "monitoring.md"
+# What Prometheus itself tells of a scrape.
+OF_THE_SCRAPE = {"up"}
+
+
+def rules() -> list[dict[str, Any]]:
+    loaded = yaml.safe_load((MONITORING / "alerts.yaml").read_text(encoding="utf-8"))
+    assert set(loaded) == {"groups"}
+    return [rule for group in loaded["groups"] for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+def expressions() -> dict[str, str]:
+    """Every expression by where it stands."""
+    found = {f"alert {rule['alert']}": rule["expr"] for rule in rules()}
+    for panel in panels():
+        found |= {f"panel {panel['title']} {t['refId']}": t["expr"] for t in panel["targets"]}
+    adapter = yaml.safe_load((MONITORING / "prometheus-adapter.yaml").read_text(encoding="utf-8"))
+    found |= {f"adapter {n}": r["metricsQuery"] for n, r in enumerate(adapter["rules"]["external"])}
+    return found
+
+
+@cache
+def routes() -> frozenset[str]:
+    return frozenset(openapi_document()["paths"])
+
+
+def selectors(expression: str) -> Iterator[Any]:
+    """Every vector of an expression. Raises ValueError where it does not parse."""
+    found: list[Any] = []
+    promql_parser.walk(promql_parser.parse(expression), found.append)
+    return (node for node in found if isinstance(node, promql_parser.VectorSelector))
+
+
+@pytest.mark.parametrize(("where", "expression"), expressions().items())
+def test_every_expression_parses_and_asks_for_routes_there_are(where: str, expression: str) -> None:
+    vectors = list(selectors(expression))
+    assert vectors
+    for vector in vectors:
+        for matcher in vector.matchers.matchers:
+            if matcher.name == "route":
+                wanted = re.compile(matcher.value)
+                assert any(wanted.fullmatch(route) for route in routes()), matcher.value
+
+
+def test_a_wrong_expression_is_noticed() -> None:
+    with pytest.raises(ValueError, match=r"."):
+        list(selectors("sum(rate(luma_jobs[5m])"))
+
+
+def test_alerts_are_whole_and_each_says_what_to_do() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    names = [rule["alert"] for rule in rules()]
+    assert len(names) == len(set(names)) >= 10
+    for rule in rules():
+        assert set(rule) == {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        assert re.fullmatch(r"\d+[smhd]", rule["for"])
+        assert set(rule["annotations"]) == {"summary"}
+        assert f"`{rule['alert']}`" in page
+
+
+def test_panels_stand_side_by_side() -> None:
+    dashboard = json.loads((MONITORING / "grafana-dashboard.json").read_text(encoding="utf-8"))
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        at = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert at["x"] + at["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[set[str]]:
+    """The names of all series that an API and a worker tell."""
+    port = free_port()
+    async with (
+        running_stack(
+            data_dir=tmp_path_factory.mktemp("monitoring") / "data", worker_metrics_port=port
+        ) as stack,
+        httpx2.AsyncClient(trust_env=False) as client,
+    ):
+        pages = [f"{stack.base_url}{BASE_PATH}/metrics", f"http://127.0.0.1:{port}/metrics"]
+        names: set[str] = set()
+        for page in pages:
+            text = (await client.get(page)).raise_for_status().text
+            for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", text, re.MULTILINE):
+                parts = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
+                names |= {name + part for part in parts}
+        yield names
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize(("where", "expression"), expressions().items())
+async def test_every_metric_is_told_by_a_live_service(
+    where: str, expression: str, told: set[str]
+) -> None:
+    asked = {vector.name for vector in selectors(expression)}
+    assert asked - told - OF_THE_SCRAPE == set()
+
+
+def test_the_scrape_configuration_asks_where_metrics_are() -> None:
+    config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text(encoding="utf-8"))
+    paths = {job["job_name"]: job["metrics_path"] for job in config["scrape_configs"]}
+    assert paths["luma-memory-api"] in routes()
+    assert paths["luma-memory-worker"] == "/metrics"
+    assert all((MONITORING / name).exists() for name in config["rule_files"])
+    jobs_of_alerts = set(re.findall(r'job="([^"]+)"', " ".join(expressions().values())))
+    assert jobs_of_alerts <= set(paths)

@@ -1,0 +1,103 @@
+"""The documentation's site builds without a warning, loads nothing, and its examples work."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import pytest_asyncio
+from tools.diagrams import DOCS, drawing, sources
+
+from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.settings import variable_names
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES_WITH_REQUESTS = [ROOT / "README.md", DOCS / "quick-start.md", DOCS / "cache.md"]
+# What a page loads by itself; links that a reader follows may lead anywhere.
+_LOADED = re.compile(
+    r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(https?:)?//"
+    r"|<link[^>]*rel=[\"']?(?:stylesheet|preconnect|preload)[^>]*href=[\"']?(https?:)?//"
+    r"|url\([\"']?https?://"
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return folder
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        assert not _LOADED.search(page.read_text(encoding="utf-8")), page
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"url\([\"']?https?://", sheet.read_text(encoding="utf-8")), sheet
+
+
+def test_page_one_says_what_a_memory_block_is(site: Path) -> None:
+    first = (site / "index.html").read_text(encoding="utf-8")
+    assert "stored record" in first
+    assert "in-prompt slot" in first
+
+
+def test_references_are_made_of_the_code(site: Path) -> None:
+    http = (site / "http-reference" / "index.html").read_text(encoding="utf-8")
+    assert "/api/v1/memory/blocks/{block_id}" in http
+    assert "<!-- the reference" not in http
+    python = (site / "python-reference" / "index.html").read_text(encoding="utf-8")
+    assert 'id="luma_memory.client.MemoryClient.ingest_block_async"' in python
+    settings = (site / "settings" / "index.html").read_text(encoding="utf-8")
+    assert all(name in settings for name in variable_names())
+
+
+def test_every_diagram_is_drawn_as_it_stands() -> None:
+    drawn = {drawing(source) for _, source in sources()}
+    assert drawn == set((DOCS / "diagrams").glob("*.svg")), "run tools/diagrams.py"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    async with running_stack(data_dir=tmp_path_factory.mktemp("examples") / "data") as running:
+        yield running
+
+
+def requests(page: Path) -> Iterator[list[str]]:
+    """The arguments of every curl of a page."""
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        yield shlex.split(block.replace("\\\n", " "))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("page", PAGES_WITH_REQUESTS, ids=lambda page: page.name)
+async def test_the_requests_of_a_page_are_answered(page: Path, stack: Stack) -> None:
+    tried = 0
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+        for program, silent, url, *rest in requests(page):
+            assert (program, silent) == ("curl", "-s")
+            options = list(zip(rest[::2], rest[1::2], strict=True))
+            headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
+            bodies = [value for name, value in options if name == "-d"]
+            answer = await client.request(
+                "POST" if bodies else "GET",
+                url.replace("http://127.0.0.1:8080", stack.base_url),
+                content=bodies[0] if bodies else None,
+                headers=headers,
+            )
+            assert answer.is_success, answer.text
+            tried += 1
+            if bodies and "query" in json.loads(bodies[0]) and "search" in url:
+                assert "Lisbon" in answer.json()["results"][0]["block"]["content"]
+    assert tried
