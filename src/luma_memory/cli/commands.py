@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Entry] = {
     "search": Entry("search", "search", "Ask a user's blocks.", _USE),
     "context": Entry("context", "context", "The context of a question, for a prompt.", _USE),
     "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
+    "top": Entry("top", "top", "Watch queue, workers, cache and latencies live.", _CARE),
     "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),
     "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),
     "usage": Entry("usage", "usage", "What the model providers took and cost.", _CARE),

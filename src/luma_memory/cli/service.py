@@ -41,7 +41,7 @@ _CONNECT_SECONDS = 5.0
 # Every call here may be repeated safely: blocks carry a key of their own.
 _ATTEMPTS = 5
 _WAIT_SECONDS = 0.5
-_PAGE_JOBS = 200
+PAGE_JOBS_MAX = 200
 
 
 class Stored(BaseModel):
@@ -112,6 +112,7 @@ class ServiceClient:
         job_type: JobType | None = None,
         created_after: datetime | None = None,
         cursor: str | None = None,
+        limit: int = PAGE_JOBS_MAX,
     ) -> JobPageBody:
         """A page of jobs, newest first."""
         parameters = _given(
@@ -119,7 +120,7 @@ class ServiceClient:
             job_type=job_type,
             created_after=created_after and created_after.isoformat(),
             cursor=cursor,
-            limit=_PAGE_JOBS,
+            limit=limit,
         )
         return _parsed(JobPageBody, await self._send("GET", "/jobs", parameters=parameters))
 

@@ -1,0 +1,171 @@
+"""How `top` looks: one reading and what changed since the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from luma_memory.cli.latencies import Histogram, Route
+from luma_memory.cli.output import plain, printable, shortened
+from luma_memory.protocol.context import CacheStatsBody
+from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.jobs import JobBody, JobStatsBody
+
+FAILURES_SHOWN = 5
+ROUTES_SHOWN = 12
+_ERROR_CHARACTERS = 90
+_OLD_SECONDS = 30.0
+_STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "unavailable": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look found; None where the service did not say."""
+
+    at: float  # monotonic seconds
+    health: HealthBody
+    stats: JobStatsBody | None
+    cache: CacheStatsBody | None
+    requests: Mapping[Route, Histogram] | None
+    failures: Sequence[JobBody] | None
+    notes: Sequence[str]
+
+
+def view(reading: Reading, before: Reading | None, url: str) -> RenderableType:
+    """Everything on one screen."""
+    parts: list[RenderableType] = [
+        _head(reading, url),
+        Columns([_queue(reading, before), _workers(reading), _cache(reading)], padding=(0, 1)),
+        _latencies(reading, before),
+    ]
+    if reading.failures:
+        parts.append(_failures(reading.failures))
+    parts += [plain(note, style="yellow") for note in reading.notes]
+    return Group(*parts)
+
+
+def trouble_view(message: str, url: str) -> RenderableType:
+    """While the service does not answer."""
+    return Panel(plain(message, style="bold red"), title=printable(url), subtitle="trying again")
+
+
+def _head(reading: Reading, url: str) -> RenderableType:
+    health = reading.health
+    return Text.assemble(
+        ("Luma Memory ", "bold"),
+        f"{printable(health.version)}  {printable(url)}  ",
+        (health.status, _STATUS_STYLES.get(health.status, "bold")),
+        f"  database {health.database}, up {_span(health.uptime_seconds)}",
+        "" if health.system_enabled else "  MEMORY_SYSTEM_ENABLED is false",
+    )
+
+
+def _queue(reading: Reading, before: Reading | None) -> Panel:
+    grid = _grid()
+    stats = reading.stats
+    if stats is None:
+        grid.add_row("not known", "")
+        return Panel(grid, title="queue")
+    oldest = stats.oldest_pending_seconds
+    old = "bold red" if (oldest or 0) > _OLD_SECONDS else ""
+    grid.add_row("pending", f"{stats.pending - stats.deferred:,}")
+    grid.add_row("deferred", f"{stats.deferred:,}")
+    grid.add_row("processing", f"{stats.processing:,}")
+    grid.add_row("completed", f"{stats.completed:,}")
+    grid.add_row("a second", _completed_a_second(stats, reading, before))
+    grid.add_row("failed", Text(f"{stats.failed:,}", style="bold red" if stats.failed else ""))
+    grid.add_row("oldest", Text("-" if oldest is None else f"{oldest:,.1f} s", style=old))
+    return Panel(grid, title="queue")
+
+
+def _completed_a_second(stats: JobStatsBody, reading: Reading, before: Reading | None) -> str:
+    if before is None or before.stats is None:
+        return "-"
+    return f"{(stats.completed - before.stats.completed) / (reading.at - before.at):,.1f}"
+
+
+def _workers(reading: Reading) -> Panel:
+    health, grid = reading.health, _grid()
+    missing = health.features.worker and not health.workers
+    grid.add_row("alive", Text(f"{health.workers}", style="bold red" if missing else ""))
+    for name, is_on in health.features.model_dump().items():
+        grid.add_row(
+            name.replace("_", " "), Text("on" if is_on else "off", style="" if is_on else "dim")
+        )
+    for name, provider in health.providers.items():
+        grid.add_row(f"{name} by", plain(shortened(provider, 28)))
+    return Panel(grid, title="workers")
+
+
+def _cache(reading: Reading) -> Panel:
+    cache, grid = reading.cache, _grid()
+    connected = reading.health.cache.connected
+    grid.add_row(
+        "connected", Text("yes" if connected else "no", style="" if connected else "bold red")
+    )
+    if cache is not None:
+        reads = (cache.hits or 0) + (cache.misses or 0)
+        grid.add_row("where", cache.backend)
+        grid.add_row("keys", "-" if cache.keys_count is None else f"{cache.keys_count:,}")
+        grid.add_row("memory", cache.memory_used or "-")
+        grid.add_row("reads, 24 h", f"{reads:,}")
+        grid.add_row("hit rate", "-" if cache.hit_rate is None else f"{cache.hit_rate:.0%}")
+    return Panel(grid, title="cache")
+
+
+def _latencies(reading: Reading, before: Reading | None) -> RenderableType:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("requests since the last look", no_wrap=True, overflow="ellipsis")
+    for name in ("a second", "p50", "p95", "p99", "5xx"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if reading.requests is None or before is None or before.requests is None:
+        return table
+    seconds = reading.at - before.at
+    fresh = {
+        route: histogram.since(before.requests.get(route, Histogram()))
+        for route, histogram in reading.requests.items()
+    }
+    busiest = sorted(fresh.items(), key=lambda item: item[1].count, reverse=True)
+    for (method, path), histogram in busiest[:ROUTES_SHOWN]:
+        if histogram.count:
+            errors = f"{histogram.errors:,.0f}"
+            table.add_row(
+                plain(f"{method} {path}"),
+                f"{histogram.count / seconds:,.1f}",
+                *(_milliseconds(histogram.quantile_seconds(share)) for share in (0.5, 0.95, 0.99)),
+                Text(errors, style="bold red" if histogram.errors else "dim"),
+            )
+    return table
+
+
+def _failures(jobs: Sequence[JobBody]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in ("failed job", "type", "class", "error"):
+        table.add_column(name, no_wrap=True, overflow="ellipsis")
+    for job in jobs:
+        error = shortened(job.last_error or "", _ERROR_CHARACTERS)
+        table.add_row(str(job.id), job.job_type, job.error_class or "", plain(error))
+    return table
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(justify="right")
+    return grid
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1_000:,.1f} ms"
+
+
+def _span(seconds: int) -> str:
+    hours, minutes = seconds // 3_600, seconds % 3_600 // 60
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds % 60} s"
