@@ -42,7 +42,12 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", env_prefix=PREFIX, populate_by_name=True, env_ignore_empty=True
+        frozen=True,
+        extra="ignore",
+        env_prefix=PREFIX,
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     # Connections (no prefix: hosted platforms set these names)
@@ -55,7 +60,9 @@ class Settings(BaseSettings):
     )
     """Key of an OpenAI-compatible model provider."""
     openai_base_url: Annotated[str | None, Unset("OpenAI's own")] = Field(
-        None, validation_alias=AliasChoices("OPENAI_BASE_URL")
+        None,
+        validation_alias=AliasChoices("OPENAI_BASE_URL"),
+        repr=False,  # may hold a password
     )
     """Address of another OpenAI-compatible service; alone, without a key, it is used without
     one."""
@@ -65,7 +72,9 @@ class Settings(BaseSettings):
     """`redis://…`, `rediss://…` (TLS) or `unix://…`, Redis 6.2 or newer; what contexts and
     questions' vectors are kept in, see [the cache](cache.md)."""
     supabase_url: Annotated[str | None, Unset("unset")] = Field(
-        None, validation_alias=AliasChoices("SUPABASE_URL")
+        None,
+        validation_alias=AliasChoices("SUPABASE_URL"),
+        repr=False,  # may hold a password
     )
     """End users' own access tokens of this project are accepted: `sub` is the `user_id`, see
     [security](security.md)."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from typing import Annotated, Any, TextIO
 
 import typer
@@ -14,7 +13,7 @@ from luma_memory import __version__
 from luma_memory.cli.commands import LazyGroup
 from luma_memory.cli.output import say_error
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.telemetry.logs import configure_logs
+from luma_memory.telemetry.logs import configure_logs, trace_without_texts
 
 PROGRAM = "luma-memory"
 _EPILOG = """\
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:  # our own bug, told without a stack trace
         say_error(f"Unexpected {type(error).__name__}; MEMORY_LOG_LEVEL=debug shows its trace")
         if os.environ.get("MEMORY_LOG_LEVEL", "").lower() == "debug":
-            traceback.print_exception(error)
+            say_error(trace_without_texts((type(error), error, error.__traceback__)))
     raise SystemExit(1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import SecretStr
@@ -67,4 +68,14 @@ def _here(entry: Entry, settings: Settings) -> str:
     value = getattr(settings, entry.field)
     if value is None:
         return entry.unset
-    return "(set)" if isinstance(value, SecretStr) else written(value)
+    return "(set)" if isinstance(value, SecretStr) else _without_secrets(written(value))
+
+
+def _without_secrets(text: str) -> str:
+    """Of an address only where it leads: before its host and behind its path there may be a key."""
+    if "://" not in text or not text.isprintable():
+        return text
+    parts = urlsplit(text)
+    host = parts.netloc.rpartition("@")[2]
+    is_whole = host == parts.netloc and not parts.query and not parts.fragment
+    return text if is_whole else f"{parts.scheme}://{host}{parts.path} (more is set)"
