@@ -104,7 +104,8 @@ class Insights:
     ) -> Literal["ok", "degraded", "unavailable"]:
         if stats is None:
             return "unavailable"
-        return "degraded" if self._worker_enabled and not workers else "ok"
+        is_whole = self._system_enabled and (workers or not self._worker_enabled)
+        return "ok" if is_whole else "degraded"
 
 
 async def _or_none(question: Awaitable[ResultT]) -> ResultT | None:

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
 
     # Switches
     system_enabled: bool = True
-    """`false`: writes are answered 503 `system_disabled`."""
+    """`false`: writes are answered 503 `system_disabled`; reads go on and say so."""
     enrichment_enabled: bool = True
     """`false`: blocks become active without title, summary, tags, entities; `luma-memory
     backfill` makes up for it."""

@@ -48,7 +48,7 @@ _ROUTERS: Sequence[APIRouter] = (
     health.router,
 )
 _REQUEST_HEADERS = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match")
-_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Request-ID")
+_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Memory-System", "X-Request-ID")
 
 
 def create_app(service: Service) -> FastAPI:

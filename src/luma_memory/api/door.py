@@ -19,11 +19,15 @@ from starlette.types import Scope
 from luma_memory.api.idempotency import HEADER, answered_once, check_keys
 from luma_memory.api.request_target import with_slashes
 from luma_memory.api.strict_json import StrictRequest
+from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller, Permission
-from luma_memory.domain.ports import AnswerStore
+from luma_memory.domain.errors import UnavailableError
 
 PERMISSION: Final = "x-permission"
 NOT_REMEMBERED: Final = "x-not-remembered"
+# Of every answer while MEMORY_SYSTEM_ENABLED=false; reads go on and say so.
+SYSTEM_HEADER: Final = "X-Memory-System"
+SYSTEM_DISABLED: Final = "system_disabled"
 SECURITY: Final[Sequence[dict[str, list[str]]]] = ({"bearer": []}, {"apiKey": []})
 
 
@@ -50,28 +54,43 @@ class DoorRoute(APIRoute):
         handle = super().get_route_handler()
         needed = permission_of(self.openapi_extra)
         methods = self.methods or set()
-        writes = "GET" not in methods
+        writes = is_write(methods, self.openapi_extra)
         remembers = is_remembered(methods, self.openapi_extra)
         operation = f"{' '.join(methods)} {self.path}"
 
         async def admitted(request: Request) -> Response:
             caller = caller_of(request)
             caller.check_may(needed)
+            service: Service = request.app.state.service
             if writes:
+                _check_enabled(service)
                 check_keys(request.headers.getlist(HEADER))
             strict = StrictRequest(request.scope, request.receive)
-            if not (remembers and HEADER in request.headers):
-                return await handle(strict)
-            store: AnswerStore = request.app.state.service.answers
-            return await answered_once(strict, caller, store, operation=operation, handle=handle)
+            if remembers and HEADER in request.headers:
+                return await answered_once(
+                    strict, caller, service.answers, operation=operation, handle=handle
+                )
+            response = await handle(strict)
+            if not service.settings.system_enabled:
+                response.headers[SYSTEM_HEADER] = SYSTEM_DISABLED
+            return response
 
         return admitted
 
 
+def is_write(methods: Collection[str], extra: Mapping[str, Any] | None) -> bool:
+    """Whether a route changes anything; questions with a body do not."""
+    return "GET" not in methods and permission_of(extra) != "read"
+
+
 def is_remembered(methods: Collection[str], extra: Mapping[str, Any] | None) -> bool:
     """Whether answers to keyed requests of a route are kept: those of writes."""
-    writes = "GET" not in methods and permission_of(extra) != "read"
-    return writes and not (extra or {}).get(NOT_REMEMBERED)
+    return is_write(methods, extra) and not (extra or {}).get(NOT_REMEMBERED)
+
+
+def _check_enabled(service: Service) -> None:
+    if not service.settings.system_enabled:
+        raise UnavailableError("The memory system is switched off", code=SYSTEM_DISABLED)
 
 
 def permission_of(openapi_extra: Mapping[str, Any] | None) -> Permission:

@@ -7,7 +7,6 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from luma_memory.bootstrap.service import Service
-from luma_memory.domain.errors import UnavailableError
 
 
 async def _service(request: Request) -> Service:
@@ -15,12 +14,4 @@ async def _service(request: Request) -> Service:
     return service
 
 
-async def _enabled_service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    if not service.settings.system_enabled:
-        raise UnavailableError("The memory system is switched off", code="system_disabled")
-    return service
-
-
 ServiceDep = Annotated[Service, Depends(_service)]
-EnabledServiceDep = Annotated[Service, Depends(_enabled_service)]

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.entity_tags import IfMatch, entity_tag, wanted_revision
 from luma_memory.api.problems import RESPONSES, field_problem, problem_document
-from luma_memory.api.services import EnabledServiceDep, ServiceDep
+from luma_memory.api.services import ServiceDep
 from luma_memory.api.strict_json import bounded
 from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block, revision_body
 from luma_memory.domain.access import Caller
@@ -71,7 +71,7 @@ IdempotencyKey = Annotated[
 )
 async def accept_block(
     body: NewBlockBody,
-    service: EnabledServiceDep,
+    service: ServiceDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
     wait: Annotated[bool, Query(description="Answer when the block is enriched.")] = False,
@@ -104,7 +104,7 @@ async def accept_block(
 )
 async def accept_batch(
     body: BatchBody,
-    service: EnabledServiceDep,
+    service: ServiceDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
@@ -158,7 +158,7 @@ async def edit_block(
     block_id: UUID,
     user_id: Name,
     body: BlockEditBody,
-    service: EnabledServiceDep,
+    service: ServiceDep,
     caller: CallerDep,
     response: Response,
     if_match: IfMatch = None,
@@ -186,7 +186,7 @@ async def edit_block(
 async def delete_block(
     block_id: UUID,
     user_id: Name,
-    service: EnabledServiceDep,
+    service: ServiceDep,
     caller: CallerDep,
     if_match: IfMatch = None,
 ) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
+from luma_memory.api.door import SYSTEM_DISABLED, CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.wire import context_answer, context_request
@@ -31,4 +31,6 @@ async def get_context(body: ContextBody, service: ServiceDep, caller: CallerDep)
     request = context_request(body, caller=caller, settings=service.settings)
     answer = await service.contexts.get_context(request)
     told = context_answer(answer, request, counted_by=service.contexts.counted_by)
+    if not service.settings.system_enabled:
+        told.degraded.append(SYSTEM_DISABLED)
     return Response(told.model_dump_json(), media_type="application/json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
+from luma_memory.api.door import SYSTEM_DISABLED, CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.wire import search_answer
@@ -37,4 +37,6 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
         explain=body.explain,
     )
     answer = search_answer(result)
+    if not service.settings.system_enabled:
+        answer.degraded.append(SYSTEM_DISABLED)
     return Response(answer.model_dump_json(), media_type="application/json")

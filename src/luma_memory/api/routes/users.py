@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.lines import json_lines
 from luma_memory.api.problems import RESPONSES
-from luma_memory.api.services import EnabledServiceDep, ServiceDep
+from luma_memory.api.services import ServiceDep
 from luma_memory.protocol.gate import Name
 from luma_memory.protocol.users import ImportedBody, ReceiptBody
 
@@ -58,7 +58,7 @@ async def export_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -
     },
 )
 async def import_user(
-    user_id: UserId, request: Request, service: EnabledServiceDep, caller: CallerDep
+    user_id: UserId, request: Request, service: ServiceDep, caller: CallerDep
 ) -> ImportedBody:
     """Store an export again, for the same user or another one.
 
@@ -77,7 +77,7 @@ async def import_user(
 @router.delete("/{user_id}", responses=RESPONSES, **permission("admin", remembered=False))
 async def erase_user(
     user_id: UserId,
-    service: EnabledServiceDep,
+    service: ServiceDep,
     caller: CallerDep,
     idempotency_key: Annotated[
         Name | None,

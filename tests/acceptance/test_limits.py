@@ -1,0 +1,259 @@
+"""What the door does when it is too much, too slow, too large, or when nothing stands behind it.
+
+One service, and beside it on the same database API processes with small limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx2
+import pytest
+import pytest_asyncio
+from tests.acceptance.conftest import BASE_PATH
+from tests.support.load import client_of
+from tests.support.server_faults import FaultyServer, service_on
+
+from luma_memory.cli.processes import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+ADMIN = "a-first-key-for-the-limits"
+BODY_SECONDS = 1.0
+REQUESTS_MAX = 4
+# An answer that waits for nothing; a machine that runs other tests beside may take its time.
+AT_ONCE_SECONDS = 0.5
+# Statements are given 4 s by the API, and a free connection 5 s.
+HANGING_SECONDS_MAX = 6.0
+HEALTH_SECONDS_MAX = 1.0
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> FaultyServer:
+    return FaultyServer(tmp_path_factory.mktemp("limits") / "database")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(server: FaultyServer) -> AsyncIterator[Stack]:
+    async with service_on(server, workers=1) as running:
+        yield running
+
+
+@asynccontextmanager
+async def beside(stack: Stack, **overrides: object) -> AsyncIterator[Stack]:
+    """An API process on the same database, with other settings."""
+    other = Stack(stack.settings.model_copy(update=overrides), workers=0)
+    await other.start()
+    try:
+        yield other
+    finally:
+        await other.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def narrow(stack: Stack) -> AsyncIterator[Stack]:
+    async with beside(
+        stack,
+        concurrent_requests_max=REQUESTS_MAX,
+        request_timeout_ms=int(BODY_SECONDS * 1000),
+    ) as narrow:
+        yield narrow
+
+
+class Half:
+    """A request that stops in the middle of its body."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self.writer = reader, writer
+
+    async def answer(self) -> tuple[int, str]:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
+        problem = json.loads(await self._reader.readexactly(length))
+        return int(head[9:12]), problem["code"]
+
+
+@asynccontextmanager
+async def half(stack: Stack, *, announced: int = 100, path: str = "/blocks") -> AsyncIterator[Half]:
+    address = urlsplit(stack.base_url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(
+        f"POST {BASE_PATH}{path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {announced}\r\n\r\n{{".encode()
+    )
+    try:
+        await writer.drain()
+        yield Half(reader, writer)
+    finally:
+        writer.close()
+
+
+async def timed(call: Any) -> tuple[httpx2.Response, float]:
+    started = time.perf_counter()
+    answer: httpx2.Response = await call
+    return answer, time.perf_counter() - started
+
+
+async def test_too_many_at_once_are_sent_away_at_once(narrow: Stack) -> None:
+    async with client_of(narrow) as client, AsyncExitStack() as at_work:
+        for _ in range(REQUESTS_MAX):
+            await at_work.enter_async_context(half(narrow))
+        # Until the last of them has arrived; then all others are.
+        while (refused := await client.get("/jobs/stats")).status_code == 200:
+            pass
+        waits = []
+        for answer, seconds in await asyncio.gather(
+            *(timed(client.get("/jobs/stats")) for _ in range(30))
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+            assert int(answer.headers["Retry-After"]) >= 1
+            waits.append(seconds)
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert min(waits) < AT_ONCE_SECONDS
+        health, _ = await timed(client.get("/health"))
+        assert health.status_code == 200, "health is answered however much is going on"
+    async with client_of(narrow) as client:
+        assert (await client.get("/jobs/stats")).status_code == 200
+
+
+@pytest.mark.parametrize("drips", [False, True])
+async def test_a_body_that_does_not_come_is_not_waited_for(narrow: Stack, drips: bool) -> None:
+    async def drip(request: Half) -> None:
+        while True:
+            request.writer.write(b" ")
+            await asyncio.sleep(BODY_SECONDS / 10)
+
+    async with half(narrow) as request:
+        started = time.perf_counter()
+        dripping = asyncio.create_task(drip(request)) if drips else None
+        assert await request.answer() == (408, "request_timeout")
+        seconds = time.perf_counter() - started
+        assert BODY_SECONDS * 0.9 < seconds < BODY_SECONDS + 2
+        if dripping is not None:
+            dripping.cancel()
+
+
+@pytest.mark.parametrize(("path", "bytes_max"), [("/blocks", 2_000_000), ("/search", 200_000)])
+async def test_what_is_announced_too_large_is_not_read(
+    stack: Stack, path: str, bytes_max: int
+) -> None:
+    for announced in (bytes_max + 1, 2**40, 2**63):
+        async with half(stack, announced=announced, path=path) as request:
+            started = time.perf_counter()
+            status, code = await request.answer()
+            if announced < 2**63:
+                assert (status, code) == (413, "body_too_large")
+            assert status in (400, 413, 503)
+            assert time.perf_counter() - started < 2 * AT_ONCE_SECONDS
+
+
+async def test_a_key_that_asks_too_often_is_held_back_and_no_other(stack: Stack) -> None:
+    async with beside(stack, requests_per_minute=60) as counted, client_of(counted) as client:
+        # Without keys everybody of an address is one.
+        spent = 0
+        while (answer := await client.get("/jobs/stats")).status_code == 200:
+            spent += 1
+        assert 60 <= spent <= 75, "a minute's worth, and what came in while it was spent"
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 2
+        assert (await client.get("/health")).status_code == 200
+        elsewhere = {"X-Forwarded-For": "192.0.2.7"}
+        other = await client.get("/jobs/stats", headers=elsewhere)
+        assert other.status_code == 200, "another address is another caller"
+        await asyncio.sleep(float(answer.headers["Retry-After"]))
+        assert (await client.get("/jobs/stats")).status_code == 200
+
+
+def everything(user_id: str) -> list[tuple[str, str, dict[str, Any] | None]]:
+    block_id = uuid4()
+    return [
+        ("POST", "/blocks", {"user_id": user_id, "content": "x"}),
+        ("POST", "/blocks?wait=true", {"user_id": user_id, "content": "x"}),
+        ("POST", "/blocks/batch", {"blocks": [{"user_id": user_id, "content": "x"}]}),
+        ("GET", f"/blocks?user_id={user_id}", None),
+        ("GET", f"/blocks/{block_id}?user_id={user_id}", None),
+        ("PATCH", f"/blocks/{block_id}?user_id={user_id}", {"content": "y"}),
+        ("DELETE", f"/blocks/{block_id}?user_id={user_id}", None),
+        ("GET", f"/blocks/{block_id}/revisions?user_id={user_id}", None),
+        ("POST", "/search", {"user_id": user_id, "query": "x"}),
+        ("POST", "/context", {"user_id": user_id, "query": f"x {block_id}"}),
+        ("GET", "/jobs", None),
+        ("GET", "/jobs/1", None),
+        ("POST", "/jobs/1/cancel", None),
+        ("GET", "/jobs/stats", None),
+        ("GET", "/usage", None),
+        ("GET", f"/users/{user_id}/export", None),
+        ("DELETE", f"/users/{user_id}", None),
+    ]
+
+
+@pytest.mark.parametrize("callers", [1, pytest.param(4, marks=pytest.mark.slow)])
+async def test_a_database_that_hangs_is_told_in_time(
+    server: FaultyServer, stack: Stack, callers: int
+) -> None:
+    async with client_of(stack) as client:
+        await client.post("/blocks", json={"user_id": "ada", "content": "Before."})
+        with server.hanging():
+            requests = everything("ada") * callers
+            asked = asyncio.gather(
+                *(
+                    timed(client.request(method, path, json=body, headers={"Idempotency-Key": "k"}))
+                    for method, path, body in requests
+                )
+            )
+            healths = []
+            while not asked.done():
+                healths.append(await timed(client.get("/health")))
+            for (method, path, _), (answer, seconds) in zip(requests, await asked, strict=True):
+                told = f"{method} {path}: {answer.status_code} {answer.text} after {seconds:.1f} s"
+                assert answer.status_code == 503, told
+                assert answer.json()["code"] in ("database_unavailable", "search_timeout"), told
+                assert int(answer.headers["Retry-After"]) > 0
+                assert seconds < HANGING_SECONDS_MAX * callers, told
+        assert len(healths) > 3
+        assert min(seconds for _, seconds in healths) < HEALTH_SECONDS_MAX
+        last, _ = healths[-1]
+        assert (last.status_code, last.json()["status"]) == (200, "unavailable")
+        async with asyncio.timeout(30):
+            while (await client.get("/health")).json()["status"] != "ok":
+                pass
+        again = await client.post("/blocks", json={"user_id": "ada", "content": "After."})
+        assert again.status_code == 202
+
+
+async def test_a_system_that_is_switched_off_reads_on_and_says_so(stack: Stack) -> None:
+    user_id = f"off-{uuid4()}"
+    async with client_of(stack) as client:
+        kept = await client.post("/blocks", json={"user_id": user_id, "content": "Kept as it is."})
+        assert kept.status_code == 202
+    async with beside(stack, system_enabled=False) as off, client_of(off) as client:
+        document = (await client.get("/openapi.json")).json()
+        writes = [
+            (method.upper(), path.removeprefix(BASE_PATH))
+            for path, methods in document["paths"].items()
+            for method, operation in methods.items()
+            if method != "get" and operation["x-permission"] != "read"
+        ]
+        assert len(writes) >= 9
+        for method, path in writes:
+            known = path.replace("{block_id}", kept.json()["id"]).replace("{user_id}", user_id)
+            answer = await client.request(method, known.replace("{job_id}", "1"), json={})
+            assert (answer.status_code, answer.json()["code"]) == (503, "system_disabled"), path
+        health = (await client.get("/health")).json()
+        assert (health["system_enabled"], health["status"]) == (False, "degraded")
+        assert (await client.get("/health/ready")).status_code == 200
+        for path in ("/search", "/context"):
+            told = await client.post(path, json={"user_id": user_id, "query": "kept"})
+            assert told.headers["X-Memory-System"] == "system_disabled"
+            assert told.json()["degraded"][-1] == "system_disabled"
+        listed = await client.get("/blocks", params={"user_id": user_id})
+        assert listed.headers["X-Memory-System"] == "system_disabled"
+        assert [block["content"] for block in listed.json()["blocks"]] == ["Kept as it is."]
+        exported = await client.get(f"/users/{user_id}/export")
+        assert exported.headers["X-Memory-System"] == "system_disabled"
