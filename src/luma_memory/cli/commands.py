@@ -51,6 +51,8 @@ COMMANDS: Mapping[str, Entry] = {
     "verify-erasure": Entry(
         "erasures", "verify_erasure", "Look whether a user's erasure holds.", _CARE
     ),
+    "backup": Entry("backups", "backup", "Everything that is kept, into one file.", _CARE),
+    "restore": Entry("backups", "restore", "A backup, into an empty database.", _CARE),
     "settings": Entry("show_settings", "settings", "Every setting, and what it is here.", _CARE),
     "rollout": Entry("rollout", "app", "Measure a phase of the rollout, pass or fail.", _CARE),
     "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),

@@ -1,0 +1,32 @@
+"""Backups of the configured database, and databases made from them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from luma_memory.bootstrap.database import database_address, migrate_database, operators_database
+from luma_memory.domain.errors import SetupError
+from luma_memory.postgres.dumps import dump, holds_something, load
+from luma_memory.settings import Settings
+
+
+async def back_up(settings: Settings, file: Path) -> None:
+    """Raises as `operators_database` and `dump`."""
+    async with operators_database(settings) as database, database_address(settings) as dsn:
+        await dump(database, dsn, file)
+
+
+async def restore(settings: Settings, file: Path) -> None:
+    """Bring an empty database to this version's schema and the backup's rows.
+
+    Raises SetupError (code database_not_empty) where anything is kept already, and as `load`.
+    """
+    async with database_address(settings) as dsn:
+        await migrate_database(settings, dsn)
+        async with operators_database(settings) as database:
+            if await holds_something(database):
+                raise SetupError(
+                    "This database keeps something already; a backup goes into an empty one",
+                    code="database_not_empty",
+                )
+            await load(database, dsn, file)

@@ -1,0 +1,141 @@
+"""Backups: what this service keeps, out of a database and into another one, by PostgreSQL's own
+programs.
+
+A dump holds rows and no schema: the database it goes into is migrated first, so it may come from an
+older version, another owner, another host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import asyncpg
+
+from luma_memory.domain.errors import Invalid, SetupError
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.embedded.account import Account, name_of
+from luma_memory.postgres.embedded.programs import programs_of
+from luma_memory.postgres.sql_files import load_sql
+
+# The newest programs say SET transaction_timeout to every server, which 16 does not know.
+_MAJORS = (16, 18)
+_MAGIC = b"PGDMP"
+_PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH", "PGSSLROOTCERT", "PGSSLMODE", "PGPASSFILE")
+
+
+async def dump(database: Database, dsn: str, file: Path) -> None:
+    """Write one consistent state, whoever writes meanwhile. The file must not exist.
+
+    Raises Invalid if it does, SetupError with the program's first line if it fails.
+    """
+    if await asyncio.to_thread(file.exists):
+        raise Invalid(f"{file} exists already: a backup overwrites nothing", code="file_exists")
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    address, environment = _address(dsn)
+    arguments = ["--data-only", "--format=custom", "--table=memory_*", "--no-password"]
+    arguments += ["--exclude-table=memory_migrations", f"--file={unfinished}", address]
+    try:
+        await _run([await _program(database, "pg_dump"), *arguments], environment)
+        unfinished.rename(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+async def load(database: Database, dsn: str, file: Path) -> None:
+    """Put a dump into a database with a current schema and nothing else, all of it or nothing.
+
+    A dump of a newer PostgreSQL does not go into an older one. Raises Invalid for what is no dump,
+    SetupError with the program's first line if it fails.
+    """
+    await asyncio.to_thread(_check, file)
+    address, environment = _address(dsn)
+    program = await _program(database, "pg_restore")
+    await _run([program, "--list", str(file)], environment)  # whole, as far as its contents go
+    # What the migration made belongs to the database that is replaced; with nothing else there,
+    # it is put back when the rows do not come.
+    secrets = await database.fetch(load_sql(__package__, "read_secrets"))
+    await database.execute(load_sql(__package__, "empty_tables"))
+    arguments = ["--data-only", "--no-owner", "--single-transaction", "--exit-on-error"]
+    arguments += ["--no-password", f"--dbname={address}", str(file)]
+    try:
+        await _run([program, *arguments], environment)
+    except BaseException:
+        await asyncio.shield(_put_back(database, secrets))
+        raise
+
+
+async def _put_back(database: Database, secrets: Sequence[asyncpg.Record]) -> None:
+    for secret in secrets:
+        await database.execute(
+            load_sql(__package__, "put_secret_back"), secret["name"], secret["value"]
+        )
+
+
+def _check(file: Path) -> None:
+    with file.open("rb") as opened:
+        if opened.read(len(_MAGIC)) != _MAGIC:
+            raise Invalid(f"{file} is no backup of this service", code="not_a_backup")
+
+
+async def holds_something(database: Database) -> bool:
+    """Whether anything of anybody is in it. It has the schema."""
+    row = await database.fetch_row(load_sql(__package__, "holds_something"))
+    assert row is not None
+    return bool(row["holds_something"])
+
+
+async def _program(database: Database, name: str) -> str:
+    """Of the version that suits the server: what came with this Python, else what is on the path.
+
+    Raises SetupError where there is none.
+    """
+    row = await database.fetch_row(load_sql(__package__, "server_major"))
+    assert row is not None
+    account = Account(name_of(os.geteuid()), os.geteuid(), os.getegid(), switched=False)
+    oldest, newest = _MAJORS
+    try:
+        folder = programs_of(oldest if row["major"] <= oldest else newest, account).folder
+    except SetupError:
+        found = shutil.which(name)
+        if found is None:
+            raise
+        return found
+    return str(folder / name)
+
+
+def _address(dsn: str) -> tuple[str, dict[str, str]]:
+    """The address without its password, which a process list would show, and the environment."""
+    parts = urlsplit(dsn)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    address = urlunsplit(parts._replace(netloc=f"{user}@{hosts}" if user else hosts))
+    environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    environment["LC_ALL"] = "C"
+    if password:
+        environment["PGPASSWORD"] = unquote(password)
+    return address, environment
+
+
+async def _run(command: Sequence[str], environment: dict[str, str]) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env=environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        _, said = await process.communicate()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
+    if process.returncode != 0:
+        # The first line only: others quote rows.
+        first = said.decode(errors="replace").strip().partition("\n")[0]
+        raise SetupError(f"The backup's program failed: {first}", code="backup_failed")

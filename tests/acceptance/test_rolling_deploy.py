@@ -1,0 +1,173 @@
+"""The version before goes on serving while the schema is migrated, and beside the new one.
+
+old API and worker → migration under load → new API and worker beside them → the old ones stop.
+No request may fail on the way, no block may be lost or enriched twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import asyncpg
+import httpx2
+import pytest
+from pydantic import SecretStr
+from tests.acceptance.conftest import BASE_PATH
+from tests.acceptance.test_rollback import enriched_more_than_once
+from tests.support.load import Ledger, assert_promises_kept, until_settled
+from tests.support.redis_server import free_port
+from tests.support.versions import process_of, run_of, version_before_the_newest_migration
+
+from luma_memory.cli.child import Child
+from luma_memory.cli.processes import STOP_GRACE_SECONDS
+from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
+from luma_memory.postgres.migrator import migration_names
+
+Process: TypeAlias = AbstractAsyncContextManager[Child]
+SENDERS = 4
+PACE_SECONDS = 0.2  # each; 20 blocks a second together
+READY_SECONDS = 60.0
+
+
+class Doors:
+    """What a load balancer is: where requests go now, in turns; and what they were answered."""
+
+    def __init__(self) -> None:
+        self.open: list[int] = []
+        self.answers: Counter[int] = Counter()
+        self.slowest_ms = 0.0
+        self._turn = itertools.count()
+
+    def url(self) -> str:
+        port = self.open[next(self._turn) % len(self.open)]
+        return f"http://127.0.0.1:{port}{BASE_PATH}"
+
+    async def request(
+        self, client: httpx2.AsyncClient, method: str, path: str, **options: Any
+    ) -> httpx2.Response:
+        started = time.perf_counter()
+        answer = await client.request(method, self.url() + path, **options)
+        self.slowest_ms = max(self.slowest_ms, (time.perf_counter() - started) * 1_000)
+        self.answers[answer.status_code] += 1
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer
+
+
+async def send(doors: Doors, sender: int, ledger: Ledger, stop: asyncio.Event) -> None:
+    """A block, then a read, a search or a context of the same user. Any failure is raised."""
+    number = 0
+    async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
+        while not stop.is_set():
+            key = f"{sender}-{number}"
+            user = ledger.users[number % len(ledger.users)]
+            block = {"user_id": user, "content": f"Number {key} met at the old lighthouse."}
+            headers = {"Idempotency-Key": key}
+            answer = await doors.request(client, "POST", "/blocks", json=block, headers=headers)
+            await ledger.enter(key, str(answer.json()["id"]))
+            question = {"user_id": user, "query": f"Who met at the lighthouse? {number % 3}"}
+            match number % 3:
+                case 0:
+                    await doors.request(client, "POST", "/search", json=question)
+                case 1:
+                    await doors.request(client, "POST", "/context", json=question)
+                case _:
+                    await doors.request(client, "GET", "/blocks", params={"user_id": user})
+            number += 1
+            await asyncio.sleep(PACE_SECONDS)
+
+
+@asynccontextmanager
+async def traffic(doors: Doors, ledger: Ledger) -> AsyncIterator[list[asyncio.Task[None]]]:
+    stop = asyncio.Event()
+    senders = [asyncio.create_task(send(doors, n, ledger, stop)) for n in range(SENDERS)]
+    try:
+        yield senders
+    finally:
+        stop.set()
+        await asyncio.gather(*senders)
+
+
+async def until_ready(port: int, said: list[tuple[str, str]]) -> None:
+    url = f"http://127.0.0.1:{port}{BASE_PATH}/health/ready"
+    async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                while True:
+                    try:
+                        if (await client.get(url)).is_success:
+                            return
+                    except httpx2.TransportError:
+                        await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(said) from None
+
+
+@pytest.mark.parametrize("blocks", [12, pytest.param(300, marks=pytest.mark.slow)])
+async def test_the_version_before_serves_through_the_migration_and_beside_the_new_one(
+    blocks: int, empty_dsn: str, tmp_path: Path
+) -> None:
+    old = version_before_the_newest_migration(tmp_path)
+    said: list[tuple[str, str]] = []
+    doors, ledger = Doors(), Ledger("deploy")
+    old_port, new_port = free_port(), free_port()
+    url = SecretStr(empty_dsn)
+
+    def sink(name: str, line: str) -> None:
+        said.append((name, line))
+
+    def process(source: Path | None, module: str, name: str, port: int = 0) -> Process:
+        return process_of(source, module, name=name, sink=sink, database_url=url, port=port)
+
+    await run_of(old, "migrate", DATABASE_URL=empty_dsn)
+    table = await asyncpg.connect(empty_dsn)
+    assert migration_names()[-1] not in await applied(table)
+    async with AsyncExitStack() as running:
+        start = running.enter_async_context
+        old_api = await start(process(old, API_MODULE, "old api", old_port))
+        old_worker = await start(process(old, WORKER_MODULE, "old worker"))
+        await until_ready(old_port, said)
+        doors.open = [old_port]
+        async with traffic(doors, ledger):
+            await ledger.grow_by(blocks)
+            began = time.monotonic()
+            await run_of(None, "migrate", DATABASE_URL=empty_dsn)
+            migrated_seconds = time.monotonic() - began
+            assert await applied(table) == migration_names()
+            await ledger.grow_by(blocks)
+            await start(process(None, API_MODULE, "new api", new_port))
+            await start(process(None, WORKER_MODULE, "new worker"))
+            await until_ready(new_port, said)
+            doors.open = [old_port, new_port]
+            await ledger.grow_by(blocks)
+            doors.open = [new_port]
+            # Requests under way at the old door are answered before it closes.
+            assert await old_api.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
+            assert await old_worker.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
+            await ledger.grow_by(blocks)
+        async with httpx2.AsyncClient(
+            base_url=f"http://127.0.0.1:{new_port}{BASE_PATH}", trust_env=False, timeout=30
+        ) as client:
+            await until_settled(client)
+            await assert_promises_kept(client, ledger)
+            assert (await client.get("/jobs/stats")).json()["failed"] == 0
+        assert await enriched_more_than_once(table) == []
+    await table.close()
+    assert set(doors.answers) <= {200, 202}
+    bad = [line for line in said if "error" in line[1].lower() or "failed" in line[1].lower()]
+    assert [line for line in bad if "failed=0" not in line[1]] == []
+    print(
+        f"measured: {sum(doors.answers.values())} requests, slowest {doors.slowest_ms:.0f} ms;"
+        f" migration {migrated_seconds:.1f} s"
+    )
+
+
+async def applied(table: asyncpg.Connection) -> list[str]:
+    rows = await table.fetch("SELECT version FROM memory_migrations ORDER BY version")
+    return [row["version"] for row in rows]
