@@ -7,16 +7,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import IO, Any
 from uuid import uuid4
 
 import asyncpg
 import httpx2
+import psutil
 import pytest
-from tests.acceptance.waiting import all_blocks, until_idle
+from tests.acceptance.waiting import all_blocks, until_idle, until_recall_is_warm
 
 from luma_memory.cli.processes import Stack
+from luma_memory.client import AsyncMemoryClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -311,6 +314,7 @@ def hostile_rows(model: str) -> Iterator[tuple[str, dict[str, object]]]:
     ]
     for odd in wrong:
         yield "blocks", block | odd
+    yield "users", {"last_ingest_at": "infinity"}
     yield "users", {"time_zone": "Mars/Olympus"}
     yield "users", {"time_zone": "../../etc/passwd"}
 
@@ -341,3 +345,100 @@ async def test_nobody_there_is_erased_with_a_receipt_of_zeros(
     assert set(receipt["counts"].values()) == {0}
     assert rows(await export(client, user_id)) == {}
     assert await mentions(stack, user_id) == []
+
+
+# Pages of 50 rows, their JSON, and what lies between the sockets; measured: see the test's result.
+GROWTH_BYTES_MAX = 24_000_000
+LARGE = "large"
+_BLOCKS = """
+INSERT INTO memory_blocks (id, project_id, user_id, content, occurred_at, status)
+SELECT gen_random_uuid(), 'default', $1, n || repeat(' of the logbook', 130), now(), 'active'
+FROM generate_series(1, $2::int) AS n
+"""
+_PASSAGES = """
+INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at, occurred_at,
+                             embedding_model, embedding, lexemes)
+SELECT 'default', $1, id, 0, 0, 100, now(), 'of this test',
+       (SELECT array_agg(sin(i * 1.1))::real[]::halfvec FROM generate_series(1, 384) AS i),
+       '{1:0.5}/1000000000'
+FROM memory_blocks WHERE project_id = 'default' AND user_id = $1
+"""
+
+
+@pytest.mark.parametrize("blocks", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.timeout(900)
+async def test_memory_does_not_grow_with_the_user(
+    stack: Stack, client: httpx2.AsyncClient, blocks: int
+) -> None:
+    table = await asyncpg.connect(stack.database_url)
+    await table.execute(
+        "INSERT INTO memory_users (project_id, user_id) VALUES ('default', $1)", LARGE
+    )
+    await table.execute(_BLOCKS, LARGE, blocks)
+    await table.execute(_PASSAGES, LARGE)
+    await table.close()
+    await until_recall_is_warm(client)  # models are loaded after the start
+    api = psutil.Process(stack.children["api"].pid)
+    async with AsyncMemoryClient(stack.base_url, timeout_seconds=300) as memory:
+        await _exported(memory, limit_bytes=1_000_000)  # what the first export of all allocates
+        with tempfile.TemporaryFile() as file:
+            growth, size_bytes = await _watched(api, _exported(memory, file=file))
+            print(f"measured: {size_bytes / 1e6:.0f} MB exported, grew by {growth / 1e6:.1f} MB")
+            assert size_bytes > blocks * 5_000
+            assert growth < GROWTH_BYTES_MAX
+            file.seek(0)
+            growth, stored = await _watched(api, _imported(memory, file))
+            print(f"measured: {stored} blocks imported, grew by {growth / 1e6:.1f} MB")
+            assert stored == blocks
+            assert growth < 2 * GROWTH_BYTES_MAX
+        for user_id in (LARGE, f"{LARGE}-2"):
+            await memory.erase_user(user_id)
+
+
+async def test_a_reader_that_pauses_holds_up_the_export_and_not_memory(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    await until_recall_is_warm(client)
+    table = await asyncpg.connect(stack.database_url)
+    await table.execute(_BLOCKS, "paused", 6_000)
+    await table.close()
+    api = psutil.Process(stack.children["api"].pid)
+    async with AsyncMemoryClient(stack.base_url) as memory:
+        lines = memory.export_user("paused")
+        first = await anext(lines)
+        before = api.memory_info().rss
+        await asyncio.sleep(1)  # the pause itself
+        assert api.memory_info().rss - before < GROWTH_BYTES_MAX / 4
+        rest = [len(line) async for line in lines]
+        assert first.startswith(b'{"kind": "header"')
+        assert sum(rest) > 6_000 * 2_000
+        await memory.erase_user("paused")
+
+
+async def _exported(
+    memory: AsyncMemoryClient, *, file: IO[bytes] | None = None, limit_bytes: int | None = None
+) -> int:
+    size_bytes = 0
+    lines: AsyncIterator[bytes] = memory.export_user(LARGE)
+    async for line in lines:
+        size_bytes += len(line)
+        if file is not None:
+            file.write(line)
+        if limit_bytes is not None and size_bytes > limit_bytes:
+            await lines.aclose()  # type: ignore[attr-defined]
+            break
+    return size_bytes
+
+
+async def _imported(memory: AsyncMemoryClient, file: IO[bytes]) -> int:
+    return (await memory.import_user(f"{LARGE}-2", file)).stored["blocks"]
+
+
+async def _watched(process: psutil.Process, work: Coroutine[Any, Any, int]) -> tuple[int, int]:
+    """The most that the process grew by meanwhile, and what came of the work."""
+    before = most = process.memory_info().rss
+    task = asyncio.create_task(work)
+    while not task.done():
+        most = max(most, process.memory_info().rss)
+        await asyncio.wait([task], timeout=0.02)
+    return most - before, await task
