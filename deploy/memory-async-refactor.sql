@@ -661,6 +661,18 @@ INSERT INTO memory_migrations (version) VALUES ('0006_steady_workers');
 END IF;
 END $migration_0006$;
 
+DO $migration_0007$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0007_relevance') THEN
+-- What a model's cosines of unrelated texts are like: measured once, so that "relevant" means the same
+-- whatever the model.
+ALTER TABLE memory_embedding_models
+    ADD COLUMN background_mean double precision,
+    ADD COLUMN background_deviation double precision CHECK (background_deviation > 0);
+
+INSERT INTO memory_migrations (version) VALUES ('0007_relevance');
+END IF;
+END $migration_0007$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]

@@ -187,7 +187,8 @@ class Settings(BaseSettings):
     request_timeout_ms: Milliseconds = 30_000
     """A body that has not arrived by then is answered 408."""
     similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)
-    """*later* (calibrated scores)."""
+    """How relevant a block has to be to be called `relevant` in searches and contexts; means the
+    same for every embedding model ([what it measures](recall.md#nothing-relevant))."""
     relation_detection_rate_limit: int = Field(5, ge=0)
     """*later*; per user and hour."""
     daily_budget_calls: Annotated[int | None, Unset("no limit")] = Field(None, ge=0)

@@ -77,3 +77,21 @@ async def test_every_ranking_answers(ranking: str, client: httpx2.AsyncClient) -
     scores = [hit["score"] for hit in answer.json()["results"]]
     assert scores == sorted(scores, reverse=True)
     assert set(answer.json()["timings_ms"]) >= {"embed", "scan"}
+
+
+async def test_nothing_relevant_is_an_answer(client: httpx2.AsyncClient) -> None:
+    user_id = await _stored(client)
+    asked = {"query": "Which insurance covers the dentist's bill?"}
+    nearest = (await _search(client, user_id, **asked)).json()
+    assert (len(nearest["results"]), nearest["relevant"]) in {(n, False) for n in range(3)}
+    assert all(hit["relevance"] < 0.75 for hit in nearest["results"])
+    nothing = (await _search(client, user_id, **asked, relevant_only=True)).json()
+    assert (nothing["results"], nothing["relevant"]) == ([], False)
+    sold = (await _search(client, user_id, query="kayak sold", relevant_only=True)).json()
+    assert sold["results"][0]["block"]["content"] == "The kayak was sold."
+    assert (sold["relevant"], sold["results"][0]["relevance"] >= 0.75) == (True, True)
+    context = {"user_id": user_id, **asked}
+    told = (await client.post("/context", json=context)).json()
+    assert told["relevant"] is False
+    nothing = (await client.post("/context", json={**context, "relevant_only": True})).json()
+    assert (nothing["blocks"], nothing["text"], nothing["relevant"]) == ([], "", False)

@@ -121,10 +121,12 @@ def search_answer(result: SearchResult) -> SearchAnswer:
             SearchHitBody(
                 block=block_body(hit.block),
                 score=hit.score,
+                relevance=hit.relevance,
                 explanation=dict(hit.explanation) if hit.explanation else None,
             )
             for hit in result.hits
         ],
+        relevant=result.is_relevant,
         degraded=list(result.degraded),
         timings_ms={stage: round(value, 3) for stage, value in result.timings_ms.items()},
     )
@@ -141,6 +143,7 @@ def context_request(
         token_budget=body.token_budget or settings.context_token_budget,
         synthesize=body.synthesize,
         timeout_seconds=body.timeout_ms / 1000,
+        relevant_only=body.relevant_only,
     )
 
 
@@ -155,6 +158,7 @@ def context_answer(
                 content=block.content,
                 cut=block.is_cut,
                 score=block.score,
+                relevance=block.relevance,
                 occurred_at=block.occurred_at,
                 speaker=block.speaker,
                 session_id=block.session_id,
@@ -164,6 +168,7 @@ def context_answer(
             for block in context.blocks
         ],
         text=context.text,
+        relevant=context.is_relevant,
         citations=[
             CitationBody(mark=citation.mark, block_id=citation.block_id)
             for citation in context.citations

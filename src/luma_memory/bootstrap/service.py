@@ -35,6 +35,7 @@ from luma_memory.domain.ports import (
 from luma_memory.insights import Insights
 from luma_memory.pipeline.archiving import Archiving
 from luma_memory.pipeline.backfill import Backfill
+from luma_memory.pipeline.background import Backgrounds
 from luma_memory.pipeline.context import Contexts
 from luma_memory.pipeline.context_cache import ContextCache
 from luma_memory.pipeline.editing import Editing
@@ -213,12 +214,16 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         reader = LocalQuestionReader(clock)
         if kind == "api":
             reader.warm()
+        backgrounds = Backgrounds(vectors)
+        stack.push_async_callback(backgrounds.close)
         recall = Recall(
             PostgresSearchStore(database),
             store,
             embedder=providers.embedder,
             serving=serving,
             reader=reader,
+            backgrounds=backgrounds,
+            threshold=settings.similarity_threshold,
             emit=emit,
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock)

@@ -52,6 +52,9 @@ def context(
             "--synthesize/--quote", help="Let a model write it, if there is one; or only quote."
         ),
     ] = True,
+    relevant_only: Annotated[
+        bool, typer.Option("--relevant-only", help="Nothing rather than what is merely nearest.")
+    ] = False,
     timeout_ms: Annotated[
         int,
         typer.Option(
@@ -63,6 +66,7 @@ def context(
 ) -> None:
     """Print the context of a question: the blocks that matter, as a text for a prompt."""
     body = {"user_id": user, "query": query, "synthesize": synthesize, "timeout_ms": timeout_ms}
+    body["relevant_only"] = relevant_only
     limits = {"max_blocks": max_blocks, "token_budget": token_budget}
     body |= {name: limit for name, limit in limits.items() if limit is not None}
     answer = run_async(_context(service_url(url, load_settings()), body))
@@ -82,12 +86,13 @@ async def _context(base_url: str, body: Mapping[str, Any]) -> ContextAnswer:
 def _told_about(answer: ContextAnswer) -> str:
     """One line for people: how many blocks and tokens, whether cached, what is missing."""
     if not answer.blocks:
-        return "nothing found"
+        return "nothing found" if answer.relevant else "nothing relevant found"
     tokens = answer.tokens
     parts = [
         f"{len(answer.blocks)} blocks",
         f"{tokens.count} of {tokens.budget} tokens ({tokens.counted_by})",
         f"cached {answer.age_seconds:.0f} s ago" if answer.age_seconds is not None else "computed",
+        *([] if answer.relevant else ["nothing of it clearly relevant"]),
         *(f"without {part}" for part in answer.degraded if part != "token_budget"),
         *(["cut to the budget"] if "token_budget" in answer.degraded else []),
     ]

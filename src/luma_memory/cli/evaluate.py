@@ -51,6 +51,8 @@ BASELINES: Mapping[Ranking, str] = {
 }
 # Deep enough for recall@20 and for a reciprocal rank that is more than a rounding.
 RANKING_ITEMS = 50
+RELEVANCE_ITEMS = 10
+ELSEWHERE = "about something else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ class Asked:
     ranking: Sequence[str]
     score: QueryScore | None  # None: nothing stored answers it
     baselines: Mapping[Ranking, QueryScore | None]
+    is_relevant: bool  # whether the answer says that something stored is about it
+    # The same where it was never talked about: asked in the next conversation's scope.
+    is_relevant_elsewhere: bool | None  # None: there is no other conversation
 
 
 @examples(
@@ -121,8 +126,10 @@ def evaluate(
     console().print(quality_table(rows))
     if compare:
         console().print(comparison_table({"recall": rows, **baselines}))
+    shares = relevant_shares(asked)
+    console().print(relevance_table(shares))
     if json_file is not None:
-        figures = _figures(rows, baselines, asked)
+        figures = _figures(rows, baselines, asked) | {"relevant": shares}
         json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
@@ -182,18 +189,23 @@ async def _ask_all(
     bar: Bar,
 ) -> list[Asked]:
     slots = asyncio.Semaphore(concurrency)
+    others: list[StoredConversation | None] = [None] * len(conversations)
+    if len(conversations) > 1:
+        others = [*conversations[1:], conversations[0]]
 
-    async def ask(stored: StoredConversation, query: Query) -> Asked:
+    async def ask(
+        stored: StoredConversation, elsewhere: StoredConversation | None, query: Query
+    ) -> Asked:
         async with slots:
-            asked = await _ask(client, stored, query, baselines)
+            asked = await _ask(client, stored, elsewhere, query, baselines)
         bar.advance()
         return asked
 
     with one_error():
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(ask(stored, query))
-                for stored in conversations
+                group.create_task(ask(stored, elsewhere, query))
+                for stored, elsewhere in zip(conversations, others, strict=True)
                 for query in stored.conversation.queries
             ]
     return [task.result() for task in tasks]
@@ -202,6 +214,7 @@ async def _ask_all(
 async def _ask(
     client: ServiceClient,
     stored: StoredConversation,
+    elsewhere: StoredConversation | None,
     query: Query,
     baselines: Sequence[Ranking],
 ) -> Asked:
@@ -217,7 +230,16 @@ async def _ask(
         ranking,
         score_query(query, ranking),
         {name: score_query(query, await ranked(name)) for name in baselines},
+        is_relevant=await _is_relevant(client, stored, query),
+        is_relevant_elsewhere=None
+        if elsewhere is None
+        else await _is_relevant(client, elsewhere, query),
     )
+
+
+async def _is_relevant(client: ServiceClient, stored: StoredConversation, query: Query) -> bool:
+    """As an application is told that asks for ten blocks."""
+    return (await client.search(stored.user_id, query.text, limit=RELEVANCE_ITEMS)).relevant
 
 
 def quality_table(rows: Sequence[SummaryRow]) -> Table:
@@ -252,6 +274,27 @@ def comparison_table(results: Mapping[str, Sequence[SummaryRow]]) -> Table:
                 if row.group == group and row.category is None:
                     style = "" if number else "bold"
                     table.add_row(plain(group), name, *_cells(row), style=style)
+    return table
+
+
+def relevant_shares(asked: Sequence[Asked]) -> dict[str, float]:
+    """What share of the questions of each group is told that something relevant is stored."""
+    said: dict[str, list[bool]] = {}
+    for entry in asked:
+        said.setdefault(entry.query.group, []).append(entry.is_relevant)
+        if entry.query.group == MAIN_GROUP and entry.is_relevant_elsewhere is not None:
+            said.setdefault(ELSEWHERE, []).append(entry.is_relevant_elsewhere)
+    return {group: sum(answers) / len(answers) for group, answers in said.items()}
+
+
+def relevance_table(shares: Mapping[str, float]) -> Table:
+    """Those shares; the one of questions about something else should be small."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("questions")
+    table.add_column("called relevant", justify="right")
+    for group, share in shares.items():
+        table.add_row(plain(group), f"{share:.3f}")
+    table.caption = f"{ELSEWHERE}: {MAIN_GROUP} questions, asked where another conversation is"
     return table
 
 

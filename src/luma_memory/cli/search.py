@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from luma_memory.cli.commands import examples
+from luma_memory.cli.instants import parse_instant
 from luma_memory.cli.options import Url, User, service_url
 from luma_memory.cli.output import console, plain, say_note, shortened
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
-from luma_memory.protocol.search import LIMIT_MAX, SearchAnswer
+from luma_memory.protocol.search import LIMIT_MAX, TIMEOUT_MS_MAX, SearchAnswer
 from luma_memory.settings import load_settings
 
 
 @examples(
     "luma-memory search 'Where does Ada live now?' --user ada",
     "luma-memory search 'river' --user ada --limit 3 --explain",
+    "luma-memory search 'river' --user ada --filters '{\"source\": \"slack\"}' --as-of 2024-06-01",
     "luma-memory search 'river' --user ada --json | jq '.results[].block.content'",
 )
 def search(
@@ -30,6 +34,26 @@ def search(
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=1, max=LIMIT_MAX, help="Blocks at most.")
     ] = 10,
+    filters: Annotated[
+        str | None,
+        typer.Option("--filters", metavar="JSON", help="Which blocks may answer (docs/recall.md)."),
+    ] = None,
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(
+            "--as-of", metavar="TIME", parser=parse_instant, help="Answer as it stood then."
+        ),
+    ] = None,
+    include_superseded: Annotated[
+        bool, typer.Option("--include-superseded", help="Blocks that a later one replaced, too.")
+    ] = False,
+    timeout_ms: Annotated[
+        int | None,
+        typer.Option("--timeout-ms", metavar="MS", min=1, max=TIMEOUT_MS_MAX, help="Deadline."),
+    ] = None,
+    relevant_only: Annotated[
+        bool, typer.Option("--relevant-only", help="Nothing rather than what is merely nearest.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what every score is made of.")
     ] = False,
@@ -38,7 +62,14 @@ def search(
 ) -> None:
     """Show a user's blocks that answer a question, best first."""
     base_url = service_url(url, load_settings())
-    answer = run_async(_search(base_url, user, query, limit=limit, explain=explain))
+    body = {
+        "filters": _filters(filters),
+        "as_of": None if as_of is None else as_of.isoformat(),
+        "include_superseded": include_superseded,
+        "timeout_ms": timeout_ms,
+        "relevant_only": relevant_only,
+    }
+    answer = run_async(_search(base_url, user, query, limit=limit, explain=explain, more=body))
     if as_json:
         typer.echo(answer.model_dump_json(indent=2))
         return
@@ -46,20 +77,42 @@ def search(
         say_note(f"answered without {part}")
     if answer.results:
         console().print(_table(answer, explain=explain))
+        if not answer.relevant:
+            say_note("nothing relevant: these are only the nearest there is")
     else:
-        say_note("nothing found")
+        say_note("nothing relevant" if relevant_only else "nothing found")
 
 
 async def _search(
-    base_url: str, user: str, query: str, *, limit: int, explain: bool
+    base_url: str,
+    user: str,
+    query: str,
+    *,
+    limit: int,
+    explain: bool,
+    more: Mapping[str, Any],
 ) -> SearchAnswer:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
-        return await client.search(user, query, limit=limit, explain=explain)
+        return await client.search(user, query, limit=limit, explain=explain, more=more)
+
+
+def _filters(text: str | None) -> dict[str, Any] | None:
+    """What the service is to read; it says itself what does not fit in it."""
+    if text is None:
+        return None
+    try:
+        filters = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"not JSON: {error}", param_hint="--filters") from error
+    if not isinstance(filters, dict):
+        raise typer.BadParameter("a JSON object", param_hint="--filters")
+    return filters
 
 
 def _table(answer: SearchAnswer, *, explain: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("score", justify="right", style="green", no_wrap=True)
+    table.add_column("relevance", justify="right", no_wrap=True)
     for name in _PARTS if explain else ():
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("date", style="cyan", no_wrap=True)
@@ -70,7 +123,14 @@ def _table(answer: SearchAnswer, *, explain: bool) -> Table:
         date = hit.block.occurred_at.strftime("%Y-%m-%d %H:%M")
         content = hit.block.content
         text = plain(shortened(content, _EXPLAINED_CHARACTERS) if explain else content)
-        table.add_row(f"{hit.score:.3f}", *parts, date, plain(hit.block.speaker or ""), text)
+        table.add_row(
+            f"{hit.score:.3f}",
+            f"{hit.relevance:.2f}",
+            *parts,
+            date,
+            plain(hit.block.speaker or ""),
+            text,
+        )
     if explain:
         table.caption = (
             "standing = (meaning + words + around + speaker + time + session) / 1.5, in standard"

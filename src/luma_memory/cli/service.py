@@ -155,8 +155,11 @@ class ServiceClient:
         limit: int,
         ranking: Ranking = "fused",
         explain: bool = False,
+        more: Mapping[str, Any] | None = None,
     ) -> SearchAnswer:
+        """The blocks that answer; `more`: further fields of `protocol.search.SearchBody`."""
         body = {
+            **(more or {}),
             "user_id": user_id,
             "query": query,
             "limit": limit,

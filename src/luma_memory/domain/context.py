@@ -25,6 +25,7 @@ class ContextRequest:
     token_budget: int  # of the whole text
     synthesize: bool
     timeout_seconds: float
+    relevant_only: bool = False  # leave out what does not reach the threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class ContextBlock:
     content: str  # all of it, or the passage that fits
     is_cut: bool
     score: float  # 0..1
+    relevance: float  # 0..1
     occurred_at: datetime
     speaker: str | None
     session_id: str | None
@@ -59,6 +61,7 @@ class Context:
     citations: Sequence[Citation]  # of the marks in the text, in order of their numbers
     token_count: int  # of the text
     synthesized_by: str | None  # the model that wrote the text; None: the template
+    is_relevant: bool  # whether any block found reaches the threshold
     degraded: Sequence[str] = ()
 
 

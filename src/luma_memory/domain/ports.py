@@ -46,7 +46,7 @@ from luma_memory.domain.job import (
 )
 from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScanRequest, ScopeScan, TimeSpan
+from luma_memory.domain.search import Background, ScanRequest, ScopeScan, TimeSpan
 from luma_memory.domain.usage import PriceTable, Spent, UsageEntry, UsageFilter
 from luma_memory.domain.windows import MadeWindow, Place, Turn
 
@@ -449,6 +449,18 @@ class VectorModels(Protocol):
 
     async def of_scope(self, scope: Scope) -> str | None:
         """The scope's own; None is the first of those in use."""
+        ...
+
+
+class BackgroundStore(Protocol):
+    """What is known of embedding models' cosines. All methods raise StoreUnavailable."""
+
+    async def background(self, model_id: str) -> Background | None:
+        """None where it was not measured yet."""
+        ...
+
+    async def keep_background(self, model_id: str, background: Background) -> None:
+        """Keep what was measured of a registered model; the first measurement stays."""
         ...
 
 

@@ -29,6 +29,14 @@ class TimeSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class Background:
+    """Cosine of a question with text that has nothing to do with it; a property of the model."""
+
+    mean: float
+    deviation: float  # > 0
+
+
+@dataclass(frozen=True, slots=True)
 class ScanRequest:
     """What every row of a scope is to be scored by."""
 
@@ -65,7 +73,9 @@ class SearchHit:
     """One block that answers a question."""
 
     block: Block
-    score: float  # 0..1
+    score: float  # 0..1; ranks, and says little by itself
+    # 0..1; whether the block is about the question at all, the same for every embedding model.
+    relevance: float = 0.0
     # Every part of the score by name; filled only when asked for.
     explanation: Explanation = field(default_factory=dict)
 
@@ -75,5 +85,7 @@ class SearchResult:
     """Blocks, best first, and how they came about."""
 
     hits: Sequence[SearchHit]
-    degraded: Sequence[str] = ()  # what was left out: "embedding"
+    # Whether any hit is as relevant as the installation asks for. False: nothing stored answers.
+    is_relevant: bool = False
+    degraded: Sequence[str] = ()  # what was left out: "embedding", "calibration", "time"
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage

@@ -100,6 +100,7 @@ class Contexts:
                 request.blocks_max,
                 request.token_budget,
                 self._is_synthesized(request),
+                request.relevant_only,
             ],
         )
 
@@ -117,6 +118,7 @@ class Contexts:
             request.query,
             limit=request.blocks_max,
             timeout_ms=round(request.timeout_seconds * 1000),
+            relevant_only=request.relevant_only,
         )
         timings.update(found.timings_ms)
         watch.lap_ms()
@@ -126,7 +128,7 @@ class Contexts:
         )
         timings["fit"] = watch.lap_ms()
         degraded = [*found.degraded, *([] if fitted.is_whole else [TOKEN_BUDGET])]
-        context = _templated(fitted, degraded)
+        context = _templated(fitted, degraded, is_relevant=found.is_relevant)
         if not fitted.blocks or not self._is_synthesized(request):
             return context, not found.degraded
         written = await self._written(request, context, ends)
@@ -174,6 +176,7 @@ def _context_block(hit: SearchHit) -> ContextBlock:
         content=block.content,
         is_cut=False,
         score=hit.score,
+        relevance=hit.relevance,
         occurred_at=block.occurred_at,
         speaker=block.speaker,
         session_id=block.session_id,
@@ -182,12 +185,13 @@ def _context_block(hit: SearchHit) -> ContextBlock:
     )
 
 
-def _templated(fitted: Fitted, degraded: Sequence[str]) -> Context:
+def _templated(fitted: Fitted, degraded: Sequence[str], *, is_relevant: bool) -> Context:
     return Context(
         blocks=fitted.blocks,
         text=fitted.text,
         citations=[Citation(mark, block.id) for mark, block in enumerate(fitted.blocks, 1)],
         token_count=fitted.token_count,
         synthesized_by=None,
+        is_relevant=is_relevant,
         degraded=degraded,
     )

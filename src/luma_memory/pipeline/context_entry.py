@@ -17,7 +17,7 @@ from uuid import UUID
 from luma_memory.domain.cache import CacheKey
 from luma_memory.domain.context import Citation, Context, ContextBlock
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 # A whole context of 200 long blocks has some hundred kilobytes. What unpacks to more is no entry.
 PLAIN_BYTES_MAX: Final = 8 << 20
 # Level 1 costs 70 µs for an entry of 6.7 kB and makes 1.4 kB of it; level 6 saves another 5 %.
@@ -49,6 +49,7 @@ def encode_entry(entry: Entry, key: CacheKey) -> bytes:
         "citations": [[citation.mark, citation.block_id.hex] for citation in context.citations],
         "tokens": context.token_count,
         "by": context.synthesized_by,
+        "relevant": context.is_relevant,
         "degraded": list(context.degraded),
     }
     text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
@@ -79,6 +80,7 @@ def _block_json(block: ContextBlock) -> dict[str, Any]:
         "content": block.content,
         "cut": block.is_cut,
         "score": block.score,
+        "relevance": block.relevance,
         "at": block.occurred_at.isoformat(),
         "speaker": block.speaker,
         "session": block.session_id,
@@ -94,6 +96,7 @@ def _entry(plain: Mapping[str, Any]) -> Entry:
         citations=[Citation(int(mark), UUID(block_id)) for mark, block_id in plain["citations"]],
         token_count=int(plain["tokens"]),
         synthesized_by=_text_or_none(plain["by"]),
+        is_relevant=bool(plain["relevant"]),
         degraded=[_text(part) for part in plain["degraded"]],
     )
     return Entry(context, int(plain["version"]), _instant(plain["at"]), _instant(plain["until"]))
@@ -105,6 +108,7 @@ def _block(plain: Mapping[str, Any]) -> ContextBlock:
         content=_text(plain["content"]),
         is_cut=bool(plain["cut"]),
         score=_score(plain["score"]),
+        relevance=_score(plain["relevance"]),
         occurred_at=_instant(plain["at"]),
         speaker=_text_or_none(plain["speaker"]),
         session_id=_text_or_none(plain["session"]),

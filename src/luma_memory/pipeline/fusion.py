@@ -35,6 +35,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from luma_memory.domain.search import Background
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.intp]
 _Real = TypeVar("_Real", bound=np.floating[Any])
@@ -52,14 +54,6 @@ _GUESSED_MAX: Final = 3.0
 _SCORE_MIDPOINT: Final = 3.0
 # Beyond so many passages a block's correction stays as it is; it grows by under 0.2 a doubling.
 _CORRECTED_PASSAGES_MAX: Final = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """Cosine of a question with text that has nothing to do with it; a property of the model."""
-
-    mean: float = 0.1
-    deviation: float = 0.12  # > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,8 @@ class Additions:
     session: float = 0.5  # share of the standing of its session's best block
 
 
-BACKGROUND: Final = Background()
+# About what models made for retrieval have; for when a model's own is not known.
+BACKGROUND: Final = Background(mean=0.1, deviation=0.12)
 WEIGHTS: Final = FusionWeights()
 ADDITIONS: Final = Additions()
 

@@ -14,6 +14,7 @@ from luma_memory.domain.filters import Filter
 from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, SearchStore
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
+    Background,
     Explanation,
     Ranking,
     ScanRequest,
@@ -21,14 +22,17 @@ from luma_memory.domain.search import (
     SearchResult,
     TimeSpan,
 )
+from luma_memory.pipeline.background import Backgrounds
 from luma_memory.pipeline.fusion import (
     ADDITIONS,
+    BACKGROUND,
     RankedBlock,
     fuse,
     rank_dense,
     rank_lexical,
     rank_reciprocal,
 )
+from luma_memory.pipeline.relevance import relevance
 from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.speakers import names_in, own_names
@@ -44,6 +48,8 @@ EMBEDDING_SECONDS_MAX = 2.0
 EMBEDDING_SHARE = 0.6
 # A scope that changes its embedding model between question and scan is asked again.
 SWITCHES_MAX = 2
+# The default of MEMORY_SIMILARITY_THRESHOLD.
+RELEVANCE_THRESHOLD = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class _Place:
 
     block: int
     score: float
+    relevance: float
     explanation: Explanation
 
 
@@ -60,7 +67,8 @@ class Recall:
 
     embedder: None searches by words alone. serving: who embeds for which scope while the model
     changes; None for the embedder itself. reader: what else a question says (times); None is not
-    asked.
+    asked. backgrounds: what the models' cosines mean; None takes all models for average ones.
+    threshold: how relevant a block has to be to be called so, 0..1.
     """
 
     def __init__(
@@ -72,12 +80,16 @@ class Recall:
         emit: Emit,
         serving: ServingEmbedders | None = None,
         reader: QuestionReader | None = None,
+        backgrounds: Backgrounds | None = None,
+        threshold: float = RELEVANCE_THRESHOLD,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
         self._embedder = embedder
         self._serving = serving
         self._reader = reader
+        self._backgrounds = backgrounds
+        self._threshold = threshold
         self._emit = emit
 
     async def search(
@@ -91,6 +103,7 @@ class Recall:
         include_superseded: bool = False,
         timeout_ms: int | None = None,
         ranking: Ranking = "fused",
+        relevant_only: bool = False,
         explain: bool = False,
     ) -> SearchResult:
         """The scope's blocks that answer the question, best first, at most `limit`.
@@ -98,7 +111,8 @@ class Recall:
         Blocks no worker has seen are found by their words. When the embedding provider fails or
         is slow, so are all, and the result says "embedding" under `degraded`. filters: which blocks
         may answer; what is filtered out takes no part in the ranking either. as_of: the scope as
-        it stood then, by the blocks' own times. Raises StoreUnavailable, and SearchTimeout when the
+        it stood then, by the blocks' own times. relevant_only: of those at most `limit` blocks only
+        those that reach the threshold. Raises StoreUnavailable, and SearchTimeout when the
         time is over before the database has answered.
         """
         deadline = _Deadline(timeout_ms)
@@ -131,14 +145,23 @@ class Recall:
                 break
         if scan.row_count == 0:
             return SearchResult(hits=(), degraded=degraded, timings_ms=timings)
+        background = await self._background(embedder if embedding else None, deadline, degraded)
+        timings["calibrate"] = watch.lap_ms()
         keys = scan.name_keys
         wanted = Wanted(named=keys[: len(named)], own=keys[len(named) :], spans=spans)
         layout = lay_out(scan, terms, wanted)
-        places = _ranked(layout, ranking, limit=limit, explain=explain)
+        places = _ranked(layout, ranking, background, limit=limit, explain=explain)
+        if relevant_only:
+            places = [place for place in places if place.relevance >= self._threshold]
         timings["fuse"] = watch.lap_ms()
         hits = await deadline.bound(self._hits(scope, layout, places))
         timings["read"] = watch.lap_ms()
-        return SearchResult(hits=hits, degraded=degraded, timings_ms=timings)
+        return SearchResult(
+            hits=hits,
+            is_relevant=any(hit.relevance >= self._threshold for hit in hits),
+            degraded=degraded,
+            timings_ms=timings,
+        )
 
     async def _embedding(
         self, embedder: Embedder | None, query: str, deadline: _Deadline, degraded: list[str]
@@ -146,6 +169,14 @@ class Recall:
         if embedder is None:
             return None
         return await self._optional("embedding", embedder.embed_query(query), deadline, degraded)
+
+    async def _background(
+        self, embedder: Embedder | None, deadline: _Deadline, degraded: list[str]
+    ) -> Background:
+        if embedder is None or self._backgrounds is None:
+            return BACKGROUND
+        work = self._backgrounds.of(embedder)
+        return await self._optional("calibration", work, deadline, degraded) or BACKGROUND
 
     async def _spans(
         self, query: str, as_of: datetime | None, deadline: _Deadline, degraded: list[str]
@@ -180,7 +211,7 @@ class Recall:
             [(scope, layout.block_id(place.block)) for place in places]
         )
         return [
-            SearchHit(block, place.score, place.explanation)
+            SearchHit(block, place.score, place.relevance, place.explanation)
             for block, place in zip(blocks, places, strict=True)
             if block is not None  # deleted since the scan
         ]
@@ -210,19 +241,29 @@ class _Deadline:
 
 
 def _ranked(
-    layout: ScopeLayout, ranking: Ranking, *, limit: int, explain: bool
+    layout: ScopeLayout, ranking: Ranking, background: Background, *, limit: int, explain: bool
 ) -> Sequence[_Place]:
+    def place(block: int, score: float, explanation: Explanation) -> _Place:
+        return _Place(block, score, _relevance(block, layout, background), explanation)
+
     if ranking == "fused":
         return [
-            _Place(place.block, place.score, _explanation(place, layout) if explain else {})
-            for place in fuse(layout.scores, limit=limit)
+            place(found.block, found.score, _explanation(found, layout) if explain else {})
+            for found in fuse(layout.scores, limit=limit, background=background)
         ]
     rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[ranking]
     # Ranks are all that these know: a score falls from 1 and means nothing beside others.
     return [
-        _Place(block, 1.0 / place, {"rank": place} if explain else {})
-        for place, block in enumerate(rank(layout.scores, limit=limit), start=1)
+        place(block, 1.0 / number, {"rank": number} if explain else {})
+        for number, block in enumerate(rank(layout.scores, limit=limit), start=1)
     ]
+
+
+def _relevance(block: int, layout: ScopeLayout, background: Background) -> float:
+    """That of the block's most relevant passage."""
+    own = layout.passages(block)
+    found = relevance(layout.scores.dense[own], layout.coverage[own], background)
+    return float(found.max())
 
 
 def _one_hot(terms: Sequence[QueryTerm]) -> bytes:
@@ -247,5 +288,6 @@ def _explanation(place: RankedBlock, layout: ScopeLayout) -> Explanation:
         "session_standing": parts.session,
         "session_share": ADDITIONS.session,
         "standing": parts.standing,
+        "coverage": float(layout.coverage[layout.passages(place.block)].max()),
         "passage": int(layout.ordinals[place.passage]),
     }

@@ -29,10 +29,16 @@ class ScopeLayout:
 
     scores: ScopeScores
     ordinals: npt.NDArray[np.int32]  # [n] of the passages
+    coverage: npt.NDArray[np.float32]  # [n] 0..1, what share of the question's words each has
     _ids: npt.NDArray[np.void]  # [m] by block number
 
     def block_id(self, number: int) -> UUID:
         return UUID(bytes=self._ids[number].tobytes())
+
+    def passages(self, number: int) -> slice:
+        """Where a block's passages stand: they lie together, by block number."""
+        start, stop = np.searchsorted(self.scores.block, [number, number + 1])
+        return slice(int(start), int(stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def lay_out(
     instants = np.frombuffer(scan.instants, dtype=np.int64)[first]
     neighbours = in_sessions(sessions, instants)
     dense = np.frombuffer(scan.dense, dtype=np.float32)
-    own, shared = _bm25(scan, terms, passages, block[passages], neighbours)
+    own, shared, coverage = _bm25(scan, terms, passages, block[passages], neighbours)
     windows = _in_order(block, ordinals, ~is_passage & (block >= 0) & ~np.isnan(dense))
     surroundings = Surroundings(
         session=neighbours.session,
@@ -83,7 +89,7 @@ def lay_out(
         own_lexical=own,
         surroundings=surroundings,
     )
-    return ScopeLayout(scores, ordinals[passages], distinct)
+    return ScopeLayout(scores, ordinals[passages], coverage, distinct)
 
 
 def _bm25(
@@ -92,22 +98,28 @@ def _bm25(
     passages: Indices,
     block: Indices,
     neighbours: Neighbours,
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Each passage's score by its own words, and by those its neighbours lend it.
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Each passage's score by its own words, and by those its neighbours lend it; its coverage.
 
-    Document frequencies are counted in the columns themselves.
+    Document frequencies are counted in the columns themselves. A word that no passage has counts in
+    the coverage as the rarest of all.
     """
     own = np.zeros(len(passages), dtype=np.float32)
     shared = np.zeros(len(passages), dtype=np.float32)
+    covered = np.zeros(len(passages), dtype=np.float32)
+    whole = 0.0
     for term, column in zip(terms, scan.term_weights, strict=True):
         weights = np.frombuffer(column, dtype=np.float32)[passages]
         frequency = int(np.count_nonzero(weights))
+        telling = idf(frequency, len(passages))
+        whole += telling
         if frequency == 0:
             continue
-        factor = np.float32(term.frequency * idf(frequency, len(passages)))
+        covered += (weights > 0) * np.float32(telling)
+        factor = np.float32(term.frequency * telling)
         own += weights * factor
         shared += with_neighbours(weights, block, neighbours) * factor
-    return own, shared
+    return own, shared, np.minimum(covered / np.float32(whole or 1.0), np.float32(1.0))
 
 
 def _covered(ends: Indices, neighbours: Neighbours) -> Indices:

@@ -52,6 +52,9 @@ class ContextBody(BaseModel):
     synthesize: bool = Field(
         True, description="Let a model write the text, where one is configured and allowed."
     )
+    relevant_only: bool = Field(
+        False, description="Leave out blocks that do not reach MEMORY_SIMILARITY_THRESHOLD."
+    )
     timeout_ms: int = Field(TIMEOUT_MS_DEFAULT, ge=TIMEOUT_MS_MIN, le=TIMEOUT_MS_MAX)
 
 
@@ -62,6 +65,9 @@ class ContextBlockBody(BaseModel):
     content: str
     cut: bool = Field(description="`content` is the best passage of a longer block.")
     score: float = Field(ge=0, le=1)
+    relevance: float = Field(
+        ge=0, le=1, description="Whether the block is about the question at all."
+    )
     occurred_at: datetime
     speaker: str | None
     session_id: str | None
@@ -89,6 +95,10 @@ class ContextAnswer(BaseModel):
 
     blocks: list[ContextBlockBody]
     text: str = Field(description="Empty when nothing was found.")
+    relevant: bool = Field(
+        description="Whether any block found reaches MEMORY_SIMILARITY_THRESHOLD. false: nothing"
+        " relevant is stored; the blocks are only the nearest there is."
+    )
     citations: list[CitationBody]
     synthesized_by: str | None = Field(description="null: the text quotes the blocks.")
     tokens: TokensBody

@@ -46,6 +46,9 @@ class SearchBody(BaseModel):
     ranking: Ranking = Field(
         "fused", description="The others are plain retrievers, to compare with."
     )
+    relevant_only: bool = Field(
+        False, description="Leave out results that do not reach MEMORY_SIMILARITY_THRESHOLD."
+    )
     explain: bool = Field(False, description="Say how each score came about.")
 
 
@@ -53,7 +56,13 @@ class SearchHitBody(BaseModel):
     """One block that answers the question."""
 
     block: BlockBody
-    score: float = Field(ge=0, le=1)
+    score: float = Field(ge=0, le=1, description="Ranks; says little by itself.")
+    relevance: float = Field(
+        ge=0,
+        le=1,
+        description="Whether the block is about the question at all: near 0 is not, and 0.75 is"
+        " likely. Means the same for every embedding model.",
+    )
     explanation: dict[str, float | int | str | None] | None = None
 
 
@@ -61,5 +70,9 @@ class SearchAnswer(BaseModel):
     """Blocks, best first."""
 
     results: list[SearchHitBody]
+    relevant: bool = Field(
+        description="Whether any result reaches MEMORY_SIMILARITY_THRESHOLD. false: nothing"
+        " relevant is stored; the results are only the nearest there is."
+    )
     degraded: list[str] = Field(description="What was left out and why the answer may be poorer.")
     timings_ms: dict[str, float]

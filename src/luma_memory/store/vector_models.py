@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from luma_memory.domain.enrichment import Vector
 from luma_memory.domain.ports import ReembedProgress, StalePassage
 from luma_memory.domain.scope import Scope
+from luma_memory.domain.search import Background
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.postgres.vectors import encode_halfvec
 
 
 class PostgresVectorModels:
-    """domain.ports.VectorModels and domain.ports.ReembedStore."""
+    """domain.ports.VectorModels, BackgroundStore and ReembedStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -30,6 +31,18 @@ class PostgresVectorModels:
             load_sql(__package__, "scope_model"), scope.project_id, scope.user_id
         )
         return None if row is None else str(row["model"])
+
+    async def background(self, model_id: str) -> Background | None:
+        row = await self._database.fetch_row(load_sql(__package__, "model_background"), model_id)
+        return None if row is None else Background(row["mean"], row["deviation"])
+
+    async def keep_background(self, model_id: str, background: Background) -> None:
+        await self._database.execute(
+            load_sql(__package__, "keep_background"),
+            model_id,
+            background.mean,
+            background.deviation,
+        )
 
     async def want(self, model_id: str) -> None:
         await self._database.execute(load_sql(__package__, "want_model"), model_id)

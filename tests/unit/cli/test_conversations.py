@@ -24,7 +24,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def answer(*ids: UUID) -> SearchAnswer:
     return SearchAnswer(
-        results=[SearchHitBody(block=block(block_id), score=0.5) for block_id in ids],
+        results=[
+            SearchHitBody(block=block(block_id), score=0.5, relevance=0.9) for block_id in ids
+        ],
+        relevant=True,
         degraded=[],
         timings_ms={},
     )

@@ -89,7 +89,7 @@ class Computing:
 
 
 def _context(text: str) -> Context:
-    return Context([], text, [], 3, None, [])
+    return Context([], text, [], 3, None, True, [])
 
 
 class Setting:

@@ -28,6 +28,7 @@ blocks = st.builds(
     content=texts,
     is_cut=st.booleans(),
     score=st.floats(0, 1),
+    relevance=st.floats(0, 1),
     occurred_at=instants,
     speaker=st.none() | texts,
     session_id=st.none() | texts,
@@ -41,6 +42,7 @@ contexts = st.builds(
     citations=st.lists(st.builds(Citation, st.integers(1, 200), st.uuids()), max_size=4),
     token_count=st.integers(0, 100_000),
     synthesized_by=st.none() | texts,
+    is_relevant=st.booleans(),
     degraded=st.lists(texts, max_size=2),
 )
 entries = st.builds(
@@ -92,9 +94,9 @@ def test_json_of_another_shape_is_no_entry_and_no_error(data: st.DataObject) -> 
 
 def _entry(**changes: object) -> Entry:
     block = ContextBlock(
-        UUID(int=1), "content", False, 0.5, NOW, "Ada", "chat-1", "chat", "A title"
+        UUID(int=1), "content", False, 0.5, 0.9, NOW, "Ada", "chat-1", "chat", "A title"
     )
-    context = Context([block], "text", [Citation(1, block.id)], 10, None, [])
+    context = Context([block], "text", [Citation(1, block.id)], 10, None, True, [])
     values: dict[str, object] = {
         "context": context,
         "version": 7,
@@ -107,7 +109,7 @@ def _entry(**changes: object) -> Entry:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("key", "context:0:0"),
         ("until", "2026-03-02T12:00:00"),  # without a zone
         ("until", 5),

@@ -56,6 +56,7 @@ def _block(content: str, number: int = 1, **fields: str | None) -> ContextBlock:
         content=content,
         is_cut=False,
         score=0.5,
+        relevance=0.9,
         occurred_at=NOW,
         **(values | fields),
     )

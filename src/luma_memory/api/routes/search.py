@@ -34,6 +34,7 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
         include_superseded=body.include_superseded,
         timeout_ms=body.timeout_ms,
         ranking=body.ranking,
+        relevant_only=body.relevant_only,
         explain=body.explain,
     )
     answer = search_answer(result)

@@ -31,6 +31,7 @@ class Recall(Connection):
         include_superseded: bool | None = None,
         timeout_ms: int | None = None,
         ranking: Ranking | None = None,
+        relevant_only: bool | None = None,
         explain: bool | None = None,
     ) -> SearchAnswer:
         """The blocks that answer best, best first, by meaning and by words."""
@@ -43,6 +44,7 @@ class Recall(Connection):
             include_superseded=include_superseded,
             timeout_ms=timeout_ms,
             ranking=ranking,
+            relevant_only=relevant_only,
             explain=explain,
         )
         call = ask("/search", body, timeout_seconds=_patience(timeout_ms))
@@ -56,6 +58,7 @@ class Recall(Connection):
         max_blocks: int | None = None,
         token_budget: int | None = None,
         synthesize: bool | None = None,
+        relevant_only: bool | None = None,
         timeout_ms: int | None = None,
     ) -> ContextAnswer:
         """A text for a prompt within `token_budget`, with its blocks and citations."""
@@ -65,6 +68,7 @@ class Recall(Connection):
             max_blocks=max_blocks,
             token_budget=token_budget,
             synthesize=synthesize,
+            relevant_only=relevant_only,
             timeout_ms=timeout_ms,
         )
         call = ask("/context", body, timeout_seconds=_patience(timeout_ms))
