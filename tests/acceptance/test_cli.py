@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -162,9 +163,16 @@ def accept(up: Up, content: str) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     body = {"user_id": "ada", "content": content, "external_id": content}
     while time.monotonic() < deadline:
-        answer = httpx2.post(
-            f"{up.url}/api/v1/memory/blocks", json=body, trust_env=False, timeout=PATIENCE_SECONDS
-        )
+        try:
+            answer = httpx2.post(
+                f"{up.url}/api/v1/memory/blocks",
+                json=body,
+                trust_env=False,
+                timeout=PATIENCE_SECONDS,
+            )
+        except httpx2.TransportError:  # an API that is started again
+            time.sleep(0.1)
+            continue
         if answer.status_code == 202:
             return
         assert answer.status_code == 503, answer.text
@@ -331,15 +339,40 @@ def test_killed_children_end_and_the_next_one_stops_in_order() -> None:
         assert not database_runs(data_dir)
 
 
-def test_a_worker_that_dies_ends_everything_and_is_named() -> None:
+def test_children_that_are_killed_are_started_again() -> None:
+    with folder() as root:
+        data_dir = root / "data"
+        with running(data_dir) as up:
+            api, worker = up.child("api"), up.child("worker")
+            worker.kill()
+            up.line("worker   │ worker was ended by SIGKILL, starting it again")
+            api.kill()
+            up.line("api      │ api was ended by SIGKILL, starting it again")
+            psutil.wait_procs([api, worker], timeout=PATIENCE_SECONDS)
+            accept(up, "after both")
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while [block["status"] for block in blocks(up, "ada")] != ["active"]:
+                assert time.monotonic() < deadline, blocks(up, "ada")
+                time.sleep(0.1)
+            up.process.send_signal(signal.SIGINT)
+            assert up.end() == 0, up.lines
+        assert not database_runs(data_dir)
+
+
+def test_a_worker_that_is_killed_again_and_again_ends_everything_and_is_named() -> None:
     with folder() as root:
         data_dir = root / "data"
         with running(data_dir) as up:
             api = up.child("api")
-            up.child("worker").kill()
+            while up.process.poll() is None:
+                with contextlib.suppress(psutil.NoSuchProcess, StopIteration, ValueError):
+                    up.child("worker").kill()
+                time.sleep(0.05)
             assert up.end() == 1
             assert not api.is_running()
-            assert any("worker was ended by SIGKILL" in line for line in up.lines)
+            again = [line for line in up.lines if "starting it again" in line]
+            assert len(again) == 5
+            assert "luma-memory: worker was ended by SIGKILL" in "".join(up.lines)
         assert not database_runs(data_dir)
 
 

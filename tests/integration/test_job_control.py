@@ -386,6 +386,25 @@ async def test_a_waiting_block_is_enqueued_beside_a_job_of_another_kind(
     (job_id,) = await jobs.enqueue_waiting(project_id="default", user_id=None, limit=10)
     row = await job_row(connection, job_id)
     assert (row["block_id"], row["job_type"]) == (accepted.id, "enrich_and_embed")
+    # The block leads to the job that there is.
+    assert await connection.fetchval("SELECT job_id FROM memory_blocks") == job_id
+
+
+async def test_enqueueing_does_not_bring_back_a_user_who_is_erased_meanwhile(
+    database: Database, jobs: Jobs, connection: asyncpg.Connection
+) -> None:
+    await ingest(database)
+    await connection.execute("DELETE FROM memory_jobs")
+    async with connection.transaction():
+        for table in ("memory_passages", "memory_blocks", "memory_users"):
+            await connection.execute(f"DELETE FROM {table}")
+        enqueueing = asyncio.create_task(
+            jobs.enqueue_waiting(project_id=None, user_id=None, limit=10)
+        )
+        await until_somebody_waits(database)
+    assert await enqueueing == []
+    for table in ("memory_jobs", "memory_users"):
+        assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
 
 
 async def test_two_operators_who_enqueue_at_once_make_one_job_a_block(

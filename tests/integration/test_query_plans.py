@@ -89,16 +89,18 @@ async def full(
     await connection.close()
 
 
-def _claim_statement() -> str:
-    """The UPDATE inside claim_memory_jobs, with its variables numbered."""
+def _claim_statement(which: str) -> str:
+    """An UPDATE inside claim_memory_jobs, with its variables numbered."""
     definitions = files("luma_memory.migrations") / "definitions" / "queue.sql"
-    found = re.search(
-        r"RETURN QUERY\s+(UPDATE memory_jobs\s+SET status = 'processing'.*?RETURNING \*);",
+    found = re.findall(
+        r"RETURN QUERY\s+(UPDATE memory_jobs\s+SET status = 'processing'[^;]*?RETURNING \*);",
         definitions.read_text(encoding="utf-8"),
-        re.DOTALL,
     )
-    assert found is not None
-    statement = found.group(1)
+    _, foreground, background = found
+    statement: str = {"foreground": foreground, "background": background}[which]
+    # An idle worker's.
+    statement = statement.replace("v_running_background", "0").replace("v_running", "0")
+    statement = statement.replace("v_background", "p_limit")
     for number, (name, type_name) in enumerate(CLAIM_PARAMETERS.items(), start=1):
         statement = re.sub(rf"\b{name}\b", f"(${number}::{type_name})", statement)
     return statement
@@ -127,9 +129,12 @@ def _scans(plan: Any) -> set[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("limit", [1, 5, 100])
-async def test_a_claim_walks_its_index(mode: str, limit: int, full: asyncpg.Connection) -> None:
+@pytest.mark.parametrize("which", ["foreground", "background"])
+async def test_a_claim_walks_its_index(
+    which: str, mode: str, limit: int, full: asyncpg.Connection
+) -> None:
     arguments = f"{limit}, ARRAY['enrich_and_embed'], 'w1', interval '1 min', now()"
-    plan = await _plan(full, _claim_statement(), arguments, mode)
+    plan = await _plan(full, _claim_statement(which), arguments, mode)
     assert ("Index Scan", "memory_jobs_claim") in _scans(plan)
     assert _scans(plan) <= {
         ("Index Scan", "memory_jobs_claim"),

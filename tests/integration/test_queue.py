@@ -144,7 +144,10 @@ async def test_priority_then_place_then_id(
     await connection.execute(
         "UPDATE memory_jobs SET fair_at = '2020-01-01' WHERE id = ANY ($1)", [late[2], other[0]]
     )
-    order = [(await _claim(database, limit=1))[0].id for _ in range(6)]
+    order = []
+    for n in range(6):  # a worker each: what is below 0 is for one that runs nothing else
+        (job,) = await _claim(database, f"w{n}", limit=1)
+        order.append(job.id)
     assert order == [urgent, *sorted([late[2], other[0]]), late[0], late[1], idle]
 
 
@@ -503,21 +506,85 @@ async def test_the_last_attempt_after_a_death_runs_alone(
     for worker_id in ("w1", "w2"):
         assert {job.id for job in await _claim(database, worker_id, limit=2)} == {first, second}
         await _dies(connection, database, worker_id)
-    # Who is at work takes nothing more until somebody idle has taken one of them.
+    # Who is at work gives itself to them: it takes nothing more until it is idle.
     (later,) = await _enqueue(connection, job_type="reembed")
     assert [job.id for job in await _claim(database, "w3", job_types=["reembed"])] == [later]
     assert await _claim(database, "w3") == []
-    assert [job.id for job in await _claim(database, "w4")] == [first]
-    assert await _claim(database, "w4") == []
-    assert [job.id for job in await _claim(database, "w5")] == [second]
-    # With none of them left, everybody goes on; but nobody joins those two.
-    assert [job.id for job in await _claim(database, "w3")] == others
-    await _dies(connection, database, "w4")
+    row = await job_row(connection, first)
+    assert (row["status"], row["attempts"], row["locked_by"]) == ("pending", 2, "w3")
+    # One is enough: others that are at work go on.
+    (again,) = await _enqueue(connection, job_type="reembed")
+    assert [job.id for job in await _claim(database, "w4", job_types=["reembed"])] == [again]
+    assert [job.id for job in await _claim(database, "w4", limit=1)] == others[:1]
+    # Somebody idle need not wait; nothing joins it, and w3 goes on with the others.
+    assert [job.id for job in await _claim(database, "w5")] == [first]
+    assert await _claim(database, "w5") == []
+    assert [job.id for job in await _claim(database, "w3", limit=1)] == others[1:2]
+    await _dies(connection, database, "w5")
     assert (await job_row(connection, first))["status"] == "failed"
+    # The second one is next, alone too.
     queue = PostgresJobQueue(database)
-    await queue.complete("w5", await queue.held("w5"))
-    (again,) = await _enqueue(connection)
-    assert [job.id for job in await _claim(database, "w5")] == [again]
+    await queue.complete("w3", await queue.held("w3"))
+    assert [job.id for job in await _claim(database, "w3")] == [second]
+    assert await _claim(database, "w3") == []
+    await queue.complete("w3", await queue.held("w3"))
+    assert [job.id for job in await _claim(database, "w3")] == others[2:]
+
+
+async def test_a_promise_of_a_worker_that_died_is_void_after_its_lease(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (deadly, *others) = await _enqueue(connection, 3)
+    for worker_id in ("w1", "w2"):
+        assert [job.id for job in await _claim(database, worker_id, limit=1)] == [deadly]
+        await _dies(connection, database, worker_id)
+    await _enqueue(connection, 2, job_type="reembed")
+    for worker_id in ("w3", "w4"):
+        await _claim(database, worker_id, limit=1, job_types=["reembed"])
+    assert await _claim(database, "w3") == []
+    assert [job.id for job in await _claim(database, "w4", limit=1)] == others[:1]
+    await connection.execute("UPDATE memory_jobs SET locked_until = now() WHERE id = $1", deadly)
+    assert await _claim(database, "w4") == []
+    assert (await job_row(connection, deadly))["locked_by"] == "w4"
+
+
+# Background
+
+
+async def test_the_background_waits_until_a_worker_has_nothing_else(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    queue = PostgresJobQueue(database)
+    background = await _enqueue(connection, 3, priority=-10)
+    (first,) = await _enqueue(connection)
+    # Not beside the last jobs of a backlog, though there are slots for it.
+    assert [job.id for job in await _claim(database, limit=5)] == [first]
+    assert await _claim(database, limit=5) == []
+    await queue.complete("w1", await queue.held("w1"))
+    # An idle worker takes as much as it can.
+    assert [job.id for job in await _claim(database, limit=2)] == background[:2]
+    (second,) = await _enqueue(connection)
+    assert [job.id for job in await _claim(database, limit=5)] == [second]
+    assert await _claim(database, limit=5) == []
+
+
+async def test_the_background_does_not_starve(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    queue = PostgresJobQueue(database)
+    first, second, _ = await _enqueue(connection, 3, priority=-10)
+    (long,) = await _enqueue(connection)
+    assert [job.id for job in await _claim(database, limit=5)] == [long]
+    await connection.execute(
+        "UPDATE memory_jobs SET fair_at = fair_at - interval '11 s' WHERE priority < 0"
+    )
+    # Beside other work one at a time, and never before it.
+    assert [job.id for job in await _claim(database, limit=5)] == [first]
+    assert await _claim(database, limit=5) == []
+    (more,) = await _enqueue(connection)
+    await queue.complete("w1", [job for job in await queue.held("w1") if job.id == first])
+    assert [job.id for job in await _claim(database, limit=5)] == [more]
+    assert [job.id for job in await _claim(database, limit=5)] == [second]
 
 
 # Numbers

@@ -72,6 +72,7 @@ class Entry:
     error: ErrorClass | None = None
     is_due: bool = True
     lease_ended: bool = False
+    is_promised: bool = False  # to `worker`, for when it is idle
 
     @property
     def has_to_run_alone(self) -> bool:
@@ -280,12 +281,12 @@ class QueueMachine(RuleBasedStateMachine):
             self.world.queue.claim(worker, limit=limit, lease=HOUR, job_types=types, rescue=False)
         )
         self._give_places(self._times("fair_at"))
-        taken = {job.id for job in jobs}
-        expected = self._next_in_line(worker, limit, types, before, taken)
+        expected = self._next_in_line(worker, limit, types, before)
         assert sorted(job.id for job in jobs) == sorted(entry.id for entry in expected)
         for entry in expected:
             assert entry.is_due
             entry.status, entry.worker, entry.lease_ended = "processing", worker, False
+            entry.is_promised = False
             entry.attempts += 1
         assert {(job.id, job.attempt) for job in jobs} == {(e.id, e.attempts) for e in expected}
         return [Run(worker, job) for job in jobs]
@@ -312,7 +313,7 @@ class QueueMachine(RuleBasedStateMachine):
         worker=workers,
         is_same=st.booleans(),
         is_handed_back=st.booleans(),
-        end=st.sampled_from(["complete", "fail", "release"]),
+        end=st.sampled_from(["complete", "fail", "drop", "release"]),
     )
     def come_late(
         self, index: int, worker: str, is_same: bool, is_handed_back: bool, end: str
@@ -337,6 +338,8 @@ class QueueMachine(RuleBasedStateMachine):
                 self._complete(run)
             case "fail":
                 self._fail(run, "internal", final=True)
+            case "drop":
+                self._drop(run)
             case _:
                 self._release(run, is_deferred=False)
         return multiple(*claimed)
@@ -353,12 +356,12 @@ class QueueMachine(RuleBasedStateMachine):
     def _complete(self, run: Run) -> None:
         owned = self.ledger.owned(run.job, run.worker)
         if run.job.block_id is None:
-            self.world.run(self.world.queue.complete(run.worker, [run.job]))
+            (is_mine,) = self.world.run(self.world.queue.complete(run.worker, [run.job]))
         else:
             (is_mine,) = self.world.run(
                 self.world.blocks(1).write_back(run.worker, [self._result(run.job)])
             )
-            assert is_mine == (owned is not None)
+        assert is_mine == (owned is not None)
         if owned is not None:
             owned.status, owned.error = "completed", None
             self.ledger.completed += 1
@@ -393,12 +396,25 @@ class QueueMachine(RuleBasedStateMachine):
     def _release(self, run: Run, *, is_deferred: bool) -> None:
         owned = self.ledger.owned(run.job, run.worker)
         until = datetime.now(UTC) + HOUR if is_deferred else None
-        self.world.run(self.world.queue.release(run.worker, [run.job], run_at=until))
+        (is_mine,) = self.world.run(self.world.queue.release(run.worker, [run.job], run_at=until))
+        assert is_mine == (owned is not None)
         if owned is not None:
             owned.status, owned.worker = "pending", None
             owned.attempts -= 1
             if is_deferred:
                 owned.place, owned.is_due = UNDUE, False
+
+    @rule(run=runs)
+    def drop(self, run: Run) -> None:
+        self._drop(run)
+
+    def _drop(self, run: Run) -> None:
+        owned = self.ledger.owned(run.job, run.worker)
+        is_mine = self.world.run(self.world.queue.cancel(run.worker, run.job, "nothing to do"))
+        assert is_mine == (owned is not None)
+        if owned is not None:
+            owned.status = "cancelled"
+            self.ledger.fail_block(owned)
 
     @rule(worker=workers)
     def heartbeat(self, worker: str) -> None:
@@ -702,7 +718,7 @@ class QueueMachine(RuleBasedStateMachine):
             for turn, entry in enumerate(mine, start=1):
                 entry.place = last - STEP * (len(mine) - turn)
                 entry.status, entry.attempts, entry.worker = "pending", 0, None
-                entry.is_due = True
+                entry.is_due, entry.is_promised = True, False
                 self.ledger.set_block(
                     entry, "pending_enrichment", unless=("active", "pending_enrichment")
                 )
@@ -729,10 +745,10 @@ class QueueMachine(RuleBasedStateMachine):
         limit: int,
         types: Sequence[JobType],
         run_at: dict[int, datetime],
-        taken: set[int],
     ) -> list[Entry]:
-        """Those that a claim has to get; of several alike, those it has got."""
-        mine = [e for e in self.ledger.with_status("processing") if e.worker == worker]
+        """Those that a claim has to get; who finds one that runs alone while at work notes it."""
+        running = self.ledger.with_status("processing")
+        mine = [e for e in running if e.worker == worker]
         if limit == 0 or any(entry.runs_alone for entry in mine):
             return []
         ready = [
@@ -741,10 +757,28 @@ class QueueMachine(RuleBasedStateMachine):
             if entry.is_due and entry.job_type in types
         ]
         aside = [entry for entry in ready if entry.place == UNDUE]
-        if aside:
-            aside.sort(key=lambda entry: (run_at[entry.id], entry.id not in taken))
-            return [] if mine else aside[:1]
-        return sorted(ready, key=lambda e: (-e.priority, e.place, e.id))[:limit]
+        is_others = any(entry.runs_alone for entry in running) or (
+            bool(mine)
+            and any(
+                e.is_promised and e.worker != worker for e in self.ledger.with_status("pending")
+            )
+        )
+        if aside and not is_others:
+            first = min(aside, key=lambda entry: (run_at[entry.id], entry.id))
+            if not mine:
+                return [first]
+            first.worker, first.is_promised = worker, True
+            return []
+        line = [entry for entry in ready if entry.place != UNDUE]
+        line.sort(key=lambda e: (-e.priority, e.place, e.id))
+        if foreground := [entry for entry in line if entry.priority >= 0]:
+            return foreground[:limit]
+        if all(entry.priority < 0 for entry in mine):
+            return line[:limit]
+        if any(entry.priority < 0 for entry in mine):
+            return []
+        overdue = self._database_time() - timedelta(seconds=10)
+        return [entry for entry in line if entry.place < overdue][: min(limit, 1)]
 
     def _gone(self, rescuer: str) -> set[str | None]:
         """Workers found free for the second time; the others are marked as found once."""

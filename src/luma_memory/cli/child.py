@@ -84,15 +84,18 @@ class Child:
             if self._process.stdin is not None:
                 self._process.stdin.close()
 
-    def obituary(self) -> str:
-        """How it ended and what it said last, for an error message."""
+    @property
+    def fate(self) -> str:
+        """How it ended, as the rest of a sentence that its name begins."""
         code = self.exit_code
         if code is not None and code < 0:
-            how = f"was ended by {signal.Signals(-code).name}"
-        else:
-            how = f"ended with exit code {code}" if code is not None else "does not get ready"
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}" if code is not None else "does not get ready"
+
+    def obituary(self) -> str:
+        """How it ended and what it said last, for an error message."""
         said = "".join(f"\n  {line}" for line in self._tail)
-        return f"{self.name} {how}" + (f"; its last lines:{said}" if said else "")
+        return f"{self.name} {self.fate}" + (f"; its last lines:{said}" if said else "")
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -40,6 +41,9 @@ _DATABASE_CHECK_SECONDS = 1.0
 # After a start that failed, of a full disk for example.
 _DATABASE_RETRY_SECONDS = 10.0
 _ANSWER_SECONDS = 2.0
+# More kills than this within the time are no accident.
+_KILLS_MAX = 5
+_KILLS_SECONDS = 60.0
 API = "api"
 
 
@@ -70,6 +74,7 @@ class Stack:
         self._exclusive = exclusive
         self._on_line = on_line
         self._stopping = False
+        self._kills: list[float] = []  # when children were killed lately
         self._resources = AsyncExitStack()
 
     @property
@@ -106,20 +111,28 @@ class Stack:
                 raise SetupError(child.obituary(), code="process_ended")
 
     async def watch(self) -> None:
-        """Wait until a child ends by itself, then raise as `check`.
+        """Keep everything running; raises as `check` once a child has ended for good.
 
-        Meanwhile an embedded database that was killed, or stopped itself on a full disk, is started
-        again: nobody else would do it, and the children wait for it.
+        What was killed is started again, nobody else would do it: an embedded database (also one
+        that stopped itself on a full disk), and children, unless they are killed again and again. A
+        child that ended by itself has said why, and would say it again.
         """
-        ends = [asyncio.create_task(child.ended()) for child in self.children.values()]
         keeping = asyncio.create_task(self._keep_database())
         try:
-            await asyncio.wait([*ends, keeping], return_when=asyncio.FIRST_COMPLETED)
-            self.check()
+            while not self._stopping:
+                ends = [asyncio.create_task(child.ended()) for child in self.children.values()]
+                try:
+                    await asyncio.wait([*ends, keeping], return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in ends:
+                        task.cancel()
+                    await asyncio.gather(*ends, return_exceptions=True)
+                if keeping.done():
+                    keeping.result()
+                await self._revive_children()
         finally:
-            for task in (*ends, keeping):
-                task.cancel()
-            await asyncio.gather(*ends, keeping, return_exceptions=True)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
 
     async def restart(self, name: str) -> None:
         """Start a child anew that has ended, the API on its old port; see `ready`."""
@@ -175,6 +188,18 @@ class Stack:
         except asyncio.CancelledError:
             await asyncio.wait([reviving])  # a server left half started would outlive us
             raise
+
+    async def _revive_children(self) -> None:
+        for name, child in list(self.children.items()):
+            if child.exit_code is None or self._stopping:
+                continue
+            now = time.monotonic()
+            self._kills = [at for at in self._kills if at > now - _KILLS_SECONDS]
+            if child.exit_code >= 0 or len(self._kills) == _KILLS_MAX:
+                self.check()
+            self._kills.append(now)
+            self._on_line(name, f"{name} {child.fate}, starting it again")
+            await self.restart(name)
 
     async def _start_child(self, name: str) -> None:
         environment = settings_environment(

@@ -309,8 +309,11 @@ class JobQueue(Protocol):
         """Up to `limit` jobs, each with an attempt counted. Nothing to do is an empty answer."""
         ...
 
-    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
-        """Complete jobs whose work needed no write-back. Jobs of others stay untouched."""
+    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
+        """Complete jobs whose work needed no write-back; which of them were still the worker's.
+
+        Jobs in other hands stay untouched.
+        """
         ...
 
     async def fail(
@@ -324,8 +327,8 @@ class JobQueue(Protocol):
 
     async def release(
         self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
-    ) -> None:
-        """Hand jobs back without spending the attempt."""
+    ) -> Sequence[bool]:
+        """Hand jobs back without spending the attempt; which of them were still the worker's."""
         ...
 
     async def rescue(self, worker_id: str) -> int:
@@ -336,8 +339,8 @@ class JobQueue(Protocol):
         """The jobs that this worker is running, as the table has it."""
         ...
 
-    async def cancel(self, jobs: Sequence[Job]) -> None:
-        """End jobs for good without a result; running ones too."""
+    async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
+        """End a claimed job for good without a result; False when it was in other hands."""
         ...
 
     async def stats(self) -> JobStats:

@@ -16,6 +16,7 @@ from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.pipeline.patience import ResultT, until_available
 from luma_memory.telemetry.events import (
     Emit,
+    Event,
     JobCancelled,
     JobCompleted,
     JobDeferred,
@@ -53,7 +54,7 @@ class JobRunner:
     ) -> None:
         self._queue = queue
         # Jobs that end while others are being completed share the next statement, and its commit.
-        self._completions: Coalescer[Job, None] = Coalescer(
+        self._completions: Coalescer[Job, bool] = Coalescer(
             self._complete, items_max=COMPLETE_BATCH_MAX
         )
         self._handlers = handlers
@@ -89,27 +90,30 @@ class JobRunner:
 
     async def _ended(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
         match outcome:
-            case Done(is_mine=False):
-                self._emit(JobLost(job.id, job.job_type, job.attempt))
             case Done():
+                is_mine = outcome.is_mine
                 if not outcome.is_written:
-                    await self._settle(lambda: self._completions.submit(job))
-                self._emit(JobCompleted(job.id, job.job_type, round(duration_ms)))
+                    is_mine = await self._settle(lambda: self._completions.submit(job))
+                self._tell(job, is_mine, JobCompleted(job.id, job.job_type, round(duration_ms)))
             case Cancel():
-                await self._settle(lambda: self._queue.cancel([job]))
-                self._emit(JobCancelled(job.id, job.job_type, outcome.reason))
+                is_mine = await self._settle(
+                    lambda: self._queue.cancel(self._worker_id, job, outcome.reason)
+                )
+                self._tell(job, is_mine, JobCancelled(job.id, job.job_type, outcome.reason))
             case Defer():
-                await self._settle(
+                (is_mine,) = await self._settle(
                     lambda: self._queue.release(self._worker_id, [job], run_at=outcome.until)
                 )
                 seconds = (outcome.until - self._clock.now()).total_seconds()
-                self._emit(JobDeferred(job.id, job.job_type, seconds, outcome.reason))
+                self._tell(job, is_mine, JobDeferred(job.id, job.job_type, seconds, outcome.reason))
             case _:
                 assert_never(outcome)
 
-    async def _complete(self, jobs: Sequence[Job]) -> Sequence[None]:
-        await self._queue.complete(self._worker_id, jobs)
-        return [None] * len(jobs)
+    def _tell(self, job: Job, is_mine: bool, event: Event) -> None:
+        self._emit(event if is_mine else JobLost(job.id, job.job_type, job.attempt))
+
+    async def _complete(self, jobs: Sequence[Job]) -> Sequence[bool]:
+        return await self._queue.complete(self._worker_id, jobs)
 
     async def _failed(self, job: Job, error: Exception) -> None:
         failure = classify(error)

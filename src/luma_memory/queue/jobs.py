@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import asyncpg
 
@@ -33,10 +34,8 @@ class PostgresJobQueue:
         )
         return [_job(row) for row in rows]
 
-    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
-        await self._database.execute(
-            load_sql(__package__, "complete"), *_identities(jobs), worker_id
-        )
+    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
+        return await self._were_mine("complete", jobs, worker_id)
 
     async def fail(
         self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta
@@ -54,13 +53,9 @@ class PostgresJobQueue:
 
     async def release(
         self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
-    ) -> None:
-        await self._database.execute(
-            load_sql(__package__, "release"),
-            *_identities(jobs),
-            worker_id,
-            None if run_at is None else [run_at] * len(jobs),
-        )
+    ) -> Sequence[bool]:
+        until = None if run_at is None else [run_at] * len(jobs)
+        return await self._were_mine("release", jobs, worker_id, until)
 
     async def rescue(self, worker_id: str) -> int:
         row = await self._database.fetch_row(load_sql(__package__, "rescue"), worker_id)
@@ -71,13 +66,28 @@ class PostgresJobQueue:
         rows = await self._database.fetch(load_sql(__package__, "held"), worker_id)
         return [_job(row) for row in rows]
 
-    async def cancel(self, jobs: Sequence[Job]) -> None:
-        await self._database.execute(load_sql(__package__, "cancel"), [job.id for job in jobs])
+    async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
+        (is_mine,) = await self._were_mine("cancel", [job], worker_id, [reason])
+        return is_mine
 
     async def stats(self) -> JobStats:
         row = await self._database.fetch_row(load_sql(__package__, "stats"))
         assert row is not None
         return JobStats(**dict(row))
+
+    async def _were_mine(
+        self, statement: str, jobs: Sequence[Job], *values: object
+    ) -> Sequence[bool]:
+        row = await self._database.fetch_row(
+            load_sql(__package__, statement), *_identities(jobs), *values
+        )
+        assert row is not None
+        mine = set(row["ids"] or ())
+        if len(mine) == len(jobs):
+            return [True] * len(jobs)
+        # Of two runs of one job in one statement the fence let only the later one through.
+        last = {job.id: job.attempt for job in sorted(jobs, key=attrgetter("attempt"))}
+        return [job.id in mine and last[job.id] == job.attempt for job in jobs]
 
 
 def _identities(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:

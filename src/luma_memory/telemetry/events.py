@@ -136,7 +136,9 @@ class JobLost(Event):
         return "warning"
 
     def message(self) -> str:
-        return f"Job lost: {self.job_type} was cancelled or taken over by another worker"
+        return (
+            f"Job lost: {self.job_type} was cancelled or is in other hands, its result is dropped"
+        )
 
 
 @dataclass(frozen=True, slots=True)

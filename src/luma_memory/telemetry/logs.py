@@ -89,8 +89,11 @@ class _Forwarder(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         # The first line only: asyncio goes on with a task's repr, and with its error's text.
         first_line = record.getMessage().partition("\n")[0]
+        # The driver tells the trace of each connection that broke: in an outage of the database
+        # that is all of them, and our own errors say what it was.
+        exc_info = None if record.name.startswith("asyncpg") else record.exc_info
         structlog.get_logger().log(
-            record.levelno, first_line, logger=record.name, exc_info=record.exc_info
+            record.levelno, first_line, logger=record.name, exc_info=exc_info
         )
 
 

@@ -34,7 +34,7 @@ from luma_memory.domain.job import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.jobs import JobRunner
-from luma_memory.telemetry.events import JobCompleted, JobDeferred, JobFailed, JobLost
+from luma_memory.telemetry.events import JobCancelled, JobCompleted, JobDeferred, JobFailed, JobLost
 from luma_memory.testing.event_log import EventLog
 
 NOW = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
@@ -57,6 +57,7 @@ class NotedQueue:
     """A JobQueue that writes down what it is told."""
 
     completed: list[int] = field(default_factory=list)
+    is_holder: bool = True  # as the database sees it
     cancelled: list[int] = field(default_factory=list)
     failed: list[tuple[int, Failure, timedelta]] = field(default_factory=list)
     released: list[tuple[int, datetime | None]] = field(default_factory=list)
@@ -72,8 +73,9 @@ class NotedQueue:
     ) -> Sequence[Job]:
         return []
 
-    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
-        self.completed += [job.id for job in jobs]
+    async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
+        self.completed += [job.id for job in jobs if self.is_holder]
+        return [self.is_holder] * len(jobs)
 
     async def fail(self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta) -> bool:
         self.failed.append((job.id, failure, backoff))
@@ -81,8 +83,9 @@ class NotedQueue:
 
     async def release(
         self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
-    ) -> None:
-        self.released += [(job.id, run_at) for job in jobs]
+    ) -> Sequence[bool]:
+        self.released += [(job.id, run_at) for job in jobs if self.is_holder]
+        return [self.is_holder] * len(jobs)
 
     async def rescue(self, worker_id: str) -> int:
         return 0
@@ -90,8 +93,9 @@ class NotedQueue:
     async def held(self, worker_id: str) -> Sequence[Job]:
         return []
 
-    async def cancel(self, jobs: Sequence[Job]) -> None:
-        self.cancelled += [job.id for job in jobs]
+    async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
+        self.cancelled += [job.id] if self.is_holder else []
+        return self.is_holder
 
     async def stats(self) -> JobStats:
         return JobStats(0, 0, 0, 0, 0, None)
@@ -115,6 +119,7 @@ async def _run(
     backoff: timedelta = timedelta(seconds=1),
     deadline: timedelta = timedelta(seconds=30),
     hang: bool = False,
+    is_holder: bool = True,
 ) -> Ran:
     async def handler(_job: Job) -> Outcome:
         if hang:
@@ -123,7 +128,7 @@ async def _run(
             raise answer
         return answer
 
-    ran = Ran(NotedQueue(), EventLog(), [])
+    ran = Ran(NotedQueue(is_holder=is_holder), EventLog(), [])
     runner = JobRunner(
         ran.queue,
         {"enrich_and_embed": handler},
@@ -147,13 +152,25 @@ async def test_done_completes_the_job() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "outcome", [Done(), Cancel("no block"), Defer(datetime(2026, 1, 1, tzinfo=UTC), "later")]
+)
+async def test_an_end_that_comes_too_late_is_told_as_lost(outcome: Outcome) -> None:
+    ran = await _run(outcome, is_holder=False)
+    (lost,) = ran.events.of(JobLost)
+    assert (lost.job_id, lost.attempt) == (7, 1)
+    assert not [*ran.events.of(JobCompleted), *ran.events.of(JobCancelled)]
+    assert not ran.events.of(JobDeferred)
+
+
 async def test_jobs_that_end_together_share_a_statement() -> None:
     statements: list[list[int]] = []
 
     class CountedQueue(NotedQueue):
-        async def complete(self, worker_id: str, jobs: Sequence[Job]) -> None:
+        async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
             statements.append([job.id for job in jobs])
             await asyncio.sleep(0)
+            return [True] * len(jobs)
 
     async def done(_job: Job) -> Outcome:
         return Done()

@@ -76,6 +76,16 @@ def test_warnings_of_libraries_are_lines_of_ours(stream: io.StringIO) -> None:
     assert line["logger"] == "uvicorn.error"
 
 
+def test_the_driver_tells_no_trace_of_each_connection_that_broke(stream: io.StringIO) -> None:
+    try:
+        raise ConnectionResetError
+    except ConnectionResetError:
+        logging.getLogger("asyncpg.pool").exception("Resetting connection failed")
+    (line,) = _lines(stream)
+    assert (line["event"], line["level"]) == ("Resetting connection failed", "error")
+    assert "exception" not in line
+
+
 async def test_a_forgotten_task_is_reported_without_its_text(stream: io.StringIO) -> None:
     async def fails() -> None:
         raise ValueError(TEXT)

@@ -49,10 +49,11 @@ class Queue:
             for n in range(count)
         ]
 
-    async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> None:
+    async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
         if self.away:
             raise StoreUnavailable("PostgreSQL does not answer")
         self.completed += len(jobs)
+        return [True] * len(jobs)
 
     async def answer_next(self) -> None:
         (await asyncio.wait_for(self.asked.get(), 60)).set()
@@ -215,7 +216,7 @@ async def test_an_end_that_cannot_be_written_is_told_and_frees_the_slot() -> Non
 
 async def test_an_error_nobody_foresaw_is_told_by_the_event_loop() -> None:
     class Broken(Queue):
-        async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> None:
+        async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
             raise ZeroDivisionError
 
     async def handle(_job: Job) -> Outcome:

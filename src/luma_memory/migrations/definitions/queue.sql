@@ -188,10 +188,16 @@ END $body$;
 -- Claim up to p_limit jobs for p_lease. Each claim counts an attempt. p_rescue first takes back
 -- what gone workers left (callers ask for it at intervals, not at every claim).
 --
+-- Jobs below priority 0 are the background: a worker takes them when no other job waits and it runs
+-- none, or it would take from its last jobs of a backlog what they need to end. One that has waited
+-- for 10 s beyond its turn needs only that nothing else waits; a worker runs one of those at a time.
+--
 -- A job with one attempt left whose worker was gone in the last one may be what ended it. Such a job
 -- waits aside (fair_at 'infinity' with its time come), is claimed alone by a worker that runs nothing
--- else, and nothing joins it: its neighbours would run out of attempts for its sake. Workers that find
--- one claim nothing until one of them is idle and has taken it.
+-- else, and nothing joins it: its neighbours would run out of attempts for its sake. One worker at a
+-- time gives itself to them, the others go on: a busy one that finds such a job puts its name on it
+-- (locked_by and locked_until of a pending job), claims nothing more and takes it when it is idle,
+-- unless another that is idle was there before.
 CREATE OR REPLACE FUNCTION claim_memory_jobs(
     p_worker text, p_limit integer, p_lease interval, p_job_types text[],
     p_rescue boolean DEFAULT true
@@ -205,7 +211,9 @@ DECLARE
     v_place timestamptz;
     v_alone bigint;
     v_running integer;
+    v_running_background integer;
     v_runs_alone boolean;
+    v_background integer;
 BEGIN
     -- Nobody was promised a claim: one that a crash of the server undoes is made again by whoever comes
     -- next, and the fence keeps the first worker's result out. So its commit waits for no disk; this holds for the
@@ -234,8 +242,9 @@ BEGIN
         FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
     END IF;
 
-    SELECT count(*), coalesce(bool_or(error_class = 'poison' AND attempts = max_attempts), false)
-    INTO v_running, v_runs_alone
+    SELECT count(*), count(*) FILTER (WHERE priority < 0),
+           coalesce(bool_or(error_class = 'poison' AND attempts = max_attempts), false)
+    INTO v_running, v_running_background, v_runs_alone
     FROM memory_jobs WHERE status = 'processing' AND locked_by = p_worker;
     IF v_runs_alone OR p_limit <= 0 THEN
         RETURN;
@@ -243,14 +252,24 @@ BEGIN
     SELECT id INTO v_alone FROM memory_jobs
     WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
       AND attempts = max_attempts - 1 AND error_class = 'poison' AND job_type = ANY (p_job_types)
-    ORDER BY run_at LIMIT 1 FOR UPDATE SKIP LOCKED;
-    IF v_alone IS NOT NULL THEN
+    ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF v_alone IS NOT NULL
+       AND NOT EXISTS (SELECT FROM memory_jobs WHERE status = 'processing' AND locked_by <> p_worker
+                       AND error_class = 'poison' AND attempts = max_attempts)
+       AND (v_running = 0
+            OR NOT EXISTS (SELECT FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity'
+                           AND locked_by <> p_worker AND locked_until > v_now)) THEN
+        IF v_running > 0 THEN
+            UPDATE memory_jobs SET locked_by = p_worker, locked_until = v_now + p_lease
+            WHERE id = v_alone;
+            RETURN;
+        END IF;
         RETURN QUERY
-        UPDATE memory_jobs AS j
-        SET status = 'processing', attempts = j.attempts + 1, locked_by = p_worker,
+        UPDATE memory_jobs
+        SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
             locked_until = v_now + p_lease, started_at = v_now
-        WHERE j.id = v_alone AND v_running = 0
-        RETURNING j.*;
+        WHERE id = v_alone
+        RETURNING *;
         RETURN;
     END IF;
 
@@ -261,8 +280,26 @@ BEGIN
     SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
         locked_until = v_now + p_lease, started_at = v_now
     WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
-        WHERE status = 'pending' AND fair_at < 'infinity' AND job_type = ANY (p_job_types)
+        WHERE status = 'pending' AND fair_at < 'infinity' AND priority >= 0
+          AND job_type = ANY (p_job_types)
         ORDER BY priority DESC, fair_at, id LIMIT p_limit FOR UPDATE SKIP LOCKED))
+    RETURNING *;
+    IF FOUND THEN
+        RETURN;
+    END IF;
+
+    v_background := CASE WHEN v_running = v_running_background THEN p_limit
+                         WHEN v_running_background = 0 THEN 1 ELSE 0 END;
+    RETURN QUERY
+    UPDATE memory_jobs
+    SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
+        locked_until = v_now + p_lease, started_at = v_now
+    WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
+        WHERE status = 'pending' AND priority < 0 AND job_type = ANY (p_job_types)
+          AND fair_at < CASE WHEN v_running = v_running_background THEN 'infinity'::timestamptz
+                             ELSE v_now - interval '10 s' END
+          AND fair_at < 'infinity'
+        ORDER BY priority DESC, fair_at, id LIMIT v_background FOR UPDATE SKIP LOCKED))
     RETURNING *;
 END $body$;
 
@@ -340,6 +377,41 @@ BEGIN
         PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
     END IF;
     RETURN QUERY SELECT j.id, j.status FROM memory_jobs AS j WHERE j.id = ANY (v_ids);
+END $body$;
+
+-- End claimed jobs for good without a result: there is nothing to do any more. Blocks that wait for
+-- such a job are failed with its reason. Returns the ids that were still the caller's.
+CREATE OR REPLACE FUNCTION drop_memory_jobs(
+    p_ids bigint[], p_attempts integer[], p_worker text, p_reasons text[]
+) RETURNS SETOF bigint LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_ids bigint[];
+    v_projects text[];
+    v_users text[];
+    v_blocks uuid[];
+    v_reasons text[];
+BEGIN
+    WITH dropped AS (
+        UPDATE memory_jobs AS j
+        SET status = 'cancelled', finished_at = v_now, locked_until = NULL,
+            last_error = left(i.reason, 2000)
+        FROM unnest(p_ids, p_attempts, p_reasons) AS i (id, attempts, reason)
+        WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
+          AND j.locked_by = p_worker
+        RETURNING j.id, j.project_id, j.user_id, j.block_id, j.job_type, j.last_error
+    )
+    SELECT array_agg(d.id), array_agg(d.project_id) FILTER (WHERE d.job_type = 'enrich_and_embed'),
+           array_agg(d.user_id) FILTER (WHERE d.job_type = 'enrich_and_embed'),
+           array_agg(d.block_id) FILTER (WHERE d.job_type = 'enrich_and_embed'),
+           array_agg(d.last_error) FILTER (WHERE d.job_type = 'enrich_and_embed')
+    INTO v_ids, v_projects, v_users, v_blocks, v_reasons FROM dropped AS d;
+
+    IF v_projects IS NOT NULL THEN
+        PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_reasons);
+    END IF;
+    RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
 -- Hand jobs back without spending their attempt: a worker that stops, or work that has to wait

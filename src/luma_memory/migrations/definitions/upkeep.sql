@@ -111,6 +111,23 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
+-- Blocks that wait for enrichment without an open job, oldest first.
+CREATE OR REPLACE FUNCTION memory_waiting_blocks(p_project_id text, p_user_id text, p_limit integer)
+RETURNS TABLE (project_id text, user_id text, id uuid) LANGUAGE plpgsql STABLE AS $body$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
+    WHERE b.status = 'pending_enrichment'
+      AND (p_project_id IS NULL OR b.project_id = p_project_id)
+      AND (p_user_id IS NULL OR b.user_id = p_user_id)
+      AND NOT EXISTS (SELECT FROM memory_jobs AS j
+          WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
+            AND j.job_type = 'enrich_and_embed'
+            AND j.project_id = b.project_id AND j.user_id = b.user_id)
+    ORDER BY b.id LIMIT p_limit;
+END $body$;
+
 -- Blocks that wait for enrichment without an open job (an operator cleared the queue): a job for
 -- each. Oldest first, at most p_limit. Returns the ids of the new jobs.
 CREATE OR REPLACE FUNCTION enqueue_waiting_memory_blocks(
@@ -122,30 +139,37 @@ DECLARE
     v_projects text[];
     v_users text[];
     v_blocks uuid[];
+    v_ids bigint[];
 BEGIN
     -- Two operators at once would make two jobs a block; the second sees the jobs of the first.
     PERFORM pg_advisory_xact_lock(hashtext('enqueue_waiting_memory_blocks'));
+    -- The users first, in the order in which everybody locks them: who is erased in this moment is
+    -- gone when this returns, and is not brought back.
+    PERFORM FROM memory_users AS u
+    WHERE (p_project_id IS NULL OR u.project_id = p_project_id)
+      AND (p_user_id IS NULL OR u.user_id = p_user_id)
+      AND (u.project_id, u.user_id) IN (
+          SELECT w.project_id, w.user_id FROM memory_waiting_blocks(p_project_id, p_user_id, p_limit) AS w)
+    ORDER BY u.project_id, u.user_id FOR UPDATE;
     SELECT array_agg(w.project_id ORDER BY w.id), array_agg(w.user_id ORDER BY w.id),
            array_agg(w.id ORDER BY w.id)
     INTO v_projects, v_users, v_blocks
-    FROM (SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
-          WHERE b.status = 'pending_enrichment'
-            AND (p_project_id IS NULL OR b.project_id = p_project_id)
-            AND (p_user_id IS NULL OR b.user_id = p_user_id)
-            AND NOT EXISTS (SELECT FROM memory_jobs AS j
-                WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
-                  AND j.job_type = 'enrich_and_embed'
-                  AND j.project_id = b.project_id AND j.user_id = b.user_id)
-          ORDER BY b.id LIMIT p_limit) AS w;
+    FROM memory_waiting_blocks(p_project_id, p_user_id, p_limit) AS w;
     IF v_blocks IS NULL THEN
         RETURN;
     END IF;
-    RETURN QUERY SELECT enqueue_memory_jobs(v_projects, v_users,
+    v_ids := ARRAY(SELECT enqueue_memory_jobs(v_projects, v_users,
         array_fill('enrich_and_embed'::text, ARRAY[cardinality(v_blocks)]), v_blocks,
         array_fill(NULL::jsonb, ARRAY[cardinality(v_blocks)]),
         array_fill(0, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
-        array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts);
+        array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts));
+    -- Who asks for a block's job is shown the one that there is.
+    UPDATE memory_blocks AS b SET job_id = j.id
+    FROM memory_jobs AS j
+    WHERE j.id = ANY (v_ids) AND b.project_id = j.project_id AND b.user_id = j.user_id
+      AND b.id = j.block_id;
+    RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
 -- Delete ended jobs older than their retention, oldest first, at most p_limit, and rows of workers

@@ -27,7 +27,7 @@ BEGIN
           AND p.proname IN ('ingest_memory_blocks', 'enqueue_memory_jobs', 'claim_memory_jobs',
               'complete_memory_jobs', 'complete_memory_enrichments', 'fail_memory_jobs',
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',
-              'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
+              'drop_memory_jobs', 'memory_waiting_blocks', 'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',

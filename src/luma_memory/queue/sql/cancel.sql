@@ -1,1 +1,1 @@
-SELECT cancel_memory_jobs(p_ids => $1)
+SELECT array_agg(id) AS ids FROM drop_memory_jobs($1, $2, $3, $4) AS dropped (id)
