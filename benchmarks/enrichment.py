@@ -57,7 +57,7 @@ class _Pace:
 class _Round:
     worker: _Pace
     bare: _Pace
-    windows_ms: float  # processor time a block, after the last block was active
+    windows_ms: float | None  # processor time a block, after the last block was active
 
 
 def _lines(rounds: Sequence[_Round], jobs: int | None) -> Iterator[Line]:
@@ -79,12 +79,13 @@ def _lines(rounds: Sequence[_Round], jobs: int | None) -> Iterator[Line]:
         limit_name="bare embedder, a text",
         target=None,
     )
-    yield Line(
-        f"worker_windows_processor_{key}",
-        f"  {what}: windows afterwards, processor time a block",
-        median(one.windows_ms for one in rounds),
-        "ms",
-    )
+    if windows := [one.windows_ms for one in rounds if one.windows_ms is not None]:
+        yield Line(
+            f"worker_windows_processor_{key}",
+            f"  {what}: windows afterwards, processor time a block",
+            median(windows),
+            "ms",
+        )
 
 
 async def _rounds(
@@ -92,7 +93,8 @@ async def _rounds(
 ) -> Sequence[_Round]:
     """Worker and bare embedder, one right after the other on the same texts.
 
-    The windows of the sessions are made after the blocks, and waited for before the next round.
+    The windows of the sessions are made after the blocks, and waited for before the next round; how
+    many jobs run at once makes no difference to them, so that they are measured only once.
     """
     rounds = []
     database = await database_process(stack)
@@ -106,13 +108,15 @@ async def _rounds(
             before = sum(map(processor_seconds, processes))
             per_second = await _worked_off(stack, some)
             active = sum(map(processor_seconds, processes))
+            if jobs is not None:
+                await stack.database.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
             await _idle(stack)
             after = sum(map(processor_seconds, processes))
             rounds.append(
                 _Round(
                     _Pace(per_second, (active - before) / len(some) * 1000),
                     bare,
-                    (after - active) / len(some) * 1000,
+                    None if jobs else (after - active) / len(some) * 1000,
                 )
             )
     await stack.clear()

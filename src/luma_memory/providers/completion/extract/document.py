@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 from luma_memory.providers.completion.extract.rarity import unknown_weight, weights
@@ -23,6 +24,9 @@ _ABBREVIATION = re.compile(
 )
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _CONTRACTED = ("n't", "'re", "'ve", "'ll", "'m", "'d")
+# What a process remembers of words, a language: a few MB at most.
+_LOOKED_UP_MAX = 20_000
+_LOOKED_UP_CHARS_MAX = 24
 _DRAWN_OUT = re.compile(r"(.)\1\1")
 
 
@@ -101,21 +105,37 @@ def _append(spans: list[tuple[int, int]], text: str, start: int, end: int) -> No
 
 def _words(text: str, start: int, end: int, sentence: int, words_of: Vocabulary) -> list[Word]:
     known = weights(words_of.language)
-    unknown = unknown_weight(words_of.language)
+    looked_up = _looked_up(words_of.language)
     found: list[Word] = []
     for match in _WORD.finditer(text, start, end):
         token = match[0]
         if _UNSPACED.match(token):
             found.extend(_segments(token, match.start(), sentence, known))
             continue
-        base = token.lower()
-        if "'" in base or "’" in base:
-            base = _base(base, words_of)
-        weight = 0.0 if len(base) < 2 or base.endswith(_CONTRACTED) else known.get(base)
-        if weight is None:
-            weight = _unknown_weight(base, unknown, words_of)
+        entry = looked_up.get(token)
+        if entry is None:
+            entry = _look_up(token, words_of, known)
+            if len(looked_up) < _LOOKED_UP_MAX and len(token) <= _LOOKED_UP_CHARS_MAX:
+                looked_up[token] = entry
+        base, weight = entry
         found.append(Word(token, base, match.start(), match.end(), sentence, weight))
     return found
+
+
+@cache
+def _looked_up(_language: str) -> dict[str, tuple[str, float]]:
+    """Base and weight of words met before: most of a text is made of few."""
+    return {}
+
+
+def _look_up(token: str, words_of: Vocabulary, known: Mapping[str, float]) -> tuple[str, float]:
+    base = token.lower()
+    if "'" in base or "’" in base:
+        base = _base(base, words_of)
+    weight = 0.0 if len(base) < 2 or base.endswith(_CONTRACTED) else known.get(base)
+    if weight is None:
+        weight = _unknown_weight(base, unknown_weight(words_of.language), words_of)
+    return base, weight
 
 
 def _segments(token: str, start: int, sentence: int, known: Mapping[str, float]) -> Iterator[Word]:
