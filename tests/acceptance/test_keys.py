@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.acceptance.conftest import BASE_PATH
-from tests.support.doors import Door, running_door
+from tests.support.doors import Door, beside, running_door
 
 from luma_memory.cli.processes import Stack
+from luma_memory.client import AsyncMemoryClient
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -146,6 +148,25 @@ async def test_guessing_is_answered_429(door: Door) -> None:
     assert limited.status_code == 429
     assert int(limited.headers["retry-after"]) >= 1
     assert limited.json()["code"] == "too_many_attempts"
+
+
+async def test_a_key_that_asks_too_often_is_held_back_and_no_other(door: Door) -> None:
+    keys = [await door.key("read"), await door.key("read", user_id="ada"), await door.key("read")]
+    async with beside(door.stack, requests_per_minute=60) as counted, AsyncExitStack() as stack:
+        one, bound, other = [await stack.enter_async_context(Door(counted).client(k)) for k in keys]
+        spent = 0
+        while (answer := await one.get("/jobs")).status_code == 200:
+            spent += 1
+        assert 60 <= spent <= 75, "a minute's worth, and what came in while it was spent"
+        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
+        assert 1 <= int(answer.headers["Retry-After"]) <= 2
+        assert answer.headers["content-type"] == "application/problem+json"
+        for client in (bound, other):
+            assert (await client.get("/jobs")).status_code == 200
+        # The SDK waits as long as it is told, and its caller notices nothing.
+        async with AsyncMemoryClient(counted.base_url, api_key=keys[0]) as memory:
+            for _ in range(2):
+                await memory.list_jobs()
 
 
 @pytest.mark.slow

@@ -18,13 +18,13 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.acceptance.conftest import BASE_PATH
+from tests.support.doors import beside
 from tests.support.load import client_of
 from tests.support.server_faults import FaultyServer, service_on
 
 from luma_memory.cli.processes import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-ADMIN = "a-first-key-for-the-limits"
 BODY_SECONDS = 1.0
 REQUESTS_MAX = 4
 # An answer that waits for nothing; a machine that runs other tests beside may take its time.
@@ -43,17 +43,6 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> FaultyServer:
 async def stack(server: FaultyServer) -> AsyncIterator[Stack]:
     async with service_on(server, workers=1) as running:
         yield running
-
-
-@asynccontextmanager
-async def beside(stack: Stack, **overrides: object) -> AsyncIterator[Stack]:
-    """An API process on the same database, with other settings."""
-    other = Stack(stack.settings.model_copy(update=overrides), workers=0)
-    await other.start()
-    try:
-        yield other
-    finally:
-        await other.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -153,7 +142,8 @@ async def test_what_is_announced_too_large_is_not_read(
             assert time.perf_counter() - started < 2 * AT_ONCE_SECONDS
 
 
-async def test_a_key_that_asks_too_often_is_held_back_and_no_other(stack: Stack) -> None:
+@pytest.mark.slow
+async def test_an_address_that_asks_too_often_is_held_back_and_no_other(stack: Stack) -> None:
     async with beside(stack, requests_per_minute=60) as counted, client_of(counted) as client:
         # Without keys everybody of an address is one.
         spent = 0

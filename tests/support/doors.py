@@ -64,6 +64,19 @@ async def running_door(
         yield door
 
 
+@asynccontextmanager
+async def beside(stack: Stack, **overrides: object) -> AsyncIterator[Stack]:
+    """An API process on the same database, with other settings."""
+    database_url = SecretStr(stack.database_url)
+    settings = stack.settings.model_copy(update={"database_url": database_url, **overrides})
+    other = Stack(settings, workers=0)
+    await other.start()
+    try:
+        yield other
+    finally:
+        await other.stop()
+
+
 async def _until_closed(client: httpx2.AsyncClient) -> None:
     while (await client.get("/jobs")).status_code != 401:
         pass

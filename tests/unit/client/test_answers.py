@@ -8,10 +8,11 @@ import pytest
 from fastapi import Response
 
 from luma_memory.api.problems import error_response
-from luma_memory.client.answers import ProblemAnswer, refusal
+from luma_memory.client.answers import ProblemAnswer, parsed, refusal
 from luma_memory.client.calls import Call
 from luma_memory.client.lines import Lines
 from luma_memory.client.retries import Attempts, Retries
+from luma_memory.client.waiting import Accepted
 from luma_memory.domain import errors
 from luma_memory.domain.errors import LumaMemoryError, SetupError, UnavailableError
 
@@ -128,6 +129,17 @@ def test_lines_are_put_together_from_any_pieces() -> None:
         ]
         assert [json.loads(line) for line in got] == rows
         lines.check_end()
+
+
+def test_an_accepted_block_is_read_from_either_answer() -> None:
+    """Where no worker runs, the block itself is the answer: enriched, and with more in it."""
+    block_id = "01890a5d-ac96-774b-bcce-b302099a8057"
+    for more in ({}, {"content": "Tea.", "user_id": "ada", "revision": 1}):
+        content = json.dumps({"id": block_id, "status": "active", "job_id": 7, **more}).encode()
+        accepted = parsed(Accepted, content).body()
+        assert (str(accepted.id), accepted.status, accepted.job_id) == (block_id, "active", 7)
+    with pytest.raises(errors.ProviderResponseInvalid, match="form this version"):
+        parsed(Accepted, b"<html>")
 
 
 @pytest.mark.parametrize("kept", [0, 20, -3])
