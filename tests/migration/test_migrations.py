@@ -327,6 +327,21 @@ async def test_a_second_run_changes_nothing(
     assert await old.fetchval("SELECT count(*) FROM memory_jobs") == 2
 
 
+async def test_a_run_with_nothing_to_do_takes_no_lock_that_anybody_waits_for(
+    empty_dsn: str, empty_database: Database
+) -> None:
+    await migrate(empty_database)
+    connection = await asyncpg.connect(empty_dsn)
+    await connection.execute(migration_script().rpartition("COMMIT;")[0])
+    held = await connection.fetch(
+        "SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid()"
+        " AND locktype = 'relation' AND relation::regclass::text LIKE 'memory%'"
+        " AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')"
+    )
+    assert held == []
+    await connection.close()
+
+
 async def test_before_and_after(empty_database: Database) -> None:
     assert not await schema_is_current(empty_database)
     await migrate(empty_database)

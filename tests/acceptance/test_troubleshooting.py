@@ -1,0 +1,217 @@
+"""docs/troubleshooting.md, tried by breaking the thing: what it says is seen, looked at, mended.
+
+The page's own statements and commands are run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx2
+import pytest
+import pytest_asyncio
+from tests.acceptance.test_cli import run
+from tests.acceptance.waiting import until_idle
+from tests.fakes.openai_server import FakeOpenAI, out_of_money
+from tests.support.load import client_of
+from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
+
+from luma_memory.cli.processes import STOP_GRACE_SECONDS, Stack, running_stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
+
+PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass
+class Service:
+    """What is broken here: a stack with a provider and a Redis of its own."""
+
+    stack: Stack
+    provider: FakeOpenAI
+    redis: RedisServer
+    lines: list[tuple[str, str]] = field(default_factory=list)
+
+    def said(self, name: str, text: str) -> bool:
+        return any(who == name and text in line for who, line in self.lines)
+
+    async def command(self, line: str) -> subprocess.CompletedProcess[str]:
+        """A command of the page, with the settings of this service."""
+        return await asyncio.to_thread(
+            run,
+            *shlex.split(line)[1:],
+            DATABASE_URL=self.stack.database_url,
+            REDIS_URL=self.redis.url,
+            OPENAI_BASE_URL=self.provider.base_url,
+            MEMORY_PORT=str(self.stack.port),
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    skip_without_redis()
+    lines: list[tuple[str, str]] = []
+    with FakeOpenAI(dimension=1_536) as provider:
+        async with (
+            running_redis() as redis,
+            running_stack(
+                data_dir=tmp_path_factory.mktemp("troubles") / "data",
+                on_line=lambda name, line: lines.append((name, line)),
+                openai_base_url=provider.base_url,
+                redis_url=redis.url,
+                fail_fast=True,
+            ) as stack,
+        ):
+            yield Service(stack, provider, redis, lines)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
+    async with client_of(service.stack) as opened:
+        yield opened
+
+
+def section(title: str) -> str:
+    """The part of the page under this heading."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found is not None, f"the page has no section {title!r}"
+    return found.group(1)
+
+
+def blocks(title: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", section(title), re.MULTILINE | re.DOTALL)
+
+
+def commands(title: str) -> list[str]:
+    """The luma-memory commands of a section."""
+    shown = re.findall(r"^\$ (luma-memory .*?)(?:\s+#.*)?$", section(title), re.MULTILINE)
+    assert shown
+    return shown
+
+
+async def ask(service: Service, title: str) -> list[list[Any]]:
+    """The rows of the section's statements."""
+    connection = await asyncpg.connect(service.stack.database_url)
+    try:
+        return [await connection.fetch(sql) for sql in blocks(title, "sql")]
+    finally:
+        await connection.close()
+
+
+async def send(client: httpx2.AsyncClient, content: str) -> str:
+    answer = await client.post("/blocks", json={"user_id": "ada", "content": content})
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["id"])
+
+
+async def until_status(client: httpx2.AsyncClient, block_id: str, status: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            answer = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
+            if answer.json()["status"] == status:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> None:
+    """Ask what nobody asked before, until the API says so; every answer is a good one."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        number = 0
+        while not service.said("api", line):
+            question = {"user_id": "ada", "query": f"{line}? {number}", "synthesize": False}
+            assert (await client.post("/context", json=question)).status_code == 200
+            number += 1
+
+
+async def stop_worker(service: Service) -> None:
+    worker = service.stack.children["worker"]
+    await worker.stop(grace_seconds=STOP_GRACE_SECONDS)
+
+
+async def test_the_worker_does_not_process(service: Service, client: httpx2.AsyncClient) -> None:
+    title = "The worker does not process"
+    await stop_worker(service)
+    block_id = await send(client, "Ada waits.")
+    health = (await client.get("/health")).json()
+    assert (health["worker_running"], health["workers"]) == (False, 0)
+    assert health["queue_stats"]["pending"] == 1
+    for line in commands(title):
+        shown = await service.command(line)
+        assert shown.returncode == 0, shown.stderr
+    (workers,) = await ask(service, title)
+    assert workers[0]["stopped_at"] is not None
+    advice = await service.command("luma-memory doctor")
+    assert "start luma-memory worker" in re.sub(r"\s+", " ", advice.stdout)
+    await service.stack.restart("worker")
+    await until_status(client, block_id, "active")
+
+
+async def test_a_worker_that_is_switched_off_says_so(service: Service) -> None:
+    ended = await asyncio.to_thread(
+        run, "worker", DATABASE_URL=service.stack.database_url, MEMORY_WORKER_ENABLED="false"
+    )
+    assert ended.returncode == 0
+    assert "MEMORY_WORKER_ENABLED is false" in ended.stderr + ended.stdout
+
+
+async def test_many_jobs_fail(service: Service, client: httpx2.AsyncClient) -> None:
+    title = "Many jobs fail"
+    service.provider.always(out_of_money())
+    block_id = await send(client, "Ada cannot pay.")
+    await until_status(client, block_id, "failed")
+    assert service.said("worker", "❌ Job failed")
+    listing, retry = commands(title)
+    shown = await service.command(f"{listing} --json")
+    (job,) = json.loads(shown.stdout)["jobs"]
+    assert job["error_class"] == "provider_permanent"
+    ((reason,),) = await ask(service, title)
+    assert (reason["error_class"], reason["count"]) == ("provider_permanent", 1)
+    tried = await service.command("luma-memory doctor --online")
+    assert tried.returncode == 1
+    assert "OPENAI_API_KEY" in tried.stdout
+    service.provider.always(None)
+    assert (await service.command(retry)).returncode == 0
+    await until_status(client, block_id, "active")
+
+
+async def test_redis_does_not_answer(service: Service, client: httpx2.AsyncClient) -> None:
+    title = "Redis does not answer"
+    await service.redis.stop()
+    await ask_until(service, client, "Cache unavailable")
+    assert (await client.get("/cache/stats")).json()["connected"] is False
+    (doctor,) = commands(title)
+    advice = re.sub(r"\s+", " ", (await service.command(doctor)).stdout)
+    assert "Redis does not answer" in advice
+    assert "check REDIS_URL" in advice
+    await service.redis.start()
+    await ask_until(service, client, "Cache available again")
+    assert (await client.get("/cache/stats")).json()["connected"] is True
+
+
+async def test_blocks_are_not_enriched(service: Service, client: httpx2.AsyncClient) -> None:
+    title = "Blocks are not enriched"
+    await stop_worker(service)
+    block_id = await send(client, "Ada lost her job, here that is one of the queue.")
+    connection = await asyncpg.connect(service.stack.database_url)
+    await connection.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
+    await connection.close()
+    await service.stack.restart("worker")
+    await until_idle(client)
+    ((waiting,),) = await ask(service, title)
+    assert (str(waiting["id"]), waiting["job_id"]) == (block_id, None)
+    found = await client.post("/search", json={"user_id": "ada", "query": "lost her job"})
+    assert found.json()["results"][0]["block"]["id"] == block_id
+    assert "`luma-memory jobs enqueue`" in section(title)
+    mended = await service.command("luma-memory jobs enqueue --json")
+    assert json.loads(mended.stdout)["enqueued"] == 1
+    await until_status(client, block_id, "active")
