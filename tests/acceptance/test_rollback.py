@@ -56,7 +56,10 @@ async def test_back_and_forward_again_lose_and_double_nothing(
 ) -> None:
     ledger = Ledger("rollback")
     cleared = found_again = 0
-    async with running_stack(data_dir=tmp_path / "data") as stack, client_of(stack) as client:
+    async with (
+        running_stack(data_dir=tmp_path / "data", embedding_enabled=rounds > 1) as stack,
+        client_of(stack) as client,
+    ):
         table = await asyncpg.connect(stack.database_url)
         async with load(stack, ledger, senders=SENDERS, pace_seconds=PACE_SECONDS):
             for _ in range(rounds):

@@ -34,6 +34,7 @@ Process: TypeAlias = AbstractAsyncContextManager[Child]
 SENDERS = 4
 PACE_SECONDS = 0.2  # each; 20 blocks a second together
 READY_SECONDS = 60.0
+SHORT = 6
 
 
 class Doors:
@@ -109,7 +110,7 @@ async def until_ready(port: int, said: list[tuple[str, str]]) -> None:
             raise AssertionError(said) from None
 
 
-@pytest.mark.parametrize("blocks", [12, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("blocks", [SHORT, pytest.param(300, marks=pytest.mark.slow)])
 async def test_the_version_before_serves_through_the_migration_and_beside_the_new_one(
     blocks: int, empty_dsn: str, tmp_path: Path
 ) -> None:
@@ -123,7 +124,15 @@ async def test_the_version_before_serves_through_the_migration_and_beside_the_ne
         said.append((name, line))
 
     def process(source: Path | None, module: str, name: str, port: int = 0) -> Process:
-        return process_of(source, module, name=name, sink=sink, database_url=url, port=port)
+        return process_of(
+            source,
+            module,
+            name=name,
+            sink=sink,
+            database_url=url,
+            port=port,
+            embedding_enabled=blocks > SHORT,  # loading the model is half of a short test
+        )
 
     await run_of(old, "migrate", DATABASE_URL=empty_dsn)
     table = await asyncpg.connect(empty_dsn)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def run_linter(name: str, *arguments: object) -> None:
     command = [str(program), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@cache
+def validator(kind: str) -> jsonschema.Draft202012Validator:
+    """Of the manifests of one kind."""
+    schema = json_file(SCHEMAS / "kubernetes.json")
+    return jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{schema['kinds'][kind]}"})
 
 
 def json_file(path: Path) -> Any:
@@ -93,13 +101,11 @@ def test_the_compose_file_fits_its_schema() -> None:
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
 def test_manifests_fit_the_schema_of_their_kind(path: Path) -> None:
-    schema = json_file(SCHEMAS / "kubernetes.json")
     for document in documents(path):
         if document["kind"] == "Kustomization":
             assert {file.name for file in MANIFESTS} == {path.name, *document["resources"]}
             continue
-        of_kind = {**schema, "$ref": f"#/$defs/{schema['kinds'][document['kind']]}"}
-        jsonschema.validate(document, of_kind)
+        validator(document["kind"]).validate(document)
 
 
 @pytest.mark.parametrize(
@@ -110,9 +116,8 @@ def test_manifests_fit_the_schema_of_their_kind(path: Path) -> None:
     ],
 )
 def test_the_schema_of_manifests_refuses_what_is_wrong(wrong: Mapping[str, Any]) -> None:
-    schema = json_file(SCHEMAS / "kubernetes.json")
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, {**schema, "$ref": f"#/$defs/{schema['kinds'][wrong['kind']]}"})
+        validator(wrong["kind"]).validate(wrong)
 
 
 @pytest.mark.parametrize("name", ["luma-memory-api", "luma-memory-worker"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,10 @@ import promql_parser
 import pytest
 import pytest_asyncio
 import yaml
-from tests.acceptance.conftest import BASE_PATH
+from tests.deploy.conftest import Live
 from tests.support.load import client_of
-from tests.support.redis_server import free_port
 
 from luma_memory.api.app import openapi_document
-from luma_memory.cli.processes import running_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
@@ -101,31 +99,25 @@ class Told:
     routes: set[str]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def told(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Told]:
-    port = free_port()
-    async with (
-        running_stack(
-            data_dir=tmp_path_factory.mktemp("monitoring") / "data", worker_metrics_port=port
-        ) as stack,
-        client_of(stack) as client,
-    ):
-        question = {"user_id": "ada", "query": "Where is Ada?"}
-        block = {"user_id": "ada", "content": "Ada is in Lisbon."}
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def told(live: Live) -> Told:
+    question = {"user_id": "ada", "query": "Where is Ada?"}
+    block = {"user_id": "ada", "content": "Ada is in Lisbon."}
+    names: set[str] = set()
+    routes: set[str] = set()
+    async with client_of(live.stack) as client:
         for path, body in (("/blocks", block), ("/search", question), ("/context", question)):
             (await client.post(path, json=body)).raise_for_status()
-        names: set[str] = set()
-        routes: set[str] = set()
-        for page in (f"{stack.base_url}{BASE_PATH}/metrics", f"http://127.0.0.1:{port}/metrics"):
+        for page in ("/metrics", f"http://127.0.0.1:{live.worker_port}/metrics"):
             text = (await client.get(page)).raise_for_status().text
             routes |= set(re.findall(r'route="([^"]+)"', text))
             for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", text, re.MULTILINE):
                 parts = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
                 names |= {name + part for part in parts}
-        yield Told(names, routes)
+    return Told(names, routes)
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(("where", "expression"), expressions().items())
 async def test_every_metric_is_told_by_a_live_service(
     where: str, expression: str, told: Told

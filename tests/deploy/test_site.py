@@ -7,15 +7,14 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-import pytest_asyncio
+from tests.deploy.conftest import Live
 from tools.diagrams import DOCS, drawing, sources
 
-from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.settings import variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,12 +66,6 @@ def test_every_diagram_is_drawn_as_it_stands() -> None:
     assert drawn == set((DOCS / "diagrams").glob("*.svg")), "run tools/diagrams.py"
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    async with running_stack(data_dir=tmp_path_factory.mktemp("examples") / "data") as running:
-        yield running
-
-
 def requests(page: Path) -> Iterator[list[str]]:
     """The arguments of every curl of a page."""
     text = page.read_text(encoding="utf-8")
@@ -80,9 +73,9 @@ def requests(page: Path) -> Iterator[list[str]]:
         yield shlex.split(block.replace("\\\n", " "))
 
 
-@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("page", PAGES_WITH_REQUESTS, ids=lambda page: page.name)
-async def test_the_requests_of_a_page_are_answered(page: Path, stack: Stack) -> None:
+async def test_the_requests_of_a_page_are_answered(page: Path, live: Live) -> None:
     tried = 0
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         for program, silent, url, *rest in requests(page):
@@ -92,7 +85,7 @@ async def test_the_requests_of_a_page_are_answered(page: Path, stack: Stack) -> 
             bodies = [value for name, value in options if name == "-d"]
             answer = await client.request(
                 "POST" if bodies else "GET",
-                url.replace("http://127.0.0.1:8080", stack.base_url),
+                url.replace("http://127.0.0.1:8080", live.stack.base_url),
                 content=bodies[0] if bodies else None,
                 headers=headers,
             )
