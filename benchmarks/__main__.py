@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from benchmarks import accept, context, enrichment, provider, recall
+from benchmarks import accept, context, enrichment, provider, recall, scale
 from benchmarks.figures import Line, WrongAnswerError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, Section] = {
     "pickup": enrichment.idle_worker,
     "provider": provider.throughput,
     "search": recall.search,
+    "search-sizes": scale.search,
     "context": context.cached_and_not,
     "hanging-redis": context.hanging,
     "queue": queue.compare,

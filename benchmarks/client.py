@@ -26,6 +26,7 @@ class Address:
 
     host: str
     port: int
+    process_id: int
 
 
 @dataclass(frozen=True, slots=True)

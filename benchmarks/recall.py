@@ -149,14 +149,28 @@ async def _timed(work: Awaitable[Any]) -> tuple[Any, float]:
     return result, (time.perf_counter() - started) * 1000
 
 
+async def store_template(stack: Stack, user_id: str, count: int, model: EmbeddingModel) -> None:
+    """Store so many blocks of a user, and the windows that belong to them."""
+    items = [
+        stored_item(turn, user_id, number) for number, turn in enumerate(turns(count, seed=72))
+    ]
+    await _store(stack, items, user_id, model)
+
+
 async def _fill(stack: Stack, sizes: Sizes, model: EmbeddingModel) -> None:
-    """Store all blocks as the service does: accepted, then written back with a vector each.
+    """All blocks of the section.
 
     The users' blocks come mixed, as they do in life: one user's rows do not lie side by side.
     """
+    await _store(stack, list(_mixed_items(sizes)), ASKED, model)
+
+
+async def _store(
+    stack: Stack, items: Sequence[IngestItem], windows_of: str, model: EmbeddingModel
+) -> None:
+    """Store blocks as the service does: accepted, then written back with a vector each."""
     store = PostgresBlockStore(stack.database, attempts_max=ATTEMPTS_MAX)
     noise = np.random.default_rng(70)
-    items = list(_mixed_items(sizes))
     for first in range(0, len(items), BLOCKS_PER_STATEMENT):
         some = items[first : first + BLOCKS_PER_STATEMENT]
         accepted = await store.ingest(some, lease=_LEASE)
@@ -165,18 +179,22 @@ async def _fill(stack: Stack, sizes: Sizes, model: EmbeddingModel) -> None:
         ]
         if not all(await store.write_back(_LEASE.worker_id, results)):
             raise WrongAnswerError("a block could not be written back")
-        await _fill_windows(stack, some, model, noise)
+        await _fill_windows(stack, some, windows_of, model, noise)
     await stack.database.execute("VACUUM ANALYZE memory_passages, memory_blocks")
 
 
 async def _fill_windows(
-    stack: Stack, items: Sequence[IngestItem], model: EmbeddingModel, noise: np.random.Generator
+    stack: Stack,
+    items: Sequence[IngestItem],
+    user_id: str,
+    model: EmbeddingModel,
+    noise: np.random.Generator,
 ) -> None:
-    """Every second block of the asked user ends a window, as a session's does."""
-    ends = [item.id for item in items if item.block.scope.user_id == ASKED][1::2]
+    """Every second block of the user ends a window, as a session's does."""
+    ends = [item.id for item in items if item.block.scope.user_id == user_id][1::2]
     if ends:
         await PostgresWindowStore(stack.database).store(
-            Scope(DEFAULT_PROJECT, ASKED),
+            Scope(DEFAULT_PROJECT, user_id),
             [MadeWindow(end, 1, _unit_vector(model.dimension, noise)) for end in ends],
             embedding_model=model.id,
             dropped=[],

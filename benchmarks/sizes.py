@@ -19,6 +19,10 @@ class Sizes:
     searched: int  # blocks in the scope that is asked
     foreign: int  # blocks of other users
     questions: int  # a round of search
+    scale_template: int  # blocks that are stored one by one, and in each of many users
+    scale_users: tuple[int, int]  # with so many blocks each: few, then many
+    scale_copies: tuple[int, ...]  # scopes of so many times as many blocks
+    scale_questions: int  # of one client; 16 take twice as many
     context_blocks: int  # of the user whose contexts are asked for
     context_reads: int  # cached contexts of one client a round
     replayed: int  # requests of a replayed workload
@@ -44,6 +48,10 @@ FULL = Sizes(
     searched=10_000,
     foreign=50_000,
     questions=40,
+    scale_template=1_000,
+    scale_users=(10, 1_000),
+    scale_copies=(10, 100),
+    scale_questions=100,
     context_blocks=1_000,
     context_reads=300,
     replayed=1_500,
@@ -68,6 +76,10 @@ SHORT = Sizes(
     searched=400,
     foreign=400,
     questions=5,
+    scale_template=100,
+    scale_users=(2, 6),
+    scale_copies=(4,),
+    scale_questions=4,
     context_blocks=60,
     context_reads=10,
     replayed=60,

@@ -152,7 +152,7 @@ async def api_process(
         check_running(child)
         start_ms.setdefault("api", _ms_since(started))
         host, _, port = said[0].partition("http://")[2].split()[0].rpartition(":")
-        yield Address(host, int(port))
+        yield Address(host, int(port), child.pid)
 
 
 @asynccontextmanager

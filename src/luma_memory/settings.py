@@ -144,6 +144,15 @@ class Settings(BaseSettings):
     """One call, shared out among the models of a list; at most three quarters of the job
     timeout, so that a hanging provider is told from a slow job."""
 
+    rerank_url: Annotated[str | None, Unset("no reranking")] = None
+    """What stands before `/rerank` at a service that speaks Cohere's protocol, for example
+    `https://api.cohere.com/v2`: it is sent each question with the texts of up to 50 blocks, and
+    puts them in order ([recall](recall.md#reranking))."""
+    rerank_model: str = "rerank-v3.5"
+    """Asked of that service."""
+    rerank_api_key: Annotated[SecretStr | None, Unset("none is sent")] = None
+    """Its key."""
+
     # Queue and worker
     retry_attempts: int = Field(3, ge=1, le=100)
     """Attempts a job has."""
@@ -251,7 +260,7 @@ class Settings(BaseSettings):
             raise ValueError("a URL that begins with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("openai_base_url", "supabase_url")
+    @field_validator("openai_base_url", "supabase_url", "rerank_url")
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and _scheme(value) not in ("http", "https"):

@@ -190,8 +190,29 @@ def well() -> Reply:
     """The answer a healthy service gives."""
 
     async def reply(exchange: Exchange) -> None:
-        asked = vectors() if exchange.call.path.endswith("/embeddings") else completion()
+        path = exchange.call.path
+        if path.endswith("/rerank"):
+            await ranking()(exchange)
+            return
+        asked = vectors() if path.endswith("/embeddings") else completion()
         await asked(exchange)
+
+    return reply
+
+
+def ranking(*, favourite: str = "") -> Reply:
+    """Cohere's answer: the texts that hold the favourite, or many words of the question, lead."""
+
+    async def reply(exchange: Exchange) -> None:
+        body = exchange.call.body
+        words = set(body["query"].lower().split())
+        scores = [
+            2.0 if favourite and favourite in text else len(words & set(text.lower().split())) / 100
+            for text in body["documents"]
+        ]
+        results = [{"index": n, "relevance_score": score} for n, score in enumerate(scores)]
+        results.sort(key=lambda result: -result["relevance_score"])
+        await answered(200, {"id": "r1", "results": results, "meta": {}})(exchange)
 
     return reply
 

@@ -18,6 +18,7 @@ from luma_memory.domain.ports import (
     Embedder,
     Enricher,
     Prices,
+    Reranker,
     Synthesizer,
     TokenCounter,
 )
@@ -36,6 +37,8 @@ PROVIDER_SHARE = 0.8
 CALL_SHARE = 0.75
 # Jobs that are embedded together end together, and then share their write-back and the next claim.
 LOCAL_GROUP = 16
+# Less than recall waits: a service that hangs is then known to, and soon not asked any more.
+RERANK_SECONDS_MAX = 1.5
 # Some four thousand questions.
 LOCAL_VECTORS_BYTES = 8 << 20
 
@@ -47,6 +50,7 @@ class Providers:
     enricher: Enricher | None
     embedder: Embedder | None
     synthesizer: Synthesizer | None
+    reranker: Reranker | None
     fallback: Enricher | None  # who enriches when the provider cannot
     tokens: TokenCounter  # in which a context's budget is counted
     embedding_model_id: str | None
@@ -55,7 +59,7 @@ class Providers:
     names: dict[str, str]  # "enrichment" and "embedding" to what does it
 
     async def close(self) -> None:
-        for provider in (self.embedder, self.enricher, self.synthesizer):
+        for provider in (self.embedder, self.enricher, self.synthesizer, self.reranker):
             if provider is not None:
                 await provider.close()
 
@@ -93,6 +97,16 @@ class ModelProvider(Protocol):
         breaker_of: Callable[[str], Breaker],
     ) -> Synthesizer: ...
 
+    def http_reranker(
+        self,
+        *,
+        model: str,
+        api_key: SecretStr | None,
+        base_url: str,
+        timeout_seconds: float,
+        breaker_of: Callable[[str], Breaker],
+    ) -> Reranker: ...
+
     def model_prices(self, base_url: str | None) -> Prices: ...
 
 
@@ -110,6 +124,7 @@ async def open_providers(
         enricher=enricher,
         embedder=embedding.embedder,
         synthesizer=_synthesizer(settings, breaker_of),
+        reranker=_reranker(settings, breaker_of),
         fallback=_fallback(settings),
         tokens=embedding.tokens,
         embedding_model_id=embedding.model_id,
@@ -144,6 +159,18 @@ def _synthesizer(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Sy
         _account(settings),
         model=settings.completion_model,
         timeout_seconds=_call_seconds(settings),
+        breaker_of=breaker_of,
+    )
+
+
+def _reranker(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Reranker | None:
+    if settings.rerank_url is None:
+        return None
+    return model_provider().http_reranker(
+        model=settings.rerank_model,
+        api_key=settings.rerank_api_key,
+        base_url=settings.rerank_url,
+        timeout_seconds=min(RERANK_SECONDS_MAX, settings.provider_timeout_ms / 1000),
         breaker_of=breaker_of,
     )
 

@@ -224,6 +224,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             reader=reader,
             backgrounds=backgrounds,
             threshold=settings.similarity_threshold,
+            reranker=providers.reranker,
             emit=emit,
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock)
@@ -247,6 +248,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 __version__,
                 providers.vectors_name,
                 settings.similarity_threshold,
+                providers.reranker.name if providers.reranker is not None else None,
             ),
             emit=emit,
         )

@@ -74,6 +74,26 @@ class Embedder(Protocol):
         ...
 
 
+class Reranker(Protocol):
+    """Reads a question and texts together, and says how well each answers it."""
+
+    @property
+    def name(self) -> str:
+        """Whose scores these are."""
+        ...
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
+        """A finite score a text, in the order of the texts; higher is better.
+
+        Raises as `Embedder.embed_documents`. Safe to cancel.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
 class Enricher(Protocol):
     """A block's text in, derived facts out."""
 

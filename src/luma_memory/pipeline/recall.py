@@ -11,7 +11,7 @@ from typing import TypeVar
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import LumaMemoryError, SearchTimeout
 from luma_memory.domain.filters import Filter
-from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, SearchStore
+from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, Reranker, SearchStore
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     Background,
@@ -33,6 +33,7 @@ from luma_memory.pipeline.fusion import (
     rank_reciprocal,
 )
 from luma_memory.pipeline.relevance import relevance
+from luma_memory.pipeline.reranking import CANDIDATES_MAX, candidate_text, reordered
 from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.speakers import names_in, own_names
@@ -43,9 +44,9 @@ from luma_memory.telemetry.logs import Stopwatch
 ResultT = TypeVar("ResultT")
 
 # Somebody waits for the answer: a provider that takes longer than this is done without.
-EMBEDDING_SECONDS_MAX = 2.0
-# Of a request's time: the rest is the scan's, without which there is no answer at all.
-EMBEDDING_SHARE = 0.6
+OPTIONAL_SECONDS_MAX = 2.0
+# Of what is left of a request's time: the rest is the scan's, without which there is no answer.
+OPTIONAL_SHARE = 0.6
 # A scope that changes its embedding model between question and scan is asked again.
 SWITCHES_MAX = 2
 # The default of MEMORY_SIMILARITY_THRESHOLD.
@@ -59,6 +60,7 @@ class _Place:
     block: int
     score: float
     relevance: float
+    passage: int  # ordinal of the one that speaks for it
     explanation: Explanation
 
 
@@ -68,7 +70,8 @@ class Recall:
     embedder: None searches by words alone. serving: who embeds for which scope while the model
     changes; None for the embedder itself. reader: what else a question says (times); None is not
     asked. backgrounds: what the models' cosines mean; None takes all models for average ones.
-    threshold: how relevant a block has to be to be called so, 0..1.
+    threshold: how relevant a block has to be to be called so, 0..1. reranker: reads the best blocks
+    again; None: they stay in their order.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Recall:
         reader: QuestionReader | None = None,
         backgrounds: Backgrounds | None = None,
         threshold: float = RELEVANCE_THRESHOLD,
+        reranker: Reranker | None = None,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
@@ -90,6 +94,7 @@ class Recall:
         self._reader = reader
         self._backgrounds = backgrounds
         self._threshold = threshold
+        self._reranker = reranker
         self._emit = emit
 
     async def search(
@@ -150,12 +155,18 @@ class Recall:
         keys = scan.name_keys
         wanted = Wanted(named=keys[: len(named)], own=keys[len(named) :], spans=spans)
         layout = lay_out(scan, terms, wanted)
-        places = _ranked(layout, ranking, background, limit=limit, explain=explain)
+        reranker = self._reranker if ranking == "fused" else None
+        wide = limit if reranker is None else max(limit, CANDIDATES_MAX)
+        places = _ranked(layout, ranking, background, limit=wide, explain=explain)
         if relevant_only:
             places = [place for place in places if place.relevance >= self._threshold]
         timings["fuse"] = watch.lap_ms()
-        hits = await deadline.bound(self._hits(scope, layout, places))
+        found = await deadline.bound(self._hits(scope, layout, places))
         timings["read"] = watch.lap_ms()
+        if reranker is not None and len(found) > 1:
+            found = await self._reranked(reranker, query, found, deadline, degraded)
+            timings["rerank"] = watch.lap_ms()
+        hits = [hit for hit, _ in found[:limit]]
         return SearchResult(
             hits=hits,
             is_relevant=any(hit.relevance >= self._threshold for hit in hits),
@@ -169,6 +180,22 @@ class Recall:
         if embedder is None:
             return None
         return await self._optional("embedding", embedder.embed_query(query), deadline, degraded)
+
+    async def _reranked(
+        self,
+        reranker: Reranker,
+        query: str,
+        found: Sequence[tuple[SearchHit, int]],
+        deadline: _Deadline,
+        degraded: list[str],
+    ) -> Sequence[tuple[SearchHit, int]]:
+        """Hits with their passages in the reranker's order; in their own where it fails."""
+        texts = [candidate_text(hit, passage) for hit, passage in found[:CANDIDATES_MAX]]
+        work = reranker.rerank(query, texts)
+        scores = await self._optional("rerank", work, deadline, degraded)
+        if scores is None:
+            return found
+        return [(hit, 0) for hit in reordered([hit for hit, _ in found], scores)]
 
     async def _background(
         self, embedder: Embedder | None, deadline: _Deadline, degraded: list[str]
@@ -195,7 +222,7 @@ class Recall:
     ) -> ResultT | None:
         """What the work finds; None, and said so, when it fails or takes too long."""
         try:
-            async with asyncio.timeout(deadline.share(EMBEDDING_SHARE, EMBEDDING_SECONDS_MAX)):
+            async with asyncio.timeout(deadline.share(OPTIONAL_SHARE, OPTIONAL_SECONDS_MAX)):
                 return await work
         except TimeoutError:
             self._emit(RecallDegraded(stage, "no answer in time"))
@@ -206,12 +233,13 @@ class Recall:
 
     async def _hits(
         self, scope: Scope, layout: ScopeLayout, places: Sequence[_Place]
-    ) -> Sequence[SearchHit]:
+    ) -> Sequence[tuple[SearchHit, int]]:
+        """Blocks, each with the passage that speaks for it."""
         blocks = await self._block_store.read(
             [(scope, layout.block_id(place.block)) for place in places]
         )
         return [
-            SearchHit(block, place.score, place.relevance, place.explanation)
+            (SearchHit(block, place.score, place.relevance, place.explanation), place.passage)
             for block, place in zip(blocks, places, strict=True)
             if block is not None  # deleted since the scan
         ]
@@ -225,8 +253,11 @@ class _Deadline:
         self._watch = Stopwatch()
 
     def share(self, share: float, seconds_max: float) -> float:
-        """Seconds that a part may take at most."""
-        return seconds_max if self._seconds is None else min(seconds_max, share * self._seconds)
+        """Seconds that a part may take at most, by what is left."""
+        if self._seconds is None:
+            return seconds_max
+        left = self._seconds - self._watch.elapsed_ms / 1000
+        return min(seconds_max, share * max(left, 0.0))
 
     async def bound(self, work: Awaitable[ResultT]) -> ResultT:
         """What the work finds in the time that is left. Raises SearchTimeout."""
@@ -243,12 +274,17 @@ class _Deadline:
 def _ranked(
     layout: ScopeLayout, ranking: Ranking, background: Background, *, limit: int, explain: bool
 ) -> Sequence[_Place]:
-    def place(block: int, score: float, explanation: Explanation) -> _Place:
-        return _Place(block, score, _relevance(block, layout, background), explanation)
+    def place(block: int, score: float, explanation: Explanation, passage: int = 0) -> _Place:
+        return _Place(block, score, _relevance(block, layout, background), passage, explanation)
 
     if ranking == "fused":
         return [
-            place(found.block, found.score, _explanation(found, layout) if explain else {})
+            place(
+                found.block,
+                found.score,
+                _explanation(found, layout) if explain else {},
+                int(layout.ordinals[found.passage]),
+            )
             for found in fuse(layout.scores, limit=limit, background=background)
         ]
     rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[ranking]

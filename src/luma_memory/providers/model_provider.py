@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
-from luma_memory.domain.ports import Embedder, Enricher, Prices, Synthesizer
+from luma_memory.domain.ports import Embedder, Enricher, Prices, Reranker, Synthesizer
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.guarded import (
     FirstThatAnswers,
@@ -25,6 +25,7 @@ from luma_memory.providers.embedding.guarded import GuardedEmbedder
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.providers.openai_client import ApiKey, revealed
 from luma_memory.providers.prices import TablePrices
+from luma_memory.providers.reranking import HttpReranker
 
 # Servers that ask for no key still need the client to send some.
 _NO_KEY = "none"
@@ -112,6 +113,20 @@ def model_synthesizer(
         timeout_seconds=timeout_seconds,
     )
     return GuardedSynthesizer(plain, breaker_of(account.circuit("complete", plain.model_id)))
+
+
+def http_reranker(
+    *, model: str, api_key: ApiKey, base_url: str, timeout_seconds: float, breaker_of: BreakerOf
+) -> Reranker:
+    """Reranking by a service that speaks Cohere's protocol."""
+    account = Account(api_key=api_key, base_url=base_url)
+    return HttpReranker(
+        model=model,
+        api_key=api_key or _NO_KEY,
+        base_url=base_url,
+        timeout_seconds=timeout_seconds,
+        breaker=breaker_of(account.circuit("rerank", model)),
+    )
 
 
 def model_prices(base_url: str | None) -> Prices:

@@ -1,0 +1,86 @@
+"""Reranking by a service that speaks Cohere's protocol: POST /rerank."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pydantic import BaseModel, Field
+
+from luma_memory.domain.errors import ProviderResponseInvalid
+from luma_memory.providers.breaker import Breaker
+from luma_memory.providers.fault_translation import provider_faults
+from luma_memory.providers.openai_client import ApiKey, openai_client
+
+# An index and a score each; services that send the texts back are answered by the cap.
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+
+
+class _Result(BaseModel):
+    index: int = Field(ge=0)
+    relevance_score: float
+
+
+class _Answer(BaseModel):
+    results: list[_Result]
+
+
+class HttpReranker:
+    """`domain.ports.Reranker`; one call, no retry. Behind a breaker: a service that is down costs
+    the searches after the first few nothing.
+
+    base_url: what stands before `/rerank`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        api_key: ApiKey,
+        base_url: str,
+        timeout_seconds: float,
+        breaker: Breaker,
+    ) -> None:
+        self._model = model
+        self._breaker = breaker
+        self._timeout_seconds = timeout_seconds
+        self._client = openai_client(
+            api_key=api_key,
+            base_url=base_url,
+            timeout_seconds=timeout_seconds,
+            body_bytes_max=BODY_BYTES_MAX,
+        )
+
+    @property
+    def name(self) -> str:
+        return f"{self._client.base_url} {self._model}"
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
+        return await self._breaker.call(lambda: self._rerank(query, texts))
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
+        body = {
+            "model": self._model,
+            "query": query,
+            "documents": list(texts),
+            "top_n": len(texts),
+        }
+        with provider_faults():
+            async with asyncio.timeout(self._timeout_seconds):
+                said: Any = await self._client.post("/rerank", cast_to=object, body=body)
+            answer = _Answer.model_validate(said)
+        return _scores(answer, len(texts))
+
+
+def _scores(answer: _Answer, count: int) -> Sequence[float]:
+    """One a text, in the order of the texts. Raises ProviderResponseInvalid."""
+    scores = {result.index: result.relevance_score for result in answer.results}
+    is_whole = len(answer.results) == len(scores) == count and set(scores) == set(range(count))
+    if not is_whole or not all(map(math.isfinite, scores.values())):
+        raise ProviderResponseInvalid("The reranker did not score each text once.")
+    return [scores[index] for index in range(count)]
