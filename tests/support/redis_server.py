@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ PROGRAM = shutil.which("redis-server", path=str(Path(sys.executable).parent)) or
     "redis-server"
 )
 _START_SECONDS_MAX = 20.0
+_SLOTS = 16_384
 
 
 def skip_without_redis() -> None:
@@ -99,6 +100,34 @@ async def running_redis(*options: str) -> AsyncIterator[RedisServer]:
     finally:
         await server.stop()
         shutil.rmtree(folder)
+
+
+@asynccontextmanager
+async def running_cluster(nodes: int) -> AsyncIterator[list[RedisServer]]:
+    """Nodes that know each other, each with a part of the slots, in the order of the slots."""
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(
+                running_redis("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+            )
+            for _ in range(nodes)
+        ]
+        bounds = [_SLOTS * n // nodes for n in range(nodes + 1)]
+        for server, first, end in zip(servers, bounds, bounds[1:], strict=False):
+            async with server.client() as client:
+                await client.execute_command("CLUSTER", "ADDSLOTS", *range(first, end))
+                await client.execute_command("CLUSTER", "MEET", "127.0.0.1", servers[0].port)
+        for server in servers:
+            await _until_complete(server)
+        yield servers
+
+
+async def _until_complete(server: RedisServer) -> None:
+    async with asyncio.timeout(_START_SECONDS_MAX), server.client() as client:
+        while True:
+            if b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO"):
+                return
+            await asyncio.sleep(0.02)
 
 
 def free_port() -> int:

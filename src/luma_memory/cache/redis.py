@@ -5,6 +5,9 @@ tries eleven times, each with time-outs of five seconds. Here every command has 
 tens of milliseconds and one attempt. After some failures in a row nobody asks any more (the
 breaker), and a probe beside the requests finds out when Redis is back.
 
+A server that turns out to be one of a cluster is joined as such: `REDIS_URL` names any of its
+nodes.
+
 A command that is given up, at its deadline or because its asker was cancelled, takes its connection
 with it: an answer that comes late must never be read by the next asker.
 """
@@ -17,10 +20,10 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, RedisError, ResponseError
 
 from luma_memory.domain.cache import CacheFacts, CacheKey, EntryKind
 from luma_memory.domain.deadline import within
@@ -108,20 +111,9 @@ class RedisCache:
         self._refusal_told_at: float | None = None
         self._probe: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._url = url
         try:
-            self._client: Redis = Redis.from_url(
-                url,
-                # Deadlines are kept here, for connecting, sending and reading together.
-                socket_timeout=None,
-                socket_connect_timeout=None,
-                retry=Retry(NoBackoff(), 0),
-                # One more than commands: the probe and `facts` do not wait for a turn.
-                max_connections=CONNECTIONS_MAX + 8,
-                client_name="luma-memory",
-                protocol=2,
-                # Each would be a round trip more for every new connection.
-                driver_info=None,
-            )
+            self._client: Redis | RedisCluster = Redis.from_url(url, **_options(retries=0))
         except ValueError as error:
             raise SetupError(
                 "REDIS_URL is wrong: it must be a URL that begins with redis://, rediss:// or"
@@ -161,6 +153,9 @@ class RedisCache:
             raise CacheUnavailable("The cache did not drop everything") from error
 
     async def _drop_each(self, pattern: str) -> int:
+        # What lies on other nodes is not seen by asking one, and nothing would say so.
+        if isinstance(self._client, Redis) and await self._is_of_a_cluster():
+            await self._join_cluster()
         dropped = 0
         async for name in self._client.scan_iter(match=pattern, count=_SCAN_KEYS):
             dropped += int(await self._client.delete(name))
@@ -184,8 +179,29 @@ class RedisCache:
             return  # whom we say goodbye to is gone
 
     async def _measured(self) -> tuple[int, int]:
-        info: dict[str, Any] = await self._client.info("memory")
-        return int(info["used_memory"]), int(await self._client.dbsize())
+        client = self._client
+        if isinstance(client, Redis):
+            info: dict[str, Any] = await client.info("memory")
+            return int(info["used_memory"]), int(await client.dbsize())
+        await client.initialize()
+        nodes = client.get_primaries()
+        asked = (client.info("memory", target_nodes=node) for node in nodes)
+        memory = sum(int(info["used_memory"]) for info in await asyncio.gather(*asked))
+        keys = [int(await client.dbsize(target_nodes=node)) for node in nodes]
+        return memory, sum(keys)
+
+    async def _is_of_a_cluster(self) -> bool:
+        info: dict[str, Any] = await self._client.info("cluster")
+        return bool(info.get("cluster_enabled"))
+
+    async def _join_cluster(self) -> None:
+        alone, self._client = (
+            self._client,
+            # A slot that has moved is followed once.
+            RedisCluster.from_url(self._url, **_options(retries=1)),
+        )
+        await within(alone.aclose(), _CLOSE_SECONDS)
+        await self._client.initialize()
 
     async def _write(self, command: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         try:
@@ -209,6 +225,9 @@ class RedisCache:
             if has_begun:  # busy is not broken
                 self._failed("no answer in time")
             raise CacheUnavailable("The cache does not answer in time") from error
+        except AskError as error:  # or MOVED: the key lies on another node
+            self._look_around()
+            raise CacheUnavailable("The cache is a cluster that is being joined") from error
         except ResponseError:
             self._failures = 0
             raise
@@ -230,6 +249,19 @@ class RedisCache:
             self._emit(CacheUnreachable(reason))
             self._probe = asyncio.create_task(self._until_it_answers())
 
+    def _look_around(self) -> None:
+        if self._probe is None and not self._is_closed and isinstance(self._client, Redis):
+            self._probe = asyncio.create_task(self._joined())
+
+    async def _joined(self) -> None:
+        try:
+            await within(self._join_cluster(), _PROBE_SECONDS)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._emit(CacheUnreachable(type(error).__name__))
+            await self._until_it_answers()
+        else:
+            self._failures, self._probe = 0, None
+
     async def _until_it_answers(self) -> None:
         pause_seconds = _PROBE_PAUSE_SECONDS
         while True:
@@ -245,6 +277,21 @@ class RedisCache:
             self._probe = None
             self._emit(CacheReturned())
             return
+
+
+def _options(*, retries: int) -> dict[str, Any]:
+    return {
+        # Deadlines are kept here, for connecting, sending and reading together.
+        "socket_timeout": None,
+        "socket_connect_timeout": None,
+        "retry": Retry(NoBackoff(), retries),
+        # More than commands: the probe and `facts` do not wait for a turn.
+        "max_connections": CONNECTIONS_MAX + 8,
+        "client_name": "luma-memory",
+        "protocol": 2,
+        # Each would be a round trip more for every new connection.
+        "driver_info": None,
+    }
 
 
 def _name(key: CacheKey) -> str:

@@ -191,10 +191,6 @@ class CacheHit(Event):
     age_seconds: float
     is_checked: bool  # False: PostgreSQL did not say whether anything changed
 
-    @property
-    def level(self) -> Level:
-        return "debug"
-
     def message(self) -> str:
         return "Cache hit"
 
@@ -202,10 +198,6 @@ class CacheHit(Event):
 @dataclass(frozen=True, slots=True)
 class CacheMiss(Event):
     reason: str  # absent, changed, expired, unreadable, unavailable
-
-    @property
-    def level(self) -> Level:
-        return "debug"
 
     def message(self) -> str:
         return f"Cache miss ({self.reason})"
