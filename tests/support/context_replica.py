@@ -82,7 +82,7 @@ async def replica(
         embedder=embedder or WordEmbedder(),
         emit=events,
     )
-    counter = HitCounter(PostgresCacheLedger(database), clock=clock)
+    counter = HitCounter(PostgresCacheLedger(database), clock=clock, emit=events)
     contexts = Contexts(
         recall,
         ContextCache(

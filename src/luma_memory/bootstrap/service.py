@@ -227,7 +227,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             reranker=providers.reranker,
             emit=emit,
         )
-        hits = HitCounter(PostgresCacheLedger(database), clock=clock)
+        hits = HitCounter(PostgresCacheLedger(database), clock=clock, emit=emit)
         stack.push_async_callback(hits.close)
         context_cache = ContextCache(
             cache,

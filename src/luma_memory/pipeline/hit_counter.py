@@ -9,6 +9,7 @@ from luma_memory.domain.cache import CacheCounts
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.ports import CacheLedger
+from luma_memory.telemetry.events import CacheUsed, Emit
 
 # What a process that is killed forgets at most.
 WRITE_EVERY_SECONDS = 10.0
@@ -18,10 +19,12 @@ _HOURS_KEPT = 26
 
 
 class HitCounter:
-    """Counts in memory, written to the ledger now and then."""
+    """Counts in memory, told in the log and written to the ledger now and then."""
 
-    def __init__(self, ledger: CacheLedger, *, clock: Clock) -> None:
+    def __init__(self, ledger: CacheLedger, *, clock: Clock, emit: Emit) -> None:
         self._ledger = ledger
+        self._emit = emit
+        self._untold = CacheCounts()
         self._clock = clock
         self._counts: dict[datetime, CacheCounts] = {}
         self._writer: asyncio.Task[None] | None = None
@@ -30,6 +33,7 @@ class HitCounter:
         """Add to this hour. Never waits; the first call starts the writing."""
         hour = self._clock.now().replace(minute=0, second=0, microsecond=0)
         self._counts[hour] = self._counts.get(hour, CacheCounts()) + counted
+        self._untold += counted
         if len(self._counts) > _HOURS_KEPT:
             del self._counts[min(self._counts)]
         if self._writer is None:
@@ -63,14 +67,21 @@ class HitCounter:
         if self._writer is not None:
             self._writer.cancel()
             self._writer = None
+        self._tell()
         try:
             await self.write()
         except LumaMemoryError:
             return
 
+    def _tell(self) -> None:
+        untold, self._untold = self._untold, CacheCounts()
+        if untold != CacheCounts():
+            self._emit(CacheUsed(untold.hits, untold.misses))
+
     async def _write_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(WRITE_EVERY_SECONDS)
+            self._tell()
             try:
                 await self.write()
             except LumaMemoryError:

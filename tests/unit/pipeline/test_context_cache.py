@@ -26,7 +26,7 @@ from luma_memory.pipeline.context_cache import TICK, Answer, ContextCache, tick_
 from luma_memory.pipeline.context_entry import Entry
 from luma_memory.pipeline.hit_counter import HitCounter
 from luma_memory.pipeline.near_entries import NearEntries
-from luma_memory.telemetry.events import CacheHit, CacheMiss
+from luma_memory.telemetry.events import CacheHit, CacheMiss, CacheUsed
 from luma_memory.testing.event_log import EventLog
 
 ADA = Scope("default", "ada")
@@ -102,7 +102,7 @@ class Setting:
         self.computing = Computing()
         self.events = EventLog()
         self.ledger = Ledger()
-        self.counter = HitCounter(self.ledger, clock=self.clock)
+        self.counter = HitCounter(self.ledger, clock=self.clock, emit=self.events)
         self.contexts = ContextCache(
             self.cache,
             self.versions,
@@ -466,8 +466,8 @@ def test_near_entries_are_bounded_and_the_least_used_go_first() -> None:
 
 
 async def test_counts_survive_a_database_that_is_away() -> None:
-    ledger = Ledger(error=StoreUnavailable("away"))
-    counter = HitCounter(ledger, clock=SystemClock())
+    ledger, events = Ledger(error=StoreUnavailable("away")), EventLog()
+    counter = HitCounter(ledger, clock=SystemClock(), emit=events)
     counter.count(CacheCounts(hits=2))
     with pytest.raises(StoreUnavailable):
         await counter.last_day()
@@ -476,4 +476,5 @@ async def test_counts_survive_a_database_that_is_away() -> None:
     assert await counter.last_day() == CacheCounts(hits=2, misses=1)
     await counter.close()
     assert ledger.total.hit_rate == pytest.approx(2 / 3)
+    assert [event.message() for event in events.of(CacheUsed)] == ["Cache hit 2, Cache miss 1"]
     assert CacheCounts().hit_rate is None
