@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from luma_memory.cli import rollout_criteria as criteria
 from luma_memory.cli.rollout_criteria import Criterion, Limits
 from luma_memory.cli.service import ServiceClient
-from luma_memory.domain.job import JobStatus, JobType
+from luma_memory.domain.job import OPEN, JobStatus, JobType
 from luma_memory.protocol.health import HealthBody
 from luma_memory.protocol.jobs import JobBody
 
@@ -49,7 +49,7 @@ async def check_phase(
             if phase >= 2:
                 found += await _caching(client, user_id, limits)
             if phase >= 3:
-                found += await _relations(client, health, limits)
+                found += await _relations(client, user_id, health, limits)
         if phase >= 4:
             found += await _production(client)
     return found
@@ -124,19 +124,28 @@ async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[
     ]
 
 
-async def _relations(client: ServiceClient, health: HealthBody, limits: Limits) -> list[Criterion]:
-    """The probe's own blocks give the workers something to relate."""
+async def _relations(
+    client: ServiceClient, user_id: str, health: HealthBody, limits: Limits
+) -> list[Criterion]:
+    """Waits until each of the probe's blocks was looked at, or was told to wait."""
     started = time.monotonic()
     while True:
-        since = datetime.now(UTC) - DAY
-        jobs = await _jobs(client, None, since=since, job_type="detect_relations")
-        detected = any(job.status == "completed" for job in jobs)
-        if detected or not health.features.relations:
+        now = datetime.now(UTC)
+        page = await client.jobs(job_type="detect_relations", user_id=user_id)
+        settled = sum(_is_settled(job, now) for job in page.jobs)
+        if settled == BLOCKS or not health.features.relations:
             break
         if time.monotonic() - started > limits.enriched_seconds:
             break
         await asyncio.sleep(_LOOK_SECONDS)
-    return [criteria.relations_on(health, jobs), criteria.rate_limited(jobs, limits)]
+    return [
+        criteria.relations_on(health, page.jobs),
+        criteria.rate_limited(page.jobs, limits, now),
+    ]
+
+
+def _is_settled(job: JobBody, now: datetime) -> bool:
+    return job.status not in OPEN or (job.status == "pending" and job.run_at > now)
 
 
 async def _production(client: ServiceClient) -> list[Criterion]:

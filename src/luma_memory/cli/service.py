@@ -110,6 +110,7 @@ class ServiceClient:
         *,
         status: JobStatus | None = None,
         job_type: JobType | None = None,
+        user_id: str | None = None,
         created_after: datetime | None = None,
         cursor: str | None = None,
         limit: int = PAGE_JOBS_MAX,
@@ -118,6 +119,7 @@ class ServiceClient:
         parameters = _given(
             status=status,
             job_type=job_type,
+            user_id=user_id,
             created_after=created_after and created_after.isoformat(),
             cursor=cursor,
             limit=limit,

@@ -92,17 +92,20 @@ def test_the_hit_rate_is_over_forty_percent(
     assert criteria.hit_rate(cache, Limits(judge_hit_rate=judge)).verdict == verdict
 
 
-@pytest.mark.parametrize(("count", "verdict"), [(5, "pass"), (6, "fail"), (0, "fail")])
-def test_more_detections_of_a_user_in_an_hour_than_allowed_fail(count: int, verdict: str) -> None:
-    jobs = [job(job_type="detect_relations", seconds=n) for n in range(count)]
-    others = [job(job_type="detect_relations", user_id="grace")] if count else []
-    waiting = [job(job_type="detect_relations", status="pending", finished_at=None)] * 9
-    assert criteria.rate_limited(jobs + others + waiting, Limits()).verdict == verdict
+@pytest.mark.parametrize(
+    ("done", "waiting", "verdict"),
+    [(6, 14, "pass"), (20, 0, "fail"), (0, 0, "fail"), (5, 0, "pass"), (19, 1, "pass")],
+)
+def test_detections_beyond_the_hours_have_to_wait(done: int, waiting: int, verdict: str) -> None:
+    later = NOW + timedelta(minutes=40)
+    jobs = [job(job_type="detect_relations")] * done
+    jobs += [job(job_type="detect_relations", status="pending", run_at=later)] * waiting
+    assert criteria.rate_limited(jobs, Limits(), NOW).verdict == verdict
 
 
-def test_the_next_hour_has_its_own_detections() -> None:
-    jobs = [job(job_type="detect_relations", seconds=n * 3_600) for n in (0, 1) for _ in range(5)]
-    assert criteria.rate_limited(jobs, Limits()).verdict == "pass"
+def test_a_detection_that_waits_for_a_worker_is_not_limited() -> None:
+    jobs = [job(job_type="detect_relations", status="pending", run_at=NOW)] * 20
+    assert criteria.rate_limited(jobs, Limits(), NOW).verdict == "fail"
 
 
 @pytest.mark.parametrize(
