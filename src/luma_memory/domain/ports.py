@@ -276,6 +276,10 @@ class QuestionReader(Protocol):
         """
         ...
 
+    async def language(self, question: str) -> str | None:
+        """ISO 639-1; None where it cannot be told, as of most questions of a few words."""
+        ...
+
 
 class WindowStore(Protocol):
     """Sessions, and the vectors of windows of their turns. Raises StoreUnavailable."""

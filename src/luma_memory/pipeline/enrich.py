@@ -42,6 +42,7 @@ from luma_memory.pipeline.patience import ResultT, until_available
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.session_windows import SessionWindows
 from luma_memory.pipeline.spending import Spending
+from luma_memory.pipeline.terms import DEFAULT_LANGUAGE
 from luma_memory.telemetry.events import Emit, WentWithout
 
 # When a block that went without is tried again: soon after, then now and then.
@@ -157,6 +158,13 @@ class EnrichBlock:
         made = await self._provide(block, passages)
         if made.errors:
             await self._settle(job, block, made)
+        if (language := _language(block, made)) != DEFAULT_LANGUAGE:
+            passages = index_passages(
+                block.content,
+                speaker=block.speaker,
+                occurred_at=block.occurred_at,
+                language=language,
+            )
         result = self._result(job, block, passages, made)
         if self._windows is not None:
             windows = self._windows
@@ -337,6 +345,11 @@ def _is_kept(block: Block) -> bool:
         and block.enriched_revision == block.revision
         and block.enrichment in ("model", "fallback")
     )
+
+
+def _language(block: Block, made: Made) -> str:
+    known = made.enrichment.language if made.enrichment is not None else block.language
+    return known or DEFAULT_LANGUAGE
 
 
 def _steps(block: Block) -> Sequence[BackfillStep]:

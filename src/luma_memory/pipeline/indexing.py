@@ -7,13 +7,20 @@ from datetime import datetime
 
 from luma_memory.domain.block import PassageText
 from luma_memory.pipeline.passages import split_passages
-from luma_memory.pipeline.terms import date_words, document_terms
+from luma_memory.pipeline.terms import DEFAULT_LANGUAGE, date_words, document_terms
 
 
 def index_passages(
-    content: str, *, speaker: str | None, occurred_at: datetime
+    content: str,
+    *,
+    speaker: str | None,
+    occurred_at: datetime,
+    language: str = DEFAULT_LANGUAGE,
 ) -> Sequence[PassageText]:
-    """The passages of a block with their term vectors; who spoke, and when, are words of each."""
+    """The passages of a block with their term vectors; who spoke, and when, are words of each.
+
+    language: the content's, once enrichment knows it.
+    """
     context = [date_words(occurred_at.date()), *([speaker] if speaker else [])]
     return [
         PassageText(
@@ -21,7 +28,7 @@ def index_passages(
             start=passage.start,
             stop=passage.stop,
             lexemes=document_terms(
-                content[passage.start : passage.stop], context=context
+                content[passage.start : passage.stop], context=context, language=language
             ).to_binary(),
         )
         for ordinal, passage in enumerate(split_passages(content))

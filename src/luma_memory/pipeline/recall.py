@@ -37,7 +37,7 @@ from luma_memory.pipeline.reranking import CANDIDATES_MAX, candidate_text, reord
 from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.speakers import names_in, own_names
-from luma_memory.pipeline.terms import QueryTerm, TermVector, query_terms
+from luma_memory.pipeline.terms import DEFAULT_LANGUAGE, QueryTerm, TermVector, query_terms
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
 
@@ -124,8 +124,8 @@ class Recall:
         timings: dict[str, float] = {}
         degraded: list[str] = []
         watch = Stopwatch()
-        terms = query_terms(query)
         named, own = names_in(query), own_names(scope.user_id)
+        terms = query_terms(query, language=await self._language(query, deadline, degraded))
         spans = await self._spans(query, as_of, deadline, degraded)
         timings["understand"] = watch.lap_ms()
         for _ in range(SWITCHES_MAX):
@@ -204,6 +204,11 @@ class Recall:
             return BACKGROUND
         work = self._backgrounds.of(embedder)
         return await self._optional("calibration", work, deadline, degraded) or BACKGROUND
+
+    async def _language(self, query: str, deadline: _Deadline, degraded: list[str]) -> str | None:
+        if self._reader is None:
+            return DEFAULT_LANGUAGE
+        return await self._optional("language", self._reader.language(query), deadline, degraded)
 
     async def _spans(
         self, query: str, as_of: datetime | None, deadline: _Deadline, degraded: list[str]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 from uuid import UUID
 
 import numpy as np
@@ -19,6 +20,7 @@ from luma_memory.pipeline.terms import QueryTerm, idf
 
 # A window holds the block it ends with and the turns before it.
 WINDOW_TURNS: Final = 3
+Buffer: TypeAlias = "array[float]"
 _ID_BYTES: Final = 16
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 
@@ -101,15 +103,17 @@ def _bm25(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Each passage's score by its own words, and by those its neighbours lend it; its coverage.
 
-    Document frequencies are counted in the columns themselves. A word that no passage has counts in
+    A word counts as its best form: as it stands, or a stem of it. Document frequencies are counted
+    in the columns themselves. A word that no passage has counts in
     the coverage as the rarest of all.
     """
     own = np.zeros(len(passages), dtype=np.float32)
     shared = np.zeros(len(passages), dtype=np.float32)
     covered = np.zeros(len(passages), dtype=np.float32)
     whole = 0.0
-    for term, column in zip(terms, scan.term_weights, strict=True):
-        weights = np.frombuffer(column, dtype=np.float32)[passages]
+    for term, columns in _by_word(terms, scan.term_weights):
+        weights = np.maximum.reduce([np.frombuffer(column, np.float32) for column in columns])
+        weights = weights[passages]
         frequency = int(np.count_nonzero(weights))
         telling = idf(frequency, len(passages))
         whole += telling
@@ -120,6 +124,16 @@ def _bm25(
         own += weights * factor
         shared += with_neighbours(weights, block, neighbours) * factor
     return own, shared, np.minimum(covered / np.float32(whole or 1.0), np.float32(1.0))
+
+
+def _by_word(
+    terms: Sequence[QueryTerm], columns: Sequence[Buffer]
+) -> Iterable[tuple[QueryTerm, Sequence[Buffer]]]:
+    """Each word of the question with the columns of all its forms."""
+    words: dict[int, tuple[QueryTerm, list[Buffer]]] = {}
+    for term, column in zip(terms, columns, strict=True):
+        words.setdefault(term.word, (term, []))[1].append(column)
+    return words.values()
 
 
 def _covered(ends: Indices, neighbours: Neighbours) -> Indices:

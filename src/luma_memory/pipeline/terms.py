@@ -19,12 +19,13 @@ import math
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from typing import Final
 
-from luma_memory.pipeline.words import DEFAULT_LANGUAGE, TERM_SPACE, analyzer, term_index
+from luma_memory.pipeline.stems import LANGUAGES, stems
+from luma_memory.pipeline.words import ANALYZER, DEFAULT_LANGUAGE, TERM_SPACE, term_index
 
 __all__ = [
     "DEFAULT_LANGUAGE",
@@ -45,6 +46,8 @@ __all__ = [
 
 MAX_ELEMENTS: Final = 16_000  # the most non-zero elements a sparsevec takes
 MAX_QUERY_TERMS: Final = 32  # each costs a count over the scope
+# A question of so few words, in whatever language, is looked up by the stems of all of them.
+_SHORT_TERMS: Final = 4
 
 # Not strftime's: that follows the locale of the process, and stored terms must not.
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -106,6 +109,9 @@ class QueryTerm:
     term: str  # as stemmed: for people to read
     index: int  # 1..TERM_SPACE
     frequency: int  # how often the question has it; >= 1
+    # Terms of one word say the same in other ways (its stems in other languages): the best of
+    # them counts. 0, 1, … in the order of the words.
+    word: int = 0
 
 
 def document_terms(
@@ -119,30 +125,56 @@ def document_terms(
 
     context: further words the passage should be found by (who spoke, when). Those the text has
     already change nothing; the others count once, and make the passage no longer.
-    language: ISO 639-1; one without rules of its own gets those of the default.
+    language: ISO 639-1; adds the stems of that language, which make it no longer either.
     A text of stop words only keeps them, so that every block is found by its own words. Beyond
     MAX_ELEMENTS distinct terms the heaviest stay.
     """
-    rules = analyzer(language)
-    frequencies = rules.count(text)
+    frequencies = ANALYZER.count(text)
     length = sum(frequencies.values())
     for words in context:
-        for index in _context_indices(words, language):
+        for index in _context_indices(words):
             frequencies.setdefault(index, 1)
+    for stem in stems(text, language):
+        index = term_index(stem)
+        frequencies[index] = frequencies.get(index, 0) + 1
     return _weigh(frequencies, length, weighting)
 
 
-def query_terms(text: str, *, language: str = DEFAULT_LANGUAGE) -> Sequence[QueryTerm]:
+def query_terms(text: str, *, language: str | None = DEFAULT_LANGUAGE) -> Sequence[QueryTerm]:
     """The distinct terms of a question, in the order of their first appearance.
 
-    At most MAX_QUERY_TERMS; a question of stop words only keeps them. Empty when the text has no
-    letter or digit.
+    language: ISO 639-1; its stems are asked for beside the words. None: it cannot be told; a few
+    words are then asked for by the stems of all languages. At most MAX_QUERY_TERMS; a question
+    of stop words only keeps them. Empty when the text has no letter or digit.
     """
     frequencies: dict[str, int] = {}
-    for term in analyzer(language).terms(text):
+    for term in ANALYZER.terms(text):
         frequencies[term] = frequencies.get(term, 0) + 1
     unique = list(frequencies.items())[:MAX_QUERY_TERMS]
-    return [QueryTerm(term, term_index(term), frequency) for term, frequency in unique]
+    found = [
+        QueryTerm(term, term_index(term), frequency, word)
+        for word, (term, frequency) in enumerate(unique)
+    ]
+    return [*found, *_stems_of(text, found, language)][:MAX_QUERY_TERMS]
+
+
+def _stems_of(text: str, words: Sequence[QueryTerm], language: str | None) -> Sequence[QueryTerm]:
+    """The stems of the question's words, each with the word whose other form it is."""
+    if language is None:
+        languages = LANGUAGES if len(words) <= _SHORT_TERMS else ()
+    else:
+        languages = (language,)
+    by_term = {word.term: word for word in words}
+    found: dict[str, QueryTerm] = {}
+    for raw in text.split():
+        terms = ANALYZER.terms(raw)
+        word = by_term.get(terms[0]) if len(terms) == 1 else None
+        if word is None:
+            continue
+        for one in languages:
+            for stem in stems(raw, one):
+                found.setdefault(stem, replace(word, term=stem, index=term_index(stem)))
+    return list(found.values())
 
 
 def query_vector(
@@ -177,9 +209,9 @@ def idf(document_frequency: int, passage_count: int) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _context_indices(words: str, language: str) -> Sequence[int]:
+def _context_indices(words: str) -> Sequence[int]:
     """Who spoke and which day it was come again and again; together a third of the work."""
-    return tuple(analyzer(language).count(words))
+    return tuple(ANALYZER.count(words))
 
 
 def _weigh(frequencies: Mapping[int, int], length: int, weighting: TermWeighting) -> TermVector:

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
-from types import MappingProxyType
 from typing import Final
 
 import snowballstemmer
@@ -30,7 +29,7 @@ _STEMMED_LENGTH_MAX: Final = 64
 
 # Signs that belong to letters but are none to `\w`: accents written apart, and the vowels and tones
 # of Hebrew, Arabic, the Indic scripts, Thai, Lao, Burmese and Khmer.
-_MARKS: Final = (
+MARKS: Final = (
     "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u0610-\u061a"
     "\u064b-\u065f\u0670\u06d6-\u06dc\u0900-\u0963\u0966-\u0dff\u0e00-\u0eff\u1000-\u103f"
     "\u1050-\u109f\u1780-\u17d3"
@@ -45,9 +44,9 @@ _HAN: Final = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U
 # A word and whatever is glued to it: mail@example.org, https://example.org/a?b=1, ABC-123, v1.2.3,
 # snake_case, 1,000, don't, C++. One sign joins, so that "well...then" stays two words.
 _WORD: Final = re.compile(
-    rf"[\w{_MARKS}]+(?:(?:://|[.@:/'’&+#?=%~-]|(?<=\d),(?=\d))[\w{_MARKS}]+)*(?:\+\+|#(?!\w))?"
+    rf"[\w{MARKS}]+(?:(?:://|[.@:/'’&+#?=%~-]|(?<=\d),(?=\d))[\w{MARKS}]+)*(?:\+\+|#(?!\w))?"
 )
-_PART: Final = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])[\w{_MARKS}'])+")
+_PART: Final = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])[\w{MARKS}'])+")
 _IS_UNSPACED: Final = re.compile(rf"[{_UNSPACED}]")
 _IS_HAN: Final = re.compile(rf"[{_HAN}]")
 _IS_PLAIN: Final = re.compile(r"[a-z]+(?:'[a-z]+)*|[A-Z]+|[A-Z][a-z]+(?:'[a-z]+)*|\d+")
@@ -79,7 +78,7 @@ _known_hash: Final = lru_cache(maxsize=_CACHED_WORDS)(_hash)
 
 
 class Analyzer:
-    """The rules of one language: raw word in, terms and their indices out, remembered per word."""
+    """The rules of a language: raw word in, terms and their indices out, remembered per word."""
 
     def __init__(self, stem: Callable[[str], str], stops: frozenset[str]) -> None:
         self._stem = stem
@@ -131,7 +130,7 @@ def _spellings(word: str) -> Iterator[tuple[str, bool]]:
         return
     parts = _PART.findall(_CAMEL_EDGE.sub(" ", normal))
     if [normal] != parts and not _IS_UNSPACED.search(normal):
-        yield _fold(normal), True
+        yield fold(normal), True
     if _VERSION.fullmatch(normal):
         yield normal[1:], True
         return
@@ -140,7 +139,7 @@ def _spellings(word: str) -> Iterator[tuple[str, bool]]:
 
 
 def _spellings_of_part(part: str) -> Iterator[tuple[str, bool]]:
-    folded = _fold(part.strip("'"))
+    folded = fold(part.strip("'"))
     if not _IS_UNSPACED.match(part):
         yield folded, len(folded) > _STEMMED_LENGTH_MAX
         return
@@ -151,11 +150,10 @@ def _spellings_of_part(part: str) -> Iterator[tuple[str, bool]]:
             yield character, True
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
     """Without case, accents and compatibility forms: "Café", "CAFE" and "cafe" are one word.
 
-    English stems come out wrong on accented letters, hence the folding before the stemming; a
-    language whose stemmer wants its accents will have to fold after.
+    English stems come out wrong on accented letters, hence the folding before the stemming.
     """
     if text.isascii():
         return text.lower()
@@ -164,10 +162,4 @@ def _fold(text: str) -> str:
 
 
 # PyStemmer's C implementation where it is installed, the same algorithm in Python where not.
-_ENGLISH: Final = Analyzer(snowballstemmer.stemmer("english").stemWord, stop_words.ENGLISH)
-_ANALYZERS: Final[Mapping[str, Analyzer]] = MappingProxyType({DEFAULT_LANGUAGE: _ENGLISH})
-
-
-def analyzer(language: str) -> Analyzer:
-    """The rules of a language (ISO 639-1); those of the default where it has none of its own."""
-    return _ANALYZERS.get(language, _ENGLISH)
+ANALYZER: Final = Analyzer(snowballstemmer.stemmer("english").stemWord, stop_words.ENGLISH)

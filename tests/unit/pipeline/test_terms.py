@@ -160,7 +160,7 @@ def test_binary_form_by_hand() -> None:
 def test_the_inner_product_is_bm25_the_long_way(texts: list[str], question: list[str]) -> None:
     query = query_terms(" ".join(question))
     counts = [[w for w in text.split() if w != "the"] or text.split() for text in texts]
-    stems = [[words.analyzer("en").terms(word)[0] for word in passage] for passage in counts]
+    stems = [[words.ANALYZER.terms(word)[0] for word in passage] for passage in counts]
     frequencies = [sum(term.term in passage for passage in stems) for term in query]
     vector = query_vector(query, frequencies, passage_count=len(texts))
     for text, passage in zip(texts, stems, strict=True):
@@ -210,7 +210,7 @@ def test_bounds_hold_for_hostile_texts() -> None:
 
 
 def test_the_word_cache_is_bounded_and_keeps_no_long_word() -> None:
-    cache = words.analyzer("en")._indices
+    cache = words.ANALYZER._indices
     document_terms(" ".join(f"x{number:x}" for number in range(100_000)))
     before = cache.cache_info().misses
     document_terms("z" * 1000)

@@ -1,4 +1,4 @@
-"""The times a question names: domain.ports.QuestionReader on the local date grammar."""
+"""What a question says beside its words: domain.ports.QuestionReader on the local grammar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.search import TimeSpan
 from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import read
-from luma_memory.providers.completion.extract.language import identify, warm_up
+from luma_memory.providers.completion.extract.language import UNDETERMINED, identify, warm_up
 
 # A question longer than this is a text that somebody pasted.
 READ_CHARS = 2_000
@@ -31,10 +31,19 @@ class LocalQuestionReader:
 
     async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
         """See the port. Days are those of UTC."""
+        await self._loaded()
+        return _times(question, asked_at or self._clock.now())
+
+    async def language(self, question: str) -> str | None:
+        """See the port."""
+        await self._loaded()
+        found = identify(question).reported
+        return None if found == UNDETERMINED else found
+
+    async def _loaded(self) -> None:
         if not self._warm:
             await asyncio.to_thread(_warm_up)
             self._warm = True
-        return _times(question, asked_at or self._clock.now())
 
 
 def _warm_up() -> None:
