@@ -80,7 +80,8 @@ async def test_bodies_have_examples(document: dict[str, Any]) -> None:
 def schemathesis(door: Door, *options: str, seconds: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
-            *(str(Path(sys.executable).parent / "schemathesis"), "run", "--no-color"),
+            str(Path(sys.executable).parent / "schemathesis"),
+            *("--config-file", str(HOOKS / "schemathesis.toml"), "run", "--no-color"),
             *("--max-time", str(seconds), "--exclude-path-regex", "/import$"),
             *("--header", f"Authorization: Bearer {ADMIN}", *options),
             f"{door.stack.base_url}{BASE_PATH}/openapi.json",

@@ -80,7 +80,7 @@ def context(
 
 async def _context(base_url: str, body: Mapping[str, Any]) -> ContextAnswer:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
-        return await client.context(body)
+        return await client.ask_context(body)
 
 
 def _told_about(answer: ContextAnswer) -> str:

@@ -87,7 +87,7 @@ async def store(client: ServiceClient, stored: StoredConversation) -> None:
         for index, block in enumerate(blocks)
     )
     for group in batches(lines, count_max=BATCH_BLOCKS):
-        answer = await client.accept_batch([line.body for line in group])
+        answer = await client.ingest_batch_async([line.body for line in group])
         for result in answer.results:
             block = blocks[group[result.index].number]
             if result.id is None:

@@ -225,7 +225,7 @@ async def _ask(client: ServiceClient, plans: Sequence[Plan], out: Console) -> No
 async def _ask_one(
     client: ServiceClient, stored: StoredConversation, query: Query, out: Console | None
 ) -> list[str]:
-    answer = await client.search(stored.user_id, query.text, limit=stored.limit(DEPTH))
+    answer = await client.search(query.text, user_id=stored.user_id, limit=stored.limit(DEPTH))
     if out is not None:
         out.print()
         out.print(Text("? ", style="bold cyan") + plain(query.text, style="bold"), soft_wrap=True)

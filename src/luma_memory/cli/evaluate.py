@@ -220,7 +220,9 @@ async def _ask(
 ) -> Asked:
     async def ranked(ranking: Ranking) -> Sequence[str]:
         limit = stored.limit(RANKING_ITEMS)
-        answer = await client.search(stored.user_id, query.text, limit=limit, ranking=ranking)
+        answer = await client.search(
+            query.text, user_id=stored.user_id, limit=limit, ranking=ranking
+        )
         return stored.ranking(answer)
 
     ranking = await ranked("fused")
@@ -239,7 +241,8 @@ async def _ask(
 
 async def _is_relevant(client: ServiceClient, stored: StoredConversation, query: Query) -> bool:
     """As an application is told that asks for ten blocks."""
-    return (await client.search(stored.user_id, query.text, limit=RELEVANCE_ITEMS)).relevant
+    answer = await client.search(query.text, user_id=stored.user_id, limit=RELEVANCE_ITEMS)
+    return answer.relevant
 
 
 def quality_table(rows: Sequence[SummaryRow]) -> Table:

@@ -19,7 +19,7 @@ from luma_memory.cli.output import Bar, console, printable, progress, say_note
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
-from luma_memory.domain.errors import Invalid, RejectedError
+from luma_memory.domain.errors import RejectedError, RequestError
 from luma_memory.protocol.blocks import BATCH_BLOCKS_MAX, BatchItem
 from luma_memory.settings import load_settings
 
@@ -118,8 +118,8 @@ async def _send(
 ) -> None:
     """Store a group. One that is refused as a whole is halved until the line to blame is found."""
     try:
-        answer = await client.accept_batch([line.body for line in group])
-    except (Invalid, RejectedError) as error:
+        answer = await client.ingest_batch_async([line.body for line in group])
+    except (RequestError, RejectedError) as error:
         if len(group) == 1:
             _reject(report, BadLine(group[0].number, error.code, str(error)))
             return

@@ -29,9 +29,10 @@ from luma_memory.cli.environment import python_arguments, settings_environment
 from luma_memory.cli.options import reachable_host
 from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
 from luma_memory.domain.errors import LumaMemoryError, SetupError
+from luma_memory.protocol.base_path import BASE_PATH
 from luma_memory.settings import Settings, load_settings
 
-READY_PATH = "/api/v1/memory/health/ready"
+READY_PATH = f"{BASE_PATH}/health/ready"
 # The first start on a machine builds the local model; a slow one takes most of a minute.
 START_SECONDS_MAX = 180.0
 # The API gives open requests 10 s and a worker its jobs 5 s; both then close their connections.

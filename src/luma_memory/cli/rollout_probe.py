@@ -23,6 +23,7 @@ BLOCKS = 20
 REPEATED_QUESTIONS = 10
 DAY = timedelta(hours=24)
 JOBS_READ_MAX = 1_000
+JOBS_PAGE_MAX = 200
 _LOOK_SECONDS = 0.2
 _TEXTS = (
     "Ada moved to Lisbon and lives two minutes from the river.",
@@ -61,7 +62,7 @@ async def _probe_user(client: ServiceClient) -> AsyncIterator[str]:
     try:
         yield user_id
     finally:
-        await asyncio.shield(client.erase(user_id))
+        await asyncio.shield(client.erase_user(user_id))
 
 
 async def _ingest(client: ServiceClient, user_id: str, limits: Limits) -> list[Criterion]:
@@ -96,7 +97,7 @@ async def _until_enriched(
     """Seconds until all blocks of the probe were active, or None and what they are instead."""
     started = time.monotonic()
     while True:
-        page = await client.page(user_id, limit=BLOCKS)
+        page = await client.list_blocks(user_id, limit=BLOCKS)
         counts = Counter(str(block.status) for block in page.blocks)
         seconds = time.monotonic() - started
         if counts["active"] == BLOCKS:
@@ -110,10 +111,10 @@ async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[
     """The first answer is computed, and kept once nothing of the user changes any more."""
     body = {"user_id": user_id, "query": "Where does Ada live?", "synthesize": False}
     hits: list[float] = []
-    await client.context(body)
+    await client.ask_context(body)
     for _ in range(REPEATED_QUESTIONS):
         started = time.perf_counter()
-        answer = await client.context(body)
+        answer = await client.ask_context(body)
         if answer.cached:
             hits.append((time.perf_counter() - started) * 1_000)
     cache = await client.cache_stats()
@@ -131,7 +132,9 @@ async def _relations(
     started = time.monotonic()
     while True:
         now = datetime.now(UTC)
-        page = await client.jobs(job_type="detect_relations", user_id=user_id)
+        page = await client.list_jobs(
+            job_type="detect_relations", user_id=user_id, limit=JOBS_PAGE_MAX
+        )
         settled = sum(_is_settled(job, now) for job in page.jobs)
         if settled == BLOCKS or not health.features.relations:
             break
@@ -169,8 +172,12 @@ async def _jobs(
     jobs: list[JobBody] = []
     cursor: str | None = None
     while len(jobs) < JOBS_READ_MAX:
-        page = await client.jobs(
-            status=status, job_type=job_type, created_after=since, cursor=cursor
+        page = await client.list_jobs(
+            status=status,
+            job_type=job_type,
+            created_after=since,
+            limit=JOBS_PAGE_MAX,
+            cursor=cursor,
         )
         jobs += page.jobs
         cursor = page.next_cursor

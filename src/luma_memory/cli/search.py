@@ -93,7 +93,9 @@ async def _search(
     more: Mapping[str, Any],
 ) -> SearchAnswer:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
-        return await client.search(user, query, limit=limit, explain=explain, more=more)
+        return await client.ask_search(
+            {**more, "user_id": user, "query": query, "limit": limit, "explain": explain}
+        )
 
 
 def _filters(text: str | None) -> dict[str, Any] | None:

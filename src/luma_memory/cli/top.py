@@ -74,7 +74,7 @@ async def _read(client: ServiceClient) -> Reading:
     stats, cache, requests, failures = None, None, None, None
     try:
         stats, cache = await client.job_stats(), await client.cache_stats()
-        failures = (await client.jobs(status="failed", limit=FAILURES_SHOWN)).jobs
+        failures = (await client.list_jobs(status="failed", limit=FAILURES_SHOWN)).jobs
         requests = request_histograms(await client.metrics())
     except LumaMemoryError as error:  # a key that may not, a database that is away
         notes.append(str(error))

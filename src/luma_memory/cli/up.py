@@ -17,7 +17,7 @@ from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir, Host, Port
 from luma_memory.cli.output import console, printable
 from luma_memory.cli.processes import Stack
-from luma_memory.cli.service import BASE_PATH
+from luma_memory.protocol.base_path import BASE_PATH
 from luma_memory.settings import Settings, load_settings
 
 _COLOURS = {"database": "blue", "api": "cyan"}

@@ -68,7 +68,7 @@ async def wait_until_embedded_together(
 async def failed_blocks(client: ServiceClient, users: Sequence[str]) -> list[BlockBody]:
     """Blocks that ended as failed, at most 200 a user."""
     pages = [
-        await client.page(user, status="failed", limit=_FAILED_SHOWN_MAX)
+        await client.list_blocks(user, status="failed", limit=_FAILED_SHOWN_MAX)
         for user in dict.fromkeys(users)
     ]
     return [block for page in pages for block in page.blocks]
@@ -77,7 +77,7 @@ async def failed_blocks(client: ServiceClient, users: Sequence[str]) -> list[Blo
 async def _still_pending(client: ServiceClient, users: Sequence[str]) -> list[str]:
     """The users from the first one on that has a block pending."""
     for index, user in enumerate(users):
-        page = await client.page(user, status="pending_enrichment", limit=1)
+        page = await client.list_blocks(user, status="pending_enrichment", limit=1)
         if page.blocks:
             return list(users[index:])
     return []

@@ -9,8 +9,13 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+from pydantic import BaseModel
+
 from luma_memory import client
 from luma_memory.client import AsyncMemoryClient, MemoryClient
+from luma_memory.protocol.context import ContextBody
+from luma_memory.protocol.search import SearchBody
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,6 +42,12 @@ def test_both_clients_have_the_same_methods() -> None:
         inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method)
         for _, method in inspect.getmembers(MemoryClient, inspect.isfunction)
     )
+
+
+@pytest.mark.parametrize(("method", "body"), [("search", SearchBody), ("get_context", ContextBody)])
+def test_a_question_can_say_all_that_the_service_reads(method: str, body: type[BaseModel]) -> None:
+    can_be_said = set(inspect.signature(getattr(AsyncMemoryClient, method)).parameters)
+    assert set(body.model_fields) <= can_be_said
 
 
 def test_importing_it_imports_no_server_code() -> None:
