@@ -12,8 +12,11 @@ import asyncpg
 import pytest
 from tests.conftest import Servers
 
+from luma_memory.domain.filters import parse_filter
 from luma_memory.pipeline.terms import TermVector
 from luma_memory.postgres.sql_files import load_sql
+from luma_memory.store.filters import FilterCondition
+from luma_memory.store.search import NARROWED
 
 pytestmark = pytest.mark.parametrize("major", [18, 16])
 
@@ -238,6 +241,42 @@ async def test_a_search_reads_its_own_scope_only(mode: str, full: asyncpg.Connec
         "memory_blocks_pkey",  # the successors of what was superseded
     }
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_narrowed_search_reads_its_own_scope_only(
+    mode: str, full: asyncpg.Connection
+) -> None:
+    """Whatever the filter: its condition is looked at in the blocks of the scope, and no others."""
+    tree = parse_filter(
+        {
+            "source": "chat",
+            "OR": [{"tags": "a"}, {"metadata.team": {"contains": "b"}}],
+            "NOT": {"occurred_at": {"gte": "2024-01-01T00:00:00Z"}},
+        }
+    )
+    condition = FilterCondition(tree, first=10)
+    typed = (
+        load_sql("luma_memory.store", "scan_scope")
+        .replace("/*term_columns*/", ", count(($9::sparsevec[])[1])")
+        .replace("/*filter*/", NARROWED.format(condition.text))
+    )
+    vector = TermVector([1], [1.0]).to_text()
+    arguments = (
+        f"'default', 'user 7', NULL, NULL, '{vector}', ARRAY['Ada'], NULL, false,"
+        f" ARRAY['{vector}']::sparsevec[], " + ", ".join("NULL" for _ in condition.values)
+    )
+    plan = await _plan(full, typed, arguments, mode)
+    assert {index for _, index in _scans(plan) if index} <= {
+        "memory_passages_pkey",
+        "memory_blocks_superseded",
+        "memory_blocks_pkey",
+        "memory_blocks_session",  # also begins with the scope
+    }
+    assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
+    for node in _nodes(plan):
+        if node.get("Index Name"):
+            assert "user_id" in node.get("Index Cond", ""), node
 
 
 @pytest.mark.parametrize("name", ["session_turns", "list_sessions"])

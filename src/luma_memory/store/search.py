@@ -17,7 +17,7 @@ from luma_memory.postgres.vectors import encode_halfvec
 from luma_memory.store.filters import FilterCondition
 
 _FILTER_MARK = "/*filter*/"
-_NARROWED = """AND m.block_id IN (
+NARROWED = """AND m.block_id IN (
           SELECT b.id FROM memory_blocks AS b
           WHERE b.project_id = $1 AND b.user_id = $2 AND {})"""
 
@@ -35,7 +35,7 @@ class PostgresSearchStore:
         statement, narrowing = _scan_statement(len(request.terms)), ()
         if request.filters is not None:
             condition = FilterCondition(request.filters, first=9 + len(terms))
-            statement = statement.replace(_FILTER_MARK, _NARROWED.format(condition.text))
+            statement = statement.replace(_FILTER_MARK, NARROWED.format(condition.text))
             narrowing = tuple(condition.values)
         row = await self._database.fetch_row(
             statement,
