@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from luma_memory.domain.search import WINDOW_ORDINAL, ScopeScan, TimeSpan
 from luma_memory.pipeline.fusion import fuse
-from luma_memory.pipeline.scope_layout import Wanted, lay_out
+from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.terms import QueryTerm
 
 TERM = QueryTerm("cat", 7, 1)
@@ -87,6 +88,33 @@ def test_words_lent_by_a_neighbour_count_and_are_told_apart() -> None:
     assert scores.own_lexical is not None
     assert scores.own_lexical[0] == 0 < scores.lexical[0] < scores.lexical[1]
     assert scores.own_lexical[1] == scores.lexical[1]
+
+
+@given(st.lists(st.tuples(*[st.sampled_from([0.0, 0.5, 1.25])] * 3), min_size=1, max_size=8))
+def test_a_word_counts_as_its_best_form_and_coverage_is_a_share(
+    weights: list[tuple[float, float, float]],
+) -> None:
+    """Two forms of one word, and another word: as if the better form were the only one."""
+    rows: list[Row] = [(n, 0, 0, n, 0, 0.1, 0.0) for n in range(len(weights))]
+
+    def laid(columns: list[list[float]], terms: list[QueryTerm]) -> ScopeLayout:
+        columns_of = [array("f", column) for column in columns]
+        return lay_out(replace(scan_of(rows), term_weights=columns_of), terms)
+
+    one, other, second = (list(column) for column in zip(*weights, strict=True))
+    forms = [QueryTerm("cats", 1, 1, 0), QueryTerm("dog", 3, 1, 1), QueryTerm("~cat", 2, 1, 0)]
+    best = [max(pair) for pair in zip(one, other, strict=True)]
+    both = laid([one, second, other], forms)
+    alone = laid([best, second], forms[:2])
+    assert both.scores.lexical.tolist() == alone.scores.lexical.tolist()
+    assert both.coverage.tolist() == alone.coverage.tolist()
+    has_all = [a > 0 and b > 0 for a, b in zip(best, second, strict=True)][::-1]
+    for share, whole, lexical in zip(
+        both.coverage.tolist(), has_all, both.scores.lexical.tolist(), strict=True
+    ):
+        assert 0 <= share <= 1
+        assert (share > 0.999) is whole
+        assert (share > 0) is (lexical > 0)
 
 
 def test_a_span_holds_its_start_and_not_its_stop() -> None:
