@@ -34,7 +34,9 @@ WAIT_SECONDS_MAX = 300.0
 STOP_SECONDS = 30.0
 # What a child takes over: where models are kept says nothing about speed.
 _KEPT = ("MEMORY_MODEL_CACHE_DIR", "MEMORY_LOCAL_MODEL")
-_FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "SUPABASE_", "PG")
+_FOREIGN = (
+    "MEMORY_", "OPENAI_", "DATABASE_URL", "REDIS_URL", "SUPABASE_", "PG", "OTEL_", "LANGFUSE_",
+)  # fmt: skip
 
 
 @dataclass(slots=True)

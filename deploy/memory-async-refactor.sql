@@ -673,6 +673,18 @@ INSERT INTO memory_migrations (version) VALUES ('0007_relevance');
 END IF;
 END $migration_0007$;
 
+DO $migration_0008$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0008_traces') THEN
+-- The function takes one argument more, with a default: a call as before is still a call of it. Without
+-- this there would be two functions, and such a call would meet the old one.
+DROP FUNCTION IF EXISTS ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
+    text[], text[], jsonb[], timestamptz[], timestamptz[], text[], bytea[], bytea[], integer[],
+    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval);
+
+INSERT INTO memory_migrations (version) VALUES ('0008_traces');
+END IF;
+END $migration_0008$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1135,6 +1147,7 @@ END $body$;
 --   same_request    false when that earlier request had the same idempotency key and differed
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
+-- p_traceparents: of the requests, one an item or NULL, for the traces of the jobs.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
     p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
@@ -1144,7 +1157,7 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[],
     p_max_attempts integer, p_fair_step interval,
-    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL
+    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean)
 -- One user's row that somebody holds must not keep the others at the door.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
@@ -1207,10 +1220,10 @@ BEGIN
         SELECT x.*, nextval('memory_jobs_id_seq') AS job_id
         FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
                     p_speakers, p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
-                    p_idempotency_keys, p_content_hashes, p_request_hashes, v_place)
+                    p_idempotency_keys, p_content_hashes, p_request_hashes, v_place, p_traceparents)
              WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
                     source, external_id, metadata, occurred_at, expires_at, idempotency_key,
-                    content_hash, request_hash, fair_at, n)
+                    content_hash, request_hash, fair_at, traceparent, n)
         WHERE x.n = ANY (v_fresh)
     ), block AS (
         INSERT INTO memory_blocks (id, project_id, user_id, content, agent_id, session_id, speaker,
@@ -1230,13 +1243,14 @@ BEGIN
         JOIN item AS i USING (n)
     ), job AS (
         INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
-            run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at)
+            run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at, payload)
         SELECT job_id, project_id, user_id, id, 'enrich_and_embed', p_max_attempts,
                v_now, fair_at, v_now,
                CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
                CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
                p_claimed_by, v_now + p_lease,
-               CASE WHEN p_claimed_by IS NOT NULL THEN v_now END
+               CASE WHEN p_claimed_by IS NOT NULL THEN v_now END,
+               CASE WHEN traceparent IS NULL THEN '{}' ELSE jsonb_build_object('traceparent', traceparent) END
         FROM item
     )
     SELECT array_agg(n), array_agg(job_id) INTO v_items, v_jobs FROM item;

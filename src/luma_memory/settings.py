@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     weekly_summaries_enabled: bool = True
     """*later*."""
     langfuse_enabled: bool = False
-    """*later*."""
+    """Send spans of every request and job to Langfuse ([tracing](tracing.md))."""
     worker_enabled: bool = True
     """`false`: the API enriches each block itself before it answers 201, with one attempt, as
     nobody would make a second."""
@@ -241,6 +241,27 @@ class Settings(BaseSettings):
     log_format: str = "text"
     """`text` or `json`."""
 
+    # Tracing
+    otel_exporter_otlp_endpoint: Annotated[str | None, Unset("nowhere")] = Field(
+        None, validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT")
+    )
+    """A collector such as `http://collector:4318`: spans of every request and job go there by
+    OTLP over HTTP; OpenTelemetry's other variables count too ([tracing](tracing.md))."""
+    traces_content: bool = False
+    """`true`: spans hold texts (of blocks, questions and models' answers) and users' ids too."""
+    langfuse_public_key: Annotated[str | None, Unset("unset")] = Field(
+        None, validation_alias=AliasChoices("LANGFUSE_PUBLIC_KEY")
+    )
+    """Langfuse's key, its public half."""
+    langfuse_secret_key: Annotated[SecretStr | None, Unset("unset")] = Field(
+        None, validation_alias=AliasChoices("LANGFUSE_SECRET_KEY")
+    )
+    """Its secret half."""
+    langfuse_base_url: Annotated[str | None, Unset("Langfuse's own cloud")] = Field(
+        None, validation_alias=AliasChoices("LANGFUSE_BASE_URL", "LANGFUSE_HOST")
+    )
+    """Address of a Langfuse of your own."""
+
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -260,7 +281,13 @@ class Settings(BaseSettings):
             raise ValueError("a URL that begins with redis://, rediss:// or unix://")
         return value
 
-    @field_validator("openai_base_url", "supabase_url", "rerank_url")
+    @field_validator(
+        "openai_base_url",
+        "supabase_url",
+        "rerank_url",
+        "otel_exporter_otlp_endpoint",
+        "langfuse_base_url",
+    )
     @classmethod
     def _http_url(cls, value: str | None) -> str | None:
         if value is not None and _scheme(value) not in ("http", "https"):

@@ -118,7 +118,9 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
             expose_headers=_ANSWER_HEADERS,
         )
     app.add_middleware(RequestTarget)
-    app.add_middleware(RequestContext, emit=service.emit)
+    app.add_middleware(
+        RequestContext, emit=service.emit, untraced=(*HEALTH_PATHS, f"{BASE_PATH}/metrics")
+    )
 
 
 def _check_routes(router: APIRouter) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Collection
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luma_memory.api.problems import internal_problem, too_large_problem
+from luma_memory.domain.errors import InvariantError
+from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RequestHandled
 from luma_memory.telemetry.logs import Stopwatch, log_failure
 
@@ -17,16 +20,26 @@ _ACCEPTABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContext:
-    """ASGI middleware, outermost. A client's own X-Request-ID is kept where it is harmless."""
+    """ASGI middleware, outermost. A client's own X-Request-ID is kept where it is harmless.
 
-    def __init__(self, app: ASGIApp, *, emit: Emit) -> None:
+    untraced: paths without a span, which somebody asks every few seconds.
+    """
+
+    def __init__(self, app: ASGIApp, *, emit: Emit, untraced: Collection[str] = ()) -> None:
         self._app = app
         self._emit = emit
+        self._untraced = frozenset(untraced)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
+        elif not spans.is_on() or scope["path"] in self._untraced:
+            await self._answer(scope, receive, send)
+        else:
+            with spans.span(scope["method"], kind="server", parent=_given_parent(scope)):
+                await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _given_id(scope) or secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         watch, status, is_replaced = Stopwatch(), 0, False
@@ -54,6 +67,8 @@ class RequestContext:
                 await internal_problem(request_id)(scope, receive, send_with_id)
         finally:
             path = getattr(scope.get("route"), "path", "unmatched")
+            if spans.is_on():
+                _tell_span(scope["method"], path, status, request_id)
             self._emit(RequestHandled(scope["method"], path, status, watch.elapsed_ms))
 
 
@@ -64,6 +79,29 @@ def _is_plain_refusal(message: Message) -> bool:
         for name, value in message["headers"]
     )
     return message["status"] == 413 and plain
+
+
+def _tell_span(method: str, path: str, status: int, request_id: str) -> None:
+    span = spans.current()
+    span.rename(f"{method} {path}")
+    span.set(
+        {
+            "http.request.method": method,
+            "http.route": path,
+            "http.response.status_code": status,
+            "luma.request.id": request_id,
+        }
+    )
+    if status >= 500:
+        span.failed(InvariantError(f"HTTP {status}"))
+
+
+def _given_parent(scope: Scope) -> str:
+    """The trace the client is in (W3C's trace context), or a new one."""
+    for name, value in scope["headers"]:
+        if name == b"traceparent":
+            return bytes(value).decode("latin-1")
+    return spans.NEW_TRACE
 
 
 def _given_id(scope: Scope) -> str | None:

@@ -25,6 +25,7 @@ from luma_memory.bootstrap.providers import (
     open_providers,
     provider_timeout,
 )
+from luma_memory.bootstrap.tracing import tracing
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.ports import (
     AnswerStore,
@@ -133,6 +134,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
     for notice in _notices(settings):
         emit(notice)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(tracing(settings, kind, emit))
         dsn = await stack.enter_async_context(database_address(settings))
         database = await open_database(dsn, settings, stack, kind)
         worker_id = new_worker_id(kind)

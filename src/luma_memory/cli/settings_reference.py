@@ -28,6 +28,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "retry_attempts": "Queue and worker",
     "cache_ttl_seconds": "Recall and limits",
     "host": "Process",
+    "otel_exporter_otlp_endpoint": "Tracing",
 }
 _LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
 _COMMENT_COLUMNS = 98

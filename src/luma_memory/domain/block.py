@@ -58,6 +58,7 @@ class IngestItem:
     block: NewBlock
     content_hash: bytes
     passages: Sequence[PassageText]
+    traceparent: str | None = None  # of the request, for the trace of its job
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from luma_memory.pipeline.context_cache import ContextCache
 from luma_memory.pipeline.context_text import Fitted, fit
 from luma_memory.pipeline.recall import Recall
 from luma_memory.pipeline.synthesize import checked_text
+from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
 
@@ -67,6 +68,7 @@ class Contexts:
         """Whose tokens the budget is counted in."""
         return self._tokens.name
 
+    @spans.traced("context")
     async def get_context(self, request: ContextRequest) -> ContextAnswer:
         """The answer, and what is poorer in it than asked for.
 
@@ -85,6 +87,9 @@ class Contexts:
         if not answer.is_checked:
             degraded.append(DATABASE)
         timings["total"] = watch.elapsed_ms
+        spans.current().set(
+            {"luma.cached": answer.age_seconds is not None, "luma.degraded": " ".join(degraded)}
+        )
         return ContextAnswer(answer.context, answer.age_seconds, degraded, timings)
 
     async def close(self) -> None:
@@ -138,6 +143,7 @@ class Contexts:
             return replace(context, degraded=[*degraded, SYNTHESIS]), False
         return written, not found.degraded
 
+    @spans.traced("synthesize")
     async def _written(
         self, request: ContextRequest, context: Context, ends: float
     ) -> Context | str:

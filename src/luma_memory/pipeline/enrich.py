@@ -43,6 +43,7 @@ from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.session_windows import SessionWindows
 from luma_memory.pipeline.spending import Spending
 from luma_memory.pipeline.terms import DEFAULT_LANGUAGE
+from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, WentWithout
 
 # When a block that went without is tried again: soon after, then now and then.
@@ -139,7 +140,8 @@ class EnrichBlock:
         block_id = job.block_id
         if block_id is None:
             return Cancel("the job names no block")
-        block = await _patiently(lambda: self._reads.submit((job.scope, block_id)))
+        with spans.span("read"):
+            block = await _patiently(lambda: self._reads.submit((job.scope, block_id)))
         if block is None:
             return Done()  # a job whose block is gone is done
         if self._spending is None:
@@ -169,7 +171,8 @@ class EnrichBlock:
         if self._windows is not None:
             windows = self._windows
             await _patiently(lambda: windows.note(block))
-        is_mine = await _patiently(lambda: self._writes.submit(result))
+        with spans.span("write back"):
+            is_mine = await _patiently(lambda: self._writes.submit(result))
         return Done(is_written=True, is_mine=is_mine)
 
     async def _provide(self, block: Block, passages: Sequence[PassageText]) -> Made:
@@ -198,15 +201,18 @@ class EnrichBlock:
             _note_spending(self._spending, block.scope, made)
         return made
 
+    @spans.traced("enrich")
     async def _enrich(self, enricher: Enricher, block: Block, made: Made) -> None:
         try:
             made.enrichment = await self._in_time(enricher.enrich(_request(block)))
             made.kind = enricher.kind
         except LumaMemoryError as error:
             made.enrich_error = error
+            spans.current().failed(error)
         source = made.enrichment or made.enrich_error
         made.calls = source.calls if source else ()
 
+    @spans.traced("embed")
     async def _embed(
         self, embedder: Embedder, block: Block, passages: Sequence[PassageText]
     ) -> Sequence[Embedding]:

@@ -25,6 +25,7 @@ from luma_memory.domain.ports import BlockStore, JobSignal, Lease
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.indexing import index_passages
 from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.telemetry import spans
 
 ResultT = TypeVar("ResultT")
 
@@ -76,6 +77,7 @@ class Ingest:
         self._flights = self._lane(flights_max=1)
         self._batches = self._lane(flights_max=BATCH_FLIGHTS_MAX)
 
+    @spans.traced("ingest")
     async def ingest_block_async(self, block: NewBlock) -> Accepted:
         """Accept a block; a worker enriches it. Returns once it is committed with its job.
 
@@ -85,8 +87,10 @@ class Ingest:
         (item,) = await self._items([block])
         accepted = _checked(await self._flights.submit(item), block)
         self._signal.notify()
+        spans.current().set({"luma.block.id": accepted.id, "luma.job.id": accepted.job_id})
         return accepted
 
+    @spans.traced("ingest batch")
     async def ingest_batch_async(
         self, blocks: Sequence[NewBlock]
     ) -> Sequence[Accepted | Exception]:
@@ -103,6 +107,7 @@ class Ingest:
             ]
         )
 
+    @spans.traced("ingest and wait")
     async def ingest_block(self, block: NewBlock) -> Ingested:
         """Accept a block and wait until it is enriched, here and now.
 
@@ -164,6 +169,7 @@ class Ingest:
             passages=index_passages(
                 block.content, speaker=block.speaker, occurred_at=block.occurred_at
             ),
+            traceparent=spans.traceparent(),
         )
 
     def _claimed(self, accepted: Accepted, scope: Scope) -> Job:

@@ -14,6 +14,7 @@ from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, O
 from luma_memory.domain.ports import JobQueue
 from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.pipeline.patience import ResultT, until_available
+from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import (
     Emit,
     Event,
@@ -73,6 +74,15 @@ class JobRunner:
 
     async def run(self, job: Job) -> None:
         """Run the job once. Raises StoreUnavailable when its end cannot be written down."""
+        if not spans.is_on():
+            await self._run(job)
+            return
+        with spans.span(
+            job.job_type, kind="consumer", parent=_parent(job), values=_span_values(job)
+        ):
+            await self._run(job)
+
+    async def _run(self, job: Job) -> None:
         started = self._clock.monotonic()
         try:
             with TimeLimit(self._timeout_seconds):
@@ -89,6 +99,7 @@ class JobRunner:
         await self._ended(job, outcome, (self._clock.monotonic() - started) * 1000)
 
     async def _ended(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
+        spans.current().set({"luma.job.outcome": type(outcome).__name__.lower()})
         match outcome:
             case Done():
                 is_mine = outcome.is_mine
@@ -117,6 +128,8 @@ class JobRunner:
 
     async def _failed(self, job: Job, error: Exception) -> None:
         failure = classify(error)
+        spans.current().set({"luma.job.outcome": "failed", "luma.job.error": failure.error_class})
+        spans.current().failed(error)
         if failure.error_class == "internal" and not isinstance(error, LumaMemoryError):
             self._report_bug("A job raised what it should have handled", error)
         backoff = self._backoff_after(job)
@@ -134,6 +147,19 @@ class JobRunner:
     def _backoff_after(self, job: Job) -> timedelta:
         grown: timedelta = self._backoff * 2 ** min(job.attempt - 1, 20)
         return min(grown, _BACKOFF_MAX) * random.uniform(*_JITTER)  # noqa: S311 - not a secret
+
+
+def _parent(job: Job) -> str:
+    """The trace of the request that made the job, or a new one."""
+    return str(job.payload.get("traceparent", spans.NEW_TRACE))
+
+
+def _span_values(job: Job) -> spans.Values:
+    return {
+        "luma.job.id": job.id,
+        "luma.job.attempt": job.attempt,
+        "luma.block.id": job.block_id,
+    }
 
 
 def _failed_event(job: Job, failure: Failure, *, final: bool) -> JobFailed:

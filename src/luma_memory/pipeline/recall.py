@@ -38,6 +38,7 @@ from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.speakers import names_in, own_names
 from luma_memory.pipeline.terms import DEFAULT_LANGUAGE, QueryTerm, TermVector, query_terms
+from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
 
@@ -97,6 +98,7 @@ class Recall:
         self._reranker = reranker
         self._emit = emit
 
+    @spans.traced("recall")
     async def search(
         self,
         scope: Scope,
@@ -174,6 +176,7 @@ class Recall:
             timings_ms=timings,
         )
 
+    @spans.traced("embed")
     async def _embedding(
         self, embedder: Embedder | None, query: str, deadline: _Deadline, degraded: list[str]
     ) -> Embedding | None:
@@ -181,6 +184,7 @@ class Recall:
             return None
         return await self._optional("embedding", embedder.embed_query(query), deadline, degraded)
 
+    @spans.traced("rerank")
     async def _reranked(
         self,
         reranker: Reranker,
@@ -210,6 +214,7 @@ class Recall:
             return DEFAULT_LANGUAGE
         return await self._optional("language", self._reader.language(query), deadline, degraded)
 
+    @spans.traced("understand")
     async def _spans(
         self, query: str, as_of: datetime | None, deadline: _Deadline, degraded: list[str]
     ) -> Sequence[TimeSpan]:
@@ -229,13 +234,16 @@ class Recall:
         try:
             async with asyncio.timeout(deadline.share(OPTIONAL_SHARE, OPTIONAL_SECONDS_MAX)):
                 return await work
-        except TimeoutError:
+        except TimeoutError as error:
+            spans.current().failed(error)
             self._emit(RecallDegraded(stage, "no answer in time"))
         except LumaMemoryError as error:
+            spans.current().failed(error)
             self._emit(RecallDegraded(stage, str(error)))
         degraded.append(stage)
         return None
 
+    @spans.traced("read")
     async def _hits(
         self, scope: Scope, layout: ScopeLayout, places: Sequence[_Place]
     ) -> Sequence[tuple[SearchHit, int]]:
@@ -276,6 +284,7 @@ class _Deadline:
             raise SearchTimeout("The database did not answer within timeout_ms") from error
 
 
+@spans.traced("fuse")
 def _ranked(
     layout: ScopeLayout, ranking: Ranking, background: Background, *, limit: int, explain: bool
 ) -> Sequence[_Place]:

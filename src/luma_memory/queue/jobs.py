@@ -12,6 +12,7 @@ from luma_memory.domain.job import Failure, Job, JobStats, JobType
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
+from luma_memory.telemetry import spans
 
 
 class PostgresJobQueue:
@@ -29,10 +30,14 @@ class PostgresJobQueue:
         job_types: Sequence[JobType],
         rescue: bool,
     ) -> Sequence[Job]:
+        started = spans.now_ns()
         rows = await self._database.fetch(
             load_sql(__package__, "claim"), worker_id, limit, lease, list(job_types), rescue
         )
-        return [_job(row) for row in rows]
+        jobs = [_job(row) for row in rows]
+        if jobs and spans.is_on():
+            _record_claim(jobs, started)
+        return jobs
 
     async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
         return await self._were_mine("complete", jobs, worker_id)
@@ -88,6 +93,18 @@ class PostgresJobQueue:
         # Of two runs of one job in one statement the fence let only the later one through.
         last = {job.id: job.attempt for job in sorted(jobs, key=attrgetter("attempt"))}
         return [job.id in mine and last[job.id] == job.attempt for job in jobs]
+
+
+def _record_claim(jobs: Sequence[Job], started: int) -> None:
+    """A trace of its own: one claim serves many requests. One that finds nothing leaves none."""
+    with spans.span(
+        "claim",
+        parent=spans.NEW_TRACE,
+        links=[str(trace) for job in jobs if (trace := job.payload.get("traceparent"))],
+        values={"luma.jobs": len(jobs)},
+        started_ns=started,
+    ):
+        pass
 
 
 def _identities(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:

@@ -50,6 +50,7 @@ class PostgresBlockStore:
             self._fair_step,
             lease.worker_id if lease else None,
             lease.duration if lease else None,
+            _traceparents(items),
         )
         return [_accepted(row) for row in rows]
 
@@ -142,6 +143,11 @@ def _block_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
         [item.content_hash for item in items],
         [block.request_hash for block in blocks],
     )
+
+
+def _traceparents(items: Sequence[IngestItem]) -> list[str | None] | None:
+    traces = [item.traceparent for item in items]
+    return traces if any(traces) else None
 
 
 def _passage_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:

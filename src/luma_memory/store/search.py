@@ -15,6 +15,7 @@ from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.postgres.vectors import encode_halfvec
 from luma_memory.store.filters import FilterCondition
+from luma_memory.telemetry.spans import traced
 
 _FILTER_MARK = "/*filter*/"
 NARROWED = """AND m.block_id IN (
@@ -28,6 +29,7 @@ class PostgresSearchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @traced("scan")
     async def scan(self, scope: Scope, request: ScanRequest) -> ScopeScan:
         vector = request.vector
         # Without a term no column uses the parameter, and PostgreSQL would not know it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -19,6 +20,7 @@ from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import LumaMemoryError, ProviderResponseInvalid
 from luma_memory.providers.completion.completion_model import CompletionModel
 from luma_memory.providers.fault_translation import provider_faults, refused
+from luma_memory.telemetry import spans
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 OutputMode: TypeAlias = Literal["native", "tool"]
@@ -59,6 +61,15 @@ class StructuredCall(Generic[AnswerT]):
         self._model_id = completion.id
         self._answer = answer
         self._timeout_seconds = timeout_seconds
+        vendor, _, model = completion.id.partition("/")
+        self._span_name = f"chat {model}"
+        self._span_values = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": vendor,
+            "gen_ai.request.model": model,
+            "gen_ai.request.max_tokens": output_tokens_max,
+            "luma.answer": answer.__name__,
+        }
         self._settings = ModelSettings(**completion.settings, max_tokens=output_tokens_max)
         if completion.speaks_openai and output_mode == "native":
             # The same schema in every request: made once. The libraries would check, copy and
@@ -74,11 +85,16 @@ class StructuredCall(Generic[AnswerT]):
 
         The error knows the call too: an answer that does not fit costs as much as one that does.
         """
+        with spans.span(self._span_name, kind="client", values=self._span_values) as span:
+            return await self._answered(message, span)
+
+    async def _answered(self, message: str, span: spans.Span) -> Answered[AnswerT]:
         call = ModelCall(self._model_id)
         try:
             with provider_faults():
                 response = await self._response(message)
                 call = _counted(self._model_id, response)
+                _tell_span(span, message, response, call)
                 if response.finish_reason == "content_filter":
                     raise refused()
                 answer = self._answer.model_validate_json(_json_of(response))
@@ -133,6 +149,27 @@ def _parameters(
         allow_text_output=False,
         instruction_parts=parts,
     )
+
+
+def _tell_span(span: spans.Span, message: str, response: ModelResponse, call: ModelCall) -> None:
+    span.set(
+        {
+            "gen_ai.response.model": response.model_name,
+            "gen_ai.usage.input_tokens": call.input_tokens,
+            "gen_ai.usage.output_tokens": call.output_tokens,
+        }
+    )
+    span.content(
+        lambda: {
+            "gen_ai.input.messages": _as_messages("user", message),
+            "gen_ai.output.messages": _as_messages("assistant", response.text or ""),
+        }
+    )
+
+
+def _as_messages(role: str, text: str) -> str:
+    """One message as OpenTelemetry writes those of models."""
+    return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
 
 
 def _json_of(response: ModelResponse) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from luma_memory.domain.coalesce import Coalescer
@@ -17,6 +18,7 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.ports import Embedder
 from luma_memory.providers.embedding.outcomes import all_or_first_error
+from luma_memory.telemetry import spans
 
 TEXTS_MAX = 2_048
 # OpenAI allows 300,000 tokens a call; no text has fewer characters than tokens.
@@ -24,6 +26,14 @@ CHARACTERS_MAX = 300_000
 # Enough to keep a provider with latency busy; more would only take its rate limit from others.
 CALLS_MAX = 8
 SUSPECTS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What one job wants embedded."""
+
+    texts: Sequence[str]
+    traceparent: str | None  # of the job
 
 
 EmbedEach: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[Embedding | LumaMemoryError]]]
@@ -52,11 +62,11 @@ class CoalescingEmbedder:
         self._inner = inner
         self._suspects: dict[int, bool] = {}  # hashes of texts whose shared call failed
         self._embed_each: EmbedEach = embed_each or inner.embed_documents
-        self._calls: Coalescer[Sequence[str], Sequence[Embedding]] = Coalescer(
+        self._calls: Coalescer[_Call, Sequence[Embedding]] = Coalescer(
             self._embed_all,
             items_max=jobs_max,
             size_max=CHARACTERS_MAX,
-            size_of=lambda texts: sum(map(len, texts)),
+            size_of=lambda call: sum(map(len, call.texts)),
             flights_max=calls_max,
         )
 
@@ -69,7 +79,7 @@ class CoalescingEmbedder:
             return []
         if self._suspects.pop(hash(tuple(texts)), None):
             return await self._inner.embed_documents(texts)
-        return await self._calls.submit(texts)
+        return await self._calls.submit(_Call(texts, spans.traceparent()))
 
     async def embed_query(self, text: str) -> Embedding:
         return await self._inner.embed_query(text)
@@ -78,17 +88,16 @@ class CoalescingEmbedder:
         await self._calls.close()
         await self._inner.close()
 
-    def _suspect(self, calls: Sequence[Sequence[str]]) -> None:
-        for texts in calls:
-            self._suspects[hash(tuple(texts))] = True
+    def _suspect(self, calls: Sequence[_Call]) -> None:
+        for call in calls:
+            self._suspects[hash(tuple(call.texts))] = True
         while len(self._suspects) > SUSPECTS_MAX:
             self._suspects.pop(next(iter(self._suspects)))
 
-    async def _embed_all(
-        self, calls: Sequence[Sequence[str]]
-    ) -> Sequence[Sequence[Embedding] | Exception]:
+    async def _embed_all(self, calls: Sequence[_Call]) -> Sequence[Sequence[Embedding] | Exception]:
+        texts = [text for call in calls for text in call.texts]
         try:
-            outcomes = iter(await self._embed_each([text for texts in calls for text in texts]))
+            outcomes = iter(await self._embedded(texts, calls))
         except ProviderRejected as error:
             if error.concerns_account:
                 return [error] * len(calls)
@@ -99,7 +108,18 @@ class CoalescingEmbedder:
             if len(calls) > 1:
                 self._suspect(calls)
             return [error] * len(calls)
-        return [_own([next(outcomes) for _ in texts]) for texts in calls]
+        return [_own([next(outcomes) for _ in call.texts]) for call in calls]
+
+    async def _embedded(
+        self, texts: Sequence[str], calls: Sequence[_Call]
+    ) -> Sequence[Embedding | LumaMemoryError]:
+        """In the trace of the job that came first; the others are linked to it."""
+        if not spans.is_on():
+            return await self._embed_each(texts)
+        first, *others = [call.traceparent or spans.NEW_TRACE for call in calls]
+        values = {"luma.texts": len(texts), "luma.jobs": len(calls)}
+        with spans.span("embed together", parent=first, links=others, values=values):
+            return await self._embed_each(texts)
 
 
 def _own(outcomes: Sequence[Embedding | LumaMemoryError]) -> Sequence[Embedding] | Exception:

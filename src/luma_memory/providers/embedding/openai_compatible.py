@@ -26,6 +26,7 @@ from luma_memory.providers.embedding.token_estimate import cut_to_tokens
 from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_each
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.openai_client import ApiKey, openai_client
+from luma_memory.telemetry import spans
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 # OpenAI's bounds of one call: 2,048 texts and 300,000 tokens, 8,191 of them in one text.
@@ -85,6 +86,11 @@ class OpenAIEmbedder:
         self._timeout_seconds = timeout_seconds
         self._texts_per_call_max = texts_per_call_max
         self._tokens_per_call_max = max(tokens_per_call_max, max_tokens)
+        self._span_values = {
+            "gen_ai.operation.name": "embeddings",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": model,
+        }
         self._client = openai_client(
             api_key=api_key,
             base_url=base_url,
@@ -169,10 +175,15 @@ class OpenAIEmbedder:
         return max(1, min(self._texts_per_call_max, BODY_BYTES_MAX // value_bytes))
 
     async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
-        with provider_faults():
+        with (
+            spans.span(f"embeddings {self._name}", kind="client", values=self._span_values) as span,
+            provider_faults(),
+        ):
+            span.content(lambda: {"gen_ai.input.messages": [item.text for item in batch]})
             async with asyncio.timeout(self._timeout_seconds):
                 body = await self._answer_to([item.text for item in batch])
             answer = _Answer.model_validate_json(body)
+            span.set({"gen_ai.usage.input_tokens": answer.tokens_read()})
             values = [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data]
         outcomes = checked_each(values, count=len(batch), dimension=self._dimension)
         if self._dimension is None:
