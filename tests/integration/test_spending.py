@@ -9,9 +9,12 @@ from decimal import Decimal
 
 import asyncpg
 import pytest
+from tests.support.context_replica import replica
 from tests.support.running import Plan, ingest, job_row, working
 
+from luma_memory.cache.in_process import InProcessCache
 from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.context import Statement, Synthesis, SynthesisRequest
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, ModelCall
 from luma_memory.domain.errors import ProviderResponseInvalid, StoreUnavailable
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
@@ -19,9 +22,10 @@ from luma_memory.domain.usage import DailyLimits, PriceTable, Spent, UsageEntry,
 from luma_memory.pipeline.spending import Spending
 from luma_memory.pipeline.usage import UsageReports
 from luma_memory.postgres.database import Database
+from luma_memory.providers.embedding.caching import CachingEmbedder
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.telemetry.events import JobCompleted, JobDeferred
-from luma_memory.testing.models import QuotingEnricher
+from luma_memory.testing.models import QuotingEnricher, WordEmbedder
 from luma_memory.testing.sample_blocks import new_block
 
 ADA = Scope(DEFAULT_PROJECT, "ada")
@@ -55,6 +59,39 @@ class CountingEnricher(QuotingEnricher):
             made.title, made.summary, made.tags, made.entities, made.importance, made.language,
             model=made.model, calls=(call,),
         )  # fmt: skip
+
+
+class CitingSynthesizer:
+    """domain.ports.Synthesizer that says what its call took, also in vain."""
+
+    name = "citing-1"
+    spoilt = False
+
+    async def synthesize(self, request: SynthesisRequest) -> Synthesis:
+        call = ModelCall(MODEL, 30, 10)
+        if self.spoilt:
+            error = ProviderResponseInvalid("no JSON")
+            error.calls = (call,)
+            raise error
+        return Synthesis([Statement(request.blocks[0].content, [1])], calls=[call])
+
+    async def close(self) -> None:
+        return
+
+
+class HangingUsageStore(PostgresUsageStore):
+    """Writes nothing until it is let."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.asked, self.free = asyncio.Event(), asyncio.Event()
+        self.statements = 0
+
+    async def add(self, entries: Sequence[UsageEntry]) -> None:
+        self.statements += 1
+        self.asked.set()
+        await self.free.wait()
+        await super().add(entries)
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +139,64 @@ async def test_calls_are_added_up_by_day_scope_operation_and_model(database: Dat
     assert report.unpriced_models == ["nobody/x"]
     everybody = await _reports(database).report(_which())
     assert everybody.total.calls == report.total.calls + 1
+
+
+async def test_questions_are_counted_once_and_kept_answers_are_not(
+    dsn: str, database: Database
+) -> None:
+    await ingest(database, new_block("Ada keeps bees.", user_id="ada"))
+    spending = _spending(database)
+    cache = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
+    embedder = CachingEmbedder(
+        WordEmbedder(model_id="openai/vectors"), cache, name="vectors", ttl=timedelta(hours=1)
+    )
+    writer = CitingSynthesizer()
+    async with replica(
+        dsn, cache=cache, embedder=embedder, synthesizer=writer, spending=spending
+    ) as parts:
+        answer = await parts.ask(ADA, "Who keeps bees?")
+        assert answer.context.synthesized_by == writer.name
+        await parts.ask(ADA, "Who keeps bees?")  # all of it is kept
+        await parts.recall.search(ADA, "Who keeps bees?", limit=1)  # its vector is kept
+        writer.spoilt = True
+        answer = await parts.ask(ADA, "Which bees?")
+        assert answer.context.synthesized_by is None
+    await embedder.close()
+    await spending.close()
+    report = await _reports(database).report(_which("ada"))
+    lines = {(line.key.operation, line.key.model): line.spent for line in report.lines}
+    assert lines == {
+        ("query", "openai/vectors"): Spent(2, 5, 0, Decimal("0.05"), 0),
+        ("synthesis", MODEL): Spent(2, 60, 20, Decimal("0.8"), 0),
+    }
+
+
+async def test_local_work_is_not_counted(database: Database) -> None:
+    spending = _spending(database)
+    spending.note(ADA, "embedding", [ModelCall("local/some-model", 9)], blocks=1)
+    await spending.close()
+    assert (await _reports(database).report(_which())).lines == []
+
+
+async def test_an_account_that_cannot_be_written_delays_no_answer(
+    dsn: str, database: Database
+) -> None:
+    await ingest(database, new_block("Ada keeps bees.", user_id="ada"))
+    store = HangingUsageStore(database)
+    spending = Spending(store, prices=CentAToken(), limits=DailyLimits(), clock=SystemClock())
+    cache = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
+    async with replica(
+        dsn, cache=cache, embedder=WordEmbedder(model_id="openai/vectors"), spending=spending
+    ) as parts:
+        async with asyncio.timeout(5):
+            for number in range(20):
+                await parts.recall.search(ADA, f"bees {number}", limit=1)
+    await store.asked.wait()
+    store.free.set()
+    await spending.close()
+    # Twenty questions, two statements: the first one's, and all that came while it hung.
+    (line,) = (await _reports(database).report(_which())).lines
+    assert (line.spent.calls, store.statements) == (20, 2)
 
 
 async def test_a_worker_counts_what_its_blocks_took_also_in_vain(

@@ -16,6 +16,7 @@ from luma_memory.pipeline.context import Contexts
 from luma_memory.pipeline.context_cache import ContextCache
 from luma_memory.pipeline.hit_counter import HitCounter
 from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.spending import Spending
 from luma_memory.postgres.database import Database
 from luma_memory.providers.tokens import EstimatedTokens
 from luma_memory.store.blocks import PostgresBlockStore
@@ -69,6 +70,7 @@ async def replica(
     timeout_seconds: float = 2.0,
     pool_size: int = 4,
     near_bytes_max: int = 1 << 20,
+    spending: Spending | None = None,
 ) -> AsyncIterator[Replica]:
     """Opened and closed like a process."""
     events, clock = EventLog(), clock or SystemClock()
@@ -81,6 +83,7 @@ async def replica(
         PostgresBlockStore(database, attempts_max=3),
         embedder=embedder or WordEmbedder(),
         emit=events,
+        spending=spending,
     )
     counter = HitCounter(PostgresCacheLedger(database), clock=clock, emit=events)
     contexts = Contexts(
@@ -98,6 +101,7 @@ async def replica(
         tokens=EstimatedTokens(),
         configuration=("test",),
         emit=events,
+        spending=spending,
     )
     try:
         yield Replica(database, cache, contexts, recall, events)

@@ -227,6 +227,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             backgrounds=backgrounds,
             threshold=settings.similarity_threshold,
             reranker=providers.reranker,
+            spending=spending,
             emit=emit,
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock, emit=emit)
@@ -253,6 +254,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 providers.reranker.name if providers.reranker is not None else None,
             ),
             emit=emit,
+            spending=spending,
         )
         stack.push_async_callback(contexts.close)
         yield Service(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.scope import Scope
 
 # What was left out of an answer.
@@ -97,5 +98,4 @@ class Synthesis:
     """What a model made of the blocks; not checked yet."""
 
     statements: Sequence[Statement]
-    input_tokens: int = 0
-    output_tokens: int = 0
+    calls: Sequence[ModelCall] = ()  # that it took

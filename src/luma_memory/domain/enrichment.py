@@ -47,6 +47,11 @@ class ModelCall:
     input_tokens: int = 0
     output_tokens: int = 0
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it was made on this machine, and so costs nothing and is not counted."""
+        return self.model.startswith("local/")
+
 
 @dataclass(frozen=True, slots=True)
 class Enrichment:

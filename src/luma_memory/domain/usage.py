@@ -10,7 +10,8 @@ from typing import Literal
 
 from luma_memory.domain.scope import Scope
 
-Operation = Literal["enrichment", "embedding", "reembedding"]
+# "query" is the embedding of a question, "synthesis" the text of a context.
+Operation = Literal["enrichment", "embedding", "reembedding", "query", "synthesis"]
 
 # What one block cost in the synchronous design, whose figures operators know: one enrichment, and
 # one embedding, in US dollars.

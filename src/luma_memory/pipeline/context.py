@@ -20,12 +20,15 @@ from luma_memory.domain.context import (
     SynthesisRequest,
 )
 from luma_memory.domain.deadline import within
+from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.ports import Synthesizer, TokenCounter
+from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchHit
 from luma_memory.pipeline.context_cache import ContextCache
 from luma_memory.pipeline.context_text import Fitted, fit
 from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.spending import Spending
 from luma_memory.pipeline.synthesize import checked_text
 from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RecallDegraded
@@ -39,7 +42,8 @@ class Contexts:
     """Contexts of questions, from the cache where nothing changed since.
 
     synthesizer: None leaves the text to the template. configuration: every setting that changes an
-    answer; answers of different configurations never meet.
+    answer; answers of different configurations never meet. spending: the account of what the
+    synthesizer takes, None for nobody's.
     """
 
     def __init__(
@@ -51,6 +55,7 @@ class Contexts:
         tokens: TokenCounter,
         configuration: Sequence[KeyPart],
         emit: Emit,
+        spending: Spending | None = None,
     ) -> None:
         self._recall = recall
         self._cache = cache
@@ -62,6 +67,7 @@ class Contexts:
             synthesizer.name if synthesizer is not None else None,
         ]
         self._emit = emit
+        self._spending = spending
 
     @property
     def counted_by(self) -> str:
@@ -158,7 +164,9 @@ class Contexts:
         except TimeoutError:
             return "no answer in time"
         except LumaMemoryError as error:
+            self._note(request.scope, error.calls)
             return str(error)
+        self._note(request.scope, synthesis.calls)
         written = await checked_text(
             synthesis, context.blocks, token_budget=request.token_budget, tokens=self._tokens
         )
@@ -173,6 +181,10 @@ class Contexts:
             synthesized_by=self._synthesizer.name,
             degraded=[*context.degraded, *([TOKEN_BUDGET] if is_cut else [])],
         )
+
+    def _note(self, scope: Scope, calls: Sequence[ModelCall]) -> None:
+        if self._spending is not None:
+            self._spending.note(scope, "synthesis", calls, blocks=0)
 
 
 def _context_block(hit: SearchHit) -> ContextBlock:

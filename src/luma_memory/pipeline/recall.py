@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
-from luma_memory.domain.enrichment import Embedding
+from luma_memory.domain.enrichment import Embedding, ModelCall
 from luma_memory.domain.errors import LumaMemoryError, SearchTimeout
 from luma_memory.domain.filters import Filter
 from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, Reranker, SearchStore
@@ -37,6 +37,7 @@ from luma_memory.pipeline.reranking import CANDIDATES_MAX, candidate_text, reord
 from luma_memory.pipeline.scope_layout import ScopeLayout, Wanted, lay_out
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.speakers import names_in, own_names
+from luma_memory.pipeline.spending import Spending
 from luma_memory.pipeline.terms import DEFAULT_LANGUAGE, QueryTerm, TermVector, query_terms
 from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RecallDegraded
@@ -72,7 +73,8 @@ class Recall:
     changes; None for the embedder itself. reader: what else a question says (times); None is not
     asked. backgrounds: what the models' cosines mean; None takes all models for average ones.
     threshold: how relevant a block has to be to be called so, 0..1. reranker: reads the best blocks
-    again; None: they stay in their order.
+    again; None: they stay in their order. spending: the account of what embedding questions takes,
+    None for nobody's.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class Recall:
         backgrounds: Backgrounds | None = None,
         threshold: float = RELEVANCE_THRESHOLD,
         reranker: Reranker | None = None,
+        spending: Spending | None = None,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
@@ -96,6 +99,7 @@ class Recall:
         self._backgrounds = backgrounds
         self._threshold = threshold
         self._reranker = reranker
+        self._spending = spending
         self._emit = emit
 
     @spans.traced("recall")
@@ -132,7 +136,7 @@ class Recall:
         timings["understand"] = watch.lap_ms()
         for _ in range(SWITCHES_MAX):
             embedder = await self._serving.of_scope(scope) if self._serving else self._embedder
-            embedding = await self._embedding(embedder, query, deadline, degraded)
+            embedding = await self._embedding(scope, embedder, query, deadline, degraded)
             timings["embed"] = timings.get("embed", 0.0) + watch.lap_ms()
             request = ScanRequest(
                 vector=embedding.vector if embedding else None,
@@ -178,11 +182,19 @@ class Recall:
 
     @spans.traced("embed")
     async def _embedding(
-        self, embedder: Embedder | None, query: str, deadline: _Deadline, degraded: list[str]
+        self,
+        scope: Scope,
+        embedder: Embedder | None,
+        query: str,
+        deadline: _Deadline,
+        degraded: list[str],
     ) -> Embedding | None:
         if embedder is None:
             return None
-        return await self._optional("embedding", embedder.embed_query(query), deadline, degraded)
+        work = embedder.embed_query(query)
+        if self._spending is not None:
+            work = _counted(work, scope, embedder, self._spending)
+        return await self._optional("embedding", work, deadline, degraded)
 
     @spans.traced("rerank")
     async def _reranked(
@@ -282,6 +294,21 @@ class _Deadline:
                 return await work
         except TimeoutError as error:
             raise SearchTimeout("The database did not answer within timeout_ms") from error
+
+
+async def _counted(
+    work: Awaitable[Embedding], scope: Scope, embedder: Embedder, spending: Spending
+) -> Embedding:
+    """The question's vector, its call in the account; one that was kept took none."""
+    try:
+        embedding = await work
+    except LumaMemoryError as error:
+        spending.note(scope, "query", error.calls, blocks=0)
+        raise
+    if embedding.token_count:
+        call = ModelCall(embedder.model.id, embedding.token_count)
+        spending.note(scope, "query", [call], blocks=0)
+    return embedding
 
 
 @spans.traced("fuse")

@@ -59,6 +59,8 @@ class Spending:
         """
         day = self._clock.now().astimezone(UTC).date()
         for number, call in enumerate(calls, start=1):
+            if call.is_local:
+                continue
             key = UsageKey(day, scope, operation, call.model)
             one = Spent(
                 1,

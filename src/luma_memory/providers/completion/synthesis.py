@@ -80,8 +80,7 @@ class ModelSynthesizer:
         answered = await self._call(user_message(request))
         return Synthesis(
             [Statement(said.text, said.blocks) for said in answered.answer.statements],
-            input_tokens=answered.call.input_tokens,
-            output_tokens=answered.call.output_tokens,
+            calls=[answered.call],
         )
 
     async def close(self) -> None:
