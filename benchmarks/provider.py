@@ -1,17 +1,23 @@
 """The worker with a model provider far away: does it keep all its calls under way?
 
-The provider is a real server on a real socket that answers well after 300 ms, each call by itself.
+The provider is a real server on a real socket that answers well after 300 ms, each call by itself,
+in a cheap process of its own.
 Enrichment and embedding of a block go at the same time, so `n` jobs at once can do at most `n`
 blocks in 300 ms: that is the limit, and what is missing is the worker's own time between two calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from subprocess import PIPE
 
 import asyncpg
+import httpx2
 import psutil
-from tests.fakes.openai_server import FakeOpenAI, late
 
 from benchmarks.accept import ATTEMPTS_MAX
 from benchmarks.chat import turns
@@ -30,33 +36,63 @@ DIMENSION = 1_536
 _POLL_SECONDS = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """The far provider's process."""
+
+    url: str
+    process: psutil.Process
+
+    async def calls(self) -> int:
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            return int((await client.get(f"{self.url}/calls")).text)
+
+
+@asynccontextmanager
+async def far_provider() -> AsyncIterator[Provider]:
+    """Running in a process of its own; stopped at the end."""
+    arguments = ["-m", "benchmarks.far_provider", str(LATENCY_SECONDS), str(DIMENSION)]
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdin=PIPE, stdout=PIPE
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        said = (await child.stdout.readline()).decode()
+        yield Provider(said.split()[-1], psutil.Process(child.pid))
+    finally:
+        child.stdin.close()
+        await child.wait()
+
+
 async def throughput(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     """Blocks a second with 5 and with 50 jobs at once, against concurrency divided by latency."""
     lines: list[Line] = []
-    with FakeOpenAI(dimension=DIMENSION) as server:
-        server.always(late(LATENCY_SECONDS))
+    async with far_provider() as provider:
         for jobs in JOBS_AT_ONCE:
-            lines += await _lines(stack, server, sizes, jobs)
+            lines += await _lines(stack, provider, sizes, jobs)
     return lines
 
 
-async def _lines(stack: Stack, server: FakeOpenAI, sizes: Sizes, jobs: int) -> Sequence[Line]:
-    variables = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "a-key-of-the-benchmark"}
+async def _lines(stack: Stack, provider: Provider, sizes: Sizes, jobs: int) -> Sequence[Line]:
+    variables = {
+        "OPENAI_BASE_URL": f"{provider.url}/v1",
+        "OPENAI_API_KEY": "a-key-of-the-benchmark",
+    }
     limit = jobs / LATENCY_SECONDS
     rates: list[Round] = []
     processor: list[float] = []
-    server.calls.clear()
     async with stack.worker(concurrent_jobs_max=jobs, variables=variables) as worker_id:
         processes = (psutil.Process(worker_id), await database_process(stack))
         await _worked_off(stack, jobs, seed=60)
-        before_calls, blocks = len(server.calls), jobs * sizes.provider_waves
+        before_calls, blocks = await provider.calls(), jobs * sizes.provider_waves
         rounds = min(sizes.rounds, ROUNDS_MAX)
         for number in range(rounds):
             before = sum(map(processor_seconds, processes))
             rates.append(Round(await _worked_off(stack, blocks, seed=61 + number), limit))
             spent = sum(map(processor_seconds, processes)) - before
             processor.append(spent / blocks * 1_000)
-        calls = (len(server.calls) - before_calls) / (blocks * rounds)
+        calls = (await provider.calls() - before_calls) / (blocks * rounds)
     await stack.clear()
     return [
         compared(
