@@ -248,8 +248,8 @@ class Settings(BaseSettings):
     """A collector such as `http://collector:4318`: spans of every request and job go there by
     OTLP over HTTP; OpenTelemetry's other variables count too ([tracing](tracing.md))."""
     traces_content: bool = False
-    """`true`: spans hold texts (of blocks, questions and models' answers) and users' ids too."""
-    langfuse_public_key: Annotated[str | None, Unset("unset")] = Field(
+    """`true`: spans hold the texts that are sent to models, and what they answer."""
+    langfuse_public_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("LANGFUSE_PUBLIC_KEY")
     )
     """Langfuse's key, its public half."""

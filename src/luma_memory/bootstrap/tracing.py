@@ -76,4 +76,4 @@ def _langfuse_account(settings: Settings, tell: Any) -> tuple[str, str, str | No
             " missing: nothing is sent to Langfuse"
         )
         return None
-    return public, secret.get_secret_value(), settings.langfuse_base_url
+    return public.get_secret_value(), secret.get_secret_value(), settings.langfuse_base_url
