@@ -27,7 +27,8 @@ run_step() {
     lint) "$bin/python" -m ruff check . ;;
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;
-    tests) "$bin/python" -m pytest -m "not slow" "$@" ;;
+    # Most tests wait for servers. Each file stays in one process, for the servers it shares.
+    tests) "$bin/python" -m pytest -n 2 --dist loadfile -m "not slow" "$@" ;;
     *) printf 'no such check: %s\n' "$step" >&2; return 2 ;;
     esac
 }
