@@ -213,6 +213,7 @@ class Recall:
             return found
         return [(hit, 0) for hit in reordered([hit for hit, _ in found], scores)]
 
+    @spans.traced("calibrate")
     async def _background(
         self, embedder: Embedder | None, deadline: _Deadline, degraded: list[str]
     ) -> Background:
