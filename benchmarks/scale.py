@@ -101,9 +101,11 @@ class _Found:
 
 async def _measure(stack: Stack, sizes: Sizes, users: Sequence[str]) -> _Found:
     count = sizes.scale_questions
+    async with connections(stack.api, 1) as one:
+        await _asked(one, users, max(count // 4, len(users)), seed=80)  # fills caches
+        alone = await _asked(one, users, count, seed=81)
+    # Opened when they are needed: the server closes connections that wait for long.
     async with connections(stack.api, CLIENTS_MANY) as clients:
-        await _asked(clients[:1], users, max(count // 4, len(users)), seed=80)  # fills caches
-        alone = await _asked(clients[:1], users, count, seed=81)
         together = await _asked(clients, users, 2 * count, seed=82)
     memory = psutil.Process(stack.api.process_id).memory_info().rss
     return _Found(sorted(alone), sorted(together), memory)
