@@ -685,6 +685,36 @@ INSERT INTO memory_migrations (version) VALUES ('0008_traces');
 END IF;
 END $migration_0008$;
 
+DO $migration_0009$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0009_relations_and_summaries') THEN
+-- Relations, supersession and weekly summaries. Everything here is added; the code of the version before
+-- works on beside it.
+
+ALTER TABLE memory_blocks
+    -- When its relations were looked for last: what the limit of an hour is counted by, beside
+    -- memory_rate_limits, so that neither alone can be lost.
+    ADD COLUMN IF NOT EXISTS related_at timestamptz;
+CREATE INDEX IF NOT EXISTS memory_blocks_related ON memory_blocks (project_id, user_id, related_at)
+    WHERE related_at IS NOT NULL;
+
+ALTER TABLE memory_relations
+    -- Who accepted or rejected it, where that was not left to the one who found it.
+    ADD COLUMN IF NOT EXISTS decided_by text;
+
+ALTER TABLE memory_summaries
+    -- The window it was made of. A user's later change of time zone moves the weeks to come, and not
+    -- the ones that are told already.
+    ADD COLUMN IF NOT EXISTS time_zone text NOT NULL DEFAULT 'UTC',
+    ADD COLUMN IF NOT EXISTS starts_at timestamptz NOT NULL DEFAULT '-infinity',
+    ADD COLUMN IF NOT EXISTS ends_at timestamptz NOT NULL DEFAULT '-infinity',
+    -- What is new or over, beside the week before; NULL where that has no summary.
+    ADD COLUMN IF NOT EXISTS comparison text;
+CREATE INDEX IF NOT EXISTS memory_summaries_stale ON memory_summaries (ends_at) WHERE stale;
+
+INSERT INTO memory_migrations (version) VALUES ('0009_relations_and_summaries');
+END IF;
+END $migration_0009$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -752,9 +782,9 @@ BEGIN
         revision = p_revision + 1, updated_at = v_now
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
 
-    UPDATE memory_summaries SET stale = true, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids)
-      AND NOT stale;
+    PERFORM stale_memory_summaries(p_project_id, p_user_id, p_block_id,
+        ARRAY[coalesce(v_before.occurred_at, v_before.created_at),
+              coalesce(v_after.occurred_at, v_after.created_at)], v_now);
 
     IF NOT v_anew THEN
         UPDATE memory_passages SET session_id = v_after.session_id, expires_at = v_after.expires_at
@@ -773,15 +803,10 @@ BEGIN
 
     UPDATE memory_blocks
     SET title = NULL, summary = NULL, tags = '{}', entities = '[]', importance = NULL,
-        language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL,
-        superseded_by = NULL, superseded_at = NULL
+        language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
     -- Found out of the old text; what somebody rejected stays rejected.
-    DELETE FROM memory_relations
-    WHERE project_id = p_project_id AND user_id = p_user_id AND status = 'accepted'
-      AND (source_id = p_block_id OR target_id = p_block_id);
-    UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
+    PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, false, p_changed_by, v_now);
     PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
@@ -852,14 +877,27 @@ BEGIN
     DELETE FROM memory_idempotency
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id
       AND body IS NOT NULL;
-    DELETE FROM memory_relations
-    WHERE project_id = p_project_id AND user_id = p_user_id
-      AND (source_id = p_block_id OR target_id = p_block_id);
-    UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
-    UPDATE memory_summaries
-    SET stale = true, block_ids = array_remove(block_ids, p_block_id), updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids);
+    PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, true,
+        'deletion of ' || p_block_id, v_now);
+    -- What a summary says of it goes at once; the rest stands until it is made anew.
+    UPDATE memory_summaries AS s
+    SET stale = true, updated_at = v_now, comparison = NULL,
+        block_ids = array_remove(s.block_ids, p_block_id),
+        highlights = k.kept, text = k.told
+    FROM (SELECT m.week_start,
+                 coalesce(jsonb_agg(h.value ORDER BY h.n) FILTER (WHERE NOT h.value -> 'block_ids'
+                     ? p_block_id::text), '[]') AS kept,
+                 coalesce(string_agg(h.value ->> 'text', E'\n' ORDER BY h.n) FILTER (
+                     WHERE NOT h.value -> 'block_ids' ? p_block_id::text), '') AS told
+          FROM memory_summaries AS m
+          LEFT JOIN LATERAL jsonb_array_elements(m.highlights) WITH ORDINALITY AS h (value, n) ON true
+          WHERE m.project_id = p_project_id AND m.user_id = p_user_id
+            AND p_block_id = ANY (m.block_ids)
+          GROUP BY m.week_start) AS k
+    WHERE s.project_id = p_project_id AND s.user_id = p_user_id AND s.week_start = k.week_start;
+    PERFORM stale_memory_summaries(p_project_id, p_user_id, p_block_id,
+        ARRAY[(SELECT coalesce(occurred_at, created_at) FROM memory_blocks
+               WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id)], v_now);
     DELETE FROM memory_block_revisions
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
     PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
@@ -1003,6 +1041,8 @@ BEGIN
     ON CONFLICT (project_id, user_id) DO UPDATE
     SET version = memory_next_version(memory_users.version, v_now);
     IF p_table = 'memory_users' THEN
+        -- One that nobody knows fails here, and not the weeks of everybody later.
+        PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
         UPDATE memory_users
         SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
             last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at)
@@ -1040,7 +1080,8 @@ END $body$;
 -- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
 -- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
 -- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
--- `backfill_after`: an interval, or 'asked' for when somebody asks).
+-- `backfill_after`: an interval, or 'asked' for when somebody asks); with `relations`, a number of
+-- attempts, a job looks for relations of each block that becomes active.
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -1058,6 +1099,7 @@ DECLARE
     v_users text[];
     v_blocks uuid[];
     v_items integer[];
+    v_fresh record;
 BEGIN
     v_done := ARRAY(SELECT complete_memory_jobs(p_job_ids, p_attempts, p_worker));
     IF cardinality(v_done) = 0 THEN
@@ -1086,6 +1128,22 @@ BEGIN
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
     WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL;
+
+    -- Blocks that become active with this: a week that was told without them is told anew.
+    SELECT array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
+           array_agg(b.id) AS ids,
+           array_agg('detect_relations:' || b.id || ':' || b.revision) AS keys,
+           max((p_tags_and_entities[d.n] ->> 'relations')::integer) AS attempts
+    INTO v_fresh
+    FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+    JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
+    WHERE b.status <> 'active' AND b.revision = p_revisions[d.n];
+    UPDATE memory_summaries AS s SET stale = true, updated_at = v_now
+    FROM unnest(v_fresh.projects, v_fresh.users, v_fresh.ids) AS i (project_id, user_id, id)
+    JOIN memory_blocks AS b ON b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.id
+    WHERE s.project_id = b.project_id AND s.user_id = b.user_id AND NOT s.stale
+      AND coalesce(b.occurred_at, b.created_at) >= s.starts_at
+      AND coalesce(b.occurred_at, b.created_at) < s.ends_at;
 
     -- Passages only where the block still stands as it was read.
     WITH block AS (
@@ -1136,6 +1194,15 @@ BEGIN
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 
+    IF v_fresh.attempts IS NOT NULL THEN
+        -- After everybody's fresh blocks, and without moving the user's own back.
+        PERFORM enqueue_memory_jobs(v_fresh.projects, v_fresh.users,
+            array_fill('detect_relations'::text, ARRAY[cardinality(v_fresh.ids)]), v_fresh.ids,
+            array_fill(NULL::jsonb, ARRAY[cardinality(v_fresh.ids)]),
+            array_fill(-5, ARRAY[cardinality(v_fresh.ids)]),
+            array_fill(NULL::timestamptz, ARRAY[cardinality(v_fresh.ids)]), v_fresh.keys,
+            v_fresh.attempts, '0 ms');
+    END IF;
     RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;
 
@@ -2126,6 +2193,351 @@ BEGIN
     END IF;
 END $body$;
 
+-- Relations between a scope's blocks, and what follows from them: which block a later one replaced.
+--
+-- Blocks of a scope have one order: by when they happened, then by when they came. A block is replaced
+-- only by one that stands later in it, whichever of the two arrived first or is named first by whoever
+-- found the relation. So replacing has no cycles, and equal times have one outcome.
+
+-- Find anew by which block each of these was replaced: the earliest later one that an accepted
+-- `supersedes` or `contradicts` names, if whoever found it was sure or somebody confirmed it. Keeps a
+-- revision of each block that changes, and marks summaries that told it otherwise. The caller holds the
+-- user's row and raises its version. Returns how many changed.
+CREATE OR REPLACE FUNCTION settle_memory_supersession(
+    p_project_id text, p_user_id text, p_block_ids uuid[], p_changed_by text, p_now timestamptz
+) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_blocks uuid[];
+    v_before uuid[];
+    v_after uuid[];
+BEGIN
+    SELECT array_agg(b.id ORDER BY b.id), array_agg(b.superseded_by ORDER BY b.id),
+           array_agg(w.id ORDER BY b.id)
+    INTO v_blocks, v_before, v_after
+    FROM memory_blocks AS b
+    LEFT JOIN LATERAL (
+        SELECT o.id
+        FROM (SELECT r.target_id AS id FROM memory_relations AS r
+              WHERE r.project_id = p_project_id AND r.user_id = p_user_id AND r.source_id = b.id
+                AND r.type IN ('supersedes', 'contradicts') AND r.status = 'accepted'
+                AND (r.confidence >= 0.7 OR r.decided_by IS NOT NULL)
+              UNION
+              SELECT r.source_id FROM memory_relations AS r
+              WHERE r.project_id = p_project_id AND r.user_id = p_user_id AND r.target_id = b.id
+                AND r.type IN ('supersedes', 'contradicts') AND r.status = 'accepted'
+                AND (r.confidence >= 0.7 OR r.decided_by IS NOT NULL)) AS x
+        JOIN memory_blocks AS o
+          ON o.project_id = p_project_id AND o.user_id = p_user_id AND o.id = x.id
+        WHERE (coalesce(o.occurred_at, o.created_at), o.created_at, o.id)
+            > (coalesce(b.occurred_at, b.created_at), b.created_at, b.id)
+        ORDER BY coalesce(o.occurred_at, o.created_at), o.created_at, o.id
+        LIMIT 1
+    ) AS w ON true
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = ANY (p_block_ids)
+      AND b.superseded_by IS DISTINCT FROM w.id;
+    IF v_blocks IS NULL THEN
+        RETURN 0;
+    END IF;
+
+    INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by,
+        before, created_at)
+    SELECT p_project_id, p_user_id, b.id, b.revision, 'supersession', p_changed_by,
+           jsonb_build_object('superseded_by', b.superseded_by, 'superseded_at', b.superseded_at),
+           p_now
+    FROM memory_blocks AS b
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = ANY (v_blocks);
+
+    UPDATE memory_blocks AS b
+    SET superseded_by = i.after, superseded_at = CASE WHEN i.after IS NOT NULL THEN p_now END,
+        updated_at = p_now
+    FROM unnest(v_blocks, v_after) AS i (id, after)
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = i.id;
+
+    -- A week is told as it stood at its end: only what changed within it changes what is told.
+    UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
+    FROM unnest(v_blocks, v_before, v_after) AS i (id, before, after)
+    JOIN memory_blocks AS b
+      ON b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = i.id
+    WHERE s.project_id = p_project_id AND s.user_id = p_user_id AND NOT s.stale
+      AND coalesce(b.occurred_at, b.created_at) >= s.starts_at
+      AND coalesce(b.occurred_at, b.created_at) < s.ends_at
+      AND EXISTS (SELECT FROM memory_blocks AS o
+          WHERE o.project_id = p_project_id AND o.user_id = p_user_id
+            AND o.id IN (i.before, i.after)
+            AND coalesce(o.occurred_at, o.created_at) < s.ends_at);
+    RETURN cardinality(v_blocks);
+END $body$;
+
+-- Take a block out of all relations that were found (p_all: also out of those that somebody rejected),
+-- before its words change or it goes. What it had replaced comes back, unless it was itself replaced by a
+-- later block: then that one has replaced them all. The caller holds the user's row.
+CREATE OR REPLACE FUNCTION unrelate_memory_block(
+    p_project_id text, p_user_id text, p_block_id uuid, p_all boolean, p_changed_by text,
+    p_now timestamptz
+) RETURNS void LANGUAGE plpgsql SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_replaced uuid[] := ARRAY(SELECT id FROM memory_blocks
+        WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id);
+BEGIN
+    INSERT INTO memory_relations (id, project_id, user_id, source_id, target_id, type, confidence,
+        model, created_at, updated_at)
+    SELECT gen_random_uuid(), p_project_id, p_user_id, b.superseded_by, x.id, 'supersedes', 1,
+           'chain', p_now, p_now
+    FROM memory_blocks AS b, unnest(v_replaced) AS x (id)
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = p_block_id
+      AND b.superseded_by IS NOT NULL AND b.superseded_by <> x.id
+    ON CONFLICT (project_id, user_id, source_id, target_id, type) DO NOTHING;
+    DELETE FROM memory_relations
+    WHERE project_id = p_project_id AND user_id = p_user_id AND (p_all OR status = 'accepted')
+      AND (source_id = p_block_id OR target_id = p_block_id);
+    PERFORM settle_memory_supersession(p_project_id, p_user_id, v_replaced || p_block_id,
+        p_changed_by, p_now);
+END $body$;
+
+-- Whether the caller's job may look for relations of its block now: at most p_limit times in any
+-- p_window for a user. One row:
+--   is_mine   false when the job is in other hands, or the user is gone: nothing was written
+--   granted   go on; else `retry_at` is a window in which this job has one of p_limit places, so that
+--             a long backlog is not looked through again at each free one
+--   is_news   the first refusal of the user in a window
+-- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds.
+CREATE OR REPLACE FUNCTION admit_memory_relations(
+    p_worker text, p_job_id bigint, p_attempt integer, p_limit integer, p_window interval
+) RETURNS TABLE (is_mine boolean, granted boolean, retry_at timestamptz, is_news boolean)
+LANGUAGE plpgsql SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz;
+    v_slot interval := p_window / 60;
+    -- Beyond so many windows jobs ask again rather than wait for a place.
+    v_windows_max integer := 48;
+    v_job memory_jobs;
+    v_count bigint;
+    v_oldest timestamptz;
+    v_granted boolean := false;
+    v_retry_at timestamptz;
+    v_last timestamptz;
+    v_booked integer;
+    v_is_news boolean := false;
+BEGIN
+    SELECT * INTO v_job FROM memory_jobs
+    WHERE id = p_job_id AND attempts = p_attempt AND status = 'processing' AND locked_by = p_worker
+    FOR UPDATE;
+    IF FOUND THEN
+        PERFORM FROM memory_users
+        WHERE project_id = v_job.project_id AND user_id = v_job.user_id FOR UPDATE;
+    END IF;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT false, false, NULL::timestamptz, false;
+        RETURN;
+    END IF;
+    v_now := clock_timestamp();
+
+    SELECT count(*), min(related_at) INTO v_count, v_oldest FROM memory_blocks
+    WHERE project_id = v_job.project_id AND user_id = v_job.user_id
+      AND related_at > v_now - p_window - v_slot;
+    IF v_count >= p_limit THEN
+        v_retry_at := coalesce(v_oldest, v_now) + p_window + v_slot;
+    ELSE
+        SELECT c.granted, c.retry_at INTO v_granted, v_retry_at
+        FROM check_memory_rate_limit(v_job.project_id, v_job.user_id, 'detect_relations', p_limit,
+            p_window) AS c;
+    END IF;
+    IF v_granted THEN
+        UPDATE memory_blocks SET related_at = v_now
+        WHERE project_id = v_job.project_id AND user_id = v_job.user_id AND id = v_job.block_id;
+        RETURN QUERY SELECT true, true, NULL::timestamptz, false;
+        RETURN;
+    END IF;
+
+    DELETE FROM memory_rate_limits
+    WHERE project_id = v_job.project_id AND user_id = v_job.user_id
+      AND ((operation = 'detect_relations:place' AND window_start <= v_now)
+        OR (operation = 'detect_relations:told' AND window_start <= v_now - p_window));
+    SELECT window_start, count INTO v_last, v_booked FROM memory_rate_limits
+    WHERE project_id = v_job.project_id AND user_id = v_job.user_id
+      AND operation = 'detect_relations:place'
+    ORDER BY window_start DESC LIMIT 1;
+    IF v_last >= v_retry_at THEN
+        v_retry_at := CASE WHEN v_booked < p_limit
+                             OR v_last > v_now + v_windows_max * p_window THEN v_last
+                           ELSE v_last + p_window + 2 * v_slot END;
+    END IF;
+    INSERT INTO memory_rate_limits AS r (project_id, user_id, operation, window_start, count)
+    VALUES (v_job.project_id, v_job.user_id, 'detect_relations:place', v_retry_at, 1)
+    ON CONFLICT (project_id, user_id, operation, window_start) DO UPDATE SET count = r.count + 1;
+
+    IF NOT EXISTS (SELECT FROM memory_rate_limits
+                   WHERE project_id = v_job.project_id AND user_id = v_job.user_id
+                     AND operation = 'detect_relations:told') THEN
+        INSERT INTO memory_rate_limits (project_id, user_id, operation, window_start, count)
+        VALUES (v_job.project_id, v_job.user_id, 'detect_relations:told', v_now, 1);
+        v_is_news := true;
+    END IF;
+    RETURN QUERY SELECT true, false, v_retry_at, v_is_news;
+END $body$;
+
+-- Write down what was found about a block, and complete the caller's job in the same transaction.
+-- Arrays of one length describe the relations; p_read_ids and p_read_revisions all blocks that were
+-- read: a relation of one that changed or went since then is dropped, and so is one that names a block of
+-- nobody or of another scope. One that somebody rejected stays rejected. `stored` counts new ones.
+CREATE OR REPLACE FUNCTION relate_memory_block(
+    p_worker text, p_job_id bigint, p_attempt integer, p_project_id text, p_user_id text,
+    p_ids uuid[], p_sources uuid[], p_targets uuid[], p_types text[], p_confidences real[],
+    p_evidence text[], p_model text, p_read_ids uuid[], p_read_revisions integer[]
+) RETURNS TABLE (is_mine boolean, stored integer) LANGUAGE plpgsql SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_stored integer;
+BEGIN
+    PERFORM complete_memory_jobs(ARRAY[p_job_id], ARRAY[p_attempt], p_worker);
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT false, 0;
+        RETURN;
+    END IF;
+    PERFORM FROM memory_users WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    IF NOT FOUND OR cardinality(p_ids) = 0 THEN
+        RETURN QUERY SELECT true, 0;
+        RETURN;
+    END IF;
+
+    INSERT INTO memory_relations (id, project_id, user_id, source_id, target_id, type, confidence,
+        evidence, model, created_at, updated_at)
+    SELECT i.id, p_project_id, p_user_id, i.source_id, i.target_id, i.type, i.confidence, i.evidence,
+           p_model, v_now, v_now
+    FROM unnest(p_ids, p_sources, p_targets, p_types, p_confidences, p_evidence)
+         AS i (id, source_id, target_id, type, confidence, evidence)
+    JOIN unnest(p_read_ids, p_read_revisions) AS sr (id, revision) ON sr.id = i.source_id
+    JOIN unnest(p_read_ids, p_read_revisions) AS tr (id, revision) ON tr.id = i.target_id
+    JOIN memory_blocks AS s ON s.project_id = p_project_id AND s.user_id = p_user_id
+        AND s.id = i.source_id AND s.revision = sr.revision
+    JOIN memory_blocks AS t ON t.project_id = p_project_id AND t.user_id = p_user_id
+        AND t.id = i.target_id AND t.revision = tr.revision
+    WHERE i.source_id <> i.target_id
+    ON CONFLICT (project_id, user_id, source_id, target_id, type) DO NOTHING;
+    GET DIAGNOSTICS v_stored = ROW_COUNT;
+    IF v_stored > 0 THEN
+        PERFORM settle_memory_supersession(p_project_id, p_user_id, p_sources || p_targets,
+            'job ' || p_job_id, v_now);
+        UPDATE memory_users SET version = memory_next_version(version, v_now)
+        WHERE project_id = p_project_id AND user_id = p_user_id;
+    END IF;
+    RETURN QUERY SELECT true, v_stored;
+END $body$;
+
+-- Accept or reject a relation, for good: nothing that is found later changes it. Returns whether
+-- there is such a relation.
+CREATE OR REPLACE FUNCTION decide_memory_relation(
+    p_project_id text, p_user_id text, p_id uuid, p_status text, p_decided_by text
+) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '250ms' SET enable_seqscan = off AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_relation memory_relations;
+BEGIN
+    PERFORM FROM memory_users WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    UPDATE memory_relations SET status = p_status, decided_by = p_decided_by, updated_at = v_now
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_id
+    RETURNING * INTO v_relation;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM settle_memory_supersession(p_project_id, p_user_id,
+        ARRAY[v_relation.source_id, v_relation.target_id], p_decided_by, v_now);
+    UPDATE memory_users SET version = memory_next_version(version, v_now)
+    WHERE project_id = p_project_id AND user_id = p_user_id;
+    RETURN true;
+END $body$;
+
+-- Weekly summaries. What is told of a week are its active blocks as they stood at its end: one that
+-- another block of the same week, or an earlier one, had replaced by then is left out.
+
+-- The week's blocks by id and revision. [p_starts_at, p_ends_at) is the window.
+CREATE OR REPLACE FUNCTION memory_week_blocks(
+    p_project_id text, p_user_id text, p_starts_at timestamptz, p_ends_at timestamptz
+) RETURNS TABLE (id uuid, revision integer) LANGUAGE plpgsql STABLE AS $body$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT b.id, b.revision
+    FROM memory_blocks AS b
+    LEFT JOIN memory_blocks AS o ON o.project_id = b.project_id AND o.user_id = b.user_id
+        AND o.id = b.superseded_by
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.status = 'active'
+      AND coalesce(b.occurred_at, b.created_at) >= p_starts_at
+      AND coalesce(b.occurred_at, b.created_at) < p_ends_at
+      AND (b.expires_at IS NULL OR b.expires_at > now())
+      AND (b.superseded_by IS NULL OR coalesce(o.occurred_at, o.created_at) >= p_ends_at);
+END $body$;
+
+-- Say that what is told of these instants, or of this block, is no longer all of it. The caller holds
+-- the user's row.
+CREATE OR REPLACE FUNCTION stale_memory_summaries(
+    p_project_id text, p_user_id text, p_block_id uuid, p_instants timestamptz[], p_now timestamptz
+) RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
+    WHERE s.project_id = p_project_id AND s.user_id = p_user_id AND NOT s.stale
+      AND (p_block_id = ANY (s.block_ids)
+           OR EXISTS (SELECT FROM unnest(p_instants) AS i (instant)
+                      WHERE i.instant >= s.starts_at AND i.instant < s.ends_at));
+END $body$;
+
+-- Store the summary of a week, if all that it was made of still stands as it was read; stale where there
+-- is more by now. With a job, that is completed in the same transaction. Returns 'stored', 'changed'
+-- (nothing was written: make it again) or 'lost' (the job is in other hands, or the user is gone).
+CREATE OR REPLACE FUNCTION store_memory_summary(
+    p_project_id text, p_user_id text, p_week_start date, p_time_zone text,
+    p_starts_at timestamptz, p_ends_at timestamptz, p_id uuid, p_text text, p_highlights jsonb,
+    p_comparison text, p_model text, p_block_ids uuid[], p_read_ids uuid[],
+    p_read_revisions integer[], p_worker text, p_job_id bigint, p_attempt integer
+) RETURNS text LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_known bigint;
+    v_all bigint;
+BEGIN
+    IF p_job_id IS NOT NULL THEN
+        PERFORM FROM memory_jobs WHERE id = p_job_id AND attempts = p_attempt
+            AND status = 'processing' AND locked_by = p_worker FOR UPDATE;
+        IF NOT FOUND THEN
+            RETURN 'lost';
+        END IF;
+    END IF;
+    PERFORM FROM memory_users WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN 'lost';
+    END IF;
+    SELECT count(r.id), count(*) INTO v_known, v_all
+    FROM memory_week_blocks(p_project_id, p_user_id, p_starts_at, p_ends_at) AS w
+    LEFT JOIN unnest(p_read_ids, p_read_revisions) AS r (id, revision)
+      ON r.id = w.id AND r.revision = w.revision;
+    IF v_known < cardinality(p_read_ids) THEN
+        RETURN 'changed';
+    END IF;
+    IF p_job_id IS NOT NULL THEN
+        PERFORM complete_memory_jobs(ARRAY[p_job_id], ARRAY[p_attempt], p_worker);
+    END IF;
+    IF cardinality(p_read_ids) = 0 THEN
+        DELETE FROM memory_summaries WHERE project_id = p_project_id AND user_id = p_user_id
+            AND week_start = p_week_start;
+        RETURN 'stored';
+    END IF;
+    INSERT INTO memory_summaries AS s (id, project_id, user_id, week_start, time_zone, starts_at,
+        ends_at, text, highlights, comparison, block_ids, model, stale, created_at, updated_at)
+    VALUES (p_id, p_project_id, p_user_id, p_week_start, p_time_zone, p_starts_at, p_ends_at,
+        p_text, p_highlights, p_comparison, p_block_ids, p_model, v_all > v_known, v_now, v_now)
+    ON CONFLICT (project_id, user_id, week_start) DO UPDATE
+    SET time_zone = excluded.time_zone, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
+        text = excluded.text, highlights = excluded.highlights, comparison = excluded.comparison,
+        block_ids = excluded.block_ids, model = excluded.model, stale = excluded.stale,
+        updated_at = v_now;
+    RETURN 'stored';
+END $body$;
+
 -- What operators and background duties do to the queue: run again, cancel, prune, limit.
 -- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
 -- a client.
@@ -2420,7 +2832,9 @@ BEGIN
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
               'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
               'enqueue_memory_reembeds', 'memory_speaker_key', 'store_memory_windows',
-              'forget_memory_windows')
+              'forget_memory_windows', 'settle_memory_supersession', 'unrelate_memory_block',
+              'admit_memory_relations', 'relate_memory_block', 'decide_memory_relation',
+              'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -97,11 +97,14 @@ class Settings(BaseSettings):
     vectors ([benchmarks](benchmarks.md)). `false`: a point of recall@10 less on chats of short
     turns, two on chats with an assistant."""
     relations_enabled: bool = False
-    """*later*."""
+    """`true`: a job looks for relations of each block that becomes active, in one call of the
+    model provider or by local rules; what a later block replaced leaves recall
+    ([relations](relations.md))."""
     synthesis_enabled: bool = True
     """`false`: contexts are always told by the template, never by a model."""
     weekly_summaries_enabled: bool = True
-    """*later*."""
+    """`false`: no summaries of users' weeks, neither by the calendar nor when asked for
+    ([summaries](summaries.md))."""
     langfuse_enabled: bool = False
     """Send spans of every request and job to Langfuse ([tracing](tracing.md))."""
     worker_enabled: bool = True
@@ -199,7 +202,8 @@ class Settings(BaseSettings):
     """How relevant a block has to be to be called `relevant` in searches and contexts; means the
     same for every embedding model ([what it measures](recall.md#nothing-relevant))."""
     relation_detection_rate_limit: int = Field(5, ge=0)
-    """*later*; per user and hour."""
+    """Blocks of one user whose relations are looked for within any hour; those beyond wait for the
+    next, none is dropped. 0: none is looked for."""
     daily_budget_calls: Annotated[int | None, Unset("no limit")] = Field(None, ge=0)
     """Calls of model providers for one user in a UTC day; beyond it the user's jobs wait, none
     is dropped."""

@@ -15,19 +15,33 @@ import asyncpg
 from luma_memory.domain.block import Accepted, Block, NewBlock
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import JobType
-from luma_memory.domain.ports import Embedder, Enricher, JobQueue, ReembedStore
+from luma_memory.domain.ports import (
+    Embedder,
+    Enricher,
+    JobQueue,
+    ReembedStore,
+    Relator,
+    Summarizer,
+)
 from luma_memory.pipeline.backfill import Backfill
 from luma_memory.pipeline.enrich import EnrichBlock
 from luma_memory.pipeline.jobs import Handler, JobRunner
 from luma_memory.pipeline.reembed import Reembedding, ReembedScope
+from luma_memory.pipeline.relate import DetectRelations
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.session_windows import SessionWindows, with_windows
 from luma_memory.pipeline.spending import Spending
+from luma_memory.pipeline.summarize import Summaries
 from luma_memory.postgres.database import Database
+from luma_memory.providers.completion.local_relations import LocalRelator
+from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, new_worker_id
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.relations import PostgresRelationStore
+from luma_memory.store.summaries import PostgresSummaryStore
+from luma_memory.store.users import PostgresUserStore
 from luma_memory.telemetry.events import Emit, WorkerStarting
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import QuotingEnricher, WordEmbedder
@@ -54,6 +68,9 @@ class Plan:
     reembed_store: ReembedStore | None = None
     provider_timeout: timedelta | None = None
     windows: SessionWindows | None = None
+    relator: Relator | None = None
+    relation_limit: int = 1_000
+    summarizer: Summarizer | None = None
     handlers: Mapping[JobType, Handler] | None = None
     queue: JobQueue | None = None
     timeout: timedelta = timedelta(seconds=60)
@@ -132,6 +149,28 @@ def _handlers(
             clock=SystemClock(),
             spending=plan.spending,
         )
+    if plan.relator is not None:
+        handlers["detect_relations"] = DetectRelations(
+            PostgresRelationStore(database),
+            relator=plan.relator,
+            fallback=LocalRelator() if plan.fallback else None,
+            limit=plan.relation_limit,
+            spending=plan.spending,
+            worker_id=worker_id,
+            clock=SystemClock(),
+            emit=emit,
+        )
+    if plan.summarizer is not None:
+        handlers["weekly_summary"] = Summaries(
+            PostgresSummaryStore(database),
+            PostgresUserStore(database),
+            summarizer=plan.summarizer,
+            fallback=LocalSummarizer() if plan.fallback else None,
+            spending=plan.spending,
+            worker_id=worker_id,
+            clock=SystemClock(),
+            emit=emit,
+        )
     if plan.windows is not None:
         vectors = handlers.get("reembed", plan.windows)
         handlers["reembed"] = with_windows(plan.windows, vectors)
@@ -140,7 +179,7 @@ def _handlers(
 
 def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Handler:
     return EnrichBlock(
-        PostgresBlockStore(database, attempts_max=3),
+        PostgresBlockStore(database, attempts_max=3, relates=plan.relator is not None),
         worker_id=worker_id,
         enricher=plan.enricher,
         embedder=plan.embedder,

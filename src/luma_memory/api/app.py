@@ -25,7 +25,18 @@ from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
 from luma_memory.api.request_context import RequestContext
 from luma_memory.api.request_target import RequestTarget
-from luma_memory.api.routes import blocks, cache, context, health, jobs, search, usage, users
+from luma_memory.api.routes import (
+    blocks,
+    cache,
+    context,
+    health,
+    jobs,
+    relations,
+    search,
+    summaries,
+    usage,
+    users,
+)
 from luma_memory.api.routes import metrics as metrics_routes
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.token_buckets import TokenBuckets
@@ -40,6 +51,8 @@ _ROUTERS: Sequence[APIRouter] = (
     blocks.router,
     search.router,
     context.router,
+    relations.router,
+    summaries.router,
     jobs.router,
     cache.router,
     usage.router,

@@ -17,16 +17,22 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.domain.ports import (
     Cache,
+    RelationStore,
     ScopeCache,
+    UserStore,
 )
 from luma_memory.pipeline.erasing import Erasing
 from luma_memory.pipeline.key_ring import KeyRing
 from luma_memory.pipeline.reembed import Reembedding
+from luma_memory.pipeline.relate import DetectRelations
 from luma_memory.pipeline.serving import ServingEmbedders
 from luma_memory.pipeline.session_windows import SessionWindows
 from luma_memory.pipeline.spending import Spending
+from luma_memory.pipeline.summarize import Summaries
 from luma_memory.pipeline.usage import UsageReports
 from luma_memory.postgres.database import Database
+from luma_memory.providers.completion.local_relations import LocalRelator
+from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.providers.identity.supabase import SupabaseTokens
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.producer import PostgresJobProducer
@@ -34,6 +40,7 @@ from luma_memory.settings import Settings
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.erasures import PostgresEraserStore
 from luma_memory.store.keys import PostgresKeyStore
+from luma_memory.store.summaries import PostgresSummaryStore
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.store.vector_models import PostgresVectorModels
 from luma_memory.store.windows import PostgresWindowStore
@@ -78,6 +85,61 @@ async def make_serving(
         models=vectors,
         open_other=lambda other: open_embedder(settings, circuits, clock, other),
         clock=clock,
+    )
+
+
+def looks_for_relations(settings: Settings) -> bool:
+    """Whether blocks get a job for their relations: without a worker nobody would run it."""
+    return (
+        settings.relations_enabled
+        and settings.worker_enabled
+        and settings.relation_detection_rate_limit > 0
+    )
+
+
+def make_relation_detection(
+    settings: Settings,
+    store: RelationStore,
+    providers: Providers,
+    spending: Spending | None,
+    worker_id: str,
+    clock: Clock,
+    emit: Emit,
+) -> DetectRelations | None:
+    if providers.relator is None:
+        return None
+    return DetectRelations(
+        store,
+        relator=providers.relator,
+        fallback=LocalRelator() if providers.falls_back else None,
+        limit=settings.relation_detection_rate_limit,
+        spending=spending,
+        worker_id=worker_id,
+        clock=clock,
+        emit=emit,
+    )
+
+
+def make_summaries(
+    database: Database,
+    users: UserStore,
+    providers: Providers,
+    spending: Spending | None,
+    worker_id: str,
+    clock: Clock,
+    emit: Emit,
+) -> Summaries | None:
+    if providers.summarizer is None:
+        return None
+    return Summaries(
+        PostgresSummaryStore(database),
+        users,
+        summarizer=providers.summarizer,
+        fallback=LocalSummarizer() if providers.falls_back else None,
+        spending=spending,
+        worker_id=worker_id,
+        clock=clock,
+        emit=emit,
     )
 
 

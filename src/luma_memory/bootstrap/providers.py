@@ -18,13 +18,17 @@ from luma_memory.domain.ports import (
     Embedder,
     Enricher,
     Prices,
+    Relator,
     Reranker,
+    Summarizer,
     Synthesizer,
     TokenCounter,
 )
 from luma_memory.domain.usage import DailyLimits
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.local import LocalEnricher
+from luma_memory.providers.completion.local_relations import LocalRelator
+from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.providers.embedding.caching import CachingEmbedder
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.local import LocalEmbedder
@@ -51,7 +55,10 @@ class Providers:
     embedder: Embedder | None
     synthesizer: Synthesizer | None
     reranker: Reranker | None
+    summarizer: Summarizer | None
+    relator: Relator | None
     fallback: Enricher | None  # who enriches when the provider cannot
+    falls_back: bool  # whether anything is made locally when the provider cannot
     tokens: TokenCounter  # in which a context's budget is counted
     embedding_model_id: str | None
     vectors_name: str  # the embedding model with everything that changes its vectors
@@ -59,7 +66,10 @@ class Providers:
     names: dict[str, str]  # "enrichment" and "embedding" to what does it
 
     async def close(self) -> None:
-        for provider in (self.embedder, self.enricher, self.synthesizer, self.reranker):
+        for provider in (
+            *(self.embedder, self.enricher, self.synthesizer),
+            *(self.reranker, self.summarizer, self.relator),
+        ):
             if provider is not None:
                 await provider.close()
 
@@ -107,6 +117,24 @@ class ModelProvider(Protocol):
         breaker_of: Callable[[str], Breaker],
     ) -> Reranker: ...
 
+    def model_summarizer(
+        self,
+        account: Any,
+        *,
+        model: str,
+        timeout_seconds: float,
+        breaker_of: Callable[[str], Breaker],
+    ) -> Summarizer: ...
+
+    def model_relator(
+        self,
+        account: Any,
+        *,
+        model: str,
+        timeout_seconds: float,
+        breaker_of: Callable[[str], Breaker],
+    ) -> Relator: ...
+
     def model_prices(self, base_url: str | None) -> Prices: ...
 
 
@@ -125,7 +153,10 @@ async def open_providers(
         embedder=embedding.embedder,
         synthesizer=_synthesizer(settings, breaker_of),
         reranker=_reranker(settings, breaker_of),
+        summarizer=_summarizer(settings, breaker_of),
+        relator=_relator(settings, breaker_of),
         fallback=_fallback(settings),
+        falls_back=not settings.fail_fast,
         tokens=embedding.tokens,
         embedding_model_id=embedding.model_id,
         vectors_name=embedding.vectors_name,
@@ -147,6 +178,32 @@ def _enricher(
     return model_provider().model_enricher(
         _account(settings),
         models=settings.completion_models,
+        timeout_seconds=_call_seconds(settings),
+        breaker_of=breaker_of,
+    )
+
+
+def _summarizer(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Summarizer | None:
+    if not settings.weekly_summaries_enabled:
+        return None
+    if not settings.has_completion_provider:
+        return LocalSummarizer()
+    return model_provider().model_summarizer(
+        _account(settings),
+        model=settings.completion_model,
+        timeout_seconds=_call_seconds(settings),
+        breaker_of=breaker_of,
+    )
+
+
+def _relator(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Relator | None:
+    if not settings.relations_enabled:
+        return None
+    if not settings.has_completion_provider:
+        return LocalRelator()
+    return model_provider().model_relator(
+        _account(settings),
+        model=settings.completion_model,
         timeout_seconds=_call_seconds(settings),
         breaker_of=breaker_of,
     )

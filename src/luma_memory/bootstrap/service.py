@@ -13,11 +13,14 @@ from luma_memory.bootstrap.parts import (
     attempts_max,
     job_control,
     key_ring,
+    looks_for_relations,
     make_cache,
     make_erasing,
     make_reembedding,
+    make_relation_detection,
     make_serving,
     make_spending,
+    make_summaries,
     make_windows,
     usage_reports,
 )
@@ -50,8 +53,11 @@ from luma_memory.pipeline.key_ring import KeyRing
 from luma_memory.pipeline.reading import Blocks
 from luma_memory.pipeline.recall import Recall
 from luma_memory.pipeline.reembed import Reembedding, ReembedScope
+from luma_memory.pipeline.relate import Relations
 from luma_memory.pipeline.session_windows import with_windows
+from luma_memory.pipeline.summarize import Summaries
 from luma_memory.pipeline.usage import UsageReports
+from luma_memory.pipeline.users import Users
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import (
     schema_is_current,
@@ -70,9 +76,11 @@ from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.cache_ledger import PostgresCacheLedger
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.edits import PostgresBlockEditor
+from luma_memory.store.relations import PostgresRelationStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.secrets import shared_secrets
+from luma_memory.store.users import PostgresUserStore
 from luma_memory.store.vector_models import PostgresVectorModels
 from luma_memory.telemetry.events import Emit, Event, Notice
 from luma_memory.telemetry.logs import log_event, log_failure
@@ -100,6 +108,9 @@ class Service:
     contexts: Contexts
     insights: Insights
     jobs: Jobs
+    relations: Relations
+    summaries: Summaries | None  # None while weekly summaries are switched off
+    users: Users
     keys: KeyRing
     editing: Editing
     erasing: Erasing
@@ -138,7 +149,9 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         dsn = await stack.enter_async_context(database_address(settings))
         database = await open_database(dsn, settings, stack, kind)
         worker_id = new_worker_id(kind)
-        store = PostgresBlockStore(database, attempts_max=attempts_max(settings))
+        store = PostgresBlockStore(
+            database, attempts_max=attempts_max(settings), relates=looks_for_relations(settings)
+        )
         queue = PostgresJobQueue(database)
         cache = make_cache(settings, clock, emit)
         stack.push_async_callback(cache.close)
@@ -156,6 +169,12 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         if kind == "worker":
             await _offer_backfill(backfill, emit)
         windows = make_windows(settings, database, providers, serving, spending, clock)
+        relation_store = PostgresRelationStore(database)
+        relations = make_relation_detection(
+            settings, relation_store, providers, spending, worker_id, clock, emit
+        )
+        users = PostgresUserStore(database)
+        summaries = make_summaries(database, users, providers, spending, worker_id, clock, emit)
         runner = JobRunner(
             queue,
             {
@@ -186,6 +205,8 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                         spending=spending,
                     ),
                 ),
+                **({"detect_relations": relations} if relations is not None else {}),
+                **({"weekly_summary": summaries} if summaries is not None else {}),
             },
             worker_id=worker_id,
             timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),
@@ -275,6 +296,9 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 worker_enabled=settings.worker_enabled,
             ),
             jobs=Jobs(job_control(database, settings), queue, signal=notifier),
+            relations=Relations(relation_store),
+            summaries=summaries,
+            users=Users(users),
             keys=keys,
             editing=Editing(
                 PostgresBlockEditor(database, attempts_max=attempts_max(settings)),

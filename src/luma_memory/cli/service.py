@@ -15,10 +15,14 @@ from luma_memory.client.retries import NEVER_SENT
 from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.errors import UnavailableError
 from luma_memory.domain.job import OPEN, JobType
+from luma_memory.protocol.blocks import BlockBody, BlockPageBody
 from luma_memory.protocol.context import ContextAnswer
+from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.search import SearchAnswer
+from luma_memory.protocol.summaries import SummaryBody
 
 _TIMEOUT_SECONDS: Final = 60.0
+_PAGE_ENTRIES: Final = 200
 _PATIENT: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=0.5)
 
 
@@ -66,6 +70,37 @@ class ServiceClient(AsyncMemoryClient):
     async def ask_context(self, body: Mapping[str, Any]) -> ContextAnswer:
         """The context of a question; `body` as `protocol.context.ContextBody` has it."""
         return parsed(ContextAnswer, await self._send(ask("/context", body)))
+
+    async def all_blocks(self, user_id: str, *, limit: int) -> list[BlockBody]:
+        """A user's newest blocks, page by page."""
+        blocks: list[BlockBody] = []
+        cursor: str | None = None
+        while len(blocks) < limit:
+            call = read("/blocks", user_id=user_id, cursor=cursor, limit=_PAGE_ENTRIES)
+            page = parsed(BlockPageBody, await self._send(call))
+            blocks += page.blocks
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+        return blocks[:limit]
+
+    async def all_relations(self, user_id: str) -> list[RelationBody]:
+        """A user's relations, page by page."""
+        relations: list[RelationBody] = []
+        cursor: str | None = None
+        while True:
+            call = read("/relations", user_id=user_id, cursor=cursor, limit=_PAGE_ENTRIES)
+            page = parsed(RelationPageBody, await self._send(call))
+            relations += page.relations
+            cursor = page.next_cursor
+            if cursor is None:
+                return relations
+
+    async def summarize(self, user_id: str, week: str | None) -> SummaryBody:
+        """Tell a user's week now."""
+        body = {"user_id": user_id} | ({} if week is None else {"week": week})
+        call = write("POST", "/summaries", body, idempotency_key=None)
+        return parsed(SummaryBody, await self._send(call))
 
     async def _send(self, call: Call) -> bytes:
         try:

@@ -44,10 +44,32 @@ from luma_memory.domain.job import (
     JobType,
     NewJob,
 )
+from luma_memory.domain.relation import (
+    Admission,
+    Findings,
+    Link,
+    NewRelation,
+    Relation,
+    RelationBlock,
+    RelationPage,
+    RelationRequest,
+    RelationStatus,
+    RelationType,
+)
 from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import Background, ScanRequest, ScopeScan, TimeSpan
+from luma_memory.domain.summary import (
+    Draft,
+    NewSummary,
+    Summary,
+    SummaryPage,
+    SummaryRequest,
+    WeekRead,
+)
 from luma_memory.domain.usage import PriceTable, Spent, UsageEntry, UsageFilter
+from luma_memory.domain.user import User
+from luma_memory.domain.weeks import Week
 from luma_memory.domain.windows import MadeWindow, Place, Turn
 
 
@@ -889,4 +911,133 @@ class ScopeCache(Protocol):
 
     async def forget(self, scope: Scope) -> int:
         """Drop it; how many entries there were. Never raises: what stays behind expires."""
+        ...
+
+
+class UserStore(Protocol):
+    """Users' own settings. All methods raise StoreUnavailable."""
+
+    async def read(self, scope: Scope) -> User:
+        """The user; one who is not there is answered as they would be."""
+        ...
+
+    async def set_time_zone(self, scope: Scope, time_zone: str) -> User:
+        """From now on; the user is made if need be. Raises Invalid for one unknown there."""
+        ...
+
+
+class Summarizer(Protocol):
+    """A week's items in, what they came to out."""
+
+    @property
+    def name(self) -> str:
+        """Model or method and its version."""
+        ...
+
+    async def summarize(self, request: SummaryRequest) -> Draft:
+        """Raises as `Embedder.embed_documents`. Safe to cancel."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
+SummaryOutcome = Literal["stored", "changed", "lost"]
+
+
+class SummaryStore(Protocol):
+    """Weekly summaries. All methods raise StoreUnavailable."""
+
+    async def read_week(self, scope: Scope, week: Week, *, limit: int) -> WeekRead:
+        """The week's active blocks as they stood at its end, the `limit` weightiest of them."""
+        ...
+
+    async def store(
+        self,
+        scope: Scope,
+        summary: NewSummary | None,
+        week: Week,
+        read: WeekRead,
+        *,
+        worker_id: str | None,
+        job: Job | None,
+    ) -> SummaryOutcome:
+        """Store it (None: an empty week, which has none) if the blocks stand as they were read.
+
+        With a job, it is completed together with that; "lost" when it is no longer this worker's.
+        """
+        ...
+
+    async def of_week(self, scope: Scope, week_start: date) -> Summary | None: ...
+
+    async def page(self, scope: Scope, *, limit: int, before: date | None) -> SummaryPage:
+        """Newest week first."""
+        ...
+
+
+class Relator(Protocol):
+    """One block and its candidates in, relations between them out."""
+
+    @property
+    def name(self) -> str:
+        """Model or method and its version."""
+        ...
+
+    async def relate(self, request: RelationRequest) -> Findings:
+        """Raises as `Embedder.embed_documents`. Safe to cancel."""
+        ...
+
+    async def close(self) -> None:
+        """Free what is held. Repeating it is harmless."""
+        ...
+
+
+class RelationStore(Protocol):
+    """Relations, and what follows from them. All methods raise StoreUnavailable."""
+
+    async def candidates(self, scope: Scope, block_id: UUID) -> RelationRequest | None:
+        """An active block with those it may have to do with; None when it is not there."""
+        ...
+
+    async def admit(self, worker_id: str, job: Job, *, limit: int, window: timedelta) -> Admission:
+        """Take one of the user's detections of a window, or a place in a later one."""
+        ...
+
+    async def store(
+        self,
+        worker_id: str,
+        job: Job,
+        relations: Sequence[NewRelation],
+        read: Sequence[RelationBlock],
+        *,
+        model: str,
+    ) -> int | None:
+        """Store relations of blocks that stand as they were read, and complete the job.
+
+        How many are new; None when the job is no longer this worker's: nothing was changed.
+        """
+        ...
+
+    async def decide(
+        self, scope: Scope, relation_id: UUID, status: RelationStatus, *, decided_by: str
+    ) -> Relation | None:
+        """Accept or reject; None when there is no such relation."""
+        ...
+
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: UUID | None,
+        block_id: UUID | None,
+        relation_type: RelationType | None,
+        status: RelationStatus | None,
+    ) -> RelationPage:
+        """Relations of a scope, or of one of its blocks, newest first."""
+        ...
+
+    async def links(self, scope: Scope, block_ids: Sequence[UUID], *, limit: int) -> Sequence[Link]:
+        """Accepted relations of these blocks, the surest first."""
         ...

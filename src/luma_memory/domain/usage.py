@@ -11,7 +11,9 @@ from typing import Literal
 from luma_memory.domain.scope import Scope
 
 # "query" is the embedding of a question, "synthesis" the text of a context.
-Operation = Literal["enrichment", "embedding", "reembedding", "query", "synthesis"]
+Operation = Literal[
+    "enrichment", "embedding", "reembedding", "query", "synthesis", "relations", "summaries"
+]
 
 # What one block cost in the synchronous design, whose figures operators know: one enrichment, and
 # one embedding, in US dollars.

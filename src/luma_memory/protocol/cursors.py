@@ -29,7 +29,7 @@ class Cursors:
         self._secret = secret
 
     def after_block(self, last: UUID, *, owner: Sequence[str | None]) -> str:
-        """A cursor that continues after the block `last`."""
+        """A cursor that continues after what has the id `last`: a block, a relation."""
         return self._encode(last.bytes, owner)
 
     def block(self, cursor: str, *, owner: Sequence[str | None]) -> UUID:

@@ -1,4 +1,4 @@
-"""Users on the wire: erasure, export and import."""
+"""Users on the wire: settings, erasure, export and import."""
 
 from __future__ import annotations
 
@@ -9,6 +9,40 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.erasure import Erasure, Receipt
 from luma_memory.domain.scope import Scope
+from luma_memory.domain.user import User
+from luma_memory.protocol.gate import Name
+
+
+class UserBody(BaseModel):
+    """A user's settings, and since when there is something of them."""
+
+    user_id: str
+    time_zone: str = Field(description="Whose calendar the user's weeks follow.")
+    created_at: datetime | None = Field(description="null: nothing is stored of them.")
+    last_ingest_at: datetime | None
+
+    @classmethod
+    def of(cls, scope: Scope, user: User) -> UserBody:
+        return cls(
+            user_id=scope.user_id,
+            time_zone=user.time_zone,
+            created_at=user.created_at,
+            last_ingest_at=user.last_ingest_at,
+        )
+
+
+class UserEditBody(BaseModel):
+    """What is to change of a user's settings."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"minProperties": 1, "examples": [{"time_zone": "Europe/Lisbon"}]},
+    )
+
+    # May be left out and may not be null; what stands here then is read by nobody.
+    time_zone: Name = Field(
+        default_factory=str, description="Name of the IANA time zone database: Europe/Lisbon."
+    )
 
 
 class ReceiptBody(BaseModel):

@@ -11,15 +11,27 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
-from luma_memory.domain.ports import Embedder, Enricher, Prices, Reranker, Synthesizer
+from luma_memory.domain.ports import (
+    Embedder,
+    Enricher,
+    Prices,
+    Relator,
+    Reranker,
+    Summarizer,
+    Synthesizer,
+)
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.guarded import (
     FirstThatAnswers,
     GuardedEnricher,
+    GuardedRelator,
+    GuardedSummarizer,
     GuardedSynthesizer,
 )
 from luma_memory.providers.completion.openai_compatible import ModelEnricher
+from luma_memory.providers.completion.relations import ModelRelator
 from luma_memory.providers.completion.synthesis import ModelSynthesizer
+from luma_memory.providers.completion.weekly_summary import ModelSummarizer
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.guarded import GuardedEmbedder
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
@@ -127,6 +139,32 @@ def http_reranker(
         timeout_seconds=timeout_seconds,
         breaker=breaker_of(account.circuit("rerank", model)),
     )
+
+
+def model_summarizer(
+    account: Account, *, model: str, timeout_seconds: float, breaker_of: BreakerOf
+) -> Summarizer:
+    """Weekly summaries by the model that enriches, behind the same circuit."""
+    plain = ModelSummarizer(
+        model=model,
+        api_key=account.api_key or _NO_KEY,
+        base_url=account.base_url,
+        timeout_seconds=timeout_seconds,
+    )
+    return GuardedSummarizer(plain, breaker_of(account.circuit("complete", plain.model_id)))
+
+
+def model_relator(
+    account: Account, *, model: str, timeout_seconds: float, breaker_of: BreakerOf
+) -> Relator:
+    """Relations by the model that enriches, behind the same circuit."""
+    plain = ModelRelator(
+        model=model,
+        api_key=account.api_key or _NO_KEY,
+        base_url=account.base_url,
+        timeout_seconds=timeout_seconds,
+    )
+    return GuardedRelator(plain, breaker_of(account.circuit("complete", plain.model_id)))
 
 
 def model_prices(base_url: str | None) -> Prices:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,8 @@ class PostgresBlockStore:
 
     attempts_max: attempts a new job gets. fair_step: how far one job moves its user back in the
     queue's virtual time; about the time one job takes, so that a user's burst delays nobody else
-    and is forgotten when it is worked off.
+    and is forgotten when it is worked off. relates: whether a job looks for relations of each block
+    that becomes active.
     """
 
     def __init__(
@@ -34,8 +35,10 @@ class PostgresBlockStore:
         *,
         attempts_max: int,
         fair_step: timedelta = timedelta(milliseconds=100),
+        relates: bool = False,
     ) -> None:
         self._database = database
+        self._then = {"relations": attempts_max} if relates else {}
         self._attempts_max = attempts_max
         self._fair_step = fair_step
 
@@ -116,7 +119,7 @@ class PostgresBlockStore:
         rows = await self._database.fetch(
             load_sql(__package__, "write_back"),
             worker_id,
-            *_result_columns(results),
+            *_result_columns(results, self._then),
             *_result_passage_columns(results),
             next(iter(models), None),
         )
@@ -161,7 +164,9 @@ def _passage_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
     )
 
 
-def _result_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[Any]]:
+def _result_columns(
+    results: Sequence[EnrichedBlock], then: Mapping[str, Any]
+) -> Iterable[list[Any]]:
     made = [result.enrichment for result in results]
     return (
         [result.job.id for result in results],
@@ -169,7 +174,7 @@ def _result_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[Any]]:
         [result.revision for result in results],
         [e.title if e else None for e in made],
         [e.summary if e else None for e in made],
-        [_all_facts(result) for result in results],
+        [_all_facts(result, then) for result in results],
         [e.importance if e else None for e in made],
         [e.language if e else None for e in made],
         [result.kind if result.enrichment else None for result in results],
@@ -188,9 +193,9 @@ def _result_passage_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[A
     )
 
 
-def _all_facts(result: EnrichedBlock) -> dict[str, Any] | None:
+def _all_facts(result: EnrichedBlock, then: Mapping[str, Any]) -> dict[str, Any] | None:
     facts = _facts(result.enrichment) if result.enrichment else {}
-    return facts | _owed_facts(result.owed) or None
+    return {**facts, **_owed_facts(result.owed), **then} or None
 
 
 def _owed_facts(owed: Owed | None) -> dict[str, Any]:

@@ -273,3 +273,49 @@ class Notice(Event):
 
     def values(self) -> Mapping[str, object]:
         return {}
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryFellBack(Event):
+    """A week was told without the model."""
+
+    code: str  # of the provider's error
+    error: str
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Weekly summary made locally: {self.error}"
+
+
+@dataclass(frozen=True, slots=True)
+class RelationsLimited(Event):
+    """A user's relation detections of this window are used up; once a user and window."""
+
+    project_id: str
+    user_id: str
+    limit: int
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Rate limit reached: {self.limit} relation detections of one user in an hour"
+
+
+@dataclass(frozen=True, slots=True)
+class RelationsRefused(Event):
+    """Of what was found, some named what was not given or quoted what is not there."""
+
+    job_id: int
+    count: int
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Relations refused: {self.count} were made up"

@@ -38,6 +38,7 @@ from luma_memory.protocol.blocks import (
     RevisionPageBody,
 )
 from luma_memory.protocol.gate import Name
+from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.telemetry.logs import log_failure
 
 # A block of 100,000 characters of four bytes each, escaped twice over, with its metadata.
@@ -218,6 +219,34 @@ async def list_revisions(
         revisions=[revision_body(revision) for revision in page.revisions],
         next_cursor=(
             service.cursors.after_number(page.next_below, owner=owner) if page.next_below else None
+        ),
+    )
+
+
+@router.get("/{block_id}/relations", responses=ONE_BLOCK, **permission("read"))
+async def list_block_relations(
+    block_id: UUID,
+    user_id: Name,
+    service: ServiceDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
+    cursor: Name | None = None,
+) -> RelationPageBody:
+    """What a block has to do with others, newest first; rejected relations too."""
+    scope = caller.scope(user_id)
+    if await service.blocks.read_one(scope, block_id) is None:
+        raise NotFound("There is no such block of this user", code="block_not_found")
+    owner = (scope.project_id, scope.user_id, "block relations", str(block_id))
+    page = await service.relations.page(
+        scope,
+        block_id=block_id,
+        before=service.cursors.block(cursor, owner=owner) if cursor else None,
+        limit=limit,
+    )
+    return RelationPageBody(
+        relations=[RelationBody.of(relation) for relation in page.relations],
+        next_cursor=(
+            service.cursors.after_block(page.next_before, owner=owner) if page.next_before else None
         ),
     )
 

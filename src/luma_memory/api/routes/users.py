@@ -1,4 +1,4 @@
-"""Users: everything of one out, in again, and away for good."""
+"""Users: their settings; everything of one out, in again, and away for good."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.lines import json_lines
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.services import ServiceDep
+from luma_memory.domain.errors import Invalid
 from luma_memory.protocol.gate import Name
-from luma_memory.protocol.users import ImportedBody, ReceiptBody
+from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
 
 LINES = "application/x-ndjson"
 # A million blocks with their vectors.
 IMPORT_BYTES_MAX = 16 * 1024**3
+SETTINGS_BYTES_MAX = 10_000
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=DoorRoute)
 UserId = Annotated[Name, Path(description="Your own id of the end user.")]
@@ -25,6 +27,31 @@ _LINES_ANSWER = {
     "description": "One row a line; the last line says that it is complete.",
     "content": {LINES: {"schema": {"type": "string"}}},
 }
+
+
+@router.get("/{user_id}", responses=RESPONSES, **permission("read"))
+async def read_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -> UserBody:
+    """A user's settings. One of whom nothing is stored has the defaults."""
+    scope = caller.scope(user_id)
+    return UserBody.of(scope, await service.users.read(scope))
+
+
+@router.patch(
+    "/{user_id}", responses=RESPONSES, max_body_size=SETTINGS_BYTES_MAX, **permission("ingest")
+)
+async def edit_user(
+    user_id: UserId, body: UserEditBody, service: ServiceDep, caller: CallerDep
+) -> UserBody:
+    """Change a user's settings; what is left out stays.
+
+    A new time zone holds for the weeks that are told from now on. The answer is the user, so this
+    needs the permission `read` as well.
+    """
+    caller.check_may("read")
+    scope = caller.scope(user_id)
+    if not body.model_fields_set:
+        raise Invalid("Say at least one field that is to change", code="changes_missing")
+    return UserBody.of(scope, await service.users.set_time_zone(scope, body.time_zone))
 
 
 @router.get(

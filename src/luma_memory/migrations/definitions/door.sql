@@ -52,9 +52,9 @@ BEGIN
         revision = p_revision + 1, updated_at = v_now
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
 
-    UPDATE memory_summaries SET stale = true, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids)
-      AND NOT stale;
+    PERFORM stale_memory_summaries(p_project_id, p_user_id, p_block_id,
+        ARRAY[coalesce(v_before.occurred_at, v_before.created_at),
+              coalesce(v_after.occurred_at, v_after.created_at)], v_now);
 
     IF NOT v_anew THEN
         UPDATE memory_passages SET session_id = v_after.session_id, expires_at = v_after.expires_at
@@ -73,15 +73,10 @@ BEGIN
 
     UPDATE memory_blocks
     SET title = NULL, summary = NULL, tags = '{}', entities = '[]', importance = NULL,
-        language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL,
-        superseded_by = NULL, superseded_at = NULL
+        language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
     -- Found out of the old text; what somebody rejected stays rejected.
-    DELETE FROM memory_relations
-    WHERE project_id = p_project_id AND user_id = p_user_id AND status = 'accepted'
-      AND (source_id = p_block_id OR target_id = p_block_id);
-    UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
+    PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, false, p_changed_by, v_now);
     PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
@@ -152,14 +147,27 @@ BEGIN
     DELETE FROM memory_idempotency
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id
       AND body IS NOT NULL;
-    DELETE FROM memory_relations
-    WHERE project_id = p_project_id AND user_id = p_user_id
-      AND (source_id = p_block_id OR target_id = p_block_id);
-    UPDATE memory_blocks SET superseded_by = NULL, superseded_at = NULL, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id;
-    UPDATE memory_summaries
-    SET stale = true, block_ids = array_remove(block_ids, p_block_id), updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND p_block_id = ANY (block_ids);
+    PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, true,
+        'deletion of ' || p_block_id, v_now);
+    -- What a summary says of it goes at once; the rest stands until it is made anew.
+    UPDATE memory_summaries AS s
+    SET stale = true, updated_at = v_now, comparison = NULL,
+        block_ids = array_remove(s.block_ids, p_block_id),
+        highlights = k.kept, text = k.told
+    FROM (SELECT m.week_start,
+                 coalesce(jsonb_agg(h.value ORDER BY h.n) FILTER (WHERE NOT h.value -> 'block_ids'
+                     ? p_block_id::text), '[]') AS kept,
+                 coalesce(string_agg(h.value ->> 'text', E'\n' ORDER BY h.n) FILTER (
+                     WHERE NOT h.value -> 'block_ids' ? p_block_id::text), '') AS told
+          FROM memory_summaries AS m
+          LEFT JOIN LATERAL jsonb_array_elements(m.highlights) WITH ORDINALITY AS h (value, n) ON true
+          WHERE m.project_id = p_project_id AND m.user_id = p_user_id
+            AND p_block_id = ANY (m.block_ids)
+          GROUP BY m.week_start) AS k
+    WHERE s.project_id = p_project_id AND s.user_id = p_user_id AND s.week_start = k.week_start;
+    PERFORM stale_memory_summaries(p_project_id, p_user_id, p_block_id,
+        ARRAY[(SELECT coalesce(occurred_at, created_at) FROM memory_blocks
+               WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id)], v_now);
     DELETE FROM memory_block_revisions
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
     PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
@@ -303,6 +311,8 @@ BEGIN
     ON CONFLICT (project_id, user_id) DO UPDATE
     SET version = memory_next_version(memory_users.version, v_now);
     IF p_table = 'memory_users' THEN
+        -- One that nobody knows fails here, and not the weeks of everybody later.
+        PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
         UPDATE memory_users
         SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
             last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at)

@@ -7,7 +7,8 @@
 -- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
 -- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
 -- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
--- `backfill_after`: an interval, or 'asked' for when somebody asks).
+-- `backfill_after`: an interval, or 'asked' for when somebody asks); with `relations`, a number of
+-- attempts, a job looks for relations of each block that becomes active.
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -25,6 +26,7 @@ DECLARE
     v_users text[];
     v_blocks uuid[];
     v_items integer[];
+    v_fresh record;
 BEGIN
     v_done := ARRAY(SELECT complete_memory_jobs(p_job_ids, p_attempts, p_worker));
     IF cardinality(v_done) = 0 THEN
@@ -53,6 +55,22 @@ BEGIN
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
     WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL;
+
+    -- Blocks that become active with this: a week that was told without them is told anew.
+    SELECT array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
+           array_agg(b.id) AS ids,
+           array_agg('detect_relations:' || b.id || ':' || b.revision) AS keys,
+           max((p_tags_and_entities[d.n] ->> 'relations')::integer) AS attempts
+    INTO v_fresh
+    FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+    JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
+    WHERE b.status <> 'active' AND b.revision = p_revisions[d.n];
+    UPDATE memory_summaries AS s SET stale = true, updated_at = v_now
+    FROM unnest(v_fresh.projects, v_fresh.users, v_fresh.ids) AS i (project_id, user_id, id)
+    JOIN memory_blocks AS b ON b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.id
+    WHERE s.project_id = b.project_id AND s.user_id = b.user_id AND NOT s.stale
+      AND coalesce(b.occurred_at, b.created_at) >= s.starts_at
+      AND coalesce(b.occurred_at, b.created_at) < s.ends_at;
 
     -- Passages only where the block still stands as it was read.
     WITH block AS (
@@ -103,5 +121,14 @@ BEGIN
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 
+    IF v_fresh.attempts IS NOT NULL THEN
+        -- After everybody's fresh blocks, and without moving the user's own back.
+        PERFORM enqueue_memory_jobs(v_fresh.projects, v_fresh.users,
+            array_fill('detect_relations'::text, ARRAY[cardinality(v_fresh.ids)]), v_fresh.ids,
+            array_fill(NULL::jsonb, ARRAY[cardinality(v_fresh.ids)]),
+            array_fill(-5, ARRAY[cardinality(v_fresh.ids)]),
+            array_fill(NULL::timestamptz, ARRAY[cardinality(v_fresh.ids)]), v_fresh.keys,
+            v_fresh.attempts, '0 ms');
+    END IF;
     RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;

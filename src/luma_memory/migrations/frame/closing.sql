@@ -36,7 +36,9 @@ BEGIN
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
               'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
               'enqueue_memory_reembeds', 'memory_speaker_key', 'store_memory_windows',
-              'forget_memory_windows')
+              'forget_memory_windows', 'settle_memory_supersession', 'unrelate_memory_block',
+              'admit_memory_relations', 'relate_memory_block', 'decide_memory_relation',
+              'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -13,7 +13,9 @@ from luma_memory.domain.enrichment import (
     ModelCall,
 )
 from luma_memory.domain.errors import LumaMemoryError, ProviderPaused, RateLimited
-from luma_memory.domain.ports import Enricher, Synthesizer
+from luma_memory.domain.ports import Enricher, Relator, Summarizer, Synthesizer
+from luma_memory.domain.relation import Findings, RelationRequest
+from luma_memory.domain.summary import Draft, SummaryRequest
 from luma_memory.providers.breaker import Breaker
 
 
@@ -52,6 +54,42 @@ class GuardedSynthesizer:
 
     async def synthesize(self, request: SynthesisRequest) -> Synthesis:
         return await self._breaker.call(lambda: self._inner.synthesize(request))
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class GuardedSummarizer:
+    """`domain.ports.Summarizer` that does not call a provider known to be down."""
+
+    def __init__(self, inner: Summarizer, breaker: Breaker) -> None:
+        self._inner = inner
+        self._breaker = breaker
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def summarize(self, request: SummaryRequest) -> Draft:
+        return await self._breaker.call(lambda: self._inner.summarize(request))
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class GuardedRelator:
+    """`domain.ports.Relator` that does not call a provider known to be down."""
+
+    def __init__(self, inner: Relator, breaker: Breaker) -> None:
+        self._inner = inner
+        self._breaker = breaker
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def relate(self, request: RelationRequest) -> Findings:
+        return await self._breaker.call(lambda: self._inner.relate(request))
 
     async def close(self) -> None:
         await self._inner.close()

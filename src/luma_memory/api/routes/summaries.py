@@ -1,0 +1,70 @@
+"""Weekly summaries: list them, make one now."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from luma_memory.api.door import CallerDep, DoorRoute, permission
+from luma_memory.api.problems import RESPONSES, problem_document
+from luma_memory.api.services import ServiceDep
+from luma_memory.bootstrap.service import Service
+from luma_memory.domain.errors import NotFound, UnavailableError
+from luma_memory.pipeline.summarize import Summaries
+from luma_memory.protocol.gate import Name
+from luma_memory.protocol.summaries import NewSummaryBody, SummaryBody, SummaryPageBody
+
+PAGE_SUMMARIES_MAX = 200
+REQUEST_BYTES_MAX = 10_000
+
+router = APIRouter(prefix="/summaries", tags=["summaries"], route_class=DoorRoute)
+_EMPTY_WEEK = problem_document("The user has no active blocks in that week.")
+
+
+@router.get("", responses=RESPONSES, **permission("read"))
+async def list_summaries(
+    user_id: Name,
+    service: ServiceDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=PAGE_SUMMARIES_MAX)] = 20,
+    cursor: Name | None = None,
+) -> SummaryPageBody:
+    """A user's weekly summaries, the newest week first."""
+    scope = caller.scope(user_id)
+    owner = (scope.project_id, scope.user_id, "summaries")
+    before = service.cursors.number(cursor, owner=owner) if cursor else None
+    page = await _summaries(service).page(
+        scope, limit=limit, before=None if before is None else date.fromordinal(before)
+    )
+    last = page.next_before
+    return SummaryPageBody(
+        summaries=[SummaryBody.of(summary) for summary in page.summaries],
+        next_cursor=(service.cursors.after_number(last.toordinal(), owner=owner) if last else None),
+    )
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={**RESPONSES, 404: _EMPTY_WEEK},
+    max_body_size=REQUEST_BYTES_MAX,
+    **permission("ingest"),
+)
+async def make_summary(body: NewSummaryBody, service: ServiceDep, caller: CallerDep) -> SummaryBody:
+    """Summarise a week now, whatever was told of it before; also the week that is running.
+
+    Tells what blocks say, so this needs the permission `read` as well.
+    """
+    caller.check_may("read")
+    summary = await _summaries(service).make(caller.scope(body.user_id), body.week_start)
+    if summary is None:
+        raise NotFound("The user has no active blocks in that week", code="week_empty")
+    return SummaryBody.of(summary)
+
+
+def _summaries(service: Service) -> Summaries:
+    if service.summaries is None:
+        raise UnavailableError("Weekly summaries are switched off", code="summaries_disabled")
+    return service.summaries

@@ -1,0 +1,138 @@
+"""Relations between two blocks of a scope: found, stored, decided on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID
+
+from luma_memory.domain.enrichment import Entity, ModelCall
+
+RelationType = Literal[
+    "related",
+    "elaborates",
+    "supports",
+    "contradicts",
+    "supersedes",
+    "duplicates",
+    "causes",
+    "follows",
+]
+RelationStatus = Literal["accepted", "rejected"]
+# Those whose source is the later block, whatever whoever found them says. The store knows which is.
+BY_TIME: Final[frozenset[RelationType]] = frozenset(
+    {"supersedes", "contradicts", "duplicates", "follows"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RelationBlock:
+    """A block as a relator sees it."""
+
+    id: UUID
+    revision: int
+    content: str
+    occurred_at: datetime
+    created_at: datetime
+    session_id: str | None = None
+    speaker: str | None = None
+    entities: Sequence[Entity] = ()
+
+    @property
+    def place(self) -> tuple[datetime, datetime, UUID]:
+        """Its place in the one order of the scope's blocks: by time, then by arrival."""
+        return self.occurred_at, self.created_at, self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A block that the new one may have to do with, and why it is one."""
+
+    block: RelationBlock
+    similarity: float | None  # cosine of their nearest passages, -1..1; None without vectors
+    overlap: float  # inner product of their words' weights, >= 0
+    is_previous: bool  # the turn before it in its session
+
+
+@dataclass(frozen=True, slots=True)
+class RelationRequest:
+    """One block and all its candidates, the best first."""
+
+    block: RelationBlock
+    candidates: Sequence[Candidate]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a relator says of the block and one candidate; nothing of it is checked yet."""
+
+    candidate: int  # its number, from 1
+    type: RelationType
+    from_block: bool  # read from the block to the candidate, or the other way round
+    confidence: float
+    block_quote: str
+    candidate_quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    relations: Sequence[Finding]
+    calls: Sequence[ModelCall] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewRelation:
+    """A checked relation, read from source to target: "source supersedes target"."""
+
+    source_id: UUID
+    target_id: UUID
+    type: RelationType
+    confidence: float  # 0..1
+    evidence: str  # words of both texts
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Whether a user's next detection may begin."""
+
+    is_mine: bool  # False: the job is in other hands, or the user is gone
+    granted: bool
+    retry_at: datetime | None = None  # where it was not granted
+    is_news: bool = False  # the first refusal of a window
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation as it is stored."""
+
+    id: UUID
+    source_id: UUID
+    target_id: UUID
+    type: RelationType
+    confidence: float
+    evidence: str | None
+    model: str  # who found it
+    status: RelationStatus
+    decided_by: str | None  # who accepted or rejected it; None where nobody did
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RelationPage:
+    """Relations, newest first; `next_before` continues the list, None at its end."""
+
+    relations: Sequence[Relation]
+    next_before: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An accepted relation as recall reads it."""
+
+    source_id: UUID
+    target_id: UUID
+    type: RelationType
+    confidence: float

@@ -1,0 +1,120 @@
+"""Weekly summaries in PostgreSQL."""
+
+from __future__ import annotations
+
+from datetime import date
+from uuid import UUID
+
+import asyncpg
+
+from luma_memory.domain.ids import IdMaker
+from luma_memory.domain.job import Job
+from luma_memory.domain.ports import SummaryOutcome
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.summary import (
+    Highlight,
+    NewSummary,
+    Summary,
+    SummaryPage,
+    WeekBlock,
+    WeekRead,
+)
+from luma_memory.domain.weeks import Week
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
+
+
+class PostgresSummaryStore:
+    """domain.ports.SummaryStore on PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._ids = IdMaker()
+
+    async def read_week(self, scope: Scope, week: Week, *, limit: int) -> WeekRead:
+        rows = await self._database.fetch(
+            load_sql(__package__, "read_week"),
+            scope.project_id,
+            scope.user_id,
+            week.starts_at,
+            week.ends_at,
+            limit,
+            week.before.start,
+        )
+        blocks = [_week_block(row) for row in rows if row["id"] is not None]
+        return WeekRead(blocks, rows[0]["before"])
+
+    async def store(
+        self,
+        scope: Scope,
+        summary: NewSummary | None,
+        week: Week,
+        read: WeekRead,
+        *,
+        worker_id: str | None,
+        job: Job | None,
+    ) -> SummaryOutcome:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "store_summary"),
+            scope.project_id,
+            scope.user_id,
+            week.start,
+            week.time_zone,
+            week.starts_at,
+            week.ends_at,
+            self._ids.make(),
+            summary.text if summary else None,
+            [_highlight_json(h) for h in summary.highlights] if summary else None,
+            summary.comparison if summary else None,
+            summary.model if summary else None,
+            list(summary.block_ids) if summary else None,
+            [block.id for block in read.blocks],
+            [block.revision for block in read.blocks],
+            worker_id if job else None,
+            job.id if job else None,
+            job.attempt if job else None,
+        )
+        assert row is not None
+        outcome: SummaryOutcome = row["outcome"]
+        return outcome
+
+    async def of_week(self, scope: Scope, week_start: date) -> Summary | None:
+        found = await self._page(scope, before=None, week_start=week_start, limit=1)
+        return found[0] if found else None
+
+    async def page(self, scope: Scope, *, limit: int, before: date | None) -> SummaryPage:
+        found = await self._page(scope, before=before, week_start=None, limit=limit + 1)
+        shown = found[:limit]
+        return SummaryPage(shown, shown[-1].week_start if len(found) > limit else None)
+
+    async def _page(
+        self, scope: Scope, *, before: date | None, week_start: date | None, limit: int
+    ) -> list[Summary]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "page_summaries"),
+            scope.project_id,
+            scope.user_id,
+            before,
+            week_start,
+            limit,
+        )
+        return [_summary(row) for row in rows]
+
+
+def _week_block(row: asyncpg.Record) -> WeekBlock:
+    values = dict(row)
+    del values["before"]
+    return WeekBlock(**values)
+
+
+def _highlight_json(highlight: Highlight) -> dict[str, object]:
+    return {"text": highlight.text, "block_ids": [str(key) for key in highlight.block_ids]}
+
+
+def _summary(row: asyncpg.Record) -> Summary:
+    values = dict(row)
+    values["highlights"] = [
+        Highlight(entry["text"], [UUID(key) for key in entry["block_ids"]])
+        for entry in values["highlights"]
+    ]
+    return Summary(**values)
