@@ -181,6 +181,7 @@ async def test_a_week_follows_the_users_own_clock(database: Database) -> None:
         await users.set_time_zone(ADA, "Mars/Olympus")
     with pytest.raises(Invalid, match="not begun"):
         await summaries.make(ADA, date(2126, 3, 4))
+    assert await summaries.make(ADA, date(1900, 1, 1)) is None
 
 
 async def test_a_large_week_is_told_in_parts_and_still_cites_blocks(database: Database) -> None:

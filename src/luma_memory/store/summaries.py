@@ -19,7 +19,7 @@ from luma_memory.domain.summary import (
     WeekBlock,
     WeekRead,
 )
-from luma_memory.domain.weeks import Week
+from luma_memory.domain.weeks import WEEK, Week
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
@@ -39,7 +39,7 @@ class PostgresSummaryStore:
             week.starts_at,
             week.ends_at,
             limit,
-            week.before.start,
+            week.start - WEEK,
         )
         blocks = [_week_block(row) for row in rows if row["id"] is not None]
         return WeekRead(blocks, rows[0]["before"])
