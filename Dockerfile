@@ -17,8 +17,9 @@ COPY src src
 RUN /opt/hatchling/bin/python -m hatchling build -t wheel -d /opt/hatchling/dist \
     && /opt/luma-memory/bin/python -m pip install --quiet --no-deps --no-index /opt/hatchling/dist/*.whl \
     && /opt/luma-memory/bin/python -m compileall -q /opt/luma-memory/lib
-# The local model's graph, or every first start would build it; the image's user cannot write there.
-RUN MEMORY_MODEL_CACHE_DIR=/opt/luma-memory/models /opt/luma-memory/bin/luma-memory doctor
+# The local model's graph, or every first start would build it; the image's user may read it and no more.
+RUN MEMORY_MODEL_CACHE_DIR=/opt/luma-memory/models /opt/luma-memory/bin/luma-memory doctor \
+    && chmod -R a+rX /opt/luma-memory
 
 
 FROM python:3.12.12-slim-bookworm

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
@@ -99,6 +100,16 @@ def _as_user(file: Dockerfile) -> list[str]:
     return prefix if tried.returncode == 0 else []
 
 
+def _open_to_everybody(dsn: str) -> None:
+    """Let the image's user reach the test's server, whose socket lies in a closed folder."""
+    (folder,) = parse_qs(urlsplit(dsn).query)["host"]
+    for path in (Path(folder).parent, Path(folder)):
+        path.chmod(path.stat().st_mode | 0o005)
+    for end in Path(folder).iterdir():
+        if end.is_socket():
+            end.chmod(0o777)
+
+
 @pytest.fixture(scope="module")
 def image() -> Iterator[Image]:
     # Not pytest's folder: its parents are closed to the image's user.
@@ -168,6 +179,7 @@ async def test_an_image_builds_starts_is_healthy_and_stops(
 ) -> None:
     file = Dockerfile.read(ROOT / name)
     settings |= {"DATABASE_URL": dsn, "MEMORY_ADMIN_KEY": ADMIN_KEY}
+    _open_to_everybody(dsn)
     async with container(image, file, **settings) as (child, said):
         try:
             await until_healthy(image, file, **settings)
@@ -190,6 +202,14 @@ async def test_the_migration_job_makes_the_schema(image: Image, empty_dsn: str) 
 def test_the_model_came_with_the_image(image: Image) -> None:
     """Or each first start would take the better part of a minute and write where it may not."""
     assert list((image.root / "opt" / "luma-memory" / "models").iterdir())
+
+
+def test_everybody_may_read_what_the_image_holds(image: Image) -> None:
+    """Its user owns nothing of it."""
+    for path in (image.root / "opt" / "luma-memory").rglob("*"):
+        if not path.is_symlink():
+            wanted = 0o005 if path.is_dir() else 0o004
+            assert path.stat().st_mode & wanted == wanted, path
 
 
 def test_the_build_leaves_nothing_of_its_own(image: Image) -> None:
