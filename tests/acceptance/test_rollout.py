@@ -89,6 +89,28 @@ async def test_a_service_passes_and_a_worker_that_is_gone_fails(
 
 
 @slow
+async def test_relations_within_their_limit_pass_all_phases(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with running_stack(
+        data_dir=tmp_path / "data", redis_url=redis_server.url, relations_enabled=True
+    ) as stack:
+        await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
+        for phase in (3, 4):
+            judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
+            found = await check(stack, phase, judged)
+            assert failing(found) == [], found
+
+
+@slow
+async def test_relations_without_a_limit_fail(tmp_path: Path) -> None:
+    async with running_stack(
+        data_dir=tmp_path / "data", relations_enabled=True, relation_detection_rate_limit=1_000
+    ) as stack:
+        assert failing(await check(stack, 3)) == ["rate limit"]
+
+
+@slow
 async def test_writes_that_are_not_asynchronous_fail(tmp_path: Path) -> None:
     async with running_stack(data_dir=tmp_path / "data", worker_enabled=False) as stack:
         assert failing(await check(stack, 1)) == ["workers", "asynchronous ingest"]

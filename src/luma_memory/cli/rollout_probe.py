@@ -47,10 +47,11 @@ async def check_phase(
             return found  # nothing could be stored or asked
         async with _probe_user(client) as user_id:
             found += await _ingest(client, user_id, limits)
+            # First, and told later: a relation changes what a kept context was made of.
+            related = await _relations(client, user_id, health, limits) if phase >= 3 else []
             if phase >= 2:
                 found += await _caching(client, user_id, limits)
-            if phase >= 3:
-                found += await _relations(client, user_id, health, limits)
+            found += related
         if phase >= 4:
             found += await _production(client)
     return found
