@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import signal
 import socket
@@ -23,6 +24,8 @@ PROGRAM = shutil.which("redis-server", path=str(Path(sys.executable).parent)) or
 )
 _START_SECONDS_MAX = 20.0
 _SLOTS = 16_384
+# A node of a cluster listens at its port and at the one 10,000 above, too.
+_CLUSTER_PORT_MAX = 32_000
 
 
 def skip_without_redis() -> None:
@@ -37,7 +40,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
-        self.port = free_port()
+        self.port = free_port(below=_CLUSTER_PORT_MAX)
 
     @property
     def url(self) -> str:
@@ -130,8 +133,14 @@ async def _until_complete(server: RedisServer) -> None:
             await asyncio.sleep(0.02)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(*, below: int = 65_536) -> int:
+    """A port nobody listens at, and with a limit one of the lower ones."""
+    while True:
+        wanted = 0 if below > 65_535 else random.randrange(20_000, below)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", wanted))
+            except OSError:
+                continue
+            port: int = probe.getsockname()[1]
+            return port

@@ -45,7 +45,10 @@ def version_before_the_newest_migration(folder: Path) -> Path:
             f"the history has no version before {newest}; in a shallow clone: git fetch --unshallow"
         )
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-        files.extractall(folder, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4
+            files.extractall(folder, filter="data")
+        else:
+            files.extractall(folder)
     return folder / "src"
 
 

@@ -13,6 +13,8 @@ from luma_memory.providers.completion.prompts import prompt_text
 # Name and content: a change is a new file beside the old one, since results name what made them.
 RELEASED = {
     "enrich_v1": "212cbe16849aafd7916345554639dee399dcd222e167dbebb2b8bb5b96196199",
+    "relate_v1": "df104906b8f5905abb2ece5d0dbcd4f1446f9c342cb83bbbbd116a0fae5a1899",
+    "summarize_v1": "e15c9832785b67b2d475541584088d5e23792a2518b5825f9d40937cd3c17770",
     "synthesize_v1": "aeef37c510b831fcdf1730e17880a6934116454ccbe5b00295928754586bd7ef",
 }
 
