@@ -103,9 +103,12 @@ async def test_relations_within_their_limit_pass_all_phases(
 
 
 @slow
-async def test_relations_without_a_limit_fail(tmp_path: Path) -> None:
+async def test_relations_without_a_limit_fail(redis_server: RedisServer, tmp_path: Path) -> None:
     async with running_stack(
-        data_dir=tmp_path / "data", relations_enabled=True, relation_detection_rate_limit=1_000
+        data_dir=tmp_path / "data",
+        redis_url=redis_server.url,
+        relations_enabled=True,
+        relation_detection_rate_limit=1_000,
     ) as stack:
         assert failing(await check(stack, 3)) == ["rate limit"]
 
@@ -123,8 +126,11 @@ async def test_a_service_that_is_switched_off_fails(tmp_path: Path) -> None:
 
 
 @slow
-async def test_a_slow_way_fails_the_latencies(tmp_path: Path) -> None:
-    async with running_stack(data_dir=tmp_path / "data") as stack, proxied(stack.port) as proxy:
+async def test_a_slow_way_fails_the_latencies(redis_server: RedisServer, tmp_path: Path) -> None:
+    async with (
+        running_stack(data_dir=tmp_path / "data", redis_url=redis_server.url) as stack,
+        proxied(stack.port) as proxy,
+    ):
         proxy.delay = lambda: 0.6
         url = f"http://127.0.0.1:{proxy.port}"
         limits = Limits(judge_hit_rate=False, enriched_seconds=60)
@@ -134,13 +140,29 @@ async def test_a_slow_way_fails_the_latencies(tmp_path: Path) -> None:
 
 
 @slow
-async def test_a_failing_provider_fails_the_failure_rate(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fail_fast", "failed"),
+    [(True, ["enrichment", "failure rate"]), (False, ["enrichment"])],
+)
+async def test_a_provider_that_is_of_no_use_fails(
+    fail_fast: bool, failed: list[str], tmp_path: Path
+) -> None:
     with FakeOpenAI(dimension=1_536) as provider:
         provider.always(out_of_money())
         async with running_stack(
-            data_dir=tmp_path / "data", openai_base_url=provider.base_url, fail_fast=True
+            data_dir=tmp_path / "data", openai_base_url=provider.base_url, fail_fast=fail_fast
         ) as stack:
-            assert failing(await check(stack, 1)) == ["enrichment", "failure rate"]
+            assert failing(await check(stack, 1)) == failed
+
+
+@slow
+async def test_the_first_phase_passes_without_redis_and_the_second_does_not(
+    tmp_path: Path,
+) -> None:
+    async with running_stack(data_dir=tmp_path / "data") as stack:
+        code, report = await command(stack, "--phase", "1", "--accept-ms", "5000")
+        assert (code, report["passed"]) == (0, True), report
+        assert failing(await check(stack, 2)) == ["cache"]
 
 
 @slow
@@ -151,8 +173,10 @@ async def test_a_redis_that_is_away_fails_the_cache(tmp_path: Path) -> None:
 
 
 @slow
-async def test_questions_that_never_come_again_fail_the_hit_rate(tmp_path: Path) -> None:
-    async with running_stack(data_dir=tmp_path / "data") as stack:
+async def test_questions_that_never_come_again_fail_the_hit_rate(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    async with running_stack(data_dir=tmp_path / "data", redis_url=redis_server.url) as stack:
         await ask(stack, [f"Where was Ada on day {n}?" for n in range(60)])
         judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
         assert failing(await check(stack, 2, judged)) == ["hit rate"]

@@ -120,12 +120,13 @@ def failure_rate(completed: Sequence[JobBody], failed: Sequence[JobBody]) -> Cri
 
 
 def cache_connected(cache: CacheStatsBody) -> Criterion:
+    """A process's own memory is none that all processes share."""
     return judged(
         "cache",
-        cache.connected,
-        wanted="connected",
+        cache.connected and cache.backend == "redis",
+        wanted="Redis, connected",
         found=f"{cache.backend}, {'connected' if cache.connected else 'does not answer'}",
-        fix="docs/troubleshooting.md, “Redis does not answer”",
+        fix="set REDIS_URL; docs/troubleshooting.md, “Redis does not answer”",
     )
 
 
@@ -200,14 +201,17 @@ def pending(stats: JobStatsBody) -> Criterion:
 
 
 def jobs_in_time(
-    completed: Sequence[JobBody], waiting: Sequence[JobBody], now: datetime
+    completed: Sequence[JobBody], unfinished: Sequence[JobBody], now: datetime
 ) -> Criterion:
-    """Enrichments; one that still waits counts as late once it is older than the limit."""
+    """Enrichments; one that waits or runs counts as late once it is older than the limit.
+
+    Not one that was told to wait: for a provider, or for a limit. Nothing at all passes nothing.
+    """
     longest = timedelta(seconds=JOB_SECONDS_MAX)
     done = [_waited(job) for job in completed]
-    late = sum(now - job.created_at > longest for job in waiting if job.run_at <= now)
+    late = sum(now - job.created_at > longest for job in unfinished if job.run_at <= now)
     total = len(done) + late
-    share = sum(span <= longest for span in done) / total if total else 1.0
+    share = sum(span <= longest for span in done) / total if total else 0.0
     return judged(
         "jobs in time",
         share >= IN_TIME_MIN,

@@ -52,8 +52,8 @@ async def check_phase(
             if phase >= 2:
                 found += await _caching(client, user_id, limits)
             found += related
-        if phase >= 4:
-            found += await _production(client)
+            if phase >= 4:  # while the probe's own jobs are there
+                found += await _production(client)
     return found
 
 
@@ -95,11 +95,17 @@ async def _ingest(client: ServiceClient, user_id: str, limits: Limits) -> list[C
 async def _until_enriched(
     client: ServiceClient, user_id: str, limits: Limits
 ) -> tuple[float | None, Counter[str]]:
-    """Seconds until all blocks of the probe were active, or None and what they are instead."""
+    """Seconds until all blocks of the probe were active, or None and what they are instead.
+
+    Active by the fallback is no success: the provider did not do it.
+    """
     started = time.monotonic()
     while True:
         page = await client.list_blocks(user_id, limit=BLOCKS)
-        counts = Counter(str(block.status) for block in page.blocks)
+        counts = Counter(
+            "fallback" if block.enrichment == "fallback" else str(block.status)
+            for block in page.blocks
+        )
         seconds = time.monotonic() - started
         if counts["active"] == BLOCKS:
             return seconds, counts
@@ -112,13 +118,13 @@ async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[
     """The first answer is computed, and kept once nothing of the user changes any more."""
     body = {"user_id": user_id, "query": "Where does Ada live?", "synthesize": False}
     hits: list[float] = []
+    cache = await client.cache_stats()  # before the probe's own questions count
     await client.ask_context(body)
     for _ in range(REPEATED_QUESTIONS):
         started = time.perf_counter()
         answer = await client.ask_context(body)
         if answer.cached:
             hits.append((time.perf_counter() - started) * 1_000)
-    cache = await client.cache_stats()
     return [
         criteria.cache_connected(cache),
         criteria.hits_served(hits, REPEATED_QUESTIONS, limits),
@@ -155,10 +161,14 @@ def _is_settled(job: JobBody, now: datetime) -> bool:
 async def _production(client: ServiceClient) -> list[Criterion]:
     now = datetime.now(UTC)
     completed = await _jobs(client, "completed", since=now - DAY, job_type="enrich_and_embed")
-    waiting = await _jobs(client, "pending", since=now - DAY, job_type="enrich_and_embed")
+    unfinished = [
+        job
+        for status in OPEN
+        for job in await _jobs(client, status, since=now - DAY, job_type="enrich_and_embed")
+    ]
     return [
         criteria.pending(await client.job_stats()),
-        criteria.jobs_in_time(completed, waiting, now),
+        criteria.jobs_in_time(completed, unfinished, now),
     ]
 
 

@@ -144,6 +144,12 @@ def test_a_job_that_has_waited_too_long_is_late_already() -> None:
     deferred = job(status="pending", finished_at=None, run_at=NOW + timedelta(hours=1))
     assert criteria.jobs_in_time([job()], [deferred], NOW).verdict == "pass"
     assert criteria.jobs_in_time([job()], [waits], NOW).verdict == "fail"
+    hangs = job(status="processing", finished_at=None, created_at=NOW - timedelta(seconds=31))
+    assert criteria.jobs_in_time([job()], [hangs], NOW).verdict == "fail"
+
+
+def test_no_jobs_are_no_proof() -> None:
+    assert criteria.jobs_in_time([], [], NOW).verdict == "fail"
 
 
 def test_percentiles_are_of_the_nearest_rank() -> None:
