@@ -336,6 +336,10 @@ async def test_hanging_slots_end_at_their_deadline_and_return(
             assert [row["attempts"] for row in jobs] == [2, 2, 2]
             # All slots are back, and the provider is too.
             provider.always(None)
+            # Whoever fails fast waits no longer for a provider known to be away than for a job.
+            await until_true(
+                table, "count(*) = 0 FROM memory_circuits WHERE blocked_until > clock_timestamp()"
+            )
             await accept(client, *(f"Bea waits too, {n}." for n in range(6)), user_id="bea")
             await until_settled(client)
             stored = await blocks_of(client, ["bea"])
