@@ -68,21 +68,12 @@ class Enrichment:
 
 
 @dataclass(frozen=True, slots=True)
-class BackgroundSimilarity:
-    """Cosine of a question and a text that have nothing to do with each other."""
-
-    mean: float
-    deviation: float  # standard deviation, > 0
-
-
-@dataclass(frozen=True, slots=True)
 class EmbeddingModel:
     """What a reader of vectors must know about the model that made them."""
 
     id: str  # stored beside every vector; vectors of different ids are never compared
     dimension: int
     max_tokens: int  # longer texts are cut here
-    background: BackgroundSimilarity | None = None  # None: nobody measured it
 
 
 @dataclass(frozen=True, slots=True)

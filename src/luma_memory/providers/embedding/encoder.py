@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from luma_memory.domain.enrichment import BackgroundSimilarity, Embedding, EmbeddingModel
+from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import ProviderResponseInvalid, SetupError
 from luma_memory.providers.embedding.bert_config import BertConfig, read_config
 from luma_memory.providers.embedding.bert_graph import Precision
@@ -29,9 +29,6 @@ from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer,
 
 # Longer texts are cut before they are tokenised: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
-# Of the pinned model: 240 questions about three long chats, each with 400 turns of the other two,
-# 187,040 pairs; one pair in a thousand is above 0.387.
-PINNED_BACKGROUND = BackgroundSimilarity(mean=0.086, deviation=0.085)
 
 
 class TextEncoder:
@@ -129,7 +126,6 @@ def _describe(files: ModelFiles, config: BertConfig, precision: Precision) -> Em
         id=f"local/{files.name}{mark}-{precision}",
         dimension=config.dimension,
         max_tokens=config.max_tokens,
-        background=PINNED_BACKGROUND if files.pinned else None,
     )
 
 
