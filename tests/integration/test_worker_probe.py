@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import socket
 
 import httpx2
 import pytest
+from tests.support.running import ingest
 
+from luma_memory.postgres.database import Database
+from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.settings import Settings
 from luma_memory.telemetry.events import JobCompleted, Notice
 from luma_memory.telemetry.metrics import Metrics
@@ -20,11 +24,16 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_it_says_that_it_lives_and_what_it_counted(port: int) -> None:
+async def test_it_says_that_it_lives_and_what_it_counted(port: int, database: Database) -> None:
     metrics, events = Metrics(), EventLog()
     metrics(JobCompleted(job_id=1, job_type="enrich_and_embed", duration_ms=40))
     async with (
-        answering(Settings(worker_metrics_port=port), metrics.registry, emit=events),
+        answering(
+            Settings(worker_metrics_port=port),
+            metrics.registry,
+            queue=PostgresJobQueue(database),
+            emit=events,
+        ),
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
         while True:
@@ -37,22 +46,32 @@ async def test_it_says_that_it_lives_and_what_it_counted(port: int) -> None:
         told = await client.get("/metrics")
         assert told.headers["content-type"].startswith("text/plain")
         assert 'luma_job_seconds_count{job_type="enrich_and_embed"} 1.0' in told.text
+        assert "luma_oldest_pending_seconds 0.0" in told.text
+        await ingest(database)
+        told = await client.get("/metrics")
+        waited = re.search(r"^luma_oldest_pending_seconds (\S+)$", told.text, re.MULTILINE)
+        assert waited is not None
+        assert float(waited[1]) > 0
         assert (await client.get("/api/v1/memory/blocks")).status_code == 404
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))
 
 
-async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on() -> None:
+async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on(database: Database) -> None:
     events = EventLog()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(worker_metrics_port=taken.getsockname()[1])
-        async with answering(settings, Metrics().registry, emit=events):
+        async with answering(
+            settings, Metrics().registry, queue=PostgresJobQueue(database), emit=events
+        ):
             (notice,) = await events.wait_for(Notice)
     assert notice.level == "warning"
     assert "goes on without metrics" in notice.text
 
 
-async def test_without_a_port_nothing_listens() -> None:
+async def test_without_a_port_nothing_listens(database: Database) -> None:
     events = EventLog()
-    async with answering(Settings(), Metrics().registry, emit=events):
+    async with answering(
+        Settings(), Metrics().registry, queue=PostgresJobQueue(database), emit=events
+    ):
         pass

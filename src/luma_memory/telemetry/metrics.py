@@ -102,3 +102,9 @@ class Metrics:
 def gauge(registry: CollectorRegistry, name: str, about: str, *labels: str) -> Gauge:
     """A value as it is now, told by whoever reads it."""
     return Gauge(name, about, labels, registry=registry)
+
+
+def oldest_pending(registry: CollectorRegistry, seconds: float | None) -> None:
+    """What workers are added by; told by API and workers alike, whichever is scraped."""
+    oldest = gauge(registry, "luma_oldest_pending_seconds", "Age of the oldest job that could run.")
+    oldest.set(seconds or 0)

@@ -27,7 +27,7 @@ async def work(settings: Settings) -> None:
     on_stop_signal(stop.set, with_parent=settings.stop_with_parent)
     async with (
         open_service(settings, kind="worker") as service,
-        answering(settings, service.metrics.registry, emit=service.emit),
+        answering(settings, service.metrics.registry, queue=service.queue, emit=service.emit),
     ):
         collect_rarely()
         await _worker(service).run(stop)

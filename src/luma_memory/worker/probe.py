@@ -1,4 +1,6 @@
-"""What a worker answers: whether it lives, and its metrics. Nothing of anybody's memory.
+"""What a worker answers: whether it lives, its metrics, and how long work has waited.
+
+Nothing of anybody's memory.
 
 The server runs in the worker's own event loop, so an answer says that the loop goes round.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -17,10 +19,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from luma_memory.domain.deadline import within
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.ports import JobQueue
 from luma_memory.settings import Settings
 from luma_memory.telemetry.events import Emit, Notice
+from luma_memory.telemetry.metrics import oldest_pending
 
 _STOP_SECONDS = 1
+_STATS_SECONDS_MAX = 2.0
 
 
 class _Server(uvicorn.Server):
@@ -33,7 +40,7 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def answering(
-    settings: Settings, registry: CollectorRegistry, *, emit: Emit
+    settings: Settings, registry: CollectorRegistry, *, queue: JobQueue, emit: Emit
 ) -> AsyncIterator[None]:
     """Answer /health/live and /metrics while the block runs, if a port is set.
 
@@ -45,7 +52,7 @@ async def answering(
         return
     server = _Server(
         uvicorn.Config(
-            _app(registry),
+            _app(registry, queue),
             log_config=None,
             access_log=False,
             lifespan="off",
@@ -79,11 +86,16 @@ def _listen(settings: Settings, emit: Emit) -> socket.socket | None:
         return None
 
 
-def _app(registry: CollectorRegistry) -> Starlette:
+def _app(registry: CollectorRegistry, queue: JobQueue) -> Starlette:
     async def live(_request: Request) -> Response:
         return JSONResponse({"live": True})
 
     async def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        told = CollectorRegistry()
+        with suppress(LumaMemoryError, TimeoutError):  # left out while the database is away
+            stats = await within(queue.stats(), _STATS_SECONDS_MAX)
+            oldest_pending(told, stats.oldest_pending_seconds)
+        body = generate_latest(registry) + generate_latest(told)
+        return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/health/live", live), Route("/metrics", metrics)])

@@ -16,7 +16,7 @@ from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.usage import UsageFilter
-from luma_memory.telemetry.metrics import gauge
+from luma_memory.telemetry.metrics import gauge, oldest_pending
 
 ResultT = TypeVar("ResultT")
 # A scrape that waits is a gap in every graph.
@@ -56,8 +56,7 @@ async def _queue(service: Service, registry: CollectorRegistry) -> None:
     jobs.labels("failed").set(stats.failed)
     completed = "Jobs completed since the installation began."
     gauge(registry, "luma_jobs_completed", completed).set(stats.completed)
-    oldest = gauge(registry, "luma_oldest_pending_seconds", "Age of the oldest job that could run.")
-    oldest.set(stats.oldest_pending_seconds or 0)
+    oldest_pending(registry, stats.oldest_pending_seconds)
 
 
 async def _providers(service: Service, registry: CollectorRegistry) -> None:
