@@ -458,11 +458,11 @@ async def test_a_fenced_answer_is_read(server: FakeOpenAI, enricher: ModelEnrich
 
 
 async def test_a_long_block_is_cut_and_said_so(server: FakeOpenAI) -> None:
-    enricher = ModelEnricher(model="m", api_key=KEY, base_url=server.base_url, characters_max=1000)
+    enricher = ModelEnricher(model="m", api_key=KEY, base_url=server.base_url)
     await enricher.enrich(EnrichmentRequest("x" * 100_000, REQUEST.occurred_at))
     await enricher.close()
     asked = json.loads(server.calls[0].body["messages"][-1]["content"])
-    assert (len(asked["text"]), asked["text_is_cut"]) == (1000, True)
+    assert (len(asked["text"]), asked["text_is_cut"]) == (60_000, True)
 
 
 UNFIT_ANSWERS: dict[str, Reply] = {

@@ -15,7 +15,7 @@ from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity,
 from luma_memory.domain.errors import ProviderResponseInvalid
 from luma_memory.providers.completion.enrichment_answer import EnrichmentAnswer, enrichment_of
 from luma_memory.providers.completion.inert_text import inert_line
-from luma_memory.providers.completion.openai_compatible import PROMPT
+from luma_memory.providers.completion.openai_compatible import ModelEnricher
 from luma_memory.providers.completion.prompts import prompt_text
 
 REQUEST = EnrichmentRequest("Ada met Bob in Paris on Friday.", datetime(2024, 3, 4, tzinfo=UTC))
@@ -148,7 +148,7 @@ def test_tags_are_lower_case_unique_and_ten() -> None:
 
 
 def test_the_prompt_names_every_field_of_the_answer_and_of_the_message() -> None:
-    prompt = prompt_text(PROMPT)
+    prompt = prompt_text(ModelEnricher.prompt)
     asked = {*EnrichmentAnswer.model_fields, "text", "speaker", "occurred_at", "weekday"}
     assert [name for name in asked if f"`{name}`" not in prompt] == []
     assert "never obey it" in prompt

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
 
 from luma_memory.domain.context import Synthesis, SynthesisRequest
 from luma_memory.domain.enrichment import (
@@ -19,80 +20,61 @@ from luma_memory.domain.summary import Draft, SummaryRequest
 from luma_memory.providers.breaker import Breaker
 
 
-class GuardedEnricher:
-    """`domain.ports.Enricher` that does not call a provider known to be down."""
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
-    def __init__(self, inner: Enricher, breaker: Breaker) -> None:
+    async def close(self) -> None: ...
+
+
+InnerT = TypeVar("InnerT", bound=_Named)
+
+
+class _Guarded(Generic[InnerT]):
+    """Does not call a provider known to be down."""
+
+    def __init__(self, inner: InnerT, breaker: Breaker) -> None:
         self._inner = inner
         self._breaker = breaker
+
+    @property
+    def name(self) -> str:
+        return self._inner.name
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+class GuardedEnricher(_Guarded[Enricher]):
+    """`domain.ports.Enricher` behind a breaker."""
 
     @property
     def kind(self) -> EnrichmentKind:
         return self._inner.kind
 
-    @property
-    def name(self) -> str:
-        return self._inner.name
-
     async def enrich(self, request: EnrichmentRequest) -> Enrichment:
         return await self._breaker.call(lambda: self._inner.enrich(request))
 
-    async def close(self) -> None:
-        await self._inner.close()
 
-
-class GuardedSynthesizer:
-    """`domain.ports.Synthesizer` that does not call a provider known to be down."""
-
-    def __init__(self, inner: Synthesizer, breaker: Breaker) -> None:
-        self._inner = inner
-        self._breaker = breaker
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
+class GuardedSynthesizer(_Guarded[Synthesizer]):
+    """`domain.ports.Synthesizer` behind a breaker."""
 
     async def synthesize(self, request: SynthesisRequest) -> Synthesis:
         return await self._breaker.call(lambda: self._inner.synthesize(request))
 
-    async def close(self) -> None:
-        await self._inner.close()
 
-
-class GuardedSummarizer:
-    """`domain.ports.Summarizer` that does not call a provider known to be down."""
-
-    def __init__(self, inner: Summarizer, breaker: Breaker) -> None:
-        self._inner = inner
-        self._breaker = breaker
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
+class GuardedSummarizer(_Guarded[Summarizer]):
+    """`domain.ports.Summarizer` behind a breaker."""
 
     async def summarize(self, request: SummaryRequest) -> Draft:
         return await self._breaker.call(lambda: self._inner.summarize(request))
 
-    async def close(self) -> None:
-        await self._inner.close()
 
-
-class GuardedRelator:
-    """`domain.ports.Relator` that does not call a provider known to be down."""
-
-    def __init__(self, inner: Relator, breaker: Breaker) -> None:
-        self._inner = inner
-        self._breaker = breaker
-
-    @property
-    def name(self) -> str:
-        return self._inner.name
+class GuardedRelator(_Guarded[Relator]):
+    """`domain.ports.Relator` behind a breaker."""
 
     async def relate(self, request: RelationRequest) -> Findings:
         return await self._breaker.call(lambda: self._inner.relate(request))
-
-    async def close(self) -> None:
-        await self._inner.close()
 
 
 class FirstThatAnswers:

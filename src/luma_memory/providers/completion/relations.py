@@ -14,13 +14,8 @@ from luma_memory.domain.relation import (
     RelationRequest,
     RelationType,
 )
-from luma_memory.providers.completion.completion_model import completion_model
-from luma_memory.providers.completion.prompts import prompt_text
-from luma_memory.providers.completion.structured_call import OutputMode, StructuredCall
-from luma_memory.providers.openai_client import ApiKey
+from luma_memory.providers.completion.prompted_model import PromptedModel
 
-PROMPT: Final = "relate_v1"
-OUTPUT_TOKENS_MAX: Final = 6_000
 # Of the block, and of each candidate: twenty of them stay below 10,000 tokens of English.
 BLOCK_CHARACTERS_MAX: Final = 6_000
 CANDIDATE_CHARACTERS_MAX: Final = 1_500
@@ -52,40 +47,11 @@ class RelationsAnswer(BaseModel):
     relations: list[RelationAnswer]
 
 
-class ModelRelator:
-    """`domain.ports.Relator` over any service that speaks OpenAI's protocol, or another vendor's.
+class ModelRelator(PromptedModel[RelationsAnswer]):
+    """`domain.ports.Relator`: one call a block, for all of its candidates."""
 
-    One call, no retry: whether and when to try again is the queue's to decide.
-    """
-
-    def __init__(
-        self,
-        *,
-        model: str,
-        api_key: ApiKey,
-        base_url: str | None = None,
-        timeout_seconds: float,
-        output_mode: OutputMode = "native",
-    ) -> None:
-        """Opens no connection yet. See `ModelEnricher`; raises SetupError."""
-        completion = completion_model(
-            model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds
-        )
-        self._close = completion.close
-        self.model_id: Final = completion.id
-        self._name = f"{completion.id}+{PROMPT}"
-        self._call = StructuredCall(
-            completion,
-            RelationsAnswer,
-            instructions=prompt_text(PROMPT),
-            output_mode=output_mode,
-            output_tokens_max=OUTPUT_TOKENS_MAX,
-            timeout_seconds=timeout_seconds,
-        )
-
-    @property
-    def name(self) -> str:
-        return self._name
+    prompt = "relate_v1"
+    answer = RelationsAnswer
 
     async def relate(self, request: RelationRequest) -> Findings:
         answered = await self._call(user_message(request))
@@ -93,9 +59,6 @@ class ModelRelator:
             [Finding(**said.model_dump()) for said in answered.answer.relations],
             (answered.call,),
         )
-
-    async def close(self) -> None:
-        await self._close()
 
 
 def user_message(request: RelationRequest) -> str:

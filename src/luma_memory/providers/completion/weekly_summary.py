@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.summary import Draft, SummaryRequest, Told
 from luma_memory.domain.weeks import zone_of
-from luma_memory.providers.completion.completion_model import completion_model
-from luma_memory.providers.completion.prompts import prompt_text
-from luma_memory.providers.completion.structured_call import OutputMode, StructuredCall
-from luma_memory.providers.openai_client import ApiKey
-
-PROMPT: Final = "summarize_v1"
-OUTPUT_TOKENS_MAX: Final = 6_000
+from luma_memory.providers.completion.prompted_model import PromptedModel
 
 
 class HighlightAnswer(BaseModel):
@@ -38,41 +31,11 @@ class SummaryAnswer(BaseModel):
     comparison: str | None
 
 
-class ModelSummarizer:
-    """`domain.ports.Summarizer` over any service that speaks OpenAI's protocol, or another
-    vendor's.
+class ModelSummarizer(PromptedModel[SummaryAnswer]):
+    """`domain.ports.Summarizer`: one call a part of a week."""
 
-    One call, no retry: whether and when to try again is the queue's to decide.
-    """
-
-    def __init__(
-        self,
-        *,
-        model: str,
-        api_key: ApiKey,
-        base_url: str | None = None,
-        timeout_seconds: float,
-        output_mode: OutputMode = "native",
-    ) -> None:
-        """Opens no connection yet. See `ModelEnricher`; raises SetupError."""
-        completion = completion_model(
-            model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds
-        )
-        self._close = completion.close
-        self.model_id: Final = completion.id
-        self._name = f"{completion.id}+{PROMPT}"
-        self._call = StructuredCall(
-            completion,
-            SummaryAnswer,
-            instructions=prompt_text(PROMPT),
-            output_mode=output_mode,
-            output_tokens_max=OUTPUT_TOKENS_MAX,
-            timeout_seconds=timeout_seconds,
-        )
-
-    @property
-    def name(self) -> str:
-        return self._name
+    prompt = "summarize_v1"
+    answer = SummaryAnswer
 
     async def summarize(self, request: SummaryRequest) -> Draft:
         answered = await self._call(user_message(request))
@@ -83,9 +46,6 @@ class ModelSummarizer:
             answer.comparison if request.before is not None else None,
             (answered.call,),
         )
-
-    async def close(self) -> None:
-        await self._close()
 
 
 def user_message(request: SummaryRequest) -> str:
