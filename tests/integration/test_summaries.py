@@ -15,7 +15,8 @@ from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, hang, ra
 from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.errors import Conflict, Invalid
+from luma_memory.domain.errors import Conflict, Invalid, RateLimited
+from luma_memory.domain.job import Job
 from luma_memory.domain.ports import Summarizer
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import Draft, SummaryRequest, Told
@@ -307,5 +308,10 @@ async def test_a_model_tells_a_week_and_a_week_is_told_without_it_when_it_fails(
             again = await _summaries(database, model, LocalSummarizer()).make(ADA, MONDAY)
             assert again is not None
             assert again.model == "local-weekly/1"
+        # A job waits where somebody who asks now cannot, also with its last attempt.
+        server.always(rate_limited(seconds=600))
+        job = Job(1, ADA, "weekly_summary", None, 3, 3, {"week_start": MONDAY.isoformat()})
+        with pytest.raises(RateLimited):
+            await _summaries(database, model, LocalSummarizer())(job)
         await model.close()
     assert SummaryFellBack("c", "e").message() == "Weekly summary made locally: e"

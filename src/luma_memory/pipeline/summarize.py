@@ -91,7 +91,9 @@ class Summaries:
             return Defer(until, "the user's daily budget is used up")
         try:
             read = await self._store.read_week(job.scope, week, limit=BLOCKS_MAX)
-            made = await self._made(job.scope, week, read, gives_up=not job.is_last_attempt)
+            made = await self._made(
+                job.scope, week, read, can_wait=True, is_last=job.is_last_attempt
+            )
         finally:
             if self._spending is not None:
                 self._spending.leave(job.scope)
@@ -124,7 +126,7 @@ class Summaries:
         try:
             for _ in range(_TRIES):
                 read = await self._store.read_week(scope, week, limit=BLOCKS_MAX)
-                made = await self._made(scope, week, read, gives_up=False)
+                made = await self._made(scope, week, read, can_wait=False, is_last=True)
                 outcome = await self._store.store(scope, made, week, read, worker_id=None, job=None)
                 if outcome == "stored" or (made is None and outcome == "lost"):
                     return await self._store.of_week(scope, week.start)
@@ -138,20 +140,23 @@ class Summaries:
         return await self._store.page(scope, limit=limit, before=before)
 
     async def _made(
-        self, scope: Scope, week: Week, read: WeekRead, *, gives_up: bool
+        self, scope: Scope, week: Week, read: WeekRead, *, can_wait: bool, is_last: bool
     ) -> NewSummary | None:
-        """gives_up: whether an error of the provider is the caller's, for another attempt."""
+        """can_wait: a job waits for a provider as long as it takes, and spends no attempt by it.
+
+        is_last: no other attempt follows, so that the fallback tells the week.
+        """
         items = [_item(block) for block in read.blocks]
         if not items:
             return None
         try:
             return await self._told(scope, self._summarizer, week, items, read.before)
         except (RateLimited, ProviderPaused) as error:
-            if gives_up or self._fallback is None:
+            if can_wait or self._fallback is None:
                 raise _waiting(error) from error
             self._emit(SummaryFellBack(error.code, str(error)))
         except LumaMemoryError as error:
-            if (gives_up and error.retryable) or self._fallback is None:
+            if (error.retryable and not is_last) or self._fallback is None:
                 raise
             self._emit(SummaryFellBack(error.code, str(error)))
         return await self._told(scope, self._fallback, week, items, read.before)
