@@ -59,7 +59,11 @@ async def search(stack: Stack, sizes: Sizes) -> Sequence[Line]:
         rounds, timings = [], []
         async with connections(stack.api, 1) as (client,):
             for number in range(sizes.rounds + 1):
-                some = questions(sizes.questions, seed=60 + number)
+                # No question twice, or its vector would be a kept one.
+                some = [
+                    f"{question} ({number}/{place})"
+                    for place, question in enumerate(questions(sizes.questions, seed=60 + number))
+                ]
                 measured = [await _asked(client, bare, question) for question in some]
                 if number > 0:  # the first one fills caches
                     rounds.append(_round(measured))
