@@ -38,6 +38,7 @@ from luma_memory.telemetry.events import RecallDegraded
 from luma_memory.testing.models import WordEmbedder
 from luma_memory.testing.sample_blocks import new_block
 
+COMPUTATIONS_MAX = 3  # promised, of 300 who ask one cold question at once
 CAROLINE = Scope("default", "caroline")
 _HOUR = timedelta(hours=1)
 QUESTION = "What about the cat?"
@@ -179,7 +180,7 @@ async def test_three_hundred_askers_in_several_processes_share_the_work(
             for _ in range(300 // processes)
         ]
         answers = await asyncio.gather(*asking)
-    assert len(computed) == 1
+    assert 1 <= len(computed) <= COMPUTATIONS_MAX
     assert len({answer.context.text for answer in answers}) == 1
     counts = await PostgresCacheLedger(database).since(SystemClock().now().replace(year=2020))
     assert counts.hits + counts.misses == 300

@@ -24,8 +24,10 @@ PROGRAM = shutil.which("redis-server", path=str(Path(sys.executable).parent)) or
 )
 _START_SECONDS_MAX = 20.0
 _SLOTS = 16_384
-# A node of a cluster listens at its port and at the one 10,000 above, too.
-_CLUSTER_PORT_MAX = 32_000
+# A node of a cluster listens at its port and at the one 10,000 above. Both lie below those that the
+# system gives out.
+_PORTS = (10_000, 22_000)
+_CLUSTER_DISTANCE = 10_000
 
 
 def skip_without_redis() -> None:
@@ -40,7 +42,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
-        self.port = free_port(below=_CLUSTER_PORT_MAX)
+        self.port = _free_ports()
 
     @property
     def url(self) -> str:
@@ -133,14 +135,22 @@ async def _until_complete(server: RedisServer) -> None:
             await asyncio.sleep(0.02)
 
 
-def free_port(*, below: int = 65_536) -> int:
-    """A port nobody listens at, and with a limit one of the lower ones."""
+def free_port() -> int:
+    """A port nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _free_ports() -> int:
+    """A port that is free together with the one a cluster needs."""
     while True:
-        wanted = 0 if below > 65_535 else random.randrange(20_000, below)
-        with socket.socket() as probe:
+        port = random.randrange(*_PORTS)
+        with socket.socket() as first, socket.socket() as second:
             try:
-                probe.bind(("127.0.0.1", wanted))
+                first.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + _CLUSTER_DISTANCE))
             except OSError:
                 continue
-            port: int = probe.getsockname()[1]
             return port
