@@ -380,6 +380,8 @@ def test_a_database_that_is_killed_is_started_again() -> None:
     with folder() as root:
         data_dir = root / "data"
         with running(data_dir) as up:
+            if not any("Memory Worker Starting" in line for line in up.lines):
+                up.line("Memory Worker Starting")
             # Killed twice: the second time it is the server that came back.
             for n in range(2):
                 found = read_pid_file(Layout(data_dir).pid_file)

@@ -81,7 +81,9 @@ class WorkerSession:
     async def _keep(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), timeout=HEARTBEAT_SECONDS)
+                # Not `asyncio.wait_for`, which may let a cancellation go (worker.claimer).
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await self._lost.wait()
                 await asyncio.sleep(RECONNECT_SECONDS)
             with contextlib.suppress(LumaMemoryError):  # the next round tries again
                 if self._connection is None or self._connection.is_closed():

@@ -70,8 +70,11 @@ class Claimer:
                 continue
             retry_seconds = _RETRY_SECONDS[0]
             if is_drained:
+                # Not `asyncio.wait_for`: before Python 3.12 it lets a cancellation go that comes in
+                # the moment of a wake-up, as when the last job ends while the worker is stopped.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._awake.wait(), timeout=self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await self._awake.wait()
 
     async def _fill(self) -> bool:
         """Claim for the free slots; True when the queue had fewer jobs than were asked for.

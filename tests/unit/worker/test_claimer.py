@@ -201,6 +201,25 @@ async def test_stopped_between_two_statements_both_get_their_slots(
     assert filled.queue.completed == 8
 
 
+@pytest.mark.parametrize("turns", range(8))
+async def test_a_stop_in_the_moment_of_a_wake_up_is_not_lost(turns: int) -> None:
+    """The last job ends, and wakes the claimer, while the worker is told to stop."""
+    filled = _filled(waiting=0, slots=2)
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    for _ in range(10):  # until it waits
+        await asyncio.sleep(0)
+    filled.claimer.wake()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    loop.cancel()
+    await asyncio.sleep(0)
+    while not filled.queue.asked.empty():  # what it asked before it was told
+        await filled.queue.answer_next()
+    ended, _still_running = await asyncio.wait({loop}, timeout=10)
+    assert ended == {loop}
+
+
 async def test_an_end_that_cannot_be_written_is_told_and_frees_the_slot() -> None:
     async def handle(_job: Job) -> Outcome:
         return Done()
