@@ -23,6 +23,7 @@ from luma_memory.api.door import DoorRoute
 from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
+from luma_memory.api.rendered import RenderedContexts
 from luma_memory.api.request_context import RequestContext
 from luma_memory.api.request_target import RequestTarget
 from luma_memory.api.routes import (
@@ -68,6 +69,7 @@ def create_app(service: Service) -> FastAPI:
     """The app over an opened service; whoever opened the service closes it."""
     app = _routed_app()
     app.state.service = service
+    app.state.rendered = RenderedContexts()
     _add_reference(app)
     _add_middleware(app, service)
     return app

@@ -11,7 +11,11 @@ import asyncio
 from typing import Any, Final
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from luma_memory.api.problems import problem_response
 
@@ -31,12 +35,13 @@ class DoorProtocol(HttpToolsProtocol):
     """A connection. Its client has to send each head within a time and a size."""
 
     _head_bytes = 0  # since the head began; -1 while a body or nothing is expected
+    _is_in_head = False  # a head has begun
     _head_timer: asyncio.TimerHandle | None = None
     _unwanted_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._await_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -56,17 +61,23 @@ class DoorProtocol(HttpToolsProtocol):
             return  # no other protocol is spoken here; the request was answered as HTTP
         except httptools.HttpParserError:
             self._refuse(400)
+            return
+        # Most heads come in one packet, and need no timer.
+        if self._is_in_head and self._head_timer is None:
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unwanted_bytes = 0
-        if self._head_timer is None:
-            self._await_head()
+        self._head_bytes = 0
+        self._is_in_head = True
 
     def on_headers_complete(self) -> None:
         self._head_bytes = -1
+        self._is_in_head = False
         self._stop_timer()
         super().on_headers_complete()
+        self.cycle.transport = _OneWrite(self.transport, self.cycle)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         if self.cycle.response_complete:
@@ -84,8 +95,7 @@ class DoorProtocol(HttpToolsProtocol):
         allowed = HEAD_BYTES_MAX - (self._head_bytes - len(data))
         return b"\r\n\r\n" in data[: max(0, allowed)]
 
-    def _await_head(self) -> None:
-        self._head_bytes = 0
+    def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._head_is_late)
 
     def _head_is_late(self) -> None:
@@ -105,3 +115,33 @@ class DoorProtocol(HttpToolsProtocol):
         lines = [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", response.body]))
         self.transport.close()
+
+
+class _OneWrite:
+    """The transport of one answer: its head goes out with what follows it, in one system call.
+
+    The server writes them one after the other, and each write is sent at once.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+        self._is_head_out = cycle.scope["method"] == "HEAD"  # nothing follows
+
+    def write(self, data: bytes) -> None:
+        if self._is_head_out or not self._cycle.response_started:  # or `100 Continue`
+            self._transport.write(data)
+        elif self._head is None:
+            self._head = data
+        else:
+            self._is_head_out = True
+            self._transport.write(self._head + data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        if self._head is not None and not self._is_head_out:
+            self._transport.write(self._head)
+        self._transport.close()

@@ -9,9 +9,14 @@ from fastapi import Depends, Request
 from luma_memory.bootstrap.service import Service
 
 
-async def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """The opened service of the app that was asked."""
     service: Service = request.app.state.service
     return service
+
+
+async def _service(request: Request) -> Service:
+    return service_of(request)
 
 
 ServiceDep = Annotated[Service, Depends(_service)]

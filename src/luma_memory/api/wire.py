@@ -21,9 +21,10 @@ from luma_memory.protocol.blocks import (
 )
 from luma_memory.protocol.context import (
     CitationBody,
-    ContextAnswer,
     ContextBlockBody,
     ContextBody,
+    ContextCircumstances,
+    ContextContent,
     TokensBody,
 )
 from luma_memory.protocol.search import SearchAnswer, SearchHitBody
@@ -147,11 +148,8 @@ def context_request(
     )
 
 
-def context_answer(
-    answer: domain.ContextAnswer, request: domain.ContextRequest, *, counted_by: str
-) -> ContextAnswer:
-    context = answer.context
-    return ContextAnswer(
+def context_content(context: domain.Context) -> ContextContent:
+    return ContextContent(
         blocks=[
             ContextBlockBody(
                 id=block.id,
@@ -174,8 +172,15 @@ def context_answer(
             for citation in context.citations
         ],
         synthesized_by=context.synthesized_by,
+    )
+
+
+def context_circumstances(
+    answer: domain.ContextAnswer, request: domain.ContextRequest, *, counted_by: str
+) -> ContextCircumstances:
+    return ContextCircumstances(
         tokens=TokensBody(
-            count=context.token_count, budget=request.token_budget, counted_by=counted_by
+            count=answer.context.token_count, budget=request.token_budget, counted_by=counted_by
         ),
         cached=answer.age_seconds is not None,
         age_seconds=None if answer.age_seconds is None else round(answer.age_seconds, 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ EntryKind = Literal["context", "embedding"]
 KeyPart: TypeAlias = str | int | float | bool | None
 
 _DIGEST_BYTES = 16
+_OWNERS_KEPT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class CacheKey:
         return f"{self.kind}:{self.owner}:{self.digest}"
 
 
+@functools.lru_cache(_OWNERS_KEPT)
 def context_owner(scope: Scope) -> str:
     """The owner of every key of a scope."""
     return _digest([scope.project_id, scope.user_id])

@@ -53,7 +53,7 @@ class Citation:
     block_id: UUID
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Context:
     """An answer, as it is computed and as it is kept."""
 

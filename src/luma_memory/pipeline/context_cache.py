@@ -164,7 +164,7 @@ class ContextCache:
 
     async def _look(self, key: CacheKey, scope: Scope) -> _Looked:
         """Entry and state, read side by side; the state's reading begins now."""
-        state_read = asyncio.ensure_future(self._versions.state(scope))
+        state_read = asyncio.create_task(self._versions.state(scope))
         near = self._near.find(key)
         try:
             if near is None:

@@ -90,8 +90,8 @@ class TokensBody(BaseModel):
     counted_by: str = Field(description="The tokenizer; `estimate` where it is not known here.")
 
 
-class ContextAnswer(BaseModel):
-    """The blocks that matter, best first, and a text that can be put into a prompt."""
+class ContextContent(BaseModel):
+    """What an answer says, whoever asks for it again."""
 
     blocks: list[ContextBlockBody]
     text: str = Field(description="Empty when nothing was found.")
@@ -101,11 +101,20 @@ class ContextAnswer(BaseModel):
     )
     citations: list[CitationBody]
     synthesized_by: str | None = Field(description="null: the text quotes the blocks.")
+
+
+class ContextCircumstances(BaseModel):
+    """What is true of one asking only."""
+
     tokens: TokensBody
     cached: bool
     age_seconds: float | None = Field(description="Since a cached answer was computed.")
     degraded: list[str] = Field(description="What was left out and why the answer may be poorer.")
     timings: dict[str, float] = Field(description="Milliseconds by stage.")
+
+
+class ContextAnswer(ContextCircumstances, ContextContent):  # the fields of the last base come first
+    """The blocks that matter, best first, and a text that can be put into a prompt."""
 
 
 class CacheStatsBody(BaseModel):

@@ -453,7 +453,7 @@ async def test_a_later_entry_of_another_process_is_found_behind_an_outdated_near
 
 
 def test_near_entries_are_bounded_and_the_least_used_go_first() -> None:
-    near = NearEntries(size_bytes_max=6_000)
+    near = NearEntries(size_bytes_max=11_000)
     entry = Entry(_context("x" * 500), 1, NOON, NOON)
     keys = [context_key(ADA, [number]) for number in range(10)]
     for key in keys:

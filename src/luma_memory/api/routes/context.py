@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from dataclasses import replace
 
-from luma_memory.api.door import SYSTEM_DISABLED, CallerDep, DoorRoute, permission
+from fastapi import APIRouter, Request, Response
+
+from luma_memory.api.door import SYSTEM_DISABLED, DoorRoute, caller_of, permission
 from luma_memory.api.problems import RESPONSES
-from luma_memory.api.services import ServiceDep
-from luma_memory.api.wire import context_answer, context_request
+from luma_memory.api.services import service_of
+from luma_memory.api.wire import context_request
 from luma_memory.protocol.context import ContextAnswer, ContextBody
 
 CONTEXT_BYTES_MAX = 200_000
@@ -22,15 +24,17 @@ router = APIRouter(prefix="/context", tags=["recall"], route_class=DoorRoute)
     max_body_size=CONTEXT_BYTES_MAX,
     **permission("read"),
 )
-async def get_context(body: ContextBody, service: ServiceDep, caller: CallerDep) -> Response:
+async def get_context(body: ContextBody, request: Request) -> Response:
     """The user's blocks that matter for the question, within a budget of tokens.
 
     Served from the cache where nothing of the user changed since; never stale. Stored text is
     quoted as data.
     """
-    request = context_request(body, caller=caller, settings=service.settings)
-    answer = await service.contexts.get_context(request)
-    told = context_answer(answer, request, counted_by=service.contexts.counted_by)
+    # Not by dependencies: solving them is a tenth of answering from the cache.
+    service, contexts = service_of(request), request.app.state.rendered
+    asked = context_request(body, caller=caller_of(request), settings=service.settings)
+    answer = await service.contexts.get_context(asked)
     if not service.settings.system_enabled:
-        told.degraded.append(SYSTEM_DISABLED)
-    return Response(told.model_dump_json(), media_type="application/json")
+        answer = replace(answer, degraded=[*answer.degraded, SYSTEM_DISABLED])
+    told = contexts.render(answer, asked, counted_by=service.contexts.counted_by)
+    return Response(told, media_type="application/json")

@@ -1,0 +1,70 @@
+"""The answer of /context as it is written from parts, and what is kept of it."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+from luma_memory.api.rendered import RenderedContexts
+from luma_memory.domain.context import (
+    Citation,
+    Context,
+    ContextAnswer,
+    ContextBlock,
+    ContextRequest,
+)
+from luma_memory.domain.scope import Scope
+from luma_memory.protocol import context as protocol
+
+REQUEST = ContextRequest(Scope("default", "ada"), "Where?", 5, 800, True, 1.0)
+
+
+def _context(text: str) -> Context:
+    block = ContextBlock(
+        id=UUID(int=1),
+        content=text,
+        is_cut=False,
+        score=0.5,
+        relevance=0.25,
+        occurred_at=datetime(2026, 1, 2, tzinfo=UTC),
+        speaker="Ada",
+        session_id=None,
+        source=None,
+        title=None,
+    )
+    return Context([block], text, [Citation(1, block.id)], 7, None, True)
+
+
+def test_an_answer_is_the_model_of_the_wire_in_its_order() -> None:
+    answer = ContextAnswer(_context('Ün"ïcode\n[1]'), 1.23456, ["database"], {"total": 0.12345})
+    told = RenderedContexts().render(answer, REQUEST, counted_by="estimate")
+    read = protocol.ContextAnswer.model_validate_json(told)
+    assert read.model_dump_json().encode() == told
+    assert read.blocks[0].content == read.text == 'Ün"ïcode\n[1]'
+    assert (read.cached, read.age_seconds, read.degraded) == (True, 1.235, ["database"])
+    assert read.timings == {"total": 0.123}
+    assert read.tokens == protocol.TokensBody(count=7, budget=800, counted_by="estimate")
+
+
+def test_what_is_true_of_one_asking_is_told_anew() -> None:
+    rendered, answer = RenderedContexts(), ContextAnswer(_context("The ferry."), None, [])
+    first = rendered.render(answer, REQUEST, counted_by="estimate")
+    again = rendered.render(
+        replace(answer, age_seconds=2.0), replace(REQUEST, token_budget=90), counted_by="estimate"
+    )
+    assert b'"cached":false' in first
+    assert b'"cached":true' in again
+    assert b'"budget":90' in again
+
+
+def test_a_context_that_is_gone_is_forgotten_and_its_place_holds_another() -> None:
+    rendered = RenderedContexts()
+    for number in range(1_000):  # ids of objects come again at once
+        answer = ContextAnswer(_context(f"number {number}"), None, [])
+        told = rendered.render(answer, REQUEST, counted_by="estimate")
+        assert protocol.ContextAnswer.model_validate_json(told).text == f"number {number}"
+    del answer
+    gc.collect()
+    assert rendered._kept == {}
