@@ -40,6 +40,7 @@ def stored_item(turn: Turn, user_id: str, number: int) -> IngestItem:
             scope=Scope(DEFAULT_PROJECT, user_id),
             content=turn.content,
             occurred_at=_occurred_at(number),
+            repeats_since=_occurred_at(number),
             session_id=_session(number),
             speaker=turn.speaker,
         )

@@ -40,6 +40,26 @@ async def test_an_accepted_block_is_read_and_found_in_the_very_next_request(
     assert read.json()["content"] == "The boiler's serial is KX-4471/b."
 
 
+async def test_the_same_block_sent_again_is_the_first_one(client: httpx2.AsyncClient) -> None:
+    block = {"user_id": user(), "content": "The cat is called Biscuit.", "session_id": "chat"}
+    first = (await accept(client, **block)).json()
+    again = await accept(client, **block)
+    assert (again.status_code, again.json()) == (202, {**first, "duplicate": True})
+    other = (await accept(client, **block, speaker="Ada")).json()
+    assert other["id"] != first["id"]
+    await until_idle(client)
+    batch = [block, {**block, "content": "Another cat."}, block]
+    results = (await client.post("/blocks/batch", json={"blocks": batch})).json()["results"]
+    assert [result["id"] == first["id"] for result in results] == [True, False, True]
+    assert [result.get("duplicate") for result in results] == [True, None, True]
+    assert results[0]["status"] == "active"
+    waited = await client.post("/blocks", params={"wait": "true"}, json=block)
+    assert (waited.status_code, waited.json()["id"]) == (201, first["id"])
+    assert waited.json()["repeat_count"] == 4
+    listed = await all_blocks(client, block["user_id"])
+    assert len(listed) == 3
+
+
 async def test_a_worker_enriches_and_embeds_it(client: httpx2.AsyncClient) -> None:
     user_id = user()
     text = "Marta moved from Porto to Lisbon last week and her dog Rufus hates the new lift."

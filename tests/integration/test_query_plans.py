@@ -39,7 +39,8 @@ INSERT INTO memory_jobs (id, user_id, job_type, status, attempts, locked_by, loc
 SELECT n, 'user ' || n % 20, 'enrich_and_embed', 'processing', 1, 'w1', now() + interval '1 min',
        gen_random_uuid()
 FROM generate_series(1, 3000) AS n;
-INSERT INTO memory_blocks (id, user_id, content) SELECT block_id, user_id, 'x' FROM memory_jobs;
+INSERT INTO memory_blocks (id, user_id, content, content_hash, occurred_at, job_id)
+SELECT block_id, user_id, id::text, sha256(id::text::bytea), now(), id FROM memory_jobs;
 INSERT INTO memory_passages (user_id, block_id, ordinal, start_at, stop_at, occurred_at, lexemes)
 SELECT user_id, block_id, 0, 0, 1, now(), '{1:1}/1048576' FROM memory_jobs;
 ANALYZE;
@@ -209,8 +210,17 @@ async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection
             ARRAY[1, 2], ARRAY[0, 0], ARRAY[0, 0], ARRAY[1, 1],
             ARRAY['{1:1}/1048576', '{1:1}/1048576']::sparsevec[],
             ARRAY[NULL, NULL]::halfvec[], NULL)""",
+        """SELECT ingest_memory_blocks(ARRAY[gen_random_uuid(), gen_random_uuid()],
+            ARRAY['default', 'default'], ARRAY['user 7', 'user 8'], ARRAY['7', '8'],
+            array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
+            array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
+            array_fill(NULL::text, ARRAY[2]), array_fill('{}'::jsonb, ARRAY[2]),
+            array_fill(now(), ARRAY[2]), array_fill(NULL::timestamptz, ARRAY[2]),
+            ARRAY['k', 'l'], ARRAY[sha256('7'), sha256('8')], array_fill(NULL::bytea, ARRAY[2]),
+            '{}', '{}', '{}', '{}', '{}', 3, '1 ms',
+            p_repeats_since => array_fill(now() - interval '1 day', ARRAY[2]))""",
     ],
-    ids=["complete", "read", "write back"],
+    ids=["complete", "read", "write back", "ingest again"],
 )
 async def test_two_blocks_of_some_thousands_cost_two_look_ups_a_table(
     statement: str, mode: str, some: asyncpg.Connection

@@ -14,7 +14,7 @@ from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, well
 from tests.support.providers import provided
 from tests.support.running import Plan, ingest, working
 
-from luma_memory.domain.errors import NotFound
+from luma_memory.domain.errors import NotFound, ProviderUnavailable
 from luma_memory.domain.ports import Relator
 from luma_memory.domain.relation import Finding, Findings, Relation, RelationRequest
 from luma_memory.domain.scope import Scope
@@ -409,6 +409,61 @@ async def test_over_the_limit_detections_wait_and_none_is_dropped(
     hours = [row["wait"] / timedelta(hours=1) for row in waiting]
     assert all(0.9 < hour < 1.1 for hour in hours[:5])
     assert all(1.9 < hour < 2.2 for hour in hours[5:])
+
+
+async def test_a_detection_that_is_tried_again_takes_no_second_place(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """The limit is two: one is used by a job that fails once, so that the next one has its own."""
+    failures = [ProviderUnavailable("away"), ProviderUnavailable("away")]
+
+    async def fail(_asked: RelationRequest) -> None:
+        if failures:
+            raise failures.pop()
+
+    said = Says(lambda _asked: [], fail)
+    async with working(database, Plan(relator=said, relation_limit=2)) as worker:
+        blocks = [
+            new_block(f"Number {n}.", user_id="ada", occurred_at=JANUARY + n * MONTH)
+            for n in range(4)
+        ]
+        await ingest(database, *blocks)
+        await worker.events.wait_for(JobCompleted, count=4 + 2)
+    assert not failures
+    assert len(said.asked) == 4
+    assert len({asked.block.id for asked in said.asked}) == 2
+    used = await connection.fetchval(
+        "SELECT sum(count) FROM memory_rate_limits WHERE operation = 'detect_relations'"
+    )
+    assert used == 2
+    # Another hour: it is asked anew, and counts anew.
+    await connection.execute(
+        "UPDATE memory_blocks SET related_at = related_at - interval '2 hours';"
+        "UPDATE memory_rate_limits SET window_start = window_start - interval '2 hours';"
+        "UPDATE memory_jobs SET status = 'processing', locked_by = 'w', attempts = 9,"
+        " payload = jsonb_build_object('admitted_at', now() - interval '2 hours')"
+        " WHERE job_type = 'detect_relations' AND status = 'completed'"
+    )
+    jobs = await connection.fetch("SELECT id FROM memory_jobs WHERE locked_by = 'w' ORDER BY id")
+    again = [
+        await connection.fetchval(
+            "SELECT granted FROM admit_memory_relations('w', $1, 9, 1, '1 hour')", job["id"]
+        )
+        for job in (*jobs, jobs[0])
+    ]
+    assert again == [True, False, True]
+
+
+async def test_the_limit_brings_no_erased_user_back(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    ask = "SELECT granted FROM check_memory_rate_limit('default', $1, 'x', 1, '1 hour')"
+    await ingest(database, new_block(user_id="ada"))
+    assert [await connection.fetchval(ask, "ada") for _ in range(2)] == [True, False]
+    assert await connection.fetchval(ask, "erased") is False
+    for table in ("users", "rate_limits"):
+        users = await connection.fetch(f"SELECT user_id FROM memory_{table}")
+        assert [row["user_id"] for row in users] == ["ada"], table
 
 
 async def test_relations_are_exported_imported_and_erased(database: Database) -> None:

@@ -32,6 +32,7 @@ REASONED = {
     "0005_door": ["ADD CONSTRAINT"],  # no version before wrote keys
     # Replaced in the same transaction by one that takes the same calls.
     "0008_traces": ["DROP FUNCTION"],
+    "0010_repeated_blocks": ["DROP FUNCTION"],
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from luma_memory.domain import context as domain
 from luma_memory.domain.access import Caller
@@ -29,6 +29,11 @@ from luma_memory.protocol.context import (
 )
 from luma_memory.protocol.search import SearchAnswer, SearchHitBody
 from luma_memory.settings import Settings
+
+
+# Without a time of its own the same within a day is taken for the same sent again; what somebody says
+# again another day is another block.
+REPEATED_WITHIN = timedelta(days=1)
 
 
 def new_block(
@@ -58,13 +63,18 @@ def new_block(
         expires_at=body.expires_at,
         idempotency_key=key,
         request_hash=_request_hash(body) if key is not None else None,
+        repeats_since=body.occurred_at or now - REPEATED_WITHIN,
     )
 
 
 def accepted_body(
     accepted: Accepted, *, status: BlockStatus = "pending_enrichment"
 ) -> AcceptedBody:
-    return AcceptedBody(id=accepted.id, status=status, job_id=accepted.job_id)
+    if accepted.repeats is None:
+        return AcceptedBody(id=accepted.id, status=status, job_id=accepted.job_id)
+    return AcceptedBody(
+        id=accepted.id, status=accepted.repeats, job_id=accepted.job_id, duplicate=True
+    )
 
 
 def block_body(block: Block) -> BlockBody:
@@ -97,6 +107,7 @@ def block_body(block: Block) -> BlockBody:
         superseded_at=block.superseded_at,
         revision=block.revision,
         job_id=block.job_id,
+        repeat_count=block.repeat_count,
         created_at=block.created_at,
         updated_at=block.updated_at,
     )

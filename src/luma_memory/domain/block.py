@@ -38,6 +38,8 @@ class NewBlock:
     idempotency_key: str | None = None
     # SHA-256 of everything the client sent with an idempotency key: one key means one request.
     request_hash: bytes | None = None
+    # An equal block that happened between this and occurred_at is this one; None: none is.
+    repeats_since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Accepted:
     created: bool = True
     # False when that earlier request had the same idempotency key and was another one.
     same_request: bool = True
+    # Of the block that stood already, where the same was sent again; else None.
+    repeats: BlockStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,7 @@ class Block:
     superseded_by: UUID | None = None
     superseded_at: datetime | None = None
     job_id: int | None = None
+    repeat_count: int = 0  # how often the same was sent again
     enriched_revision: int | None = None  # the revision the derived facts were made from
     enrichment_model: str | None = None  # what made them, and its version
     # What is still to be made of an active block, None when nothing is.

@@ -112,6 +112,9 @@ class AcceptedBody(BaseModel):
     id: UUID
     status: BlockStatus = "pending_enrichment"
     job_id: int
+    duplicate: bool | None = Field(
+        None, description="True when the same block stood already: this is that one, counted."
+    )
 
 
 class BatchItemError(BaseModel):
@@ -129,6 +132,7 @@ class BatchItem(BaseModel):
     id: UUID | None = None
     status: BlockStatus | None = None
     job_id: int | None = None
+    duplicate: bool | None = Field(None, description="True when the same block stood already.")
     error: BatchItemError | None = None
 
 
@@ -174,6 +178,7 @@ class BlockBody(BaseModel):
     superseded_at: datetime | None
     revision: int
     job_id: int | None
+    repeat_count: int = Field(0, description="How often the same block was sent again.")
     created_at: datetime
     updated_at: datetime
 

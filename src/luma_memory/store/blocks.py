@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -54,6 +54,7 @@ class PostgresBlockStore:
             lease.worker_id if lease else None,
             lease.duration if lease else None,
             _traceparents(items),
+            _repeats_since(items),
         )
         return [_accepted(row) for row in rows]
 
@@ -153,6 +154,11 @@ def _traceparents(items: Sequence[IngestItem]) -> list[str | None] | None:
     return traces if any(traces) else None
 
 
+def _repeats_since(items: Sequence[IngestItem]) -> list[datetime | None] | None:
+    instants = [item.block.repeats_since for item in items]
+    return instants if any(instants) else None
+
+
 def _passage_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
     passages = [(n, passage) for n, item in enumerate(items, start=1) for passage in item.passages]
     return (
@@ -225,7 +231,13 @@ def _accepted(row: asyncpg.Record) -> Accepted | Exception:
     if row["block_id"] is None:
         # Its key was met by an item of this statement that was itself a repetition.
         return Conflict("Another block sent at the same time has this key; send this one again")
-    return Accepted(row["block_id"], row["job_id"], row["created"], row["same_request"])
+    return Accepted(
+        row["block_id"],
+        row["job_id"],
+        row["created"],
+        row["same_request"],
+        repeats=row["status"] if row["repeated"] else None,
+    )
 
 
 def _block(row: asyncpg.Record) -> Block:

@@ -280,7 +280,8 @@ async def list_blocks(
 
 
 def _json(body: AcceptedBody | BlockBody, status: int) -> Response:
-    return Response(body.model_dump_json(), status, media_type="application/json")
+    document = body.model_dump_json(exclude_none=isinstance(body, AcceptedBody))
+    return Response(document, status, media_type="application/json")
 
 
 def _parse_item(
@@ -305,11 +306,15 @@ def _parse_item(
 def _batch_item(index: int, outcome: Accepted | Ingested | Exception | BatchItemError) -> BatchItem:
     match outcome:
         case Ingested(accepted, block):
-            return BatchItem(index=index, id=block.id, status=block.status, job_id=accepted.job_id)
-        case Accepted():
             return BatchItem(
-                index=index, id=outcome.id, status="pending_enrichment", job_id=outcome.job_id
+                index=index,
+                id=block.id,
+                status=block.status,
+                job_id=accepted.job_id,
+                duplicate=True if accepted.repeats else None,
             )
+        case Accepted():
+            return BatchItem(index=index, **accepted_body(outcome).model_dump())
         case BatchItemError():
             return BatchItem(index=index, error=outcome)
         case Invalid():

@@ -2,11 +2,16 @@
 --
 -- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
 -- being the 1-based position of the item. Returns one row an item, in order:
---   created         false when the same idempotency key or external id was accepted before
+--   created         false when the same idempotency key or external id was accepted before, or the same block
 --   same_request    false when that earlier request had the same idempotency key and differed
+--   repeated        true when the same block stands already: `block_id` is that one, and it is counted
+--   status          of the block; NULL where it was deleted meanwhile
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
 -- p_traceparents: of the requests, one an item or NULL, for the traces of the jobs.
+-- p_repeats_since: a block that says the same of the same (all fields but the time and the key), has no
+-- external id and happened between this and the item's own time is the item sent again. NULL: none is.
+-- One that failed or was superseded is not: saying it again is news.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
     p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
@@ -16,8 +21,10 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[],
     p_max_attempts integer, p_fair_step interval,
-    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL
-) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean)
+    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL,
+    p_repeats_since timestamptz[] DEFAULT NULL
+) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
+                 repeated boolean, status text)
 -- One user's row that somebody holds must not keep the others at the door.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
@@ -28,6 +35,11 @@ DECLARE
     v_keyed boolean := EXISTS (
         SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
     v_fresh integer[];
+    v_repeats integer[];  -- items that are sent again, and the blocks that they are
+    v_same uuid[];
+    v_n integer;
+    v_id uuid;
+    v_job_id bigint;
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
@@ -75,6 +87,45 @@ BEGIN
         v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
     END IF;
 
+    IF p_repeats_since IS NOT NULL THEN
+        -- Those that stand already, each the first of its kind. Final for the same reason.
+        SELECT array_agg(i.n ORDER BY i.n), array_agg(b.id ORDER BY i.n) INTO v_repeats, v_same
+        FROM unnest(p_project_ids, p_user_ids, p_agent_ids, p_session_ids, p_speakers, p_sources,
+                    p_external_ids, p_metadata, p_occurred_at, p_expires_at, p_content_hashes,
+                    p_repeats_since)
+             WITH ORDINALITY AS i (project_id, user_id, agent_id, session_id, speaker, source,
+                    external_id, metadata, occurred_at, expires_at, content_hash, since, n)
+        CROSS JOIN LATERAL (
+            SELECT m.id FROM memory_blocks AS m
+            WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+              AND m.content_hash = i.content_hash AND m.external_id IS NULL
+              AND m.occurred_at BETWEEN i.since AND i.occurred_at
+              AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
+              AND (m.agent_id, m.session_id, m.speaker, m.source, m.metadata, m.expires_at)
+                  IS NOT DISTINCT FROM
+                  (i.agent_id, i.session_id, i.speaker, i.source, i.metadata, i.expires_at)
+            ORDER BY m.created_at, m.id LIMIT 1) AS b
+        WHERE i.external_id IS NULL AND (NOT v_keyed OR i.n = ANY (v_fresh));
+        IF cardinality(p_ids) > 1 THEN
+            -- Those that an earlier item says.
+            SELECT nullif(coalesce(v_repeats, '{}') || array_agg(i.n::integer ORDER BY i.n), '{}'),
+                   coalesce(v_same, '{}') || array_agg(p_ids[i.first_n] ORDER BY i.n)
+            INTO v_repeats, v_same
+            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash,
+                             x.agent_id, x.session_id, x.speaker, x.source, x.metadata, x.expires_at,
+                             CASE WHEN x.since = x.occurred_at THEN x.since END) AS first_n
+                  FROM unnest(p_project_ids, p_user_ids, p_agent_ids, p_session_ids, p_speakers,
+                              p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
+                              p_content_hashes, p_repeats_since)
+                       WITH ORDINALITY AS x (project_id, user_id, agent_id, session_id, speaker,
+                              source, external_id, metadata, occurred_at, expires_at, content_hash,
+                              since, n)
+                  WHERE x.external_id IS NULL AND x.since IS NOT NULL AND x.n = ANY (v_fresh)
+                    AND x.n <> ALL (coalesce(v_repeats, '{}'))) AS i
+            WHERE i.first_n < i.n;
+        END IF;
+    END IF;
+
     WITH item AS (
         SELECT x.*, nextval('memory_jobs_id_seq') AS job_id
         FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
@@ -83,7 +134,7 @@ BEGIN
              WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
                     source, external_id, metadata, occurred_at, expires_at, idempotency_key,
                     content_hash, request_hash, fair_at, traceparent, n)
-        WHERE x.n = ANY (v_fresh)
+        WHERE x.n = ANY (v_fresh) AND (v_repeats IS NULL OR x.n <> ALL (v_repeats))
     ), block AS (
         INSERT INTO memory_blocks (id, project_id, user_id, content, agent_id, session_id, speaker,
             source, external_id, metadata, occurred_at, expires_at, idempotency_key, content_hash,
@@ -114,8 +165,23 @@ BEGIN
     )
     SELECT array_agg(n), array_agg(job_id) INTO v_items, v_jobs FROM item;
 
-    IF NOT v_keyed THEN
-        RETURN QUERY SELECT i.id, j.job_id, true, true
+    IF v_repeats IS NOT NULL THEN
+        -- One by one: joined to an array, a table that is not large would be read whole.
+        FOR v_n, v_id IN SELECT x.n, x.id FROM unnest(v_repeats, v_same) AS x (n, id) LOOP
+            UPDATE memory_blocks SET repeat_count = repeat_count + 1
+            WHERE project_id = p_project_ids[v_n] AND user_id = p_user_ids[v_n] AND id = v_id
+            RETURNING memory_blocks.job_id INTO v_job_id;
+            -- Its key is used, too: a late repetition gets this answer, whatever became of the block.
+            IF p_idempotency_keys[v_n] IS NOT NULL THEN
+                INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation,
+                    request_hash, block_id, job_id, created_at)
+                VALUES (p_project_ids[v_n], p_user_ids[v_n], p_idempotency_keys[v_n], 'POST /blocks',
+                    p_request_hashes[v_n], v_id, v_job_id, v_now)
+                ON CONFLICT DO NOTHING;
+            END IF;
+        END LOOP;
+    ELSIF NOT v_keyed THEN
+        RETURN QUERY SELECT i.id, j.job_id, true, true, false, 'pending_enrichment'
         FROM unnest(p_ids) WITH ORDINALITY AS i (id, n)
         JOIN unnest(v_items, v_jobs) AS j (n, job_id) USING (n) ORDER BY i.n;
         RETURN;
@@ -124,23 +190,32 @@ BEGIN
     -- A block met by its external id may have come under another key, or none: that key is not reused.
     RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
         b.idempotency_key IS DISTINCT FROM i.idempotency_key
-            OR b.request_hash IS NOT DISTINCT FROM i.request_hash
+            OR b.request_hash IS NOT DISTINCT FROM i.request_hash,
+        coalesce(i.n = ANY (v_repeats), false), b.status
     FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
          WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
     LEFT JOIN LATERAL (
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, m.status
+        FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, m.status
+        FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.idempotency_key = i.idempotency_key
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, m.status
+        FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
         UNION ALL
+        SELECT m.id, m.job_id, NULL, NULL, m.status FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+          AND m.id = v_same[array_position(v_repeats, i.n::integer)]
+        UNION ALL
         -- A block that was deleted, or another write with this key.
-        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key FROM memory_idempotency AS k
+        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key, NULL
+        FROM memory_idempotency AS k
         WHERE k.project_id = i.project_id AND k.user_id = i.user_id
           AND k.idempotency_key = i.idempotency_key
         LIMIT 1

@@ -107,7 +107,9 @@ END $body$;
 --   granted   go on; else `retry_at` is a window in which this job has one of p_limit places, so that
 --             a long backlog is not looked through again at each free one
 --   is_news   the first refusal of the user in a window
--- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds.
+-- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds. A job that
+-- was granted within the window and comes again (its worker died, its provider failed) goes on with what it
+-- has; its use then counts from now.
 CREATE OR REPLACE FUNCTION admit_memory_relations(
     p_worker text, p_job_id bigint, p_attempt integer, p_limit integer, p_window interval
 ) RETURNS TABLE (is_mine boolean, granted boolean, retry_at timestamptz, is_news boolean)
@@ -121,7 +123,7 @@ DECLARE
     v_job memory_jobs;
     v_count bigint;
     v_oldest timestamptz;
-    v_granted boolean := false;
+    v_granted boolean;
     v_retry_at timestamptz;
     v_last timestamptz;
     v_booked integer;
@@ -140,10 +142,13 @@ BEGIN
     END IF;
     v_now := clock_timestamp();
 
+    v_granted := coalesce((v_job.payload ->> 'admitted_at')::timestamptz > v_now - p_window, false);
     SELECT count(*), min(related_at) INTO v_count, v_oldest FROM memory_blocks
     WHERE project_id = v_job.project_id AND user_id = v_job.user_id
       AND related_at > v_now - p_window - v_slot;
-    IF v_count >= p_limit THEN
+    IF v_granted THEN
+        NULL;
+    ELSIF v_count >= p_limit THEN
         v_retry_at := coalesce(v_oldest, v_now) + p_window + v_slot;
     ELSE
         SELECT c.granted, c.retry_at INTO v_granted, v_retry_at
@@ -151,6 +156,9 @@ BEGIN
             p_window) AS c;
     END IF;
     IF v_granted THEN
+        UPDATE memory_jobs
+        SET payload = coalesce(payload, '{}') || jsonb_build_object('admitted_at', v_now)
+        WHERE id = p_job_id;
         UPDATE memory_blocks SET related_at = v_now
         WHERE project_id = v_job.project_id AND user_id = v_job.user_id AND id = v_job.block_id;
         RETURN QUERY SELECT true, true, NULL::timestamptz, false;

@@ -210,7 +210,8 @@ END $body$;
 
 -- Take one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
 -- it. One row: whether it was granted, and if not, when to ask again. All workers share it; uses
--- of one user wait for each other here, so that two cannot take the last one.
+-- of one user wait for each other here, so that two cannot take the last one. A user who is not there
+-- (any more) is granted nothing, and nothing is written of them.
 CREATE OR REPLACE FUNCTION check_memory_rate_limit(
     p_project_id text, p_user_id text, p_operation text, p_limit integer, p_window interval
 ) RETURNS TABLE (granted boolean, retry_at timestamptz) LANGUAGE plpgsql AS $body$
@@ -222,8 +223,11 @@ DECLARE
     v_used integer;
     v_oldest timestamptz;
 BEGIN
-    INSERT INTO memory_users AS u (project_id, user_id) VALUES (p_project_id, p_user_id)
-    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version;
+    PERFORM FROM memory_users WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT false, v_now + p_window;
+        RETURN;
+    END IF;
 
     DELETE FROM memory_rate_limits
     WHERE project_id = p_project_id AND user_id = p_user_id AND operation = p_operation
