@@ -715,6 +715,28 @@ INSERT INTO memory_migrations (version) VALUES ('0009_relations_and_summaries');
 END IF;
 END $migration_0009$;
 
+DO $migration_0010$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0010_repeated_blocks') THEN
+-- Blocks that are sent again are recognised at the door.
+
+ALTER TABLE memory_blocks
+    -- How often it was sent again, after the first time.
+    ADD COLUMN IF NOT EXISTS repeat_count integer NOT NULL DEFAULT 0;
+-- Blocks with a name of the client's own are told apart by that.
+CREATE INDEX IF NOT EXISTS memory_blocks_content ON memory_blocks (project_id, user_id, content_hash)
+    WHERE external_id IS NULL;
+ALTER TABLE memory_idempotency
+    -- Of the block that the request said again, as it stood then; NULL where the request made it.
+    ADD COLUMN IF NOT EXISTS block_status text;
+-- One argument more, with a default: a call as before is still a call of it, and returns what it did first.
+DROP FUNCTION IF EXISTS ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
+    text[], text[], jsonb[], timestamptz[], timestamptz[], text[], bytea[], bytea[], integer[],
+    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval, text[]);
+
+INSERT INTO memory_migrations (version) VALUES ('0010_repeated_blocks');
+END IF;
+END $migration_0010$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1210,11 +1232,15 @@ END $body$;
 --
 -- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
 -- being the 1-based position of the item. Returns one row an item, in order:
---   created         false when the same idempotency key or external id was accepted before
+--   created         false when the same idempotency key or external id was accepted before, or the same block
 --   same_request    false when that earlier request had the same idempotency key and differed
+--   repeats         where the same block stands already: its status; `block_id` is that one, and it is counted
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
 -- p_traceparents: of the requests, one an item or NULL, for the traces of the jobs.
+-- p_repeats_since: a block that says the same of the same (all fields but the time and the key), has no
+-- external id and happened between this and the item's own time is the item sent again. NULL: none is.
+-- One that failed or was superseded is not: saying it again is news.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
     p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
@@ -1224,8 +1250,10 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[],
     p_max_attempts integer, p_fair_step interval,
-    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL
-) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean)
+    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL,
+    p_repeats_since timestamptz[] DEFAULT NULL
+) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
+                 repeats text)
 -- One user's row that somebody holds must not keep the others at the door.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
@@ -1236,6 +1264,12 @@ DECLARE
     v_keyed boolean := EXISTS (
         SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
     v_fresh integer[];
+    v_repeats integer[];  -- items that are sent again, and the blocks that they are
+    v_same uuid[];
+    v_n integer;
+    v_id uuid;
+    v_job_id bigint;
+    v_status text;
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
@@ -1283,6 +1317,45 @@ BEGIN
         v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
     END IF;
 
+    IF p_repeats_since IS NOT NULL THEN
+        -- Those that stand already, each the first of its kind. Final for the same reason.
+        SELECT array_agg(i.n ORDER BY i.n), array_agg(b.id ORDER BY i.n) INTO v_repeats, v_same
+        FROM unnest(p_project_ids, p_user_ids, p_agent_ids, p_session_ids, p_speakers, p_sources,
+                    p_external_ids, p_metadata, p_occurred_at, p_expires_at, p_content_hashes,
+                    p_repeats_since)
+             WITH ORDINALITY AS i (project_id, user_id, agent_id, session_id, speaker, source,
+                    external_id, metadata, occurred_at, expires_at, content_hash, since, n)
+        CROSS JOIN LATERAL (
+            SELECT m.id FROM memory_blocks AS m
+            WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+              AND m.content_hash = i.content_hash AND m.external_id IS NULL
+              AND m.occurred_at BETWEEN i.since AND i.occurred_at
+              AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
+              AND (m.agent_id, m.session_id, m.speaker, m.source, m.metadata, m.expires_at)
+                  IS NOT DISTINCT FROM
+                  (i.agent_id, i.session_id, i.speaker, i.source, i.metadata, i.expires_at)
+            ORDER BY m.created_at, m.id LIMIT 1) AS b
+        WHERE i.external_id IS NULL AND (NOT v_keyed OR i.n = ANY (v_fresh));
+        IF cardinality(p_ids) > 1 THEN
+            -- Those that an earlier item says.
+            SELECT nullif(coalesce(v_repeats, '{}') || array_agg(i.n::integer ORDER BY i.n), '{}'),
+                   coalesce(v_same, '{}') || array_agg(p_ids[i.first_n] ORDER BY i.n)
+            INTO v_repeats, v_same
+            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash,
+                             x.agent_id, x.session_id, x.speaker, x.source, x.metadata, x.expires_at,
+                             CASE WHEN x.since = x.occurred_at THEN x.since END) AS first_n
+                  FROM unnest(p_project_ids, p_user_ids, p_agent_ids, p_session_ids, p_speakers,
+                              p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
+                              p_content_hashes, p_repeats_since)
+                       WITH ORDINALITY AS x (project_id, user_id, agent_id, session_id, speaker,
+                              source, external_id, metadata, occurred_at, expires_at, content_hash,
+                              since, n)
+                  WHERE x.external_id IS NULL AND x.since IS NOT NULL AND x.n = ANY (v_fresh)
+                    AND x.n <> ALL (coalesce(v_repeats, '{}'))) AS i
+            WHERE i.first_n < i.n;
+        END IF;
+    END IF;
+
     WITH item AS (
         SELECT x.*, nextval('memory_jobs_id_seq') AS job_id
         FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
@@ -1291,7 +1364,7 @@ BEGIN
              WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
                     source, external_id, metadata, occurred_at, expires_at, idempotency_key,
                     content_hash, request_hash, fair_at, traceparent, n)
-        WHERE x.n = ANY (v_fresh)
+        WHERE x.n = ANY (v_fresh) AND (v_repeats IS NULL OR x.n <> ALL (v_repeats))
     ), block AS (
         INSERT INTO memory_blocks (id, project_id, user_id, content, agent_id, session_id, speaker,
             source, external_id, metadata, occurred_at, expires_at, idempotency_key, content_hash,
@@ -1322,8 +1395,23 @@ BEGIN
     )
     SELECT array_agg(n), array_agg(job_id) INTO v_items, v_jobs FROM item;
 
-    IF NOT v_keyed THEN
-        RETURN QUERY SELECT i.id, j.job_id, true, true
+    IF v_repeats IS NOT NULL THEN
+        -- One by one: joined to an array, a table that is not large would be read whole.
+        FOR v_n, v_id IN SELECT x.n, x.id FROM unnest(v_repeats, v_same) AS x (n, id) LOOP
+            UPDATE memory_blocks SET repeat_count = repeat_count + 1
+            WHERE project_id = p_project_ids[v_n] AND user_id = p_user_ids[v_n] AND id = v_id
+            RETURNING memory_blocks.job_id, memory_blocks.status INTO v_job_id, v_status;
+            -- Its key is used, too: a late repetition gets this answer, whatever became of the block.
+            IF p_idempotency_keys[v_n] IS NOT NULL THEN
+                INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation,
+                    request_hash, block_id, job_id, block_status, created_at)
+                VALUES (p_project_ids[v_n], p_user_ids[v_n], p_idempotency_keys[v_n], 'POST /blocks',
+                    p_request_hashes[v_n], v_id, v_job_id, v_status, v_now)
+                ON CONFLICT DO NOTHING;
+            END IF;
+        END LOOP;
+    ELSIF NOT v_keyed THEN
+        RETURN QUERY SELECT i.id, j.job_id, true, true, NULL
         FROM unnest(p_ids) WITH ORDINALITY AS i (id, n)
         JOIN unnest(v_items, v_jobs) AS j (n, job_id) USING (n) ORDER BY i.n;
         RETURN;
@@ -1332,23 +1420,32 @@ BEGIN
     -- A block met by its external id may have come under another key, or none: that key is not reused.
     RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
         b.idempotency_key IS DISTINCT FROM i.idempotency_key
-            OR b.request_hash IS NOT DISTINCT FROM i.request_hash
+            OR b.request_hash IS NOT DISTINCT FROM i.request_hash,
+        b.repeats
     FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
          WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
     LEFT JOIN LATERAL (
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL AS repeats
+        FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL
+        FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.idempotency_key = i.idempotency_key
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key FROM memory_blocks AS m
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL
+        FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
         UNION ALL
+        SELECT m.id, m.job_id, NULL, NULL, m.status FROM memory_blocks AS m
+        WHERE m.project_id = i.project_id AND m.user_id = i.user_id
+          AND m.id = v_same[array_position(v_repeats, i.n::integer)]
+        UNION ALL
         -- A block that was deleted, or another write with this key.
-        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key FROM memory_idempotency AS k
+        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key, k.block_status
+        FROM memory_idempotency AS k
         WHERE k.project_id = i.project_id AND k.user_id = i.user_id
           AND k.idempotency_key = i.idempotency_key
         LIMIT 1
@@ -2302,7 +2399,9 @@ END $body$;
 --   granted   go on; else `retry_at` is a window in which this job has one of p_limit places, so that
 --             a long backlog is not looked through again at each free one
 --   is_news   the first refusal of the user in a window
--- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds.
+-- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds. A job that
+-- was granted within the window and comes again (its worker died, its provider failed) goes on with what it
+-- has; its use then counts from now.
 CREATE OR REPLACE FUNCTION admit_memory_relations(
     p_worker text, p_job_id bigint, p_attempt integer, p_limit integer, p_window interval
 ) RETURNS TABLE (is_mine boolean, granted boolean, retry_at timestamptz, is_news boolean)
@@ -2316,7 +2415,7 @@ DECLARE
     v_job memory_jobs;
     v_count bigint;
     v_oldest timestamptz;
-    v_granted boolean := false;
+    v_granted boolean;
     v_retry_at timestamptz;
     v_last timestamptz;
     v_booked integer;
@@ -2335,10 +2434,13 @@ BEGIN
     END IF;
     v_now := clock_timestamp();
 
+    v_granted := coalesce((v_job.payload ->> 'admitted_at')::timestamptz > v_now - p_window, false);
     SELECT count(*), min(related_at) INTO v_count, v_oldest FROM memory_blocks
     WHERE project_id = v_job.project_id AND user_id = v_job.user_id
       AND related_at > v_now - p_window - v_slot;
-    IF v_count >= p_limit THEN
+    IF v_granted THEN
+        NULL;
+    ELSIF v_count >= p_limit THEN
         v_retry_at := coalesce(v_oldest, v_now) + p_window + v_slot;
     ELSE
         SELECT c.granted, c.retry_at INTO v_granted, v_retry_at
@@ -2346,6 +2448,9 @@ BEGIN
             p_window) AS c;
     END IF;
     IF v_granted THEN
+        UPDATE memory_jobs
+        SET payload = coalesce(payload, '{}') || jsonb_build_object('admitted_at', v_now)
+        WHERE id = p_job_id;
         UPDATE memory_blocks SET related_at = v_now
         WHERE project_id = v_job.project_id AND user_id = v_job.user_id AND id = v_job.block_id;
         RETURN QUERY SELECT true, true, NULL::timestamptz, false;
@@ -2750,7 +2855,8 @@ END $body$;
 
 -- Take one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
 -- it. One row: whether it was granted, and if not, when to ask again. All workers share it; uses
--- of one user wait for each other here, so that two cannot take the last one.
+-- of one user wait for each other here, so that two cannot take the last one. A user who is not there
+-- (any more) is granted nothing, and nothing is written of them.
 CREATE OR REPLACE FUNCTION check_memory_rate_limit(
     p_project_id text, p_user_id text, p_operation text, p_limit integer, p_window interval
 ) RETURNS TABLE (granted boolean, retry_at timestamptz) LANGUAGE plpgsql AS $body$
@@ -2762,8 +2868,11 @@ DECLARE
     v_used integer;
     v_oldest timestamptz;
 BEGIN
-    INSERT INTO memory_users AS u (project_id, user_id) VALUES (p_project_id, p_user_id)
-    ON CONFLICT (project_id, user_id) DO UPDATE SET version = u.version;
+    PERFORM FROM memory_users WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN QUERY SELECT false, v_now + p_window;
+        RETURN;
+    END IF;
 
     DELETE FROM memory_rate_limits
     WHERE project_id = p_project_id AND user_id = p_user_id AND operation = p_operation

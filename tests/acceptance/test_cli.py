@@ -228,10 +228,10 @@ def test_ingest_search_and_ingest_again(up: Up, tmp_path: Path) -> None:
 
 
 def test_a_good_file_from_standard_input_ends_with_0(up: Up) -> None:
-    line = json.dumps({"content": "x", "user_id": "stdin"})
-    done = run("ingest", "-", "--url", up.url, stdin=f"{line}\n{line}\n")
+    lines = [json.dumps({"content": content, "user_id": "stdin"}) for content in "xyy"]
+    done = run("ingest", "-", "--url", up.url, stdin="\n".join(lines))
     assert done.returncode == 0, done.stderr
-    assert len(blocks(up, "stdin")) == 2
+    assert len(blocks(up, "stdin")) == 2  # the third is the second again
 
 
 def test_a_second_up_on_the_same_folder_says_who_has_it(up: Up) -> None:

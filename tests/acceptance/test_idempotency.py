@@ -33,8 +33,8 @@ class Writes:
 
     async def prepare(self) -> None:
         """Two blocks: answers about one go with it when it is deleted."""
-        body = {"user_id": self.user_id, "content": "There already."}
-        for _ in range(2):
+        for number in range(2):
+            body = {"user_id": self.user_id, "content": f"There already, {number}."}
             self._there.append((await self.client.post("/blocks", json=body)).json()["id"])
 
     def requests(self) -> list[tuple[str, str, Any]]:
@@ -71,7 +71,7 @@ async def test_fifty_callers_at_once_are_answered_alike_and_it_is_done_once(door
             sent = (writes.send(request, key=f"fifty-{number}") for _ in range(CALLERS))
             answers = {told(answer) for answer in await asyncio.gather(*sent)}
             assert len(answers) == 1, request
-        assert await writes.contents() == ["Edited.", "New.", "New.", "Newer."]
+        assert await writes.contents() == ["Edited.", "New.", "Newer."]
 
 
 async def test_answers_outlive_the_process(door: Door) -> None:
@@ -91,7 +91,7 @@ async def test_answers_outlive_the_process(door: Door) -> None:
         writes.client = client
         for number, request in enumerate(writes.requests()):
             assert told(await writes.send(request, key=f"restart-{number}")) == before[number]
-        assert await writes.contents() == ["Edited.", "New.", "New.", "Newer."]
+        assert await writes.contents() == ["Edited.", "New.", "Newer."]
         other = ("POST", "/blocks", {"user_id": user_id, "content": "Something else."})
         refused = await writes.send(other, key="restart-0")
         assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")

@@ -446,7 +446,7 @@ async def test_cleared_jobs_are_enqueued_again_while_the_service_is_down_and_the
 
     async with running_stack(data_dir=data_dir, workers=0) as stack, _client(stack) as client:
         await accept(client, user_id, 1_000)
-        await accept(client, user_id, 1_000)
+        await accept(client, user(), 1_000)
 
     cleared = await command(data_dir, "clear", "--yes")
     assert cleared.stdout == "deleted 2,000 jobs\n", cleared.stderr

@@ -1,4 +1,4 @@
-"""The limit of an hour under faults: one user's burst of blocks, three workers, kills, lost rows."""
+"""The limit of an hour under faults: a burst of one user, three workers, kills, lost rows."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def who_is_asking(stack: Stack, table: asyncpg.Connection) -> str | None:
 async def test_a_burst_of_one_user_is_looked_through_five_an_hour_and_none_is_dropped(
     count: int, tmp_path: Path, measured: Measured
 ) -> None:
-    """In every window a worker is killed while it asks, and in every other one the limit's rows go."""
+    """In every window a worker is killed while it asks; every other one loses the limit's rows."""
     chance, lines, detections = random.Random(20_261_124), Lines(), Detections()
     with FakeOpenAI(dimension=1_536) as provider:
         provider.always(detections.answer)

@@ -138,14 +138,14 @@ async def test_what_no_longer_stands_is_said_anew(
 async def test_a_key_of_a_repetition_is_used(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """Its own repetition gets the same answer, also when the block is gone; it means one request."""
+    """Its own repetition gets the same answer, also when the block is gone."""
     (first,) = await ingest(database, timed(idempotency_key="one", request_hash=b"1"))
     second = timed(idempotency_key="two", request_hash=b"2")
     (again,) = await ingest(database, second)
     assert (again.id, again.repeats, again.same_request) == (first.id, "pending_enrichment", True)
     (replayed,) = await ingest(database, second)
     assert (replayed.id, replayed.job_id, replayed.same_request) == (first.id, first.job_id, True)
-    assert replayed.repeats is None  # a request that was answered before is not counted again
+    assert replayed == again  # and is not counted again: see below
     (other,) = await ingest(
         database, timed(content="Else.", idempotency_key="two", request_hash=b"3")
     )
@@ -167,7 +167,9 @@ async def test_keys_and_repetitions_of_one_statement(
     answers = await ingest(database, keyed, timed(), other_key, keyed, named, named, other_key)
     first, named_id = answers[0].id, answers[4].id
     assert [answer.id for answer in answers] == [*[first] * 4, named_id, named_id, first]
-    assert [bool(answer.repeats) for answer in answers] == [False, True, True, *[False] * 4]
+    assert [bool(answer.repeats) for answer in answers] == [
+        *(False, True, True, False, False, False, True)
+    ]
     assert await rows(connection) == (2, 2, 2)
 
 

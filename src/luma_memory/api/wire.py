@@ -30,9 +30,8 @@ from luma_memory.protocol.context import (
 from luma_memory.protocol.search import SearchAnswer, SearchHitBody
 from luma_memory.settings import Settings
 
-
-# Without a time of its own the same within a day is taken for the same sent again; what somebody says
-# again another day is another block.
+# Without a time of its own, the same within a day is taken for the same sent again: what somebody
+# says again another day is another block.
 REPEATED_WITHIN = timedelta(days=1)
 
 

@@ -236,7 +236,7 @@ def _accepted(row: asyncpg.Record) -> Accepted | Exception:
         row["job_id"],
         row["created"],
         row["same_request"],
-        repeats=row["status"] if row["repeated"] else None,
+        repeats=row["repeats"],
     )
 
 

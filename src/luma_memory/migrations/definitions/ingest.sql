@@ -4,8 +4,7 @@
 -- being the 1-based position of the item. Returns one row an item, in order:
 --   created         false when the same idempotency key or external id was accepted before, or the same block
 --   same_request    false when that earlier request had the same idempotency key and differed
---   repeated        true when the same block stands already: `block_id` is that one, and it is counted
---   status          of the block; NULL where it was deleted meanwhile
+--   repeats         where the same block stands already: its status; `block_id` is that one, and it is counted
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
 -- p_traceparents: of the requests, one an item or NULL, for the traces of the jobs.
@@ -24,7 +23,7 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL,
     p_repeats_since timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
-                 repeated boolean, status text)
+                 repeats text)
 -- One user's row that somebody holds must not keep the others at the door.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
@@ -40,6 +39,7 @@ DECLARE
     v_n integer;
     v_id uuid;
     v_job_id bigint;
+    v_status text;
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
@@ -170,18 +170,18 @@ BEGIN
         FOR v_n, v_id IN SELECT x.n, x.id FROM unnest(v_repeats, v_same) AS x (n, id) LOOP
             UPDATE memory_blocks SET repeat_count = repeat_count + 1
             WHERE project_id = p_project_ids[v_n] AND user_id = p_user_ids[v_n] AND id = v_id
-            RETURNING memory_blocks.job_id INTO v_job_id;
+            RETURNING memory_blocks.job_id, memory_blocks.status INTO v_job_id, v_status;
             -- Its key is used, too: a late repetition gets this answer, whatever became of the block.
             IF p_idempotency_keys[v_n] IS NOT NULL THEN
                 INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation,
-                    request_hash, block_id, job_id, created_at)
+                    request_hash, block_id, job_id, block_status, created_at)
                 VALUES (p_project_ids[v_n], p_user_ids[v_n], p_idempotency_keys[v_n], 'POST /blocks',
-                    p_request_hashes[v_n], v_id, v_job_id, v_now)
+                    p_request_hashes[v_n], v_id, v_job_id, v_status, v_now)
                 ON CONFLICT DO NOTHING;
             END IF;
         END LOOP;
     ELSIF NOT v_keyed THEN
-        RETURN QUERY SELECT i.id, j.job_id, true, true, false, 'pending_enrichment'
+        RETURN QUERY SELECT i.id, j.job_id, true, true, NULL
         FROM unnest(p_ids) WITH ORDINALITY AS i (id, n)
         JOIN unnest(v_items, v_jobs) AS j (n, job_id) USING (n) ORDER BY i.n;
         RETURN;
@@ -191,20 +191,20 @@ BEGIN
     RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
         b.idempotency_key IS DISTINCT FROM i.idempotency_key
             OR b.request_hash IS NOT DISTINCT FROM i.request_hash,
-        coalesce(i.n = ANY (v_repeats), false), b.status
+        b.repeats
     FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
          WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
     LEFT JOIN LATERAL (
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, m.status
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL AS repeats
         FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id AND m.id = i.id
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, m.status
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL
         FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.idempotency_key = i.idempotency_key
         UNION ALL
-        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, m.status
+        SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL
         FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
           AND m.external_id = i.external_id
@@ -214,7 +214,7 @@ BEGIN
           AND m.id = v_same[array_position(v_repeats, i.n::integer)]
         UNION ALL
         -- A block that was deleted, or another write with this key.
-        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key, NULL
+        SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key, k.block_status
         FROM memory_idempotency AS k
         WHERE k.project_id = i.project_id AND k.user_id = i.user_id
           AND k.idempotency_key = i.idempotency_key
