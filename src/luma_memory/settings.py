@@ -234,6 +234,9 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(8, ge=2, le=200)
     """Connections of one process, beside one or two of its own for notifications and its
     session lock."""
+    database_wait_seconds: int = Field(60, ge=0, le=3_600)
+    """How long an API or a worker that starts waits for a database that does not answer, before
+    it ends with 1; 0: not at all."""
     database_pooler: Literal["auto", "transaction", "none"] = "auto"
     """`auto`: port 6543 means a transaction pooler, at any other port the database is asked at
     the start; `transaction` or `none`: it is as said. Behind a transaction pooler (PgBouncer's

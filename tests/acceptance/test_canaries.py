@@ -64,6 +64,7 @@ def secrets(port: int) -> dict[str, str]:
         "SUPABASE_SERVICE_ROLE_KEY": canary("service-role"),
         "MEMORY_ADMIN_KEY": canary("admin"),
         "MEMORY_API_KEY": canary("api"),
+        "MEMORY_DATABASE_WAIT_SECONDS": "0",
         # Not ours, and read by libraries.
         "PGPASSWORD": canary("pgpassword"),
         "LANGFUSE_SECRET_KEY": canary("langfuse"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,34 @@ def test_the_second_time_it_is_only_read(files: ModelFiles, tmp_path: Path) -> N
     assert graph_of(files, tmp_path / "new" / "cache") == first
     after = path.stat()  # but for the time it was read
     assert (after.st_ino, after.st_size, after.st_mtime_ns) == before
+
+
+def test_every_user_of_a_shared_cache_may_read_it(files: ModelFiles, tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        graph_of(files, tmp_path)
+    finally:
+        os.umask(before)
+    (path,) = cached_files(tmp_path)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+    """It would leave an identifier and a queue of events, as soon as it is imported."""
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {n: v for n, v in os.environ.items() if n != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    command = [sys.executable, "-c", "import luma_memory.providers.embedding.encoder"]
+    subprocess.run(command, check=True, env=environment)
+    assert list(home.rglob("*")) == []
+
+
+def test_the_runtime_is_imported_by_the_one_file_that_silences_it() -> None:
+    package = Path(model_cache.__file__).parents[2]
+    importing = re.compile(r"^\s*(import|from) onnxruntime", re.MULTILINE)
+    found = [path.name for path in package.rglob("*.py") if importing.search(path.read_text())]
+    assert found == ["onnx_runtime.py"]
 
 
 @pytest.mark.parametrize("left", [0, 10, 32, 5_000])

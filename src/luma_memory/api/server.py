@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 import uvicorn
 from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
 from luma_memory.api.http_protocol import DoorProtocol
-from luma_memory.bootstrap.service import Service, open_service
+from luma_memory.bootstrap.service import Service
+from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import SetupError
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.settings import Settings
@@ -31,12 +32,15 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = create_app) -> None:
-    """Answer requests until a signal says stop. Raises SetupError for an unusable address.
+    """Answer requests until a signal says stop. Raises SetupError for an unusable address, and
+    StoreUnavailable.
 
     create: makes the app over the opened service; benchmarks add a route to the usual one.
     """
     listening = _listen(settings.host, settings.port)
-    async with open_service(settings, kind="api") as service:
+    async with AsyncExitStack() as stack:
+        service = await open_in_time(stack, settings, kind="api")
+        assert service is not None  # nobody told it to stop; a signal ends the process
         await check_address(service)
         server = _Server(
             uvicorn.Config(

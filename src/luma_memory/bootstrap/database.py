@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.database import Database
@@ -27,6 +27,7 @@ ProcessKind = Literal["api", "worker"]
 _COMMAND_SECONDS: Mapping[ProcessKind, float] = {"api": 4.0, "worker": 10.0}
 # An operator may look through millions of rows, and can press Ctrl-C.
 _OPERATOR_SECONDS = 300.0
+SCHEMA_MISSING: Final = "schema_missing"
 _POOLER_NOTICE = (
     "DATABASE_URL leads to a transaction pooler: workers find jobs by polling only (no LISTEN), and"
     " a killed worker's jobs wait until their lease ends (no session lock); the database's direct"
@@ -129,5 +130,5 @@ async def operators_database(settings: Settings) -> AsyncIterator[Database]:
 def schema_missing() -> SetupError:
     return SetupError(
         "The database does not have this version's schema: run `luma-memory migrate`",
-        code="schema_missing",
+        code=SCHEMA_MISSING,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import uvloop
 
-from luma_memory.bootstrap.service import Service, open_service
+from luma_memory.bootstrap.service import Service
+from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import Settings, load_settings
 from luma_memory.telemetry.events import Notice
@@ -25,10 +27,13 @@ async def work(settings: Settings) -> None:
         return
     stop = asyncio.Event()
     on_stop_signal(stop.set, with_parent=settings.stop_with_parent)
-    async with (
-        open_service(settings, kind="worker") as service,
-        answering(settings, service.metrics.registry, queue=service.queue, emit=service.emit),
-    ):
+    async with AsyncExitStack() as stack:
+        service = await open_in_time(stack, settings, kind="worker", stop=stop)
+        if service is None:
+            return
+        await stack.enter_async_context(
+            answering(settings, service.metrics.registry, queue=service.queue, emit=service.emit)
+        )
         collect_rarely()
         await _worker(service).run(stop)
 

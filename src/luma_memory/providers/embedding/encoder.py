@@ -17,7 +17,6 @@ from array import array
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
 
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
@@ -25,6 +24,7 @@ from luma_memory.domain.errors import ProviderResponseInvalid, SetupError
 from luma_memory.providers.embedding.bert_config import BertConfig, read_config
 from luma_memory.providers.embedding.bert_graph import Precision
 from luma_memory.providers.embedding.model_cache import cached_graph
+from luma_memory.providers.embedding.onnx_runtime import InferenceSession, SessionOptions
 from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer, find_model
 
 # Longer texts are cut before they are tokenised: 256 tokens of any language are well within it.
@@ -35,7 +35,7 @@ class TextEncoder:
     """Tokenizer and graph of one model. May be called from several threads at once."""
 
     def __init__(
-        self, model: EmbeddingModel, tokenizer: Tokenizer, session: onnxruntime.InferenceSession
+        self, model: EmbeddingModel, tokenizer: Tokenizer, session: InferenceSession
     ) -> None:
         self.model = model
         self._tokenizer = tokenizer
@@ -97,15 +97,15 @@ def load_encoder(
     return TextEncoder(_describe(files, config, precision), tokenizer, open_session(graph))
 
 
-def open_session(graph: bytes) -> onnxruntime.InferenceSession:
+def open_session(graph: bytes) -> InferenceSession:
     """A session that works on the calling thread only and keeps little memory between calls."""
-    options = onnxruntime.SessionOptions()
+    options = SessionOptions()
     options.intra_op_num_threads = 1  # no pool, so nothing that spins
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors only; they are raised as well
     # A memory plan is kept for every text length seen; it buys no speed here.
     options.enable_mem_pattern = False
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 def _load_tokenizer(files: ModelFiles) -> Tokenizer:

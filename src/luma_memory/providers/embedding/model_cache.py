@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnxruntime
 import platformdirs
 
 from luma_memory.providers.embedding.bert_config import BertConfig
@@ -27,6 +25,7 @@ from luma_memory.providers.embedding.bert_graph import (
     build_graph,
     read_weights,
 )
+from luma_memory.providers.embedding.onnx_runtime import VERSION as RUNTIME_VERSION
 from luma_memory.providers.embedding.weights import ModelFiles, check_weights
 from luma_memory.telemetry.events import Event, Level
 from luma_memory.telemetry.logs import log_event
@@ -82,7 +81,7 @@ def cached_graph(
 
 
 def _file_name(files: ModelFiles, config: BertConfig, precision: Precision) -> str:
-    facts = (files.weights_sha256(), BUILDER_VERSION, onnxruntime.__version__, config, precision)
+    facts = (files.weights_sha256(), BUILDER_VERSION, RUNTIME_VERSION, config, precision)
     key = hashlib.sha256(repr(facts).encode()).hexdigest()[:20]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", files.name)[:60]
     return f"{name}-{precision}-{key}.graph"
@@ -114,13 +113,13 @@ def _store(path: Path, graph: bytes) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".building-")
+    # Not a temporary file of the library's, which nobody else may read: users share a cache.
+    building = path.with_name(f".building-{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        Path(name).replace(path)
+        building.write_bytes(content)
+        building.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        building.unlink(missing_ok=True)
         raise
 
 

@@ -1,0 +1,93 @@
+"""Everything of a deploy is started at once, in whatever order: what comes first waits.
+
+What a cluster does: pods whose first container waits for the migration, API and worker before a
+database that is not up yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+from tests.acceptance.test_cli import COMMAND, clean_environment, run
+from tests.acceptance.test_rolling_deploy import until_ready
+from tests.integration.test_starting import behind, let_in
+from tests.support.redis_server import free_port
+from tests.support.versions import process_of, run_of
+
+from luma_memory.cli.processes import STOP_GRACE_SECONDS
+from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
+
+PATIENCE_SECONDS = 60.0
+
+
+async def until_said(said: list[tuple[str, str]], name: str, text: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not any(who == name and text in line for who, line in said):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_api_and_worker_wait_for_their_database(dsn: str, tmp_path: Path) -> None:
+    link, port, said = tmp_path / "server", free_port(), list[tuple[str, str]]()
+    url = SecretStr(behind(link, dsn))
+
+    def sink(name: str, line: str) -> None:
+        said.append((name, line))
+
+    api = process_of(
+        *(None, API_MODULE), name="api", sink=sink, database_url=url, port=port,
+        embedding_enabled=False,
+    )  # fmt: skip
+    worker = process_of(
+        None, WORKER_MODULE, name="worker", sink=sink, database_url=url, embedding_enabled=False
+    )
+    async with api as running_api, worker as running_worker:
+        for name in ("api", "worker"):
+            await until_said(said, name, "PostgreSQL does not answer")
+        let_in(link, dsn)
+        await until_ready(port, said)
+        await until_said(said, "worker", "Memory Worker Starting")
+        assert running_api.exit_code is running_worker.exit_code is None
+
+
+async def test_a_worker_that_waits_is_stopped_in_order(tmp_path: Path) -> None:
+    said: list[tuple[str, str]] = []
+    url = SecretStr(f"postgresql:///memory?host={tmp_path}")
+    async with process_of(
+        *(None, WORKER_MODULE),
+        name="worker",
+        sink=lambda name, line: said.append((name, line)),
+        database_url=url,
+    ) as worker:
+        await until_said(said, "worker", "waiting for it")
+        assert await worker.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
+
+
+async def test_the_check_of_the_schema_waits_for_the_migration(empty_dsn: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(*COMMAND, "migrate", "--check", "--wait", str(PATIENCE_SECONDS)),
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(DATABASE_URL=empty_dsn),
+    )
+    assert process.stderr is not None
+    told = await process.stderr.readline()
+    assert b"does not have this version's schema" in told
+    assert process.returncode is None
+    await run_of(None, "migrate", DATABASE_URL=empty_dsn)
+    assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.slow
+async def test_the_check_fails_where_something_is_missing(empty_dsn: str, dsn: str) -> None:
+    missing = await asyncio.to_thread(run, "migrate", "--check", DATABASE_URL=empty_dsn)
+    assert missing.returncode == 1
+    assert "run `luma-memory migrate`" in missing.stderr
+    there = await asyncio.to_thread(run, "migrate", "--check", DATABASE_URL=dsn)
+    assert there.returncode == 0, there.stderr
+    # A wrong address is not waited for.
+    wrong = dsn.replace("/test_", "/no_test_")
+    told = await asyncio.to_thread(run, "migrate", "--wait", "300", DATABASE_URL=wrong)
+    assert told.returncode == 1
+    assert "luma-memory:" in told.stderr

@@ -1,0 +1,85 @@
+"""A process that starts before its database waits for it, and says what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from luma_memory.bootstrap.starting import open_in_time
+from luma_memory.domain.errors import SetupError, StoreUnavailable
+from luma_memory.settings import Settings
+
+
+def behind(link: Path, dsn: str) -> str:
+    """The address of the same database through a path that is not there yet."""
+    parts = urlsplit(dsn)
+    query = parse_qs(parts.query)
+    return (
+        f"postgresql://{parts.netloc}{parts.path}?host={quote(str(link))}&port={query['port'][0]}"
+    )
+
+
+def let_in(link: Path, dsn: str) -> None:
+    """From now on the path leads to the server."""
+    link.symlink_to(parse_qs(urlsplit(dsn).query)["host"][0])
+
+
+def settings(url: str, **changes: Any) -> Settings:
+    return Settings(database_url=SecretStr(url), embedding_enabled=False, **changes)
+
+
+async def until_told(told: list[Any], text: str) -> None:
+    async with asyncio.timeout(30):
+        while not any(text in line["event"] for line in told):  # noqa: ASYNC110 - a log, no signal
+            await asyncio.sleep(0.01)
+
+
+async def test_a_start_waits_until_the_database_answers(dsn: str, tmp_path: Path) -> None:
+    link = tmp_path / "server"
+    with capture_logs() as told:
+        async with AsyncExitStack() as stack:
+            opening = asyncio.create_task(
+                open_in_time(stack, settings(behind(link, dsn)), kind="worker")
+            )
+            await until_told(told, "waiting for it, 60 s at most")
+            let_in(link, dsn)
+            service = await opening
+            assert service is not None
+            assert (await service.queue.stats()).pending == 0
+    texts = [line["event"] for line in told]
+    assert sum("waiting" in text for text in texts) == 1
+    assert "PostgreSQL answers" in texts
+
+
+async def test_a_start_gives_up_when_its_time_is_over(tmp_path: Path) -> None:
+    url = f"postgresql:///memory?host={quote(str(tmp_path / 'nowhere'))}"
+    async with AsyncExitStack() as stack:
+        with pytest.raises(StoreUnavailable):
+            await open_in_time(stack, settings(url, database_wait_seconds=0), kind="api")
+
+
+async def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
+    url = f"postgresql:///memory?host={quote(str(tmp_path / 'nowhere'))}"
+    stop = asyncio.Event()
+    async with AsyncExitStack() as stack:
+        with capture_logs() as told:
+            opening = asyncio.create_task(
+                open_in_time(stack, settings(url), kind="worker", stop=stop)
+            )
+            await until_told(told, "waiting for it")
+            stop.set()
+            assert await opening is None
+
+
+async def test_what_no_waiting_mends_is_told_at_once(empty_dsn: str) -> None:
+    async with AsyncExitStack() as stack:
+        with pytest.raises(SetupError, match="run `luma-memory migrate`") as refused:
+            await open_in_time(stack, settings(empty_dsn), kind="api")
+    assert refused.value.code == "schema_missing"
