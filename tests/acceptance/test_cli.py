@@ -41,7 +41,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: str | Path, stdin: str = "", **environment: str
+    *arguments: str | Path, stdin: str = "", cwd: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """A command that ends by itself."""
     return subprocess.run(
@@ -50,6 +50,7 @@ def run(
         capture_output=True,
         text=True,
         env=clean_environment(**environment),
+        cwd=cwd,
         timeout=PATIENCE_SECONDS,
         check=False,
     )

@@ -1,12 +1,16 @@
 """`rollout check`: the real processes with each phase's settings pass, each broken thing fails.
 
-The short form is one service that passes and is then broken; the others run with `make faults`.
+Settings and command are those of docs/rollout.md. The short form is one service with the settings
+of the last phase, which hold those of all, that passes and is then broken; the others run with
+`make faults`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,18 +27,46 @@ from tests.support.tcp_proxy import proxied
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.cli.rollout_criteria import Criterion, Limits
 from luma_memory.cli.rollout_probe import check_phase
+from luma_memory.settings import Settings, load_settings, variable_name
 
 slow = pytest.mark.slow
+PAGE = (Path(__file__).parents[2] / "docs" / "rollout.md").read_text(encoding="utf-8")
+PHASES = (1, 2, 3, 4)
+CRITERIA = [
+    *("service", "workers", "asynchronous ingest", "accept latency", "enrichment", "failure rate"),
+    *("cache", "retrieval on hits", "hit rate", "relations", "rate limit"),
+    *("pending jobs", "jobs in time"),
+]
 # Tests share their machine: whether a limit holds is not asked where it is not the subject.
 PATIENT = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=60)
 HASTY = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=1)
 
 
+def settings_of(phase: int, redis_url: str) -> dict[str, Any]:
+    """Fields of Settings, as the page has them for this phase and those before it."""
+    fields = {variable_name(name): name for name in Settings.model_fields}
+    told: dict[str, str] = {}
+    for number in PHASES[:phase]:
+        (block,) = re.findall(
+            rf"^## Phase {number}: .*?^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
+        )
+        told |= dict(line.split("=", 1) for line in block.splitlines())
+    assert told
+    if "REDIS_URL" in told:
+        assert told["REDIS_URL"] == "redis://…"
+        told["REDIS_URL"] = redis_url
+    given = {fields[variable]: value for variable, value in told.items()}
+    checked = load_settings(**given)
+    return {name: getattr(checked, name) for name in given}
+
+
 async def command(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
-    """The exit code and the report of `luma-memory rollout check`."""
+    """The exit code and the report of the page's own command."""
+    (line,) = re.findall(r"^\$ luma-memory (rollout check .*)$", PAGE, re.MULTILINE)
+    told = line.replace("https://memory.example.com", stack.base_url)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
-        *("rollout", "check", "--json", "--url", stack.base_url, *arguments),
+        *(*shlex.split(told), "--json", *arguments),
         stdout=asyncio.subprocess.PIPE,
         env=clean_environment(),
     )
@@ -59,47 +91,68 @@ async def ask(stack: Stack, questions: Sequence[str]) -> None:
             (await client.post("/context", json=body)).raise_for_status()
 
 
-async def test_a_service_passes_and_a_worker_that_is_gone_fails(
+async def test_the_last_phase_passes_and_a_worker_that_is_gone_fails(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_stack(data_dir=tmp_path / "data", redis_url=redis_server.url) as stack:
-        code, report = await command(stack, "--phase", "2", "--early", "--accept-ms", "5000")
-        assert (code, report["passed"]) == (0, True), report
-        verdicts = {entry["name"]: entry["verdict"] for entry in report["criteria"]}
-        assert verdicts.pop("hit rate") == "not judged"
-        assert set(verdicts.values()) == {"pass"}
-        assert {"accept latency", "enrichment", "failure rate", "retrieval on hits"} <= set(
-            verdicts
-        )
+    settings = settings_of(4, redis_server.url)
+    async with running_stack(data_dir=tmp_path / "data", **settings) as stack:
         # Two questions again and again are what a cache is for.
         await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
-        judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
-        passed = await check(stack, 4, judged)
-        assert failing(passed) == ["relations", "rate limit"]  # they are off: phase 3 fails
-        # Nothing of the probe stays.
+        code, report = await command(stack, "--phase", "4", "--accept-ms", "5000")
+        assert (code, report["phase"], report["passed"]) == (0, 4, True), report
+        assert [entry["name"] for entry in report["criteria"]] == CRITERIA
+        assert {entry["verdict"] for entry in report["criteria"]} == {"pass"}
+        # Nothing of the probe stays, and its questions are nobody's.
         async with client_of(stack) as client:
             jobs = (await client.get("/jobs")).json()["jobs"]
+            cache = (await client.get("/cache/stats")).json()
         assert jobs == []
+        assert (cache["hits"], cache["misses"]) == (58, 2)
 
         await stack.children["worker"].stop(grace_seconds=20)
-        code, report = await command(stack, "--phase", "1", "--accept-ms", "5000", "--wait", "1")
-        assert code == 1
-        failed = {e["name"] for e in report["criteria"] if e["verdict"] == "fail"}
-        assert failed == {"workers", "enrichment"}
+        found = await check(stack, 1, HASTY)
+        assert failing(found) == ["workers", "enrichment"]
 
 
 @slow
-async def test_relations_within_their_limit_pass_all_phases(
+@pytest.mark.parametrize("phase", PHASES)
+async def test_the_settings_of_each_phase_pass_it_and_not_the_next(
+    phase: int, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = settings_of(phase, redis_server.url)
+    async with running_stack(data_dir=tmp_path / "data", **settings) as stack:
+        await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
+        code, report = await command(stack, "--phase", str(phase), "--accept-ms", "5000")
+        assert (code, report["passed"]) == (0, True), report
+        assert {entry["verdict"] for entry in report["criteria"]} == {"pass"}
+        fails = failing(await check(stack, min(phase + 1, 4)))
+        assert fails == {1: ["cache"], 2: ["relations", "rate limit"]}.get(phase, [])
+
+
+@slow
+async def test_a_running_service_is_rolled_out_phase_by_phase(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
-    async with running_stack(
-        data_dir=tmp_path / "data", redis_url=redis_server.url, relations_enabled=True
-    ) as stack:
-        await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
-        for phase in (3, 4):
-            judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
-            found = await check(stack, phase, judged)
-            assert failing(found) == [], found
+    first = settings_of(1, redis_server.url)
+    async with running_stack(data_dir=tmp_path / "data", **first) as stack:
+        for phase in PHASES:
+            later = settings_of(phase, redis_server.url)
+            stack.settings = stack.settings.model_copy(update=later)
+            await asyncio.gather(*(stack.restart(name) for name in list(stack.children)))
+            await stack.ready()
+            assert failing(await check(stack, phase)) == []
+
+
+@slow
+async def test_before_a_day_is_over_the_hit_rate_is_shown_and_not_judged(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    settings = settings_of(2, redis_server.url)
+    async with running_stack(data_dir=tmp_path / "data", **settings) as stack:
+        for arguments, verdict, code in ((["--early"], "not judged", 0), ([], "fail", 1)):
+            ended, report = await command(stack, "--phase", "2", "--accept-ms", "5000", *arguments)
+            verdicts = {entry["name"]: entry["verdict"] for entry in report["criteria"]}
+            assert (ended, verdicts["hit rate"]) == (code, verdict)
 
 
 @slow
@@ -160,8 +213,7 @@ async def test_the_first_phase_passes_without_redis_and_the_second_does_not(
     tmp_path: Path,
 ) -> None:
     async with running_stack(data_dir=tmp_path / "data") as stack:
-        code, report = await command(stack, "--phase", "1", "--accept-ms", "5000")
-        assert (code, report["passed"]) == (0, True), report
+        assert failing(await check(stack, 1)) == []
         assert failing(await check(stack, 2)) == ["cache"]
 
 

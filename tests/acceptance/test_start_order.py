@@ -52,6 +52,7 @@ async def test_api_and_worker_wait_for_their_database(dsn: str, tmp_path: Path) 
         assert running_api.exit_code is running_worker.exit_code is None
 
 
+@pytest.mark.slow
 async def test_a_worker_that_waits_is_stopped_in_order(tmp_path: Path) -> None:
     said: list[tuple[str, str]] = []
     url = SecretStr(f"postgresql:///memory?host={tmp_path}")

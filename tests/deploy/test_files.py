@@ -8,18 +8,24 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import jsonschema
 import pytest
 import yaml
+from tests.conftest import Servers
 from tests.support.dockerfile import Dockerfile
 
 from luma_memory import __version__
 from luma_memory.cli.commands import COMMANDS
+from luma_memory.domain.errors import SetupError
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.dumps import dump
 from luma_memory.settings import Settings, variable_names
 from luma_memory.worker.worker import STOP_GRACE_SECONDS
 
@@ -27,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 SCHEMAS = ROOT / "tests" / "schemas"
 DOCKERFILES = ("Dockerfile", "Dockerfile.worker")
-YAML_FILES = sorted(DEPLOY.rglob("*.yaml"))
+YAML_FILES = [*sorted(DEPLOY.rglob("*.yaml")), Path(__file__).with_name("alerts_test.yaml")]
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 API_STOP_SECONDS = 20  # 10 s for open requests, and some to close connections
 # Of docs.railway.com/config-as-code/reference; the platform publishes its schema on its own host.
@@ -175,13 +181,105 @@ def lines_of(name: str) -> list[str]:
 
 
 def containers() -> dict[str, Any]:
-    """The container of each part of the cluster."""
-    return {
-        container["name"]: container
+    """Every container of the cluster by its name, those that come first included."""
+    pods = [
+        document["spec"]["template"]["spec"]
         for document in manifests().values()
         if "template" in document.get("spec", {})
-        for container in document["spec"]["template"]["spec"]["containers"]
+    ]
+    return {
+        container["name"]: container
+        for pod in pods
+        for container in [*pod.get("initContainers", []), *pod["containers"]]
     }
+
+
+@pytest.mark.parametrize("part", ["api", "worker"])
+def test_nothing_of_a_cluster_starts_before_the_schema_is_there(part: str) -> None:
+    """The migration's job and the deployments are applied together."""
+    pod = manifests()["Deployment", f"luma-memory-{part}"]["spec"]["template"]["spec"]
+    (first,) = pod["initContainers"]
+    (main,) = pod["containers"]
+    assert first["command"][:4] == ["luma-memory", "migrate", "--check", "--wait"]
+    assert float(first["command"][4]) >= 600
+    # The same software with the same settings: it asks for the schema this very version needs.
+    assert (first["image"], first["envFrom"]) == (main["image"], main["envFrom"])
+    job = containers()["migrate"]
+    assert job["command"] == ["luma-memory", "migrate"]
+    assert job["envFrom"] == main["envFrom"]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl")
+def test_the_manifests_are_put_together() -> None:
+    command = ["kubectl", "kustomize", str(DEPLOY / "kubernetes")]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert made.returncode == 0, made.stderr
+    found = list(yaml.safe_load_all(made.stdout))
+    assert len(found) == len(manifests())
+    images = set(re.findall(r"^ +image: (\S+)$", made.stdout, re.MULTILINE))
+    assert images == {f"luma-memory-{part}:{__version__}" for part in ("api", "worker")}
+    for document in found:
+        validator(document["kind"]).validate(document)
+
+
+PASSWORD = "p@ss/w:rd #?%20'$\"\\"
+
+
+def with_variables(value: str, **variables: str) -> str:
+    """As Compose puts variables in: once, and not within what was put in."""
+    return re.sub(r"\$\{(\w+)[^}]*\}", lambda match: variables[match.group(1)], value)
+
+
+async def test_any_password_opens_the_database_of_the_compose_file(
+    servers: Servers, dsn: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    services = compose["services"]
+    given = {"POSTGRES_PASSWORD": PASSWORD, "MEMORY_ADMIN_KEY": "x" * 24}
+    wanted = with_variables(services["postgres"]["environment"]["POSTGRES_PASSWORD"], **given)
+    assert wanted == PASSWORD
+    async with role_with_password(servers.address(18), dsn, "luma", wanted):
+        for name in ("migrate", "api", "worker"):
+            environment = {
+                key: with_variables(value, **given)
+                for key, value in services[name]["environment"].items()
+            }
+            monkeypatch.setenv("PGPASSWORD", environment["PGPASSWORD"])
+            url = environment["DATABASE_URL"].replace(
+                "@postgres:5432/luma_memory", f"@{dsn.partition('@')[2]}"
+            )
+            assert url != environment["DATABASE_URL"]
+            database = Database(url, pool_size=1)
+            assert [tuple(row) for row in await database.fetch("SELECT current_user")] == [
+                ("luma",)
+            ]
+            if name == "worker":  # `luma-memory backup` in it
+                await dump(database, url, tmp_path / "memory.dump")
+            await database.close()
+        monkeypatch.setenv("PGPASSWORD", "another")
+        with pytest.raises(SetupError):
+            await Database(url, pool_size=1).open()
+
+
+@asynccontextmanager
+async def role_with_password(
+    server: str, dsn: str, role: str, password: str
+) -> AsyncIterator[None]:
+    """A role of the test's server, which asks it alone for a password. It may do everything."""
+    admin = await asyncpg.connect(server)
+    quoted = await admin.fetchval("SELECT quote_literal($1::text)", password)
+    await admin.execute(f"CREATE ROLE {role} SUPERUSER LOGIN PASSWORD {quoted}")
+    rules = Path(await admin.fetchval("SHOW hba_file"))
+    before = rules.read_text(encoding="utf-8")  # noqa: ASYNC240 - a small file of the test
+    rules.write_text(f"local all {role} scram-sha-256\n{before}")  # noqa: ASYNC240
+    await admin.execute("SELECT pg_reload_conf()")
+    try:
+        yield
+    finally:
+        rules.write_text(before)  # noqa: ASYNC240
+        await admin.execute("SELECT pg_reload_conf()")
+        await admin.execute(f"DROP ROLE {role}")
+        await admin.close()
 
 
 def test_stopping_is_given_time() -> None:
@@ -221,7 +319,7 @@ def test_deployed_settings_are_settings_and_versions_are_this_one() -> None:
         name
         for service in ("api", "worker")
         for name in compose["services"][service]["environment"]
-    }
+    } - {"PGPASSWORD"}  # the driver's own
     named |= set(manifests()["ConfigMap", "luma-memory"]["data"])
     assert named <= set(variable_names())
     (kustomization,) = documents(DEPLOY / "kubernetes" / "kustomization.yaml")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +75,40 @@ def test_alerts_are_whole_and_each_says_what_to_do() -> None:
         assert re.fullmatch(r"\d+[smhd]", rule["for"])
         assert set(rule["annotations"]) == {"summary"}
         assert f"`{rule['alert']}`" in page
+
+
+TRIED = Path(__file__).with_name("alerts_test.yaml")
+
+
+def test_every_alert_is_tried_where_it_fires_and_where_it_does_not() -> None:
+    tests = yaml.safe_load(TRIED.read_text(encoding="utf-8"))["tests"]
+    tried = [entry for test in tests for entry in test["alert_rule_test"]]
+    names = {rule["alert"] for rule in rules()}
+    assert {entry["alertname"] for entry in tried if entry.get("exp_alerts")} == names
+    assert {entry["alertname"] for entry in tried if not entry.get("exp_alerts")} == names
+
+
+def test_prometheus_own_tool_agrees(tmp_path: Path) -> None:
+    """Its configuration names a file with a key, which is not ours to have."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed: apt-get install prometheus")
+    folder = shutil.copytree(MONITORING, tmp_path / "monitoring")
+    (folder / "luma-memory.key").write_text("a key")
+    for command, subject, file in (
+        ("check", "rules", MONITORING / "alerts.yaml"),
+        ("check", "config", folder / "prometheus.yaml"),
+        ("test", "rules", TRIED),
+    ):
+        arguments = [program, command, subject, str(file)]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_service_that_is_gone_is_not_silent() -> None:
+    """Its series are gone with it: `== 0` of nothing is nothing."""
+    absent = re.findall(r"absent\((\w+)\)", " ".join(rule["expr"] for rule in rules()))
+    assert absent == ["luma_database_up"]
 
 
 def test_panels_stand_side_by_side() -> None:

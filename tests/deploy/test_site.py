@@ -18,13 +18,26 @@ from tools.diagrams import DOCS, drawing, sources
 from luma_memory.settings import variable_names
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES_WITH_REQUESTS = [ROOT / "README.md", DOCS / "quick-start.md", DOCS / "cache.md"]
+# Those of the Supabase guide need its tokens; test_supabase_tokens.py has some.
+PAGES_WITH_REQUESTS = [
+    *(ROOT / "README.md", DOCS / "quick-start.md", DOCS / "cache.md"),
+    *(DOCS / "deploy.md", DOCS / "troubleshooting.md"),
+]
 # What a page loads by itself; links that a reader follows may lead anywhere.
 _LOADED = re.compile(
     r"<(?:script|img|iframe|source)[^>]*\ssrc=[\"']?(https?:)?//"
     r"|<link[^>]*rel=[\"']?(?:stylesheet|preconnect|preload)[^>]*href=[\"']?(https?:)?//"
     r"|url\([\"']?https?://"
 )
+
+
+def test_every_page_is_listed_or_left_out_on_purpose() -> None:
+    """The site's own check says so as well: nothing may hide a page from it."""
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    listed = re.findall(r"([\w/.-]+\.md)$", text, re.MULTILINE)
+    pages = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+    assert sorted(listed) == pages
+    assert "omitted_files: warn" in text
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +84,13 @@ def requests(page: Path) -> Iterator[list[str]]:
     text = page.read_text(encoding="utf-8")
     for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
         yield shlex.split(block.replace("\\\n", " "))
+    for line in re.findall(r"^\$ (curl .*)$", text, re.MULTILINE):
+        yield shlex.split(line, comments=True)
+
+
+def test_no_page_with_requests_is_forgotten() -> None:
+    asking = {page for page in (ROOT / "README.md", *DOCS.glob("*.md")) if list(requests(page))}
+    assert asking == {*PAGES_WITH_REQUESTS, DOCS / "supabase.md"}
 
 
 @pytest.mark.asyncio(loop_scope="session")

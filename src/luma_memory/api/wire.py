@@ -144,7 +144,7 @@ def search_answer(result: SearchResult) -> SearchAnswer:
 
 
 def context_request(
-    body: ContextBody, *, caller: Caller, settings: Settings
+    body: ContextBody, *, caller: Caller, settings: Settings, is_probe: bool = False
 ) -> domain.ContextRequest:
     """The request a body describes, within what the installation allows. Raises Forbidden."""
     return domain.ContextRequest(
@@ -155,6 +155,7 @@ def context_request(
         synthesize=body.synthesize,
         timeout_seconds=body.timeout_ms / 1000,
         relevant_only=body.relevant_only,
+        is_probe=is_probe,
     )
 
 

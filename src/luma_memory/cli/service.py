@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 from uuid import UUID
 
@@ -67,9 +68,17 @@ class ServiceClient(AsyncMemoryClient):
         """The blocks that answer; `body` as `protocol.search.SearchBody` has it."""
         return parsed(SearchAnswer, await self._send(ask("/search", body)))
 
-    async def ask_context(self, body: Mapping[str, Any]) -> ContextAnswer:
-        """The context of a question; `body` as `protocol.context.ContextBody` has it."""
-        return parsed(ContextAnswer, await self._send(ask("/context", body)))
+    async def ask_context(
+        self, body: Mapping[str, Any], *, is_probe: bool = False
+    ) -> ContextAnswer:
+        """The context of a question; `body` as `protocol.context.ContextBody` has it.
+
+        is_probe: leave it out of the hit rate.
+        """
+        call = ask("/context", body)
+        if is_probe:
+            call = replace(call, headers={**call.headers, "Memory-Probe": "true"})
+        return parsed(ContextAnswer, await self._send(call))
 
     async def all_blocks(self, user_id: str, *, limit: int) -> list[BlockBody]:
         """A user's newest blocks, page by page."""

@@ -30,8 +30,18 @@ SECTIONS: Final[Mapping[str, str]] = {
     "host": "Process",
     "otel_exporter_otlp_endpoint": "Tracing",
 }
-_LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
 _COMMENT_COLUMNS = 98
+# Not ours, and read by nobody but deploy/compose.yaml.
+_COMPOSE: Final = (
+    "",
+    "# ── For deploy/compose.yaml alone ".ljust(_COMMENT_COLUMNS, "─"),
+    "",
+    "# The password of its PostgreSQL, needed there; a database that is made keeps the one it was",
+    "# made with. openssl rand -hex 24 makes a good one. Signs other than letters and figures:",
+    "# between 'single quotes', or Compose reads $ and # in its own way. A secret.",
+    "# POSTGRES_PASSWORD=",
+)
+_LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,7 @@ def as_markdown() -> str:
 
 def as_environment_file() -> str:
     """Every variable with its meaning, all of them commented out."""
-    lines = ["# Every setting of Luma Memory with its default. None is needed to start."]
+    lines = ["# Every setting of Luma Memory with its default. None is needed to start.", *_COMPOSE]
     for section, members in _by_section():
         lines += ["", f"# ── {section} ".ljust(_COMMENT_COLUMNS, "─")]
         for entry in members:

@@ -27,6 +27,7 @@ class ContextRequest:
     synthesize: bool
     timeout_seconds: float
     relevant_only: bool = False  # leave out what does not reach the threshold
+    is_probe: bool = False  # nobody's question: the hit rate is to say how users fare
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class Contexts:
             request.scope,
             lambda: self._compute(request, timings),
             timeout_seconds=request.timeout_seconds,
+            is_counted=not request.is_probe,
         )
         degraded = list(answer.context.degraded)
         if not answer.is_checked:

@@ -124,15 +124,31 @@ class ContextCache:
             return 0
 
     async def answer(
-        self, key: CacheKey, scope: Scope, compute: Compute, *, timeout_seconds: float
+        self,
+        key: CacheKey,
+        scope: Scope,
+        compute: Compute,
+        *,
+        timeout_seconds: float,
+        is_counted: bool = True,
     ) -> Answer:
         """The kept answer if it is still true, else a computed one.
 
         compute: the answer, and whether it is whole; one that is not is given to those who wait
         for it and not kept. timeout_seconds: what the computing was given; only requests with the
-        same share a computation in this process. Raises what `compute` raises, and
+        same share a computation in this process. is_counted: whether it is a part of the hit rate;
+        events are emitted all the same. Raises what `compute` raises, and
         StoreUnavailable when PostgreSQL does not answer and nothing is kept.
         """
+        answer = await self._answer(key, scope, compute, timeout_seconds)
+        if is_counted:
+            made = answer.age_seconds is None
+            self._counter.count(CacheCounts(misses=1) if made else CacheCounts(hits=1))
+        return answer
+
+    async def _answer(
+        self, key: CacheKey, scope: Scope, compute: Compute, timeout_seconds: float
+    ) -> Answer:
         looked = await self._look(key, scope)
         if looked.state is None:
             return self._unchecked(looked)
@@ -146,14 +162,11 @@ class ContextCache:
         flight = self._flight(key, scope, state, compute, timeout_seconds, is_shared)
         # Whoever waits may go; the computing goes on for the others and for the cache.
         try:
-            answer = await within(asyncio.shield(flight.task), timeout_seconds + GRACE_SECONDS)
+            return await within(asyncio.shield(flight.task), timeout_seconds + GRACE_SECONDS)
         except TimeoutError:
             raise UnavailableError(
                 "The context was not ready in time", code="deadline_exceeded"
             ) from None
-        made = answer.age_seconds is None
-        self._counter.count(CacheCounts(misses=1) if made else CacheCounts(hits=1))
-        return answer
 
     async def close(self) -> None:
         """End what is being computed. Repeating it is harmless."""
@@ -212,7 +225,6 @@ class ContextCache:
     def _hit(self, entry: Entry, now: datetime, *, is_checked: bool = True) -> Answer:
         age_seconds = max(0.0, (now - entry.computed_at).total_seconds())
         self._emit(CacheHit(age_seconds, is_checked))
-        self._counter.count(CacheCounts(hits=1))
         return Answer(entry.context, age_seconds, is_checked)
 
     def _flight(

@@ -25,7 +25,11 @@ from luma_memory.postgres.sql_files import load_sql
 # The newest programs say SET transaction_timeout to every server, which 16 does not know.
 _MAJORS = (16, 18)
 _MAGIC = b"PGDMP"
-_PASSED_ON = ("PATH", "HOME", "LD_LIBRARY_PATH", "PGSSLROOTCERT", "PGSSLMODE", "PGPASSFILE")
+# Beside the first: what the driver takes from the environment where the address does not say it.
+_PASSED_ON = (
+    *("PATH", "HOME", "LD_LIBRARY_PATH", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"),
+    *("PGPASSFILE", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL"),
+)
 
 
 async def dump(database: Database, dsn: str, file: Path) -> None:

@@ -125,6 +125,18 @@ class Setting:
         return [event.reason for event in self.events.of(CacheMiss)]
 
 
+async def test_a_probe_is_answered_like_anybody_and_not_counted() -> None:
+    setting = Setting()
+    for _ in range(3):  # a miss and two hits
+        await setting.contexts.answer(
+            KEY, ADA, setting.computing, timeout_seconds=10.0, is_counted=False
+        )
+    assert setting.computing.count == 1
+    assert len(setting.events.of(CacheHit)) == 2
+    assert await setting.counter.last_day() == CacheCounts()
+    await setting.counter.close()
+
+
 async def test_an_answer_is_computed_once_and_then_served_with_its_age() -> None:
     setting = Setting()
     first = await setting.ask()

@@ -14,6 +14,15 @@ from luma_memory.protocol.context import ContextAnswer, ContextBody
 
 CONTEXT_BYTES_MAX = 200_000
 
+PROBE_HEADER = "Memory-Probe"
+_PROBE_PARAMETER = {
+    "name": PROBE_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "`true`: the question of a monitor or a test; the hit rate does not count it.",
+}
+
 router = APIRouter(prefix="/context", tags=["recall"], route_class=DoorRoute)
 
 
@@ -22,7 +31,10 @@ router = APIRouter(prefix="/context", tags=["recall"], route_class=DoorRoute)
     response_model=ContextAnswer,
     responses=RESPONSES,
     max_body_size=CONTEXT_BYTES_MAX,
-    **permission("read"),
+    openapi_extra={
+        **permission("read")["openapi_extra"],
+        "parameters": [_PROBE_PARAMETER],
+    },
 )
 async def get_context(body: ContextBody, request: Request) -> Response:
     """The user's blocks that matter for the question, within a budget of tokens.
@@ -32,7 +44,10 @@ async def get_context(body: ContextBody, request: Request) -> Response:
     """
     # Not by dependencies: solving them is a tenth of answering from the cache.
     service, contexts = service_of(request), request.app.state.rendered
-    asked = context_request(body, caller=caller_of(request), settings=service.settings)
+    is_probe = request.headers.get(PROBE_HEADER) == "true"
+    asked = context_request(
+        body, caller=caller_of(request), settings=service.settings, is_probe=is_probe
+    )
     answer = await service.contexts.get_context(asked)
     if not service.settings.system_enabled:
         answer = replace(answer, degraded=[*answer.degraded, SYSTEM_DISABLED])
