@@ -7,7 +7,7 @@ for each and knows few of the inflected ones ("letzten Freitag", "el viernes pas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -23,16 +23,23 @@ _YEAR = r"(?P<year>(?:19|20)\d\d)"
 _SHORT = frozenset({"lunes", "lundi", "mardi", "jeudi"})
 
 _DIGIT: frozenset[Trigger] = frozenset({"digit"})
+_FULL_YEAR: frozenset[Trigger] = frozenset({"year"})
 _MONTH: frozenset[Trigger] = frozenset({"month"})
 _WEEKDAY: frozenset[Trigger] = frozenset({"weekday"})
 _TIME: frozenset[Trigger] = frozenset({"time"})
+
+_OUTER_BAR = re.compile(r"\|(?![^(]*\))")
+# A word in a fragment of a pattern, with the endings it may have: `tag(?:e|en)?`, `giorn[oi]`.
+_PIECE = re.compile(r"[^\W\d_][\w'’-]*\??(?:\(\?:[\w|]+\)\??|\[\w+\])?")
 
 # (match, day the text was written, tense of its sentence) to ISO 8601, or None where it is no date.
 Resolver = Callable[[re.Match[str], date, Tense], str | None]
 
 
-# What a form cannot do without: a digit, a month's name, a weekday's, another word of time.
-Trigger = Literal["digit", "month", "weekday", "time"]
+# What a form cannot do without: a digit, a year of four, a month's name, a weekday's, another word
+# of time.
+Trigger = Literal["digit", "year", "month", "weekday", "time"]
+YEAR = re.compile(r"(?:19|20)\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class Rule:
     pattern: re.Pattern[str]
     resolve: Resolver
     needs: frozenset[Trigger]
+    words: frozenset[str] = frozenset()  # of which it needs one as well, if it names any
     vague: bool = False
 
 
@@ -78,7 +86,7 @@ def _rules(words: DateWords) -> list[Rule]:
         *_counted(words),
         *_shifted(words),
         *_beside(words, months, days),
-        *(_named_day(entry.phrase, entry.offset) for entry in words.days),
+        *(_named_day(words, entry.phrase, entry.offset) for entry in words.days),
         *_lone(words, months, days),
     ]
 
@@ -101,9 +109,9 @@ def _numeric(words: DateWords) -> list[Rule]:
                 rf"{_YEAR}(?P<s>[-/.])(?P<month>{number})(?P=s)(?P<day>{number})(?![\d/]){time}"
             ),
             iso,
-            _DIGIT,
+            _FULL_YEAR,
         ),
-        Rule(_compile(rf"{_YEAR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"), iso_month, _DIGIT),
+        Rule(_compile(rf"{_YEAR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"), iso_month, _FULL_YEAR),
         Rule(
             _compile(
                 rf"(?P<a>{number})(?P<sep>[./-])(?P<b>{number})(?P=sep)(?P<year>\d{{4}}|\d{{2}})(?![\d./-]\d)"
@@ -160,13 +168,18 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
             1, (rf"{name}\b\.? {{1,2}}(?:the )?{_DAY}{suffix}(?:,? {{1,2}}{_YEAR})?", full)
         )
     return [
-        Rule(_compile(rf"{form}(?![\w:])"), resolve, _DIGIT | _MONTH) for form, resolve in forms
+        Rule(
+            _compile(rf"{form}(?![\w:])"),
+            resolve,
+            _MONTH | (_FULL_YEAR if resolve is month_and_year else _DIGIT),
+        )
+        for form, resolve in forms
     ]
 
 
 def _counted(words: DateWords) -> list[Rule]:
     number = rf"(?P<n>\d{{1,3}}|{_any(words.numerals)})"
-    unit = _units(words.units)
+    unit, needed = _units(words.units), _words_of_units(words, words.units)
 
     def count(m: re.Match[str]) -> int:
         text = " ".join(m["n"].lower().split())
@@ -184,25 +197,31 @@ def _counted(words: DateWords) -> list[Rule]:
     before, after = words.ago_before, words.ago_after
     vague = rf"(?:{words.vague})"
     return [
-        *(Rule(_compile(p), ago, _TIME) for p in _around(before, f"{number} {unit}", after)),
         *(
-            Rule(_compile(p), untold, _TIME, vague=True)
+            Rule(_compile(p), ago, _TIME, needed)
+            for p in _around(before, f"{number} {unit}", after)
+        ),
+        *(
+            Rule(_compile(p), untold, _TIME, needed, vague=True)
             for p in _around(before, f"{vague} {unit}", after)
         ),
         *(
-            Rule(_compile(p), ahead, _TIME)
+            Rule(_compile(p), ahead, _TIME, needed)
             for p in _around(words.ahead_before, f"{number} {unit}", words.ahead_after)
         ),
     ]
 
 
 def _shifted(words: DateWords) -> list[Rule]:
-    unit = _units(words.unit)
+    unit, needed = _units(words.unit), _words_of_units(words, words.unit)
     steps = {"past": -1, "this": 0, "next": 1}
 
     def rule(pattern: str, steps: int) -> Rule:
         return Rule(
-            _compile(pattern), lambda m, base, tense: values.shifted(base, _unit(m), steps), _TIME
+            _compile(pattern),
+            lambda m, base, tense: values.shifted(base, _unit(m), steps),
+            _TIME,
+            needed,
         )
 
     return [
@@ -247,8 +266,32 @@ def _beside(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]
     ]
 
 
-def _named_day(phrase: str, offset: int) -> Rule:
-    return Rule(_compile(phrase), lambda m, base, tense: values.shifted(base, "day", offset), _TIME)
+def _named_day(words: DateWords, phrase: str, offset: int) -> Rule:
+    return Rule(
+        _compile(phrase),
+        lambda m, base, tense: values.shifted(base, "day", offset),
+        _TIME,
+        _told_by(words, [phrase]),
+    )
+
+
+def _words_of_units(words: DateWords, forms: Mapping[str, str]) -> frozenset[str]:
+    """Which triggers are units of time: "days", but not "yesterday"."""
+    return _told_by(words, list(forms.values()))
+
+
+def _told_by(words: DateWords, patterns: Sequence[str]) -> frozenset[str]:
+    """The triggers that fragments of patterns are spelled with; none where one of their
+    alternatives has no trigger of its own, so that any would do."""
+    triggers = words.triggers.split()
+    found: set[str] = set()
+    for alternative in _OUTER_BAR.split("|".join(patterns)):
+        pieces = [re.compile(piece) for piece in _PIECE.findall(alternative)]
+        own = {word for word in triggers if any(piece.fullmatch(word) for piece in pieces)}
+        if not own:
+            return frozenset()
+        found |= own
+    return frozenset(found)
 
 
 def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) -> list[Rule]:
@@ -277,14 +320,14 @@ def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) 
         Rule(
             _compile(rf"(?:{season})(?: of| de| del| do)? {_YEAR}(?!\s?[%€$]|\w|[.,]\d)"),
             year,
-            _DIGIT,
+            _FULL_YEAR,
         ),
         Rule(
             _compile(
                 rf"(?:{words.year_after}) {_YEAR}(?!\s?[%€$]|[.,:]?\d|[-/]\d|\s+[^\W\d_]{{3,}}s\b)"
             ),
             year,
-            _DIGIT,
+            _FULL_YEAR,
         ),
     ]
 

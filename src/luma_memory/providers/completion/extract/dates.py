@@ -15,7 +15,13 @@ from datetime import date, datetime
 from itertools import islice
 
 from luma_memory.providers.completion.extract import foreign_dates
-from luma_memory.providers.completion.extract.date_grammar import Grammar, Trigger, grammar
+from luma_memory.providers.completion.extract.date_grammar import (
+    YEAR,
+    Grammar,
+    Rule,
+    Trigger,
+    grammar,
+)
 from luma_memory.providers.completion.extract.date_values import Tense
 from luma_memory.providers.completion.extract.document import MAX_SENTENCES, Document
 from luma_memory.providers.completion.extract.text import one_line
@@ -47,18 +53,27 @@ def dates(document: Document, occurred_at: datetime) -> list[Mention]:
     return sorted(_chosen(document, rules, occurred_at.date()), key=lambda m: m.start)[:MAX_DATES]
 
 
-def _triggers_in(document: Document, rules: Grammar) -> set[Trigger]:
-    """Three turns in four hold neither a digit nor a word of time, and cost nothing more.
+def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
+    """Rules that have what they need: three turns in four hold neither a digit nor a word of time,
+    and cost nothing more.
 
-    A text too long to be read to its end may hold all of them behind it.
+    A text too long to be read to its end may hold anything behind it.
     """
-    kinds = rules.triggers
     if len(document.sentences) >= MAX_SENTENCES:
-        return {"digit", *kinds.values()}
-    found: set[Trigger] = {kinds[word.base] for word in document.words if word.base in kinds}
+        yield from rules.rules
+        return
+    kinds = rules.triggers
+    words = {word.base for word in document.words if word.base in kinds}
+    there: set[Trigger] = {kinds[word] for word in words}
     if _DIGIT.search(document.text) is not None:
-        found.add("digit")
-    return found
+        there.add("digit")
+        if YEAR.search(document.text) is not None:
+            there.add("year")
+    if not there:
+        return
+    for rule in rules.rules:
+        if rule.needs <= there and (not rule.words or not rule.words.isdisjoint(words)):
+            yield rule
 
 
 def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
@@ -74,10 +89,8 @@ def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
 
 
 def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Mention]:
-    text, there = document.text, _triggers_in(document, rules)
-    for rule in rules.rules:
-        if not rule.needs <= there:
-            continue
+    text = document.text
+    for rule in _applicable(document, rules):
         for match in rule.pattern.finditer(text):
             if _repeated(text, match.start(), rules):
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -58,16 +58,22 @@ def _singles(
     document: Document, content: Sequence[Word], stems: Sequence[str]
 ) -> dict[str, Scored]:
     """One candidate a stem."""
-    forms: dict[str, Counter[str]] = defaultdict(Counter)
-    best: dict[str, float] = defaultdict(float)
+    forms: dict[str, dict[str, int]] = {}
+    best: dict[str, float] = {}
     for word, stem in zip(content, stems, strict=True):
-        forms[stem][word.base] += 1
-        best[stem] = max(best[stem], _word_score(document, word))
-    singles = {}
-    for stem, count in forms.items():
-        repeats = 1.0 + math.log(count.total())
-        singles[stem] = Scored(count.most_common(1)[0][0], (stem,), best[stem] * repeats)
-    return singles
+        count = forms.setdefault(stem, {})
+        count[word.base] = count.get(word.base, 0) + 1
+        score = _word_score(document, word)
+        if score > best.get(stem, 0.0):
+            best[stem] = score
+    return {
+        stem: Scored(
+            max(count, key=count.__getitem__),  # the first of those written as often
+            (stem,),
+            best[stem] * (1.0 + math.log(sum(count.values()))),
+        )
+        for stem, count in forms.items()
+    }
 
 
 def _word_score(document: Document, word: Word) -> float:

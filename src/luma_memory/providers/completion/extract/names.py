@@ -28,6 +28,7 @@ _MAX_OPENING_WORDS = 40
 _PRODUCT = re.compile(
     r"[A-Z][a-z]+[A-Z]{2,}|[A-Za-z][a-z]*[A-Z][A-Za-z]*[a-z]\w*|[A-Z][A-Za-z]*-?\d+(?:\.\d+)?\w*"
 )
+_APOSTROPHE = re.compile(r"['’]")
 _VOCATIVE_END = re.compile(r"\s*(?:[.!?,…]|$)")
 _JOINERS = frozenset({"of", "de", "del", "della", "di", "da", "do", "von", "van", "der", "la", "&"})
 _TITLE_CASE_SHARE = 0.6
@@ -79,19 +80,21 @@ def _spans(document: Document) -> Iterator[_Span]:
     """Capitalised runs that do not merely open a sentence."""
     for sentence in document.sentences:
         words = document.words[sentence.first : sentence.last]
-        if _is_title_case(words, ended=document.text[sentence.end - 1] in ".!?"):
+        capitals = [index for index, word in enumerate(words) if word.text[0].isupper()]
+        ended = document.text[sentence.end - 1] in ".!?"
+        if _is_title_case(len(words), len(capitals), ended=ended):
             continue
-        index = 0
-        while index < len(words):
-            length = _run_length(document, words, index)
+        past = 0
+        for index in capitals:
+            length = _run_length(document, words, index) if index >= past else 0
             if length:
+                past = index + length
                 first = sentence.first + index
                 opens = (
                     index == 0 or ":" in document.text[words[index - 1].end : words[index].start]
                 )
                 if not (opens and _is_label(document, first + length)):
                     yield from _trimmed(document, first, first + length, opens=opens)
-            index += length or 1
 
 
 def _trimmed(document: Document, first: int, last: int, *, opens: bool) -> Iterator[_Span]:
@@ -162,15 +165,12 @@ def _next_part(document: Document, words: Sequence[Word], index: int) -> int:
 
 def _is_capitalised(word: Word) -> bool:
     """ "I", "I'm" and a lone "A" or "O" have their capital for other reasons."""
-    return word.text[0].isupper() and re.split(r"['’]", word.text, maxsplit=1)[0] not in "IAO"
+    return word.text[0].isupper() and _APOSTROPHE.split(word.text, maxsplit=1)[0] not in "IAO"
 
 
-def _is_title_case(words: Sequence[Word], *, ended: bool) -> bool:
+def _is_title_case(words: int, capitals: int, *, ended: bool) -> bool:
     """Headings and shouting: capitals everywhere tell nothing. A heading has no full stop."""
-    if len(words) < (4 if ended else 2):
-        return False
-    capitals = sum(word.text[0].isupper() for word in words)
-    return capitals > _TITLE_CASE_SHARE * len(words)
+    return words >= (4 if ended else 2) and capitals > _TITLE_CASE_SHARE * words
 
 
 def _is_name(document: Document, span: _Span, lower: frozenset[str]) -> bool:
