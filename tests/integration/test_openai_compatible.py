@@ -31,7 +31,6 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.ports import Embedder, Enricher
 from luma_memory.providers.completion.openai_compatible import ModelEnricher
-from luma_memory.providers.completion.structured_call import OutputMode
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.providers.fault_translation import ForeignError
 
@@ -354,6 +353,46 @@ async def test_nothing_is_taken_from_the_environment(
     assert "from-the-environment" not in str(server.calls[0].headers)
 
 
+async def test_a_password_in_the_address_is_for_the_gateway_there(server: FakeOpenAI) -> None:
+    server.script(fake.vectors())
+    address = server.base_url.replace("http://", "http://me:pass%20word@")
+    embedder = OpenAIEmbedder(model="m", api_key=KEY, base_url=f"{address}/?version=2")
+    await embedder.embed_query("anything")
+    await embedder.close()
+    (call,) = server.calls
+    assert call.path == "/v1/embeddings?version=2"
+    assert call.headers["authorization"] == "Basic " + base64.b64encode(b"me:pass word").decode()
+    assert "pass" not in call.headers["host"]
+
+
+async def test_the_environments_proxy_is_asked(
+    server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.base_url.removesuffix("/v1"))
+    for base_url in ("http://models.example/v1", "http://not-here.invalid/v1"):
+        monkeypatch.setenv("NO_PROXY", "not-here.invalid")
+        embedder = OpenAIEmbedder(model="m", api_key=KEY, base_url=base_url)
+        with contextlib.suppress(ProviderUnavailable):
+            await embedder.embed_query("anything")
+        await embedder.close()
+    assert [call.path for call in server.calls] == ["http://models.example/v1/embeddings"]
+
+
+def test_a_proxy_nobody_can_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://me:secret@127.0.0.1:9")
+    with pytest.raises(SetupError, match="proxy") as caught:
+        OpenAIEmbedder(model="m", api_key=KEY)
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_megabyte_and_more_is_sent(server: FakeOpenAI) -> None:
+    embedder = OpenAIEmbedder(model="m", api_key=KEY, base_url=server.base_url, max_tokens=10**7)
+    text = "ü" * 700_000
+    await embedder.embed_query(text)
+    await embedder.close()
+    assert server.calls[0].body["input"] == [text]
+
+
 @pytest.mark.parametrize("key", ["two words", "new\nline", "ключ"])
 def test_a_key_no_header_can_carry(key: str) -> None:
     with pytest.raises(SetupError) as caught:
@@ -439,16 +478,20 @@ async def test_the_schema_is_demanded_strictly(server: FakeOpenAI, enricher: Mod
     assert "tools" not in server.calls[0].body
 
 
-@pytest.mark.parametrize("mode", ["native", "tool"])
-async def test_every_output_mode_is_one_call(mode: OutputMode, server: FakeOpenAI) -> None:
-    enricher = ModelEnricher(
-        model="qwen3:8b", api_key=None, base_url=server.base_url, output_mode=mode
-    )
-    enrichment = await enricher.enrich(REQUEST)
-    await enricher.close()
-    assert enrichment.summary == BLOCK_TEXT
-    assert enrichment.model == "openai/qwen3:8b+enrich_v1"
-    assert len(server.calls) == 1
+@pytest.mark.parametrize("thought", ["<think>{braces} and all</think>\n", ""])
+async def test_what_is_thought_aloud_is_no_answer(
+    thought: str, server: FakeOpenAI, enricher: ModelEnricher
+) -> None:
+    server.script(fake.completion(thought + json.dumps(fake.enrichment_content())))
+    assert (await enricher.enrich(REQUEST)).title == "A title"
+
+
+async def test_an_answer_in_parts_is_read(server: FakeOpenAI, enricher: ModelEnricher) -> None:
+    halves = json.dumps(fake.enrichment_content()).partition("tags")
+    parts = [{"type": "text", "text": half} for half in halves]
+    message = {"content": [{"type": "thinking", "thinking": ["{"]}, *parts]}
+    server.script(fake.answered(200, {"choices": [{"message": message}]}))
+    assert (await enricher.enrich(REQUEST)).title == "A title"
 
 
 async def test_a_fenced_answer_is_read(server: FakeOpenAI, enricher: ModelEnricher) -> None:
@@ -537,8 +580,6 @@ async def test_hostile_output_becomes_inert_bounded_text(
     assert all(entity.value is None for entity in enrichment.entities)
 
 
-# The library warns that it cannot count; the service counts 0 and goes on.
-@pytest.mark.filterwarnings("ignore::pydantic_ai.exceptions.UsageExtractionFailedWarning")
 @pytest.mark.parametrize(
     "usage",
     [None, {"prompt_tokens": -5, "completion_tokens": 10**30, "total_tokens": 1}],
@@ -563,11 +604,6 @@ async def test_many_at_once_keep_apart(server: FakeOpenAI, enricher: ModelEnrich
     assert [type(error) for error in failed] == [ProviderUnavailable] * 10
     for text, result in zip(texts, results, strict=True):
         assert isinstance(result, BaseException) or result.summary == text
-
-
-def test_other_vendors_are_named_by_prefix() -> None:
-    with pytest.raises(SetupError, match="nosuchvendor:model-1"):
-        ModelEnricher(model="nosuchvendor:model-1", api_key=KEY)
 
 
 async def test_openais_own_names_need_no_prefix() -> None:

@@ -25,14 +25,12 @@ the cause attached here is a `ForeignError`: type and trace of the original, wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
+import aiohttp
 import httpx2
-import openai
-from pydantic_ai import exceptions as ai
 
 from luma_memory.domain.errors import (
     LumaMemoryError,
@@ -41,9 +39,9 @@ from luma_memory.domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     RateLimited,
-    SetupError,
 )
 from luma_memory.domain.retry_after import retry_after_seconds
+from luma_memory.providers.http_fault import HttpFault, HttpFaultError
 
 _BAD_KEY: Final = frozenset({"invalid_api_key", "incorrect_api_key", "authentication_error"})
 _NO_MONEY: Final = frozenset(
@@ -90,8 +88,24 @@ class ForeignError(Exception):
     """Stands in a chain of causes for an error whose text must not be logged."""
 
 
+def translated(error: Exception) -> LumaMemoryError:
+    """The domain error for a foreign one; never raises. The table above is what it does."""
+    match error:
+        # Time-outs are connection errors too: they stand first.
+        case TimeoutError() | httpx2.TimeoutException():
+            return not_in_time()
+        case HttpFaultError():
+            return answered_with(error.fault)
+        case aiohttp.ClientError() | httpx2.TransportError() | OSError():
+            return unreachable()
+        case _:
+            return ProviderResponseInvalid("The provider's answer does not fit its schema.")
+
+
 @contextmanager
-def provider_faults() -> Iterator[None]:
+def provider_faults(
+    translate: Callable[[Exception], LumaMemoryError] = translated,
+) -> Iterator[None]:
     """Raise a domain error, cause attached, for whatever goes wrong inside.
 
     Put it around library calls only. The `except` is broad for one reason: inside is third-party
@@ -103,7 +117,7 @@ def provider_faults() -> Iterator[None]:
     except LumaMemoryError:
         raise
     except Exception as error:
-        raise translated(error) from textless(error)
+        raise translate(error) from textless(error)
 
 
 def textless(error: BaseException) -> ForeignError:
@@ -116,64 +130,20 @@ def textless(error: BaseException) -> ForeignError:
     return ForeignError(" from ".join(names)).with_traceback(error.__traceback__)
 
 
-def translated(error: Exception) -> LumaMemoryError:
-    """The domain error for a foreign one; never raises. The table above is what it does."""
-    match error:
-        # Time-outs are connection errors too, for both libraries: they stand first.
-        case TimeoutError() | openai.APITimeoutError() | httpx2.TimeoutException():
-            return ProviderTimeout("The provider did not answer in time.")
-        case ai.ModelTimeoutError() | ai.ModelRequestTimeout():
-            return ProviderTimeout("The provider did not answer in time.")
-        case ai.ModelHTTPError() | openai.APIStatusError():
-            return _translated_status(_HttpFault.of(error))
-        case ai.ModelConnectionError() | openai.APIConnectionError() | httpx2.TransportError():
-            return ProviderUnavailable("The connection to the provider failed.")
-        case ai.ContentFilterError():
-            return refused()
-        case ai.UserError():
-            return SetupError("The provider's library cannot use this model in this way.")
-        case _:
-            return ProviderResponseInvalid("The provider's answer does not fit its schema.")
+def not_in_time() -> ProviderTimeout:
+    return ProviderTimeout("The provider did not answer in time.")
+
+
+def unreachable() -> ProviderUnavailable:
+    return ProviderUnavailable("The connection to the provider failed.")
 
 
 def refused() -> ProviderRejected:
     return ProviderRejected("The model refused the text.", code="provider_refused")
 
 
-@dataclass(frozen=True, slots=True)
-class _HttpFault:
-    """What an error answer says, whichever library read it."""
-
-    status: int
-    codes: frozenset[str]  # the body's `code` and `type`, lower case
-    message: str  # lower case; looked at, never passed on
-    headers: Mapping[str, str]  # lower-case names
-
-    @classmethod
-    def of(cls, error: ai.ModelHTTPError | openai.APIStatusError) -> _HttpFault:
-        words: tuple[str | None, ...]
-        if isinstance(error, openai.APIStatusError):
-            words, headers = (error.code, error.type), dict(error.response.headers)
-        else:
-            words = (error.provider_error_code, error.provider_error_type)
-            headers = dict(error.headers or {})
-            # The library knows more vendors' words for it.
-            if isinstance(error, ai.ModelQuotaExceededError):
-                words = (*words, "insufficient_quota")
-        return cls(
-            status=error.status_code,
-            codes=frozenset(word.lower() for word in words if isinstance(word, str)),
-            message=_words_of(error.body),
-            headers={name.lower(): value for name, value in headers.items()},
-        )
-
-
-def _words_of(body: object) -> str:
-    said = body.get("message") if isinstance(body, Mapping) else body
-    return said[:4096].lower() if isinstance(said, str) else ""
-
-
-def _translated_status(fault: _HttpFault) -> LumaMemoryError:
+def answered_with(fault: HttpFault) -> LumaMemoryError:
+    """The domain error for an error answer."""
     status = fault.status
     if status >= 500 or status in _PASSING_STATUSES:
         return ProviderUnavailable(f"The provider cannot answer now (HTTP {status}).")
@@ -190,7 +160,7 @@ def _translated_status(fault: _HttpFault) -> LumaMemoryError:
     return ProviderResponseInvalid(f"The provider answered with HTTP {status}.")
 
 
-def _rejection(fault: _HttpFault) -> tuple[str, str] | None:
+def _rejection(fault: HttpFault) -> tuple[str, str] | None:
     """Code and sentence of a rejection with a known reason; codes say more than the status."""
     match fault.status:
         case _ if fault.codes & _NO_MONEY or fault.status == 402:
@@ -209,6 +179,6 @@ def _rejection(fault: _HttpFault) -> tuple[str, str] | None:
             return None
 
 
-def _is_too_long(fault: _HttpFault) -> bool:
+def _is_too_long(fault: HttpFault) -> bool:
     said = fault.codes & _TOO_LONG or any(words in fault.message for words in _TOO_LONG_WORDS)
     return bool(said) or fault.status == 413

@@ -1,4 +1,4 @@
-"""The HTTP client of every remote provider, made in this one place.
+"""The HTTP client of everything remote but services of OpenAI's protocol (see `service_client`).
 
 What it promises, whatever the other side does: no redirect is followed, no body larger than its
 cap is held in memory, no compressed body is unpacked, and each wait for bytes ends. Retries are
@@ -50,7 +50,7 @@ def provider_http_client(
         headers={"Accept-Encoding": "identity"},
         event_hooks={"response": [_ResponseGuard(body_bytes_max)]},
         follow_redirects=False,
-        trust_env=not _is_loopback(url.host),
+        trust_env=not is_loopback(url.host),
     )
 
 
@@ -65,7 +65,7 @@ def checked_base_url(base_url: str) -> httpx2.URL:
     return url
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -82,33 +82,39 @@ class _ResponseGuard:
         self._body_bytes_max = body_bytes_max
 
     async def __call__(self, response: httpx2.Response) -> None:
-        _refuse_redirect(response)
-        _refuse_compression(response)
+        if 300 <= response.status_code < 400:
+            raise redirected(response.status_code)
+        if is_compressed(response.headers.get("content-encoding")):
+            raise compressed()
         assert isinstance(response.stream, httpx2.AsyncByteStream)
         if response.is_error:
             response.stream = _CutStream(response.stream, ERROR_BODY_BYTES_MAX)
             return
         if _declared_bytes(response) > self._body_bytes_max:
-            raise _body_too_large(self._body_bytes_max)
+            raise body_too_large(self._body_bytes_max)
         response.stream = _CappedStream(response.stream, self._body_bytes_max)
 
 
-def _refuse_redirect(response: httpx2.Response) -> None:
-    # Following would carry the key and the text to an address nobody configured. Retryable, because
-    # gateways under maintenance redirect for a while.
-    if 300 <= response.status_code < 400:
-        raise ProviderResponseInvalid(
-            f"The provider answered with a redirect (HTTP {response.status_code}); "
-            "the base URL must name the final address.",
-            code="provider_redirected",
-        )
+def redirected(status: int) -> ProviderResponseInvalid:
+    """Following would carry the key and the text to an address nobody configured. Retryable,
+    because gateways under maintenance redirect for a while.
+    """
+    return ProviderResponseInvalid(
+        f"The provider answered with a redirect (HTTP {status}); "
+        "the base URL must name the final address.",
+        code="provider_redirected",
+    )
 
 
-def _refuse_compression(response: httpx2.Response) -> None:
-    # The client asked for none. The cap counts bytes as they arrive, and a compressed body grows
-    # later.
-    if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise ProviderResponseInvalid("The provider sent a compressed body nobody asked for.")
+def is_compressed(content_encoding: str | None) -> bool:
+    """The client asked for none. The cap counts bytes as they arrive, and a compressed body grows
+    later.
+    """
+    return (content_encoding or "").strip().lower() not in {"", "identity"}
+
+
+def compressed() -> ProviderResponseInvalid:
+    return ProviderResponseInvalid("The provider sent a compressed body nobody asked for.")
 
 
 def _declared_bytes(response: httpx2.Response) -> int:
@@ -116,7 +122,7 @@ def _declared_bytes(response: httpx2.Response) -> int:
     return int(declared) if declared.isascii() and declared.isdigit() else 0
 
 
-def _body_too_large(bytes_max: int) -> ProviderResponseInvalid:
+def body_too_large(bytes_max: int) -> ProviderResponseInvalid:
     return ProviderResponseInvalid(
         f"The provider's answer is larger than {bytes_max} bytes.", code="provider_answer_too_large"
     )
@@ -140,7 +146,7 @@ class _CappedStream(_LimitedStream):
             async for chunk in chunks:
                 received += len(chunk)
                 if received > self._bytes_max:
-                    raise _body_too_large(self._bytes_max)
+                    raise body_too_large(self._bytes_max)
                 yield chunk
 
 

@@ -20,6 +20,7 @@ from luma_memory.domain.ports import (
     Summarizer,
     Synthesizer,
 )
+from luma_memory.providers.api_key import ApiKey, revealed
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.guarded import (
     FirstThatAnswers,
@@ -35,7 +36,6 @@ from luma_memory.providers.completion.weekly_summary import ModelSummarizer
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
 from luma_memory.providers.embedding.guarded import GuardedEmbedder
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
-from luma_memory.providers.openai_client import ApiKey, revealed
 from luma_memory.providers.prices import TablePrices
 from luma_memory.providers.reranking import HttpReranker
 

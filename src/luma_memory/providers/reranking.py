@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from luma_memory.domain.errors import ProviderResponseInvalid
+from luma_memory.providers.api_key import ApiKey
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.fault_translation import provider_faults
-from luma_memory.providers.openai_client import ApiKey, openai_client
+from luma_memory.providers.service_client import ServiceClient
 
 # An index and a score each; services that send the texts back are answered by the cap.
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -45,8 +46,7 @@ class HttpReranker:
     ) -> None:
         self._model = model
         self._breaker = breaker
-        self._timeout_seconds = timeout_seconds
-        self._client = openai_client(
+        self._client = ServiceClient(
             api_key=api_key,
             base_url=base_url,
             timeout_seconds=timeout_seconds,
@@ -55,7 +55,7 @@ class HttpReranker:
 
     @property
     def name(self) -> str:
-        return f"{self._client.base_url} {self._model}"
+        return f"{self._client.address} {self._model}"
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
         return await self._breaker.call(lambda: self._rerank(query, texts))
@@ -71,9 +71,8 @@ class HttpReranker:
             "top_n": len(texts),
         }
         with provider_faults():
-            async with asyncio.timeout(self._timeout_seconds):
-                said: Any = await self._client.post("/rerank", cast_to=object, body=body)
-            answer = _Answer.model_validate(said)
+            said = await self._client.post("rerank", to_json(body))
+            answer = _Answer.model_validate_json(said)
         return _scores(answer, len(texts))
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Final, Generic
 
+from luma_memory.providers.api_key import ApiKey
 from luma_memory.providers.completion.completion_model import completion_model
 from luma_memory.providers.completion.prompts import prompt_text
-from luma_memory.providers.completion.structured_call import (
-    AnswerT,
-    OutputMode,
-    StructuredCall,
-)
-from luma_memory.providers.openai_client import ApiKey
+from luma_memory.providers.completion.structured_call import AnswerT, StructuredCall
 
 # An answer within its bounds has about 1,500; the rest is for models that think before they write.
 OUTPUT_TOKENS_MAX: Final = 6_000
@@ -35,13 +31,11 @@ class PromptedModel(Generic[AnswerT]):
         base_url: str | None = None,
         model_id: str | None = None,
         timeout_seconds: float = 25.0,
-        output_mode: OutputMode = "native",
     ) -> None:
         """Opens no connection yet.
 
         model: see `completion_model`. model_id: how results name it; "openai/" and the model's name
         unless told otherwise. timeout_seconds: for the whole call.
-        output_mode: see `StructuredCall`.
         Raises SetupError for a model, key or address that cannot be used.
         """
         completion = completion_model(
@@ -53,9 +47,7 @@ class PromptedModel(Generic[AnswerT]):
             completion,
             self.answer,
             instructions=prompt_text(self.prompt),
-            output_mode=output_mode,
             output_tokens_max=OUTPUT_TOKENS_MAX,
-            timeout_seconds=timeout_seconds,
         )
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Iterator, Sequence
@@ -11,8 +10,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from openai import Omit, omit
 from pydantic import BaseModel, Field
+from pydantic_core import to_json
 
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel, Vector
 from luma_memory.domain.errors import (
@@ -21,11 +20,12 @@ from luma_memory.domain.errors import (
     ProviderResponseInvalid,
     SetupError,
 )
+from luma_memory.providers.api_key import ApiKey
 from luma_memory.providers.embedding.outcomes import all_or_first_error
 from luma_memory.providers.embedding.token_estimate import cut_to_tokens
 from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_each
 from luma_memory.providers.fault_translation import provider_faults
-from luma_memory.providers.openai_client import ApiKey, openai_client
+from luma_memory.providers.service_client import ServiceClient
 from luma_memory.telemetry import spans
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -83,7 +83,6 @@ class OpenAIEmbedder:
         self._id = model_id or _default_id(model, self._shortened)
         self._dimension = dimension or native
         self._max_tokens = max_tokens
-        self._timeout_seconds = timeout_seconds
         self._texts_per_call_max = texts_per_call_max
         self._tokens_per_call_max = max(tokens_per_call_max, max_tokens)
         self._span_values = {
@@ -91,7 +90,7 @@ class OpenAIEmbedder:
             "gen_ai.provider.name": "openai",
             "gen_ai.request.model": model,
         }
-        self._client = openai_client(
+        self._client = ServiceClient(
             api_key=api_key,
             base_url=base_url,
             timeout_seconds=timeout_seconds,
@@ -180,8 +179,7 @@ class OpenAIEmbedder:
             provider_faults(),
         ):
             span.content(lambda: {"gen_ai.input.messages": [item.text for item in batch]})
-            async with asyncio.timeout(self._timeout_seconds):
-                body = await self._answer_to([item.text for item in batch])
+            body = await self._answer_to([item.text for item in batch])
             answer = _Answer.model_validate_json(body)
             span.set({"gen_ai.usage.input_tokens": answer.tokens_read()})
             values = [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data]
@@ -192,16 +190,15 @@ class OpenAIEmbedder:
             )
         return _embeddings_of(batch, outcomes, answer.tokens_read())
 
-    async def _answer_to(self, texts: list[str]) -> bytes:
-        # Read raw: the library's own parsing turns base64 into lists of Python floats, eight times
-        # the size of the vectors, and lets a wrong shape through.
-        response = await self._client.embeddings.with_raw_response.create(
-            model=self._name,
-            input=texts,
-            encoding_format="base64",
-            dimensions=_or_omitted(self._shortened),
-        )
-        return response.content
+    async def _answer_to(self, texts: Sequence[str]) -> bytes:
+        request: dict[str, object] = {
+            "model": self._name,
+            "input": texts,
+            "encoding_format": "base64",
+        }
+        if self._shortened is not None:
+            request["dimensions"] = self._shortened
+        return await self._client.post("embeddings", to_json(request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +233,6 @@ class _Answer(BaseModel):
 
 def _default_id(model: str, shortened: int | None) -> str:
     return f"openai/{model}" if shortened is None else f"openai/{model}@{shortened}"
-
-
-def _or_omitted(dimension: int | None) -> int | Omit:
-    return omit if dimension is None else dimension
 
 
 def _blank(text: str) -> LumaMemoryError | None:
