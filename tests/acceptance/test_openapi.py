@@ -108,4 +108,5 @@ async def test_every_answer_keeps_to_the_document(door: Door) -> None:
 @pytest.mark.slow
 async def test_every_answer_keeps_to_the_document_at_length(door: Door) -> None:
     ended = await asyncio.to_thread(schemathesis, door, "--max-examples", "200", seconds=600)
-    assert ended.returncode == 0, ended.stdout[-8_000:] + ended.stderr[-2_000:]
+    print(*re.findall(r".* generated.*", ended.stdout))
+    assert ended.returncode == 0, ended.stdout[-30_000:] + ended.stderr[-2_000:]

@@ -41,5 +41,8 @@ def _make_sense(case: Any) -> None:
         # Which fields a filter may name, and with what, is said in words and not in the schema.
         if "filters" in case.body:
             case.body = {**case.body, "filters": None}
+        # Which years have a week 53, and which months a day 31, is no matter of a pattern.
+        if str(case.body.get("week")).endswith(("W53", "-29", "-30", "-31")):
+            case.body = {**case.body, "week": None}
         if case.method == "PATCH" and not case.body:
             case.body = {"source": None}

@@ -9,10 +9,13 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from luma_memory.api.lines import LINE_BYTES_MAX
 from luma_memory.api.problems import problem_response, request_id_of
 
 # Bodies that are being read or worked on, all requests together.
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
+# What a body that is worked off as it arrives takes of them: its longest line, twice.
+STREAM_BYTES: Final = 2 * LINE_BYTES_MAX
 RETRY_AFTER_SECONDS: Final = 1
 _BUSY: Final = "More requests are being worked on than this process takes; try again"
 
@@ -20,7 +23,8 @@ _BUSY: Final = "More requests are being worked on than this process takes; try a
 class Admission:
     """ASGI middleware: bounds requests in work, their bodies together, and how long one arrives.
 
-    always: paths that are answered however much is going on.
+    always: paths that are answered however much is going on. streamed: how paths end whose bodies
+    are worked off as they arrive: of such a body only the piece at hand takes room and has a time.
     """
 
     def __init__(
@@ -30,11 +34,13 @@ class Admission:
         requests_max: int,
         body_seconds_max: float,
         always: Collection[str],
+        streamed: str,
     ) -> None:
         self._app = app
         self._requests_max = requests_max
         self._body_seconds_max = body_seconds_max
         self._always = frozenset(always)
+        self._streamed = streamed
         self._requests = 0
         self._body_bytes = 0
 
@@ -42,7 +48,9 @@ class Admission:
         if scope["type"] != "http" or scope["path"] in self._always:
             await self._app(scope, receive, send)
             return
-        body = _Body(self, receive, _announced(scope))
+        is_streamed = scope["path"].endswith(self._streamed)
+        room = STREAM_BYTES if is_streamed else _announced(scope)
+        body = _Body(self, receive, room, is_streamed=is_streamed)
         if self._requests >= self._requests_max or not self.take(body.bytes):
             await _busy(scope)(scope, receive, send)
             return
@@ -68,17 +76,22 @@ class Admission:
 class _Body:
     """The body of one request as it arrives."""
 
-    def __init__(self, admission: Admission, receive: Receive, announced: int) -> None:
+    def __init__(
+        self, admission: Admission, receive: Receive, room: int, *, is_streamed: bool
+    ) -> None:
         self._admission = admission
         self._receive = receive
+        self._is_streamed = is_streamed
         self._arrived = 0
         self._whole = False
-        self._until = asyncio.get_running_loop().time() + admission.body_seconds_max
-        self.bytes = announced  # what this request holds of the room
+        self._until = self._from_now()
+        self.bytes = room  # what this request holds of it
 
     async def receive(self) -> Message:
         if self._whole:  # whoever waits now waits for the client to go away
             return await self._receive()
+        if self._is_streamed:
+            self._until = self._from_now()
         try:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
@@ -87,12 +100,17 @@ class _Body:
                 408, "The body did not arrive in time", headers={"Connection": "close"}
             ) from None
         self._whole = not message.get("more_body", False)
+        if self._is_streamed:
+            return message
         self._arrived += len(message.get("body", b""))
         if self._arrived > self.bytes:
             if not self._admission.take(self._arrived - self.bytes):
                 raise HTTPException(503, _BUSY, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
             self.bytes = self._arrived
         return message
+
+    def _from_now(self) -> float:
+        return asyncio.get_running_loop().time() + self._admission.body_seconds_max
 
 
 def _announced(scope: Scope) -> int:

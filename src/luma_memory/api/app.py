@@ -123,6 +123,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
         requests_max=settings.concurrent_requests_max,
         body_seconds_max=settings.request_timeout_ms / 1000,
         always=HEALTH_PATHS,
+        streamed=users.IMPORT_PATH_END,
     )
     if settings.allowed_origins:
         app.add_middleware(

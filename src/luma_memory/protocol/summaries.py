@@ -25,9 +25,13 @@ def check_week(value: str) -> str:
     return value
 
 
+# As far as a pattern can say it: which years have a week 53, and which months a day 31, it cannot.
+_YEAR = r"(19\d{2}|[2-8]\d{3}|9[0-8]\d{2}|99[0-8]\d)"
+_WEEK = r"W(0[1-9]|[1-4]\d|5[0-3])"
+_DAY = r"(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
 WeekName = Annotated[
     str,
-    Field(json_schema_extra={"pattern": r"^\d{4}-(W\d{2}|\d{2}-\d{2})$"}),
+    Field(json_schema_extra={"pattern": f"^{_YEAR}-({_WEEK}|{_DAY})$"}),
     AfterValidator(check_week),
 ]
 

@@ -19,6 +19,7 @@ from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, User
 LINES = "application/x-ndjson"
 # A million blocks with their vectors.
 IMPORT_BYTES_MAX = 16 * 1024**3
+IMPORT_PATH_END = "/import"
 SETTINGS_BYTES_MAX = 10_000
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=DoorRoute)
@@ -73,7 +74,7 @@ async def export_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -
 
 
 @router.post(
-    "/{user_id}/import",
+    "/{user_id}" + IMPORT_PATH_END,
     responses=RESPONSES,
     max_body_size=IMPORT_BYTES_MAX,
     openapi_extra={
