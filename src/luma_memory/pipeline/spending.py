@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,6 +19,8 @@ from luma_memory.domain.usage import DailyLimits, Operation, Spent, UsageEntry, 
 from luma_memory.pipeline.patience import until_available
 
 PATIENCE_SECONDS = 60.0
+# Between two statements: a busy worker would send one for every few blocks.
+PAUSE_SECONDS = 0.25
 READ_BATCH_MAX = 200
 # A raised limit, and midnight, are noticed within this time.
 DEFER_MAX = timedelta(hours=1)
@@ -45,6 +48,7 @@ class Spending:
         self._waiting: dict[UsageKey, Spent] = {}
         self._writing: dict[UsageKey, Spent] = {}
         self._writer: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
         self._under_way: Counter[Scope] = Counter()
         self._reads: Coalescer[tuple[Scope, date], Spent] = Coalescer(
             store.spent, items_max=READ_BATCH_MAX
@@ -104,8 +108,14 @@ class Spending:
 
     async def close(self) -> None:
         """Write what waits."""
+        self._closing.set()
         while self._writer is not None:
             await asyncio.wait([self._writer])
+
+    async def _pause(self) -> None:
+        """Let lines gather: at once only the first is written, and the last when this closes."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
     async def _write(self) -> None:
         try:
@@ -117,6 +127,7 @@ class Spending:
                     patience_seconds=PATIENCE_SECONDS,
                 )
                 self._writing = {}
+                await self._pause()
         except StoreUnavailable:
             # Kept, and written with what comes next.
             for key, spent in self._writing.items():

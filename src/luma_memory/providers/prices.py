@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
@@ -20,6 +22,29 @@ from luma_memory.domain.usage import PriceTable
 _CHECKED: Final = re.compile(r"(?:verified|checked|as of)\b[^.;]{0,40}?(\d{4}-\d{2}-\d{2})")
 
 
+# Below the lengths from which any vendor asks for more.
+PLAIN_TOKENS_MAX: Final = 30_000
+# Some vendors' prices change with the hour.
+RATES_SECONDS: Final = 60.0
+_SAMPLE: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Rates:
+    """Of one model, in USD."""
+
+    call: Decimal
+    input_token: Decimal
+    output_token: Decimal
+
+    def cost(self, call: ModelCall) -> Decimal:
+        return (
+            self.call
+            + self.input_token * call.input_tokens
+            + self.output_token * call.output_tokens
+        )
+
+
 class TablePrices:
     """Implements `domain.ports.Prices`.
 
@@ -30,8 +55,33 @@ class TablePrices:
 
     def __init__(self, base_url: str | None) -> None:
         self._base_url = base_url
+        self._rates: dict[str, tuple[_Rates | None, float]] = {}  # by model, until when
 
     def cost_usd(self, call: ModelCall) -> Decimal | None:
+        """None where no price is known.
+
+        The table takes half a millisecond a call. It is asked what a token costs now and then;
+        only long calls, for which some vendors have other prices, are looked up one by one.
+        """
+        if call.input_tokens > PLAIN_TOKENS_MAX:
+            return self._of_table(call)
+        rates, until = self._rates.get(call.model, (None, 0.0))
+        if (now := time.monotonic()) > until:
+            rates = self._rates_of(call.model)
+            self._rates[call.model] = (rates, now + RATES_SECONDS)
+        return None if rates is None else rates.cost(call)
+
+    def _rates_of(self, model: str) -> _Rates | None:
+        costs = [
+            self._of_table(ModelCall(model, *tokens))
+            for tokens in ((0, 0), (_SAMPLE, 0), (0, _SAMPLE))
+        ]
+        a_call, reading, writing = costs
+        if a_call is None or reading is None or writing is None:
+            return None
+        return _Rates(a_call, (reading - a_call) / _SAMPLE, (writing - a_call) / _SAMPLE)
+
+    def _of_table(self, call: ModelCall) -> Decimal | None:
         vendor, _, model = call.model.partition("/")
         usage = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
         # A vector's shortened dimension is no part of its model's name.
