@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import asyncpg
 import pytest
+from tests.fakes.openai_server import FakeOpenAI, hang, html
 from tests.support.context_replica import replica
 from tests.support.running import Plan, ingest, job_row, working
 
@@ -22,7 +24,9 @@ from luma_memory.domain.usage import DailyLimits, PriceTable, Spent, UsageEntry,
 from luma_memory.pipeline.spending import Spending
 from luma_memory.pipeline.usage import UsageReports
 from luma_memory.postgres.database import Database
+from luma_memory.providers.completion.synthesis import ModelSynthesizer
 from luma_memory.providers.embedding.caching import CachingEmbedder
+from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.telemetry.events import JobCompleted, JobDeferred
 from luma_memory.testing.models import QuotingEnricher, WordEmbedder
@@ -168,6 +172,43 @@ async def test_questions_are_counted_once_and_kept_answers_are_not(
     assert lines == {
         ("query", "openai/vectors"): Spent(2, 5, 0, Decimal("0.05"), 0),
         ("synthesis", MODEL): Spent(2, 60, 20, Decimal("0.8"), 0),
+    }
+
+
+async def test_calls_cut_off_by_a_deadline_and_useless_ones_are_counted(
+    dsn: str, database: Database
+) -> None:
+    await ingest(database, new_block("Ada keeps bees.", user_id="ada"))
+    spending = _spending(database)
+    with FakeOpenAI(dimension=4) as provider:
+        account: dict[str, Any] = {"api_key": None, "base_url": provider.base_url}
+        embedder = OpenAIEmbedder(model="vectors", dimension=4, **account)
+        writer = ModelSynthesizer(model="some-model", **account)
+        async with replica(
+            dsn,
+            embedder=embedder,
+            synthesizer=writer,
+            spending=spending,
+            cache=InProcessCache(size_bytes_max=1 << 20, clock=SystemClock()),
+        ) as parts:
+            provider.always(hang())
+            answer = await parts.ask(ADA, "Who keeps bees?", timeout_seconds=1.0)
+            assert answer.degraded == ["embedding", "synthesis"]
+            assert {call.path for call in provider.calls} == {
+                "/v1/embeddings",
+                "/v1/chat/completions",
+            }
+            provider.always(html(200))
+            answer = await parts.ask(ADA, "Which bees?", timeout_seconds=5.0)
+            assert answer.degraded == ["embedding", "synthesis"]
+        await embedder.close()
+        await writer.close()
+    await spending.close()
+    report = await _reports(database).report(_which("ada"))
+    lines = {(line.key.operation, line.key.model): line.spent for line in report.lines}
+    assert lines == {
+        ("query", "openai/vectors"): Spent(2, 0, 0, Decimal(0), 0),
+        ("synthesis", MODEL): Spent(2, 0, 0, Decimal(0), 0),
     }
 
 

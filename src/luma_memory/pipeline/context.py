@@ -19,6 +19,7 @@ from luma_memory.domain.context import (
     ContextRequest,
     SynthesisRequest,
 )
+from luma_memory.domain.cut_off import calls_under_way
 from luma_memory.domain.deadline import within
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import LumaMemoryError
@@ -161,8 +162,10 @@ class Contexts:
             return "no time is left for it"
         asked = SynthesisRequest(request.query, context.blocks, request.token_budget)
         try:
-            synthesis = await within(self._synthesizer.synthesize(asked), left_seconds)
+            with calls_under_way() as cut_off:
+                synthesis = await within(self._synthesizer.synthesize(asked), left_seconds)
         except TimeoutError:
+            self._note(request.scope, cut_off)
             return "no answer in time"
         except LumaMemoryError as error:
             self._note(request.scope, error.calls)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from luma_memory.domain.cut_off import calls_under_way
 from luma_memory.domain.enrichment import Embedding, ModelCall
 from luma_memory.domain.errors import LumaMemoryError, SearchTimeout
 from luma_memory.domain.filters import Filter
@@ -302,9 +303,13 @@ async def _counted(
 ) -> Embedding:
     """The question's vector, its call in the account; one that was kept took none."""
     try:
-        embedding = await work
+        with calls_under_way() as cut_off:
+            embedding = await work
     except LumaMemoryError as error:
         spending.note(scope, "query", error.calls, blocks=0)
+        raise
+    except asyncio.CancelledError:
+        spending.note(scope, "query", cut_off, blocks=0)
         raise
     if embedding.token_count:
         call = ModelCall(embedder.model.id, embedding.token_count)

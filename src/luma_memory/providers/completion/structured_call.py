@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
+from luma_memory.domain.cut_off import under_way
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import LumaMemoryError, ProviderResponseInvalid
 from luma_memory.providers.completion.question import CompletionModel, Question, Reply
@@ -61,7 +62,8 @@ class StructuredCall(Generic[AnswerT]):
     async def _answered(self, message: str, span: spans.Span) -> Answered[AnswerT]:
         call = ModelCall(self._model_id)
         try:
-            reply = await self._ask(message)
+            with under_way(call):
+                reply = await self._ask(message)
             call = ModelCall(self._model_id, reply.input_tokens, reply.output_tokens)
             _tell_span(span, message, reply)
             if reply.is_refused:

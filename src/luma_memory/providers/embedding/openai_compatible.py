@@ -13,7 +13,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from luma_memory.domain.enrichment import Embedding, EmbeddingModel, Vector
+from luma_memory.domain.cut_off import under_way
+from luma_memory.domain.enrichment import Embedding, EmbeddingModel, ModelCall, Vector
 from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderRejected,
@@ -174,12 +175,26 @@ class OpenAIEmbedder:
         return max(1, min(self._texts_per_call_max, BODY_BYTES_MAX // value_bytes))
 
     async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
+        """An error knows the call: an answer of no use costs as much as one that is."""
+        call = ModelCall(self._id)
+        try:
+            outcomes = await self._answered(batch)
+        except LumaMemoryError as error:
+            error.calls = (call,)
+            raise
+        for outcome in outcomes:
+            if isinstance(outcome, LumaMemoryError):
+                outcome.calls = (call,)
+        return outcomes
+
+    async def _answered(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
         with (
             spans.span(f"embeddings {self._name}", kind="client", values=self._span_values) as span,
             provider_faults(),
         ):
             span.content(lambda: {"gen_ai.input.messages": [item.text for item in batch]})
-            body = await self._answer_to([item.text for item in batch])
+            with under_way(ModelCall(self._id)):
+                body = await self._answer_to([item.text for item in batch])
             answer = _Answer.model_validate_json(body)
             span.set({"gen_ai.usage.input_tokens": answer.tokens_read()})
             values = [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data]
