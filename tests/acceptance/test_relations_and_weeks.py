@@ -46,7 +46,7 @@ async def test_what_is_true_now_and_what_a_week_came_to(
             assert answer.json()["status"] == "rejected"
             again = (await client.post("/search", json=question)).json()["results"]
             assert {hit["block"]["id"] for hit in again} == {old, new}
-            for wrong in ({"user_id": "bob"}, {"user_id": "ada", "other": uuid4().hex}):
+            for wrong in ({"user_id": "bob"}, whose):
                 missing = f"/relations/{uuid4()}"
                 answer = await client.patch(missing, params=wrong, json={"status": "accepted"})
                 assert (answer.status_code, answer.json()["code"]) == (404, "relation_not_found")

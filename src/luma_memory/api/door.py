@@ -17,6 +17,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from luma_memory.api.idempotency import HEADER, answered_once, check_keys
+from luma_memory.api.query_names import check_query, query_names
 from luma_memory.api.request_target import with_slashes
 from luma_memory.api.strict_json import StrictRequest
 from luma_memory.bootstrap.service import Service
@@ -57,10 +58,13 @@ class DoorRoute(APIRoute):
         writes = is_write(methods, self.openapi_extra)
         remembers = is_remembered(methods, self.openapi_extra)
         operation = f"{' '.join(methods)} {self.path}"
+        names = query_names(self.dependant)
 
         async def admitted(request: Request) -> Response:
             caller = caller_of(request)
             caller.check_may(needed)
+            if query := request.scope["query_string"]:
+                check_query(query, names)
             service: Service = request.app.state.service
             if writes:
                 _check_enabled(service)

@@ -52,7 +52,7 @@ class ServiceClient:
         base_url: str | None,
         timeout_seconds: float,
         body_bytes_max: int,
-        connections_max: int = 100,
+        connections_max: int = 256,
     ) -> None:
         """Opens no connection yet.
 
