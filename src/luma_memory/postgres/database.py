@@ -134,6 +134,7 @@ class Database:
         # None: not known yet.
         self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
         self._pool: asyncpg.Pool | None = None
+        self._taken = 0  # connections, also those that are waited for
         self._opening = asyncio.Lock()
         self._in_transaction: dict[asyncio.Task[Any] | None, Connection] = {}
 
@@ -202,11 +203,16 @@ class Database:
             await self.open()
         pool = self._pool
         assert pool is not None
-        # An idle one is there at once (opening it anew has a time-out of its own): to wait for it
-        # with a deadline would cost a task.
-        timeout = None if pool.get_idle_size() > 0 else self._acquire_timeout
+        # A free one is there at once (opening it has a time-out of its own): to wait for it with a
+        # deadline would cost a task.
+        timeout = None if self._taken < self._pool_size else self._acquire_timeout
         with translated():
-            connection = await pool.acquire(timeout=timeout)
+            self._taken += 1
+            try:
+                connection = await pool.acquire(timeout=timeout)
+            except BaseException:
+                self._taken -= 1
+                raise
             try:
                 with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
                     yield connection
@@ -214,7 +220,10 @@ class Database:
                 # By itself the driver waits here until a statement that ran out of time is
                 # cancelled, for as long as it would wait for a connection: a server that hangs
                 # would hold its callers for both.
-                await pool.release(connection, timeout=_RELEASE_SECONDS)
+                try:
+                    await pool.release(connection, timeout=_RELEASE_SECONDS)
+                finally:
+                    self._taken -= 1
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
