@@ -8,6 +8,7 @@ side, so every user's rows lie among all the others', as they do when users come
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ TEMPLATE = "template"
 CLIENTS_MANY = 16
 # Users who are asked in turn where there are many: no one's rows alone are warm.
 ASKED_USERS = 16
+_SEEDS = itertools.count(800, 10)
 _ID = "(left(replace(t.{0}::text, '-', ''), 16) || right(md5(t.{0}::text || n), 16))::uuid"
 _BLOCKS = f"""
 INSERT INTO memory_blocks (id, user_id, content, session_id, speaker, occurred_at, content_hash,
@@ -100,13 +102,14 @@ class _Found:
 
 
 async def _measure(stack: Stack, sizes: Sizes, users: Sequence[str]) -> _Found:
-    count = sizes.scale_questions
+    """No question is asked twice, in no scope: the vector of a question is kept."""
+    count, seed = sizes.scale_questions, next(_SEEDS)
     async with connections(stack.api, 1) as one:
-        await _asked(one, users, max(count // 4, len(users)), seed=80)  # fills caches
-        alone = await _asked(one, users, count, seed=81)
+        await _asked(one, users, max(count // 4, len(users)), seed=seed)  # fills caches
+        alone = await _asked(one, users, count, seed=seed + 1)
     # Opened when they are needed: the server closes connections that wait for long.
     async with connections(stack.api, CLIENTS_MANY) as clients:
-        together = await _asked(clients, users, 2 * count, seed=82)
+        together = await _asked(clients, users, 2 * count, seed=seed + 2)
     memory = psutil.Process(stack.api.process_id).memory_info().rss
     return _Found(sorted(alone), sorted(together), memory)
 

@@ -80,6 +80,39 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
     assert then.hits[0].block.occurred_at == days[2]
 
 
+@pytest.mark.parametrize(
+    ("query", "timely"),
+    [
+        ("What did we do at the lake before the move to Lisbon?", [1.0, 0.0]),
+        ("What did we do at the lake after we moved to Lisbon?", [0.0, 1.0]),
+        ("Since the move to Lisbon, were we at the lake?", [0.0, 1.0]),
+        ("What did we do at the lake before the wedding in Rome?", [0.0, 0.0]),  # nobody told of it
+        ("Were we at the lake before?", [0.0, 0.0]),
+    ],
+)
+async def test_a_time_told_by_an_event_prefers_its_side(
+    query: str, timely: list[float], database: Database
+) -> None:
+    early, moved, late = (OCCURRED_AT + timedelta(days=days) for days in (0, 40, 80))
+    await ingest(
+        database,
+        new_block("We went to the lake.", occurred_at=early),
+        new_block("Today we moved to Lisbon!", occurred_at=moved),
+        new_block("We went to the lake.", occurred_at=late),
+    )
+    result = await _recall(database, events=EventLog()).search(
+        CAROLINE, query, limit=3, explain=True
+    )
+    lake = sorted(
+        (hit for hit in result.hits if "lake" in hit.block.content),
+        key=lambda hit: hit.block.occurred_at,
+    )
+    assert [float(bool(hit.explanation["time"])) for hit in lake] == timely
+    if any(timely):
+        first = next(hit for hit in result.hits if "lake" in hit.block.content)
+        assert first is lake[timely.index(1.0)]
+
+
 async def test_what_was_replaced_leaves_unless_asked_for_or_before_it_was(
     database: Database, connection: asyncpg.Connection
 ) -> None:

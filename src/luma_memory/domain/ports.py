@@ -58,7 +58,7 @@ from luma_memory.domain.relation import (
 )
 from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import Background, ScanRequest, ScopeScan, TimeSpan
+from luma_memory.domain.search import Background, NamedEvent, ScanRequest, ScopeScan, TimeSpan
 from luma_memory.domain.summary import (
     Draft,
     NewSummary,
@@ -296,6 +296,10 @@ class QuestionReader(Protocol):
 
         A few at most, often none.
         """
+        ...
+
+    async def events(self, question: str) -> Sequence[NamedEvent]:
+        """What it names in place of a time, with the side of it that is meant; two at most."""
         ...
 
     async def language(self, question: str) -> str | None:

@@ -29,6 +29,14 @@ class TimeSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedEvent:
+    """A time told by what happened then: "before the move"."""
+
+    side: Literal["before", "after"]
+    text: str  # "the move"
+
+
+@dataclass(frozen=True, slots=True)
 class Background:
     """Cosine of a question with text that has nothing to do with it; a property of the model."""
 

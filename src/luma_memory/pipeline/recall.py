@@ -17,6 +17,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     Background,
     Explanation,
+    NamedEvent,
     Ranking,
     ScanRequest,
     SearchHit,
@@ -24,6 +25,7 @@ from luma_memory.domain.search import (
     TimeSpan,
 )
 from luma_memory.pipeline.background import Backgrounds
+from luma_memory.pipeline.events import wanted_events
 from luma_memory.pipeline.fusion import (
     ADDITIONS,
     BACKGROUND,
@@ -133,7 +135,7 @@ class Recall:
         watch = Stopwatch()
         named, own = names_in(query), own_names(scope.user_id)
         terms = query_terms(query, language=await self._language(query, deadline, degraded))
-        spans = await self._spans(query, as_of, deadline, degraded)
+        spans, events = await self._times(query, as_of, deadline, degraded)
         timings["understand"] = watch.lap_ms()
         for _ in range(SWITCHES_MAX):
             embedder = await self._serving.of_scope(scope) if self._serving else self._embedder
@@ -160,7 +162,12 @@ class Recall:
         background = await self._background(embedder if embedding else None, deadline, degraded)
         timings["calibrate"] = watch.lap_ms()
         keys = scan.name_keys
-        wanted = Wanted(named=keys[: len(named)], own=keys[len(named) :], spans=spans)
+        wanted = Wanted(
+            named=keys[: len(named)],
+            own=keys[len(named) :],
+            spans=spans,
+            events=wanted_events(events, terms),
+        )
         layout = lay_out(scan, terms, wanted)
         reranker = self._reranker if ranking == "fused" else None
         wide = limit if reranker is None else max(limit, CANDIDATES_MAX)
@@ -229,13 +236,16 @@ class Recall:
         return await self._optional("language", self._reader.language(query), deadline, degraded)
 
     @spans.traced("understand")
-    async def _spans(
+    async def _times(
         self, query: str, as_of: datetime | None, deadline: _Deadline, degraded: list[str]
-    ) -> Sequence[TimeSpan]:
+    ) -> tuple[Sequence[TimeSpan], Sequence[NamedEvent]]:
         if self._reader is None:
-            return ()
-        work = self._reader.times(query, as_of)
-        return await self._optional("time", work, deadline, degraded) or ()
+            return (), ()
+        spans = await self._optional("time", self._reader.times(query, as_of), deadline, degraded)
+        if spans is None:
+            return (), ()
+        events = await self._optional("time", self._reader.events(query), deadline, degraded)
+        return spans, events or ()
 
     async def _optional(
         self,

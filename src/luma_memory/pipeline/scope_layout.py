@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import WINDOW_ORDINAL, ScopeScan, TimeSpan
+from luma_memory.pipeline.events import WantedEvent, Weights, fitting
 from luma_memory.pipeline.fusion import Indices, ScopeScores, Surroundings
 from luma_memory.pipeline.neighbours import Neighbours, in_sessions, with_neighbours
 from luma_memory.pipeline.speakers import meant
@@ -50,6 +51,7 @@ class Wanted:
     named: Sequence[int] = ()  # keys of names in the question
     own: Sequence[int] = ()  # keys of the user's own names
     spans: Sequence[TimeSpan] = ()
+    events: Sequence[WantedEvent] = ()
 
 
 def lay_out(
@@ -71,7 +73,8 @@ def lay_out(
     instants = np.frombuffer(scan.instants, dtype=np.int64)[first]
     neighbours = in_sessions(sessions, instants)
     dense = np.frombuffer(scan.dense, dtype=np.float32)
-    own, shared, coverage = _bm25(scan, terms, passages, block[passages], neighbours)
+    words = list(_words(scan, terms, passages))
+    own, shared, coverage = _bm25(words, block[passages], neighbours)
     windows = _in_order(block, ordinals, ~is_passage & (block >= 0) & ~np.isnan(dense))
     surroundings = Surroundings(
         session=neighbours.session,
@@ -82,7 +85,8 @@ def lay_out(
             named=wanted.named,
             own=wanted.own,
         ),
-        timely=_timely(instants, wanted.spans),
+        timely=_timely(instants, wanted.spans)
+        | fitting(wanted.events, words, block[passages], instants),
     )
     scores = ScopeScores(
         dense=dense[passages],
@@ -95,27 +99,20 @@ def lay_out(
 
 
 def _bm25(
-    scan: ScopeScan,
-    terms: Sequence[QueryTerm],
-    passages: Indices,
-    block: Indices,
-    neighbours: Neighbours,
+    words: Sequence[tuple[QueryTerm, Weights]], block: Indices, neighbours: Neighbours
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Each passage's score by its own words, and by those its neighbours lend it; its coverage.
 
-    A word counts as its best form: as it stands, or a stem of it. Document frequencies are counted
-    in the columns themselves. A word that no passage has counts in
+    Document frequencies are counted in the columns themselves. A word that no passage has counts in
     the coverage as the rarest of all.
     """
-    own = np.zeros(len(passages), dtype=np.float32)
-    shared = np.zeros(len(passages), dtype=np.float32)
-    covered = np.zeros(len(passages), dtype=np.float32)
+    own = np.zeros(len(block), dtype=np.float32)
+    shared = np.zeros(len(block), dtype=np.float32)
+    covered = np.zeros(len(block), dtype=np.float32)
     whole = 0.0
-    for term, columns in _by_word(terms, scan.term_weights):
-        weights = np.maximum.reduce([np.frombuffer(column, np.float32) for column in columns])
-        weights = weights[passages]
+    for term, weights in words:
         frequency = int(np.count_nonzero(weights))
-        telling = idf(frequency, len(passages))
+        telling = idf(frequency, len(block))
         whole += telling
         if frequency == 0:
             continue
@@ -126,14 +123,17 @@ def _bm25(
     return own, shared, np.minimum(covered / np.float32(whole or 1.0), np.float32(1.0))
 
 
-def _by_word(
-    terms: Sequence[QueryTerm], columns: Sequence[Buffer]
-) -> Iterable[tuple[QueryTerm, Sequence[Buffer]]]:
-    """Each word of the question with the columns of all its forms."""
+def _words(
+    scan: ScopeScan, terms: Sequence[QueryTerm], passages: Indices
+) -> Iterator[tuple[QueryTerm, Weights]]:
+    """Each word of the question with its weight in the passages: that of its best form, the word as
+    it stands or a stem of it."""
     words: dict[int, tuple[QueryTerm, list[Buffer]]] = {}
-    for term, column in zip(terms, columns, strict=True):
+    for term, column in zip(terms, scan.term_weights, strict=True):
         words.setdefault(term.word, (term, []))[1].append(column)
-    return words.values()
+    for term, columns in words.values():
+        weights = np.maximum.reduce([np.frombuffer(column, np.float32) for column in columns])
+        yield term, weights[passages]
 
 
 def _covered(ends: Indices, neighbours: Neighbours) -> Indices:

@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from luma_memory.domain.clock import SystemClock
-from luma_memory.providers.completion.extract.question import SPANS_MAX, LocalQuestionReader
+from luma_memory.providers.completion.extract.question import (
+    EVENT_CHARS_MAX,
+    EVENTS_MAX,
+    SPANS_MAX,
+    LocalQuestionReader,
+)
 
 NOW = datetime(2024, 3, 14, 15, 9, tzinfo=UTC)  # a Thursday
 
@@ -30,6 +35,44 @@ async def spans(question: str, now: datetime = NOW) -> list[tuple[str, str]]:
 )
 async def test_a_time_is_a_span_of_whole_days(question: str, expected: tuple[str, str]) -> None:
     assert expected in await spans(question)
+
+
+@pytest.mark.parametrize(
+    ("question", "side", "event"),
+    [
+        ("Where did I work before the move?", "before", "the move"),
+        ("After I moved to Lisbon, who did I live with?", "after", "I moved to Lisbon"),
+        ("Wo wohnte ich vor dem Umzug nach Lissabon?", "before", "Umzug nach Lissabon"),
+        ("Où travaillais-je avant l'accident de voiture ?", "before", "accident de voiture"),
+        ("¿Qué hice después de la boda?", "after", "la boda"),
+        ("Cosa facevo prima del trasloco?", "before", "trasloco"),
+        ("Wat deed ik voor de verhuizing?", "before", "verhuizing"),
+        ("O que eu fazia antes da mudança?", "before", "mudança"),
+    ],
+)
+async def test_an_event_stands_for_a_time(question: str, side: str, event: str) -> None:
+    (found,) = await LocalQuestionReader(SystemClock()).events(question)
+    assert (found.side, found.text) == (side, event)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Have I worked on triangles before?",
+        "What did Maria do before April 10, 2023?",
+        "Who came before 2019?",
+        "Wo war ich vor drei Tagen?",
+        "",
+    ],
+)
+async def test_a_date_or_nothing_is_no_event(question: str) -> None:
+    assert await LocalQuestionReader(SystemClock()).events(question) == []
+
+
+async def test_a_page_of_events_is_read_in_bounded_time_and_names_few() -> None:
+    found = await LocalQuestionReader(SystemClock()).events("before the move " * 5_000)
+    assert 0 < len(found) <= EVENTS_MAX
+    assert all(len(event.text) <= EVENT_CHARS_MAX for event in found)
 
 
 async def test_most_questions_name_none() -> None:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from threading import Thread
 
 from luma_memory.domain.clock import Clock
-from luma_memory.domain.search import TimeSpan
+from luma_memory.domain.search import NamedEvent, TimeSpan
 from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import read
 from luma_memory.providers.completion.extract.language import UNDETERMINED, identify, warm_up
+from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
 # A question longer than this is a text that somebody pasted.
 READ_CHARS = 2_000
 SPANS_MAX = 8
+EVENTS_MAX = 2
+EVENT_CHARS_MAX = 120
 
 
 class LocalQuestionReader:
@@ -33,6 +38,11 @@ class LocalQuestionReader:
         """See the port. Days are those of UTC."""
         await self._loaded()
         return _times(question, asked_at or self._clock.now())
+
+    async def events(self, question: str) -> Sequence[NamedEvent]:
+        """See the port."""
+        await self._loaded()
+        return _events(question)
 
     async def language(self, question: str) -> str | None:
         """See the port."""
@@ -56,6 +66,35 @@ def _times(question: str, now: datetime) -> list[TimeSpan]:
     mentions = dates(read(text, identify(text).reading), now.astimezone(UTC))
     values = dict.fromkeys(mention.value for mention in mentions if mention.value is not None)
     return [_span(value) for value in values][:SPANS_MAX]
+
+
+def _events(question: str) -> list[NamedEvent]:
+    text = question[:READ_CHARS]
+    language = identify(text).reading
+    pattern = _event_pattern(language)
+    if pattern is None:
+        return []
+    dated = dates(read(text, language), datetime(2020, 1, 1, tzinfo=UTC))
+    found = []
+    for match in pattern.finditer(text):
+        start, end = match.span("event")
+        # "before 10 April" is a time by itself.
+        if not any(mention.start < end and start < mention.end for mention in dated):
+            is_before = match["before"] is not None
+            found.append(NamedEvent("before" if is_before else "after", match["event"].strip()))
+    return found[:EVENTS_MAX]
+
+
+@cache
+def _event_pattern(language: str) -> re.Pattern[str] | None:
+    words = vocabulary(language).dates
+    if words is None:
+        return None
+    return re.compile(
+        rf"(?<!\w)(?:(?P<before>{words.event_before})|(?:{words.event_after}))(?:(?<=['’])|\s+)"
+        rf"(?P<event>[^,;:.?!…\n]{{1,{EVENT_CHARS_MAX}}})",
+        re.IGNORECASE,
+    )
 
 
 def _span(value: str) -> TimeSpan:

@@ -62,6 +62,8 @@ class DateWords:
     month_after: str
     year_after: str
     every: str  # words of repetition: "every Friday" is no date
+    event_before: str  # "before" an event that is named in place of a date
+    event_after: str
     past_before: str
     this_before: str
     next_before: str
