@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -221,7 +220,7 @@ async def test_completing_is_for_the_own_attempt_only(
     (job_id,) = await _enqueue(connection)
     (job,) = await _claim(database)
     queue = PostgresJobQueue(database)
-    for worker_id, claimed in (("w2", job), ("w1", replace(job, attempt=2))):
+    for worker_id, claimed in (("w2", job), ("w1", job._replace(attempt=2))):
         await queue.complete(worker_id, [claimed])
         assert await _state(connection, job_id) == ("processing", 1, "w1")
     await queue.complete("w1", [job])

@@ -146,7 +146,7 @@ async def test_a_late_worker_changes_nothing(
     version = await _version(connection)
     # The same number of the attempt, another worker; then another number.
     assert await _write(database, _result(late, block)) == [False]
-    wrong = replace(elsewhere, attempt=elsewhere.attempt + 1)
+    wrong = elsewhere._replace(attempt=elsewhere.attempt + 1)
     assert await _write(database, _result(wrong, block), worker_id="w2") == [False]
     assert (await read(database, block, accepted.id)).status == "pending_enrichment"
     assert await _version(connection) == version
@@ -236,7 +236,7 @@ async def test_several_jobs_of_several_users_in_one_statement(
     blocks = [new_block("word " * 500 * n or "none", user_id=f"user {n % 3}") for n in range(6)]
     accepted = await ingest(database, *blocks)
     jobs = await _claim(database)
-    foreign = replace(jobs[3], attempt=9)
+    foreign = jobs[3]._replace(attempt=9)
     results = [
         _result(
             foreign if n == 3 else job,

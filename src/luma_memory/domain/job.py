@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from luma_memory.domain.errors import (
@@ -22,11 +23,14 @@ JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 ErrorClass = Literal["provider", "provider_permanent", "schema", "timeout", "poison", "internal"]
 OPEN: Sequence[JobStatus] = ("pending", "processing")
 JOB_ID_MAX = 2**63 - 1
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed job. (id, attempt) names this run of it: nobody else may finish it."""
+class Job(NamedTuple):
+    """A claimed job. (id, attempt) names this run of it: nobody else may finish it.
+
+    A tuple, because making a frozen dataclass took a sixth of all a worker does with a job.
+    """
 
     id: int
     scope: Scope
@@ -34,7 +38,7 @@ class Job:
     block_id: UUID | None
     attempt: int  # 1 for the first
     attempts_max: int
-    payload: Mapping[str, Any] = field(default_factory=dict)  # as it was enqueued: not checked
+    payload: Mapping[str, Any] = _NOTHING  # as it was enqueued: not checked
 
     @property
     def is_last_attempt(self) -> bool:

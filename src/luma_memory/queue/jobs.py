@@ -113,11 +113,11 @@ def _identities(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
 
 def _job(row: asyncpg.Record) -> Job:
     return Job(
-        id=row["id"],
-        scope=Scope(row["project_id"], row["user_id"]),
-        job_type=row["job_type"],
-        block_id=row["block_id"],
-        attempt=row["attempts"],
-        attempts_max=row["max_attempts"],
-        payload=row["payload"] or {},
+        row["id"],
+        Scope(row["project_id"], row["user_id"]),
+        row["job_type"],
+        row["block_id"],
+        row["attempts"],
+        row["max_attempts"],
+        row["payload"] or {},
     )

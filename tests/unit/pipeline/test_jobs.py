@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -186,7 +186,7 @@ async def test_jobs_that_end_together_share_a_statement() -> None:
         emit=EventLog(),
         report_bug=lambda _message, _error: None,
     )
-    await asyncio.gather(*(runner.run(replace(_job(), id=number)) for number in range(20)))
+    await asyncio.gather(*(runner.run(_job()._replace(id=number)) for number in range(20)))
     assert sorted(job_id for ids in statements for job_id in ids) == list(range(20))
     assert len(statements) <= 2
 
