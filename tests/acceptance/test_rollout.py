@@ -18,7 +18,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.acceptance.test_cli import COMMAND, clean_environment
+from pydantic import SecretStr
+from tests.acceptance.test_cli import COMMAND, clean_environment, run
 from tests.fakes.openai_server import FakeOpenAI, out_of_money
 from tests.support.load import client_of
 from tests.support.redis_server import RedisServer, free_port
@@ -27,6 +28,7 @@ from tests.support.tcp_proxy import proxied
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.cli.rollout_criteria import Criterion, Limits
 from luma_memory.cli.rollout_probe import check_phase
+from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import Settings, load_settings, variable_name
 
 slow = pytest.mark.slow
@@ -164,6 +166,26 @@ async def test_relations_without_a_limit_fail(redis_server: RedisServer, tmp_pat
         relation_detection_rate_limit=1_000,
     ) as stack:
         assert failing(await check(stack, 3)) == ["rate limit"]
+
+
+@slow
+async def test_a_key_that_may_not_erase_stores_nothing(tmp_path: Path) -> None:
+    admin_key = "a-key-of-the-test-0123456789"
+    async with (
+        running_stack(data_dir=tmp_path / "data", admin_key=admin_key) as stack,
+        client_of(stack) as client,
+    ):
+        made = await asyncio.to_thread(
+            lambda: run(
+                *("keys", "create", "--scope", "ingest", "--scope", "read"),
+                DATABASE_URL=stack.database_url,
+            )
+        )
+        (key,) = re.findall(r"lmk_\S+", made.stdout)
+        with pytest.raises(LumaMemoryError, match="admin"):
+            await check_phase(1, stack.base_url, SecretStr(key), PATIENT)
+        client.headers["Authorization"] = f"Bearer {admin_key}"
+        assert (await client.get("/jobs/stats")).json()["completed"] == 0
 
 
 @slow

@@ -12,6 +12,7 @@ import shlex
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pytest
 import pytest_asyncio
 from tests.acceptance.test_cli import run
 from tests.acceptance.waiting import until_idle
-from tests.fakes.openai_server import FakeOpenAI, out_of_money
+from tests.fakes.openai_server import FakeOpenAI, hang, out_of_money, rate_limited
 from tests.support.load import client_of
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 
@@ -70,8 +71,11 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
                 openai_base_url=provider.base_url,
                 redis_url=redis.url,
                 fail_fast=True,
+                provider_timeout_ms=2_000,
             ) as stack,
         ):
+            async with client_of(stack) as client:
+                await until_worker(client)
             yield Service(stack, provider, redis, lines)
 
 
@@ -123,6 +127,20 @@ async def until_status(client: httpx2.AsyncClient, block_id: str, status: str) -
             await asyncio.sleep(0.05)
 
 
+async def until_stats(client: httpx2.AsyncClient, **wanted: int) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            stats = (await client.get("/jobs/stats")).json()
+            if wanted.items() <= stats.items():
+                return
+            await asyncio.sleep(0.05)
+
+
+async def enrichment_of(client: httpx2.AsyncClient, block_id: str) -> str:
+    answer = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
+    return str(answer.json()["enrichment"])
+
+
 async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> None:
     """Ask what nobody asked before, until the API says so; every answer is a good one."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -131,6 +149,12 @@ async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> 
             question = {"user_id": "ada", "query": f"{line}? {number}", "synthesize": False}
             assert (await client.post("/context", json=question)).status_code == 200
             number += 1
+
+
+async def until_worker(client: httpx2.AsyncClient) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not (await client.get("/health")).json()["worker_running"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def stop_worker(service: Service) -> None:
@@ -162,6 +186,78 @@ async def test_a_worker_that_is_switched_off_says_so(service: Service) -> None:
     )
     assert ended.returncode == 0
     assert "MEMORY_WORKER_ENABLED is false" in ended.stderr + ended.stdout
+
+
+async def test_a_provider_that_limits_has_jobs_wait(
+    service: Service, client: httpx2.AsyncClient
+) -> None:
+    service.provider.always(rate_limited(seconds=600))
+    block_id = await send(client, "Ada is one of too many.")
+    await until_stats(client, deferred=1)
+    assert "`luma-memory jobs list --status pending`" in section("The worker does not process")
+    shown = await service.command("luma-memory jobs list --status pending --json")
+    (job,) = json.loads(shown.stdout)["jobs"]
+    assert (job["block_id"], job["attempts"]) == (block_id, 0)
+    assert datetime.fromisoformat(job["run_at"]) > datetime.now(UTC) + timedelta(minutes=5)
+    assert service.said("worker", "deferred")
+    service.provider.always(None)
+    connection = await asyncpg.connect(service.stack.database_url)
+    states = [row["state"] for row in await connection.fetch("SELECT * FROM memory_circuits")]
+    assert "limited" in states
+    # The ten minutes are over.
+    await connection.execute("DELETE FROM memory_circuits")
+    await connection.execute("UPDATE memory_jobs SET run_at = now() WHERE status = 'pending'")
+    await connection.close()
+    await until_status(client, block_id, "active")
+
+
+async def test_a_provider_that_hangs_is_seen_in_its_circuit(
+    service: Service, client: httpx2.AsyncClient
+) -> None:
+    service.provider.always(hang())
+    block_id = await send(client, "Ada waits for an answer.")
+    await until_stats(client, processing=1)
+    statement = "SELECT * FROM memory_circuits"
+    assert f"`{statement}`" in section("The worker does not process")
+    connection = await asyncpg.connect(service.stack.database_url)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not any(row["failures"] for row in await connection.fetch(statement)):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    await connection.close()
+    service.provider.always(None)
+    await until_status(client, block_id, "active")
+
+
+async def test_a_process_that_does_not_start_says_why(service: Service, tmp_path: Path) -> None:
+    title = "A process does not start"
+    doctor, check = commands(title)
+    url = service.stack.database_url
+
+    async def told(*arguments: str, **environment: str) -> str:
+        ended = await asyncio.to_thread(lambda: run(*arguments, **environment))  # type: ignore[arg-type]
+        assert ended.returncode == 1, ended
+        return re.sub(r"\s+", " ", ended.stdout + ended.stderr)
+
+    nowhere = f"postgresql:///memory?host={tmp_path}"
+    waited = await told("worker", DATABASE_URL=nowhere, MEMORY_DATABASE_WAIT_SECONDS="1")
+    assert "waiting for it, 1 s at most" in waited
+    assert "PostgreSQL does not answer" in await told("doctor", DATABASE_URL=nowhere)
+
+    admin = await asyncpg.connect(url)
+    await admin.execute("CREATE DATABASE without_schema")
+    await admin.close()
+    other = url.replace("/luma_memory?", "/without_schema?")
+    for name in ("serve", "worker"):
+        assert "does not have this version's schema" in await told(name, DATABASE_URL=other)
+    words = shlex.split(check)[1:]
+    assert "run `luma-memory migrate`" in await told(*words, DATABASE_URL=other)
+    assert "run luma-memory migrate" in await told(*shlex.split(doctor)[1:], DATABASE_URL=other)
+    assert run("migrate", DATABASE_URL=other).returncode == 0
+    assert run(*words, DATABASE_URL=other).returncode == 0
+
+    missing = url.replace("/luma_memory?", "/nobodys?")
+    assert "PostgreSQL refuses" in await told("worker", DATABASE_URL=missing)
+    assert "MEMORY_PORT is wrong: it must be" in await told("serve", MEMORY_PORT="many")
 
 
 async def test_many_jobs_fail(service: Service, client: httpx2.AsyncClient) -> None:
@@ -196,6 +292,27 @@ async def test_redis_does_not_answer(service: Service, client: httpx2.AsyncClien
     await service.redis.start()
     await ask_until(service, client, "Cache available again")
     assert (await client.get("/cache/stats")).json()["connected"] is True
+
+
+async def test_blocks_that_were_stored_without_enrichment_are_made_up_for(
+    service: Service, client: httpx2.AsyncClient
+) -> None:
+    async def switch_enrichment(*, on: bool) -> None:
+        service.stack.settings = service.stack.settings.model_copy(
+            update={"enrichment_enabled": on}
+        )
+        await service.stack.restart("worker")
+
+    await switch_enrichment(on=False)
+    block_id = await send(client, "Ada came while nobody wrote titles.")
+    await until_status(client, block_id, "active")
+    assert await enrichment_of(client, block_id) == "none"
+    await switch_enrichment(on=True)
+    assert "then `luma-memory backfill`" in section("Blocks are not enriched")
+    assert (await service.command("luma-memory backfill")).returncode == 0
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await enrichment_of(client, block_id) != "model":  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
 
 
 async def test_blocks_are_not_enriched(service: Service, client: httpx2.AsyncClient) -> None:

@@ -5,6 +5,7 @@ Requests of the pages are sent in test_site.py, those of the troubleshooting pag
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import re
@@ -14,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx2
 import pytest
 from tests.acceptance.test_cli import run
+from tests.deploy.test_site import requests
+from tests.integration.test_supabase_tokens import Issuer, issuer, signed
 from tests.support.load import client_of
 from typer.core import TyperGroup
 from typer.main import get_command
@@ -23,12 +27,16 @@ from typer.main import get_command
 from luma_memory.cli.main import app
 from luma_memory.cli.processes import Stack, running_stack
 
+__all__ = ["issuer"]  # a fixture
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ADMIN_KEY = "a-key-of-the-test-0123456789"
 # Typed in a console block; in an indented one; spoken of in a sentence or a table.
 _CONSOLE = re.compile(r"^ *\$ ((?:[A-Z_]+=\S+ )*luma-memory .*)$", re.MULTILINE)
 _INDENTED = re.compile(r"^    (luma-memory .*)$", re.MULTILINE)
+# "said", and `❌ said` or `Said …`: what a log, a command or an answer says.
+_QUOTED = re.compile(r"(\"|`(?:\W )?(?=[A-Z][a-z]+ [a-z]))([^\"`:{}=$]{8,})(?:\"|…?`)")
 _INLINE = re.compile(r"`(luma-memory [^`]+)`")
 
 
@@ -111,6 +119,25 @@ async def test_every_statement_is_understood(connection: asyncpg.Connection) -> 
             await transaction.rollback()
 
 
+def test_what_the_troubleshooting_page_quotes_is_said() -> None:
+    """By the code: a line that nobody writes any more leads nobody anywhere."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = [" ".join(part.split()) for _, part in _QUOTED.findall(page)]
+    assert len(quoted) >= 7
+    said = "\n".join(literals())
+    for sentence in quoted:
+        for part in re.split(r"…|\d+", sentence):
+            assert part.strip() in said, sentence
+
+
+def literals() -> Iterator[str]:
+    """Every text of the package, those of several lines as one."""
+    for path in (ROOT / "src" / "luma_memory").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+
+
 # Run as they stand
 
 
@@ -135,6 +162,33 @@ class Terminal:
         )
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         return done.stdout
+
+
+@pytest.mark.slow
+async def test_the_supabase_guides_request_is_answered_to_its_own_user(
+    issuer: Issuer, tmp_path: Path
+) -> None:
+    claims = issuer.claims()
+    async with running_stack(
+        data_dir=tmp_path / "data", supabase_url=issuer.url, embedding_enabled=False
+    ) as stack:
+        variables = {"$MEMORY_URL": stack.base_url, "$ACCESS_TOKEN": signed(claims)}
+        ((program, silent, url, *rest),) = requests(ROOT / "docs" / "supabase.md")
+        assert (program, silent) == ("curl", "-s")
+        for user_id, status in ((claims["sub"], 200), ("somebody-else", 403)):
+            text = json.dumps([url, *rest])
+            for said, meant in {**variables, "USER_ID_OF_THE_TOKEN": user_id}.items():
+                assert said in text
+                text = text.replace(said, meant)
+            to, *options = json.loads(text)
+            pairs = list(zip(options[::2], options[1::2], strict=True))
+            async with httpx2.AsyncClient(trust_env=False) as client:
+                answer = await client.post(
+                    to,
+                    content=next(value for name, value in pairs if name == "-d"),
+                    headers=[value.split(": ", 1) for name, value in pairs if name == "-H"],
+                )
+            assert answer.status_code == status, answer.text
 
 
 @pytest.mark.slow

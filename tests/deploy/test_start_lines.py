@@ -10,7 +10,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -100,24 +100,27 @@ RAILWAY = {part: railway(part) for part in ("api", "worker")}
 
 
 @pytest.mark.parametrize(
-    ("release", "api", "host", "worker"),
+    ("releases", "api", "host", "worker"),
     [
         (
-            *(RAILWAY["api"]["preDeployCommand"][0], RAILWAY["api"]["startCommand"], "[::1]"),
+            [line for part in RAILWAY.values() for line in part["preDeployCommand"]],
+            *(RAILWAY["api"]["startCommand"], "[::1]"),
             RAILWAY["worker"]["startCommand"],
         ),
         pytest.param(
-            *(PROCFILE["release"], PROCFILE["web"], "127.0.0.1", PROCFILE["worker"]),
+            [PROCFILE["release"]],
+            *(PROCFILE["web"], "127.0.0.1", PROCFILE["worker"]),
             marks=pytest.mark.slow,
         ),
     ],
     ids=["Railway", "Procfile"],
 )
 async def test_the_lines_start_what_they_say(
-    release: str, api: str, host: str, worker: str, empty_dsn: str
+    releases: Sequence[str], api: str, host: str, worker: str, empty_dsn: str
 ) -> None:
     platform = Platform(empty_dsn)
-    await platform.release(release)
+    for line in releases:
+        await platform.release(line)
     port = str(free_port())
     async with AsyncExitStack() as running:
         start = running.enter_async_context
@@ -131,5 +134,6 @@ async def test_the_lines_start_what_they_say(
 def test_they_say_alike_what_to_run_and_what_to_ask() -> None:
     assert RAILWAY["api"]["preDeployCommand"] == [PROCFILE["release"]]
     assert RAILWAY["worker"]["startCommand"] == PROCFILE["worker"]
+    assert RAILWAY["worker"]["preDeployCommand"] == [f"{PROCFILE['release']} --check --wait 600"]
     assert RAILWAY["api"]["healthcheckPath"] == HEALTH
     assert "0.0.0.0" not in on_loopback(PROCFILE["web"])

@@ -42,11 +42,14 @@ async def check_phase(
     """
     async with ServiceClient(url, api_key=api_key) as client:
         health = await client.health()
-        found = [criteria.service_on(health), criteria.worker_running(health)]
+        found = [criteria.service_on(health)]
         if found[0].verdict == "fail":
-            return found  # nothing could be stored or asked
+            # Nothing could be stored or asked.
+            return [*found, criteria.worker_running(health)]
         async with _probe_user(client) as user_id:
-            found += await _ingest(client, user_id, limits)
+            ingested = await _ingest(client, user_id, limits)
+            # Afterwards: a worker that was just started gets the time its jobs get.
+            found += [criteria.worker_running(await client.health()), *ingested]
             # First, and told later: a relation changes what a kept context was made of.
             related = await _relations(client, user_id, health, limits) if phase >= 3 else []
             if phase >= 2:
@@ -59,6 +62,7 @@ async def check_phase(
 
 @asynccontextmanager
 async def _probe_user(client: ServiceClient) -> AsyncIterator[str]:
+    await client.may_erase()  # or what is stored now would stay
     user_id = f"rollout-check-{secrets.token_hex(6)}"
     try:
         yield user_id

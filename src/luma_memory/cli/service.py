@@ -50,6 +50,10 @@ class ServiceClient(AsyncMemoryClient):
         """Make sure that this service answers. Raises UnavailableError or SetupError."""
         await self._send(read("/health/live"))
 
+    async def may_erase(self) -> None:
+        """Make sure that the key is an admin's, by a read that needs one. Raises Forbidden."""
+        await self._send(read("/metrics"))
+
     async def accept(self, block: Mapping[str, Any]) -> Stored:
         """Store one block."""
         return parsed(
