@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
@@ -16,6 +17,14 @@ from luma_memory.api.reference import reference_body
 
 _LINK = re.compile(r"\[([^]]*)\]\(((?:\.\./)+[^)\s]*|\.\./?)\)")
 _MARK = "<!-- the reference of the HTTP API -->"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the decisions by their numbers. Every other page is listed in mkdocs.yml."""
+    folder = Path(config.docs_dir)
+    decisions = _section(_section(config.nav, "How it works"), "Decisions")
+    decisions += [path.relative_to(folder).as_posix() for path in sorted(folder.glob("adr/*.md"))]
+    return config
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
@@ -47,3 +56,7 @@ def _drawn(match: re.Match[str]) -> str:
     if not path.exists():
         raise SystemExit(f"{path} is missing: run tools/diagrams.py")
     return f'<div class="diagram">{path.read_text(encoding="utf-8").strip()}</div>'
+
+
+def _section(nav: Any, title: str) -> Any:
+    return next(entry[title] for entry in nav if isinstance(entry, dict) and title in entry)
