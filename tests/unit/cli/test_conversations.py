@@ -42,6 +42,7 @@ def block(block_id: UUID) -> BlockBody:
         "status": "active",
         "enrichment": "local",
         "metadata": {},
+        "repeat_count": 0,
         "tags": [],
         "entities": [],
         "revision": 1,
