@@ -82,8 +82,9 @@ class ServiceClient:
         """Without a password."""
         return str(self._base)
 
-    async def post(self, path: str, body: bytes) -> bytes:
-        """The body of the answer. path: below the base URL, without a slash in front.
+    async def post(self, path: str, body: bytes, *, bytes_max: int | None = None) -> bytes:
+        """The body of the answer. path: below the base URL, without a slash in front. bytes_max: of
+        this answer, where fewer than of any are expected.
 
         Raises HttpFaultError for an error answer, ProviderResponseInvalid for one that is not
         read, TimeoutError, and the HTTP library's own errors.
@@ -96,7 +97,8 @@ class ServiceClient:
                 url, data=data, headers=self._headers, allow_redirects=False, proxy=self._proxy
             ) as response,
         ):
-            return await self._body_of(response)
+            most = self._body_bytes_max
+            return await _body_of(response, most if bytes_max is None else min(bytes_max, most))
 
     async def close(self) -> None:
         """Free all connections; harmless when there are none."""
@@ -118,30 +120,33 @@ class ServiceClient:
             )
         return self._opened
 
-    async def _body_of(self, response: aiohttp.ClientResponse) -> bytes:
-        if 300 <= response.status < 400:
-            raise redirected(response.status)
-        if is_compressed(response.headers.get("Content-Encoding")):
-            raise compressed()
-        if response.status >= 400:
-            body = await _read(response, ERROR_BODY_BYTES_MAX)
-            raise HttpFaultError.of(response.status, body, _lower(response.headers))
-        if (response.content_length or 0) > self._body_bytes_max:
-            raise body_too_large(self._body_bytes_max)
-        body = await _read(response, self._body_bytes_max + 1)
-        if len(body) > self._body_bytes_max:
-            raise body_too_large(self._body_bytes_max)
-        return body
+
+async def _body_of(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
+    if 300 <= response.status < 400:
+        raise redirected(response.status)
+    if is_compressed(response.headers.get("Content-Encoding")):
+        raise compressed()
+    if response.status >= 400:
+        chunks, _ = await _read(response, ERROR_BODY_BYTES_MAX)
+        raise HttpFaultError.of(response.status, b"".join(chunks), _lower(response.headers))
+    if (response.content_length or 0) > bytes_max:
+        raise body_too_large(bytes_max)
+    chunks, is_whole = await _read(response, bytes_max)
+    if not is_whole:
+        raise body_too_large(bytes_max)
+    return b"".join(chunks)
 
 
-async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
-    """At most so much; the rest is left where it is, and the connection ends with it."""
+async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> tuple[list[bytes], bool]:
+    """At most so much, and whether that is all; what is left ends with the connection."""
     chunks: list[bytes] = []
     left = bytes_max
-    while left > 0 and (chunk := await response.content.read(left)):
-        chunks.append(chunk)
+    while chunk := await response.content.read(left + 1):
+        chunks.append(chunk[:left])
         left -= len(chunk)
-    return b"".join(chunks)
+        if left < 0:
+            return chunks, False
+    return chunks, True
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

@@ -36,6 +36,8 @@ TOKENS_PER_CALL_MAX: Final = 300_000
 TOKENS_PER_TEXT_MAX: Final = 8191
 # One value written out in full; servers that know no base64 answer in decimal text.
 _BYTES_PER_VALUE: Final = 24
+# What else stands in an answer.
+_BYTES_BESIDES: Final = 1024 * 1024
 # Assumed for the first call of a model whose dimension is not known yet.
 _DIMENSION_GUESS: Final = 4096
 
@@ -213,7 +215,10 @@ class OpenAIEmbedder:
         }
         if self._shortened is not None:
             request["dimensions"] = self._shortened
-        return await self._client.post("embeddings", to_json(request))
+        # Many calls are under way at once; none of them holds more than its own vectors could be.
+        values = len(texts) * (self._dimension or _DIMENSION_GUESS)
+        most = _BYTES_BESIDES + 2 * values * _BYTES_PER_VALUE
+        return await self._client.post("embeddings", to_json(request), bytes_max=most)
 
 
 @dataclass(frozen=True, slots=True)
