@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from luma_memory.domain.database_url import expectation
 from luma_memory.domain.errors import SetupError
+from luma_memory.domain.redis_url import expectation as redis_expectation
 
 PREFIX = "MEMORY_"
 # Chosen by a person perhaps, so that its length is all that stands against guessing.
@@ -280,12 +281,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and _scheme(value.get_secret_value()) not in (
-            "redis",
-            "rediss",
-            "unix",
-        ):
-            raise ValueError("a URL that begins with redis://, rediss:// or unix://")
+        if value is not None and (wanted := redis_expectation(value.get_secret_value())):
+            raise ValueError(wanted)
         return value
 
     @field_validator(
