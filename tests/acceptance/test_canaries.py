@@ -181,11 +181,13 @@ async def test_a_running_service_tells_no_secret_whatever_goes_away(
     monkeypatch.setenv("MEMORY_PROVIDER_TIMEOUT_MS", "1000")
     lines: list[str] = []
     async with service(tmp_path / "database", lines) as (server, stack):
-        answers = [answer async for answer in everything_asked(stack)]
+        answers, doctor = await asyncio.gather(
+            everything_asked(stack),
+            outputs({"DATABASE_URL": stack.database_url}, iter([("doctor", "--online")])),
+        )
         assert {answer.status_code for answer in answers} >= {200, 202, 401, 404, 422}
-        doctor = await outputs({"DATABASE_URL": stack.database_url}, iter([("doctor", "--online")]))
         await server.stop_hard()
-        later = [answer async for answer in everything_asked(stack)]
+        later = await everything_asked(stack)
         assert {answer.status_code for answer in later} >= {401, 503}
     told = [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in answers]
     told += [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in later]
@@ -194,29 +196,31 @@ async def test_a_running_service_tells_no_secret_whatever_goes_away(
     assert len(lines) > 20
 
 
-async def everything_asked(stack: Stack) -> AsyncIterator[httpx2.Response]:
+async def everything_asked(stack: Stack) -> Sequence[httpx2.Response]:
     """Every route, with the key, without, and with what is refused."""
     headers = {"Authorization": f"Bearer {canary('admin')}"}
     async with httpx2.AsyncClient(
         base_url=stack.base_url + BASE_PATH, headers=headers, trust_env=False, timeout=60
     ) as client:
         accepted = await client.post("/blocks", json={"user_id": "ada", "content": "Tea."})
-        yield accepted
-        yield await client.post("/blocks?wait=true", json={"user_id": "ada", "content": "Milk."})
-        yield await client.post("/blocks", json={"user_id": "ada", "content": ""})
-        for path in ("/search", "/context"):
-            yield await client.post(path, json={"user_id": "ada", "query": "tea"})
         block_id = accepted.json().get("id", "00000000-0000-0000-0000-000000000000")
+        asked = [
+            client.post("/blocks?wait=true", json={"user_id": "ada", "content": "Milk."}),
+            client.post("/blocks", json={"user_id": "ada", "content": ""}),
+            client.post("/search", json={"user_id": "ada", "query": "tea"}),
+            client.post("/context", json={"user_id": "ada", "query": "tea"}),
+        ]
         for path in (
             *("/health", "/health/live", "/health/ready", "/metrics", "/cache/stats", "/usage"),
             *("/blocks?user_id=ada", f"/blocks/{block_id}?user_id=ada", "/jobs", "/jobs/stats"),
             *("/users/ada/export", "/openapi.json", "/docs", "/nowhere"),
         ):
-            yield await client.get(path)
+            asked.append(client.get(path))
         for shown in (canary("other"), f"{canary('x')}.{canary('y')}.{canary('z')}", TOKEN):
             for name, prefix in (("Authorization", "Bearer "), ("X-API-Key", "")):
                 others = {"Authorization": "", name: prefix + shown}
-                yield await client.get("/jobs", headers={k: v for k, v in others.items() if v})
+                asked.append(client.get("/jobs", headers={k: v for k, v in others.items() if v}))
+        return [accepted, *await asyncio.gather(*asked)]
 
 
 def _part(text: str) -> str:

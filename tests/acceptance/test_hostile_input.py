@@ -15,8 +15,9 @@ from uuid import uuid4
 import httpx2
 import psutil
 import pytest
+import pytest_asyncio
 
-from luma_memory.cli.processes import Stack
+from luma_memory.cli.processes import Stack, running_stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 JSON = {"Content-Type": "application/json"}
@@ -80,6 +81,14 @@ KEPT: dict[str, str] = {
     "unique words": words(15_000),
     "one word": "x" * 100_000,
 }
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """Without a worker: what comes in is all that is looked at."""
+    data_dir = tmp_path_factory.mktemp("hostile") / "data"
+    async with running_stack(data_dir=data_dir, workers=0) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

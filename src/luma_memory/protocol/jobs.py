@@ -9,7 +9,6 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.job import (
-    JOB_ID_MAX,
     ErrorClass,
     JobRecord,
     JobStats,
@@ -20,7 +19,8 @@ from luma_memory.protocol.gate import Instant, Name
 
 # One statement's worth: some tens of milliseconds.
 BULK_JOBS_MAX = 1_000
-JobId = Annotated[int, Field(ge=1, le=JOB_ID_MAX)]
+# In a body: what every JSON parser holds exactly. The column holds more, and never will.
+JobId = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
 class JobBody(BaseModel):
