@@ -9,7 +9,9 @@ blocks in 300 ms: that is the limit, and what is missing is the worker's own tim
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from benchmarks.inputs import stored_items
 from benchmarks.processor import database_process, processor_seconds
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack, waited_for
+from luma_memory.providers.service_client import ServiceClient
 from luma_memory.store.blocks import PostgresBlockStore
 
 LATENCY_SECONDS = 0.3
@@ -33,6 +36,8 @@ JOBS_AT_ONCE = (5, 50)
 SHARE_MIN = 0.9
 ROUNDS_MAX = 3
 DIMENSION = 1_536
+TEXTS_A_CALL = 4
+BARE_BYTES_MAX = 1_000_000
 _POLL_SECONDS = 0.25
 
 
@@ -94,6 +99,7 @@ async def _lines(stack: Stack, provider: Provider, sizes: Sizes, jobs: int) -> S
             processor.append(spent / blocks * 1_000)
         calls = (await provider.calls() - before_calls) / (blocks * rounds)
     await stack.clear()
+    bare = await _bare(provider, jobs, blocks)
     return [
         compared(
             f"provider_rate_{jobs}_jobs",
@@ -111,7 +117,39 @@ async def _lines(stack: Stack, provider: Provider, sizes: Sizes, jobs: int) -> S
             "ms",
             note="worker and PostgreSQL",
         ),
+        Line(
+            f"provider_bare_{jobs}_jobs",
+            f"  the same calls by a bare client, {jobs} at once",
+            bare,
+            "blocks/s",
+            note="what provider and machine allow without a worker and a database",
+        ),
     ]
+
+
+async def _bare(provider: Provider, jobs: int, blocks: int) -> float:
+    """Blocks a second where nothing is done but one completion each, and vectors for every four."""
+    client = ServiceClient(
+        api_key=None,
+        base_url=f"{provider.url}/v1",
+        timeout_seconds=30,
+        body_bytes_max=BARE_BYTES_MAX,
+    )
+    question = json.dumps({"messages": ["x" * 4_000]}).encode()
+    texts = json.dumps({"input": ["x" * 100] * TEXTS_A_CALL}).encode()
+
+    async def one_job(number: int) -> None:
+        for _ in range(blocks // jobs):
+            asked = [client.post("chat/completions", question)]
+            if number % TEXTS_A_CALL == 0:
+                asked.append(client.post("embeddings", texts))
+            await asyncio.gather(*asked)
+
+    started = time.perf_counter()
+    await asyncio.gather(*map(one_job, range(jobs)))
+    seconds = time.perf_counter() - started
+    await client.close()
+    return blocks // jobs * jobs / seconds
 
 
 async def _worked_off(stack: Stack, count: int, *, seed: int) -> float:

@@ -193,6 +193,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                     spending=spending,
                     serving=serving,
                     windows=windows,
+                    writes_at_once=2 if settings.has_completion_provider else 1,
                 ),
                 "reembed": with_windows(
                     windows,

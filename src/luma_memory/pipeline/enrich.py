@@ -92,6 +92,8 @@ class EnrichBlock:
     may take; below the job's own time, or a hanging provider leaves none for the fallback.
     serving: who embeds which scope, None for the embedder itself.
     windows: who is told of new turns, so that the windows around them get vectors; None for nobody.
+    writes_at_once: statements of write-backs; more than one where jobs wait for a network, so that
+    those that end while one is under way need not wait for it.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class EnrichBlock:
         spending: Spending | None = None,
         serving: ServingEmbedders | None = None,
         windows: SessionWindows | None = None,
+        writes_at_once: int = 1,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -134,6 +137,7 @@ class EnrichBlock:
             items_max=WRITE_BATCH_MAX,
             size_max=WRITE_PASSAGES_MAX,
             size_of=lambda result: len(result.passages),
+            flights_max=writes_at_once,
         )
 
     async def __call__(self, job: Job) -> Outcome:
