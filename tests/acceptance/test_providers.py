@@ -164,6 +164,24 @@ async def test_blocks_that_went_without_are_made_up_for(
     assert {b["error"] for b in await _blocks(client, "bea")} == {None}
 
 
+async def test_what_is_switched_off_leaves_no_job_waiting(stack: Stack) -> None:
+    """Relations are off unless switched on; these jobs are of before."""
+    table = await asyncpg.connect(stack.database_url)
+    try:
+        job_id = await table.fetchval(
+            "SELECT enqueue_memory_jobs(ARRAY['default'], ARRAY['ada'], ARRAY['detect_relations'],"
+            " ARRAY[gen_random_uuid()], ARRAY[NULL::jsonb], ARRAY[0], ARRAY[NULL::timestamptz],"
+            " ARRAY[NULL::text])"
+        )
+        ended = "SELECT last_error FROM memory_jobs WHERE id = $1 AND status = 'cancelled'"
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (why := await table.fetchval(ended, job_id)):  # noqa: ASYNC110 - another process's work
+                await asyncio.sleep(0.1)
+        assert why == "MEMORY_RELATIONS_ENABLED is false"
+    finally:
+        await table.close()
+
+
 async def test_the_model_is_changed_while_the_service_runs(
     stack: Stack, client: httpx2.AsyncClient, provider: FakeOpenAI
 ) -> None:

@@ -56,6 +56,7 @@ from luma_memory.pipeline.reembed import Reembedding, ReembedScope
 from luma_memory.pipeline.relate import Relations
 from luma_memory.pipeline.session_windows import with_windows
 from luma_memory.pipeline.summarize import Summaries
+from luma_memory.pipeline.switched_off import SwitchedOff
 from luma_memory.pipeline.usage import UsageReports
 from luma_memory.pipeline.users import Users
 from luma_memory.postgres.database import Database
@@ -206,8 +207,8 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                         spending=spending,
                     ),
                 ),
-                **({"detect_relations": relations} if relations is not None else {}),
-                **({"weekly_summary": summaries} if summaries is not None else {}),
+                "detect_relations": relations or SwitchedOff("MEMORY_RELATIONS_ENABLED"),
+                "weekly_summary": summaries or SwitchedOff("MEMORY_WEEKLY_SUMMARIES_ENABLED"),
             },
             worker_id=worker_id,
             timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),

@@ -14,6 +14,7 @@ from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, O
 from luma_memory.domain.ports import JobQueue
 from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.pipeline.patience import ResultT, until_available
+from luma_memory.pipeline.switched_off import SwitchedOff
 from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import (
     Emit,
@@ -71,6 +72,11 @@ class JobRunner:
     def job_types(self) -> list[JobType]:
         """What this runner can run."""
         return list(self._handlers)
+
+    def works_on(self, job_type: JobType) -> bool:
+        """Whether jobs of a type do anything here, and are not only ended."""
+        handler = self._handlers.get(job_type)
+        return handler is not None and not isinstance(handler, SwitchedOff)
 
     async def run(self, job: Job) -> None:
         """Run the job once. Raises StoreUnavailable when its end cannot be written down."""

@@ -95,7 +95,7 @@ class Worker:
         self._keeper = Keeper(
             queue, self._slots, worker_id=worker_id, claiming=self._claimer.claiming
         )
-        self._duties = self._make_duties(schedules="weekly_summary" in runner.job_types)
+        self._duties = self._make_duties(schedules=runner.works_on("weekly_summary"))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises what a duty died of, after handing jobs back."""
