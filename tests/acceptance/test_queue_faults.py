@@ -336,10 +336,13 @@ async def test_hanging_slots_end_at_their_deadline_and_return(
             assert [row["attempts"] for row in jobs] == [2, 2, 2]
             # All slots are back, and the provider is too.
             provider.always(None)
-            # Whoever fails fast waits no longer for a provider known to be away than for a job.
+            # Whoever fails fast waits no longer for a provider known to be away than for a job, 2 s
+            # here: somebody finds out first that it is back.
             await until_true(
                 table, "count(*) = 0 FROM memory_circuits WHERE blocked_until > clock_timestamp()"
             )
+            await accept(client, "Cleo asks first.", user_id="cleo")
+            await until_true(table, "count(*) = 0 FROM memory_circuits WHERE state <> 'closed'")
             await accept(client, *(f"Bea waits too, {n}." for n in range(6)), user_id="bea")
             await until_settled(client)
             stored = await blocks_of(client, ["bea"])
