@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
-from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, well
+from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, error, well
 from tests.support.providers import provided
 from tests.support.running import Plan, ingest, working
 
+from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import NotFound, ProviderUnavailable
 from luma_memory.domain.ports import Relator
-from luma_memory.domain.relation import Finding, Findings, Relation, RelationRequest
+from luma_memory.domain.relation import (
+    Candidate,
+    Finding,
+    Findings,
+    Relation,
+    RelationBlock,
+    RelationRequest,
+)
 from luma_memory.domain.scope import Scope
+from luma_memory.domain.summary import SummaryRequest
+from luma_memory.domain.weeks import Week
 from luma_memory.pipeline.recall import Recall
 from luma_memory.pipeline.relate import Relations
 from luma_memory.postgres.database import Database
+from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.relations import ModelRelator
+from luma_memory.providers.model_provider import Account, model_relator, model_summarizer
 from luma_memory.store.archive import PostgresArchive
 from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.edits import PostgresBlockEditor
 from luma_memory.store.erasures import PostgresEraserStore
 from luma_memory.store.relations import PostgresRelationStore
@@ -409,6 +422,46 @@ async def test_over_the_limit_detections_wait_and_none_is_dropped(
     hours = [row["wait"] / timedelta(hours=1) for row in waiting]
     assert all(0.9 < hour < 1.1 for hour in hours[:5])
     assert all(1.9 < hour < 2.2 for hour in hours[5:])
+
+
+async def test_the_next_model_stands_in_for_one_that_fails(database: Database) -> None:
+    """Relations and summaries alike; the one that answered is named, and all calls count."""
+
+    async def reply(exchange: Exchange) -> None:
+        if exchange.call.body["model"] == "first":
+            await error(500)(exchange)
+        elif "candidates" in json.loads(exchange.call.body["messages"][-1]["content"]):
+            await as_a_model(exchange)
+        else:
+            await completion({"text": "T", "highlights": [], "comparison": None})(exchange)
+
+    one, other = (
+        RelationBlock(uuid4(), 1, text, JANUARY + n * MONTH, JANUARY)
+        for n, text in enumerate(("I live in Berlin.", "I moved to Lisbon."))
+    )
+    asked = RelationRequest(other, [Candidate(one, 0.5, 1.0, is_previous=False)])
+    week = Week.beginning(date(2026, 1, 5), "UTC")
+    with FakeOpenAI() as server:
+        server.always(reply)
+        account, clock = Account(api_key="k", base_url=server.base_url), SystemClock()
+        common: Any = {
+            "models": ("first", "second"),
+            "timeout_seconds": 10.0,
+            "breaker_of": lambda name: Breaker(PostgresCircuits(database), name, clock=clock),
+        }
+        relator = model_relator(account, **common)
+        summarizer = model_summarizer(account, **common)
+        findings = await relator.relate(asked)
+        draft = await summarizer.summarize(SummaryRequest(week, [], None))
+        await relator.close()
+        await summarizer.close()
+    assert len(findings.relations) == 3
+    assert (findings.model, draft.model) == (
+        "openai/second+relate_v1",
+        "openai/second+summarize_v1",
+    )
+    for calls in (findings.calls, draft.calls):
+        assert [call.model for call in calls] == ["openai/first", "openai/second"]
 
 
 async def test_a_detection_that_is_tried_again_takes_no_second_place(

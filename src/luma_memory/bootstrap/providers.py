@@ -121,7 +121,7 @@ class ModelProvider(Protocol):
         self,
         account: Any,
         *,
-        model: str,
+        models: Sequence[str],
         timeout_seconds: float,
         breaker_of: Callable[[str], Breaker],
     ) -> Summarizer: ...
@@ -130,7 +130,7 @@ class ModelProvider(Protocol):
         self,
         account: Any,
         *,
-        model: str,
+        models: Sequence[str],
         timeout_seconds: float,
         breaker_of: Callable[[str], Breaker],
     ) -> Relator: ...
@@ -190,7 +190,7 @@ def _summarizer(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Sum
         return LocalSummarizer()
     return model_provider().model_summarizer(
         _account(settings),
-        model=settings.completion_model,
+        models=settings.completion_models,
         timeout_seconds=_call_seconds(settings),
         breaker_of=breaker_of,
     )
@@ -203,7 +203,7 @@ def _relator(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Relato
         return LocalRelator()
     return model_provider().model_relator(
         _account(settings),
-        model=settings.completion_model,
+        models=settings.completion_models,
         timeout_seconds=_call_seconds(settings),
         breaker_of=breaker_of,
     )

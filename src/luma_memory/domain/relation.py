@@ -80,6 +80,7 @@ class Finding:
 class Findings:
     relations: Sequence[Finding]
     calls: Sequence[ModelCall] = ()
+    model: str | None = None  # who found them; None: whoever was asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ class Draft:
     highlights: Sequence[Told]
     comparison: str | None
     calls: Sequence[ModelCall] = ()
+    model: str | None = None  # who said it; None: whoever was asked
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from luma_memory.domain.ports import RelationStore, Relator
 from luma_memory.domain.relation import (
     BY_TIME,
     Finding,
+    Findings,
     NewRelation,
     Relation,
     RelationPage,
@@ -100,7 +101,7 @@ class DetectRelations:
             return Defer(admission.retry_at, "the user's relation detections of this hour are used")
         relator = self._relator
         try:
-            findings = await self._found(job, relator, request)
+            found = await self._found(job, relator, request)
         except (RateLimited, ProviderPaused) as error:
             raise RateLimited(
                 str(error), retry_after_seconds=error.retry_after_seconds, code=error.code
@@ -110,17 +111,16 @@ class DetectRelations:
             if not hopeless or self._fallback is None:
                 raise
             relator = self._fallback
-            findings = await self._found(job, relator, request)
-        relations, refused = checked(findings, request)
+            found = await self._found(job, relator, request)
+        relations, refused = checked(found.relations, request)
         if refused:
             self._emit(RelationsRefused(job.id, refused))
         read = [request.block, *(candidate.block for candidate in request.candidates)]
-        stored = await self._store.store(self._worker_id, job, relations, read, model=relator.name)
+        model = found.model or relator.name
+        stored = await self._store.store(self._worker_id, job, relations, read, model=model)
         return Done(is_written=True, is_mine=stored is not None)
 
-    async def _found(
-        self, job: Job, relator: Relator, request: RelationRequest
-    ) -> Sequence[Finding]:
+    async def _found(self, job: Job, relator: Relator, request: RelationRequest) -> Findings:
         try:
             findings = await relator.relate(request)
         except LumaMemoryError as error:
@@ -129,7 +129,7 @@ class DetectRelations:
             raise
         if self._spending is not None:
             self._spending.note(job.scope, "relations", findings.calls, blocks=1)
-        return findings.relations
+        return findings
 
 
 def checked(

@@ -178,7 +178,7 @@ class Summaries:
         finally:
             if self._spending is not None:
                 self._spending.note(scope, "summaries", calls, blocks=len(items))
-        return _checked(draft, items, week, summarizer.name)
+        return _checked(draft, items, week, draft.model or summarizer.name)
 
 
 async def _tell(

@@ -6,10 +6,10 @@ A module of its own because importing their libraries costs a process about two 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from luma_memory.domain.ports import (
     Embedder,
@@ -23,13 +23,16 @@ from luma_memory.domain.ports import (
 from luma_memory.providers.api_key import ApiKey, revealed
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.guarded import (
-    FirstThatAnswers,
+    FirstEnricher,
+    FirstRelator,
+    FirstSummarizer,
     GuardedEnricher,
     GuardedRelator,
     GuardedSummarizer,
     GuardedSynthesizer,
 )
 from luma_memory.providers.completion.openai_compatible import ModelEnricher
+from luma_memory.providers.completion.prompted_model import PromptedModel
 from luma_memory.providers.completion.relations import ModelRelator
 from luma_memory.providers.completion.synthesis import ModelSynthesizer
 from luma_memory.providers.completion.weekly_summary import ModelSummarizer
@@ -47,6 +50,7 @@ JOBS_PER_CALL = 4
 # A call that waits for another to land adds to its jobs' time.
 CALLS_MAX = 64
 BreakerOf: TypeAlias = Callable[[str], Breaker]
+PromptedT = TypeVar("PromptedT", bound=PromptedModel[Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +104,29 @@ def model_enricher(
     `vendor:model` names another vendor than OpenAI's protocol. timeout_seconds: for all together;
     each gets its part, so that one that hangs leaves time for the next.
     """
-    guarded: list[Enricher] = []
-    circuits: list[str] = []
+    each = list(_each_of(ModelEnricher, account, models, timeout_seconds, breaker_of))
+    guarded = [GuardedEnricher(plain, breaker) for plain, breaker, _ in each]
+    circuits = [circuit for _, _, circuit in each]
+    return (guarded[0] if len(guarded) == 1 else FirstEnricher(guarded)), circuits
+
+
+def _each_of(
+    kind: type[PromptedT],
+    account: Account,
+    models: Sequence[str],
+    timeout_seconds: float,
+    breaker_of: BreakerOf,
+) -> Iterator[tuple[PromptedT, Breaker, str]]:
+    """One step by each of the models, with the breaker and the name of its circuit."""
     for model in models:
-        plain = ModelEnricher(
+        plain = kind(
             model=model,
             api_key=account.api_key or _NO_KEY,
             base_url=account.base_url,
             timeout_seconds=timeout_seconds / len(models),
         )
-        circuits.append(account.circuit("complete", plain.model_id))
-        guarded.append(GuardedEnricher(plain, breaker_of(circuits[-1])))
-    return (guarded[0] if len(guarded) == 1 else FirstThatAnswers(guarded)), circuits
+        circuit = account.circuit("complete", plain.model_id)
+        yield plain, breaker_of(circuit), circuit
 
 
 def model_synthesizer(
@@ -142,29 +157,21 @@ def http_reranker(
 
 
 def model_summarizer(
-    account: Account, *, model: str, timeout_seconds: float, breaker_of: BreakerOf
+    account: Account, *, models: Sequence[str], timeout_seconds: float, breaker_of: BreakerOf
 ) -> Summarizer:
-    """Weekly summaries by the model that enriches, behind the same circuit."""
-    plain = ModelSummarizer(
-        model=model,
-        api_key=account.api_key or _NO_KEY,
-        base_url=account.base_url,
-        timeout_seconds=timeout_seconds,
-    )
-    return GuardedSummarizer(plain, breaker_of(account.circuit("complete", plain.model_id)))
+    """Weekly summaries by the models that enrich, in the same order, behind the same circuits."""
+    each = _each_of(ModelSummarizer, account, models, timeout_seconds, breaker_of)
+    guarded = [GuardedSummarizer(plain, breaker) for plain, breaker, _ in each]
+    return guarded[0] if len(guarded) == 1 else FirstSummarizer(guarded)
 
 
 def model_relator(
-    account: Account, *, model: str, timeout_seconds: float, breaker_of: BreakerOf
+    account: Account, *, models: Sequence[str], timeout_seconds: float, breaker_of: BreakerOf
 ) -> Relator:
-    """Relations by the model that enriches, behind the same circuit."""
-    plain = ModelRelator(
-        model=model,
-        api_key=account.api_key or _NO_KEY,
-        base_url=account.base_url,
-        timeout_seconds=timeout_seconds,
-    )
-    return GuardedRelator(plain, breaker_of(account.circuit("complete", plain.model_id)))
+    """Relations by the models that enrich, in the same order, behind the same circuits."""
+    each = _each_of(ModelRelator, account, models, timeout_seconds, breaker_of)
+    guarded = [GuardedRelator(plain, breaker) for plain, breaker, _ in each]
+    return guarded[0] if len(guarded) == 1 else FirstRelator(guarded)
 
 
 def model_prices(base_url: str | None) -> Prices:

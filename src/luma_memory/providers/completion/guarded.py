@@ -1,8 +1,8 @@
-"""Completion behind a breaker, and several enrichers one behind the other."""
+"""Completion behind a breaker, and several models one behind the other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ class _Named(Protocol):
 
 
 InnerT = TypeVar("InnerT", bound=_Named)
+AnsweredT = TypeVar("AnsweredT", Enrichment, Findings, Draft)
 
 
 class _Guarded(Generic[InnerT]):
@@ -77,44 +78,66 @@ class GuardedRelator(_Guarded[Relator]):
         return await self._breaker.call(lambda: self._inner.relate(request))
 
 
-class FirstThatAnswers:
-    """`domain.ports.Enricher` over a list of models, best first.
+class _FirstThatAnswers(Generic[InnerT]):
+    """A list of models as one, best first.
 
     A model that fails, whatever the reason, hands over to the next within the same attempt: at most
     one call a model and attempt. When all fail, a wait that one of them asked for counts (the
     shortest), else the failure that another attempt may mend, else the first one's.
     """
 
-    def __init__(self, models: Sequence[Enricher]) -> None:
+    def __init__(self, models: Sequence[InnerT]) -> None:
         """models: at least one."""
         self._models = models
-
-    @property
-    def kind(self) -> EnrichmentKind:
-        return self._models[0].kind
 
     @property
     def name(self) -> str:
         return self._models[0].name
 
-    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+    async def close(self) -> None:
+        for model in self._models:
+            await model.close()
+
+    async def _first(self, ask: Callable[[InnerT], Awaitable[AnsweredT]]) -> AnsweredT:
+        """The first answer, with the calls of all who were asked."""
         errors: list[LumaMemoryError] = []
         calls: list[ModelCall] = []
         for model in self._models:
             try:
-                enrichment = await model.enrich(request)
+                answer: AnsweredT = await ask(model)
             except LumaMemoryError as error:
                 errors.append(error)
                 calls += error.calls
             else:
-                return replace(enrichment, calls=(*calls, *enrichment.calls))
+                return replace(answer, calls=(*calls, *answer.calls))
         last = _the_one_that_counts(errors)
         last.calls = calls
         raise last
 
-    async def close(self) -> None:
-        for model in self._models:
-            await model.close()
+
+class FirstEnricher(_FirstThatAnswers[Enricher]):
+    """`domain.ports.Enricher` over a list of models."""
+
+    @property
+    def kind(self) -> EnrichmentKind:
+        return self._models[0].kind
+
+    async def enrich(self, request: EnrichmentRequest) -> Enrichment:
+        return await self._first(lambda model: model.enrich(request))
+
+
+class FirstRelator(_FirstThatAnswers[Relator]):
+    """`domain.ports.Relator` over a list of models."""
+
+    async def relate(self, request: RelationRequest) -> Findings:
+        return await self._first(lambda model: model.relate(request))
+
+
+class FirstSummarizer(_FirstThatAnswers[Summarizer]):
+    """`domain.ports.Summarizer` over a list of models."""
+
+    async def summarize(self, request: SummaryRequest) -> Draft:
+        return await self._first(lambda model: model.summarize(request))
 
 
 def _the_one_that_counts(errors: Sequence[LumaMemoryError]) -> LumaMemoryError:

@@ -58,6 +58,7 @@ class ModelRelator(PromptedModel[RelationsAnswer]):
         return Findings(
             [Finding(**said.model_dump()) for said in answered.answer.relations],
             (answered.call,),
+            self.name,
         )
 
 

@@ -45,6 +45,7 @@ class ModelSummarizer(PromptedModel[SummaryAnswer]):
             [Told(said.text, said.items) for said in answer.highlights],
             answer.comparison if request.before is not None else None,
             (answered.call,),
+            self.name,
         )
 
 
