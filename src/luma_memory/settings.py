@@ -101,6 +101,10 @@ class Settings(BaseSettings):
     """`true`: a job looks for relations of each block that becomes active, in one call of the
     model provider or by local rules; what a later block replaced leaves recall
     ([relations](relations.md))."""
+    recall_relations_enabled: bool = True
+    """`false`: recall leaves relations aside. By default what the best blocks are related to is
+    lifted a little, and what says the same is folded, where relations are looked for
+    ([recall](recall.md#relations))."""
     synthesis_enabled: bool = True
     """`false`: contexts are always told by the template, never by a model."""
     weekly_summaries_enabled: bool = True

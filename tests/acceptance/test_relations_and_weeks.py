@@ -61,5 +61,15 @@ async def test_what_is_true_now_and_what_a_week_came_to(
             assert made.json()["ends_at"] == "2026-03-08T18:15:00Z"
             empty = await client.post("/summaries", json={**whose, "week": "2026-W02"})
             assert (empty.status_code, empty.json()["code"]) == (404, "week_empty")
+            for week, status, code in (
+                ("1900-W01", 404, "week_empty"),
+                ("1899-W52", 422, "week_invalid"),
+                ("0001-W01", 422, "week_invalid"),
+                ("2999-W01", 422, "week_invalid"),
+                ("9999-12-31", 422, "week_invalid"),
+                ("2026-W60", 422, "invalid_request"),
+            ):
+                answer = await client.post("/summaries", json={**whose, "week": week})
+                assert (answer.status_code, answer.json()["code"]) == (status, code), week
             listed = (await client.get("/summaries", params=whose)).json()["summaries"]
             assert [summary["week"] for summary in listed] == ["2026-W10"]

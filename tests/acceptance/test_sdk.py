@@ -72,7 +72,9 @@ async def connected(kind: str, url: str, **options: Any) -> AsyncIterator[Any]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("sdk") / "data") as door:
+    async with running_door(
+        tmp_path_factory.mktemp("sdk") / "data", relations_enabled=True
+    ) as door:
         yield door
 
 
@@ -131,6 +133,49 @@ async def test_a_block_from_its_birth_to_its_end(sdk: Any, user: str) -> None:
     assert isinstance(gone, NotFound)
     assert gone.code == "block_not_found"
     assert gone.request_id
+
+
+async def test_relations_weeks_and_settings(sdk: Any, user: str) -> None:
+    ids = []
+    for text, day in (
+        ("I live in Berlin.", 3),
+        ("I moved to Lisbon.", 11),
+        ("I moved to Rome.", 12),
+    ):
+        block = {"user_id": user, "content": text, "occurred_at": f"2026-03-{day:02}T10:00:00Z"}
+        ids.append((await sdk.ingest_block(block)).id)
+        while len(ids) > 1 and not [  # noqa: ASYNC110 - a worker changes it
+            one async for one in sdk.iterate_block_relations(ids[-1], user_id=user, page_size=1)
+        ]:
+            await asyncio.sleep(0.05)
+    page = await sdk.list_relations(user, relation_type="supersedes", limit=1)
+    assert page.next_cursor
+    found = [one async for one in sdk.iterate_relations(user, page_size=1)]
+    assert {one.type for one in found} == {"supersedes"}
+    assert page.relations[0] == found[0]
+    assert (await sdk.get_block(ids[0], user_id=user)).superseded_by == ids[1]
+    (first,) = [one for one in found if {one.source_id, one.target_id} == {ids[0], ids[1]}]
+    decided = await sdk.decide_relation(first.id, "rejected", user_id=user)
+    assert decided.status == "rejected"
+    rejected = await sdk.list_relations(user, status="rejected")
+    assert [one.id for one in rejected.relations] == [first.id]
+    unknown = await failure(sdk.decide_relation(uuid4(), "accepted", user_id=user))
+    assert (type(unknown), unknown.code) == (NotFound, "relation_not_found")
+
+    assert (await sdk.get_user(user)).time_zone == "UTC"
+    assert (await sdk.edit_user(user, {"time_zone": "Asia/Tokyo"})).time_zone == "Asia/Tokyo"
+    assert (await sdk.get_user(user)).time_zone == "Asia/Tokyo"
+    nowhere = await failure(sdk.edit_user(user, {"time_zone": "Mars/Olympus"}))
+    assert (type(nowhere), nowhere.code) == (Invalid, "time_zone_unknown")
+
+    for week in ("2026-W10", "2026-W11"):
+        made = await sdk.make_summary(user, week=week)
+        assert (made.week, made.time_zone) == (week, "Asia/Tokyo")
+    weeks = [made.week async for made in sdk.iterate_summaries(user, page_size=1)]
+    assert weeks == ["2026-W11", "2026-W10"]
+    assert len((await sdk.list_summaries(user, limit=1)).summaries) == 1
+    empty = await failure(sdk.make_summary(user, week="2026-W01"))
+    assert (type(empty), empty.code) == (NotFound, "week_empty")
 
 
 async def test_waiting_for_the_enriched_block(sdk: Any, user: str) -> None:

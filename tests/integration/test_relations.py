@@ -28,8 +28,9 @@ from luma_memory.domain.relation import (
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import SummaryRequest
 from luma_memory.domain.weeks import Week
+from luma_memory.pipeline import relate
 from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.relate import Relations
+from luma_memory.pipeline.relate import RelationBacklog, Relations
 from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.local_relations import LocalRelator
@@ -207,6 +208,59 @@ async def test_recall_answers_with_what_is_true_now_and_as_of_then_with_what_was
     assert (relation.source_id, relation.target_id, relation.type) == (new, old, "supersedes")
     assert relation.model == "openai/gpt-test+relate_v1"
     assert now.rstrip(".。") in (relation.evidence or "")
+
+
+async def test_recall_lifts_what_the_best_is_related_to_and_folds_repetitions(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    texts = ("The heron stood in the river.", "It rained all day.", "The heron stood in the river!")
+    heron, rain, again, other = await ingest(
+        database,
+        *(new_block(text, user_id="ada", occurred_at=JANUARY) for text in texts),
+        new_block("The heron of somebody else.", user_id="bob"),
+    )
+    for source, target, kind, status in (
+        (rain.id, heron.id, "follows", "accepted"),
+        (again.id, heron.id, "duplicates", "accepted"),
+        (rain.id, heron.id, "supports", "rejected"),
+    ):
+        await connection.execute(
+            "INSERT INTO memory_relations (id, user_id, source_id, target_id, type, confidence,"
+            " model, status) VALUES (gen_random_uuid(), 'ada', $1, $2, $3, 0.9, 'm', $4)",
+            source,
+            target,
+            kind,
+            status,
+        )
+    recall = Recall(
+        PostgresSearchStore(database),
+        PostgresBlockStore(database, attempts_max=3),
+        embedder=None,
+        relations=PostgresRelationStore(database),
+        emit=EventLog(),
+    )
+    plain, related = [
+        (
+            await recall.search(
+                ADA, "heron stood river rain", limit=2, use_relations=use, explain=True
+            )
+        ).hits
+        for use in (False, True)
+    ]
+    shown = {hit.block.id: hit for hit in related}
+    assert set(shown) < {heron.id, rain.id, again.id}
+    best = related[0]
+    (folded,) = {heron.id, again.id} - {best.block.id}
+    assert best.explanation["folded"] == str(folded)
+    lifted = shown[rain.id].explanation
+    before = {hit.block.id: hit for hit in plain}
+    assert {hit.block.id for hit in plain} == {heron.id, again.id}
+    assert lifted["relation"] == "follows"
+    assert lifted["relation_to"] == str(heron.id)
+    assert isinstance(lifted["relation_gain"], float)
+    assert lifted["relation_gain"] > 0
+    assert before[best.block.id].explanation["relation_gain"] == 0
+    assert other.id not in shown
 
 
 async def test_english_updates_are_found_without_a_model(database: Database) -> None:
@@ -517,6 +571,40 @@ async def test_the_limit_brings_no_erased_user_back(
     for table in ("users", "rate_limits"):
         users = await connection.fetch(f"SELECT user_id FROM memory_{table}")
         assert [row["user_id"] for row in users] == ["ada"], table
+
+
+async def test_blocks_of_before_the_switch_get_their_detections_once(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    async with working(database) as worker:  # relations are off
+        first, *rest = await ingest(
+            database,
+            new_block("I live in Berlin.", user_id="ada", occurred_at=JANUARY),
+            new_block("I moved to Lisbon.", user_id="ada", occurred_at=JANUARY + MONTH),
+            *(new_block(f"Bob's {n}.", user_id="bob", occurred_at=JANUARY) for n in range(3)),
+        )
+        await worker.events.wait_for(JobCompleted, count=5)
+    await ingest(database, new_block("Still waiting.", user_id="ada"))
+
+    async def enqueued(*, user_id: str | None = None, is_trial: bool = False) -> int:
+        backlog = RelationBacklog(PostgresRelationStore(database), attempts_max=3)
+        pages = backlog.enqueue(project_id=None, user_id=user_id, is_trial=is_trial)
+        return sum([count async for count in pages])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relate, "BACKLOG_PAGE", 2)
+        assert [await enqueued(is_trial=True) for _ in range(2)] == [5, 5]
+        assert await enqueued(user_id="ada", is_trial=True) == 2
+        assert [await enqueued(user_id="ada") for _ in range(2)] == [2, 0]
+        assert [await enqueued() for _ in range(2)] == [3, 0]
+    jobs = await connection.fetch(
+        "SELECT priority, max_attempts FROM memory_jobs WHERE job_type = 'detect_relations'"
+    )
+    assert [tuple(job) for job in jobs] == [(-6, 3)] * 5
+    async with working(database, Plan(relator=LocalRelator())) as worker:
+        await worker.events.wait_for(JobCompleted, count=5 + 2)  # and the one that waited
+    assert await superseded(database, first.id) == [rest[0].id]
+    assert await enqueued() <= 1  # of what was never compared with anything
 
 
 async def test_relations_are_exported_imported_and_erased(database: Database) -> None:

@@ -15,12 +15,13 @@ from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, hang, ra
 from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.errors import Conflict, Invalid, RateLimited
+from luma_memory.domain.errors import Conflict, Invalid, ProviderTimeout, RateLimited
 from luma_memory.domain.job import Job
 from luma_memory.domain.ports import Summarizer
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import Draft, SummaryRequest, Told
 from luma_memory.domain.weeks import Week
+from luma_memory.pipeline import summarize
 from luma_memory.pipeline.summarize import Summaries
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local_summary import LocalSummarizer
@@ -272,6 +273,31 @@ async def test_summaries_are_exported_imported_and_erased(
     with pytest.raises(Invalid):
         await archive.store(bob, "users", [row])
     assert await connection.fetchval("SELECT count(*) FROM memory_summaries") == 2
+
+
+class Silent:
+    """A summarizer that never answers."""
+
+    name = "silent"
+
+    async def summarize(self, _request: SummaryRequest) -> Draft:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def close(self) -> None:
+        return
+
+
+async def test_who_asks_for_a_week_does_not_wait_without_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _active(database, ("Ada planted a tree.", NOON))
+    monkeypatch.setattr(summarize, "WAIT_SECONDS_MAX", 0.2)
+    made = await _summaries(database, Silent(), LocalSummarizer()).make(ADA, MONDAY)
+    assert made is not None
+    assert (made.model, made.text) == ("local-weekly/1", "Ada planted a tree.")
+    with pytest.raises(ProviderTimeout):
+        await _summaries(database, Silent(), None).make(ADA, MONDAY)
 
 
 async def test_a_model_tells_a_week_and_a_week_is_told_without_it_when_it_fails(

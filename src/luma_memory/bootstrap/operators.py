@@ -19,6 +19,7 @@ from luma_memory.pipeline.erasing import Erasing
 from luma_memory.pipeline.job_control import Jobs
 from luma_memory.pipeline.keys import Keys
 from luma_memory.pipeline.reembed import Reembedding
+from luma_memory.pipeline.relate import RelationBacklog
 from luma_memory.pipeline.usage import UsageReports
 from luma_memory.providers.breaker import NoCircuits
 from luma_memory.queue.jobs import PostgresJobQueue
@@ -26,6 +27,7 @@ from luma_memory.queue.session import live_worker_count
 from luma_memory.settings import Settings
 from luma_memory.store.backfill import PostgresBackfillStore
 from luma_memory.store.keys import PostgresKeyStore
+from luma_memory.store.relations import PostgresRelationStore
 from luma_memory.store.secrets import shared_secrets
 from luma_memory.store.vector_models import PostgresVectorModels
 
@@ -60,6 +62,14 @@ async def open_accounts(settings: Settings) -> AsyncIterator[tuple[UsageReports,
     async with operators_database(settings) as database:
         backfill = Backfill(PostgresBackfillStore(database), circuits=())
         yield usage_reports(settings, database, SystemClock()), backfill
+
+
+@asynccontextmanager
+async def open_relation_backlog(settings: Settings) -> AsyncIterator[RelationBacklog]:
+    """Blocks whose relations were never looked for. Raises as `operators_database`."""
+    async with operators_database(settings) as database:
+        store = PostgresRelationStore(database)
+        yield RelationBacklog(store, attempts_max=settings.retry_attempts)
 
 
 @asynccontextmanager

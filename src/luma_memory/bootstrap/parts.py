@@ -97,6 +97,11 @@ def looks_for_relations(settings: Settings) -> bool:
     )
 
 
+def uses_relations(settings: Settings) -> bool:
+    """Whether recall reads relations."""
+    return settings.relations_enabled and settings.recall_relations_enabled
+
+
 def make_relation_detection(
     settings: Settings,
     store: RelationStore,

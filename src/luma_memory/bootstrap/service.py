@@ -23,6 +23,7 @@ from luma_memory.bootstrap.parts import (
     make_summaries,
     make_windows,
     usage_reports,
+    uses_relations,
 )
 from luma_memory.bootstrap.providers import (
     open_providers,
@@ -250,6 +251,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             backgrounds=backgrounds,
             threshold=settings.similarity_threshold,
             reranker=providers.reranker,
+            relations=relation_store if uses_relations(settings) else None,
             spending=spending,
             emit=emit,
         )
@@ -275,6 +277,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 providers.vectors_name,
                 settings.similarity_threshold,
                 providers.reranker.name if providers.reranker is not None else None,
+                uses_relations(settings),
             ),
             emit=emit,
             spending=spending,

@@ -42,7 +42,9 @@ COMMANDS: Mapping[str, Entry] = {
     "search": Entry("search", "search", "Ask a user's blocks.", _USE),
     "context": Entry("context", "context", "The context of a question, for a prompt.", _USE),
     "summarize": Entry("summaries", "summarize", "What a user's week came to.", _USE),
-    "relations": Entry("relations", "app", "A user's relations as a picture.", _USE),
+    "relations": Entry(
+        "relations", "app", "A user's relations as a picture; those of older blocks.", _USE
+    ),
     "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
     "top": Entry("top", "top", "Watch queue, workers, cache and latencies live.", _CARE),
     "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),

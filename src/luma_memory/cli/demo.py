@@ -33,8 +33,8 @@ from luma_memory.cli.running import one_error, run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import (
     failed_blocks,
-    wait_until_embedded_together,
     wait_until_enriched,
+    wait_until_worked_through,
 )
 from luma_memory.domain.errors import Invalid
 from luma_memory.pipeline.evaluation import Conversation, Query, hit_at, recall_at
@@ -166,7 +166,7 @@ async def _ingest(client: ServiceClient, plans: Sequence[Plan], stack: Stack) ->
     with progress("blocks active", total) as bar:
         await _accept_all(client, plans, figures)
         await wait_until_enriched(client, users, bar, check=stack.check)
-        await wait_until_embedded_together(client, users, check=stack.check)
+        await wait_until_worked_through(client, users, check=stack.check)
     figures.enriched_seconds = time.perf_counter() - figures.started
     return figures
 

@@ -26,11 +26,10 @@ from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import (
     failed_blocks,
     nothing_to_check,
-    wait_until_embedded_together,
     wait_until_enriched,
+    wait_until_worked_through,
 )
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.domain.search import Ranking
 from luma_memory.pipeline.evaluation import (
     CUTOFFS,
     MAIN_GROUP,
@@ -44,10 +43,11 @@ from luma_memory.pipeline.evaluation import (
 from luma_memory.settings import load_settings
 
 # What recall is compared with: the same stored rows, ranked more simply.
-BASELINES: Mapping[Ranking, str] = {
-    "dense": "dense alone",
-    "lexical": "BM25 alone",
-    "reciprocal": "rank fusion",
+BASELINES: Mapping[str, Mapping[str, Any]] = {
+    "without relations": {"use_relations": False},
+    "dense alone": {"ranking": "dense"},
+    "BM25 alone": {"ranking": "lexical"},
+    "rank fusion": {"ranking": "reciprocal"},
 }
 # Deep enough for recall@20 and for a reciprocal rank that is more than a rounding.
 RANKING_ITEMS = 50
@@ -63,7 +63,7 @@ class Asked:
     query: Query
     ranking: Sequence[str]
     score: QueryScore | None  # None: nothing stored answers it
-    baselines: Mapping[Ranking, QueryScore | None]
+    baselines: Mapping[str, QueryScore | None]  # by the names of BASELINES
     is_relevant: bool  # whether the answer says that something stored is about it
     # The same where it was never talked about: asked in the next conversation's scope.
     is_relevant_elsewhere: bool | None  # None: there is no other conversation
@@ -95,7 +95,8 @@ def evaluate(
     compare: Annotated[
         bool,
         typer.Option(
-            help="Rank the same rows by plain dense, plain BM25 and plain rank fusion as well."
+            help="Rank the same rows without relations, by plain dense, plain BM25 and plain rank"
+            " fusion as well."
         ),
     ] = True,
 ) -> None:
@@ -114,14 +115,12 @@ def evaluate(
         StoredConversation(conversation, f"eval-{run}-{number}")
         for number, conversation in enumerate(read)
     ]
-    rankings = tuple(BASELINES) if compare else ()
-    asked = run_async(_evaluate(conversations, url, concurrency, rankings))
+    compared = tuple(BASELINES) if compare else ()
+    asked = run_async(_evaluate(conversations, url, concurrency, compared))
     rows = summarize(entry.score for entry in asked if entry.score is not None)
     baselines = {
-        BASELINES[ranking]: summarize(
-            score for entry in asked if (score := entry.baselines[ranking]) is not None
-        )
-        for ranking in rankings
+        name: summarize(score for entry in asked if (score := entry.baselines[name]) is not None)
+        for name in compared
     }
     console().print(quality_table(rows))
     if compare:
@@ -137,7 +136,7 @@ async def _evaluate(
     conversations: Sequence[StoredConversation],
     url: str | None,
     concurrency: int,
-    baselines: Sequence[Ranking],
+    baselines: Sequence[str],
 ) -> list[Asked]:
     api_key = load_settings().client_key
     async with (
@@ -178,14 +177,14 @@ async def _store_all(
             f"{len(failed)} blocks could not be enriched, the first one: {failed[0].error}",
             code="blocks_failed",
         )
-    await wait_until_embedded_together(client, users, check=check)
+    await wait_until_worked_through(client, users, check=check)
 
 
 async def _ask_all(
     client: ServiceClient,
     conversations: Sequence[StoredConversation],
     concurrency: int,
-    baselines: Sequence[Ranking],
+    baselines: Sequence[str],
     bar: Bar,
 ) -> list[Asked]:
     slots = asyncio.Semaphore(concurrency)
@@ -216,22 +215,20 @@ async def _ask(
     stored: StoredConversation,
     elsewhere: StoredConversation | None,
     query: Query,
-    baselines: Sequence[Ranking],
+    baselines: Sequence[str],
 ) -> Asked:
-    async def ranked(ranking: Ranking) -> Sequence[str]:
+    async def ranked(**how: Any) -> Sequence[str]:
         limit = stored.limit(RANKING_ITEMS)
-        answer = await client.search(
-            query.text, user_id=stored.user_id, limit=limit, ranking=ranking
-        )
+        answer = await client.search(query.text, user_id=stored.user_id, limit=limit, **how)
         return stored.ranking(answer)
 
-    ranking = await ranked("fused")
+    ranking = await ranked()
     return Asked(
         stored.conversation.id,
         query,
         ranking,
         score_query(query, ranking),
-        {name: score_query(query, await ranked(name)) for name in baselines},
+        {name: score_query(query, await ranked(**BASELINES[name])) for name in baselines},
         is_relevant=await _is_relevant(client, stored, query),
         is_relevant_elsewhere=None
         if elsewhere is None

@@ -1,4 +1,4 @@
-"""`relations`: a user's relations as a picture."""
+"""`relations`: a user's relations as a picture; look for those of older blocks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Annotated
 
 import typer
 
+from luma_memory.bootstrap.operators import open_relation_backlog
+from luma_memory.bootstrap.parts import looks_for_relations
 from luma_memory.cli.commands import command_group, examples
-from luma_memory.cli.options import Url, User, service_url
-from luma_memory.cli.output import say_note
+from luma_memory.cli.jobs_options import OfUser, Project
+from luma_memory.cli.options import DataDir, Url, User, service_url
+from luma_memory.cli.output import progress, say_note
 from luma_memory.cli.relation_graph import as_html, as_svg
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.errors import Invalid
 from luma_memory.protocol.blocks import BlockBody
 from luma_memory.protocol.relations import RelationBody
-from luma_memory.settings import load_settings
+from luma_memory.settings import Settings, load_settings
 
 BLOCKS_MAX = 5_000
+PAGE_ENTRIES = 200
 
 
 @examples(
@@ -50,17 +54,53 @@ def relations_graph(
     say_note(f"{len(blocks)} blocks and {len(relations)} relations in {out}")
 
 
+@examples(
+    "luma-memory relations detect --dry-run",
+    "luma-memory relations detect --user ada",
+)
+def relations_detect(
+    user: OfUser = None,
+    project: Project = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Look for relations of blocks that were stored while MEMORY_RELATIONS_ENABLED was false.
+
+    Enqueues a job for each active block that never had one, behind those of fresh blocks; workers
+    need the switch on. The limit of an hour holds for these, too: of one user's thousand blocks
+    five an hour are looked at, unless MEMORY_RELATION_DETECTION_RATE_LIMIT is raised meanwhile.
+    Run again, it makes none twice.
+    """
+    settings = load_settings(data_dir=data_dir)
+    if not (dry_run or looks_for_relations(settings)):
+        say_note("relations are switched off here: their jobs wait until workers have them on")
+    count = run_async(_enqueue(settings, project, user, dry_run=dry_run))
+    typer.echo(f"{count:,} blocks to look at" if dry_run else f"enqueued {count:,} jobs")
+
+
 app = command_group(
     "Look at how a user's blocks are related.",
-    [relations_graph],
+    [relations_graph, relations_detect],
     "luma-memory relations graph --user ada --out graph.html",
 )
+
+
+async def _enqueue(
+    settings: Settings, project: str | None, user: str | None, *, dry_run: bool
+) -> int:
+    count = 0
+    async with open_relation_backlog(settings) as backlog:
+        with progress("enqueued", None) as bar:
+            async for more in backlog.enqueue(project_id=project, user_id=user, is_trial=dry_run):
+                count += more
+                bar.show(count)
+    return count
 
 
 async def _read(base_url: str, user: str, limit: int) -> tuple[list[BlockBody], list[RelationBody]]:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
         blocks = await client.all_blocks(user, limit=BLOCKS_MAX)
-        relations = await client.all_relations(user)
+        relations = [one async for one in client.iterate_relations(user, page_size=PAGE_ENTRIES)]
     related = {key for one in relations for key in (one.source_id, one.target_id)}
     blocks.sort(key=lambda block: (block.id not in related, -block.occurred_at.timestamp()))
     shown = blocks[:limit]

@@ -141,12 +141,15 @@ def _table(answer: SearchAnswer, *, explain: bool) -> Table:
     return table
 
 
-_PARTS = ("standing", "meaning", "words", "around", "speaker", "time", "session")
+_PARTS = ("standing", "meaning", "words", "around", "speaker", "time", "session", "relation")
 _EXPLAINED_CHARACTERS = 200
 
 
 def _parts(explanation: Mapping[str, float | int | str | None]) -> list[str]:
-    """What each part adds, in the order of _PARTS; they sum up to 1.5 times the standing."""
+    """What each part adds, in the order of _PARTS.
+
+    They sum up to 1.5 times the standing without what a relation adds at the end.
+    """
     value = {name: part for name, part in explanation.items() if isinstance(part, int | float)}
     if "standing" not in value:
         return [""] * len(_PARTS)
@@ -164,4 +167,5 @@ def _parts(explanation: Mapping[str, float | int | str | None]) -> list[str]:
         f"{value['speaker']:.2f}",
         f"{value['time']:.2f}",
         f"{value['session_share'] * value['session_standing']:.2f}",
+        f"{value['relation_gain']:.2f}",
     ]

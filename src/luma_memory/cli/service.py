@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any, Final
 from uuid import UUID
 
@@ -18,12 +20,12 @@ from luma_memory.domain.errors import UnavailableError
 from luma_memory.domain.job import OPEN, JobType
 from luma_memory.protocol.blocks import BlockBody, BlockPageBody
 from luma_memory.protocol.context import ContextAnswer
-from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.search import SearchAnswer
-from luma_memory.protocol.summaries import SummaryBody
 
 _TIMEOUT_SECONDS: Final = 60.0
 _PAGE_ENTRIES: Final = 200
+# Longer than any pause between two attempts of an evaluation's jobs.
+_SOON: Final = timedelta(minutes=10)
 _PATIENT: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=0.5)
 
 
@@ -60,11 +62,12 @@ class ServiceClient(AsyncMemoryClient):
             Stored, await self._send(write("POST", "/blocks", block, idempotency_key=None))
         )
 
-    async def has_open_jobs(self, user_id: str, job_type: JobType) -> bool:
-        """Whether a job of this kind waits or runs for the user."""
-        for status in OPEN:
+    async def has_jobs_due(self, user_id: str, *job_types: JobType) -> bool:
+        """Whether a job of these kinds runs for the user, or its newest one soon will."""
+        soon = datetime.now(UTC) + _SOON
+        for job_type, status in product(job_types, OPEN):
             page = await self.list_jobs(user_id=user_id, job_type=job_type, status=status, limit=1)
-            if page.jobs:
+            if page.jobs and (status == "processing" or page.jobs[0].run_at < soon):
                 return True
         return False
 
@@ -96,24 +99,6 @@ class ServiceClient(AsyncMemoryClient):
             if cursor is None:
                 break
         return blocks[:limit]
-
-    async def all_relations(self, user_id: str) -> list[RelationBody]:
-        """A user's relations, page by page."""
-        relations: list[RelationBody] = []
-        cursor: str | None = None
-        while True:
-            call = read("/relations", user_id=user_id, cursor=cursor, limit=_PAGE_ENTRIES)
-            page = parsed(RelationPageBody, await self._send(call))
-            relations += page.relations
-            cursor = page.next_cursor
-            if cursor is None:
-                return relations
-
-    async def summarize(self, user_id: str, week: str | None) -> SummaryBody:
-        """Tell a user's week now."""
-        body = {"user_id": user_id} | ({} if week is None else {"week": week})
-        call = write("POST", "/summaries", body, idempotency_key=None)
-        return parsed(SummaryBody, await self._send(call))
 
     async def _send(self, call: Call) -> bytes:
         try:

@@ -49,4 +49,4 @@ def summarize(
 
 async def _summarize(base_url: str, user: str, week: str | None) -> SummaryBody:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
-        return await client.summarize(user, week)
+        return await client.make_summary(user, week=week)

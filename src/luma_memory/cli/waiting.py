@@ -49,17 +49,17 @@ async def wait_until_enriched(
     bar.show(bar.total or 0)
 
 
-async def wait_until_embedded_together(
+async def wait_until_worked_through(
     client: ServiceClient, users: Sequence[str], *, check: Callable[[], None] = nothing_to_check
 ) -> None:
-    """Return when the windows of the users' sessions have their vectors, too.
+    """Return when windows of sessions have their vectors and blocks their relations, too.
 
-    Their jobs come after all blocks. A job that fails is not waited for. Raises UnavailableError
-    when the queue stands still.
+    Their jobs come after all blocks. What fails is not waited for, and neither are detections that
+    the limit of an hour makes wait. Raises UnavailableError when the queue stands still.
     """
     patience = _Patience()
     for user in dict.fromkeys(users):
-        while await client.has_open_jobs(user, "reembed"):
+        while await client.has_jobs_due(user, "reembed", "detect_relations"):
             check()
             patience.look(await client.health())
             await asyncio.sleep(_POLL_SECONDS)

@@ -59,9 +59,11 @@ from luma_memory.protocol.context import (
 from luma_memory.protocol.health import HealthBody
 from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryAnswer
 from luma_memory.protocol.problem import FieldProblem, Problem
+from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.search import SearchAnswer, SearchHitBody
+from luma_memory.protocol.summaries import HighlightBody, SummaryBody, SummaryPageBody
 from luma_memory.protocol.usage import UsageBody
-from luma_memory.protocol.users import ImportedBody, ReceiptBody
+from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
 
 __all__ = [
     "NO_RETRIES",
@@ -82,6 +84,7 @@ __all__ = [
     "FieldProblem",
     "Forbidden",
     "HealthBody",
+    "HighlightBody",
     "ImportedBody",
     "Invalid",
     "InvariantError",
@@ -104,6 +107,8 @@ __all__ = [
     "RateLimited",
     "ReceiptBody",
     "RejectedError",
+    "RelationBody",
+    "RelationPageBody",
     "RequestError",
     "Retries",
     "RetryAnswer",
@@ -115,7 +120,11 @@ __all__ = [
     "SetupError",
     "StoreContended",
     "StoreUnavailable",
+    "SummaryBody",
+    "SummaryPageBody",
     "Unauthenticated",
     "UnavailableError",
     "UsageBody",
+    "UserBody",
+    "UserEditBody",
 ]

@@ -23,6 +23,7 @@ class Accepted(BaseModel):
     id: UUID
     status: BlockStatus
     job_id: int | None
+    duplicate: bool | None = None
 
     def body(self) -> AcceptedBody:
         """Raises ProviderResponseInvalid (code unknown_answer) when there is no job."""
@@ -30,7 +31,9 @@ class Accepted(BaseModel):
             raise ProviderResponseInvalid(
                 f"The service names no job for the block {self.id}", code="unknown_answer"
             )
-        return AcceptedBody(id=self.id, status=self.status, job_id=self.job_id)
+        return AcceptedBody(
+            id=self.id, status=self.status, job_id=self.job_id, duplicate=self.duplicate
+        )
 
 
 def is_enriched(block: BlockBody) -> bool:

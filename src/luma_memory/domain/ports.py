@@ -51,6 +51,7 @@ from luma_memory.domain.relation import (
     NewRelation,
     Relation,
     RelationBlock,
+    RelationCursor,
     RelationPage,
     RelationRequest,
     RelationStatus,
@@ -1042,6 +1043,22 @@ class RelationStore(Protocol):
         """Relations of a scope, or of one of its blocks, newest first."""
         ...
 
+    async def enqueue_page(
+        self,
+        after: RelationCursor,
+        *,
+        project_id: str | None,
+        user_id: str | None,
+        limit: int,
+        attempts_max: int,
+        is_trial: bool,
+    ) -> tuple[int, RelationCursor] | None:
+        """Enqueue detections for active blocks that never had one; None at the end of all.
+
+        How many of the next `limit` blocks got one (is_trial: would get), and where to go on.
+        """
+        ...
+
     async def links(self, scope: Scope, block_ids: Sequence[UUID], *, limit: int) -> Sequence[Link]:
-        """Accepted relations of these blocks, the surest first."""
+        """Accepted relations of these blocks that say more than `related`, the surest first."""
         ...

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from uuid import UUID
 
 from luma_memory.domain.enrichment import Entity, ModelCall
+from luma_memory.domain.scope import Scope
 
 RelationType = Literal[
     "related",
@@ -127,6 +128,14 @@ class RelationPage:
 
     relations: Sequence[Relation]
     next_before: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class RelationCursor:
+    """A block up to which all blocks of an installation were looked at, in order of their keys."""
+
+    scope: Scope
+    block_id: UUID
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,5 +95,5 @@ class SearchResult:
     hits: Sequence[SearchHit]
     # Whether any hit is as relevant as the installation asks for. False: nothing stored answers.
     is_relevant: bool = False
-    degraded: Sequence[str] = ()  # what was left out: "embedding", "calibration", "time", "rerank"
+    degraded: Sequence[str] = ()  # what was left out: "embedding", "calibration", "relations" …
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage

@@ -26,7 +26,7 @@ retrievers are here as the baselines which evaluation prints beside the fusion.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -125,6 +125,7 @@ class Parts:
     session: float  # what the best block of its session stands at; itself where it is that
     standing: float  # all together, in deviations again; ranks, and becomes the score
     weights: FusionWeights
+    relation: float = 0.0  # added, in deviations; see pipeline.related
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +146,61 @@ def fuse(
     additions: Additions = ADDITIONS,
     background: Background = BACKGROUND,
 ) -> Sequence[RankedBlock]:
-    """The best blocks of a scope by all that is known of them, best first, at most `limit`.
+    """The best blocks of a scope by all that is known of them; see `Fusion`."""
+    fusion = Fusion(scores, weights=weights, additions=additions, background=background)
+    return fusion.best(limit)
 
-    A block with neither an embedding nor a matching term is left out: nothing speaks for it.
-    score = 1 / (1 + exp(3 - standing)): 0.05 for an average block, 0.5 where chance ends.
-    Raises ValueError if limit < 1 or the arrays do not fit each other.
+
+class Fusion:
+    """All blocks of a scope with what they stand at, ranked when asked.
+
+    Raises ValueError if the arrays do not fit each other.
     """
-    groups = _Groups(scores, limit)
-    if not groups.count:
-        return ()
-    standings = _standings(scores, groups, weights, additions, background)
-    spoken_for = (groups.total(~np.isnan(scores.dense)) > 0) | (groups.best(scores.lexical) > 0)
-    return [
-        _ranked(block, groups.passages(block), scores, standings)
-        for block in _top(standings.blocks, spoken_for, limit)
-    ]
+
+    def __init__(
+        self,
+        scores: ScopeScores,
+        *,
+        weights: FusionWeights = WEIGHTS,
+        additions: Additions = ADDITIONS,
+        background: Background = BACKGROUND,
+    ) -> None:
+        self._scores = scores
+        self._groups = groups = _Groups(scores, 1)
+        if groups.count:
+            self._standings = _standings(scores, groups, weights, additions, background)
+            has_vector = groups.total(~np.isnan(scores.dense)) > 0
+            self._spoken_for = has_vector | (groups.best(scores.lexical) > 0)
+
+    def standing(self, block: int) -> float:
+        """In deviations, without any gain."""
+        return float(self._standings.blocks[block])
+
+    def best(self, limit: int, *, gains: Mapping[int, float] | None = None) -> list[RankedBlock]:
+        """Best first, at most `limit`. gains: added to the standing of some blocks.
+
+        A block with neither an embedding nor a matching term is left out: nothing speaks for it.
+        score = 1 / (1 + exp(3 - standing)): 0.05 for an average block, 0.5 where chance ends.
+        Raises ValueError if limit < 1.
+        """
+        if limit < 1:
+            raise ValueError("limit must be at least 1")
+        if not self._groups.count:
+            return []
+        blocks = self._standings.blocks
+        if gains:
+            blocks = blocks.copy()
+            blocks[list(gains)] += list(gains.values())
+        return [
+            _ranked(
+                block,
+                self._groups.passages(block),
+                self._scores,
+                self._standings,
+                gain=gains.get(block, 0.0) if gains else 0.0,
+            )
+            for block in _top(blocks, self._spoken_for, limit)
+        ]
 
 
 def rank_dense(scores: ScopeScores, *, limit: int) -> Sequence[int]:
@@ -365,10 +406,10 @@ def _top(
 
 
 def _ranked(
-    block: int, passages: Indices, scores: ScopeScores, standings: _Standings
+    block: int, passages: Indices, scores: ScopeScores, standings: _Standings, *, gain: float
 ) -> RankedBlock:
     similarity = float(np.fmax.reduce(scores.dense[passages]))
-    standing = float(standings.blocks[block])
+    standing = float(standings.blocks[block]) + gain
     parts = Parts(
         dense_similarity=None if math.isnan(similarity) else similarity,
         lexical_score=float(scores.lexical[passages].max()),
@@ -380,6 +421,7 @@ def _ranked(
         session=float(standings.session[block]),
         standing=standing,
         weights=standings.weights,
+        relation=gain,
     )
     score = _logistic(standing - _SCORE_MIDPOINT)
     return RankedBlock(block, standings.speaking(passages), score, parts)

@@ -12,7 +12,14 @@ from luma_memory.domain.cut_off import calls_under_way
 from luma_memory.domain.enrichment import Embedding, ModelCall
 from luma_memory.domain.errors import LumaMemoryError, SearchTimeout
 from luma_memory.domain.filters import Filter
-from luma_memory.domain.ports import BlockStore, Embedder, QuestionReader, Reranker, SearchStore
+from luma_memory.domain.ports import (
+    BlockStore,
+    Embedder,
+    QuestionReader,
+    RelationStore,
+    Reranker,
+    SearchStore,
+)
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     Background,
@@ -29,11 +36,18 @@ from luma_memory.pipeline.events import wanted_events
 from luma_memory.pipeline.fusion import (
     ADDITIONS,
     BACKGROUND,
+    Fusion,
     RankedBlock,
-    fuse,
     rank_dense,
     rank_lexical,
     rank_reciprocal,
+)
+from luma_memory.pipeline.related import (
+    FOLDING_PLACES,
+    LINKS_MAX,
+    NumberedLink,
+    Related,
+    with_relations,
 )
 from luma_memory.pipeline.relevance import relevance
 from luma_memory.pipeline.reranking import CANDIDATES_MAX, candidate_text, reordered
@@ -76,7 +90,8 @@ class Recall:
     changes; None for the embedder itself. reader: what else a question says (times); None is not
     asked. backgrounds: what the models' cosines mean; None takes all models for average ones.
     threshold: how relevant a block has to be to be called so, 0..1. reranker: reads the best blocks
-    again; None: they stay in their order. spending: the account of what embedding questions takes,
+    again; None: they stay in their order. relations: how blocks are related; None is not asked.
+    spending: the account of what embedding questions takes,
     None for nobody's.
     """
 
@@ -92,6 +107,7 @@ class Recall:
         backgrounds: Backgrounds | None = None,
         threshold: float = RELEVANCE_THRESHOLD,
         reranker: Reranker | None = None,
+        relations: RelationStore | None = None,
         spending: Spending | None = None,
     ) -> None:
         self._search_store = search_store
@@ -102,6 +118,7 @@ class Recall:
         self._backgrounds = backgrounds
         self._threshold = threshold
         self._reranker = reranker
+        self._relations = relations
         self._spending = spending
         self._emit = emit
 
@@ -118,6 +135,7 @@ class Recall:
         timeout_ms: int | None = None,
         ranking: Ranking = "fused",
         relevant_only: bool = False,
+        use_relations: bool = True,
         explain: bool = False,
     ) -> SearchResult:
         """The scope's blocks that answer the question, best first, at most `limit`.
@@ -126,8 +144,8 @@ class Recall:
         is slow, so are all, and the result says "embedding" under `degraded`. filters: which blocks
         may answer; what is filtered out takes no part in the ranking either. as_of: the scope as
         it stood then, by the blocks' own times. relevant_only: of those at most `limit` blocks only
-        those that reach the threshold. Raises StoreUnavailable, and SearchTimeout when the
-        time is over before the database has answered.
+        those that reach the threshold. use_relations: false ranks as if there were none. Raises
+        StoreUnavailable, and SearchTimeout when the time is over before the database has answered.
         """
         deadline = _Deadline(timeout_ms)
         timings: dict[str, float] = {}
@@ -169,9 +187,15 @@ class Recall:
             events=wanted_events(events, terms),
         )
         layout = lay_out(scan, terms, wanted)
-        reranker = self._reranker if ranking == "fused" else None
+        fusion = _fusion(layout, background) if ranking == "fused" else None
+        reranker = self._reranker if fusion is not None else None
         wide = limit if reranker is None else max(limit, CANDIDATES_MAX)
-        places = _ranked(layout, ranking, background, limit=wide, explain=explain)
+        links = (
+            await self._links(scope, layout, fusion, wide, deadline, degraded)
+            if fusion is not None and use_relations
+            else ()
+        )
+        places = _places(layout, fusion or ranking, background, links, limit=wide, explain=explain)
         if relevant_only:
             places = [place for place in places if place.relevance >= self._threshold]
         timings["fuse"] = watch.lap_ms()
@@ -220,6 +244,31 @@ class Recall:
         if scores is None:
             return found
         return [(hit, 0) for hit in reordered([hit for hit, _ in found], scores)]
+
+    @spans.traced("relations")
+    async def _links(
+        self,
+        scope: Scope,
+        layout: ScopeLayout,
+        fusion: Fusion,
+        limit: int,
+        deadline: _Deadline,
+        degraded: list[str],
+    ) -> Sequence[NumberedLink]:
+        """Relations of what may be shown with whatever else is in the layout."""
+        if self._relations is None:
+            return ()
+        shown = [layout.block_id(ranked.block) for ranked in fusion.best(limit + FOLDING_PLACES)]
+        work = self._relations.links(scope, shown, limit=LINKS_MAX)
+        links = await self._optional("relations", work, deadline, degraded) or ()
+        numbers = layout.numbers(key for link in links for key in (link.source_id, link.target_id))
+        return [
+            NumberedLink(
+                numbers[link.source_id], numbers[link.target_id], link.type, link.confidence
+            )
+            for link in links
+            if link.source_id in numbers and link.target_id in numbers
+        ]
 
     @spans.traced("calibrate")
     async def _background(
@@ -328,23 +377,34 @@ async def _counted(
 
 
 @spans.traced("fuse")
-def _ranked(
-    layout: ScopeLayout, ranking: Ranking, background: Background, *, limit: int, explain: bool
+def _fusion(layout: ScopeLayout, background: Background) -> Fusion:
+    return Fusion(layout.scores, background=background)
+
+
+def _places(
+    layout: ScopeLayout,
+    by: Fusion | Ranking,
+    background: Background,
+    links: Sequence[NumberedLink],
+    *,
+    limit: int,
+    explain: bool,
 ) -> Sequence[_Place]:
     def place(block: int, score: float, explanation: Explanation, passage: int = 0) -> _Place:
         return _Place(block, score, _relevance(block, layout, background), passage, explanation)
 
-    if ranking == "fused":
+    if isinstance(by, Fusion):
+        related = with_relations(by, links, limit=limit) if links else Related(by.best(limit))
         return [
             place(
                 found.block,
                 found.score,
-                _explanation(found, layout) if explain else {},
+                _explanation(found, layout, related) if explain else {},
                 int(layout.ordinals[found.passage]),
             )
-            for found in fuse(layout.scores, limit=limit, background=background)
+            for found in related.ranked
         ]
-    rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[ranking]
+    rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[by]
     # Ranks are all that these know: a score falls from 1 and means nothing beside others.
     return [
         place(block, 1.0 / number, {"rank": number} if explain else {})
@@ -364,7 +424,7 @@ def _one_hot(terms: Sequence[QueryTerm]) -> bytes:
     return TermVector(indices, [1.0] * len(indices)).to_binary()
 
 
-def _explanation(place: RankedBlock, layout: ScopeLayout) -> Explanation:
+def _explanation(place: RankedBlock, layout: ScopeLayout, related: Related) -> Explanation:
     """Every part of the score; standings are standard deviations above the scope's mean."""
     parts = place.parts
     return {
@@ -380,7 +440,19 @@ def _explanation(place: RankedBlock, layout: ScopeLayout) -> Explanation:
         "time": parts.time,
         "session_standing": parts.session,
         "session_share": ADDITIONS.session,
+        "relation_gain": parts.relation,
         "standing": parts.standing,
+        **_of_relations(place.block, layout, related),
         "coverage": float(layout.coverage[layout.passages(place.block)].max()),
         "passage": int(layout.ordinals[place.passage]),
     }
+
+
+def _of_relations(block: int, layout: ScopeLayout, related: Related) -> Explanation:
+    """Which relation lifts the block, and what is folded into it, where there is any."""
+    explanation: dict[str, str] = {}
+    if (lift := related.lifts.get(block)) is not None:
+        explanation |= {"relation": lift.type, "relation_to": str(layout.block_id(lift.by))}
+    if same := related.folded.get(block):
+        explanation["folded"] = " ".join(str(layout.block_id(one)) for one in same)
+    return explanation

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Final
 from uuid import UUID
@@ -26,6 +26,7 @@ from luma_memory.domain.relation import (
     Findings,
     NewRelation,
     Relation,
+    RelationCursor,
     RelationPage,
     RelationRequest,
     RelationStatus,
@@ -40,6 +41,8 @@ WINDOW: Final = timedelta(hours=1)
 CONFIDENCE_MIN: Final = 0.5
 RELATIONS_MAX: Final = 40
 QUOTE_CHARACTERS_MAX: Final = 200
+BACKLOG_PAGE: Final = 2_000
+_BEGINNING: Final = RelationCursor(Scope("", ""), UUID(int=0))
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -194,6 +197,36 @@ _QUOTES: Final = str.maketrans("“”„«»‘’‚`", '"""""\'\'\'\'')
 def _shown(quote: str) -> str:
     kept = "".join(sign if sign.isprintable() else " " for sign in quote)
     return _SPACE.sub(" ", kept).strip()[:QUOTE_CHARACTERS_MAX]
+
+
+class RelationBacklog:
+    """Blocks that became active while relations were switched off.
+
+    attempts_max: of each of their jobs.
+    """
+
+    def __init__(self, store: RelationStore, *, attempts_max: int) -> None:
+        self._store = store
+        self._attempts_max = attempts_max
+
+    async def enqueue(
+        self, *, project_id: str | None, user_id: str | None, is_trial: bool
+    ) -> AsyncIterator[int]:
+        """Make their jobs, some thousand blocks at a time; how many each time.
+
+        Repeating it makes none twice. is_trial: only count. Raises StoreUnavailable.
+        """
+        cursor = _BEGINNING
+        while page := await self._store.enqueue_page(
+            cursor,
+            project_id=project_id,
+            user_id=user_id,
+            limit=BACKLOG_PAGE,
+            attempts_max=self._attempts_max,
+            is_trial=is_trial,
+        ):
+            count, cursor = page
+            yield count
 
 
 class Relations:

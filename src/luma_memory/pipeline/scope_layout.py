@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
@@ -37,6 +37,14 @@ class ScopeLayout:
 
     def block_id(self, number: int) -> UUID:
         return UUID(bytes=self._ids[number].tobytes())
+
+    def numbers(self, block_ids: Iterable[UUID]) -> Mapping[UUID, int]:
+        """The numbers of those of the blocks that are here."""
+        wanted = {block_id.bytes: block_id for block_id in block_ids}
+        halves = self._ids.view(">u8").reshape(-1, 2)[:, 0].astype(np.uint64)
+        firsts = np.array([int.from_bytes(key[:8]) for key in wanted], dtype=np.uint64)
+        near = ((int(n), self._ids[n].tobytes()) for n in np.flatnonzero(np.isin(halves, firsts)))
+        return {wanted[key]: number for number, key in near if key in wanted}
 
     def passages(self, number: int) -> slice:
         """Where a block's passages stand: they lie together, by block number."""

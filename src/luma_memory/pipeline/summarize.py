@@ -19,6 +19,7 @@ from luma_memory.domain.errors import (
     Invalid,
     LumaMemoryError,
     ProviderPaused,
+    ProviderTimeout,
     QuotaExceeded,
     RateLimited,
 )
@@ -53,6 +54,8 @@ _TRIES: Final = 3
 _TEXT_CHARACTERS_MAX: Final = 4_000
 _HIGHLIGHT_CHARACTERS_MAX: Final = 400
 _AGAIN: Final = timedelta(seconds=5)
+# Somebody waits for a week that is told now: beyond it the fallback tells it.
+WAIT_SECONDS_MAX: Final = 20.0
 
 
 class Summaries:
@@ -108,7 +111,8 @@ class Summaries:
         """Tell a week now, whatever was told of it before; None where it is empty.
 
         week_start: its Monday; None is the week that ended last. Raises Invalid for a week to come,
-        QuotaExceeded, Conflict when its blocks keep changing, StoreUnavailable.
+        QuotaExceeded, Conflict when its blocks keep changing, StoreUnavailable; where nobody falls
+        back also what the summarizer raises, and ProviderTimeout after WAIT_SECONDS_MAX.
         """
         time_zone = (await self._users.read(scope)).time_zone
         running = Week.containing(self._clock.now(), time_zone)
@@ -123,10 +127,13 @@ class Summaries:
             raise QuotaExceeded(
                 "The user's daily budget is used up", retry_after_seconds=max(seconds, 1.0)
             )
+        ends_at = asyncio.get_running_loop().time() + WAIT_SECONDS_MAX
         try:
             for _ in range(_TRIES):
                 read = await self._store.read_week(scope, week, limit=BLOCKS_MAX)
-                made = await self._made(scope, week, read, can_wait=False, is_last=True)
+                made = await self._made(
+                    scope, week, read, can_wait=False, is_last=True, ends_at=ends_at
+                )
                 outcome = await self._store.store(scope, made, week, read, worker_id=None, job=None)
                 if outcome == "stored" or (made is None and outcome == "lost"):
                     return await self._store.of_week(scope, week.start)
@@ -140,17 +147,31 @@ class Summaries:
         return await self._store.page(scope, limit=limit, before=before)
 
     async def _made(
-        self, scope: Scope, week: Week, read: WeekRead, *, can_wait: bool, is_last: bool
+        self,
+        scope: Scope,
+        week: Week,
+        read: WeekRead,
+        *,
+        can_wait: bool,
+        is_last: bool,
+        ends_at: float | None = None,
     ) -> NewSummary | None:
         """can_wait: a job waits for a provider as long as it takes, and spends no attempt by it.
 
-        is_last: no other attempt follows, so that the fallback tells the week.
+        is_last: no other attempt follows, so that the fallback tells the week. ends_at: when the
+        summarizer's time is over, on the loop's clock; None is a job's own.
         """
         items = [_item(block) for block in read.blocks]
         if not items:
             return None
         try:
-            return await self._told(scope, self._summarizer, week, items, read.before)
+            async with asyncio.timeout_at(ends_at):
+                return await self._told(scope, self._summarizer, week, items, read.before)
+        except TimeoutError as error:
+            late = ProviderTimeout(f"The week was not told within {WAIT_SECONDS_MAX:.0f} s")
+            if self._fallback is None:
+                raise late from error
+            self._emit(SummaryFellBack(late.code, str(late)))
         except (RateLimited, ProviderPaused) as error:
             if can_wait or self._fallback is None:
                 raise _waiting(error) from error

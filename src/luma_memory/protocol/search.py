@@ -49,6 +49,9 @@ class SearchBody(BaseModel):
     relevant_only: bool = Field(
         False, description="Leave out results that do not reach MEMORY_SIMILARITY_THRESHOLD."
     )
+    use_relations: bool = Field(
+        True, description="false: rank as if no block were related to another, fold nothing."
+    )
     explain: bool = Field(False, description="Say how each score came about.")
 
 

@@ -19,6 +19,7 @@ from luma_memory.domain.relation import (
     NewRelation,
     Relation,
     RelationBlock,
+    RelationCursor,
     RelationPage,
     RelationRequest,
     RelationStatus,
@@ -124,6 +125,32 @@ class PostgresRelationStore:
         )
         shown = found[:limit]
         return RelationPage(shown, shown[-1].id if len(found) > limit else None)
+
+    async def enqueue_page(
+        self,
+        after: RelationCursor,
+        *,
+        project_id: str | None,
+        user_id: str | None,
+        limit: int,
+        attempts_max: int,
+        is_trial: bool,
+    ) -> tuple[int, RelationCursor] | None:
+        row = await self._database.fetch_row(
+            load_sql(__package__, "enqueue_relations"),
+            project_id,
+            user_id,
+            after.scope.project_id,
+            after.scope.user_id,
+            after.block_id,
+            limit,
+            attempts_max,
+            is_trial,
+        )
+        if row is None:
+            return None
+        scope = Scope(row["project_id"], row["user_id"])
+        return row["enqueued"], RelationCursor(scope, row["id"])
 
     async def links(self, scope: Scope, block_ids: Sequence[UUID], *, limit: int) -> Sequence[Link]:
         rows = await self._database.fetch(

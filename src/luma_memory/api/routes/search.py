@@ -35,6 +35,7 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
         timeout_ms=body.timeout_ms,
         ranking=body.ranking,
         relevant_only=body.relevant_only,
+        use_relations=body.use_relations,
         explain=body.explain,
     )
     answer = search_answer(result)

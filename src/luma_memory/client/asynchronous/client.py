@@ -5,9 +5,11 @@ from __future__ import annotations
 from luma_memory.client.asynchronous.blocks import Blocks
 from luma_memory.client.asynchronous.jobs import Jobs
 from luma_memory.client.asynchronous.recall import Recall
+from luma_memory.client.asynchronous.relations import Relations
 from luma_memory.client.asynchronous.service import Service
+from luma_memory.client.asynchronous.summaries import Summaries
 from luma_memory.client.asynchronous.users import Users
 
 
-class AsyncMemoryClient(Blocks, Recall, Jobs, Users, Service):
+class AsyncMemoryClient(Blocks, Recall, Relations, Summaries, Jobs, Users, Service):
     """Everything the service does; see docs/sdk.md and `Connection` for how it is made."""

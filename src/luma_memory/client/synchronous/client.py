@@ -7,9 +7,11 @@ from __future__ import annotations
 from luma_memory.client.synchronous.blocks import Blocks
 from luma_memory.client.synchronous.jobs import Jobs
 from luma_memory.client.synchronous.recall import Recall
+from luma_memory.client.synchronous.relations import Relations
 from luma_memory.client.synchronous.service import Service
+from luma_memory.client.synchronous.summaries import Summaries
 from luma_memory.client.synchronous.users import Users
 
 
-class MemoryClient(Blocks, Recall, Jobs, Users, Service):
+class MemoryClient(Blocks, Recall, Relations, Summaries, Jobs, Users, Service):
     """Everything the service does; see docs/sdk.md and `Connection` for how it is made."""

@@ -34,6 +34,7 @@ class Recall(Connection):
         timeout_ms: int | None = None,
         ranking: Ranking | None = None,
         relevant_only: bool | None = None,
+        use_relations: bool | None = None,
         explain: bool | None = None,
     ) -> SearchAnswer:
         """The blocks that answer best, best first, by meaning and by words."""
@@ -47,6 +48,7 @@ class Recall(Connection):
             timeout_ms=timeout_ms,
             ranking=ranking,
             relevant_only=relevant_only,
+            use_relations=use_relations,
             explain=explain,
         )
         call = ask("/search", body, timeout_seconds=_patience(timeout_ms))

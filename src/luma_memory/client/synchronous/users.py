@@ -1,17 +1,17 @@
 # Generated from users.py in `asynchronous`; change it there, then `make format`.
 
-"""Users: everything of one out, in again, and away for good."""
+"""Users: their settings; everything of one out, in again, and away for good."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import IO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any
 
 from luma_memory.client.answers import parsed
-from luma_memory.client.calls import Call, read, segment, write
+from luma_memory.client.calls import Call, plain, read, segment, write
 from luma_memory.client.lines import Lines
 from luma_memory.client.synchronous.connection import Connection
-from luma_memory.protocol.users import ImportedBody, ReceiptBody
+from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
 
 _PIECE_BYTES = 65_536
 # Statements over everything of a user, not over one block.
@@ -19,7 +19,30 @@ _WHOLE_USER_SECONDS = 300.0
 
 
 class Users(Connection):
-    """Whole users; needs the permission `admin`."""
+    """Users as a whole. Out, in and away need the permission `admin`."""
+
+    def get_user(self, user_id: str) -> UserBody:
+        """A user's settings; one of whom nothing is stored has the defaults."""
+        return parsed(UserBody, self._send(read(f"/users/{segment(user_id)}")))
+
+    def edit_user(
+        self,
+        user_id: str,
+        changes: UserEditBody | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+    ) -> UserBody:
+        """Change a user's settings: `{"time_zone": "Europe/Lisbon"}`; what is left out stays.
+
+        A new time zone holds for the weeks that are told from now on.
+        """
+        call = write(
+            "PATCH",
+            f"/users/{segment(user_id)}",
+            plain(changes),
+            idempotency_key=idempotency_key,
+        )
+        return parsed(UserBody, self._send(call))
 
     def export_user(self, user_id: str) -> Iterator[bytes]:
         """All rows of a user as JSON lines, each with its line break, as they arrive.
