@@ -167,5 +167,5 @@ def _parts(explanation: Mapping[str, float | int | str | None]) -> list[str]:
         f"{value['speaker']:.2f}",
         f"{value['time']:.2f}",
         f"{value['session_share'] * value['session_standing']:.2f}",
-        f"{value['relation_gain']:.2f}",
+        f"{value.get('relation_gain', 0.0):.2f}",
     ]

@@ -46,6 +46,7 @@ def block(block_id: UUID) -> BlockBody:
         "tags": [],
         "entities": [],
         "revision": 1,
+        "repeat_count": 0,
         "occurred_at": NOW,
         "created_at": NOW,
         "updated_at": NOW,
