@@ -46,7 +46,6 @@ def block(block_id: UUID) -> BlockBody:
         "tags": [],
         "entities": [],
         "revision": 1,
-        "repeat_count": 0,
         "occurred_at": NOW,
         "created_at": NOW,
         "updated_at": NOW,
