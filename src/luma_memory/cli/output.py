@@ -24,7 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 # Wide enough for the tables when nothing says how wide a line may be.
-PIPED_COLUMNS = 140
+PIPED_COLUMNS = 160
 # Control characters and text direction overrides: stored text must not command a terminal.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _REPORT_SECONDS = 10.0

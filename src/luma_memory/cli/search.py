@@ -119,7 +119,7 @@ def _table(answer: SearchAnswer, *, explain: bool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("date", style="cyan", no_wrap=True)
     table.add_column("speaker", max_width=20)
-    table.add_column("text", ratio=1, overflow="fold")
+    table.add_column("text", ratio=1, min_width=24, overflow="fold")
     for hit in answer.results:
         parts = _parts(hit.explanation or {}) if explain else []
         date = hit.block.occurred_at.strftime("%Y-%m-%d %H:%M")
