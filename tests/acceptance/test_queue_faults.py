@@ -479,6 +479,12 @@ async def outage_free(stack: Stack, ledger: Ledger, measured: Measured) -> Async
             " GROUP BY attempts ORDER BY attempts",
             ledger.users,
         )
+        again = await table.fetch(
+            "SELECT id, attempts, error_class, last_error FROM memory_jobs"
+            " WHERE user_id = ANY ($1) AND attempts > 1",
+            ledger.users,
+        )
+        assert [tuple(row) for row in again] == []
         assert [tuple(row) for row in spent] == [(1, len(ledger.accepted))]
         assert seconds < HEAL_SECONDS_MAX
     stack.check()
