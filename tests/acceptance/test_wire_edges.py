@@ -104,6 +104,29 @@ async def test_a_connection_serves_many_requests_also_pipelined(stack: Stack) ->
         assert [(await line.answer())[0] for _ in range(5)] == [200] * 5
 
 
+async def test_an_answer_without_a_body_is_sent_too(stack: Stack) -> None:
+    """Head and body leave together: a head that nothing follows must not wait for it."""
+    async with wire(stack) as one:
+        await one.send(LIVE.replace(b"GET ", b"HEAD ") + b"\r\n")
+        head = await one.reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 405 ")
+        await one.send(LIVE + b"\r\n")
+        assert (await one.answer())[0] == 200
+
+
+async def test_a_client_that_asks_first_is_told_to_go_on(stack: Stack) -> None:
+    body = b'{"user_id": "waits", "content": "The ferry leaves at noon."}'
+    head = (
+        f"POST {BASE_PATH}/blocks HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    async with wire(stack) as one:
+        await one.send(head.encode())
+        assert await one.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await one.send(body)
+        assert (await one.answer())[0] == 202
+
+
 async def test_an_upgrade_is_answered_as_http(stack: Stack) -> None:
     async with wire(stack) as line:
         await line.send(LIVE + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
