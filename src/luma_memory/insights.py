@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -47,7 +47,10 @@ class Health:
 
 
 class Insights:
-    """Reads; never waits longer than PROBE_SECONDS, never raises for what it reports on."""
+    """Reads; never waits longer than PROBE_SECONDS, never raises for what it reports on.
+
+    is_warming: whether this process still loads what its first answers would have to wait for.
+    """
 
     def __init__(
         self,
@@ -59,6 +62,7 @@ class Insights:
         clock: Clock,
         system_enabled: bool,
         worker_enabled: bool,
+        is_warming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._queue = queue
         self._probe = probe
@@ -67,6 +71,7 @@ class Insights:
         self._clock = clock
         self._system_enabled = system_enabled
         self._worker_enabled = worker_enabled
+        self._is_warming = is_warming
         self._started = clock.monotonic()
 
     async def health(self) -> Health:
@@ -95,9 +100,10 @@ class Insights:
     async def missing(self) -> list[str]:
         """What keeps this process from serving requests; empty when it is ready."""
         current = await _or_none(self._probe.schema_is_current())
+        missing = ["language data"] if self._is_warming() else []
         if current is None:
-            return ["database"]
-        return [] if current else ["schema"]
+            return ["database", *missing]
+        return missing if current else ["schema", *missing]
 
     def _status(
         self, stats: JobStats | None, workers: int | None

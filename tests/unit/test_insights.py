@@ -55,7 +55,7 @@ class Database:
             raise self.error
 
 
-def _insights(database: Database) -> Insights:
+def _insights(database: Database, *, is_warming: bool = False) -> Insights:
     return Insights(
         cast("JobQueue", database),
         database,
@@ -64,6 +64,7 @@ def _insights(database: Database) -> Insights:
         clock=SystemClock(),
         system_enabled=True,
         worker_enabled=True,
+        is_warming=lambda: is_warming,
     )
 
 
@@ -81,6 +82,12 @@ async def test_a_database_that_is_away_is_told() -> None:
     assert (health.status, health.database, health.stats) == ("unavailable", "unavailable", None)
     assert (health.cache.facts.connected, health.cache.hit_rate) == (True, None)
     assert await told.missing() == ["database"]
+
+
+async def test_a_process_that_still_loads_is_alive_and_not_ready() -> None:
+    told = _insights(Database(), is_warming=True)
+    assert (await told.health()).status == "ok"
+    assert await told.missing() == ["language data"]
 
 
 async def test_a_question_that_cannot_be_cancelled_is_left_behind(

@@ -218,6 +218,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             clock=clock,
             emit=emit,
             report_bug=log_failure,
+            was_away_since=database.was_away_since,
         )
         notifier = Notifier(database)
         stack.push_async_callback(notifier.stop)
@@ -299,6 +300,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                 clock=clock,
                 system_enabled=settings.system_enabled,
                 worker_enabled=settings.worker_enabled,
+                is_warming=lambda: reader.is_warming,
             ),
             jobs=Jobs(job_control(database, settings), queue, signal=notifier),
             relations=Relations(relation_store),

@@ -9,7 +9,12 @@ from typing import assert_never
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
-from luma_memory.domain.errors import LumaMemoryError, RateLimited, StoreUnavailable
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderTimeout,
+    RateLimited,
+    StoreUnavailable,
+)
 from luma_memory.domain.job import Cancel, Defer, Done, Failure, Job, JobType, Outcome, classify
 from luma_memory.domain.ports import JobQueue
 from luma_memory.domain.time_limit import TimeLimit
@@ -38,7 +43,9 @@ class JobRunner:
 
     handlers: one a job type. A handler returns an Outcome or raises; raising is a failed attempt,
     except for RateLimited and StoreUnavailable: those defer and spend none. patience: how long an
-    end is tried to be written down while PostgreSQL is away.
+    end is tried to be written down while PostgreSQL is away. was_away_since: whether this process
+    has missed an answer of PostgreSQL after that moment of `clock.monotonic()`: time that runs out
+    in such a job is nobody's attempt either, whatever the job was doing just then.
     """
 
     def __init__(
@@ -53,6 +60,7 @@ class JobRunner:
         clock: Clock,
         emit: Emit,
         report_bug: Callable[[str, BaseException], None],
+        was_away_since: Callable[[float], bool] = lambda _moment: False,
     ) -> None:
         self._queue = queue
         # Jobs that end while others are being completed share the next statement, and its commit.
@@ -67,6 +75,7 @@ class JobRunner:
         self._clock = clock
         self._emit = emit
         self._report_bug = report_bug
+        self._was_away_since = was_away_since
 
     @property
     def job_types(self) -> list[JobType]:
@@ -99,10 +108,28 @@ class JobRunner:
         except StoreUnavailable as error:
             # Our own outage: nobody's attempt.
             outcome = Defer(self._clock.now() + self._backoff, str(error))
+        except (TimeoutError, ProviderTimeout) as error:
+            if not await self._was_kept_by_an_outage(started):
+                await self._failed(job, error)
+                return
+            reason = "the job's time ran out while PostgreSQL did not answer"
+            outcome = Defer(self._clock.now() + self._backoff, reason)
         except Exception as error:
             await self._failed(job, error)
             return
         await self._ended(job, outcome, (self._clock.monotonic() - started) * 1000)
+
+    async def _was_kept_by_an_outage(self, started: float) -> bool:
+        """Whether PostgreSQL was away during the job, or is now.
+
+        Asked by a statement that changes nothing: a server that stands still carries out what was
+        sent to it when it goes on, also a failure nobody waits for any more.
+        """
+        try:
+            await self._queue.held(self._worker_id)
+        except StoreUnavailable:
+            return True
+        return self._was_away_since(started)
 
     async def _ended(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
         spans.current().set({"luma.job.outcome": type(outcome).__name__.lower()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any, TypeAlias
@@ -135,6 +136,7 @@ class Database:
         self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
         self._pool: asyncpg.Pool | None = None
         self._taken = 0  # connections, also those that are waited for
+        self._away_at = float("-inf")  # time.monotonic() of the last answer that was missed
         self._opening = asyncio.Lock()
         self._in_transaction: dict[asyncio.Task[Any] | None, Connection] = {}
 
@@ -184,6 +186,10 @@ class Database:
         except (TimeoutError, asyncpg.InterfaceError):
             pool.terminate()
 
+    def was_away_since(self, moment: float) -> bool:
+        """Whether a statement of this process got no answer after that `time.monotonic()`."""
+        return self._away_at >= moment
+
     async def renew(self) -> None:
         """Let every connection be opened anew with its next use; after the schema has changed."""
         if self._pool is not None:
@@ -206,24 +212,30 @@ class Database:
         # A free one is there at once (opening it has a time-out of its own): to wait for it with a
         # deadline would cost a task.
         timeout = None if self._taken < self._pool_size else self._acquire_timeout
-        with translated():
-            self._taken += 1
-            try:
-                connection = await pool.acquire(timeout=timeout)
-            except BaseException:
-                self._taken -= 1
-                raise
-            try:
-                with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
-                    yield connection
-            finally:
-                # By itself the driver waits here until a statement that ran out of time is
-                # cancelled, for as long as it would wait for a connection: a server that hangs
-                # would hold its callers for both.
+        try:
+            with translated():
+                self._taken += 1
                 try:
-                    await pool.release(connection, timeout=_RELEASE_SECONDS)
-                finally:
+                    connection = await pool.acquire(timeout=timeout)
+                except BaseException:
                     self._taken -= 1
+                    raise
+                try:
+                    with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
+                        yield connection
+                finally:
+                    # By itself the driver waits here until a statement that ran out of time is
+                    # cancelled, for as long as it would wait for a connection: a server that hangs
+                    # would hold its callers for both.
+                    try:
+                        await pool.release(connection, timeout=_RELEASE_SECONDS)
+                    finally:
+                        self._taken -= 1
+        except StoreContended:
+            raise
+        except StoreUnavailable:
+            self._away_at = time.monotonic()
+            raise
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:

@@ -61,6 +61,7 @@ class NotedQueue:
     cancelled: list[int] = field(default_factory=list)
     failed: list[tuple[int, Failure, timedelta]] = field(default_factory=list)
     released: list[tuple[int, datetime | None]] = field(default_factory=list)
+    is_away: bool = False
 
     async def claim(
         self,
@@ -91,6 +92,8 @@ class NotedQueue:
         return 0
 
     async def held(self, worker_id: str) -> Sequence[Job]:
+        if self.is_away:
+            raise StoreUnavailable("away")
         return []
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
@@ -120,6 +123,8 @@ async def _run(
     deadline: timedelta = timedelta(seconds=30),
     hang: bool = False,
     is_holder: bool = True,
+    is_away: bool = False,
+    was_away: bool = False,
 ) -> Ran:
     async def handler(_job: Job) -> Outcome:
         if hang:
@@ -128,7 +133,7 @@ async def _run(
             raise answer
         return answer
 
-    ran = Ran(NotedQueue(is_holder=is_holder), EventLog(), [])
+    ran = Ran(NotedQueue(is_holder=is_holder, is_away=is_away), EventLog(), [])
     runner = JobRunner(
         ran.queue,
         {"enrich_and_embed": handler},
@@ -139,6 +144,7 @@ async def _run(
         clock=StandingClock(),
         emit=ran.events,
         report_bug=lambda _message, error: ran.bugs.append(error),
+        was_away_since=lambda _moment: was_away,
     )
     await runner.run(_job(attempt))
     return ran
@@ -260,6 +266,30 @@ async def test_a_hanging_job_ends_at_its_deadline() -> None:
     ((_, failure, _backoff),) = ran.queue.failed
     assert failure == Failure("timeout", "the job's time ran out")
     assert ran.bugs == []
+
+
+@pytest.mark.parametrize("hang", [True, False])
+@pytest.mark.parametrize(("is_away", "was_away"), [(True, False), (False, True)])
+async def test_time_that_runs_out_in_an_outage_spends_no_attempt(
+    is_away: bool, was_away: bool, hang: bool
+) -> None:
+    ran = await _run(
+        ProviderTimeout("no answer"),
+        attempt=3,
+        hang=hang,
+        deadline=timedelta(milliseconds=10),
+        is_away=is_away,
+        was_away=was_away,
+    )
+    assert ran.queue.released == [(7, NOW + timedelta(seconds=1))]
+    assert ran.queue.failed == []
+    (deferred,) = ran.events.of(JobDeferred)
+    assert "PostgreSQL did not answer" in deferred.reason
+
+
+async def test_other_failures_count_whatever_the_database_did() -> None:
+    ran = await _run(ProviderUnavailable("502"), was_away=True)
+    assert len(ran.queue.failed) == 1
 
 
 async def test_a_cancelled_run_writes_nothing_down() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
 from luma_memory.domain.clock import SystemClock
+from luma_memory.providers.completion.extract import question as question_module
 from luma_memory.providers.completion.extract.question import (
     EVENT_CHARS_MAX,
     EVENTS_MAX,
@@ -94,3 +96,26 @@ async def test_warming_up_beside_changes_no_answer() -> None:
     first, second = [await reader.times("Was it in May 2023?", NOW) for _ in range(2)]
     assert first == second
     assert len(first) == 1
+
+
+async def test_who_is_warmed_says_when_that_is_done() -> None:
+    reader = LocalQuestionReader(SystemClock())
+    assert not reader.is_warming
+    reader.warm()
+    assert await reader.language("What did she say about the weather in the mountains?") == "en"
+    async with asyncio.timeout(60):
+        while reader.is_warming:  # noqa: ASYNC110 - a thread, no signal
+            await asyncio.sleep(0.01)
+
+
+async def test_who_cannot_load_does_not_stay_unready_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken() -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(question_module, "_warm_up", broken)
+    reader = LocalQuestionReader(SystemClock())
+    with pytest.raises(MemoryError):
+        await reader.language("What?")
+    assert not reader.is_warming

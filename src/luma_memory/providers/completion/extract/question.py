@@ -29,10 +29,17 @@ class LocalQuestionReader:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._warm = False
+        self._is_warming = False
+
+    @property
+    def is_warming(self) -> bool:
+        """Whether `warm` was called and is not done: a question asked now has to wait."""
+        return self._is_warming
 
     def warm(self) -> None:
         """Load the word lists beside everything else, so that no question waits for them."""
-        Thread(target=_warm_up, name="warm-question-reader", daemon=True).start()
+        self._is_warming = True
+        Thread(target=self._load, name="warm-question-reader", daemon=True).start()
 
     async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
         """See the port. Days are those of UTC."""
@@ -52,8 +59,14 @@ class LocalQuestionReader:
 
     async def _loaded(self) -> None:
         if not self._warm:
-            await asyncio.to_thread(_warm_up)
+            await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        try:
+            _warm_up()
             self._warm = True
+        finally:
+            self._is_warming = False
 
 
 def _warm_up() -> None:
