@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from luma_memory.domain.errors import InvariantError, StoreContended, UnavailableError
@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 class _Waiting(Generic[ItemT, ResultT]):
     item: ItemT
     size: int
-    result: asyncio.Future[ResultT] = field(default_factory=asyncio.Future)
+    result: asyncio.Future[ResultT]
 
 
 class Coalescer(Generic[ItemT, ResultT]):
@@ -55,6 +55,7 @@ class Coalescer(Generic[ItemT, ResultT]):
         self._flights_max = flights_max
         self._waiting: deque[_Waiting[ItemT, ResultT]] = deque()
         self._flights: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def waiting(self) -> int:
@@ -63,25 +64,32 @@ class Coalescer(Generic[ItemT, ResultT]):
 
     async def submit(self, item: ItemT) -> ResultT:
         """The item's own result; raises its own error."""
-        entry: _Waiting[ItemT, ResultT] = _Waiting(item, self._size_of(item))
-        self._waiting.append(entry)
+        result: asyncio.Future[ResultT] = self._new_future()
+        self._waiting.append(_Waiting(item, self._size_of(item), result))
         self._take_off()
-        return await entry.result
+        return await result
 
     async def submit_all(self, items: Sequence[ItemT]) -> Sequence[ResultT | Exception]:
         """Each item's own result or error, in order."""
-        entries = [_Waiting[ItemT, ResultT](item, self._size_of(item)) for item in items]
-        self._waiting.extend(entries)
-        self._take_off()
-        outcomes = await asyncio.gather(
-            *(entry.result for entry in entries), return_exceptions=True
+        results: list[asyncio.Future[ResultT]] = [self._new_future() for _ in items]
+        self._waiting.extend(
+            _Waiting(item, self._size_of(item), result)
+            for item, result in zip(items, results, strict=True)
         )
+        self._take_off()
+        outcomes = await asyncio.gather(*results, return_exceptions=True)
         return [_result_or_error(outcome) for outcome in outcomes]
 
     async def close(self) -> None:
         """Wait until every accepted item has its answer."""
         while self._flights:
             await asyncio.wait(self._flights)
+
+    def _new_future(self) -> asyncio.Future[ResultT]:
+        # Asking which loop runs is a system call, for each of ten thousand items a second.
+        if self._loop is None or self._loop.is_closed():
+            self._loop = asyncio.get_running_loop()
+        return self._loop.create_future()
 
     def _take_off(self) -> None:
         if self._waiting and len(self._flights) < self._flights_max:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
-from typing import assert_never
+from typing import Any, assert_never
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
@@ -87,11 +87,11 @@ class JobRunner:
         handler = self._handlers.get(job_type)
         return handler is not None and not isinstance(handler, SwitchedOff)
 
-    async def run(self, job: Job) -> None:
+    def run(self, job: Job) -> Coroutine[Any, Any, None]:
         """Run the job once. Raises StoreUnavailable when its end cannot be written down."""
-        if not spans.is_on():
-            await self._run(job)
-            return
+        return self._traced(job) if spans.is_on() else self._run(job)
+
+    async def _traced(self, job: Job) -> None:
         with spans.span(
             job.job_type, kind="consumer", parent=_parent(job), values=_span_values(job)
         ):
@@ -132,12 +132,13 @@ class JobRunner:
         return self._was_away_since(started)
 
     async def _ended(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
-        spans.current().set({"luma.job.outcome": type(outcome).__name__.lower()})
+        if spans.is_on():
+            spans.current().set({"luma.job.outcome": type(outcome).__name__.lower()})
         match outcome:
             case Done():
                 is_mine = outcome.is_mine
                 if not outcome.is_written:
-                    is_mine = await self._settle(lambda: self._completions.submit(job))
+                    is_mine = await self._completed(job)
                 self._tell(job, is_mine, JobCompleted(job.id, job.job_type, round(duration_ms)))
             case Cancel():
                 is_mine = await self._settle(
@@ -155,6 +156,12 @@ class JobRunner:
 
     def _tell(self, job: Job, is_mine: bool, event: Event) -> None:
         self._emit(event if is_mine else JobLost(job.id, job.job_type, job.attempt))
+
+    async def _completed(self, job: Job) -> bool:
+        try:
+            return await self._completions.submit(job)
+        except StoreUnavailable:
+            return await self._settle(lambda: self._completions.submit(job))
 
     async def _complete(self, jobs: Sequence[Job]) -> Sequence[bool]:
         return await self._queue.complete(self._worker_id, jobs)

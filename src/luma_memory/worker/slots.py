@@ -27,6 +27,7 @@ class Slots:
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._latest: dict[int, Job] = {}  # by id, the run that was started last
         self._freed = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._when_idle: Callable[[], None] | None = None
 
     @property
@@ -46,7 +47,9 @@ class Slots:
         if (older := self._latest.get(job.id)) is not None:
             self.abandon([older])
         self._latest[job.id] = job
-        task = asyncio.create_task(self._runner.run(job), name=f"job-{job.id}")
+        if self._loop is None:  # to ask which one runs is a system call, for each job
+            self._loop = asyncio.get_running_loop()
+        task = self._loop.create_task(self._runner.run(job), name=f"job-{job.id}")
         self._jobs[task] = job
         task.add_done_callback(self._ended)
 
