@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -62,12 +62,15 @@ class NewJob:
 class Done:
     """The work is done.
 
-    is_written: the result's own statement has completed the job already. is_mine: False when that
-    statement found the job in other hands and changed nothing.
+    write: writes the result down and completes the job in one statement; says whether the job was
+    still ours. Repeatable; it is called when the job's time has ended and others may begin in its
+    place. is_written: such a statement was carried out already. is_mine: False when it found the
+    job in other hands and changed nothing.
     """
 
     is_written: bool = False
     is_mine: bool = True
+    write: Callable[[], Awaitable[bool]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

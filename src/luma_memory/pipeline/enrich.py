@@ -175,9 +175,11 @@ class EnrichBlock:
         if self._windows is not None:
             windows = self._windows
             await _patiently(lambda: windows.note(block))
+        return Done(write=lambda: self._written(result))
+
+    async def _written(self, result: EnrichedBlock) -> bool:
         with spans.span("write back"):
-            is_mine = await _patiently(lambda: self._writes.submit(result))
-        return Done(is_written=True, is_mine=is_mine)
+            return await self._writes.submit(result)
 
     async def _provide(self, block: Block, passages: Sequence[PassageText]) -> Made:
         steps, made = _steps(block), Made()

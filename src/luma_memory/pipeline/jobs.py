@@ -87,37 +87,50 @@ class JobRunner:
         handler = self._handlers.get(job_type)
         return handler is not None and not isinstance(handler, SwitchedOff)
 
-    def run(self, job: Job) -> Coroutine[Any, Any, None]:
-        """Run the job once. Raises StoreUnavailable when its end cannot be written down."""
-        return self._traced(job) if spans.is_on() else self._run(job)
+    def run(
+        self, job: Job, *, handled: Callable[[Job], None] = lambda _job: None
+    ) -> Coroutine[Any, Any, None]:
+        """Run the job once. Raises StoreUnavailable when its end cannot be written down.
 
-    async def _traced(self, job: Job) -> None:
+        handled: called when the handler has ended and only writing down is left, which is a matter
+        of the database alone: another job may begin.
+        """
+        if not spans.is_on():
+            return self._run(job, handled)
+        return self._traced(job, handled)
+
+    async def _traced(self, job: Job, handled: Callable[[Job], None]) -> None:
         with spans.span(
             job.job_type, kind="consumer", parent=_parent(job), values=_span_values(job)
         ):
-            await self._run(job)
+            await self._run(job, handled)
 
-    async def _run(self, job: Job) -> None:
+    async def _run(self, job: Job, handled: Callable[[Job], None]) -> None:
         started = self._clock.monotonic()
         try:
             with TimeLimit(self._timeout_seconds):
                 outcome = await self._handlers[job.job_type](job)
-        except RateLimited as error:
-            until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)
-            outcome = Defer(until, str(error))
-        except StoreUnavailable as error:
-            # Our own outage: nobody's attempt.
-            outcome = Defer(self._clock.now() + self._backoff, str(error))
-        except (TimeoutError, ProviderTimeout) as error:
-            if not await self._was_kept_by_an_outage(started):
-                await self._failed(job, error)
-                return
-            reason = "the job's time ran out while PostgreSQL did not answer"
-            outcome = Defer(self._clock.now() + self._backoff, reason)
         except Exception as error:
-            await self._failed(job, error)
+            handled(job)
+            await self._raised(job, error, started)
             return
-        await self._ended(job, outcome, (self._clock.monotonic() - started) * 1000)
+        handled(job)
+        await self._ended(job, outcome, started)
+
+    async def _raised(self, job: Job, error: Exception, started: float) -> None:
+        until = self._clock.now() + self._backoff
+        match error:
+            case RateLimited():
+                until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)
+                await self._ended(job, Defer(until, str(error)), started)
+            case StoreUnavailable():
+                # Our own outage: nobody's attempt.
+                await self._ended(job, Defer(until, str(error)), started)
+            case TimeoutError() | ProviderTimeout() if await self._was_kept_by_an_outage(started):
+                reason = "the job's time ran out while PostgreSQL did not answer"
+                await self._ended(job, Defer(until, reason), started)
+            case _:
+                await self._failed(job, error)
 
     async def _was_kept_by_an_outage(self, started: float) -> bool:
         """Whether PostgreSQL was away during the job, or is now.
@@ -131,15 +144,24 @@ class JobRunner:
             return True
         return self._was_away_since(started)
 
-    async def _ended(self, job: Job, outcome: Outcome, duration_ms: float) -> None:
+    async def _ended(self, job: Job, outcome: Outcome, started: float) -> None:
         if spans.is_on():
             spans.current().set({"luma.job.outcome": type(outcome).__name__.lower()})
         match outcome:
             case Done():
                 is_mine = outcome.is_mine
-                if not outcome.is_written:
+                if outcome.write is not None:
+                    try:
+                        is_mine = await self._settle(outcome.write)
+                    except StoreUnavailable:
+                        raise
+                    except Exception as error:
+                        await self._failed(job, error)
+                        return
+                elif not outcome.is_written:
                     is_mine = await self._completed(job)
-                self._tell(job, is_mine, JobCompleted(job.id, job.job_type, round(duration_ms)))
+                milliseconds = round((self._clock.monotonic() - started) * 1000)
+                self._tell(job, is_mine, JobCompleted(job.id, job.job_type, milliseconds))
             case Cancel():
                 is_mine = await self._settle(
                     lambda: self._queue.cancel(self._worker_id, job, outcome.reason)

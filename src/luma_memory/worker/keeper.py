@@ -12,9 +12,7 @@ from collections.abc import Iterable
 
 from luma_memory.domain.job import Job
 from luma_memory.domain.ports import JobQueue
-from luma_memory.worker.slots import Slots
-
-JobRun = tuple[int, int]  # id, attempt
+from luma_memory.worker.slots import JobRun, Slots
 
 
 class Keeper:

@@ -1,4 +1,8 @@
-"""The jobs at work: each a plain task in one of a bounded number of slots."""
+"""The jobs at work: each a plain task in one of a bounded number of slots.
+
+A job leaves its slot when its handler has ended. What is left of it is written down beside the next
+job: a slow commit keeps no provider waiting.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from luma_memory.domain.ports import JobQueue
 from luma_memory.pipeline.jobs import JobRunner
 from luma_memory.telemetry.events import Emit, JobLost, WorkerRoundFailed
 
+JobRun = tuple[int, int]  # id, attempt
+
 
 class Slots:
-    """Runs jobs side by side, at most `size` of them."""
+    """Runs jobs side by side, at most `size` of them, and writes down as many others at most."""
 
     def __init__(
         self, queue: JobQueue, runner: JobRunner, *, worker_id: str, size: int, emit: Emit
@@ -25,6 +31,7 @@ class Slots:
         self._size = size
         self._emit = emit
         self._jobs: dict[asyncio.Task[None], Job] = {}
+        self._ending: set[JobRun] = set()  # runs that are only written down
         self._latest: dict[int, Job] = {}  # by id, the run that was started last
         self._freed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -32,10 +39,11 @@ class Slots:
 
     @property
     def free(self) -> int:
-        return self._size - len(self._jobs)
+        return self._size - len(self._jobs) + min(len(self._ending), self._size)
 
     @property
     def running(self) -> Sequence[Job]:
+        """Also those that are only written down."""
         return list(self._jobs.values())
 
     def start(self, job: Job) -> None:
@@ -49,7 +57,9 @@ class Slots:
         self._latest[job.id] = job
         if self._loop is None:  # to ask which one runs is a system call, for each job
             self._loop = asyncio.get_running_loop()
-        task = self._loop.create_task(self._runner.run(job), name=f"job-{job.id}")
+        task = self._loop.create_task(
+            self._runner.run(job, handled=self._handled), name=f"job-{job.id}"
+        )
         self._jobs[task] = job
         task.add_done_callback(self._ended)
 
@@ -86,8 +96,13 @@ class Slots:
                 await self._queue.release(self._worker_id, list(unfinished.values()))
         return len(unfinished)
 
+    def _handled(self, job: Job) -> None:
+        self._ending.add((job.id, job.attempt))
+        self._freed.set()
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         job = self._jobs.pop(task)
+        self._ending.discard((job.id, job.attempt))
         if self._latest.get(job.id) is job:
             del self._latest[job.id]
         self._freed.set()

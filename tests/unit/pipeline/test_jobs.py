@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -125,6 +125,8 @@ async def _run(
     is_holder: bool = True,
     is_away: bool = False,
     was_away: bool = False,
+    patience: timedelta = timedelta(0),
+    handled: Callable[[Job], None] = lambda _job: None,
 ) -> Ran:
     async def handler(_job: Job) -> Outcome:
         if hang:
@@ -140,13 +142,13 @@ async def _run(
         worker_id="worker-1",
         timeout=deadline,
         backoff=backoff,
-        patience=timedelta(0),
+        patience=patience,
         clock=StandingClock(),
         emit=ran.events,
         report_bug=lambda _message, error: ran.bugs.append(error),
         was_away_since=lambda _moment: was_away,
     )
-    await runner.run(_job(attempt))
+    await runner.run(_job(attempt), handled=handled)
     return ran
 
 
@@ -207,6 +209,42 @@ async def test_a_job_in_other_hands_is_left_alone() -> None:
     ran = await _run(Done(is_written=True, is_mine=False))
     assert ran.queue == NotedQueue()
     assert [type(event) for event in ran.events.events] == [JobLost]
+
+
+async def test_a_result_is_written_by_its_own_statement_until_the_database_answers() -> None:
+    tries = iter([StoreUnavailable("away"), None])
+
+    async def write() -> bool:
+        if (error := next(tries)) is not None:
+            raise error
+        return True
+
+    ran = await _run(Done(write=write), patience=timedelta(minutes=1))
+    assert ran.queue == NotedQueue()
+    assert len(ran.events.of(JobCompleted)) == 1
+
+
+async def test_a_result_that_cannot_be_written_is_a_failed_attempt() -> None:
+    async def write() -> bool:
+        raise InvariantError("a bug")
+
+    ran = await _run(Done(write=write))
+    ((_, failure, _backoff),) = ran.queue.failed
+    assert failure.error_class == "internal"
+    assert not ran.events.of(JobCompleted)
+
+
+async def test_a_job_is_handled_before_its_result_is_written() -> None:
+    told: list[str] = []
+
+    async def write() -> bool:
+        told.append("written")
+        return True
+
+    await _run(Done(write=write), handled=lambda job: told.append(f"handled {job.id}"))
+    assert told == ["handled 7", "written"]
+    await _run(ProviderUnavailable("502"), handled=lambda job: told.append(f"handled {job.id}"))
+    assert told[2:] == ["handled 7"]
 
 
 async def test_cancel_ends_the_job() -> None:

@@ -264,3 +264,29 @@ async def _cancelled(task: asyncio.Task[None], queue: Queue | None = None) -> No
             await queue.answer_next()
     with suppress(asyncio.CancelledError):
         await task
+
+
+async def test_what_is_only_written_down_leaves_its_slot() -> None:
+    written = asyncio.Event()
+
+    async def write() -> bool:
+        await written.wait()
+        return True
+
+    async def handle(job: Job) -> Outcome:
+        filled.begun.append(job.id)
+        return Done(write=write)
+
+    filled = _filled(waiting=100, slots=2, handle=handle)
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.queue.limits) == 2)
+    assert filled.slots.free == 2
+    await filled.queue.answer_next()
+    await filled.until(lambda: len(filled.begun) == 4)
+    # As many as there are slots, and no more: a database that hangs fills no memory.
+    assert (filled.slots.free, len(filled.slots.running)) == (0, 4)
+    written.set()
+    await filled.until(lambda: not filled.slots.running)
+    assert filled.slots.free == 2
+    await _cancelled(loop)
