@@ -172,12 +172,11 @@ class EnrichBlock:
                 language=language,
             )
         result = self._result(job, block, passages, made)
-        if self._windows is not None:
-            windows = self._windows
-            await _patiently(lambda: windows.note(block))
-        return Done(write=lambda: self._written(result))
+        return Done(write=lambda: self._written(block, result))
 
-    async def _written(self, result: EnrichedBlock) -> bool:
+    async def _written(self, block: Block, result: EnrichedBlock) -> bool:
+        if self._windows is not None:
+            await self._windows.note(block)
         with spans.span("write back"):
             return await self._writes.submit(result)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from luma_memory.domain.errors import LumaMemoryError
@@ -18,9 +19,19 @@ from luma_memory.telemetry.events import Emit, JobLost, WorkerRoundFailed
 
 JobRun = tuple[int, int]  # id, attempt
 
+# How long it takes from the wish for a job until it can begin: a claim, and the loop's other work.
+LEAD_SECONDS = 0.03
+# Claimed ahead at most, as a share of the slots: somebody else could have begun them.
+LEAD_SHARE = 0.1
+# Ends of jobs from which their rate is told.
+_ENDS_KEPT = 64
+
 
 class Slots:
-    """Runs jobs side by side, at most `size` of them, and writes down as many others at most."""
+    """Runs jobs side by side, at most `size` of them, and writes down as many others at most.
+
+    Where jobs end fast, a few are claimed ahead: as many as will end until the claim is answered.
+    """
 
     def __init__(
         self, queue: JobQueue, runner: JobRunner, *, worker_id: str, size: int, emit: Emit
@@ -31,27 +42,34 @@ class Slots:
         self._size = size
         self._emit = emit
         self._jobs: dict[asyncio.Task[None], Job] = {}
+        self._ahead: deque[Job] = deque()  # claimed, not begun
         self._ending: set[JobRun] = set()  # runs that are only written down
         self._latest: dict[int, Job] = {}  # by id, the run that was started last
+        self._ends: deque[float] = deque(maxlen=_ENDS_KEPT)  # the loop's time
         self._freed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._when_idle: Callable[[], None] | None = None
 
     @property
     def free(self) -> int:
-        return self._size - len(self._jobs) + min(len(self._ending), self._size)
+        """How many jobs may be claimed now."""
+        return self._open() + self._lead() - len(self._ahead)
 
     @property
     def running(self) -> Sequence[Job]:
-        """Also those that are only written down."""
-        return list(self._jobs.values())
+        """All that this worker holds, also those that are only written down or not begun."""
+        return [*self._jobs.values(), *self._ahead]
 
     def start(self, job: Job) -> None:
-        """Run a claimed job; returns at once.
+        """Run a claimed job as soon as a slot is free; returns at once."""
+        if self._ahead or self._open() <= 0:
+            self._ahead.append(job)
+        else:
+            self._begin(job)
 
-        A run of the same job that is still at work was cancelled, and the job set off anew:
-        attempts count from 1 again, so that only we can tell the two runs apart.
-        """
+    def _begin(self, job: Job) -> None:
+        # A run of the same job that is still at work was cancelled, and the job set off anew:
+        # attempts count from 1 again, so that only we can tell the two runs apart.
         if (older := self._latest.get(job.id)) is not None:
             self.abandon([older])
         self._latest[job.id] = job
@@ -64,7 +82,7 @@ class Slots:
         task.add_done_callback(self._ended)
 
     async def wait_for_free(self) -> None:
-        """Return when there is a free slot."""
+        """Return when a job may be claimed."""
         while self.free <= 0:
             self._freed.clear()
             await self._freed.wait()
@@ -79,25 +97,50 @@ class Slots:
             if job in lost:
                 task.cancel()
                 self._emit(JobLost(job.id, job.job_type, job.attempt))
+        for job in [job for job in self._ahead if job in lost]:
+            self._ahead.remove(job)
+            self._emit(JobLost(job.id, job.job_type, job.attempt))
 
     async def hand_back(self, *, grace_seconds: float) -> int:
         """Let short work end, then release the rest without spending its attempts; how many.
 
         Where that cannot be written down any more, the lease brings the jobs back.
         """
+        ahead = list(self._ahead)
+        self._ahead.clear()
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=grace_seconds)
         unfinished: Mapping[asyncio.Task[None], Job] = dict(self._jobs)
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-        if unfinished:
+        released = [*unfinished.values(), *ahead]
+        if released:
             with contextlib.suppress(LumaMemoryError):
-                await self._queue.release(self._worker_id, list(unfinished.values()))
-        return len(unfinished)
+                await self._queue.release(self._worker_id, released)
+        return len(released)
+
+    def _open(self) -> int:
+        """Slots without a job."""
+        return self._size - len(self._jobs) + min(len(self._ending), self._size)
+
+    def _lead(self) -> int:
+        """Jobs that will have ended when a claim is answered, if they go on to end as they did."""
+        if self._loop is None or len(self._ends) < _ENDS_KEPT:
+            return 0
+        seconds = self._loop.time() - self._ends[0]
+        foreseen = len(self._ends) * LEAD_SECONDS / seconds if seconds > 0 else self._size
+        return int(min(foreseen, self._size * LEAD_SHARE))
 
     def _handled(self, job: Job) -> None:
         self._ending.add((job.id, job.attempt))
+        assert self._loop is not None
+        self._ends.append(self._loop.time())
+        self._free_one()
+
+    def _free_one(self) -> None:
+        while self._ahead and self._open() > 0:
+            self._begin(self._ahead.popleft())
         self._freed.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -105,7 +148,7 @@ class Slots:
         self._ending.discard((job.id, job.attempt))
         if self._latest.get(job.id) is job:
             del self._latest[job.id]
-        self._freed.set()
+        self._free_one()
         if not self._jobs and (call := self._when_idle) is not None:
             self._when_idle = None
             call()

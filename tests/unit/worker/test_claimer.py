@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,9 +17,10 @@ from luma_memory.domain.job import Done, Job, Outcome
 from luma_memory.domain.ports import JobQueue
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.jobs import JobRunner
-from luma_memory.telemetry.events import WorkerRoundFailed
+from luma_memory.telemetry.events import JobLost, WorkerRoundFailed
 from luma_memory.testing.event_log import EventLog
 from luma_memory.worker import claimer as claimer_module
+from luma_memory.worker import slots as slots_module
 from luma_memory.worker.claimer import Claimer
 from luma_memory.worker.slots import Slots
 
@@ -35,6 +36,7 @@ class Queue:
     next_id: int = 1
     away: bool = False
     attempt: int = 1
+    released: list[int] = field(default_factory=list)
 
     async def claim(self, _worker_id: str, *, limit: int, **_asked: Any) -> Sequence[Job]:
         self.limits.append(limit)
@@ -54,6 +56,14 @@ class Queue:
             raise StoreUnavailable("PostgreSQL does not answer")
         self.completed += len(jobs)
         return [True] * len(jobs)
+
+    async def release(self, _worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
+        self.released += [job.id for job in jobs]
+        return [True] * len(jobs)
+
+    async def answer_all(self) -> None:
+        while True:
+            (await self.asked.get()).set()
 
     async def answer_next(self) -> None:
         (await asyncio.wait_for(self.asked.get(), 60)).set()
@@ -290,3 +300,76 @@ async def test_what_is_only_written_down_leaves_its_slot() -> None:
     await filled.until(lambda: not filled.slots.running)
     assert filled.slots.free == 2
     await _cancelled(loop)
+
+
+@pytest.fixture
+async def ahead() -> AsyncIterator[Filled]:
+    """20 slots after 80 jobs that ended at once: their rate lets 2 be claimed ahead of a slot."""
+
+    async def handle(job: Job) -> Outcome:
+        filled.begun.append(job.id)
+        if job.id > 80:
+            await filled.may_end.wait()
+        return Done()
+
+    filled = _filled(waiting=1_000, slots=20, handle=handle)
+    answering = asyncio.create_task(filled.queue.answer_all())
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.until(lambda: filled.begun[-20:] == list(range(81, 101)))
+    await filled.until(lambda: filled.slots.free == 0)
+    yield filled
+    await _cancelled(loop)
+    await _cancelled(answering)
+    await filled.slots.hand_back(grace_seconds=0)
+
+
+@pytest.fixture
+def long_lead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the machine's speed."""
+    monkeypatch.setattr(slots_module, "LEAD_SECONDS", 3_600.0)
+
+
+@pytest.mark.usefixtures("long_lead")
+async def test_where_jobs_end_fast_a_few_are_claimed_ahead(ahead: Filled) -> None:
+    assert len(ahead.begun) == 100  # no more at once than there are slots
+    assert [job.id for job in ahead.slots.running] == list(range(81, 103))
+    ahead.may_end.set()
+    await ahead.until(lambda: len(ahead.begun) > 120)
+    assert ahead.begun[100:102] == [101, 102]
+
+
+@pytest.mark.usefixtures("long_lead")
+async def test_what_is_claimed_ahead_can_be_taken_away(ahead: Filled) -> None:
+    lost = ahead.slots.running[-1]
+    ahead.slots.abandon([lost])
+    assert lost not in ahead.slots.running
+    assert [event.job_id for event in ahead.events.of(JobLost)] == [lost.id]
+    ahead.may_end.set()
+    await ahead.until(lambda: len(ahead.begun) > 120)
+    assert lost.id not in ahead.begun
+
+
+@pytest.mark.usefixtures("long_lead")
+async def test_what_is_claimed_ahead_is_handed_back_at_a_stop(ahead: Filled) -> None:
+    held = [job.id for job in ahead.slots.running]
+    assert await ahead.slots.hand_back(grace_seconds=0) == len(held)
+    assert ahead.queue.released == held
+    assert ahead.begun[-1] == 100
+
+
+async def test_where_jobs_end_slowly_none_is_claimed_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slots_module, "LEAD_SECONDS", 1e-9)
+    filled = _filled(waiting=1_000, slots=20, handle=_end_at_once)
+    answering = asyncio.create_task(filled.queue.answer_all())
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.until(lambda: filled.queue.completed == 1_000)
+    assert max(filled.queue.limits) <= 20
+    assert filled.slots.free == 20
+    await _cancelled(loop)
+    await _cancelled(answering)
+
+
+async def _end_at_once(_job: Job) -> Outcome:
+    return Done()
