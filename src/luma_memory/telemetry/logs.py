@@ -12,6 +12,7 @@ from typing import TextIO, TypeAlias, get_args
 import structlog
 
 from luma_memory.telemetry.events import Event, Level
+from luma_memory.telemetry.line_writer import LineWriter
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 _OWN_MODULES = f"{__name__.partition('.')[0]}."
@@ -26,6 +27,7 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
     Only entrances call this; a host keeps its own set-up.
     """
     out = stream or sys.stderr
+    writer = LineWriter(out)
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer(ensure_ascii=False)
         if json_lines
@@ -40,7 +42,7 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=out),
+        logger_factory=lambda *_names: writer,
         cache_logger_on_first_use=True,
     )
     global _logger

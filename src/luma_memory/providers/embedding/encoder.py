@@ -30,6 +30,9 @@ from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer,
 # Longer texts are cut before they are tokenised: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
 
+# Of the squared length: a thousandth of the length.
+_SQUARE_TOLERANCE = 2e-3
+
 
 class TextEncoder:
     """Tokenizer and graph of one model. May be called from several threads at once."""
@@ -70,11 +73,12 @@ class TextEncoder:
 
     def _vector(self, ids: list[int]) -> array[float]:
         (vectors,) = self._session.run(None, {"ids": np.array([ids], np.int64)})
+        values = vectors[0].astype(np.float32, copy=False)
         # Also the check for NaN and infinity: they are not close to anything.
-        if not np.isclose(np.linalg.norm(vectors[0]), 1.0, atol=1e-3):
+        if not abs(float(values.dot(values)) - 1.0) < _SQUARE_TOLERANCE:
             raise ProviderResponseInvalid("The local embedding model made a vector without length.")
         vector = array("f")
-        vector.frombytes(vectors[0].astype(np.float32, copy=False).tobytes())
+        vector.frombytes(values.tobytes())
         return vector
 
 

@@ -1,0 +1,60 @@
+"""Where log lines leave the process: what one turn of the event loop says goes in one write."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+from threading import Lock
+from typing import TextIO
+
+
+class LineWriter:
+    """The last link of structlog's chain; it is called with finished lines, from any thread.
+
+    A worker ends jobs by the dozen in one turn, each with its line: written one by one, each costs
+    a system call and wakes whoever reads. Errors, and lines from outside of a loop, do not wait for
+    the turn's end. The order is kept. A stream that is gone takes no line, and fails nobody.
+    """
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lines: list[str] = []
+        self._lock = Lock()
+        self._planned_in: asyncio.AbstractEventLoop | None = None
+        atexit.register(self.flush)
+
+    def msg(self, line: str) -> None:
+        """Write the line at the end of this turn, or now where no loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.now(line)
+            return
+        with self._lock:
+            self._lines.append(line)
+            is_planned = self._planned_in is loop
+            self._planned_in = loop
+        if not is_planned:
+            loop.call_soon(self.flush)
+
+    def now(self, line: str) -> None:
+        """Write the line, behind all that wait."""
+        with self._lock:
+            self._lines.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            self._planned_in = None
+            lines, self._lines = self._lines, []
+            if not lines:
+                return
+            # ValueError: closed by whoever gave it.
+            with contextlib.suppress(OSError, ValueError):
+                self._out.write("\n".join(lines) + "\n")
+                self._out.flush()
+
+    debug = info = log = warn = warning = msg
+    critical = err = error = exception = fatal = failure = now
