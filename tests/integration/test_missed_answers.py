@@ -28,10 +28,14 @@ async def test_a_locked_row_and_a_wrong_statement_are_no_absence(
 ) -> None:
     other: asyncpg.Connection = await asyncpg.connect(dsn)
     await other.execute("SELECT pg_advisory_lock(4711)")
-    with pytest.raises(StoreContended):
+
+    async def wait_for_it() -> None:
         async with database.transaction():
             await database.execute("SET LOCAL lock_timeout = '10ms'")
             await database.execute("SELECT pg_advisory_lock(4711)")
+
+    with pytest.raises(StoreContended):
+        await wait_for_it()
     with pytest.raises(InvariantError):
         await database.execute("SELECT 1 / 0")
     assert not database.was_away_since(-1e9)

@@ -25,6 +25,9 @@ LEAD_SECONDS = 0.03
 LEAD_SHARE = 0.1
 # Ends of jobs from which their rate is told.
 _ENDS_KEPT = 64
+# When no slot has become free for that long, nothing is claimed ahead any more (64 ends in 1.9 s
+# foresee one), and what is waits no longer: its lease is for running.
+AHEAD_SECONDS_MAX = 2.0
 
 
 class Slots:
@@ -42,7 +45,9 @@ class Slots:
         self._size = size
         self._emit = emit
         self._jobs: dict[asyncio.Task[None], Job] = {}
-        self._ahead: deque[Job] = deque()  # claimed, not begun
+        self._ahead: deque[tuple[float, Job]] = deque()  # claimed, not begun; since when
+        self._giving_up: asyncio.TimerHandle | None = None
+        self._releases: set[asyncio.Task[None]] = set()
         self._ending: set[JobRun] = set()  # runs that are only written down
         self._latest: dict[int, Job] = {}  # by id, the run that was started last
         self._ends: deque[float] = deque(maxlen=_ENDS_KEPT)  # the loop's time
@@ -58,26 +63,28 @@ class Slots:
     @property
     def running(self) -> Sequence[Job]:
         """All that this worker holds, also those that are only written down or not begun."""
-        return [*self._jobs.values(), *self._ahead]
+        return [*self._jobs.values(), *(job for _, job in self._ahead)]
 
     def start(self, job: Job) -> None:
         """Run a claimed job as soon as a slot is free; returns at once."""
+        if self._loop is None:  # to ask which one runs is a system call, for each job
+            self._loop = asyncio.get_running_loop()
         if self._ahead or self._open() <= 0:
-            self._ahead.append(job)
+            self._ahead.append((self._loop.time(), job))
+            if self._giving_up is None:
+                self._giving_up = self._loop.call_later(
+                    AHEAD_SECONDS_MAX, self._give_up, self._loop
+                )
         else:
-            self._begin(job)
+            self._begin(job, self._loop)
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
         # A run of the same job that is still at work was cancelled, and the job set off anew:
         # attempts count from 1 again, so that only we can tell the two runs apart.
         if (older := self._latest.get(job.id)) is not None:
             self.abandon([older])
         self._latest[job.id] = job
-        if self._loop is None:  # to ask which one runs is a system call, for each job
-            self._loop = asyncio.get_running_loop()
-        task = self._loop.create_task(
-            self._runner.run(job, handled=self._handled), name=f"job-{job.id}"
-        )
+        task = loop.create_task(self._runner.run(job, handled=self._handled), name=f"job-{job.id}")
         self._jobs[task] = job
         task.add_done_callback(self._ended)
 
@@ -97,8 +104,9 @@ class Slots:
             if job in lost:
                 task.cancel()
                 self._emit(JobLost(job.id, job.job_type, job.attempt))
-        for job in [job for job in self._ahead if job in lost]:
-            self._ahead.remove(job)
+        for waiting in [waiting for waiting in self._ahead if waiting[1] in lost]:
+            self._ahead.remove(waiting)
+            job = waiting[1]
             self._emit(JobLost(job.id, job.job_type, job.attempt))
 
     async def hand_back(self, *, grace_seconds: float) -> int:
@@ -106,8 +114,10 @@ class Slots:
 
         Where that cannot be written down any more, the lease brings the jobs back.
         """
-        ahead = list(self._ahead)
+        ahead = [job for _, job in self._ahead]
         self._ahead.clear()
+        if self._giving_up is not None:
+            self._giving_up.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=grace_seconds)
         unfinished: Mapping[asyncio.Task[None], Job] = dict(self._jobs)
@@ -115,10 +125,30 @@ class Slots:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
         released = [*unfinished.values(), *ahead]
-        if released:
-            with contextlib.suppress(LumaMemoryError):
-                await self._queue.release(self._worker_id, released)
+        await asyncio.gather(self._release(released), *self._releases)
         return len(released)
+
+    async def _release(self, jobs: Sequence[Job]) -> None:
+        """What cannot be released now the keeper finds, or the lease brings it back."""
+        if jobs:
+            with contextlib.suppress(LumaMemoryError):
+                await self._queue.release(self._worker_id, jobs)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand back what was claimed ahead of slots that do not become free."""
+        late = loop.time() - AHEAD_SECONDS_MAX
+        jobs = []
+        while self._ahead and self._ahead[0][0] <= late:
+            jobs.append(self._ahead.popleft()[1])
+        self._giving_up = None
+        if self._ahead:
+            self._giving_up = loop.call_at(
+                self._ahead[0][0] + AHEAD_SECONDS_MAX, self._give_up, loop
+            )
+        if jobs:
+            task = loop.create_task(self._release(jobs))
+            self._releases.add(task)
+            task.add_done_callback(self._releases.discard)
 
     def _open(self) -> int:
         """Slots without a job."""
@@ -140,7 +170,8 @@ class Slots:
 
     def _free_one(self) -> None:
         while self._ahead and self._open() > 0:
-            self._begin(self._ahead.popleft())
+            assert self._loop is not None
+            self._begin(self._ahead.popleft()[1], self._loop)
         self._freed.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -357,6 +357,23 @@ async def test_what_is_claimed_ahead_is_handed_back_at_a_stop(ahead: Filled) -> 
     assert ahead.begun[-1] == 100
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots_module, "AHEAD_SECONDS_MAX", 0.01)
+
+
+@pytest.mark.usefixtures("long_lead", "impatient")
+async def test_what_is_claimed_ahead_of_slots_that_stay_taken_is_handed_back(
+    ahead: Filled,
+) -> None:
+    """Its lease runs: a provider that begins to hang must not cost it an attempt."""
+    async with asyncio.timeout(60):
+        while len(ahead.queue.released) < 2:  # noqa: ASYNC110 - a timer, no signal
+            await asyncio.sleep(0.005)
+    assert sorted(ahead.queue.released)[:2] == [101, 102]
+    assert ahead.begun[-1] == 100
+
+
 async def test_where_jobs_end_slowly_none_is_claimed_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
