@@ -28,7 +28,7 @@ run_step() {
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;
     # Most tests wait for servers. Each file stays in one process, for the servers it shares.
-    tests) "$bin/python" -m pytest -n 2 --dist loadfile -m "not slow" "$@" ;;
+    tests) "$bin/python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" "$@" ;;
     *) printf 'no such check: %s\n' "$step" >&2; return 2 ;;
     esac
 }

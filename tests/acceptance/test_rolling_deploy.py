@@ -11,7 +11,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -101,11 +101,10 @@ async def until_ready(port: int, said: list[tuple[str, str]]) -> None:
         try:
             async with asyncio.timeout(READY_SECONDS):
                 while True:
-                    try:
+                    with suppress(httpx2.TransportError):
                         if (await client.get(url)).is_success:
                             return
-                    except httpx2.TransportError:
-                        await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)
         except TimeoutError:
             raise AssertionError(said) from None
 

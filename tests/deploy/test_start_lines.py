@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +83,10 @@ class Platform:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
             async with asyncio.timeout(READY_SECONDS):
                 while True:
-                    try:
+                    with suppress(httpx2.TransportError):
                         if (await client.get(url)).is_success:
                             return
-                    except httpx2.TransportError:
-                        await asyncio.sleep(0.05)
+                    await asyncio.sleep(0.05)
 
     async def until_said(self, text: str) -> None:
         async with asyncio.timeout(READY_SECONDS):

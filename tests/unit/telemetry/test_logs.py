@@ -14,14 +14,17 @@ import pytest
 import structlog
 
 from luma_memory.domain.errors import InvariantError
+from luma_memory.telemetry import logs
+from luma_memory.telemetry.events import RequestHandled
 from luma_memory.telemetry.logs import configure_logs, log_failure
 
 TEXT = "Caroline's secret"
 
 
 @pytest.fixture
-def stream() -> Iterator[io.StringIO]:
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     """What a process with JSON lines writes; the set-up before is back afterwards."""
+    monkeypatch.setattr(logs, "_logger", logs._logger)
     before, handlers = structlog.get_config(), list(logging.getLogger().handlers)
     out = io.StringIO()
     configure_logs(level="info", json_lines=True, stream=out)
@@ -104,3 +107,18 @@ def test_setting_up_twice_reports_once(stream: io.StringIO) -> None:
     configure_logs(level="info", json_lines=True, stream=stream)
     logging.getLogger("asyncio").warning("slow")
     assert len(_lines(stream)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "level"),
+    [
+        ("/blocks", 503, "error"),
+        ("/blocks", 422, "debug"),
+        ("/health/ready", 503, "debug"),  # a probe before its time is no failure
+        ("/health", 200, "debug"),
+    ],
+)
+def test_a_request_that_failed_is_an_error_and_a_probe_is_not(
+    path: str, status: int, level: str
+) -> None:
+    assert RequestHandled("GET", path, status, 1.0).level == level
