@@ -23,7 +23,7 @@ async def test_a_missed_answer_is_remembered_by_its_moment(database: Database) -
     assert database.was_away_since(before)  # an answer now does not undo it
 
 
-async def test_a_locked_row_and_a_wrong_statement_are_no_absence(
+async def test_a_locked_row_a_deadlock_and_a_wrong_statement_are_no_absence(
     database: Database, dsn: str
 ) -> None:
     other: asyncpg.Connection = await asyncpg.connect(dsn)
@@ -36,6 +36,8 @@ async def test_a_locked_row_and_a_wrong_statement_are_no_absence(
 
     with pytest.raises(StoreContended):
         await wait_for_it()
+    with pytest.raises(StoreUnavailable):
+        await database.execute("DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40P01'; END $$")
     with pytest.raises(InvariantError):
         await database.execute("SELECT 1 / 0")
     assert not database.was_away_since(-1e9)

@@ -51,7 +51,7 @@ BACKFILL_FIRST = timedelta(seconds=15)
 BACKFILL_AGAIN = timedelta(minutes=5)
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
-# A restart of the database is waited out with the result in hand: a model call is not made twice.
+# A restart of the database is waited out, and no claim is spent on it.
 PATIENCE_SECONDS = 10.0
 # Vectors of one write-back: a block of 100,000 characters has some 200 passages.
 WRITE_PASSAGES_MAX = 2_000

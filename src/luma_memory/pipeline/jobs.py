@@ -36,6 +36,9 @@ Handler = Callable[[Job], Awaitable[Outcome]]
 _JITTER = (0.5, 1.5)
 _BACKOFF_MAX = timedelta(hours=1)
 COMPLETE_BATCH_MAX = 500
+# A restart of the database is waited out with the result in hand, also by who would rather give up:
+# a model call is not made twice.
+RESULT_PATIENCE_SECONDS = 10.0
 
 
 class JobRunner:
@@ -139,7 +142,7 @@ class JobRunner:
         sent to it when it goes on, also a failure nobody waits for any more.
         """
         try:
-            await self._queue.held(self._worker_id)
+            await self._queue.stats()
         except StoreUnavailable:
             return True
         return self._was_away_since(started)
@@ -152,7 +155,10 @@ class JobRunner:
                 is_mine = outcome.is_mine
                 if outcome.write is not None:
                     try:
-                        is_mine = await self._settle(outcome.write)
+                        is_mine = await until_available(
+                            outcome.write,
+                            patience_seconds=max(self._patience_seconds, RESULT_PATIENCE_SECONDS),
+                        )
                     except StoreUnavailable:
                         raise
                     except Exception as error:

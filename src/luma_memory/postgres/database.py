@@ -48,6 +48,19 @@ _SETUP = (
     asyncpg.UndefinedColumnError,
 )
 
+# Of these, the ones that say nobody answered; a time-out is also one of a pool that had no free
+# connection. A deadlock or a full disk is an answer.
+_NO_ANSWER = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+
 _RELEASE_SECONDS = 0.5
 # Prepared statements a connection keeps; there are fewer different ones.
 _STATEMENTS_KEPT = 100
@@ -205,14 +218,14 @@ class Database:
             with translated():
                 yield own
             return
-        if self._pool is None:
-            await self.open()
-        pool = self._pool
-        assert pool is not None
-        # A free one is there at once (opening it has a time-out of its own): to wait for it with a
-        # deadline would cost a task.
-        timeout = None if self._taken < self._pool_size else self._acquire_timeout
         try:
+            if self._pool is None:
+                await self.open()
+            pool = self._pool
+            assert pool is not None
+            # A free one is there at once (opening it has a time-out of its own): to wait for it
+            # with a deadline would cost a task.
+            timeout = None if self._taken < self._pool_size else self._acquire_timeout
             with translated():
                 self._taken += 1
                 try:
@@ -231,10 +244,9 @@ class Database:
                         await pool.release(connection, timeout=_RELEASE_SECONDS)
                     finally:
                         self._taken -= 1
-        except StoreContended:
-            raise
-        except StoreUnavailable:
-            self._away_at = time.monotonic()
+        except StoreUnavailable as error:
+            if isinstance(error.__cause__, _NO_ANSWER):
+                self._away_at = time.monotonic()
             raise
 
     @asynccontextmanager

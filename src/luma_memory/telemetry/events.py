@@ -252,8 +252,8 @@ class RequestHandled(Event):
     @property
     def level(self) -> Level:
         # What a probe is told is an answer: a process that is not ready yet has not failed.
-        is_failure = self.status >= 500 and not self.path.startswith("/health")
-        return "error" if is_failure else "debug"
+        is_probe = self.status == 503 and self.path.startswith("/health")
+        return "error" if self.status >= 500 and not is_probe else "debug"
 
     def message(self) -> str:
         return f"{self.method} {self.path} {self.status} ({self.duration_ms:.1f}ms)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-from threading import Lock
+from threading import RLock
 from typing import TextIO
 
 
@@ -20,7 +20,8 @@ class LineWriter:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lines: list[str] = []
-        self._lock = Lock()
+        # The garbage collector may run while it is held, and what it ends may have its own say.
+        self._lock = RLock()
         self._planned_in: asyncio.AbstractEventLoop | None = None
         atexit.register(self.flush)
 
@@ -51,9 +52,13 @@ class LineWriter:
             lines, self._lines = self._lines, []
             if not lines:
                 return
+            text = "\n".join(lines) + "\n"
             # ValueError: closed by whoever gave it.
             with contextlib.suppress(OSError, ValueError):
-                self._out.write("\n".join(lines) + "\n")
+                try:
+                    self._out.write(text)
+                except UnicodeEncodeError as error:
+                    self._out.write(text.encode(error.encoding, "backslashreplace").decode())
                 self._out.flush()
 
     debug = info = log = warn = warning = msg

@@ -84,6 +84,8 @@ class Claimer:
         """
         async with self.claiming:
             limit = self._limit(self._slots.free)
+            if limit == 0:  # what was foreseen to become free has not
+                return False
             claim = self._send(limit)
             try:
                 for _ in range(CLAIMS_A_ROUND_MAX):
@@ -115,7 +117,7 @@ class Claimer:
 
     @staticmethod
     def _limit(free: int) -> int:
-        return min(free, CLAIM_MAX)
+        return max(0, min(free, CLAIM_MAX))
 
     async def _claim(self, limit: int) -> Sequence[Job]:
         return await self._queue.claim(

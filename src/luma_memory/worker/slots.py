@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job
@@ -47,7 +48,7 @@ class Slots:
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._ahead: deque[tuple[float, Job]] = deque()  # claimed, not begun; since when
         self._giving_up: asyncio.TimerHandle | None = None
-        self._releases: set[asyncio.Task[None]] = set()
+        self._releases: dict[asyncio.Task[None], Sequence[Job]] = {}
         self._ending: set[JobRun] = set()  # runs that are only written down
         self._latest: dict[int, Job] = {}  # by id, the run that was started last
         self._ends: deque[float] = deque(maxlen=_ENDS_KEPT)  # the loop's time
@@ -62,11 +63,18 @@ class Slots:
 
     @property
     def running(self) -> Sequence[Job]:
-        """All that this worker holds, also those that are only written down or not begun."""
-        return [*self._jobs.values(), *(job for _, job in self._ahead)]
+        """All that this worker holds, also what is only written down, not begun or handed back."""
+        ahead = (job for _, job in self._ahead)
+        return [*self._jobs.values(), *ahead, *chain.from_iterable(self._releases.values())]
 
     def start(self, job: Job) -> None:
-        """Run a claimed job as soon as a slot is free; returns at once."""
+        """Run a claimed job as soon as a slot is free; returns at once.
+
+        A run of the same job that is still at work was cancelled, and the job set off anew:
+        attempts count from 1 again, so that only we can tell the two runs apart.
+        """
+        if (older := self._latest.get(job.id)) is not None:
+            self.abandon([older])
         if self._loop is None:  # to ask which one runs is a system call, for each job
             self._loop = asyncio.get_running_loop()
         if self._ahead or self._open() <= 0:
@@ -79,10 +87,6 @@ class Slots:
             self._begin(job, self._loop)
 
     def _begin(self, job: Job, loop: asyncio.AbstractEventLoop) -> None:
-        # A run of the same job that is still at work was cancelled, and the job set off anew:
-        # attempts count from 1 again, so that only we can tell the two runs apart.
-        if (older := self._latest.get(job.id)) is not None:
-            self.abandon([older])
         self._latest[job.id] = job
         task = loop.create_task(self._runner.run(job, handled=self._handled), name=f"job-{job.id}")
         self._jobs[task] = job
@@ -114,25 +118,31 @@ class Slots:
 
         Where that cannot be written down any more, the lease brings the jobs back.
         """
-        ahead = [job for _, job in self._ahead]
-        self._ahead.clear()
         if self._giving_up is not None:
             self._giving_up.cancel()
+        ahead = [job for _, job in self._ahead]
+        self._ahead.clear()
+        self._start_release(ahead)  # at once: another worker can begin them
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=grace_seconds)
         unfinished: Mapping[asyncio.Task[None], Job] = dict(self._jobs)
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-        released = [*unfinished.values(), *ahead]
-        await asyncio.gather(self._release(released), *self._releases)
-        return len(released)
+        self._start_release(list(unfinished.values()))
+        await asyncio.gather(*self._releases)
+        return len(unfinished) + len(ahead)
+
+    def _start_release(self, jobs: Sequence[Job]) -> None:
+        if jobs:
+            task = asyncio.create_task(self._release(jobs))
+            self._releases[task] = jobs
+            task.add_done_callback(self._releases.pop)
 
     async def _release(self, jobs: Sequence[Job]) -> None:
         """What cannot be released now the keeper finds, or the lease brings it back."""
-        if jobs:
-            with contextlib.suppress(LumaMemoryError):
-                await self._queue.release(self._worker_id, jobs)
+        with contextlib.suppress(LumaMemoryError):
+            await self._queue.release(self._worker_id, jobs)
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand back what was claimed ahead of slots that do not become free."""
@@ -145,10 +155,7 @@ class Slots:
             self._giving_up = loop.call_at(
                 self._ahead[0][0] + AHEAD_SECONDS_MAX, self._give_up, loop
             )
-        if jobs:
-            task = loop.create_task(self._release(jobs))
-            self._releases.add(task)
-            task.add_done_callback(self._releases.discard)
+        self._start_release(jobs)
 
     def _open(self) -> int:
         """Slots without a job."""

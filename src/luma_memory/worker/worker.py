@@ -41,7 +41,7 @@ BATCHES_A_ROUND_MAX = 100
 @dataclass(frozen=True, slots=True)
 class WorkerTimes:
     """How long and how often. The lease is longer than a job's deadline, so that only a worker
-    that is really gone loses a job to it.
+    that is gone, or cannot write a result down while PostgreSQL answers, loses a job to it.
     """
 
     lease: timedelta

@@ -92,8 +92,6 @@ class NotedQueue:
         return 0
 
     async def held(self, worker_id: str) -> Sequence[Job]:
-        if self.is_away:
-            raise StoreUnavailable("away")
         return []
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
@@ -101,6 +99,8 @@ class NotedQueue:
         return self.is_holder
 
     async def stats(self) -> JobStats:
+        if self.is_away:
+            raise StoreUnavailable("away")
         return JobStats(0, 0, 0, 0, 0, None)
 
 

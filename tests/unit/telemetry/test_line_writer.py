@@ -82,6 +82,26 @@ async def _say(writer: LineWriter, line: str) -> None:
     await asyncio.sleep(0)
 
 
+def test_who_speaks_while_a_line_is_written_waits_for_nobody() -> None:
+    """As a destructor does that the collector runs in that moment."""
+
+    class Speaking(Stream):
+        def flush(self) -> None:
+            if len(self.writes) == 1:
+                writer.error("from within")
+
+    out = Speaking()
+    writer = LineWriter(out)
+    writer.info("one")
+    assert out.writes == ["one\n", "from within\n"]
+
+
+def test_what_the_stream_cannot_spell_is_told_by_its_numbers() -> None:
+    kept = io.BytesIO()
+    LineWriter(io.TextIOWrapper(kept, encoding="ascii")).info("naïve")
+    assert kept.getvalue() == b"na\\xefve\n"
+
+
 async def test_a_stream_that_is_gone_fails_nobody() -> None:
     class Broken(Stream):
         def write(self, text: str) -> int:

@@ -351,10 +351,39 @@ async def test_what_is_claimed_ahead_can_be_taken_away(ahead: Filled) -> None:
 
 @pytest.mark.usefixtures("long_lead")
 async def test_what_is_claimed_ahead_is_handed_back_at_a_stop(ahead: Filled) -> None:
-    held = [job.id for job in ahead.slots.running]
-    assert await ahead.slots.hand_back(grace_seconds=0) == len(held)
-    assert ahead.queue.released == held
+    stopping = asyncio.create_task(ahead.slots.hand_back(grace_seconds=60))
+    # At once, not after the grace of those that run: somebody else can begin them.
+    await ahead.until(lambda: ahead.queue.released == [101, 102])
+    assert not stopping.done()
+    ahead.may_end.set()
+    assert await stopping == 2
     assert ahead.begun[-1] == 100
+    assert ahead.queue.completed == 100
+
+
+@pytest.mark.usefixtures("long_lead")
+async def test_a_run_of_a_job_that_was_set_off_anew_ends_though_the_new_one_waits(
+    ahead: Filled,
+) -> None:
+    old = ahead.slots.running[0]
+    ahead.slots.start(old._replace(attempt=1))
+    assert [event.job_id for event in ahead.events.of(JobLost)] == [old.id]
+    await ahead.until(lambda: 101 in ahead.begun)  # in the slot of the one that was stopped
+
+
+async def test_what_was_foreseen_and_did_not_come_is_not_claimed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    filled = _filled(waiting=1_000, slots=4)
+    free = iter([1, 0, 2, 2, -1])
+    monkeypatch.setattr(Slots, "free", property(lambda _slots: next(free, 0)))
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.queue.answer_next()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert filled.queue.limits == [2]
+    await _cancelled(loop)
+    await filled.slots.hand_back(grace_seconds=0)
 
 
 @pytest.fixture
