@@ -64,7 +64,7 @@ FULL = Sizes(
     queue_completed=10_000_000,
 )
 SHORT = Sizes(
-    rounds=2,
+    rounds=1,
     accepts=20,
     accepts_busy=20,
     backlog=600,
