@@ -26,7 +26,7 @@ from luma_memory.store.blocks import PostgresBlockStore
 
 WARM_UP_BLOCKS = 30
 # Jobs at once for which the target holds: what docs/settings.md names for a backlog.
-BACKLOG_JOBS = 64
+BACKLOG_JOBS = 128
 PICKUP_MS_MAX = 50.0
 PAUSE_SECONDS_MAX = 0.1
 _POLL_SECONDS = 0.25  # each look costs the database some

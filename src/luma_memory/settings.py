@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     worker_poll_interval_ms: Milliseconds = 1_000
     """Longest time until an idle worker looks for jobs when no notification reaches it."""
     worker_max_concurrent_jobs: int = Field(5, ge=1, le=1_000)
-    """Jobs one worker process runs at once; with the local provider 64 works off a backlog
+    """Jobs one worker process runs at once; with the local provider 128 works off a backlog
     soonest."""
     worker_job_timeout_ms: Milliseconds = 30_000
     """Deadline of one attempt, four fifths of it for a model provider that local enrichment

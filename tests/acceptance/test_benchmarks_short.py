@@ -18,7 +18,7 @@ PROMISES = {
     "accept_p50_one_client": "≤ 3",
     "accept_p99_busy_worker": "≤ 1",
     "accept_rate_64_clients": "≥ 0.5",
-    "worker_rate_64_jobs": "≥ 0.8",
+    "worker_rate_128_jobs": "≥ 0.8",
     "pickup_p99": "≤ 1",
     "search_p50": "≤ 2",
     "context_cached_p50": "≤ 3",
