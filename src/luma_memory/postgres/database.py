@@ -23,8 +23,8 @@ from luma_memory.postgres.vectors import register_vector_types
 # A pooled connection is the driver's proxy of one.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
-# Everything that means "not now": refused, reset, shutting down, out of connections or of disk.
-UNAVAILABLE = (
+# Nobody answered. A time-out is also one of a pool that had no free connection.
+_NO_ANSWER = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
@@ -32,6 +32,12 @@ UNAVAILABLE = (
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+# Everything that means "not now": also an answer, as out of connections or of disk.
+UNAVAILABLE = (
+    *_NO_ANSWER,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.DeadlockDetectedError,
@@ -46,19 +52,6 @@ _SETUP = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedFunctionError,
     asyncpg.UndefinedColumnError,
-)
-
-# Of these, the ones that say nobody answered; a time-out is also one of a pool that had no free
-# connection. A deadlock or a full disk is an answer.
-_NO_ANSWER = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
 )
 
 _RELEASE_SECONDS = 0.5
