@@ -12,7 +12,7 @@ from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.block import NewBlock
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.job import Job
+from luma_memory.domain.job import Job, NewJob
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.windows import SESSION_START
 from luma_memory.pipeline.recall import Recall
@@ -89,7 +89,7 @@ async def _note(database: Database, *numbers: int) -> None:
     by_content = {block.content: block for block in page.blocks}
     windows = _windows(database, WordEmbedder())
     for number in numbers:
-        await windows.note(by_content[f"turn {number}"])
+        await windows.note([by_content[f"turn {number}"]])
 
 
 async def _ends(connection: asyncpg.Connection) -> list[str]:
@@ -217,7 +217,7 @@ async def test_a_burst_costs_one_job_and_a_long_session_several(
     store = PostgresBlockStore(database, attempts_max=3)
     page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id="s1")
     for block in sorted(page.blocks, key=lambda block: block.occurred_at):
-        await windows.note(block)
+        await windows.note([block])
     count = "SELECT count(*) FROM memory_jobs WHERE job_type = 'reembed'"
     assert await connection.fetchval(count) == 1
     assert await connection.fetchval(f"{count} AND run_at > now() AND priority < 0") == 1
@@ -294,3 +294,30 @@ async def test_another_model_makes_them_again(
         rows = await connection.fetch(WINDOWS)
         assert {row["embedding_model"] for row in rows} == {model}
         assert len(rows) == 2
+
+
+async def test_the_turns_of_many_sessions_share_a_statement(database: Database) -> None:
+    sessions = [f"s{number}" for number in range(20)]
+    await ingest(
+        database, *(turn(number, session_id=name) for name in sessions for number in (1, 2))
+    )
+    store = PostgresBlockStore(database, attempts_max=3)
+    page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id=None)
+    producer = _Counted(PostgresJobProducer(database, attempts_max=3))
+    windows = SessionWindows(
+        PostgresWindowStore(database), producer, embedder=WordEmbedder(), clock=SoonClock()
+    )
+    await windows.note(page.blocks)
+    assert producer.calls == [20]
+
+
+class _Counted:
+    """A producer that counts: jobs, each call."""
+
+    def __init__(self, inner: PostgresJobProducer) -> None:
+        self._inner = inner
+        self.calls: list[int] = []
+
+    async def enqueue(self, jobs: Sequence[NewJob]) -> Sequence[int]:
+        self.calls.append(len(jobs))
+        return await self._inner.enqueue(jobs)

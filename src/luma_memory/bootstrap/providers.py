@@ -40,7 +40,9 @@ from luma_memory.settings import Settings
 PROVIDER_SHARE = 0.8
 CALL_SHARE = 0.75
 # Jobs that are embedded together end together, and then share their write-back and the next claim.
-LOCAL_GROUP = 16
+# Half of a worker's jobs make a group, so that one is embedded while the other is written down; the
+# larger, the fewer statements.
+LOCAL_GROUP = (16, 64)
 # Less than recall waits: a service that hangs is then known to, and soon not asked any more.
 RERANK_SECONDS_MAX = 1.5
 # Some four thousand questions.
@@ -256,7 +258,7 @@ async def _embedding(
         # Computing one takes about as long as asking Redis for it.
         own = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)
         return _Embedding(
-            CachingEmbedder(_shared(local), own, name=name, ttl=ttl),
+            CachingEmbedder(_shared(local, settings), own, name=name, ttl=ttl),
             CountedTokens(name, local.tokens),
             model_id=name,
             name=name,
@@ -300,15 +302,17 @@ async def open_embedder(
         )
     else:
         local = await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
-        embedder, found = _shared(local), local.model.id
+        embedder, found = _shared(local, settings), local.model.id
     if found == model_id:
         return embedder
     await embedder.close()
     return None
 
 
-def _shared(local: LocalEmbedder) -> Embedder:
-    return CoalescingEmbedder(local, jobs_max=LOCAL_GROUP, calls_max=2)
+def _shared(local: LocalEmbedder, settings: Settings) -> Embedder:
+    least, most = LOCAL_GROUP
+    group = min(max(settings.worker_max_concurrent_jobs // 2, least), most)
+    return CoalescingEmbedder(local, jobs_max=group, calls_max=2)
 
 
 def model_provider() -> ModelProvider:

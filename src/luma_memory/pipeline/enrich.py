@@ -132,11 +132,11 @@ class EnrichBlock:
         self._reads: Coalescer[tuple[Scope, UUID], Block | None] = Coalescer(
             store.read, items_max=READ_BATCH_MAX
         )
-        self._writes: Coalescer[EnrichedBlock, bool] = Coalescer(
+        self._writes: Coalescer[tuple[Block, EnrichedBlock], bool] = Coalescer(
             self._write_back,
             items_max=WRITE_BATCH_MAX,
             size_max=WRITE_PASSAGES_MAX,
-            size_of=lambda result: len(result.passages),
+            size_of=lambda item: len(item[1].passages),
             flights_max=writes_at_once,
         )
 
@@ -175,10 +175,8 @@ class EnrichBlock:
         return Done(write=lambda: self._written(block, result))
 
     async def _written(self, block: Block, result: EnrichedBlock) -> bool:
-        if self._windows is not None:
-            await self._windows.note(block)
         with spans.span("write back"):
-            return await self._writes.submit(result)
+            return await self._writes.submit((block, result))
 
     async def _provide(self, block: Block, passages: Sequence[PassageText]) -> Made:
         steps, made = _steps(block), Made()
@@ -328,7 +326,10 @@ class EnrichBlock:
         after = BACKFILL_AGAIN if _is_backfill(block) else BACKFILL_FIRST
         return Owed(reason, (*steps, *off), after if steps else None)
 
-    async def _write_back(self, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
+    async def _write_back(self, items: Sequence[tuple[Block, EnrichedBlock]]) -> Sequence[bool]:
+        if self._windows is not None:
+            await self._windows.note([block for block, _ in items])
+        results = [result for _, result in items]
         models = {result.embedding_model for result in results} - {None}
         if len(models) <= 1:
             return await self._store.write_back(self._worker_id, results)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from luma_memory.domain.clock import Clock
@@ -40,12 +41,13 @@ class ServingEmbedders:
         self._clock = clock
         self._in_use: Sequence[str] = ()
         self._valid_until = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
         self._opened: dict[str, Embedder | None] = {}
 
     async def of_scope(self, scope: Scope) -> Embedder:
         """Who embeds this scope's questions and blocks now. Raises StoreUnavailable."""
         if self._clock.monotonic() >= self._valid_until:
-            await self._refresh()
+            await self._refreshed()
         if not self._is_changing():
             return self._configured
         model_id = await self._models.of_scope(scope) or self._in_use[0]
@@ -68,6 +70,18 @@ class ServingEmbedders:
 
     def _is_changing(self) -> bool:
         return any(model_id != self._model_id for model_id in self._in_use)
+
+    async def _refreshed(self) -> None:
+        """One statement for all who come while it is under way: jobs begin by the dozen."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.create_task(self._refresh())
+            self._refreshing.add_done_callback(self._has_refreshed)
+        await asyncio.shield(self._refreshing)
+
+    def _has_refreshed(self, task: asyncio.Task[None]) -> None:
+        self._refreshing = None
+        if not task.cancelled():
+            task.exception()  # looked at, also when nobody waits for it any more
 
     async def _refresh(self) -> None:
         try:

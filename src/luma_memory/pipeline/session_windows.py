@@ -83,20 +83,30 @@ class SessionWindows:
         # The job each session has ahead: it will take in later turns, too.
         self._ahead: dict[tuple[Scope, str], _Ahead] = {}
 
-    async def note(self, block: Block) -> None:
-        """Have the windows around a block made. Raises StoreUnavailable."""
-        if block.session_id is None or self._embedder is None:
+    async def note(self, blocks: Sequence[Block]) -> None:
+        """Have the windows around blocks made. Raises StoreUnavailable."""
+        if self._embedder is None:
             return
-        key, place = (block.scope, block.session_id), Place(block.occurred_at, block.id)
         now = self._clock.now()
+        # Blocks that share a job also share the wait for it: the earliest says where it begins.
+        enqueued = {
+            self._noted(block, block.session_id, now)
+            for block in sorted(blocks, key=lambda block: (block.occurred_at, block.id))
+            if block.session_id is not None
+        }
+        for job in enqueued:
+            await asyncio.shield(job)
+
+    def _noted(self, block: Block, session_id: str, now: datetime) -> asyncio.Future[None]:
+        """Done when the job that will look at the block's session is there."""
+        key, place = (block.scope, session_id), Place(block.occurred_at, block.id)
         ahead = self._ahead.get(key)
         if ahead is None or ahead.run_at <= now or ahead.start > place:
             run_at = now + DELAY
-            job = _session_job(block.scope, block.session_id, place, run_at)
+            job = _session_job(block.scope, session_id, place, run_at)
             ahead = _Ahead(run_at, place, asyncio.ensure_future(self._jobs.submit(job)))
             self._remember(key, ahead, now)
-        # Blocks that share the job also share the wait for it. One that is cancelled ends alone.
-        await asyncio.shield(ahead.enqueued)
+        return ahead.enqueued
 
     async def __call__(self, job: Job) -> Outcome:
         if self._embedder is None:

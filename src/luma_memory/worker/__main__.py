@@ -62,6 +62,7 @@ def _worker(service: Service) -> Worker:
         service.presence,
         backfill=service.backfill,
         reembedding=service.reembedding,
+        claims_ahead=settings.has_completion_provider,
         concurrent_jobs_max=settings.worker_max_concurrent_jobs,
         times=WorkerTimes(
             lease=service.lease,

@@ -35,15 +35,25 @@ class Slots:
     """Runs jobs side by side, at most `size` of them, and writes down as many others at most.
 
     Where jobs end fast, a few are claimed ahead: as many as will end until the claim is answered.
+    claims_ahead: False where nothing is gained by that, as with jobs that compute on this machine:
+    it has all it can do with those it holds, and jobs that begin together share their statements.
     """
 
     def __init__(
-        self, queue: JobQueue, runner: JobRunner, *, worker_id: str, size: int, emit: Emit
+        self,
+        queue: JobQueue,
+        runner: JobRunner,
+        *,
+        worker_id: str,
+        size: int,
+        emit: Emit,
+        claims_ahead: bool = True,
     ) -> None:
         self._queue = queue
         self._runner = runner
         self._worker_id = worker_id
         self._size = size
+        self._ahead_max = size * LEAD_SHARE if claims_ahead else 0.0
         self._emit = emit
         self._jobs: dict[asyncio.Task[None], Job] = {}
         self._ahead: deque[tuple[float, Job]] = deque()  # claimed, not begun; since when
@@ -163,11 +173,11 @@ class Slots:
 
     def _lead(self) -> int:
         """Jobs that will have ended when a claim is answered, if they go on to end as they did."""
-        if self._loop is None or len(self._ends) < _ENDS_KEPT:
+        if self._loop is None or len(self._ends) < _ENDS_KEPT or self._ahead_max < 1:
             return 0
         seconds = self._loop.time() - self._ends[0]
         foreseen = len(self._ends) * LEAD_SECONDS / seconds if seconds > 0 else self._size
-        return int(min(foreseen, self._size * LEAD_SHARE))
+        return int(min(foreseen, self._ahead_max))
 
     def _handled(self, job: Job) -> None:
         self._ending.add((job.id, job.attempt))

@@ -70,6 +70,7 @@ class Worker:
         emit: Emit,
         backfill: Backfill | None = None,
         reembedding: Reembedding | None = None,
+        claims_ahead: bool = True,
     ) -> None:
         self._queue = queue
         self._upkeep = upkeep
@@ -82,7 +83,14 @@ class Worker:
         self._emit = emit
         self._started = clock.monotonic()
         worker_id = presence.worker_id
-        self._slots = Slots(queue, runner, worker_id=worker_id, size=concurrent_jobs_max, emit=emit)
+        self._slots = Slots(
+            queue,
+            runner,
+            worker_id=worker_id,
+            size=concurrent_jobs_max,
+            emit=emit,
+            claims_ahead=claims_ahead,
+        )
         self._claimer = Claimer(
             queue,
             self._slots,

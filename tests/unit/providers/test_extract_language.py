@@ -11,6 +11,9 @@ from luma_memory.providers.completion.extract.language import UNDETERMINED, iden
     ("text", "language"),
     [
         ("I finally signed the lease for the new flat.", "en"),
+        ("We had paella at the beach and I felt calm afterwards.", "en"),
+        ("Ik was in the zone bij het werk en daarna thuis met mijn zus", "nl"),
+        ("Das war of course ein Fehler, den wir nicht mehr machen", "de"),
         ("Gestern war ich mit meiner Schwester im Zoo.", "de"),
         ("Tengo un perro que se llama Max", "es"),
         ("Je travaille depuis peu à la bibliothèque", "fr"),

@@ -87,7 +87,11 @@ class Filled:
 
 
 def _filled(
-    *, waiting: int, slots: int, handle: Callable[[Job], Awaitable[Outcome]] | None = None
+    *,
+    waiting: int,
+    slots: int,
+    handle: Callable[[Job], Awaitable[Outcome]] | None = None,
+    claims_ahead: bool = True,
 ) -> Filled:
     queue, events = Queue(waiting), EventLog()
     made: list[Filled] = []
@@ -109,7 +113,7 @@ def _filled(
         emit=events,
         report_bug=lambda _message, _error: None,
     )
-    room = Slots(port, runner, worker_id="w", size=slots, emit=events)
+    room = Slots(port, runner, worker_id="w", size=slots, emit=events, claims_ahead=claims_ahead)
     claimer = Claimer(
         port,
         room,
@@ -336,6 +340,25 @@ async def test_where_jobs_end_fast_a_few_are_claimed_ahead(ahead: Filled) -> Non
     ahead.may_end.set()
     await ahead.until(lambda: len(ahead.begun) > 120)
     assert ahead.begun[100:102] == [101, 102]
+
+
+@pytest.mark.usefixtures("long_lead")
+async def test_a_worker_that_computes_itself_claims_nothing_ahead() -> None:
+    async def handle(job: Job) -> Outcome:
+        filled.begun.append(job.id)
+        if job.id > 80:
+            await filled.may_end.wait()
+        return Done()
+
+    filled = _filled(waiting=1_000, slots=20, handle=handle, claims_ahead=False)
+    answering = asyncio.create_task(filled.queue.answer_all())
+    loop = asyncio.create_task(filled.claimer.loop())
+    await filled.until(lambda: filled.begun[-20:] == list(range(81, 101)))
+    await filled.until(lambda: filled.slots.free == 0)
+    assert [job.id for job in filled.slots.running] == list(range(81, 101))
+    await _cancelled(loop)
+    await _cancelled(answering)
+    await filled.slots.hand_back(grace_seconds=0)
 
 
 @pytest.mark.usefixtures("long_lead")

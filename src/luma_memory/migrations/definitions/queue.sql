@@ -212,7 +212,6 @@ DECLARE
     v_alone bigint;
     v_running integer;
     v_running_background integer;
-    v_runs_alone boolean;
     v_background integer;
 BEGIN
     -- Nobody was promised a claim: one that a crash of the server undoes is made again by whoever comes
@@ -242,17 +241,21 @@ BEGIN
         FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
     END IF;
 
-    SELECT count(*), count(*) FILTER (WHERE priority < 0),
-           coalesce(bool_or(error_class = 'poison' AND attempts = max_attempts), false)
-    INTO v_running, v_running_background, v_runs_alone
-    FROM memory_jobs WHERE status = 'processing' AND locked_by = p_worker;
-    IF v_runs_alone OR p_limit <= 0 THEN
+    -- A job that runs alone is found by an index of its own; what else a worker runs is counted only
+    -- where that decides something: at most claims it would be more work than the claim's own.
+    IF p_limit <= 0 OR EXISTS (SELECT FROM memory_jobs
+            WHERE status = 'processing' AND error_class = 'poison' AND attempts = max_attempts
+              AND locked_by = p_worker) THEN
         RETURN;
     END IF;
     SELECT id INTO v_alone FROM memory_jobs
     WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
       AND attempts = max_attempts - 1 AND error_class = 'poison' AND job_type = ANY (p_job_types)
     ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED;
+    IF v_alone IS NOT NULL THEN
+        SELECT count(*) INTO v_running FROM memory_jobs
+        WHERE status = 'processing' AND locked_by = p_worker;
+    END IF;
     IF v_alone IS NOT NULL
        AND NOT EXISTS (SELECT FROM memory_jobs WHERE status = 'processing' AND locked_by <> p_worker
                        AND error_class = 'poison' AND attempts = max_attempts)
@@ -288,6 +291,8 @@ BEGIN
         RETURN;
     END IF;
 
+    SELECT count(*), count(*) FILTER (WHERE priority < 0) INTO v_running, v_running_background
+    FROM memory_jobs WHERE status = 'processing' AND locked_by = p_worker;
     v_background := CASE WHEN v_running = v_running_background THEN p_limit
                          WHEN v_running_background = 0 THEN 1 ELSE 0 END;
     RETURN QUERY

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ _ABBREVIATION = re.compile(
 )
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _CONTRACTED = ("n't", "'re", "'ve", "'ll", "'m", "'d")
+# A named tuple's own constructor is a call of Python more, for every word.
+_new_word = tuple.__new__
 # What a process remembers of words, a language: a few MB at most.
 _LOOKED_UP_MAX = 20_000
 _LOOKED_UP_CHARS_MAX = 24
@@ -41,8 +43,7 @@ class Word(NamedTuple):
     weight: float
 
 
-@dataclass(frozen=True, slots=True)
-class Sentence:
+class Sentence(NamedTuple):
     """A stretch of the text without the white space around it; words[first:last] are its words."""
 
     start: int
@@ -79,7 +80,9 @@ def quieted(document: Document, bases: Set[str]) -> Document:
     if not bases:
         return document
     words = [word._replace(weight=0.0) if word.base in bases else word for word in document.words]
-    return replace(document, words=words)
+    return Document(
+        document.text, document.language, document.vocabulary, document.sentences, words
+    )
 
 
 def _sentence_spans(text: str) -> list[tuple[int, int]]:
@@ -107,9 +110,10 @@ def _words(text: str, start: int, end: int, sentence: int, words_of: Vocabulary)
     known = weights(words_of.language)
     looked_up = _looked_up(words_of.language)
     found: list[Word] = []
+    is_spaced = text.isascii()
     for match in _WORD.finditer(text, start, end):
         token = match[0]
-        if _UNSPACED.match(token):
+        if not is_spaced and _UNSPACED.match(token):
             found.extend(_segments(token, match.start(), sentence, known))
             continue
         entry = looked_up.get(token)
@@ -118,7 +122,8 @@ def _words(text: str, start: int, end: int, sentence: int, words_of: Vocabulary)
             if len(looked_up) < _LOOKED_UP_MAX and len(token) <= _LOOKED_UP_CHARS_MAX:
                 looked_up[token] = entry
         base, weight = entry
-        found.append(Word(token, base, match.start(), match.end(), sentence, weight))
+        first, last = match.span()
+        found.append(_new_word(Word, (token, base, first, last, sentence, weight)))
     return found
 
 

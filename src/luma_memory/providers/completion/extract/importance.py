@@ -39,7 +39,7 @@ _FACT_GROUPS = (
 
 def importance(document: Document, entities: Sequence[Entity]) -> float:
     """Rounded to two decimals: more would promise a precision that is not there."""
-    weight = sum(word.weight for word in document.words)
+    weight = sum([word.weight for word in document.words])
     if weight == 0.0 and not entities:
         return SMALL_TALK
     value = BASE + SUBSTANCE * (1.0 - math.exp(-weight / SUBSTANCE_SCALE))
@@ -67,9 +67,11 @@ def _cue_parts(document: Document) -> float:
 
 def _only_asks(document: Document) -> bool:
     """Every sentence that tells anything is a question."""
-    telling = [
-        document.text[sentence.end - 1]
-        for sentence in document.sentences
-        if any(word.weight > 0.0 for word in document.words[sentence.first : sentence.last])
-    ]
-    return bool(telling) and all(end in "?？" for end in telling)
+    asks = False
+    for sentence in document.sentences:
+        words = document.words[sentence.first : sentence.last]
+        if any(word.weight > 0.0 for word in words):
+            if document.text[sentence.end - 1] not in "?？":
+                return False
+            asks = True
+    return asks

@@ -12,8 +12,7 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import Stemmer
 
@@ -33,8 +32,7 @@ _PHRASE_FACTOR = 0.45
 _stemmers = threading.local()  # a stemmer is not safe to share between threads
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(NamedTuple):
     """A candidate as it will be shown, its stems and its score."""
 
     text: str

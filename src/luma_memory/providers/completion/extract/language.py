@@ -28,7 +28,7 @@ _CANDIDATES = [
     "sr", "hr", "sl", "mk", "lt", "lv", "et", "tr", "ar", "fa", "ur", "he", "hi", "bn", "ta", "te",
     "th", "vi", "id", "ms", "ja", "ko", "zh", "ca", "eu", "gl", "ka", "hy", "az", "kk", "sw", "af",
 ]  # fmt: skip
-ENGLISH_WORDS_MIN = 3
+ENGLISH_WORDS_MIN = 2
 _ASCII_WORD = re.compile(r"[a-z]+")
 _LETTERS = re.compile(r"[^\W\d_]")
 _load_lock = Lock()
@@ -74,10 +74,8 @@ def _is_plainly_english(sample: str) -> bool:
         return False
     words = set(_ASCII_WORD.findall(sample.lower()))
     english, foreign = _function_words()
-    own, others = len(words & english), len(words & foreign)
-    if own < ENGLISH_WORDS_MIN:
-        return own == ENGLISH_WORDS_MIN - 1 and others == 0
-    return others <= max(1, own // 2)
+    own = len(words & english)
+    return own >= ENGLISH_WORDS_MIN and len(words & foreign) < own
 
 
 @cache

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import pytz
 
@@ -28,7 +28,7 @@ _MAX_OPENING_WORDS = 40
 _PRODUCT = re.compile(
     r"[A-Z][a-z]+[A-Z]{2,}|[A-Za-z][a-z]*[A-Z][A-Za-z]*[a-z]\w*|[A-Z][A-Za-z]*-?\d+(?:\.\d+)?\w*"
 )
-_APOSTROPHE = re.compile(r"['’]")
+_APOSTROPHES = frozenset({"'", "’", ""})  # what may stand behind a lone letter
 _VOCATIVE_END = re.compile(r"\s*(?:[.!?,…]|$)")
 _JOINERS = frozenset({"of", "de", "del", "della", "di", "da", "do", "von", "van", "der", "la", "&"})
 _TITLE_CASE_SHARE = 0.6
@@ -45,8 +45,7 @@ class Name:
     addressed: bool  # spoken to, not of: "Thanks, Noor!"
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
+class _Span(NamedTuple):
     words: Sequence[Word]
     first: int  # index of words[0] among the document's words
     last: int
@@ -55,7 +54,7 @@ class _Span:
 
 def names(document: Document) -> list[Name]:
     """Names in order of appearance; one name has one kind throughout the text."""
-    lower = frozenset(word.text for word in document.words if word.text.islower())
+    lower = {word.text for word in document.words if word.text.islower()}
     spans = [span for span in _spans(document) if _is_name(document, span, lower)]
     inner = {word.base for span in spans for word in span.words}
     spans += [
@@ -165,7 +164,8 @@ def _next_part(document: Document, words: Sequence[Word], index: int) -> int:
 
 def _is_capitalised(word: Word) -> bool:
     """ "I", "I'm" and a lone "A" or "O" have their capital for other reasons."""
-    return word.text[0].isupper() and _APOSTROPHE.split(word.text, maxsplit=1)[0] not in "IAO"
+    text = word.text
+    return text[0].isupper() and not (text[0] in "IAO" and text[1:2] in _APOSTROPHES)
 
 
 def _is_title_case(words: int, capitals: int, *, ended: bool) -> bool:
@@ -173,7 +173,7 @@ def _is_title_case(words: int, capitals: int, *, ended: bool) -> bool:
     return words >= (4 if ended else 2) and capitals > _TITLE_CASE_SHARE * words
 
 
-def _is_name(document: Document, span: _Span, lower: frozenset[str]) -> bool:
+def _is_name(document: Document, span: _Span, lower: Set[str]) -> bool:
     """`lower` holds what the text writes without a capital: "User" beside "user" is no name."""
     cues = document.vocabulary.names
     word = span.words[0]
@@ -223,13 +223,14 @@ def _opening_spans(document: Document) -> Iterator[_Span]:
 
 def _kinds(document: Document, spans: Sequence[_Span]) -> dict[str, EntityKind]:
     """The kind most often told for each name; "other" only where nothing told any."""
-    votes: dict[str, Counter[EntityKind]] = {}
+    votes: dict[str, dict[EntityKind, int]] = {}
     for span in spans:
-        votes.setdefault(_key(span), Counter())[_kind(document, span)] += 1
-    for counter in votes.values():
-        if len(counter) > 1:
-            del counter["other"]
-    return {key: counter.most_common(1)[0][0] for key, counter in votes.items()}
+        counts, kind = votes.setdefault(_key(span), {}), _kind(document, span)
+        counts[kind] = counts.get(kind, 0) + 1
+    for counts in votes.values():
+        if len(counts) > 1:
+            counts.pop("other", None)
+    return {key: max(counts, key=counts.__getitem__) for key, counts in votes.items()}
 
 
 def _kind(document: Document, span: _Span) -> EntityKind:
@@ -252,12 +253,16 @@ def _kind(document: Document, span: _Span) -> EntityKind:
 def _kind_by_weak_cue(document: Document, span: _Span) -> EntityKind:
     """ "With" and "in" tell people and places in talk, not in a manual."""
     cues = document.vocabulary.names
-    if len(document.words) > _MAX_TALK_WORDS or _is_technical(document):
-        return "other"
     before = _before(document, span)
+    kind: EntityKind
     if before in cues.company:
-        return "person"
-    return "place" if before in cues.place_before else "other"
+        kind = "person"
+    elif before in cues.place_before:
+        kind = "place"
+    else:
+        return "other"
+    is_talk = len(document.words) <= _MAX_TALK_WORDS and not _is_technical(document)
+    return kind if is_talk else "other"
 
 
 def _is_technical(document: Document) -> bool:

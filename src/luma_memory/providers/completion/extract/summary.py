@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from operator import itemgetter
 
 from luma_memory.providers.completion.extract.document import Document, Sentence, Word
 from luma_memory.providers.completion.extract.text import one_line, shorten
@@ -37,11 +38,7 @@ def title(document: Document, heading: str | None = None) -> str:
     """1..80 characters, one line: the heading, else what tells most, without its greeting."""
     if heading:
         return shorten(heading, TITLE_CHARS)
-    best = max(
-        ((score, line) for score, line in _title_lines(document)),
-        key=lambda pair: pair[0],
-        default=(0.0, ""),
-    )[1]
+    best = max(_title_lines(document), key=itemgetter(0), default=(0.0, ""))[1]
     line = best or one_line(document.text)
     return _capitalised(_cut_line(document, line)) or BLANK
 
@@ -66,7 +63,7 @@ def _title_lines(document: Document) -> list[tuple[float, str]]:
         words = document.words[sentence.first : sentence.last]
         opening = _opening_length(document, words)
         rest = words[opening:]
-        mass = sum(word.weight for word in rest[:_TITLE_WORDS])
+        mass = sum([word.weight for word in rest[:_TITLE_WORDS]])
         if mass <= 0.0:
             continue
         mass *= _telling_factor(document, rest)
