@@ -50,7 +50,8 @@ def _serving(models: Models) -> ServingEmbedders:
 async def _asked_by(serving: ServingEmbedders, users: int) -> list[asyncio.Task[Embedder]]:
     scopes = [Scope("default", f"user-{n}") for n in range(users)]
     asking = [asyncio.create_task(serving.of_scope(scope)) for scope in scopes]
-    await asyncio.sleep(0.01)
+    for _ in range(5):  # turns of the loop: all have asked, and none has an answer
+        await asyncio.sleep(0)
     return asking
 
 

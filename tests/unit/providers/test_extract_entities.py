@@ -32,6 +32,7 @@ def found(text: str) -> set[tuple[str, str]]:
         ("He studies at the University of Porto.", "University of Porto", "organization"),
         ("I bought tickets for the Riverside Festival already.", "Riverside Festival", "event"),
         ("The notes sync through PostgreSQL nowadays.", "PostgreSQL", "product"),
+        ("We moved the AO report to the archive.", "AO", "other"),
         ("Gestern habe ich meine Kollegin Anna besucht.", "Anna", "person"),
         ("Ayer fui al cine con mi hermana Lucía.", "Lucía", "person"),
         ("Hier j'ai vu Monsieur Lefèvre au marché.", "Monsieur Lefèvre", "person"),

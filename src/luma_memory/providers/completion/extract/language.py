@@ -64,8 +64,7 @@ def warm_up() -> None:
 def _is_plainly_english(sample: str) -> bool:
     """Enough words that are function words of English and of no other language known here.
 
-    Fewer will do where no other language claims one, and two make up for one that another claims:
-    "me", "die" and "was" are words of several languages.
+    Fewer that another language claims do no harm: "me", "die" and "was" are words of several.
 
     Most blocks are told by this, at a tenth of the model's cost. English alone, because its
     neighbours' function words are also those of their own neighbours (Dutch and Afrikaans).
