@@ -72,8 +72,8 @@ async def test_what_is_no_http_is_answered_with_a_problem(stack: Stack, nonsense
 async def test_a_head_without_end_is_cut_off(stack: Stack) -> None:
     for filler in (b"X-Filler: " + b"x" * 1_000 + b"\r\n", b"x" * 1_000):
         async with wire(stack) as line:
-            await line.send(LIVE)
-            for _ in range(33):  # no more than it takes: what follows would be answered by a reset
+            await line.send(LIVE + filler)  # what comes with the head's beginning counts too
+            for _ in range(32):  # no more than it takes: what follows would be answered by a reset
                 await line.send(filler)
             status, problem = await line.answer()
             assert (status, problem["code"]) == (431, "head_too_large")

@@ -34,7 +34,8 @@ _REFUSALS: Final = {
 class DoorProtocol(HttpToolsProtocol):
     """A connection. Its client has to send each head within a time and a size."""
 
-    _head_bytes = 0  # since the head began; -1 while a body or nothing is expected
+    # Since the head began, with the packet it began in unless a request ended in that; -1 in a body.
+    _head_bytes = 0
     _is_in_head = False  # a head has begun
     _head_timer: asyncio.TimerHandle | None = None
     _unwanted_bytes = 0
@@ -69,7 +70,6 @@ class DoorProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._unwanted_bytes = 0
-        self._head_bytes = 0
         self._is_in_head = True
 
     def on_headers_complete(self) -> None:
