@@ -1115,7 +1115,8 @@ END $body$;
 --
 -- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
--- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
+-- off or was kept before, keep what is there. A NULL embedding means the same for vectors, NULL lexemes
+-- for a passage that is stored already as it is: its place and its words.
 -- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
 -- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
 -- `backfill_after`: an interval, or 'asked' for when somebody asks); with `relations`, a number of
@@ -1216,16 +1217,25 @@ BEGIN
               GROUP BY p.n) AS k USING (n)
         WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal > k.last
+    ), passage AS (
+        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker,
+               p.ordinal, p.start_at, p.stop_at, p.lexemes, p.embedding
+        FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                    p_passage_lexemes, p_passage_embeddings)
+             AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
+        JOIN block AS b USING (n)
+    ), embedded AS (
+        UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = p_embedding_model
+        FROM passage AS p
+        WHERE m.project_id = p.project_id AND m.user_id = p.user_id AND m.block_id = p.id
+          AND m.ordinal = p.ordinal AND p.lexemes IS NULL AND p.embedding IS NOT NULL
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
         session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model)
-    SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id,
-           b.occurred_at, b.expires_at, memory_speaker_key(b.speaker), p.lexemes, p.embedding,
-           CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END
-    FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
-                p_passage_lexemes, p_passage_embeddings)
-         AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
-    JOIN block AS b USING (n)
+    SELECT project_id, user_id, id, ordinal, start_at, stop_at, session_id, occurred_at, expires_at,
+           memory_speaker_key(speaker), lexemes, embedding,
+           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END
+    FROM passage WHERE lexemes IS NOT NULL
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
         speaker_key = excluded.speaker_key,

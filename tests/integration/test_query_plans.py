@@ -200,7 +200,7 @@ async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection
     "statement",
     [
         "SELECT complete_memory_jobs(ARRAY[7, 8]::bigint[], ARRAY[1, 1], 'w1')",
-        load_sql("luma_memory.store", "read_blocks")
+        load_sql("luma_memory.store", "read_to_enrich")
         .replace("$1::text[]", "ARRAY['default', 'default']")
         .replace("$2::text[]", "ARRAY['user 7', 'user 8']")
         .replace("$3::uuid[]", "ARRAY(SELECT block_id FROM memory_jobs WHERE id IN (7, 8))"),
@@ -210,6 +210,11 @@ async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection
             ARRAY[1, 2], ARRAY[0, 0], ARRAY[0, 0], ARRAY[1, 1],
             ARRAY['{1:1}/1048576', '{1:1}/1048576']::sparsevec[],
             ARRAY[NULL, NULL]::halfvec[], NULL)""",
+        """SELECT complete_memory_enrichments('w1', ARRAY[7, 8]::bigint[], ARRAY[1, 1], ARRAY[1, 1],
+            ARRAY['t', 't'], ARRAY['s', 's'], ARRAY['{"tags": []}'::jsonb, '{"tags": []}'],
+            ARRAY[0.5, 0.5]::real[], ARRAY['en', 'en'], ARRAY['local', 'local'],
+            ARRAY[1, 2], ARRAY[0, 0], ARRAY[0, 0], ARRAY[1, 1],
+            ARRAY[NULL, NULL]::sparsevec[], ARRAY['[1]', '[1]']::halfvec[], 'm')""",
         """SELECT ingest_memory_blocks(ARRAY[gen_random_uuid(), gen_random_uuid()],
             ARRAY['default', 'default'], ARRAY['user 7', 'user 8'], ARRAY['7', '8'],
             array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
@@ -220,7 +225,7 @@ async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection
             '{}', '{}', '{}', '{}', '{}', 3, '1 ms',
             p_repeats_since => array_fill(now() - interval '1 day', ARRAY[2]))""",
     ],
-    ids=["complete", "read", "write back", "ingest again"],
+    ids=["complete", "read", "write back", "write vectors back", "ingest again"],
 )
 async def test_two_blocks_of_some_thousands_cost_two_look_ups_a_table(
     statement: str, mode: str, some: asyncpg.Connection
@@ -302,14 +307,16 @@ async def test_a_session_is_read_along_its_index(name: str, full: asyncpg.Connec
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
 
 
-@pytest.mark.parametrize("name", ["read_blocks", "page_blocks"])
+@pytest.mark.parametrize("name", ["read_blocks", "read_to_enrich", "page_blocks"])
 async def test_reading_blocks_goes_by_the_primary_key(name: str, full: asyncpg.Connection) -> None:
     arguments = {
         "read_blocks": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
+        "read_to_enrich": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
         "page_blocks": "'default', 'user 7', NULL, NULL, NULL, 20",
     }[name]
     plan = await _plan(full, load_sql("luma_memory.store", name), arguments, "force_generic_plan")
-    assert {index for _, index in _scans(plan) if index} == {"memory_blocks_pkey"}
+    used = {index for _, index in _scans(plan) if index}
+    assert used - {"memory_passages_pkey"} == {"memory_blocks_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
 
 

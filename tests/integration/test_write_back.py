@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from luma_memory.domain.block import Accepted, NewBlock
 from luma_memory.domain.enrichment import Enrichment, Entity, Vector
 from luma_memory.domain.job import Job
 from luma_memory.domain.ports import EnrichedBlock, EnrichedPassage
+from luma_memory.pipeline.terms import TermVector
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore
@@ -133,6 +135,81 @@ async def test_vectors_come_back_as_they_went_in(
     assert text is not None
     stored = np.array([float(value) for value in text.strip("[]").split(",")])
     np.testing.assert_allclose(stored, values, atol=1e-3)
+
+
+async def test_words_that_are_stored_stay(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """A worker that would make the words anew as the door made them leaves them."""
+    blocks = [new_block("The door made these."), new_block("The worker makes these.")]
+    accepted = await ingest(database, *blocks)
+    statement = "SELECT to_jsonb(p) FROM memory_passages AS p WHERE block_id = $1"
+    before = [json.loads(await connection.fetchval(statement, answer.id)) for answer in accepted]
+    results = []
+    for job, block, lexemes in zip(
+        await _claim(database),
+        blocks,
+        [None, TermVector([7], [0.5]).to_binary()],
+        strict=True,
+    ):
+        result = _result(job, block, vector=_vector(1, 0, 0, 0))
+        (passage,) = result.passages
+        text = replace(passage.text, lexemes=lexemes)
+        results.append(replace(result, passages=[replace(passage, text=text)]))
+    assert await _write(database, *results) == [True, True]
+    after = [json.loads(await connection.fetchval(statement, answer.id)) for answer in accepted]
+    vectors = {"embedding": "[1,0,0,0]", "embedding_model": MODEL}
+    lexemes = {"lexemes": TermVector([7], [0.5]).to_text()}
+    assert after == [before[0] | vectors, before[1] | vectors | lexemes]
+
+
+async def test_without_a_vector_stored_words_and_vectors_stay(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block()
+    (accepted,) = await ingest(database, block)
+    (job,) = await _claim(database)
+    await _write(database, _result(job, block, vector=_vector(1, 0, 0, 0)))
+    again = await _again(connection, database, accepted)
+    result = _result(again, block, enrichment=None)
+    passages = [replace(p, text=replace(p.text, lexemes=None)) for p in result.passages]
+    assert await _write(database, replace(result, passages=passages)) == [True]
+    assert await _vectors(connection, accepted.id) == [(MODEL, "[1,0,0,0]")]
+
+
+@pytest.mark.parametrize(
+    ("change", "is_indexed"),
+    [
+        (None, True),
+        ("UPDATE memory_blocks SET language = 'de'", False),
+        ("UPDATE memory_blocks SET language = 'en'", False),  # its words may be another's by now
+        ("DELETE FROM memory_passages", False),
+        ("UPDATE memory_passages SET ordinal = -1", False),  # a window of turns
+        ("UPDATE memory_passages SET stop_at = stop_at - 1", False),
+        ("UPDATE memory_blocks SET content = content || 'x'", False),
+    ],
+)
+async def test_a_job_knows_which_words_are_stored(
+    change: str | None, is_indexed: bool, database: Database, connection: asyncpg.Connection
+) -> None:
+    block = new_block("A 🎈 for Zoë.", speaker="Ada", session_id="s")
+    (accepted,) = await ingest(database, block)
+    if change is not None:
+        await connection.execute(change)
+    store = PostgresBlockStore(database, attempts_max=3)
+    (read_whole,) = await store.read([(block.scope, accepted.id)])
+    (found, missing, foreign) = await store.read_to_enrich(
+        [
+            (block.scope, accepted.id),
+            (block.scope, UUID(int=1)),
+            (replace(block.scope, user_id="somebody else"), accepted.id),
+        ]
+    )
+    assert (missing, foreign) == (None, None)
+    assert found is not None
+    assert found.is_indexed == is_indexed
+    own = {name: value for name, value in found._asdict().items() if name != "is_indexed"}
+    assert own == {name: getattr(read_whole, name) for name in own}
 
 
 async def test_a_late_worker_changes_nothing(

@@ -34,7 +34,7 @@ _REFUSALS: Final = {
 class DoorProtocol(HttpToolsProtocol):
     """A connection. Its client has to send each head within a time and a size."""
 
-    # Since the head began, with the packet it began in unless a request ended in that; -1 in a body.
+    # Since the head began, with the packet it began in if no request ended in that; -1 in a body.
     _head_bytes = 0
     _is_in_head = False  # a head has begun
     _head_timer: asyncio.TimerHandle | None = None

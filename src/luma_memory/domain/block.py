@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from luma_memory.domain.enrichment import EnrichmentKind, Entity
@@ -49,7 +49,8 @@ class PassageText:
     ordinal: int  # from 0, in order of the content
     start: int  # character offsets [start, stop)
     stop: int
-    lexemes: bytes  # pgvector sparsevec in its binary form
+    # pgvector sparsevec in its binary form; None: those that are stored stay.
+    lexemes: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,3 +113,25 @@ class Block:
     enrichment_model: str | None = None  # what made them, and its version
     # What is still to be made of an active block, None when nothing is.
     backfill_steps: Sequence[BackfillStep] | None = None
+
+
+class BlockToEnrich(NamedTuple):
+    """What a block's own job reads of it: a backlog is worked off by reading thousands a second."""
+
+    scope: Scope
+    id: UUID
+    content: str
+    speaker: str | None
+    session_id: str | None
+    occurred_at: datetime
+    created_at: datetime
+    status: BlockStatus
+    revision: int
+    enrichment: EnrichmentKind
+    enriched_revision: int | None
+    language: str | None
+    error: str | None
+    backfill_steps: Sequence[BackfillStep] | None
+    # The door has stored the whole content as one passage, and nobody has told its language since:
+    # its words are those of the default language.
+    is_indexed: bool

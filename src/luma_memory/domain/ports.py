@@ -19,6 +19,7 @@ from luma_memory.domain.block import (
     BackfillStep,
     Block,
     BlockStatus,
+    BlockToEnrich,
     IngestItem,
     PassageText,
 )
@@ -243,6 +244,12 @@ class BlockStore(Protocol):
 
     async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
         """The blocks in order of the keys; None for those not in that scope."""
+        ...
+
+    async def read_to_enrich(
+        self, keys: Sequence[tuple[Scope, UUID]]
+    ) -> Sequence[BlockToEnrich | None]:
+        """`read` for the blocks' own jobs."""
         ...
 
     async def page(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from luma_memory.domain.block import BackfillStep, Block, PassageText
+from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassageText
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.enrichment import (
@@ -37,6 +37,7 @@ from luma_memory.domain.ports import (
     Owed,
 )
 from luma_memory.domain.scope import Scope
+from luma_memory.domain.time_limit import TimeLimit
 from luma_memory.pipeline.indexing import embedding_text, index_passages
 from luma_memory.pipeline.patience import ResultT, until_available
 from luma_memory.pipeline.serving import ServingEmbedders
@@ -129,10 +130,10 @@ class EnrichBlock:
         self._serving = serving
         self._clock = clock
         self._emit = emit
-        self._reads: Coalescer[tuple[Scope, UUID], Block | None] = Coalescer(
-            store.read, items_max=READ_BATCH_MAX
+        self._reads: Coalescer[tuple[Scope, UUID], BlockToEnrich | None] = Coalescer(
+            store.read_to_enrich, items_max=READ_BATCH_MAX
         )
-        self._writes: Coalescer[tuple[Block, EnrichedBlock], bool] = Coalescer(
+        self._writes: Coalescer[tuple[BlockToEnrich, EnrichedBlock], bool] = Coalescer(
             self._write_back,
             items_max=WRITE_BATCH_MAX,
             size_max=WRITE_PASSAGES_MAX,
@@ -157,28 +158,21 @@ class EnrichBlock:
         finally:
             self._spending.leave(job.scope)
 
-    async def _run(self, job: Job, block: Block) -> Outcome:
-        passages = index_passages(
-            block.content, speaker=block.speaker, occurred_at=block.occurred_at
-        )
+    async def _run(self, job: Job, block: BlockToEnrich) -> Outcome:
+        passages = _passages(block)
         made = await self._provide(block, passages)
         if made.errors:
             await self._settle(job, block, made)
         if (language := _language(block, made)) != DEFAULT_LANGUAGE:
-            passages = index_passages(
-                block.content,
-                speaker=block.speaker,
-                occurred_at=block.occurred_at,
-                language=language,
-            )
+            passages = _indexed(block, language)
         result = self._result(job, block, passages, made)
         return Done(write=lambda: self._written(block, result))
 
-    async def _written(self, block: Block, result: EnrichedBlock) -> bool:
+    async def _written(self, block: BlockToEnrich, result: EnrichedBlock) -> bool:
         with spans.span("write back"):
             return await self._writes.submit((block, result))
 
-    async def _provide(self, block: Block, passages: Sequence[PassageText]) -> Made:
+    async def _provide(self, block: BlockToEnrich, passages: Sequence[PassageText]) -> Made:
         steps, made = _steps(block), Made()
         embedding = None
         if "embed" in steps and self._embedder is not None:
@@ -205,7 +199,7 @@ class EnrichBlock:
         return made
 
     @spans.traced("enrich")
-    async def _enrich(self, enricher: Enricher, block: Block, made: Made) -> None:
+    async def _enrich(self, enricher: Enricher, block: BlockToEnrich, made: Made) -> None:
         try:
             made.enrichment = await self._in_time(enricher.enrich(_request(block)))
             made.kind = enricher.kind
@@ -217,7 +211,7 @@ class EnrichBlock:
 
     @spans.traced("embed")
     async def _embed(
-        self, embedder: Embedder, block: Block, passages: Sequence[PassageText]
+        self, embedder: Embedder, block: BlockToEnrich, passages: Sequence[PassageText]
     ) -> Sequence[Embedding]:
         texts = [
             embedding_text(block.content, passage, speaker=block.speaker) for passage in passages
@@ -228,12 +222,12 @@ class EnrichBlock:
         if self._provider_seconds is None:
             return await work
         try:
-            async with asyncio.timeout(self._provider_seconds):
+            with TimeLimit(self._provider_seconds):
                 return await work
         except TimeoutError as error:
             raise ProviderTimeout("The provider did not answer in time.") from error
 
-    async def _settle(self, job: Job, block: Block, made: Made) -> None:
+    async def _settle(self, job: Job, block: BlockToEnrich, made: Made) -> None:
         """Decide what becomes of what failed: try again, wait, fall back, or go without.
 
         Raises the error that the attempt ends with, what is made kept; or returns, and the block
@@ -255,7 +249,7 @@ class EnrichBlock:
         for error in made.errors:
             self._emit(WentWithout(job.id, made.step_of(error), error.code, str(error)))
 
-    def _is_waited_for(self, error: LumaMemoryError, block: Block) -> bool:
+    def _is_waited_for(self, error: LumaMemoryError, block: BlockToEnrich) -> bool:
         if isinstance(error, StoreUnavailable):
             return True
         if not self._can_wait:
@@ -265,7 +259,7 @@ class EnrichBlock:
             return age < self._paused_patience or _is_backfill(block)
         return isinstance(error, RateLimited)
 
-    def _deferred(self, error: LumaMemoryError, block: Block) -> LumaMemoryError:
+    def _deferred(self, error: LumaMemoryError, block: BlockToEnrich) -> LumaMemoryError:
         """As the runner knows it: told to wait; not longer than the block's patience lasts."""
         if not isinstance(error, ProviderPaused):
             return error
@@ -275,7 +269,7 @@ class EnrichBlock:
             seconds = min(seconds, max(left.total_seconds(), 0.0))
         return RateLimited(str(error), retry_after_seconds=seconds, code=error.code)
 
-    async def _keep(self, job: Job, block: Block, made: Made) -> None:
+    async def _keep(self, job: Job, block: BlockToEnrich, made: Made) -> None:
         """Write down a good half before the attempt ends with the error of the other."""
         enrichment, kind, error = made.enrichment, made.kind, made.enrich_error
         if enrichment is None or kind is None or _is_backfill(block):
@@ -291,7 +285,7 @@ class EnrichBlock:
             )
 
     def _result(
-        self, job: Job, block: Block, passages: Sequence[PassageText], made: Made
+        self, job: Job, block: BlockToEnrich, passages: Sequence[PassageText], made: Made
     ) -> EnrichedBlock:
         vectors: Sequence[Embedding | None] = made.vectors or [None] * len(passages)
         return EnrichedBlock(
@@ -307,7 +301,7 @@ class EnrichBlock:
             owed=self._owed(block, made),
         )
 
-    def _owed(self, block: Block, made: Made) -> Owed | None:
+    def _owed(self, block: BlockToEnrich, made: Made) -> Owed | None:
         """What the block still lacks when it becomes active."""
         if not made.errors and self._enricher and self._embedder and not _is_kept(block):
             return None
@@ -326,7 +320,9 @@ class EnrichBlock:
         after = BACKFILL_AGAIN if _is_backfill(block) else BACKFILL_FIRST
         return Owed(reason, (*steps, *off), after if steps else None)
 
-    async def _write_back(self, items: Sequence[tuple[Block, EnrichedBlock]]) -> Sequence[bool]:
+    async def _write_back(
+        self, items: Sequence[tuple[BlockToEnrich, EnrichedBlock]]
+    ) -> Sequence[bool]:
         if self._windows is not None:
             await self._windows.note([block for block, _ in items])
         results = [result for _, result in items]
@@ -346,11 +342,11 @@ async def _patiently(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
     return await until_available(attempt, patience_seconds=PATIENCE_SECONDS)
 
 
-def _is_backfill(block: Block) -> bool:
+def _is_backfill(block: BlockToEnrich) -> bool:
     return block.status == "active" and bool(block.backfill_steps)
 
 
-def _is_kept(block: Block) -> bool:
+def _is_kept(block: BlockToEnrich) -> bool:
     """Whether an earlier attempt made this revision's facts already."""
     return (
         block.status != "active"
@@ -359,12 +355,25 @@ def _is_kept(block: Block) -> bool:
     )
 
 
-def _language(block: Block, made: Made) -> str:
+def _passages(block: BlockToEnrich) -> Sequence[PassageText]:
+    """With the words of the default language, where the door has not stored those already."""
+    if block.is_indexed:
+        return [PassageText(0, 0, len(block.content), None)]
+    return _indexed(block, DEFAULT_LANGUAGE)
+
+
+def _indexed(block: BlockToEnrich, language: str) -> Sequence[PassageText]:
+    return index_passages(
+        block.content, speaker=block.speaker, occurred_at=block.occurred_at, language=language
+    )
+
+
+def _language(block: BlockToEnrich, made: Made) -> str:
     known = made.enrichment.language if made.enrichment is not None else block.language
     return known or DEFAULT_LANGUAGE
 
 
-def _steps(block: Block) -> Sequence[BackfillStep]:
+def _steps(block: BlockToEnrich) -> Sequence[BackfillStep]:
     if _is_backfill(block):
         return block.backfill_steps or ()
     return ("embed",) if _is_kept(block) else ("enrich", "embed")
@@ -394,5 +403,5 @@ def _ended(error: LumaMemoryError) -> LumaMemoryError:
     return error
 
 
-def _request(block: Block) -> EnrichmentRequest:
+def _request(block: BlockToEnrich) -> EnrichmentRequest:
     return EnrichmentRequest(block.content, block.occurred_at, block.speaker)

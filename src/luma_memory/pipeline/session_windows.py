@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from luma_memory.domain.block import Block
+from luma_memory.domain.block import BlockToEnrich
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.enrichment import ModelCall
@@ -83,7 +83,7 @@ class SessionWindows:
         # The job each session has ahead: it will take in later turns, too.
         self._ahead: dict[tuple[Scope, str], _Ahead] = {}
 
-    async def note(self, blocks: Sequence[Block]) -> None:
+    async def note(self, blocks: Sequence[BlockToEnrich]) -> None:
         """Have the windows around blocks made. Raises StoreUnavailable."""
         if self._embedder is None:
             return
@@ -97,7 +97,7 @@ class SessionWindows:
         for job in enqueued:
             await asyncio.shield(job)
 
-    def _noted(self, block: Block, session_id: str, now: datetime) -> asyncio.Future[None]:
+    def _noted(self, block: BlockToEnrich, session_id: str, now: datetime) -> asyncio.Future[None]:
         """Done when the job that will look at the block's session is there."""
         key, place = (block.scope, session_id), Place(block.occurred_at, block.id)
         ahead = self._ahead.get(key)

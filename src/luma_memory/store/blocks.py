@@ -9,7 +9,13 @@ from uuid import UUID
 
 import asyncpg
 
-from luma_memory.domain.block import Accepted, Block, BlockStatus, IngestItem
+from luma_memory.domain.block import (
+    Accepted,
+    Block,
+    BlockStatus,
+    BlockToEnrich,
+    IngestItem,
+)
 from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity
 from luma_memory.domain.errors import Conflict, InvariantError
 from luma_memory.domain.job import Job
@@ -66,6 +72,21 @@ class PostgresBlockStore:
             [block_id for _, block_id in keys],
         )
         blocks = {(block.scope, block.id): block for block in map(_block, rows)}
+        return [blocks.get(key) for key in keys]
+
+    async def read_to_enrich(
+        self, keys: Sequence[tuple[Scope, UUID]]
+    ) -> Sequence[BlockToEnrich | None]:
+        rows = await self._database.fetch(
+            load_sql(__package__, "read_to_enrich"),
+            [scope.project_id for scope, _ in keys],
+            [scope.user_id for scope, _ in keys],
+            [block_id for _, block_id in keys],
+        )
+        blocks = {}
+        for project_id, user_id, *values in rows:
+            block = BlockToEnrich(Scope(project_id, user_id), *values)
+            blocks[block.scope, block.id] = block
         return [blocks.get(key) for key in keys]
 
     async def page(

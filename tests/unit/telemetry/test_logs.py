@@ -16,7 +16,7 @@ import structlog
 from luma_memory.domain.errors import InvariantError
 from luma_memory.telemetry import logs
 from luma_memory.telemetry.events import RequestHandled
-from luma_memory.telemetry.logs import configure_logs, log_failure
+from luma_memory.telemetry.logs import configure_logs, log_failure, plain_line
 
 TEXT = "Caroline's secret"
 
@@ -35,6 +35,27 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"job_id": 7, "job_type": "enrich_and_embed", "duration_ms": 12.5, "final": None},
+        {"z": "a b", "a": "it's", "m": 'say "x"', "e": "", "t": "a\tb", "n": "a\nb", "k": "a=b"},
+        {"u": "ünï", "list": ["a b", 1], "error": ValueError("no")},
+        {"exception": "Traceback:\n  here"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("level", "event"), [("info", "✅ Done  "), ("exception", "x"), ("warning", "a=b")]
+)
+def test_lines_without_colours_are_the_librarys(
+    level: str, event: str, values: dict[str, Any]
+) -> None:
+    line = {"timestamp": "2026-01-01T00:00:00Z", "level": level, "event": event, **values}
+    library = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+    assert plain_line(None, level, dict(line)) == library(None, level, dict(line))
 
 
 def _failing() -> None:
