@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from tests.support.running import Plan, ingest, working
 
-from luma_memory.domain.block import NewBlock
+from luma_memory.domain.block import BlockToEnrich, NewBlock
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import Job, NewJob
 from luma_memory.domain.scope import Scope
@@ -82,11 +82,17 @@ async def _work_off(
         await queue.complete("w1", jobs)
 
 
+async def _read(database: Database, session_id: str | None = None) -> Sequence[BlockToEnrich]:
+    """The newest blocks, of a session or all, as a worker reads them."""
+    store = PostgresBlockStore(database, attempts_max=3)
+    page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id=session_id)
+    blocks = await store.read_to_enrich([(block.scope, block.id) for block in page.blocks])
+    return [block for block in blocks if block is not None]
+
+
 async def _note(database: Database, *numbers: int) -> None:
     """What a worker does with each block before its write-back."""
-    store = PostgresBlockStore(database, attempts_max=3)
-    page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id="s1")
-    by_content = {block.content: block for block in page.blocks}
+    by_content = {block.content: block for block in await _read(database, "s1")}
     windows = _windows(database, WordEmbedder())
     for number in numbers:
         await windows.note([by_content[f"turn {number}"]])
@@ -214,9 +220,7 @@ async def test_a_burst_costs_one_job_and_a_long_session_several(
         embedder=WordEmbedder(),
         clock=SystemClock(),
     )
-    store = PostgresBlockStore(database, attempts_max=3)
-    page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id="s1")
-    for block in sorted(page.blocks, key=lambda block: block.occurred_at):
+    for block in sorted(await _read(database, "s1"), key=lambda block: block.occurred_at):
         await windows.note([block])
     count = "SELECT count(*) FROM memory_jobs WHERE job_type = 'reembed'"
     assert await connection.fetchval(count) == 1
@@ -301,13 +305,11 @@ async def test_the_turns_of_many_sessions_share_a_statement(database: Database) 
     await ingest(
         database, *(turn(number, session_id=name) for name in sessions for number in (1, 2))
     )
-    store = PostgresBlockStore(database, attempts_max=3)
-    page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id=None)
     producer = _Counted(PostgresJobProducer(database, attempts_max=3))
     windows = SessionWindows(
         PostgresWindowStore(database), producer, embedder=WordEmbedder(), clock=SoonClock()
     )
-    await windows.note(page.blocks)
+    await windows.note(await _read(database))
     assert producer.calls == [20]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from uuid import UUID
 
 import asyncpg
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.support.running import LEASE, ingest, job_row, read
 
-from luma_memory.domain.block import Accepted, NewBlock
+from luma_memory.domain.block import Accepted, NewBlock, PassagePlace, PassageText
 from luma_memory.domain.enrichment import Enrichment, Entity, Vector
 from luma_memory.domain.job import Job
 from luma_memory.domain.ports import EnrichedBlock, EnrichedPassage
@@ -154,13 +154,14 @@ async def test_words_that_are_stored_stay(
     ):
         result = _result(job, block, vector=_vector(1, 0, 0, 0))
         (passage,) = result.passages
-        text = replace(passage.text, lexemes=lexemes)
+        place = passage.text.ordinal, passage.text.start, passage.text.stop
+        text = PassagePlace(*place) if lexemes is None else PassageText(*place, lexemes=lexemes)
         results.append(replace(result, passages=[replace(passage, text=text)]))
     assert await _write(database, *results) == [True, True]
     after = [json.loads(await connection.fetchval(statement, answer.id)) for answer in accepted]
     vectors = {"embedding": "[1,0,0,0]", "embedding_model": MODEL}
-    lexemes = {"lexemes": TermVector([7], [0.5]).to_text()}
-    assert after == [before[0] | vectors, before[1] | vectors | lexemes]
+    words = {"lexemes": TermVector([7], [0.5]).to_text()}
+    assert after == [before[0] | vectors, before[1] | vectors | words]
 
 
 async def test_without_a_vector_stored_words_and_vectors_stay(
@@ -172,7 +173,7 @@ async def test_without_a_vector_stored_words_and_vectors_stay(
     await _write(database, _result(job, block, vector=_vector(1, 0, 0, 0)))
     again = await _again(connection, database, accepted)
     result = _result(again, block, enrichment=None)
-    passages = [replace(p, text=replace(p.text, lexemes=None)) for p in result.passages]
+    passages = [replace(p, text=PassagePlace(*astuple(p.text)[:3])) for p in result.passages]
     assert await _write(database, replace(result, passages=passages)) == [True]
     assert await _vectors(connection, accepted.id) == [(MODEL, "[1,0,0,0]")]
 

@@ -43,14 +43,19 @@ class NewBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class PassageText:
-    """One passage of a block: where it stands in the content, and its words as a term vector."""
+class PassagePlace:
+    """Where one passage of a block stands in its content."""
 
     ordinal: int  # from 0, in order of the content
     start: int  # character offsets [start, stop)
     stop: int
-    # pgvector sparsevec in its binary form; None: those that are stored stay.
-    lexemes: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PassageText(PassagePlace):
+    """One passage of a block with its words as a term vector."""
+
+    lexemes: bytes  # pgvector sparsevec in its binary form
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from luma_memory.domain.block import (
     BlockStatus,
     BlockToEnrich,
     IngestItem,
+    PassagePlace,
     PassageText,
 )
 from luma_memory.domain.cache import CacheCounts, CacheFacts, CacheKey, EntryKind
@@ -191,7 +192,7 @@ class Lease:
 class EnrichedPassage:
     """A passage with its vector, None when embedding is switched off or failed for good."""
 
-    text: PassageText
+    text: PassagePlace  # a PassageText, or the place of one that is stored and stays
     vector: Vector | None
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassageText
+from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassagePlace, PassageText
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.coalesce import Coalescer
 from luma_memory.domain.enrichment import (
@@ -172,7 +172,7 @@ class EnrichBlock:
         with spans.span("write back"):
             return await self._writes.submit((block, result))
 
-    async def _provide(self, block: BlockToEnrich, passages: Sequence[PassageText]) -> Made:
+    async def _provide(self, block: BlockToEnrich, passages: Sequence[PassagePlace]) -> Made:
         steps, made = _steps(block), Made()
         embedding = None
         if "embed" in steps and self._embedder is not None:
@@ -211,7 +211,7 @@ class EnrichBlock:
 
     @spans.traced("embed")
     async def _embed(
-        self, embedder: Embedder, block: BlockToEnrich, passages: Sequence[PassageText]
+        self, embedder: Embedder, block: BlockToEnrich, passages: Sequence[PassagePlace]
     ) -> Sequence[Embedding]:
         texts = [
             embedding_text(block.content, passage, speaker=block.speaker) for passage in passages
@@ -285,7 +285,7 @@ class EnrichBlock:
             )
 
     def _result(
-        self, job: Job, block: BlockToEnrich, passages: Sequence[PassageText], made: Made
+        self, job: Job, block: BlockToEnrich, passages: Sequence[PassagePlace], made: Made
     ) -> EnrichedBlock:
         vectors: Sequence[Embedding | None] = made.vectors or [None] * len(passages)
         return EnrichedBlock(
@@ -355,10 +355,10 @@ def _is_kept(block: BlockToEnrich) -> bool:
     )
 
 
-def _passages(block: BlockToEnrich) -> Sequence[PassageText]:
+def _passages(block: BlockToEnrich) -> Sequence[PassagePlace]:
     """With the words of the default language, where the door has not stored those already."""
     if block.is_indexed:
-        return [PassageText(0, 0, len(block.content), None)]
+        return [PassagePlace(0, 0, len(block.content))]
     return _indexed(block, DEFAULT_LANGUAGE)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from luma_memory.domain.block import PassageText
+from luma_memory.domain.block import PassagePlace, PassageText
 from luma_memory.pipeline.passages import split_passages
 from luma_memory.pipeline.terms import DEFAULT_LANGUAGE, date_words, document_terms
 
@@ -35,7 +35,7 @@ def index_passages(
     ]
 
 
-def embedding_text(content: str, passage: PassageText, *, speaker: str | None) -> str:
+def embedding_text(content: str, passage: PassagePlace, *, speaker: str | None) -> str:
     """What the embedding model reads of a passage: whose words they are belongs to the meaning."""
     return spoken(content[passage.start : passage.stop], speaker=speaker)
 

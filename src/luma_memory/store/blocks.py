@@ -15,6 +15,7 @@ from luma_memory.domain.block import (
     BlockStatus,
     BlockToEnrich,
     IngestItem,
+    PassageText,
 )
 from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity
 from luma_memory.domain.errors import Conflict, InvariantError
@@ -215,7 +216,7 @@ def _result_passage_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[A
         [p.text.ordinal for _, p in passages],
         [p.text.start for _, p in passages],
         [p.text.stop for _, p in passages],
-        [p.text.lexemes for _, p in passages],
+        [p.text.lexemes if isinstance(p.text, PassageText) else None for _, p in passages],
         [None if p.vector is None else encode_halfvec(p.vector) for _, p in passages],
     )
 
