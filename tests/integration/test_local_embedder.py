@@ -91,7 +91,7 @@ async def test_float32_is_bert_and_int8_is_close_to_it(
     files = find_model()
     weights, tokenizer = read_weights(files.weights), Tokenizer.from_file(str(files.tokenizer))
     tokenizer.no_padding()
-    found = matrix([exact.encode(sentence) for sentence in SENTENCES])
+    found = matrix(exact.encode(SENTENCES))
     for number in range(0, len(SENTENCES), 5):  # the definition takes half a second a sentence
         ids = tokenizer.encode(SENTENCES[number]).ids
         expected = sentence_vector(weights, ids, layers=6, heads=12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Sequence
 
@@ -13,33 +14,37 @@ from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import ProviderResponseInvalid, ProviderUnavailable
 from luma_memory.domain.ports import Embedder
 from luma_memory.providers.embedding.encoder import TextEncoder
-from luma_memory.providers.embedding.local import TEXTS_PER_STEP, LocalEmbedder
+from luma_memory.providers.embedding.local import (
+    CHARACTERS_PER_STEP,
+    TEXTS_PER_STEP,
+    LocalEmbedder,
+)
 
 WAIT_SECONDS = 20
 TEXTS = [" ".join(letters) for letters in zip("abcdefgh" * 8, "hgfedc" * 11, strict=False)]
 
 
 class GatedEncoder(TextEncoder):
-    """Holds texts with "gate" until told, counts all, and fails at "broken"."""
+    """Holds texts with "gate" until told, notes its calls, and fails at "broken"."""
 
     gate: threading.Event
     reached: threading.Event
-    count: int
+    calls: list[Sequence[str]]
 
-    def encode(self, text: str) -> Embedding:
-        self.count += 1
-        if "gate" in text:
+    def encode(self, texts: Sequence[str]) -> list[Embedding]:
+        self.calls.append(texts)
+        if "gate" in texts:
             self.reached.set()
             assert self.gate.wait(WAIT_SECONDS)
-        if "broken" in text:
+        if "broken" in texts:
             raise ProviderResponseInvalid("broken")
-        return super().encode(text)
+        return super().encode(texts)
 
 
 def gated() -> GatedEncoder:
     encoder = tiny_encoder(kind=GatedEncoder)
     assert isinstance(encoder, GatedEncoder)
-    encoder.gate, encoder.reached, encoder.count = threading.Event(), threading.Event(), 0
+    encoder.gate, encoder.reached, encoder.calls = threading.Event(), threading.Event(), []
     return encoder
 
 
@@ -53,7 +58,22 @@ async def test_embeddings_come_in_the_order_of_the_texts(threads: int, count: in
     encoder = tiny_encoder()
     embedder: Embedder = LocalEmbedder(encoder, threads=threads)
     found = await embedder.embed_documents(TEXTS[:count])
-    assert list(found) == [encoder.encode(text) for text in TEXTS[:count]]
+    assert list(found) == [encoder.encode([text])[0] for text in TEXTS[:count]]
+    await embedder.close()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+async def test_steps_are_small_in_texts_and_in_characters(threads: int) -> None:
+    encoder = gated()
+    embedder = LocalEmbedder(encoder, threads=threads)
+    texts = [*TEXTS, *["a " * (CHARACTERS_PER_STEP // 5)] * 5, "b " * CHARACTERS_PER_STEP, *TEXTS]
+    found = await embedder.embed_documents(texts)
+    assert sorted(text for call in encoder.calls for text in call) == sorted(texts)
+    for call in encoder.calls:
+        assert len(call) <= TEXTS_PER_STEP
+        assert len(call) == 1 or sum(map(len, call)) <= CHARACTERS_PER_STEP
+    assert len(encoder.calls) <= 2 * math.ceil(len(TEXTS) / TEXTS_PER_STEP) + 5
+    assert list(found) == [encoder.encode([text])[0] for text in texts]
     await embedder.close()
 
 
@@ -95,7 +115,7 @@ async def test_a_cancelled_call_stops_and_harms_nobody() -> None:
     encoder.gate.set()
     found: Sequence[Embedding] = await embedder.embed_documents(["red"])
     assert len(found) == 1
-    assert encoder.count <= TEXTS_PER_STEP + 1
+    assert sum(map(len, encoder.calls)) <= TEXTS_PER_STEP + 1
     await embedder.close()
 
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from tests.references.tiny_bert import MAX_TOKENS, tiny_encoder, tiny_weights
 
+from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import ProviderResponseInvalid
+from luma_memory.providers.embedding.encoder import TextEncoder
+
+
+def encode(encoder: TextEncoder, text: str) -> Embedding:
+    (found,) = encoder.encode([text])
+    return found
 
 
 @pytest.mark.parametrize(
@@ -27,7 +34,7 @@ from luma_memory.domain.errors import ProviderResponseInvalid
     ],
 )
 def test_odd_texts_have_unit_vectors(text: str) -> None:
-    found = tiny_encoder().encode(text)
+    found = encode(tiny_encoder(), text)
     assert math.isclose(math.hypot(*found.vector), 1, abs_tol=1e-5)
     assert found.vector.typecode == "f"
     assert 2 <= found.token_count <= MAX_TOKENS
@@ -35,22 +42,22 @@ def test_odd_texts_have_unit_vectors(text: str) -> None:
 
 def test_long_texts_are_cut_and_say_so() -> None:
     encoder = tiny_encoder()
-    full = encoder.encode("a b " * 7)
+    full = encode(encoder, "a b " * 7)
     assert (full.token_count, full.truncated) == (MAX_TOKENS, False)
-    longer = encoder.encode("a b " * 8)
+    longer = encode(encoder, "a b " * 8)
     assert (longer.token_count, longer.truncated) == (MAX_TOKENS, True)
     assert longer.vector == full.vector
 
 
 def test_leading_blanks_do_not_hide_the_text() -> None:
     encoder = tiny_encoder()
-    assert encoder.encode("\n" * 50_000 + "red").vector == encoder.encode("red").vector
-    assert encoder.encode("red").vector != encoder.encode("").vector
+    assert encode(encoder, "\n" * 50_000 + "red").vector == encode(encoder, "red").vector
+    assert encode(encoder, "red").vector != encode(encoder, "").vector
 
 
 def test_a_surrogate_reads_as_a_question_mark() -> None:
     encoder = tiny_encoder()
-    assert encoder.encode("a \ud83d").vector == encoder.encode("a ?").vector
+    assert encode(encoder, "a \ud83d").vector == encode(encoder, "a ?").vector
 
 
 def test_tokens_counts_the_whole_text() -> None:
@@ -64,4 +71,12 @@ def test_a_vector_that_is_not_finite_is_refused() -> None:
     weights = tiny_weights()
     weights["encoder.layer.1.output.LayerNorm.bias"][0] = np.nan
     with pytest.raises(ProviderResponseInvalid):
-        tiny_encoder(weights, "float32").encode("a")
+        tiny_encoder(weights, "float32").encode(["b", "a"])
+
+
+def test_texts_of_one_call_have_the_vectors_they_have_alone() -> None:
+    """Also in int8, whose scales would be those of the longest and loudest text."""
+    encoder = tiny_encoder()
+    texts = ["a", "", "red " * 100, "b a b", "\ud800", "a"]
+    assert encoder.encode(texts) == [encode(encoder, text) for text in texts]
+    assert encoder.encode([]) == []

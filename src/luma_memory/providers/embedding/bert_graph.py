@@ -1,19 +1,22 @@
 """A BERT sentence encoder's weights as one ONNX graph, in float32 or in int8.
 
-    ids [n, tokens] int64 ─► embeddings ─► layers × (attention, feed-forward) ─► pooling ─► unit
-    length ─► vectors [n, dimension] float32
+    texts [n, longest], lengths [n], both int64, one row after the other:
+        ids [1, tokens] ─► embeddings ─► layers × (attention, feed-forward) ─► pooling ─► unit
+        length ─► vector [dimension]
+    ─► vectors [n, dimension] float32
 
 The nodes are onnxruntime's fused ones, written down directly: no PyTorch, no exporter, no
-optimizer pass at build time. There is no attention mask, for there is no padding: the encoder runs
-one text at a time (see `encoder.py`), and rows of one call must have the same number of tokens.
+optimizer pass at build time. There is no attention mask, for there is no padding: a row is cut to
+its length, whatever stands behind that, and computed alone. That several rows make one call saves
+the caller the way in and out of the interpreter for each.
 
 int8 means: weights of the matrix products in 7 bits, one scale a column; their inputs in 8 bits,
 scaled at run time; the word embeddings in 8 bits, one scale a word; everything else float32.
 
 - 7 bits, not 8: processors without VNNI add pairs of products in 16 bits and would saturate
   silently. It costs no speed.
-- Scaling at run time looks at a whole call's activations, so one text a call also means that a
-  text's vector does not depend on the texts it happens to be embedded with.
+- Scaling at run time looks at all activations there are, so one text at a time also means that
+  its vector does not depend on the texts it happens to be embedded with.
 - Before a layer's two wide products the loud channels of the input are damped and the weights' rows
   amplified by the same factor (SmoothQuant, Xiao et al., 2022). The input is the output of a
   normalisation, whose gain and bias tell how loud a channel is: no sample texts are needed. Mean
@@ -36,7 +39,7 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.providers.embedding.bert_config import BertConfig
 
 # Part of the key of cached graphs: raise it with every change of what is built here.
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 
 Precision = Literal["int8", "float32"]
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -88,12 +91,15 @@ def read_weights(path: Path) -> Weights:
 
 
 def build_graph(weights: Weights, config: BertConfig, precision: Precision = "int8") -> bytes:
-    """The serialised model: input `ids`, output `vectors`.
+    """The serialised model: inputs `texts` and `lengths`, output `vectors`.
+
+    A length is at least 1 and at most the row's.
 
     Takes about a second and, for the pinned weights, some 250 MB while it runs.
     Raises SetupError if the weights are not those the configuration describes.
     """
     graph = Graph(precision)
+    _read_row(graph)
     try:
         hidden = _embeddings(graph, weights, config)
         for number in range(config.layers):
@@ -111,13 +117,22 @@ def _tensor(weights: Weights, name: str) -> Floats:
 # --- parts of the model -----------------------------------------------------------------------
 
 
+def _read_row(graph: Graph) -> None:
+    """The tokens of this turn's text, without what stands behind them in its row."""
+    graph.constant("axis_0", np.array([0]))
+    graph.node("Gather", ["texts", "row"], "filled_row")
+    graph.node("Gather", ["lengths", "row"], "own_length")
+    graph.node("Unsqueeze", ["own_length", "axis_0"], "own_end")
+    graph.node("Slice", ["filled_row", "axis_0", "own_end", "axis_0"], "own_ids")
+    graph.node("Unsqueeze", ["own_ids", "axis_0"], "ids")
+
+
 def _embeddings(graph: Graph, weights: Weights, config: BertConfig) -> str:
     words = _word_vectors(graph, _tensor(weights, "embeddings.word_embeddings.weight"))
     # One sentence a text: its token type is 0 everywhere, so that vector joins the positions.
     positions = _tensor(weights, "embeddings.position_embeddings.weight")[: config.max_tokens]
     types = _tensor(weights, "embeddings.token_type_embeddings.weight")[0]
     graph.constant("positions", positions + types)
-    graph.constant("axis_0", np.array([0]))
     graph.node("Shape", ["ids"], "length", start=1, end=2)
     graph.node("Slice", ["positions", "axis_0", "length", "axis_0"], "places")
     graph.node("Add", [words, "places"], "embedded")
@@ -189,7 +204,9 @@ def _pool(graph: Graph, hidden: str, config: BertConfig) -> None:
     else:
         graph.constant("first", np.array(0))
         graph.node("Gather", [hidden, "first"], "pooled", axis=1)
-    graph.node("LpNormalization", ["pooled"], "vectors", axis=1, p=2)
+    graph.node("LpNormalization", ["pooled"], "unit", axis=1, p=2)
+    graph.node("Squeeze", ["unit", "axis_0"], "vector")
+    graph.node("Identity", ["go_on"], "goes_on")
 
 
 # --- matrix products --------------------------------------------------------------------------
@@ -252,17 +269,25 @@ def _serialise(graph: Graph, config: BertConfig) -> bytes:
     import onnx
     from onnx import helper, numpy_helper
 
+    int64, float32 = onnx.TensorProto.INT64, onnx.TensorProto.FLOAT
+    values, truth = helper.make_tensor_value_info, onnx.TensorProto.BOOL
     nodes = [
         helper.make_node(kind, inputs, outputs, name=outputs[0], domain=domain, **attributes)
         for kind, inputs, outputs, domain, attributes in graph.nodes
     ]
-    constants = [numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
-    ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n", "tokens"])
-    vectors = helper.make_tensor_value_info(
-        "vectors", onnx.TensorProto.FLOAT, ["n", config.dimension]
+    one_text = helper.make_graph(
+        nodes,
+        "one_text",
+        [values("row", int64, []), values("go_on", truth, [])],
+        [values("goes_on", truth, []), values("vector", float32, [config.dimension])],
     )
+    rows = helper.make_node("Size", ["lengths"], ["rows"], name="rows")
+    every_row = helper.make_node("Loop", ["rows", ""], ["vectors"], name="vectors", body=one_text)
+    constants = [numpy_helper.from_array(value, name) for name, value in graph.constants.items()]
+    texts = [values("texts", int64, ["n", "longest"]), values("lengths", int64, ["n"])]
+    vectors = values("vectors", float32, ["n", config.dimension])
     model = helper.make_model(
-        helper.make_graph(nodes, "sentence_encoder", [ids], [vectors], constants),
+        helper.make_graph([rows, every_row], "sentence_encoder", texts, [vectors], constants),
         opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED, FUSED_OPSET)],
         ir_version=IR_VERSION,
     )
