@@ -753,6 +753,22 @@ INSERT INTO memory_migrations (version) VALUES ('0011_steady_writes');
 END IF;
 END $migration_0011$;
 
+DO $migration_0012$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0012_repeats_without_statistics') THEN
+-- A block that is sent again is found without reading its user's other blocks.
+
+-- Until the table is analyzed for the first time, an index that begins with the scope costs the
+-- planner as much as the primary key, which does too, and with that all blocks of the user were read.
+-- Here the scope stands as a number, of which the primary key knows nothing.
+CREATE INDEX IF NOT EXISTS memory_blocks_said ON memory_blocks
+    (content_hash, hashtextextended(user_id, hashtextextended(project_id, 0)))
+    WHERE external_id IS NULL;
+DROP INDEX IF EXISTS memory_blocks_content;
+
+INSERT INTO memory_migrations (version) VALUES ('0012_repeats_without_statistics');
+END IF;
+END $migration_0012$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1353,8 +1369,12 @@ BEGIN
                     external_id, metadata, occurred_at, expires_at, content_hash, since, n)
         CROSS JOIN LATERAL (
             SELECT m.id FROM memory_blocks AS m
-            WHERE m.project_id = i.project_id AND m.user_id = i.user_id
-              AND m.content_hash = i.content_hash AND m.external_id IS NULL
+            -- As memory_blocks_said has it; what compares the scope itself must be of no use to an
+            -- index, or the primary key would be taken where there are no statistics.
+            WHERE m.content_hash = i.content_hash AND m.external_id IS NULL
+              AND hashtextextended(m.user_id, hashtextextended(m.project_id, 0))
+                  = hashtextextended(i.user_id, hashtextextended(i.project_id, 0))
+              AND (m.project_id, m.user_id) IS NOT DISTINCT FROM (i.project_id, i.user_id)
               AND m.occurred_at BETWEEN i.since AND i.occurred_at
               AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
               AND (m.agent_id, m.session_id, m.speaker, m.source, m.metadata, m.expires_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
+from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
@@ -44,6 +45,23 @@ SELECT block_id, user_id, id::text, sha256(id::text::bytea), now(), id FROM memo
 INSERT INTO memory_passages (user_id, block_id, ordinal, start_at, stop_at, occurred_at, lexemes)
 SELECT user_id, block_id, 0, 0, 1, now(), '{1:1}/1048576' FROM memory_jobs;
 ANALYZE;
+"""
+INGEST_AGAIN = """SELECT ingest_memory_blocks(ARRAY[gen_random_uuid(), gen_random_uuid()],
+    ARRAY['default', 'default'], ARRAY['user 7', 'user 8'], ARRAY['7', '8'],
+    array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
+    array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
+    array_fill(NULL::text, ARRAY[2]), array_fill('{}'::jsonb, ARRAY[2]),
+    array_fill(now(), ARRAY[2]), array_fill(NULL::timestamptz, ARRAY[2]),
+    ARRAY['k', 'l'], ARRAY[sha256('7'), sha256('8')], array_fill(NULL::bytea, ARRAY[2]),
+    '{}', '{}', '{}', '{}', '{}', 3, '1 ms',
+    p_repeats_since => array_fill(now() - interval '1 day', ARRAY[2]))"""
+# Of one user, in a table that nobody has looked at: all that a planner knows is how large it is.
+UNSEEN_BLOCKS = """
+ALTER TABLE memory_blocks SET (autovacuum_enabled = false);
+INSERT INTO memory_users (user_id) VALUES ('user 7');
+INSERT INTO memory_blocks (id, user_id, content, content_hash, occurred_at, job_id)
+SELECT gen_random_uuid(), 'user 7', repeat(n::text, 40), sha256(n::text::bytea), now(), n
+FROM generate_series(1, 15000) AS n;
 """
 ROWS_READ = """
 SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables
@@ -215,15 +233,7 @@ async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection
             ARRAY[0.5, 0.5]::real[], ARRAY['en', 'en'], ARRAY['local', 'local'],
             ARRAY[1, 2], ARRAY[0, 0], ARRAY[0, 0], ARRAY[1, 1],
             ARRAY[NULL, NULL]::sparsevec[], ARRAY['[1]', '[1]']::halfvec[], 'm')""",
-        """SELECT ingest_memory_blocks(ARRAY[gen_random_uuid(), gen_random_uuid()],
-            ARRAY['default', 'default'], ARRAY['user 7', 'user 8'], ARRAY['7', '8'],
-            array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
-            array_fill(NULL::text, ARRAY[2]), array_fill(NULL::text, ARRAY[2]),
-            array_fill(NULL::text, ARRAY[2]), array_fill('{}'::jsonb, ARRAY[2]),
-            array_fill(now(), ARRAY[2]), array_fill(NULL::timestamptz, ARRAY[2]),
-            ARRAY['k', 'l'], ARRAY[sha256('7'), sha256('8')], array_fill(NULL::bytea, ARRAY[2]),
-            '{}', '{}', '{}', '{}', '{}', 3, '1 ms',
-            p_repeats_since => array_fill(now() - interval '1 day', ARRAY[2]))""",
+        INGEST_AGAIN,
     ],
     ids=["complete", "read", "write back", "write vectors back", "ingest again"],
 )
@@ -237,6 +247,32 @@ async def test_two_blocks_of_some_thousands_cost_two_look_ups_a_table(
         rows = await some.fetch(statement)
         assert len(rows) == 2
         assert await some.fetchval(ROWS_READ) - before <= 20
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_a_repeated_block_is_found_before_the_first_statistics(
+    mode: str, servers: Servers, major: int
+) -> None:
+    """The primary key begins with the scope, too: all 15,000 blocks of the user were read."""
+    template = await servers.template(major)
+    admin = await asyncpg.connect(servers.address(major))
+    await admin.execute(f"CREATE DATABASE unseen_blocks TEMPLATE {template}")
+    unseen = await asyncpg.connect(servers.address_of(major, "unseen_blocks"))
+    try:
+        await unseen.execute(UNSEEN_BLOCKS)
+        statistics = "SELECT reltuples FROM pg_class WHERE relname = 'memory_blocks'"
+        assert await unseen.fetchval(statistics) == -1
+        await unseen.execute(f"SET plan_cache_mode = {mode}")
+        async with unseen.transaction():
+            before = await unseen.fetchval(ROWS_READ)
+            assert len(await unseen.fetch(INGEST_AGAIN)) == 2
+            assert await unseen.fetchval(ROWS_READ) - before <= 20
+            repeated = "SELECT content_hash FROM memory_blocks WHERE repeat_count = 1"
+            assert await unseen.fetchval(repeated) == sha256(b"7").digest()
+    finally:
+        await unseen.close()
+        await admin.execute("DROP DATABASE unseen_blocks")
+        await admin.close()
 
 
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])

@@ -97,8 +97,12 @@ BEGIN
                     external_id, metadata, occurred_at, expires_at, content_hash, since, n)
         CROSS JOIN LATERAL (
             SELECT m.id FROM memory_blocks AS m
-            WHERE m.project_id = i.project_id AND m.user_id = i.user_id
-              AND m.content_hash = i.content_hash AND m.external_id IS NULL
+            -- As memory_blocks_said has it; what compares the scope itself must be of no use to an
+            -- index, or the primary key would be taken where there are no statistics.
+            WHERE m.content_hash = i.content_hash AND m.external_id IS NULL
+              AND hashtextextended(m.user_id, hashtextextended(m.project_id, 0))
+                  = hashtextextended(i.user_id, hashtextextended(i.project_id, 0))
+              AND (m.project_id, m.user_id) IS NOT DISTINCT FROM (i.project_id, i.user_id)
               AND m.occurred_at BETWEEN i.since AND i.occurred_at
               AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
               AND (m.agent_id, m.session_id, m.speaker, m.source, m.metadata, m.expires_at)
