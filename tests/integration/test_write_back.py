@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import Sequence
-from dataclasses import astuple, replace
+from dataclasses import replace
+from importlib.resources import files
 from uuid import UUID
 
 import asyncpg
@@ -19,6 +20,7 @@ from luma_memory.domain.job import Job
 from luma_memory.domain.ports import EnrichedBlock, EnrichedPassage
 from luma_memory.pipeline.terms import TermVector
 from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import load_sql
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.testing.sample_blocks import ingest_item, new_block
@@ -74,6 +76,14 @@ def _result(
         passages=[EnrichedPassage(passage, vector) for passage in passages],
         embedding_model=MODEL if vector is not None else None,
     )
+
+
+def _keeping_words(result: EnrichedBlock) -> EnrichedBlock:
+    places = [
+        replace(p, text=PassagePlace(p.text.ordinal, p.text.start, p.text.stop))
+        for p in result.passages
+    ]
+    return replace(result, passages=places)
 
 
 async def _write(database: Database, *results: EnrichedBlock, worker_id: str = "w1") -> list[bool]:
@@ -164,6 +174,66 @@ async def test_words_that_are_stored_stay(
     assert after == [before[0] | vectors, before[1] | vectors | words]
 
 
+async def test_an_older_versions_function_stands_beside_this_ones(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """Migrating by an older version, as a rollback does, makes its functions again."""
+    definition = files("luma_memory.migrations") / "definitions" / "enrichment.sql"
+    text = definition.read_text(encoding="utf-8").partition("-- As versions before 0012")[0]
+    text = text.replace(", p_kept boolean[]", "")
+    await connection.execute(
+        text.replace("(b.language IS NULL OR p_kept[d.n] IS NOT TRUE)", "true")
+    )
+    count = "SELECT count(*) FROM pg_proc WHERE proname = 'complete_memory_enrichments'"
+    assert await connection.fetchval(count) == 2
+    blocks = [new_block("New."), new_block("Old.")]
+    accepted = await ingest(database, *blocks)
+    new_job, old_job = await _claim(database)
+    made = _result(new_job, blocks[0], vector=_vector(1, 0, 0, 0))
+    assert await _write(database, _keeping_words(made)) == [True]
+    call = load_sql("luma_memory.store", "write_back").replace(", $18", "")
+    result = _result(old_job, blocks[1], vector=_vector(0, 1, 0, 0))
+    store = PostgresBlockStore(_Older(database, call), attempts_max=3)  # type: ignore[arg-type]
+    assert await store.write_back("w1", [result]) == [True]
+    assert await _vectors(connection, accepted[0].id) == [(MODEL, "[1,0,0,0]")]
+    assert await _vectors(connection, accepted[1].id) == [(MODEL, "[0,1,0,0]")]
+
+
+class _Older:
+    """A database as a version before calls it: with 17 arguments."""
+
+    def __init__(self, database: Database, call: str) -> None:
+        self._database = database
+        self._call = call
+
+    async def fetch(self, _statement: str, *values: object) -> Sequence[asyncpg.Record]:
+        return await self._database.fetch(self._call, *values[:17])
+
+
+async def test_words_that_another_job_has_remade_go_with_its_result(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """An edit beside a job that is being claimed makes a second one; both read one revision."""
+    block = new_block("Das Haus am See.")
+    (accepted,) = await ingest(database, block)
+    (first,) = await _claim(database)
+    second_id = await connection.fetchval(
+        "INSERT INTO memory_jobs (user_id, project_id, block_id, job_type, fair_at)"
+        " SELECT user_id, project_id, block_id, job_type, now() FROM memory_jobs RETURNING id"
+    )
+    (second,) = await _claim(database)
+    assert second.id == second_id
+    made = _result(second, block, vector=_vector(0, 1, 0, 0))
+    german = replace(ENRICHMENT, language="de")
+    result = _result(first, block, enrichment=german, vector=_vector(1, 0, 0, 0))
+    assert await _write(database, result) == [True]
+    assert await _write(database, _keeping_words(made)) == [True]
+    assert (await read(database, block, accepted.id)).language == "de"
+    assert await _vectors(connection, accepted.id) == [(MODEL, "[1,0,0,0]")]
+    assert (await job_row(connection, second_id))["status"] == "completed"
+    assert await connection.fetchval("SELECT count(*) FROM memory_block_revisions") == 0
+
+
 async def test_without_a_vector_stored_words_and_vectors_stay(
     database: Database, connection: asyncpg.Connection
 ) -> None:
@@ -173,8 +243,7 @@ async def test_without_a_vector_stored_words_and_vectors_stay(
     await _write(database, _result(job, block, vector=_vector(1, 0, 0, 0)))
     again = await _again(connection, database, accepted)
     result = _result(again, block, enrichment=None)
-    passages = [replace(p, text=PassagePlace(*astuple(p.text)[:3])) for p in result.passages]
-    assert await _write(database, replace(result, passages=passages)) == [True]
+    assert await _write(database, _keeping_words(result)) == [True]
     assert await _vectors(connection, accepted.id) == [(MODEL, "[1,0,0,0]")]
 
 

@@ -36,6 +36,7 @@ class DoorProtocol(HttpToolsProtocol):
 
     # Since the head began, with the packet it began in if no request ended in that; -1 in a body.
     _head_bytes = 0
+    _head_tail = b""  # its last three: the blank line may come in two packets
     _is_in_head = False  # a head has begun
     _head_timer: asyncio.TimerHandle | None = None
     _unwanted_bytes = 0
@@ -55,6 +56,7 @@ class DoorProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES_MAX and not self._ends_in(data):
                 self._refuse(431)
                 return
+            self._head_tail = (self._head_tail + data[-3:])[-3:]
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -74,6 +76,7 @@ class DoorProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._head_bytes = -1
+        self._head_tail = b""
         self._is_in_head = False
         self._stop_timer()
         super().on_headers_complete()
@@ -93,7 +96,7 @@ class DoorProtocol(HttpToolsProtocol):
     def _ends_in(self, data: bytes) -> bool:
         """Whether the head ends within what is allowed of this packet."""
         allowed = HEAD_BYTES_MAX - (self._head_bytes - len(data))
-        return b"\r\n\r\n" in data[: max(0, allowed)]
+        return b"\r\n\r\n" in self._head_tail + data[: max(0, allowed)]
 
     def _start_timer(self) -> None:
         self._head_timer = self.loop.call_later(HEAD_SECONDS_MAX, self._head_is_late)

@@ -145,6 +145,7 @@ class PostgresBlockStore:
             *_result_columns(results, self._then),
             *_result_passage_columns(results),
             next(iter(models), None),
+            [_keeps_words(result) for result in results],
         )
         done = {row["position"] for row in rows}
         return [n in done for n in range(1, len(results) + 1)]
@@ -219,6 +220,11 @@ def _result_passage_columns(results: Sequence[EnrichedBlock]) -> Iterable[list[A
         [p.text.lexemes if isinstance(p.text, PassageText) else None for _, p in passages],
         [None if p.vector is None else encode_halfvec(p.vector) for _, p in passages],
     )
+
+
+def _keeps_words(result: EnrichedBlock) -> bool:
+    texts = [passage.text for passage in result.passages]
+    return bool(texts) and not any(isinstance(text, PassageText) for text in texts)
 
 
 def _all_facts(result: EnrichedBlock, then: Mapping[str, Any]) -> dict[str, Any] | None:

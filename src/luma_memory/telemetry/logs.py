@@ -17,6 +17,8 @@ from luma_memory.telemetry.line_writer import LineWriter
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 _OWN_MODULES = f"{__name__.partition('.')[0]}."
 _LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
+_COLUMNS = frozenset({"logger", "logger_name", "stack", "exc_info"})
+_console = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
 _QUOTED = frozenset(" \t=\r\n\"'")
 # Bound once: asking the library for a logger at each event costs more than a line nobody reads may.
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -61,6 +63,8 @@ def plain_line(
 
     A worker writes a line a block, and these were a fortieth of all it did.
     """
+    if not _COLUMNS.isdisjoint(values):  # what libraries say
+        return _console(_logger, _method, values)
     exception = values.pop("exception", None)
     line = f"{values.pop('timestamp')} [{values.pop('level'):<9}] {values.pop('event')}"
     told = [f" {key}={_shown(values[key])}" for key in sorted(values)]

@@ -13,6 +13,8 @@ from luma_memory.providers.completion.extract.language import UNDETERMINED, iden
         ("I finally signed the lease for the new flat.", "en"),
         ("We had paella at the beach and I felt calm afterwards.", "en"),
         ("Ik was in the zone bij het werk en daarna thuis met mijn zus", "nl"),
+        ("Samstag Paint it Black und Out of Time gespielt", "de"),
+        ("Escuchamos With or Without You toda la noche", "es"),
         ("Das war of course ein Fehler, den wir nicht mehr machen", "de"),
         ("Gestern war ich mit meiner Schwester im Zoo.", "de"),
         ("Tengo un perro que se llama Max", "es"),
@@ -29,6 +31,13 @@ from luma_memory.providers.completion.extract.language import UNDETERMINED, iden
 def test_a_clear_text_is_told(text: str, language: str) -> None:
     identified = identify(text)
     assert (identified.reported, identified.reading) == (language, language)
+
+
+@pytest.mark.parametrize(
+    "text", ["Ticket to the Moon gekauft, Album von ELO", "Ma soeur adore Into the Wild"]
+)
+def test_an_english_title_makes_no_english_text(text: str) -> None:
+    assert identify(text).reported != "en"
 
 
 @pytest.mark.parametrize("text", ["", "ok", "12:30", ";)", "🎉🎉", "Berlin!", "Dinner at 8"])

@@ -15,7 +15,7 @@ from luma_memory.domain.errors import ProviderResponseInvalid, ProviderUnavailab
 from luma_memory.domain.ports import Embedder
 from luma_memory.providers.embedding.encoder import TextEncoder
 from luma_memory.providers.embedding.local import (
-    CHARACTERS_PER_STEP,
+    BYTES_PER_STEP,
     TEXTS_PER_STEP,
     LocalEmbedder,
 )
@@ -63,16 +63,17 @@ async def test_embeddings_come_in_the_order_of_the_texts(threads: int, count: in
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-async def test_steps_are_small_in_texts_and_in_characters(threads: int) -> None:
+async def test_steps_are_small_in_texts_and_in_bytes(threads: int) -> None:
     encoder = gated()
     embedder = LocalEmbedder(encoder, threads=threads)
-    texts = [*TEXTS, *["a " * (CHARACTERS_PER_STEP // 5)] * 5, "b " * CHARACTERS_PER_STEP, *TEXTS]
+    texts = [*TEXTS, *["a " * (BYTES_PER_STEP // 5)] * 5, "b " * BYTES_PER_STEP, *TEXTS]
+    texts += ["记" * (BYTES_PER_STEP // 6)] * 4  # two a step
     found = await embedder.embed_documents(texts)
     assert sorted(text for call in encoder.calls for text in call) == sorted(texts)
     for call in encoder.calls:
         assert len(call) <= TEXTS_PER_STEP
-        assert len(call) == 1 or sum(map(len, call)) <= CHARACTERS_PER_STEP
-    assert len(encoder.calls) <= 2 * math.ceil(len(TEXTS) / TEXTS_PER_STEP) + 5
+        assert len(call) == 1 or sum(len(text.encode()) for text in call) <= BYTES_PER_STEP
+    assert len(encoder.calls) <= 2 * math.ceil(len(TEXTS) / TEXTS_PER_STEP) + 5 + 3
     assert list(found) == [encoder.encode([text])[0] for text in texts]
     await embedder.close()
 

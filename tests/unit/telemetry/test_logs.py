@@ -45,6 +45,8 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
         {"z": "a b", "a": "it's", "m": 'say "x"', "e": "", "t": "a\tb", "n": "a\nb", "k": "a=b"},
         {"u": "ünï", "list": ["a b", 1], "error": ValueError("no")},
         {"exception": "Traceback:\n  here"},
+        {"logger": "uvicorn.error", "exc_info": None, "a": 1},
+        {"logger_name": "asyncio", "stack": "where"},
     ],
 )
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@
 --
 -- Arrays of one length describe the jobs; p_passage_* describe all passages of those blocks,
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
--- off or was kept before, keep what is there. A NULL embedding means the same for vectors, NULL lexemes
--- for a passage that is stored already as it is: its place and its words.
+-- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
+-- p_kept: the passages of the job's block are stored as they are, in the words of the default language,
+-- and have NULL lexemes here; where another job has told the block's language since, its result stands.
 -- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
 -- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
 -- `backfill_after`: an interval, or 'asked' for when somebody asks); with `relations`, a number of
@@ -16,7 +17,7 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_importances real[], p_languages text[], p_enrichments text[],
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
-    p_embedding_model text
+    p_embedding_model text, p_kept boolean[]
 ) RETURNS SETOF bigint LANGUAGE plpgsql
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
@@ -55,7 +56,8 @@ BEGIN
                'enrichment', b.enrichment)
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-    WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL;
+    WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
+      AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
 
     -- Blocks that become active with this: a week that was told without them is told anew.
     SELECT array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
@@ -65,7 +67,8 @@ BEGIN
     INTO v_fresh
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-    WHERE b.status <> 'active' AND b.revision = p_revisions[d.n];
+    WHERE b.status <> 'active' AND b.revision = p_revisions[d.n]
+      AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
     UPDATE memory_summaries AS s SET stale = true, updated_at = v_now
     FROM unnest(v_fresh.projects, v_fresh.users, v_fresh.ids) AS i (project_id, user_id, id)
     JOIN memory_blocks AS b ON b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.id
@@ -95,6 +98,7 @@ BEGIN
         FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
           AND b.revision = p_revisions[d.n]
+          AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
     ), stale AS (
@@ -142,3 +146,19 @@ BEGIN
     END IF;
     RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;
+
+-- As versions before 0012 call it: nothing is kept. Not the other one with a default: should an older
+-- version's migration put its own back here, a call of 17 arguments would fit both.
+CREATE OR REPLACE FUNCTION complete_memory_enrichments(
+    p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
+    p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
+    p_importances real[], p_languages text[], p_enrichments text[],
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
+    p_embedding_model text
+) RETURNS SETOF bigint LANGUAGE sql AS $body$
+    SELECT complete_memory_enrichments(p_worker, p_job_ids, p_attempts, p_revisions, p_titles, p_summaries,
+        p_tags_and_entities, p_importances, p_languages, p_enrichments, p_passage_item,
+        p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes, p_passage_embeddings,
+        p_embedding_model, NULL)
+$body$;

@@ -33,10 +33,6 @@ from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer,
 # Longer texts are cut before they are tokenised: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
 
-# A batch of texts is told apart into tokens on the calling thread, too, and not by a pool of the
-# library's own, which it starts unless this says otherwise.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 # Of the squared length: a thousandth of the length.
 _SQUARE_TOLERANCE = 2e-3
 
@@ -61,7 +57,8 @@ class TextEncoder:
             return []
         readable = [self._readable(text) for text in texts]
         limit = self.model.max_tokens
-        found = self._token_ids([head for head, _ in readable])
+        # A tokenizer that frames no sentence makes nothing of a blank one: then it is padding.
+        found = [ids or [0] for ids in self._token_ids([head for head, _ in readable])]
         # The last one ends the sentence.
         kept = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in found]
         return [
@@ -109,6 +106,9 @@ def load_encoder(
     With the graph in the cache about 0.1 s; building it takes about a second more.
     Raises SetupError, in one sentence, for whatever the operator can put right.
     """
+    # A batch of texts is cut into tokens on the calling thread, too, and not by a pool of the
+    # library's own, which knows no other switch.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     files = find_model(source)
     config = read_config(files.folder)
     check_tokenizer(files)
