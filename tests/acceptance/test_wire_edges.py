@@ -82,9 +82,9 @@ async def test_a_head_without_end_is_cut_off(stack: Stack) -> None:
 @pytest.mark.parametrize("head", [1_000, 25_000])
 @pytest.mark.parametrize("end", [b"\r\n", b"\n", b"\r\n\r\n"])
 async def test_a_heads_end_may_come_in_two_packets(stack: Stack, head: int, end: bytes) -> None:
-    body = json.dumps({"user_id": "wire", "query": "x" * 3_000, "junk": "x" * 40_000}).encode()
+    body = json.dumps({"user_id": "wire", "content": "The ferry leaves at noon. " * 1_700}).encode()
     start = (
-        f"POST {BASE_PATH}/search HTTP/1.1\r\nHost: localhost\r\nX-Filler: {'x' * head}\r\n"
+        f"POST {BASE_PATH}/blocks HTTP/1.1\r\nHost: localhost\r\nX-Filler: {'x' * head}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     ).encode()
     async with wire(stack) as line, wire(stack) as other:
@@ -92,8 +92,7 @@ async def test_a_heads_end_may_come_in_two_packets(stack: Stack, head: int, end:
         await other.send(LIVE + b"\r\n")
         await other.answer()  # the server has read what came before
         await line.send(end + body)
-        status, problem = await line.answer()
-        assert (status, problem["code"]) != (431, "head_too_large")
+        assert (await line.answer())[0] == 202
 
 
 @pytest.mark.slow

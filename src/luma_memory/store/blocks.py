@@ -68,9 +68,7 @@ class PostgresBlockStore:
     async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
         rows = await self._database.fetch(
             load_sql(__package__, "read_blocks"),
-            [scope.project_id for scope, _ in keys],
-            [scope.user_id for scope, _ in keys],
-            [block_id for _, block_id in keys],
+            *_key_columns(keys),
         )
         blocks = {(block.scope, block.id): block for block in map(_block, rows)}
         return [blocks.get(key) for key in keys]
@@ -80,9 +78,7 @@ class PostgresBlockStore:
     ) -> Sequence[BlockToEnrich | None]:
         rows = await self._database.fetch(
             load_sql(__package__, "read_to_enrich"),
-            [scope.project_id for scope, _ in keys],
-            [scope.user_id for scope, _ in keys],
-            [block_id for _, block_id in keys],
+            *_key_columns(keys),
         )
         blocks = {}
         for project_id, user_id, *values in rows:
@@ -149,6 +145,14 @@ class PostgresBlockStore:
         )
         done = {row["position"] for row in rows}
         return [n in done for n in range(1, len(results) + 1)]
+
+
+def _key_columns(keys: Sequence[tuple[Scope, UUID]]) -> Iterable[list[Any]]:
+    return (
+        [scope.project_id for scope, _ in keys],
+        [scope.user_id for scope, _ in keys],
+        [block_id for _, block_id in keys],
+    )
 
 
 def _block_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from tests.references.tiny_bert import MAX_TOKENS, tiny_encoder, tiny_weights
+from tests.references.tiny_bert import MAX_TOKENS, tiny_encoder, tiny_tokenizer, tiny_weights
+from tokenizers import processors
 
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import ProviderResponseInvalid
@@ -80,3 +81,13 @@ def test_texts_of_one_call_have_the_vectors_they_have_alone() -> None:
     texts = ["a", "", "red " * 100, "b a b", "\ud800", "a"]
     assert encoder.encode(texts) == [encode(encoder, text) for text in texts]
     assert encoder.encode([]) == []
+
+
+def test_a_tokenizer_that_frames_no_sentence_leaves_no_text_without_a_vector() -> None:
+    """Nothing is left of a blank text; the mean of no tokens failed all texts beside it."""
+    framed = tiny_encoder()
+    tokenizer = tiny_tokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    encoder = TextEncoder(framed.model, tokenizer, framed._session)
+    for found in encoder.encode(["", "red", "\u200b"]):
+        assert math.isclose(math.hypot(*found.vector), 1, abs_tol=1e-5)
