@@ -18,7 +18,7 @@ from benchmarks.stack import Stack, waited_for
 from luma_memory.domain.block import IngestItem
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.scope import DEFAULT_PROJECT
-from luma_memory.pipeline.keys import Keys
+from luma_memory.pipeline.accounts.keys import Keys
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.keys import PostgresKeyStore

@@ -20,7 +20,7 @@ from benchmarks.inputs import block_request, stored_items
 from benchmarks.processor import database_process, processor_seconds
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack, waited_for
-from luma_memory.pipeline.indexing import embedding_text
+from luma_memory.pipeline.ingest.indexing import embedding_text
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.store.blocks import PostgresBlockStore
 

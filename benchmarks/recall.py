@@ -22,10 +22,10 @@ from benchmarks.stack import Stack
 from luma_memory.domain.block import Accepted, IngestItem
 from luma_memory.domain.enrichment import EmbeddingModel, Vector
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import EnrichedBlock, EnrichedPassage, Lease
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 from luma_memory.domain.windows import MadeWindow
-from luma_memory.pipeline.terms import query_terms, query_vector
+from luma_memory.pipeline.text.terms import query_terms, query_vector
+from luma_memory.ports.blocks import EnrichedBlock, EnrichedPassage, Lease
 from luma_memory.postgres.vectors import encode_halfvec
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.store.blocks import PostgresBlockStore

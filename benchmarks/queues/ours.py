@@ -15,7 +15,7 @@ from luma_memory.bootstrap.database import migrate_database
 from luma_memory.bootstrap.service import LEASE_MARGIN
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import Done, Job, Outcome
-from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, new_worker_id

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from luma_memory.concurrency.deadline import within
 from luma_memory.domain.cache import CacheCounts, CacheFacts
 from luma_memory.domain.clock import Clock
-from luma_memory.domain.deadline import within
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import JobStats
-from luma_memory.domain.ports import Cache, CacheHits, JobQueue, SystemProbe
+from luma_memory.ports.cache import Cache, CacheHits
+from luma_memory.ports.jobs import JobQueue
+from luma_memory.ports.system import SystemProbe
 
 ResultT = TypeVar("ResultT")
 # Health answers in under a second whatever hangs; its questions run side by side.

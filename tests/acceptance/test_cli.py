@@ -28,7 +28,7 @@ from luma_memory.postgres.embedded.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import Layout
 from luma_memory.postgres.embedded.postmaster import read_pid_file
 
-PATIENCE_SECONDS = 120.0
+RETRY_SECONDS = 120.0
 COMMAND = [sys.executable, "-m", "luma_memory.cli"]
 _FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
 
@@ -51,7 +51,7 @@ def run(
         text=True,
         env=clean_environment(**environment),
         cwd=cwd,
-        timeout=PATIENCE_SECONDS,
+        timeout=RETRY_SECONDS,
         check=False,
     )
 
@@ -85,7 +85,7 @@ class Up:
         """Wait for a line that matches."""
         while True:
             try:
-                line = self._queue.get(timeout=PATIENCE_SECONDS)
+                line = self._queue.get(timeout=RETRY_SECONDS)
             except Empty:
                 break
             if line is None:
@@ -109,8 +109,8 @@ class Up:
 
     def end(self) -> int:
         """Wait for its end; its exit code."""
-        code = self.process.wait(PATIENCE_SECONDS)
-        self._reader.join(PATIENCE_SECONDS)
+        code = self.process.wait(RETRY_SECONDS)
+        self._reader.join(RETRY_SECONDS)
         while (line := self._queue.get_nowait()) is not None:
             self.lines.append(line)
         return code
@@ -118,8 +118,8 @@ class Up:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            self.process.wait(PATIENCE_SECONDS)
-        self._reader.join(PATIENCE_SECONDS)
+            self.process.wait(RETRY_SECONDS)
+        self._reader.join(RETRY_SECONDS)
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -161,7 +161,7 @@ def up() -> Iterator[Up]:
 
 def accept(up: Up, content: str) -> None:
     """Send a block until it is accepted."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     body = {"user_id": "ada", "content": content, "external_id": content}
     while time.monotonic() < deadline:
         try:
@@ -169,7 +169,7 @@ def accept(up: Up, content: str) -> None:
                 f"{up.url}/api/v1/memory/blocks",
                 json=body,
                 trust_env=False,
-                timeout=PATIENCE_SECONDS,
+                timeout=RETRY_SECONDS,
             )
         except httpx2.TransportError:  # an API that is started again
             time.sleep(0.1)
@@ -326,7 +326,7 @@ def test_killed_children_end_and_the_next_one_stops_in_order() -> None:
         with running(data_dir) as killed:
             children = [killed.child("api"), killed.child("worker")]
             killed.process.kill()
-            _, alive = psutil.wait_procs(children, timeout=PATIENCE_SECONDS)
+            _, alive = psutil.wait_procs(children, timeout=RETRY_SECONDS)
             assert not alive
             assert port_is_free(killed.url)
 
@@ -349,9 +349,9 @@ def test_children_that_are_killed_are_started_again() -> None:
             up.line("worker   │ worker was ended by SIGKILL, starting it again")
             api.kill()
             up.line("api      │ api was ended by SIGKILL, starting it again")
-            psutil.wait_procs([api, worker], timeout=PATIENCE_SECONDS)
+            psutil.wait_procs([api, worker], timeout=RETRY_SECONDS)
             accept(up, "after both")
-            deadline = time.monotonic() + PATIENCE_SECONDS
+            deadline = time.monotonic() + RETRY_SECONDS
             while [block["status"] for block in blocks(up, "ada")] != ["active"]:
                 assert time.monotonic() < deadline, blocks(up, "ada")
                 time.sleep(0.1)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 UNCACHED_SECONDS_MAX = 2.0
 EXTRA_SECONDS_MAX = 0.050
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -49,7 +49,7 @@ async def _ask(client: httpx2.AsyncClient, query: str) -> httpx2.Response:
 
 
 async def _until_well(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while (await _ask(client, "Is the database back?")).status_code != 200:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 

@@ -20,7 +20,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import PATIENCE_SECONDS, until_idle
+from tests.acceptance.waiting import RETRY_SECONDS, until_idle
 
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.domain.job import JOB_ID_MAX
@@ -96,7 +96,7 @@ async def command(data_dir: Path, *arguments: str | int) -> subprocess.Completed
         capture_output=True,
         text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)},
-        timeout=PATIENCE_SECONDS,
+        timeout=RETRY_SECONDS,
         check=False,
     )
 
@@ -426,7 +426,7 @@ def _at_a_terminal(data_dir: Path, arguments: list[str], answer: str) -> tuple[i
                 screen += part
         except OSError:
             pass  # the terminal's other end is closed
-        return process.wait(PATIENCE_SECONDS), screen.decode(errors="replace")
+        return process.wait(RETRY_SECONDS), screen.decode(errors="replace")
     finally:
         os.close(ours)
         if process.poll() is None:

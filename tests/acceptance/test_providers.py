@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 from pydantic import SecretStr
 from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import PATIENCE_SECONDS, until_idle
+from tests.acceptance.waiting import RETRY_SECONDS, until_idle
 from tests.fakes import openai_server as fake
 from tests.fakes.openai_server import FakeOpenAI
 
@@ -68,7 +68,7 @@ async def cli(stack: Stack, *arguments: str, **variables: str) -> subprocess.Com
         capture_output=True,
         text=True,
         env={**kept, "DATABASE_URL": stack.database_url, **variables},
-        timeout=PATIENCE_SECONDS,
+        timeout=RETRY_SECONDS,
         check=False,
     )
 
@@ -158,7 +158,7 @@ async def test_blocks_that_went_without_are_made_up_for(
     owed = json.loads((await cli(stack, "backfill", "--dry-run", "--json")).stdout)
     assert sum(owed.values()) == 3
     assert (await cli(stack, "backfill")).returncode == 0
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while {b["enrichment"] for b in await _blocks(client, "bea")} != {"model"}:  # noqa: ASYNC110 - another process's work
             await asyncio.sleep(0.1)
     assert {b["error"] for b in await _blocks(client, "bea")} == {None}
@@ -174,7 +174,7 @@ async def test_what_is_switched_off_leaves_no_job_waiting(stack: Stack) -> None:
             " ARRAY[NULL::text])"
         )
         ended = "SELECT last_error FROM memory_jobs WHERE id = $1 AND status = 'cancelled'"
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(RETRY_SECONDS):
             while not (why := await table.fetchval(ended, job_id)):  # noqa: ASYNC110 - another process's work
                 await asyncio.sleep(0.1)
         assert why == "MEMORY_RELATIONS_ENABLED is false"

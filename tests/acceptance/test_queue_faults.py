@@ -41,7 +41,7 @@ from luma_memory.cli.processes import Stack, running_stack
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 STARTED = "Memory Worker Starting"
 HEAL_SECONDS_MAX = 30.0
 slow = pytest.mark.slow
@@ -81,7 +81,7 @@ class Lines:
 
     async def until(self, is_reached: Callable[[], bool]) -> None:
         """Look again after every line."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(RETRY_SECONDS):
             while not is_reached():
                 self._more.clear()
                 await self._more.wait()
@@ -123,7 +123,7 @@ async def until_block_is(
     client: httpx2.AsyncClient, block_id: str, user_id: str, status: str
 ) -> Any:
     """The block, once it has that status."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while True:
             answer = await client.get(f"/blocks/{block_id}", params={"user_id": user_id})
             block = answer.json()
@@ -574,6 +574,6 @@ async def test_a_full_disk_that_is_freed_again_burns_nothing(measured: Measured)
 async def until_refused(stack: Stack) -> None:
     """Wait until a block is not accepted any more; one that needs much room finds out soon."""
     body = {"user_id": "probe", "content": "word " * 15_000}
-    async with client_of(stack) as client, asyncio.timeout(PATIENCE_SECONDS):
+    async with client_of(stack) as client, asyncio.timeout(RETRY_SECONDS):
         while (await client.post("/blocks", json=body)).status_code != 503:
             pass

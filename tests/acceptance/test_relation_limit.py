@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from tests.acceptance.test_queue_faults import (
-    PATIENCE_SECONDS,
+    RETRY_SECONDS,
     Lines,
     Measured,
     accept,
@@ -68,7 +68,7 @@ class Detections:
     async def one_more(self) -> None:
         """Until another question about a block has come."""
         before = len(self.seen)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(RETRY_SECONDS):
             while len(self.seen) == before:  # noqa: ASYNC110 - another thread changes it
                 await asyncio.sleep(0.01)
 

@@ -20,11 +20,11 @@ from tests.support.versions import process_of, run_of
 from luma_memory.cli.processes import STOP_GRACE_SECONDS
 from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
 
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 
 
 async def until_said(said: list[tuple[str, str]], name: str, text: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while not any(who == name and text in line for who, line in said):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -68,7 +68,7 @@ async def test_a_worker_that_waits_is_stopped_in_order(tmp_path: Path) -> None:
 
 async def test_the_check_of_the_schema_waits_for_the_migration(empty_dsn: str) -> None:
     process = await asyncio.create_subprocess_exec(
-        *(*COMMAND, "migrate", "--check", "--wait", str(PATIENCE_SECONDS)),
+        *(*COMMAND, "migrate", "--check", "--wait", str(RETRY_SECONDS)),
         stderr=asyncio.subprocess.PIPE,
         env=clean_environment(DATABASE_URL=empty_dsn),
     )
@@ -77,7 +77,7 @@ async def test_the_check_of_the_schema_waits_for_the_migration(empty_dsn: str) -
     assert b"does not have this version's schema" in told
     assert process.returncode is None
     await run_of(None, "migrate", DATABASE_URL=empty_dsn)
-    assert await asyncio.wait_for(process.wait(), PATIENCE_SECONDS) == 0
+    assert await asyncio.wait_for(process.wait(), RETRY_SECONDS) == 0
 
 
 @pytest.mark.slow

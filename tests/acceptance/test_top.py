@@ -15,7 +15,7 @@ from tests.support.redis_server import free_port
 
 from luma_memory.cli.processes import Stack
 
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 module = pytest.mark.asyncio(loop_scope="module")
 
 
@@ -73,12 +73,12 @@ async def in_a_terminal(*arguments: str, until: str) -> str:
     os.close(theirs)
     shown = ""
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(RETRY_SECONDS):
             while until not in shown:
                 read = await asyncio.to_thread(os.read, ours, 65_536)
                 shown += read.decode(errors="replace")
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(RETRY_SECONDS):
             assert await process.wait() == 130
     finally:
         os.close(ours)

@@ -31,7 +31,7 @@ from luma_memory.cli.processes import STOP_GRACE_SECONDS, Stack, running_stack
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 
 
 @dataclass
@@ -119,7 +119,7 @@ async def send(client: httpx2.AsyncClient, content: str) -> str:
 
 
 async def until_status(client: httpx2.AsyncClient, block_id: str, status: str) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while True:
             answer = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
             if answer.json()["status"] == status:
@@ -128,7 +128,7 @@ async def until_status(client: httpx2.AsyncClient, block_id: str, status: str) -
 
 
 async def until_stats(client: httpx2.AsyncClient, **wanted: int) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while True:
             stats = (await client.get("/jobs/stats")).json()
             if wanted.items() <= stats.items():
@@ -143,7 +143,7 @@ async def enrichment_of(client: httpx2.AsyncClient, block_id: str) -> str:
 
 async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> None:
     """Ask what nobody asked before, until the API says so; every answer is a good one."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         number = 0
         while not service.said("api", line):
             question = {"user_id": "ada", "query": f"{line}? {number}", "synthesize": False}
@@ -152,7 +152,7 @@ async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> 
 
 
 async def until_worker(client: httpx2.AsyncClient) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while not (await client.get("/health")).json()["worker_running"]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
@@ -220,7 +220,7 @@ async def test_a_provider_that_hangs_is_seen_in_its_circuit(
     statement = "SELECT * FROM memory_circuits"
     assert f"`{statement}`" in section("The worker does not process")
     connection = await asyncpg.connect(service.stack.database_url)
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while not any(row["failures"] for row in await connection.fetch(statement)):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     await connection.close()
@@ -310,7 +310,7 @@ async def test_blocks_that_were_stored_without_enrichment_are_made_up_for(
     await switch_enrichment(on=True)
     assert "then `luma-memory backfill`" in section("Blocks are not enriched")
     assert (await service.command("luma-memory backfill")).returncode == 0
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while await enrichment_of(client, block_id) != "model":  # noqa: ASYNC110
             await asyncio.sleep(0.1)
 

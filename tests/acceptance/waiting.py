@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx2
 
-PATIENCE_SECONDS = 120.0
+RETRY_SECONDS = 120.0
 
 
 async def until_idle(client: httpx2.AsyncClient) -> dict[str, int]:
     """Wait until no job is pending or processing; the queue's numbers then."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         while True:
             stats: dict[str, int] | None = (await client.get("/health")).json()["queue_stats"]
             if stats is not None and stats["pending"] + stats["processing"] == 0:
@@ -35,7 +35,7 @@ async def all_blocks(client: httpx2.AsyncClient, user_id: str) -> list[dict[str,
 
 async def until_recall_is_warm(client: httpx2.AsyncClient) -> None:
     """Ask until an answer lacks nothing: a first question may be too slow for some of its parts."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(RETRY_SECONDS):
         number = 0
         while True:
             body = {"user_id": "nobody", "query": f"Is it warm yet ({number})?"}

@@ -27,7 +27,7 @@ import numpy as np
 
 PROMPT_TOKENS = 120
 COMPLETION_TOKENS = 40
-_PATIENCE_SECONDS = 20.0
+_RETRY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class FakeOpenAI:
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
         self._thread.start()
-        if not self._ready.wait(_PATIENCE_SECONDS):
+        if not self._ready.wait(_RETRY_SECONDS):
             raise TimeoutError("the fake server did not start")
         return self
 
@@ -111,11 +111,11 @@ class FakeOpenAI:
         trace: TracebackType | None,
     ) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_PATIENCE_SECONDS)
+        self._thread.join(_RETRY_SECONDS)
 
     def _wait(self, reached: Callable[[], bool], what: str) -> None:
         with self._changed:
-            if not self._changed.wait_for(reached, timeout=_PATIENCE_SECONDS):
+            if not self._changed.wait_for(reached, timeout=_RETRY_SECONDS):
                 raise TimeoutError(f"the fake server did not see: {what}")
 
     def _run(self) -> None:

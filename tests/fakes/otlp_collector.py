@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-_PATIENCE_SECONDS = 20.0
+_RETRY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class OtlpCollector:
 
     def wait_for(self, reached: Callable[[Sequence[SpanSeen]], bool]) -> Sequence[SpanSeen]:
         with self._changed:
-            if not self._changed.wait_for(lambda: reached(self.spans), _PATIENCE_SECONDS):
+            if not self._changed.wait_for(lambda: reached(self.spans), _RETRY_SECONDS):
                 raise TimeoutError(f"not all spans came: {sorted(s.name for s in self.spans)}")
             return list(self.spans)
 
     def wait_for_delivery(self) -> None:
         with self._changed:
-            if not self._changed.wait_for(lambda: self.deliveries, _PATIENCE_SECONDS):
+            if not self._changed.wait_for(lambda: self.deliveries, _RETRY_SECONDS):
                 raise TimeoutError("nothing was sent")
 
     def __enter__(self) -> Self:

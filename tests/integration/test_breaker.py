@@ -20,7 +20,7 @@ from luma_memory.domain.errors import (
     RateLimited,
     StoreUnavailable,
 )
-from luma_memory.domain.ports import CircuitNote, CircuitView
+from luma_memory.ports.circuits import CircuitNote, CircuitView
 from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import PROBED_SECONDS, Breaker
 from luma_memory.store.circuits import CircuitTimes, PostgresCircuits

@@ -15,8 +15,8 @@ from luma_memory.cache.in_process import InProcessCache
 from luma_memory.cache.redis import RedisCache
 from luma_memory.domain.cache import CacheKey, context_key, context_owner, embedding_key
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.ports import Cache
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.cache import Cache
 from luma_memory.testing.event_log import EventLog
 
 ADA = Scope("default", "ada")

@@ -17,8 +17,8 @@ from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.errors import StoreUnavailable
-from luma_memory.domain.job import Done, Job, JobFilter, JobType, Outcome
-from luma_memory.pipeline.jobs import Handler, JobRunner
+from luma_memory.domain.job import Done, Handler, Job, JobFilter, JobType, Outcome
+from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.postgres.database import Database
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
@@ -37,7 +37,7 @@ DUTIES = ["claim", "rescue", "keep", "prune", "health check", "schedule"]
 SHORT = timedelta(milliseconds=40)
 NEVER = timedelta(hours=1)
 DAY = timedelta(days=1)
-PATIENCE_SECONDS = 60
+RETRY_SECONDS = 60
 
 
 class StandingClock:
@@ -76,7 +76,7 @@ class Rounds:
 
     async def wait_for(self, name: str, *, more: int = 1) -> None:
         goal = self.done[name] + more
-        async with asyncio.timeout(PATIENCE_SECONDS), self._changed:
+        async with asyncio.timeout(RETRY_SECONDS), self._changed:
             await self._changed.wait_for(lambda: self.done[name] >= goal)
 
 
@@ -145,7 +145,7 @@ async def _at_work(worker: Worker) -> AsyncIterator[None]:
         yield
     finally:
         stop.set()
-        await asyncio.wait_for(task, PATIENCE_SECONDS)
+        await asyncio.wait_for(task, RETRY_SECONDS)
 
 
 # Starting and stopping
@@ -386,7 +386,7 @@ async def test_cancelling_a_running_job_stops_it_within_two_poll_intervals(
         named = JobFilter(project_id=None, ids=[accepted.job_id])
         started = time.monotonic()
         assert list(await control.cancel(named, limit=1)) == [accepted.job_id]
-        await asyncio.wait_for(hanging.stopped.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(hanging.stopped.wait(), RETRY_SECONDS)
         waited = time.monotonic() - started
         # Its slot is free for others.
         await ingest(database, new_block("The next one."))
@@ -414,8 +414,8 @@ async def test_a_job_cancelled_and_sent_anew_runs_once_more_and_only_that_run_co
         async with connection.transaction():  # the keeper sees nothing in between
             await connection.execute("SELECT cancel_memory_jobs($1)", [accepted.job_id])
             await connection.execute("SELECT retry_memory_jobs($1)", [accepted.job_id])
-        await asyncio.wait_for(hanging.reached.wait(), PATIENCE_SECONDS)
-        await asyncio.wait_for(hanging.stopped.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(hanging.reached.wait(), RETRY_SECONDS)
+        await asyncio.wait_for(hanging.stopped.wait(), RETRY_SECONDS)
         assert len(_tasks(f"job-{accepted.job_id}")) == 1
         await control.cancel(named, limit=1)
         await worker.events.wait_for(JobLost, count=2)

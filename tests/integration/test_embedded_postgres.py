@@ -35,7 +35,7 @@ from luma_memory.postgres.embedded.postmaster import read_pid_file
 from luma_memory.postgres.embedded.programs import Programs, programs_of
 from luma_memory.postgres.embedded.socket_folder import choose_socket_folder
 
-PATIENCE_SECONDS = 60.0
+RETRY_SECONDS = 60.0
 NOBODY_UID = 65534
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to switch accounts")
@@ -118,11 +118,11 @@ class Process:
         """Let it end in order; its exit code."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        return self._process.wait(PATIENCE_SECONDS)
+        return self._process.wait(RETRY_SECONDS)
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait(PATIENCE_SECONDS)
+        self._process.wait(RETRY_SECONDS)
 
     def close(self) -> None:
         self.kill()
@@ -265,7 +265,7 @@ def glob(folder: Path, pattern: str) -> list[Path]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + RETRY_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
@@ -324,7 +324,7 @@ def as_user(
     try:
         with ours:
             yield ours
-        process.join(PATIENCE_SECONDS)
+        process.join(RETRY_SECONDS)
         assert process.exitcode == 0
     finally:
         process.kill()
@@ -645,7 +645,7 @@ class TestSharing:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)
                 child.start()
-            child.join(PATIENCE_SECONDS)
+            child.join(RETRY_SECONDS)
             assert child.exitcode == 0
             assert runs(made_dir)
             with throw_away(made_dir):
@@ -928,7 +928,7 @@ def _started_by_hand(data_dir: Path) -> Iterator[int]:
         yield server.pid
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(PATIENCE_SECONDS)
+        server.wait(RETRY_SECONDS)
 
 
 @contextmanager

@@ -14,10 +14,10 @@ from tests.support.running import ingest
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.erasure import Receipt
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import EnrichedBlock
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.usage import Spent, UsageEntry, UsageKey
-from luma_memory.pipeline.erasing import Erasing
+from luma_memory.pipeline.ingest.erasing import Erasing
+from luma_memory.ports.blocks import EnrichedBlock
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore

@@ -16,7 +16,7 @@ from tests.support.running import ingest
 from luma_memory.domain.block import Block
 from luma_memory.domain.filters import Combined, Comparison, Filter, Negated, parse_filter
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore

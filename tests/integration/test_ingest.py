@@ -23,9 +23,9 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 from luma_memory.domain.job import Done, Job, Outcome
-from luma_memory.domain.ports import Lease
-from luma_memory.pipeline.ingest import Ingest, Ingested
-from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.ingest.ingest import Ingest, Ingested
+from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.ports.blocks import Lease
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore
@@ -98,7 +98,7 @@ def _door(
         store or PostgresBlockStore(database, attempts_max=3),
         clock=SystemClock(),
         signal=signal,
-        runner=runner,
+        run_job=runner.run,
         worker_id=worker_id,
         lease=LEASE,
         attempts_max=3,

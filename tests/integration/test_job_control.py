@@ -14,7 +14,7 @@ from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
 from luma_memory.domain.errors import Conflict, NotFound, RateLimited
 from luma_memory.domain.job import OPEN, Failure, Job, JobFilter, JobType
-from luma_memory.pipeline.job_control import Jobs
+from luma_memory.pipeline.jobs.job_control import Jobs
 from luma_memory.postgres.database import Database
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue

@@ -17,10 +17,10 @@ from luma_memory.domain.errors import (
     QuotaExceeded,
     StoreUnavailable,
 )
-from luma_memory.domain.ports import StoredKey
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.key_ring import ATTEMPTS_PER_MINUTE, LOOK_UPS_PER_MINUTE, KeyRing
-from luma_memory.pipeline.keys import Keys, hash_of
+from luma_memory.pipeline.accounts.key_ring import ATTEMPTS_PER_MINUTE, LOOK_UPS_PER_MINUTE, KeyRing
+from luma_memory.pipeline.accounts.keys import Keys, hash_of
+from luma_memory.ports.accounts import StoredKey
 from luma_memory.postgres.database import Database
 from luma_memory.store.keys import PostgresKeyStore
 from luma_memory.testing.moved_clock import MovedClock

@@ -7,7 +7,7 @@ from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.providers.completion.local import LocalEnricher

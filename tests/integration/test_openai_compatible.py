@@ -29,7 +29,7 @@ from luma_memory.domain.errors import (
     RateLimited,
     SetupError,
 )
-from luma_memory.domain.ports import Embedder, Enricher
+from luma_memory.ports.models import Embedder, Enricher
 from luma_memory.providers.completion.openai_compatible import ModelEnricher
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.providers.fault_translation import ForeignError

@@ -21,7 +21,7 @@ from tests.support.running import ingest, job_row, read, working
 from luma_memory.domain.block import Block
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
-from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.store.blocks import PostgresBlockStore
@@ -194,8 +194,8 @@ async def test_a_fault_of_one_block(
     block, half = met.block, "enrich" if step == "completions" else "embed"
     assert (block.status, bool(block.error)) == ("active", True)
     assert block.enrichment == ("fallback" if half == "enrich" else "model")
-    is_owed = fault.error_class != "provider_permanent"
-    assert block.backfill_steps == ([half] if is_owed else None)
+    is_pending_backfill = fault.error_class != "provider_permanent"
+    assert block.backfill_steps == ([half] if is_pending_backfill else None)
     vectors = "SELECT embedding IS NOT NULL FROM memory_passages WHERE block_id = $1"
     assert await connection.fetchval(vectors, block.id) is (half == "enrich")
     if step == "completions" or name not in OF_THE_ACCOUNT:

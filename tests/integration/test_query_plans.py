@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Servers
 
 from luma_memory.domain.filters import parse_filter
-from luma_memory.pipeline.terms import TermVector
+from luma_memory.pipeline.text.terms import TermVector
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.store.filters import FilterCondition
 from luma_memory.store.search import NARROWED

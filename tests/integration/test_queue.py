@@ -547,7 +547,7 @@ async def test_a_promise_of_a_worker_that_died_is_void_after_its_lease(
     assert (await job_row(connection, deadly))["locked_by"] == "w4"
 
 
-# Background
+# Calibration
 
 
 async def test_the_background_waits_until_a_worker_has_nothing_else(

@@ -34,8 +34,8 @@ from hypothesis.stateful import (
 
 from luma_memory.domain.block import Accepted
 from luma_memory.domain.job import ErrorClass, Failure, Job, JobFilter, JobType
-from luma_memory.domain.ports import EnrichedBlock, Lease
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.blocks import EnrichedBlock, Lease
 from luma_memory.postgres.database import Database
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue

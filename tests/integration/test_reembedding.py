@@ -11,12 +11,12 @@ from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import ProviderRejected, ProviderUnavailable
-from luma_memory.domain.ports import Embedder
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
-from luma_memory.pipeline import reembed as reembed_module
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.reembed import Reembedding
-from luma_memory.pipeline.serving import ServingEmbedders
+from luma_memory.pipeline.enrichment import reembed as reembed_module
+from luma_memory.pipeline.enrichment.reembed import Reembedding
+from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.models import Embedder
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
@@ -40,15 +40,13 @@ def _new(before: Callable[[Sequence[str]], Awaitable[None]] = _nothing) -> WordE
     return WordEmbedder(model_id=NEW, dimension=32, before=before)
 
 
-def _serving(
-    database: Database, configured: WordEmbedder, *others: WordEmbedder
-) -> ServingEmbedders:
+def _serving(database: Database, configured: WordEmbedder, *others: WordEmbedder) -> ScopeEmbedders:
     by_id = {embedder.model.id: embedder for embedder in others}
 
     async def open_other(model_id: str) -> Embedder | None:
         return by_id.get(model_id)
 
-    return ServingEmbedders(
+    return ScopeEmbedders(
         configured,
         model_id=configured.model.id,
         models=PostgresVectorModels(database),
@@ -84,7 +82,7 @@ async def _models(connection: asyncpg.Connection, user: str | None = None) -> di
     return {row["embedding_model"]: row["n"] for row in rows}
 
 
-def _recall(database: Database, serving: ServingEmbedders, embedder: WordEmbedder) -> Recall:
+def _recall(database: Database, serving: ScopeEmbedders, embedder: WordEmbedder) -> Recall:
     return Recall(
         PostgresSearchStore(database),
         PostgresBlockStore(database, attempts_max=1),

@@ -16,7 +16,6 @@ from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import NotFound, ProviderUnavailable
-from luma_memory.domain.ports import Relator
 from luma_memory.domain.relation import (
     Candidate,
     Finding,
@@ -28,9 +27,10 @@ from luma_memory.domain.relation import (
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import SummaryRequest
 from luma_memory.domain.weeks import Week
-from luma_memory.pipeline import relate
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.relate import RelationBacklog, Relations
+from luma_memory.pipeline.knowledge import relate
+from luma_memory.pipeline.knowledge.relate import RelationBacklog, Relations
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.models import Relator
 from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.local_relations import LocalRelator

@@ -14,11 +14,11 @@ from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import ProviderUnavailable
-from luma_memory.domain.ports import Embedder
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchResult
-from luma_memory.pipeline.background import QUESTIONS, Backgrounds, measure_background
-from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.recall.calibration import QUESTIONS, Calibrations, measure_calibration
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.models import Embedder
 from luma_memory.postgres.database import Database
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.store.blocks import PostgresBlockStore
@@ -97,7 +97,7 @@ async def _stored(database: Database, embedder: Embedder, *, scope: Scope = ADA)
         PostgresBlockStore(database, attempts_max=3),
         embedder=embedder,
         emit=EventLog(),
-        backgrounds=Backgrounds(models),
+        backgrounds=Calibrations(models),
     )
 
 
@@ -159,10 +159,10 @@ async def test_a_background_is_measured_once_for_all_who_ask(database: Database)
     embedder = WordEmbedder(before=count)
     models = PostgresVectorModels(database)
     await models.register(embedder.model.id)
-    backgrounds = Backgrounds(models)
+    backgrounds = Calibrations(models)
     first, second = await asyncio.gather(backgrounds.of(embedder), backgrounds.of(embedder))
-    again = await Backgrounds(models).of(embedder)
-    assert first == second == again == await measure_background(WordEmbedder())
+    again = await Calibrations(models).of(embedder)
+    assert first == second == again == await measure_calibration(WordEmbedder())
     assert len(questions) == len(QUESTIONS)
 
 

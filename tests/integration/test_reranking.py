@@ -14,8 +14,8 @@ from tests.support.running import ingest
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchResult
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.reranking import CANDIDATES_MAX
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.reranking import CANDIDATES_MAX
 from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.model_provider import http_reranker

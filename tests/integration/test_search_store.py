@@ -17,9 +17,9 @@ from tests.support.running import ingest, working
 from luma_memory.domain.enrichment import Vector
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScanRequest, ScopeScan
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.scope_layout import lay_out
-from luma_memory.pipeline.terms import TermVector, document_terms, query_terms, query_vector
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.scope_layout import lay_out
+from luma_memory.pipeline.text.terms import TermVector, document_terms, query_terms, query_vector
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore

@@ -15,9 +15,9 @@ from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import Job, NewJob
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.windows import SESSION_START
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.session_windows import DELAY, SessionWindows
-from luma_memory.pipeline.windows import plan_windows
+from luma_memory.pipeline.enrichment.session_windows import DELAY, SessionWindows
+from luma_memory.pipeline.enrichment.windows import plan_windows
+from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.producer import PostgresJobProducer

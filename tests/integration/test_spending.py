@@ -21,8 +21,8 @@ from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, ModelCa
 from luma_memory.domain.errors import ProviderResponseInvalid, StoreUnavailable
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 from luma_memory.domain.usage import DailyLimits, PriceTable, Spent, UsageEntry, UsageFilter
-from luma_memory.pipeline.spending import Spending
-from luma_memory.pipeline.usage import UsageReports
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.accounts.usage import UsageReports
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.synthesis import ModelSynthesizer
 from luma_memory.providers.embedding.caching import CachingEmbedder
@@ -66,7 +66,7 @@ class CountingEnricher(QuotingEnricher):
 
 
 class CitingSynthesizer:
-    """domain.ports.Synthesizer that says what its call took, also in vain."""
+    """`ports.models.Synthesizer` that says what its call took, also in vain."""
 
     name = "citing-1"
     spoilt = False

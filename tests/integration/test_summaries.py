@@ -17,12 +17,12 @@ from tests.support.running import Plan, ingest, working
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import Conflict, Invalid, ProviderTimeout, RateLimited
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import Summarizer
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import Draft, SummaryRequest, Told
 from luma_memory.domain.weeks import Week
-from luma_memory.pipeline import summarize
-from luma_memory.pipeline.summarize import Summaries
+from luma_memory.pipeline.knowledge import summarize
+from luma_memory.pipeline.knowledge.summarize import Summaries
+from luma_memory.ports.models import Summarizer
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.providers.completion.weekly_summary import ModelSummarizer

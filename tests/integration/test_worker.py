@@ -15,7 +15,7 @@ import pytest
 from tests.support.running import Plan, Running, ingest, job_row, read, working
 
 from luma_memory.domain.block import Block
-from luma_memory.domain.enrichment import EnrichmentRequest
+from luma_memory.domain.enrichment import EnrichmentRequest, PendingBackfillCounts
 from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderPaused,
@@ -26,9 +26,8 @@ from luma_memory.domain.errors import (
     RateLimited,
 )
 from luma_memory.domain.job import Job, JobType
-from luma_memory.domain.ports import OwedCounts
-from luma_memory.pipeline import enrich as enrich_module
-from luma_memory.pipeline.backfill import Backfill
+from luma_memory.pipeline.enrichment import enrich as enrich_module
+from luma_memory.pipeline.enrichment.backfill import Backfill
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.signal import Notifier
@@ -558,7 +557,7 @@ async def test_what_was_switched_off_is_made_when_somebody_asks(
     stored = await _ended(database, accepted.id)
     assert (stored.status, stored.backfill_steps, stored.error) == ("active", [off], None)
     backfill = _backfill(database)
-    assert await backfill.owed(project_id=None, user_id=None) == OwedCounts(0, 0, 1)
+    assert await backfill.owed(project_id=None, user_id=None) == PendingBackfillCounts(0, 0, 1)
     assert await backfill.enqueue_due() == 0  # nobody has asked
     async with working(database, Plan(backfill=backfill)) as worker:
         assert await backfill.request(project_id=None, user_id=None) == 1
@@ -567,7 +566,7 @@ async def test_what_was_switched_off_is_made_when_somebody_asks(
     assert (stored.enrichment, stored.title) == ("model", BLOCK_TEXT)
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
     assert await connection.fetchval(vectors) == 1
-    assert await backfill.owed(project_id=None, user_id=None) == OwedCounts(0, 0, 0)
+    assert await backfill.owed(project_id=None, user_id=None) == PendingBackfillCounts(0, 0, 0)
 
 
 # Stopping

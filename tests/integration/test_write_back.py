@@ -17,8 +17,8 @@ from tests.support.running import LEASE, ingest, job_row, read
 from luma_memory.domain.block import Accepted, NewBlock, PassagePlace, PassageText
 from luma_memory.domain.enrichment import Enrichment, Entity, Vector
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import EnrichedBlock, EnrichedPassage
-from luma_memory.pipeline.terms import TermVector
+from luma_memory.pipeline.text.terms import TermVector
+from luma_memory.ports.blocks import EnrichedBlock, EnrichedPassage
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.queue.jobs import PostgresJobQueue

@@ -14,7 +14,7 @@ from tests.support.running import working
 
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.recall import Recall
+from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded.account import server_account
 from luma_memory.postgres.embedded.programs import programs_of

@@ -10,13 +10,14 @@ from datetime import timedelta
 from luma_memory.cache.redis import RedisCache
 from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.context import Context, ContextAnswer, ContextRequest
-from luma_memory.domain.ports import Cache, Embedder, Synthesizer
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.context import Contexts
-from luma_memory.pipeline.context_cache import ContextCache
-from luma_memory.pipeline.hit_counter import HitCounter
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.spending import Spending
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.context.context import Contexts
+from luma_memory.pipeline.context.context_cache import ContextCache
+from luma_memory.pipeline.context.hit_counter import HitCounter
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.cache import Cache
+from luma_memory.ports.models import Embedder, Synthesizer
 from luma_memory.postgres.database import Database
 from luma_memory.providers.tokens import EstimatedTokens
 from luma_memory.store.blocks import PostgresBlockStore
@@ -69,7 +70,7 @@ async def replica(
     ttl: timedelta = timedelta(hours=1),
     timeout_seconds: float = 2.0,
     pool_size: int = 4,
-    near_bytes_max: int = 1 << 20,
+    local_bytes_max: int = 1 << 20,
     spending: Spending | None = None,
 ) -> AsyncIterator[Replica]:
     """Opened and closed like a process."""
@@ -95,7 +96,7 @@ async def replica(
             counter=counter,
             clock=clock,
             emit=events,
-            near_bytes_max=near_bytes_max,
+            local_bytes_max=local_bytes_max,
         ),
         synthesizer=synthesizer,
         tokens=EstimatedTokens(),

@@ -20,7 +20,7 @@ from luma_memory.cli.processes import Stack
 
 _ANSWER_SECONDS = 15.0
 _AGAIN_SECONDS = 0.05
-_PATIENCE_SECONDS = 120.0
+_RETRY_SECONDS = 120.0
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ class Ledger:
     async def grow_by(self, count: int) -> None:
         """Wait until `count` more blocks were accepted."""
         goal = len(self.accepted) + count
-        async with self._grown, asyncio.timeout(_PATIENCE_SECONDS):
+        async with self._grown, asyncio.timeout(_RETRY_SECONDS):
             await self._grown.wait_for(lambda: len(self.accepted) >= goal)
 
 
@@ -70,7 +70,7 @@ async def load(
         yield
     finally:
         stop.set()
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_RETRY_SECONDS):
             await asyncio.gather(*tasks)
 
 
@@ -107,11 +107,11 @@ async def blocks_of(client: httpx2.AsyncClient, users: Sequence[str]) -> list[di
 
 
 async def until_settled(
-    client: httpx2.AsyncClient, *, patience_seconds: float = _PATIENCE_SECONDS
+    client: httpx2.AsyncClient, *, timeout_seconds: float = _RETRY_SECONDS
 ) -> float:
     """Wait until no job is pending or processing; how many seconds that took."""
     started = time.monotonic()
-    async with asyncio.timeout(patience_seconds):
+    async with asyncio.timeout(timeout_seconds):
         while not await _is_settled(client):  # noqa: ASYNC110 - another process changes it
             await asyncio.sleep(0.1)
     return time.monotonic() - started

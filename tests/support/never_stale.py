@@ -20,7 +20,7 @@ from tests.support.context_replica import Replica, replica
 
 from luma_memory.domain.block import Accepted
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.indexing import index_passages
+from luma_memory.pipeline.ingest.indexing import index_passages
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.testing.sample_blocks import OCCURRED_AT, ingest_item, new_block

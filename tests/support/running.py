@@ -14,24 +14,19 @@ import asyncpg
 
 from luma_memory.domain.block import Accepted, Block, NewBlock
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.job import JobType
-from luma_memory.domain.ports import (
-    Embedder,
-    Enricher,
-    JobQueue,
-    ReembedStore,
-    Relator,
-    Summarizer,
-)
-from luma_memory.pipeline.backfill import Backfill
-from luma_memory.pipeline.enrich import EnrichBlock
-from luma_memory.pipeline.jobs import Handler, JobRunner
-from luma_memory.pipeline.reembed import Reembedding, ReembedScope
-from luma_memory.pipeline.relate import DetectRelations
-from luma_memory.pipeline.serving import ServingEmbedders
-from luma_memory.pipeline.session_windows import SessionWindows, with_windows
-from luma_memory.pipeline.spending import Spending
-from luma_memory.pipeline.summarize import Summaries
+from luma_memory.domain.job import Handler, JobType
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.enrichment.backfill import Backfill
+from luma_memory.pipeline.enrichment.enrich import EnrichBlock
+from luma_memory.pipeline.enrichment.reembed import Reembedding, ReembedScope
+from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.pipeline.enrichment.session_windows import SessionWindows, with_windows
+from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.pipeline.knowledge.relate import DetectRelations
+from luma_memory.pipeline.knowledge.summarize import Summaries
+from luma_memory.ports.jobs import JobQueue
+from luma_memory.ports.models import Embedder, Enricher, Relator, Summarizer
+from luma_memory.ports.vector_models import ReembedStore
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.local_summary import LocalSummarizer
@@ -63,7 +58,7 @@ class Plan:
     paused_patience: timedelta = timedelta(0)
     spending: Spending | None = None
     backfill: Backfill | None = None
-    serving: ServingEmbedders | None = None
+    serving: ScopeEmbedders | None = None
     reembedding: Reembedding | None = None
     reembed_store: ReembedStore | None = None
     provider_timeout: timedelta | None = None

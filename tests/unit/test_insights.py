@@ -15,8 +15,8 @@ from luma_memory.domain.cache import CacheCounts
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import JobStats
-from luma_memory.domain.ports import JobQueue
 from luma_memory.insights import Insights
+from luma_memory.ports.jobs import JobQueue
 
 STATS = JobStats(1, 2, 3, 4, 0, None)
 

@@ -40,7 +40,7 @@ from luma_memory.api.routes import (
 )
 from luma_memory.api.routes import metrics as metrics_routes
 from luma_memory.bootstrap.service import Service
-from luma_memory.domain.token_buckets import TokenBuckets
+from luma_memory.concurrency.token_buckets import TokenBuckets
 from luma_memory.protocol.base_path import BASE_PATH
 
 # Without credentials, and however much is going on.

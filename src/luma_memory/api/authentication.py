@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from luma_memory.api.problems import error_response
+from luma_memory.concurrency.token_buckets import TokenBuckets
 from luma_memory.domain.access import EVERYBODY, Caller
 from luma_memory.domain.errors import Forbidden, LumaMemoryError, Unauthenticated
 from luma_memory.domain.loopback import is_loopback
-from luma_memory.domain.token_buckets import TokenBuckets
-from luma_memory.pipeline.key_ring import KeyRing
+from luma_memory.pipeline.accounts.key_ring import KeyRing
 
 
 class Authentication:

@@ -19,8 +19,8 @@ from luma_memory.api.strict_json import StrictRequest
 from luma_memory.domain.access import Caller
 from luma_memory.domain.answer import Answer, KeyedRequest
 from luma_memory.domain.errors import Invalid, InvariantError
-from luma_memory.domain.ports import AnswerStore
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.idempotency import AnswerStore
 from luma_memory.protocol.gate import Name
 
 HEADER: Final = "Idempotency-Key"

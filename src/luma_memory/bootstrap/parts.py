@@ -15,21 +15,18 @@ from luma_memory.cache.in_process import InProcessCache
 from luma_memory.cache.redis import RedisCache
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.loopback import is_loopback
-from luma_memory.domain.ports import (
-    Cache,
-    RelationStore,
-    ScopeCache,
-    UserStore,
-)
-from luma_memory.pipeline.erasing import Erasing
-from luma_memory.pipeline.key_ring import KeyRing
-from luma_memory.pipeline.reembed import Reembedding
-from luma_memory.pipeline.relate import DetectRelations
-from luma_memory.pipeline.serving import ServingEmbedders
-from luma_memory.pipeline.session_windows import SessionWindows
-from luma_memory.pipeline.spending import Spending
-from luma_memory.pipeline.summarize import Summaries
-from luma_memory.pipeline.usage import UsageReports
+from luma_memory.pipeline.accounts.key_ring import KeyRing
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.accounts.usage import UsageReports
+from luma_memory.pipeline.enrichment.reembed import Reembedding
+from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.pipeline.enrichment.session_windows import SessionWindows
+from luma_memory.pipeline.ingest.erasing import Erasing
+from luma_memory.pipeline.knowledge.relate import DetectRelations
+from luma_memory.pipeline.knowledge.summarize import Summaries
+from luma_memory.ports.accounts import UserStore
+from luma_memory.ports.cache import Cache, ScopeCache
+from luma_memory.ports.relations import RelationStore
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.local_summary import LocalSummarizer
@@ -66,7 +63,7 @@ async def make_serving(
     vectors: PostgresVectorModels,
     circuits: PostgresCircuits,
     clock: Clock,
-) -> ServingEmbedders | None:
+) -> ScopeEmbedders | None:
     embedder, model_id = providers.embedder, providers.embedding_model_id
     if embedder is None or model_id is None:
         return None
@@ -79,7 +76,7 @@ async def make_serving(
                 f" them: `luma-memory reembed` changes to {model_id}"
             )
         )
-    return ServingEmbedders(
+    return ScopeEmbedders(
         embedder,
         model_id=model_id,
         models=vectors,
@@ -199,7 +196,7 @@ def make_windows(
     settings: Settings,
     database: Database,
     providers: Providers,
-    serving: ServingEmbedders | None,
+    serving: ScopeEmbedders | None,
     spending: Spending | None,
     clock: Clock,
 ) -> SessionWindows:

@@ -12,19 +12,19 @@ from pydantic import SecretStr
 
 from luma_memory.cache.in_process import InProcessCache
 from luma_memory.domain.clock import Clock
-from luma_memory.domain.ports import (
-    Cache,
-    Circuits,
+from luma_memory.domain.usage import DailyLimits
+from luma_memory.ports.accounts import Prices
+from luma_memory.ports.cache import Cache
+from luma_memory.ports.circuits import Circuits
+from luma_memory.ports.models import (
     Embedder,
     Enricher,
-    Prices,
     Relator,
     Reranker,
     Summarizer,
     Synthesizer,
     TokenCounter,
 )
-from luma_memory.domain.usage import DailyLimits
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.providers.completion.local_relations import LocalRelator

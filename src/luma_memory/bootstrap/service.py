@@ -31,35 +31,31 @@ from luma_memory.bootstrap.providers import (
 )
 from luma_memory.bootstrap.tracing import tracing
 from luma_memory.domain.clock import Clock, SystemClock
-from luma_memory.domain.ports import (
-    AnswerStore,
-    JobQueue,
-    QueueUpkeep,
-    WorkerPresence,
-)
 from luma_memory.insights import Insights
-from luma_memory.pipeline.archiving import Archiving
-from luma_memory.pipeline.backfill import Backfill
-from luma_memory.pipeline.background import Backgrounds
-from luma_memory.pipeline.context import Contexts
-from luma_memory.pipeline.context_cache import ContextCache
-from luma_memory.pipeline.editing import Editing
-from luma_memory.pipeline.enrich import EnrichBlock
-from luma_memory.pipeline.erasing import Erasing
-from luma_memory.pipeline.hit_counter import HitCounter
-from luma_memory.pipeline.ingest import Ingest
-from luma_memory.pipeline.job_control import Jobs
-from luma_memory.pipeline.jobs import JobRunner
-from luma_memory.pipeline.key_ring import KeyRing
-from luma_memory.pipeline.reading import Blocks
-from luma_memory.pipeline.recall import Recall
-from luma_memory.pipeline.reembed import Reembedding, ReembedScope
-from luma_memory.pipeline.relate import Relations
-from luma_memory.pipeline.session_windows import with_windows
-from luma_memory.pipeline.summarize import Summaries
-from luma_memory.pipeline.switched_off import SwitchedOff
-from luma_memory.pipeline.usage import UsageReports
-from luma_memory.pipeline.users import Users
+from luma_memory.pipeline.accounts.key_ring import KeyRing
+from luma_memory.pipeline.accounts.usage import UsageReports
+from luma_memory.pipeline.accounts.users import Users
+from luma_memory.pipeline.context.context import Contexts
+from luma_memory.pipeline.context.context_cache import ContextCache
+from luma_memory.pipeline.context.hit_counter import HitCounter
+from luma_memory.pipeline.enrichment.backfill import Backfill
+from luma_memory.pipeline.enrichment.enrich import EnrichBlock
+from luma_memory.pipeline.enrichment.reembed import Reembedding, ReembedScope
+from luma_memory.pipeline.enrichment.session_windows import with_windows
+from luma_memory.pipeline.ingest.archiving import Archiving
+from luma_memory.pipeline.ingest.block_reader import Blocks
+from luma_memory.pipeline.ingest.editing import Editing
+from luma_memory.pipeline.ingest.erasing import Erasing
+from luma_memory.pipeline.ingest.ingest import Ingest
+from luma_memory.pipeline.jobs.disabled_step import DisabledStep
+from luma_memory.pipeline.jobs.job_control import Jobs
+from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.pipeline.knowledge.relate import Relations
+from luma_memory.pipeline.knowledge.summarize import Summaries
+from luma_memory.pipeline.recall.calibration import Calibrations
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.idempotency import AnswerStore
+from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import (
     schema_is_current,
@@ -208,8 +204,8 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
                         spending=spending,
                     ),
                 ),
-                "detect_relations": relations or SwitchedOff("MEMORY_RELATIONS_ENABLED"),
-                "weekly_summary": summaries or SwitchedOff("MEMORY_WEEKLY_SUMMARIES_ENABLED"),
+                "detect_relations": relations or DisabledStep("MEMORY_RELATIONS_ENABLED"),
+                "weekly_summary": summaries or DisabledStep("MEMORY_WEEKLY_SUMMARIES_ENABLED"),
             },
             worker_id=worker_id,
             timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),
@@ -229,7 +225,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             store,
             clock=clock,
             signal=notifier,
-            runner=runner,
+            run_job=runner.run,
             worker_id=worker_id,
             lease=lease,
             attempts_max=attempts_max(settings),
@@ -241,7 +237,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         reader = LocalQuestionReader(clock)
         if kind == "api":
             reader.warm()
-        backgrounds = Backgrounds(vectors)
+        backgrounds = Calibrations(vectors)
         stack.push_async_callback(backgrounds.close)
         recall = Recall(
             PostgresSearchStore(database),
@@ -265,7 +261,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             counter=hits,
             clock=clock,
             emit=emit,
-            near_bytes_max=settings.cache_memory_mb << 20 if settings.redis_url else 0,
+            local_bytes_max=settings.cache_memory_mb << 20 if settings.redis_url else 0,
         )
         contexts = Contexts(
             recall,
@@ -331,7 +327,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
 
 
 class _Probe:
-    """domain.ports.SystemProbe."""
+    """`ports.system.SystemProbe`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -19,7 +19,7 @@ class _Entry:
 
 
 class InProcessCache:
-    """domain.ports.Cache in memory, the least recently used going first.
+    """`ports.cache.Cache` in memory, the least recently used going first.
 
     size_bytes_max: of all entries together, with what keeping them costs. An entry that would take
     more than a tenth of it is not kept.

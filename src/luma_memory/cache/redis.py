@@ -25,8 +25,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AskError, RedisError, ResponseError
 
+from luma_memory.concurrency.deadline import within
 from luma_memory.domain.cache import CacheFacts, CacheKey, EntryKind
-from luma_memory.domain.deadline import within
 from luma_memory.domain.errors import CacheUnavailable, SetupError
 from luma_memory.telemetry.events import CacheReturned, CacheUnreachable, Emit
 
@@ -97,7 +97,7 @@ class _Deadline:
 
 
 class RedisCache:
-    """domain.ports.Cache in Redis 6.2 or newer. Every command names one key, as a cluster needs it.
+    """`ports.cache.Cache` in Redis 6.2 or newer. Each command names one key, as a cluster needs.
 
     timeout_seconds: for one command, connecting included.
     """

@@ -45,7 +45,9 @@ COMMANDS: Mapping[str, Entry] = {
     "relations": Entry(
         "relations", "app", "A user's relations as a picture; those of older blocks.", _USE
     ),
-    "eval": Entry("evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE),
+    "eval": Entry(
+        "evaluation.evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE
+    ),
     "top": Entry("top", "top", "Watch queue, workers, cache and latencies live.", _CARE),
     "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),
     "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from luma_memory.cli.evaluation.measures import Conversation, Dataset, Item, read_dataset
 from luma_memory.cli.json_lines import BlockLine, batches
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 from luma_memory.domain.errors import Invalid
-from luma_memory.pipeline.evaluation import Conversation, Dataset, Item, read_dataset
 from luma_memory.protocol.search import LIMIT_MAX, SearchAnswer
 
 BATCH_BLOCKS = 250

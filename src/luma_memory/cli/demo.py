@@ -25,6 +25,7 @@ from luma_memory.cli.conversations import (
     read_conversations,
     sessions,
 )
+from luma_memory.cli.evaluation.measures import Conversation, Query, hit_at, recall_at
 from luma_memory.cli.json_lines import BlockLine, looks_like_lines, read_lines
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, plain, printable, progress, say_note, shortened
@@ -37,7 +38,6 @@ from luma_memory.cli.waiting import (
     wait_until_worked_through,
 )
 from luma_memory.domain.errors import Invalid
-from luma_memory.pipeline.evaluation import Conversation, Query, hit_at, recall_at
 from luma_memory.protocol.search import SearchHitBody
 
 CLIENTS = 4

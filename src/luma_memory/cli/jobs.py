@@ -18,7 +18,7 @@ from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, say_note
 from luma_memory.cli.running import run_async
 from luma_memory.domain.job import JOB_ID_MAX, JobFilter, JobRecord, JobStats, JobStatus
-from luma_memory.domain.ports import JobPage
+from luma_memory.ports.jobs import JobPage
 from luma_memory.protocol.jobs import JobBody, JobStatsBody
 from luma_memory.settings import Settings, load_settings
 

@@ -28,7 +28,7 @@ from luma_memory.cli.output import console, progress, say_note
 from luma_memory.cli.running import run_async
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.job import OPEN, JobFilter, JobStatus
-from luma_memory.pipeline.job_control import Jobs
+from luma_memory.pipeline.jobs.job_control import Jobs
 from luma_memory.settings import Settings, load_settings
 
 # One statement's worth: tens of milliseconds, and little to repeat when one fails.

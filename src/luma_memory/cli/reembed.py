@@ -13,7 +13,7 @@ from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import progress, say_note
 from luma_memory.cli.running import run_async
-from luma_memory.domain.ports import ReembedProgress
+from luma_memory.ports.vector_models import ReembedProgress
 from luma_memory.settings import Settings, load_settings
 
 LOOK_SECONDS = 1.0

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from luma_memory.concurrency.retry_after import DEFAULT_SECONDS, stated_seconds
 from luma_memory.domain.errors import (
     Conflict,
     Forbidden,
@@ -31,7 +32,6 @@ from luma_memory.domain.errors import (
     Unauthenticated,
     UnavailableError,
 )
-from luma_memory.domain.retry_after import DEFAULT_SECONDS, stated_seconds
 from luma_memory.protocol.problem import Problem
 
 BodyT = TypeVar("BodyT", bound=BaseModel)

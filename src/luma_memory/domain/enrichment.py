@@ -83,3 +83,12 @@ class Embedding:
     vector: Vector
     token_count: int = 0  # tokens read, after truncation
     truncated: bool = field(default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBackfillCounts:
+    """Active blocks that lack something."""
+
+    due: int  # a worker is about to make it
+    later: int  # to be tried again
+    asked: int  # only when somebody asks: it was switched off when they came

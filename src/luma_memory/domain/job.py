@@ -90,6 +90,8 @@ class Cancel:
 
 # What a handler returns; raising instead is a failed attempt.
 Outcome: TypeAlias = Done | Defer | Cancel
+# Runs one job of a type; raising is a failed attempt.
+Handler: TypeAlias = "Callable[[Job], Awaitable[Outcome]]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class NamedEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
+class Calibration:
     """Cosine of a question with text that has nothing to do with it; a property of the model."""
 
     mean: float

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, PlainSerializer
 
-from luma_memory.domain.ports import OwedCounts
+from luma_memory.domain.enrichment import PendingBackfillCounts
 from luma_memory.domain.usage import (
     OLD_EMBEDDING_USD,
     OLD_ENRICHMENT_USD,
@@ -78,7 +78,7 @@ class OwedBody(BaseModel):
     asked: int = Field(description="Only when asked for: `luma-memory backfill`.")
 
     @classmethod
-    def of(cls, owed: OwedCounts) -> OwedBody:
+    def of(cls, owed: PendingBackfillCounts) -> OwedBody:
         return cls(due=owed.due, later=owed.later, asked=owed.asked)
 
 
@@ -95,7 +95,9 @@ class UsageBody(BaseModel):
     owed: OwedBody
 
     @classmethod
-    def of(cls, report: UsageReport, owed: OwedCounts, *, since: date, until: date) -> UsageBody:
+    def of(
+        cls, report: UsageReport, owed: PendingBackfillCounts, *, since: date, until: date
+    ) -> UsageBody:
         return cls(
             since=since,
             until=until,

@@ -30,7 +30,7 @@ from luma_memory.domain.errors import (
     RateLimited,
     StoreUnavailable,
 )
-from luma_memory.domain.ports import CircuitNote, CircuitOutcome, Circuits, CircuitView
+from luma_memory.ports.circuits import CircuitNote, CircuitOutcome, Circuits, CircuitView
 
 ResultT = TypeVar("ResultT")
 
@@ -42,7 +42,7 @@ _UNKNOWN: Final = CircuitView(state="closed")
 
 
 class NoCircuits:
-    """domain.ports.Circuits of a process by itself, which asks each provider once."""
+    """`ports.circuits.Circuits` of a process by itself, which asks each provider once."""
 
     async def enter(self, name: str) -> CircuitView:
         return _UNKNOWN

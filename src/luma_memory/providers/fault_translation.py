@@ -32,6 +32,7 @@ from typing import Final
 import aiohttp
 import httpx2
 
+from luma_memory.concurrency.retry_after import retry_after_seconds
 from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderRejected,
@@ -40,7 +41,6 @@ from luma_memory.domain.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from luma_memory.domain.retry_after import retry_after_seconds
 from luma_memory.providers.http_fault import HttpFault, HttpFaultError
 
 _BAD_KEY: Final = frozenset({"invalid_api_key", "incorrect_api_key", "authentication_error"})

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeAlias, TypeVar
 
-from luma_memory.domain.ports import (
-    Embedder,
-    Enricher,
-    Prices,
-    Relator,
-    Reranker,
-    Summarizer,
-    Synthesizer,
-)
+from luma_memory.ports.accounts import Prices
+from luma_memory.ports.models import Embedder, Enricher, Relator, Reranker, Summarizer, Synthesizer
 from luma_memory.providers.api_key import ApiKey, revealed
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.guarded import (

@@ -46,7 +46,7 @@ class _Rates:
 
 
 class TablePrices:
-    """Implements `domain.ports.Prices`.
+    """Implements `ports.accounts.Prices`.
 
     base_url: of the OpenAI-compatible service, None for OpenAI. A service that the table does not
     know by its address (a gateway, say) is taken to charge OpenAI's prices for OpenAI's models, and

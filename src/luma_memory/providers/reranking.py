@@ -29,7 +29,7 @@ class _Answer(BaseModel):
 
 
 class HttpReranker:
-    """`domain.ports.Reranker`; one call, no retry. Behind a breaker: a service that is down costs
+    """`ports.models.Reranker`; one call, no retry. Behind a breaker: a service that is down costs
     the searches after the first few nothing.
 
     base_url: what stands before `/rerank`.

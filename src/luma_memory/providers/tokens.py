@@ -20,7 +20,7 @@ _SIGNS_OF_NOISE_PER_TOKEN: Final = 1.2
 
 
 class CountedTokens:
-    """domain.ports.TokenCounter by a model's own tokenizer."""
+    """`ports.models.TokenCounter` by a model's own tokenizer."""
 
     def __init__(self, name: str, count: Callable[[str], int]) -> None:
         """count: of one text; may be called from any thread."""
@@ -38,7 +38,7 @@ class CountedTokens:
 
 
 class EstimatedTokens:
-    """domain.ports.TokenCounter for models whose vocabulary is not here: an upper estimate."""
+    """`ports.models.TokenCounter` for models whose vocabulary is not here: an upper estimate."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Looking at jobs and steering them: domain.ports.JobControl on memory_jobs."""
+"""Looking at jobs and steering them: `ports.jobs.JobControl` on memory_jobs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, get_args
 import asyncpg
 
 from luma_memory.domain.job import OPEN, JobFilter, JobRecord, JobStatus
-from luma_memory.domain.ports import JobPage
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.jobs import JobPage
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 

@@ -1,4 +1,4 @@
-"""Claiming and finishing jobs: domain.ports.JobQueue on memory_jobs."""
+"""Claiming and finishing jobs: `ports.jobs.JobQueue` on memory_jobs."""
 
 from __future__ import annotations
 

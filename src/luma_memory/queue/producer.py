@@ -1,4 +1,4 @@
-"""Enqueuing jobs that no block brings with it: domain.ports.JobProducer on memory_jobs."""
+"""Enqueuing jobs that no block brings with it: `ports.jobs.JobProducer` on memory_jobs."""
 
 from __future__ import annotations
 

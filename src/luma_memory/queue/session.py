@@ -39,7 +39,7 @@ def new_worker_id(kind: str = "worker") -> str:
 
 
 class WorkerSession:
-    """domain.ports.WorkerPresence; outlives any outage of the database."""
+    """`ports.jobs.WorkerPresence`; outlives any outage of the database."""
 
     def __init__(self, database: Database, worker_id: str) -> None:
         self._worker_id = worker_id

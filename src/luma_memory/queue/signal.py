@@ -25,7 +25,7 @@ _RECONNECT_SECONDS = 1.0
 
 
 class Notifier:
-    """domain.ports.JobSignal over a dedicated connection, opened with the first notification."""
+    """`ports.jobs.JobSignal` over a dedicated connection, opened with the first notification."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

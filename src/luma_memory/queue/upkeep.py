@@ -1,4 +1,4 @@
-"""Pruning and scheduling: domain.ports.QueueUpkeep on memory_jobs."""
+"""Pruning and scheduling: `ports.jobs.QueueUpkeep` on memory_jobs."""
 
 from __future__ import annotations
 

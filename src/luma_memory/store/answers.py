@@ -18,7 +18,7 @@ _PRUNE_ROWS = 1_000
 
 
 class PostgresAnswerStore:
-    """domain.ports.AnswerStore on PostgreSQL.
+    """`ports.idempotency.AnswerStore` on PostgreSQL.
 
     The key's row is inserted first: whoever comes with the same key meanwhile waits at it, in any
     process, and then finds the answer; without one, because the work failed, they do it themselves.

@@ -22,7 +22,7 @@ _FIRST: Final[Sequence[str]] = ("users", "blocks")
 
 
 class PostgresArchive:
-    """domain.ports.Archive on PostgreSQL. A kind of rows is a table's name without its prefix.
+    """`ports.archive.Archive` on PostgreSQL. A kind of rows is a table's name without its prefix.
 
     Pages are read one after the other, each in a statement of its own: a snapshot over the time
     that a slow reader takes would hold up the vacuum for everybody.

@@ -1,10 +1,10 @@
-"""Blocks that something is owed to: domain.ports.BackfillStore on memory_blocks."""
+"""Blocks that something is owed to: `ports.backfill.BackfillStore` on memory_blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from luma_memory.domain.ports import OwedCounts
+from luma_memory.domain.enrichment import PendingBackfillCounts
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
@@ -29,9 +29,9 @@ class PostgresBackfillStore:
         assert row is not None
         return int(row["changed"])
 
-    async def owed(self, *, project_id: str | None, user_id: str | None) -> OwedCounts:
+    async def owed(self, *, project_id: str | None, user_id: str | None) -> PendingBackfillCounts:
         row = await self._database.fetch_row(
             load_sql(__package__, "count_owed"), project_id, user_id
         )
         assert row is not None
-        return OwedCounts(**dict(row))
+        return PendingBackfillCounts(**dict(row))

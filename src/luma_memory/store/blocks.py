@@ -20,15 +20,15 @@ from luma_memory.domain.block import (
 from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity
 from luma_memory.domain.errors import Conflict, InvariantError
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import BlockPage, EnrichedBlock, Lease, Owed
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.blocks import BlockPage, EnrichedBlock, Lease, PendingBackfill
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.postgres.vectors import encode_halfvec
 
 
 class PostgresBlockStore:
-    """domain.ports.BlockStore on PostgreSQL.
+    """`ports.blocks.BlockStore` on PostgreSQL.
 
     attempts_max: attempts a new job gets. fair_step: how far one job moves its user back in the
     queue's virtual time; about the time one job takes, so that a user's burst delays nobody else
@@ -115,7 +115,7 @@ class PostgresBlockStore:
         *,
         revision: int,
         kind: EnrichmentKind,
-        owed: Owed | None,
+        owed: PendingBackfill | None,
     ) -> None:
         await self._database.execute(
             load_sql(__package__, "keep_enrichment"),
@@ -236,7 +236,7 @@ def _all_facts(result: EnrichedBlock, then: Mapping[str, Any]) -> dict[str, Any]
     return {**facts, **_owed_facts(result.owed), **then} or None
 
 
-def _owed_facts(owed: Owed | None) -> dict[str, Any]:
+def _owed_facts(owed: PendingBackfill | None) -> dict[str, Any]:
     if owed is None:
         return {}
     if not owed.steps:

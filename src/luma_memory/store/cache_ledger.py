@@ -11,7 +11,7 @@ from luma_memory.postgres.sql_files import load_sql
 
 
 class PostgresCacheLedger:
-    """domain.ports.CacheLedger on PostgreSQL: one row an hour, kept for two days."""
+    """`ports.cache.CacheLedger` on PostgreSQL: one row an hour, kept for two days."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""What all workers know of the providers: domain.ports.Circuits on memory_circuits."""
+"""What all workers know of the providers: `ports.circuits.Circuits` on memory_circuits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from luma_memory.domain.ports import CircuitNote, CircuitState, CircuitView
+from luma_memory.ports.circuits import CircuitNote, CircuitState, CircuitView
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 

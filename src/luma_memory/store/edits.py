@@ -14,7 +14,7 @@ from luma_memory.postgres.sql_files import load_sql
 
 
 class PostgresBlockEditor:
-    """domain.ports.BlockEditor on PostgreSQL. attempts_max: attempts a new job gets."""
+    """`ports.blocks.BlockEditor` on PostgreSQL. attempts_max: attempts a new job gets."""
 
     def __init__(self, database: Database, *, attempts_max: int) -> None:
         self._database = database

@@ -10,8 +10,8 @@ import asyncpg
 
 from luma_memory.domain.erasure import Erasure
 from luma_memory.domain.errors import InvariantError
-from luma_memory.domain.ports import Remains
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.archive import Remains
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
@@ -22,7 +22,7 @@ ERASE_SECONDS = 300.0
 
 
 class PostgresEraserStore:
-    """domain.ports.EraserStore on PostgreSQL."""
+    """`ports.archive.EraserStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -8,13 +8,13 @@ from typing import Any
 import asyncpg
 
 from luma_memory.domain.access import ApiKey
-from luma_memory.domain.ports import StoredKey
+from luma_memory.ports.accounts import StoredKey
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
 
 class PostgresKeyStore:
-    """domain.ports.KeyStore on PostgreSQL."""
+    """`ports.accounts.KeyStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -34,7 +34,7 @@ _BY_REASON: Final = 5
 
 
 class PostgresRelationStore:
-    """domain.ports.RelationStore on PostgreSQL."""
+    """`ports.relations.RelationStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from luma_memory.domain.ports import ScopeState
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.search import ScopeState
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
 
 class PostgresScopeVersions:
-    """domain.ports.ScopeVersions on PostgreSQL: two steps into two indexes."""
+    """`ports.search.ScopeVersions` on PostgreSQL: two steps into two indexes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -24,7 +24,7 @@ NARROWED = """AND m.block_id IN (
 
 
 class PostgresSearchStore:
-    """domain.ports.SearchStore on PostgreSQL."""
+    """`ports.search.SearchStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -9,7 +9,6 @@ import asyncpg
 
 from luma_memory.domain.ids import IdMaker
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import SummaryOutcome
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import (
     Highlight,
@@ -20,12 +19,13 @@ from luma_memory.domain.summary import (
     WeekRead,
 )
 from luma_memory.domain.weeks import WEEK, Week
+from luma_memory.ports.summaries import SummaryOutcome
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 
 
 class PostgresSummaryStore:
-    """domain.ports.SummaryStore on PostgreSQL."""
+    """`ports.summaries.SummaryStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

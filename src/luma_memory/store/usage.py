@@ -1,4 +1,4 @@
-"""The account of the providers: domain.ports.UsageStore on memory_usage."""
+"""The account of the providers: `ports.accounts.UsageStore` on memory_usage."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from luma_memory.postgres.sql_files import load_sql
 
 
 class PostgresUserStore:
-    """domain.ports.UserStore on PostgreSQL."""
+    """`ports.accounts.UserStore` on PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

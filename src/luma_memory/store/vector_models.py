@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luma_memory.domain.enrichment import Vector
-from luma_memory.domain.ports import ReembedProgress, StalePassage
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import Background
+from luma_memory.domain.search import Calibration
+from luma_memory.ports.vector_models import ReembedProgress, StalePassage
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import load_sql
 from luma_memory.postgres.vectors import encode_halfvec
 
 
 class PostgresVectorModels:
-    """domain.ports.VectorModels, BackgroundStore and ReembedStore."""
+    """`ports.vector_models.VectorModels`, CalibrationStore and ReembedStore."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -32,13 +32,13 @@ class PostgresVectorModels:
         )
         return None if row is None else str(row["model"])
 
-    async def background(self, model_id: str) -> Background | None:
+    async def background(self, model_id: str) -> Calibration | None:
         row = await self._database.fetch_row(load_sql(__package__, "model_background"), model_id)
-        return None if row is None else Background(row["mean"], row["deviation"])
+        return None if row is None else Calibration(row["mean"], row["deviation"])
 
-    async def keep_background(self, model_id: str, background: Background) -> None:
+    async def store_calibration(self, model_id: str, background: Calibration) -> None:
         await self._database.execute(
-            load_sql(__package__, "keep_background"),
+            load_sql(__package__, "store_calibration"),
             model_id,
             background.mean,
             background.deviation,

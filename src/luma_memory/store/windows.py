@@ -1,4 +1,4 @@
-"""Sessions and the windows of their turns: domain.ports.WindowStore on PostgreSQL."""
+"""Sessions and the windows of their turns: `ports.windows.WindowStore` on PostgreSQL."""
 
 from __future__ import annotations
 

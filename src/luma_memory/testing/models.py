@@ -30,7 +30,7 @@ async def _at_once(_given: object) -> None:
 
 
 class WordEmbedder:
-    """domain.ports.Embedder: a text is the bag of its words, so shared words mean nearness."""
+    """`ports.models.Embedder`: a text is the bag of its words, so shared words mean nearness."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class WordEmbedder:
 
 
 class QuotingEnricher:
-    """domain.ports.Enricher: quotes the text it was given."""
+    """`ports.models.Enricher`: quotes the text it was given."""
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from typing import Any
 from luma_memory.domain.block import IngestItem, NewBlock
 from luma_memory.domain.ids import IdMaker
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
-from luma_memory.pipeline.indexing import index_passages
+from luma_memory.pipeline.ingest.indexing import index_passages
 
 OCCURRED_AT = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 _ids = IdMaker()

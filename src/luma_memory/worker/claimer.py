@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job, JobType
-from luma_memory.domain.ports import JobQueue
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.telemetry.events import Emit, WorkerRoundFailed
 from luma_memory.worker.slots import Slots
 

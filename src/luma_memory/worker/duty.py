@@ -1,4 +1,4 @@
-"""Background duties: one contract for starting and stopping all of them.
+"""Calibration duties: one contract for starting and stopping all of them.
 
 start is idempotent; stop waits, is idempotent, and is harmless before start. A duty that dies of
 an error nobody foresaw ends the worker: half a worker is worse than none.

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable
 
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import JobQueue
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.worker.slots import JobRun, Slots
 
 

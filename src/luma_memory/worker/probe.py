@@ -19,9 +19,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from luma_memory.domain.deadline import within
+from luma_memory.concurrency.deadline import within
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.domain.ports import JobQueue
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.settings import Settings
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.metrics import oldest_pending

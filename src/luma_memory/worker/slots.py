@@ -14,8 +14,8 @@ from itertools import chain
 
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job
-from luma_memory.domain.ports import JobQueue
-from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.telemetry.events import Emit, JobLost, WorkerRoundFailed
 
 JobRun = tuple[int, int]  # id, attempt

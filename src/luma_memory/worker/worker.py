@@ -22,10 +22,10 @@ from datetime import timedelta
 from typing import Any
 
 from luma_memory.domain.clock import Clock
-from luma_memory.domain.ports import JobQueue, QueueUpkeep, WorkerPresence
-from luma_memory.pipeline.backfill import Backfill
-from luma_memory.pipeline.jobs import JobRunner
-from luma_memory.pipeline.reembed import Reembedding
+from luma_memory.pipeline.enrichment.backfill import Backfill
+from luma_memory.pipeline.enrichment.reembed import Reembedding
+from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.telemetry.events import Emit, WorkerHealth, WorkerStarting, WorkerStopped
 from luma_memory.worker.claimer import Claimer
 from luma_memory.worker.duty import Duty, periodic

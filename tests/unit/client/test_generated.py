@@ -54,7 +54,7 @@ def test_importing_it_imports_no_server_code() -> None:
     look = "import sys, json, luma_memory.client; print(json.dumps(list(sys.modules)))"
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", look], text=True))
     ours = {name.split(".")[1] for name in loaded if name.startswith("luma_memory.")}
-    assert ours == {"client", "domain", "protocol"}
+    assert ours == {"client", "concurrency", "domain", "protocol"}
     packages = {name for name in packages_distributions() if not name.startswith("_")}
     others = {name.partition(".")[0] for name in loaded} & packages
     assert others <= {

@@ -12,7 +12,7 @@ from tests.references.tiny_bert import tiny_encoder
 
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import ProviderResponseInvalid, ProviderUnavailable
-from luma_memory.domain.ports import Embedder
+from luma_memory.ports.models import Embedder
 from luma_memory.providers.embedding.encoder import TextEncoder
 from luma_memory.providers.embedding.local import (
     BYTES_PER_STEP,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest
-from luma_memory.domain.ports import Enricher
+from luma_memory.ports.models import Enricher
 from luma_memory.providers.completion import local
 from luma_memory.providers.completion.extract import extract
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_memory.domain.relation import Candidate, RelationBlock, RelationRequest
-from luma_memory.pipeline.relate import checked
+from luma_memory.pipeline.knowledge.relate import checked
 from luma_memory.providers.completion.local_relations import find
 
 THEN = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luma_memory.concurrency.retry_after import retry_after_seconds
 from luma_memory.domain.errors import (
     InvariantError,
     ProviderResponseInvalid,
@@ -16,7 +17,6 @@ from luma_memory.domain.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from luma_memory.domain.retry_after import retry_after_seconds
 from luma_memory.providers.embedding.token_estimate import cut_to_tokens
 from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_vectors
 from luma_memory.providers.fault_translation import ForeignError, provider_faults

@@ -14,9 +14,9 @@ import pytest
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import Done, Job, Outcome
-from luma_memory.domain.ports import JobQueue
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.jobs import JobRunner
+from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.telemetry.events import JobLost, WorkerRoundFailed
 from luma_memory.testing.event_log import EventLog
 from luma_memory.worker import claimer as claimer_module

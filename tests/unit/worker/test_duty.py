@@ -12,7 +12,7 @@ from luma_memory.telemetry.events import WorkerRoundFailed
 from luma_memory.testing.event_log import EventLog
 from luma_memory.worker.duty import Duty, periodic
 
-PATIENCE_SECONDS = 60
+RETRY_SECONDS = 60
 
 
 def _tasks(name: str) -> list[asyncio.Task[Any]]:
@@ -38,7 +38,7 @@ async def test_stopping_a_duty_waits_whoever_asks_for_it() -> None:
     assert len(waiting) == 2
     assert len(_tasks("saving")) == 1
     may_end.set()
-    await asyncio.wait_for(asyncio.gather(*stops), PATIENCE_SECONDS)
+    await asyncio.wait_for(asyncio.gather(*stops), RETRY_SECONDS)
     assert saved.is_set()
     assert _tasks("saving") == []
 
@@ -56,7 +56,7 @@ async def test_a_failed_round_is_followed_by_the_next() -> None:
 
     duty = periodic("prune", work, every_seconds=0.001, emit=events)
     duty.start()
-    await asyncio.wait_for(again.wait(), PATIENCE_SECONDS)
+    await asyncio.wait_for(again.wait(), RETRY_SECONDS)
     await duty.stop()
     assert [event.message() for event in events.of(WorkerRoundFailed)] != []
 

@@ -24,7 +24,7 @@ from luma_memory.domain.errors import (
     NotFound,
     RequestError,
 )
-from luma_memory.pipeline.ingest import Ingested
+from luma_memory.pipeline.ingest.ingest import Ingested
 from luma_memory.protocol.blocks import (
     AcceptedBody,
     BatchAnswer,

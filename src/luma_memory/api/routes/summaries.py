@@ -12,7 +12,7 @@ from luma_memory.api.problems import RESPONSES, problem_document
 from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import NotFound, UnavailableError
-from luma_memory.pipeline.summarize import Summaries
+from luma_memory.pipeline.knowledge.summarize import Summaries
 from luma_memory.protocol.gate import Name
 from luma_memory.protocol.summaries import NewSummaryBody, SummaryBody, SummaryPageBody
 

@@ -14,9 +14,9 @@ from luma_memory.domain.enrichment import (
     ModelCall,
 )
 from luma_memory.domain.errors import LumaMemoryError, ProviderPaused, RateLimited
-from luma_memory.domain.ports import Enricher, Relator, Summarizer, Synthesizer
 from luma_memory.domain.relation import Findings, RelationRequest
 from luma_memory.domain.summary import Draft, SummaryRequest
+from luma_memory.ports.models import Enricher, Relator, Summarizer, Synthesizer
 from luma_memory.providers.breaker import Breaker
 
 
@@ -47,7 +47,7 @@ class _Guarded(Generic[InnerT]):
 
 
 class GuardedEnricher(_Guarded[Enricher]):
-    """`domain.ports.Enricher` behind a breaker."""
+    """`ports.models.Enricher` behind a breaker."""
 
     @property
     def kind(self) -> EnrichmentKind:
@@ -58,21 +58,21 @@ class GuardedEnricher(_Guarded[Enricher]):
 
 
 class GuardedSynthesizer(_Guarded[Synthesizer]):
-    """`domain.ports.Synthesizer` behind a breaker."""
+    """`ports.models.Synthesizer` behind a breaker."""
 
     async def synthesize(self, request: SynthesisRequest) -> Synthesis:
         return await self._breaker.call(lambda: self._inner.synthesize(request))
 
 
 class GuardedSummarizer(_Guarded[Summarizer]):
-    """`domain.ports.Summarizer` behind a breaker."""
+    """`ports.models.Summarizer` behind a breaker."""
 
     async def summarize(self, request: SummaryRequest) -> Draft:
         return await self._breaker.call(lambda: self._inner.summarize(request))
 
 
 class GuardedRelator(_Guarded[Relator]):
-    """`domain.ports.Relator` behind a breaker."""
+    """`ports.models.Relator` behind a breaker."""
 
     async def relate(self, request: RelationRequest) -> Findings:
         return await self._breaker.call(lambda: self._inner.relate(request))
@@ -116,7 +116,7 @@ class _FirstThatAnswers(Generic[InnerT]):
 
 
 class FirstEnricher(_FirstThatAnswers[Enricher]):
-    """`domain.ports.Enricher` over a list of models."""
+    """`ports.models.Enricher` over a list of models."""
 
     @property
     def kind(self) -> EnrichmentKind:
@@ -127,14 +127,14 @@ class FirstEnricher(_FirstThatAnswers[Enricher]):
 
 
 class FirstRelator(_FirstThatAnswers[Relator]):
-    """`domain.ports.Relator` over a list of models."""
+    """`ports.models.Relator` over a list of models."""
 
     async def relate(self, request: RelationRequest) -> Findings:
         return await self._first(lambda model: model.relate(request))
 
 
 class FirstSummarizer(_FirstThatAnswers[Summarizer]):
-    """`domain.ports.Summarizer` over a list of models."""
+    """`ports.models.Summarizer` over a list of models."""
 
     async def summarize(self, request: SummaryRequest) -> Draft:
         return await self._first(lambda model: model.summarize(request))

@@ -16,7 +16,7 @@ INLINE_CHARS = 800
 
 
 class LocalEnricher:
-    """Implements `domain.ports.Enricher`. Stateless: word lists and models are loaded once per
+    """Implements `ports.models.Enricher`. Stateless: word lists and models are loaded once per
     process.
     """
 

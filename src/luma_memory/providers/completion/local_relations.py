@@ -99,7 +99,7 @@ _STOP: Final = frozenset(
 
 
 class LocalRelator:
-    """`domain.ports.Relator`. Pure; never fails."""
+    """`ports.models.Relator`. Pure; never fails."""
 
     @property
     def name(self) -> str:

@@ -26,7 +26,7 @@ _WORD: Final = re.compile(r"\w{2,}")
 
 
 class LocalSummarizer:
-    """`domain.ports.Summarizer`. Pure but for the thread it works in; never fails."""
+    """`ports.models.Summarizer`. Pure but for the thread it works in; never fails."""
 
     @property
     def name(self) -> str:

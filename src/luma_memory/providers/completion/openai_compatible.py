@@ -17,7 +17,7 @@ _WEEKDAYS: Final = (
 
 
 class ModelEnricher(PromptedModel[EnrichmentAnswer]):
-    """`domain.ports.Enricher`: one call a block."""
+    """`ports.models.Enricher`: one call a block."""
 
     prompt = "enrich_v1"
     answer = EnrichmentAnswer

@@ -48,7 +48,7 @@ class RelationsAnswer(BaseModel):
 
 
 class ModelRelator(PromptedModel[RelationsAnswer]):
-    """`domain.ports.Relator`: one call a block, for all of its candidates."""
+    """`ports.models.Relator`: one call a block, for all of its candidates."""
 
     prompt = "relate_v1"
     answer = RelationsAnswer

@@ -28,7 +28,7 @@ class SynthesisAnswer(BaseModel):
 
 
 class ModelSynthesizer(PromptedModel[SynthesisAnswer]):
-    """`domain.ports.Synthesizer`: one call a context; the template stands behind it."""
+    """`ports.models.Synthesizer`: one call a context; the template stands behind it."""
 
     prompt = "synthesize_v1"
     answer = SynthesisAnswer

@@ -32,7 +32,7 @@ class SummaryAnswer(BaseModel):
 
 
 class ModelSummarizer(PromptedModel[SummaryAnswer]):
-    """`domain.ports.Summarizer`: one call a part of a week."""
+    """`ports.models.Summarizer`: one call a part of a week."""
 
     prompt = "summarize_v1"
     answer = SummaryAnswer

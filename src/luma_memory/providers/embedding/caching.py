@@ -13,14 +13,15 @@ import numpy as np
 from luma_memory.domain.cache import CacheKey, embedding_key
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel, Vector
 from luma_memory.domain.errors import CacheUnavailable, SetupError
-from luma_memory.domain.ports import Cache, Embedder
+from luma_memory.ports.cache import Cache
+from luma_memory.ports.models import Embedder
 
 _CHECKSUM_BYTES = 4
 _UNIT_TOLERANCE = 1e-3
 
 
 class CachingEmbedder:
-    """`domain.ports.Embedder` in front of another one. Documents pass through.
+    """`ports.models.Embedder` in front of another one. Documents pass through.
 
     A vector is kept in full (float32), so that an answer does not depend on where its vector came
     from. It is true for ever: of one model, one text has one vector.

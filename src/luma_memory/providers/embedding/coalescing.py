@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from luma_memory.domain.coalesce import Coalescer
+from luma_memory.concurrency.coalesce import Coalescer
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import (
     LumaMemoryError,
@@ -16,7 +16,7 @@ from luma_memory.domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
 )
-from luma_memory.domain.ports import Embedder
+from luma_memory.ports.models import Embedder
 from luma_memory.providers.embedding.outcomes import all_or_first_error
 from luma_memory.telemetry import spans
 
@@ -40,7 +40,7 @@ EmbedEach: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[Embedding | 
 
 
 class CoalescingEmbedder:
-    """`domain.ports.Embedder` in front of another one whose calls are worth sharing.
+    """`ports.models.Embedder` in front of another one whose calls are worth sharing.
 
     A spoilt vector fails its own job alone. When the provider refuses a whole call for what may be
     one of its texts, each job's texts are sent once more by themselves; a refusal of the key or

@@ -23,7 +23,7 @@ THREADS_MAX = 8
 
 
 class LocalEmbedder:
-    """`domain.ports.Embedder` on a `TextEncoder`.
+    """`ports.models.Embedder` on a `TextEncoder`.
 
     Documents share a few threads; a call takes them step by step, so that calls made at the same
     time advance together instead of one after the other. Queries have a thread of their own and

@@ -50,7 +50,7 @@ _SHORTENABLE: Final = frozenset({"text-embedding-3-small", "text-embedding-3-lar
 
 
 class OpenAIEmbedder:
-    """`domain.ports.Embedder` over POST /embeddings.
+    """`ports.models.Embedder` over POST /embeddings.
 
     One call after the other for a long list; whoever wants more at once calls more often. Texts
     longer than the model reads are cut by an estimate of their tokens, and the result says so.

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.domain.ports import Embedder
+from luma_memory.ports.models import Embedder
 
 
 class OutcomeEmbedder(Embedder, Protocol):

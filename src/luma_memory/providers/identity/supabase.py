@@ -35,7 +35,7 @@ _SUBJECT_CHARACTERS_MAX: Final = 256
 
 
 class SupabaseTokens:
-    """domain.ports.TokenVerifier of one project. Raises SetupError for an unusable address."""
+    """`ports.accounts.TokenVerifier` of one project. Raises SetupError for an unusable address."""
 
     def __init__(self, url: str, *, clock: Clock) -> None:
         base = url.rstrip("/")

@@ -1,4 +1,4 @@
-"""What a question says beside its words: domain.ports.QuestionReader on the local grammar."""
+"""What a question says beside its words: `ports.models.QuestionReader` on the local grammar."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The `eval` command: asks a data set's questions and measures retrieval."""

@@ -1,0 +1,1 @@
+"""Coalescing, deadlines, token buckets and retries: general tools that know nothing of memory."""

@@ -1,0 +1,1 @@
+"""API keys, users, usage and budgets."""

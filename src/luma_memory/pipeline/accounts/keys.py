@@ -1,0 +1,68 @@
+"""Make, list and end API keys."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from luma_memory.domain.access import ApiKey, Permission
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.errors import Invalid, NotFound
+from luma_memory.ports.accounts import KeyStore, StoredKey
+
+# What secret scanners look for; then the part to find a key by, then 256 random bits.
+_FORM: Final = re.compile(r"(lmk_[a-z2-7]{12})_[A-Za-z0-9_-]{43}")
+_SECRET_BYTES: Final = 32
+
+
+def prefix_of(credentials: str) -> str | None:
+    """The prefix of what has the form of a key, else None."""
+    form = _FORM.fullmatch(credentials)
+    return form[1] if form else None
+
+
+def hash_of(credentials: str) -> bytes:
+    """SHA-256. A slow hash is for what people think up; a key has 256 random bits."""
+    return hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
+
+
+class Keys:
+    """All methods raise StoreUnavailable."""
+
+    def __init__(self, store: KeyStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def create(
+        self,
+        permissions: Collection[Permission],
+        *,
+        project_id: str,
+        user_id: str | None = None,
+        name: str | None = None,
+    ) -> tuple[ApiKey, str]:
+        """A new key and its text, which is nowhere else and is never shown again.
+
+        Raises Invalid when it would permit nothing.
+        """
+        if not permissions:
+            raise Invalid("A key needs at least one permission", code="permissions_missing")
+        prefix = "lmk_" + base64.b32encode(secrets.token_bytes(8))[:12].decode().lower()
+        text = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        key = ApiKey(prefix, project_id, user_id, frozenset(permissions), name, self._clock.now())
+        return await self._store.create(StoredKey(key, hash_of(text))), text
+
+    async def list(self, *, project_id: str | None) -> Sequence[ApiKey]:
+        """Every key, revoked ones included, oldest first; of one project, or of all."""
+        return await self._store.list(project_id=project_id)
+
+    async def revoke(self, prefix: str) -> ApiKey:
+        """End a key for good, named by its prefix or by all of it. Raises NotFound."""
+        revoked = await self._store.revoke(prefix_of(prefix) or prefix)
+        if revoked is None:
+            raise NotFound("There is no key with this prefix", code="key_not_found")
+        return revoked

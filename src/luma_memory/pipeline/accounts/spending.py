@@ -1,0 +1,138 @@
+"""Count what calls of the providers take, and defer work of users who spent their day's share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.retries import retry_until
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.enrichment import ModelCall
+from luma_memory.domain.errors import StoreUnavailable
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.usage import DailyLimits, Operation, Spent, UsageEntry, UsageKey
+from luma_memory.ports.accounts import Prices, UsageStore
+
+RETRY_SECONDS = 60.0
+# Between two statements: a busy worker would send one for every few blocks.
+PAUSE_SECONDS = 0.25
+READ_BATCH_MAX = 200
+# A raised limit, and midnight, are noticed within this time.
+DEFER_MAX = timedelta(hours=1)
+# Until the calls of jobs under way are counted.
+DEFER_FOR_OTHERS = timedelta(seconds=5)
+# Enrichment and embedding.
+CALLS_PER_JOB = 2
+
+
+class Spending:
+    """The account of the providers.
+
+    Lines are written in the background, many in one statement; a limit counts what is written by
+    anybody, what waits here, and the jobs under way here. So with several workers a user may pass
+    a limit by the calls that the others have under way at that moment.
+    """
+
+    def __init__(
+        self, store: UsageStore, *, prices: Prices, limits: DailyLimits, clock: Clock
+    ) -> None:
+        self._store = store
+        self._prices = prices
+        self._limits = limits
+        self._clock = clock
+        self._waiting: dict[UsageKey, Spent] = {}
+        self._writing: dict[UsageKey, Spent] = {}
+        self._writer: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+        self._under_way: Counter[Scope] = Counter()
+        self._reads: Coalescer[tuple[Scope, date], Spent] = Coalescer(
+            store.spent, items_max=READ_BATCH_MAX
+        )
+
+    def note(
+        self, scope: Scope, operation: Operation, calls: Sequence[ModelCall], *, blocks: int
+    ) -> None:
+        """Count calls; blocks: how many they did their work for. Never blocks and never raises.
+
+        The blocks are counted with the last of the calls: the one that worked.
+        """
+        day = self._clock.now().astimezone(UTC).date()
+        for number, call in enumerate(calls, start=1):
+            if call.is_local:
+                continue
+            key = UsageKey(day, scope, operation, call.model)
+            one = Spent(
+                1,
+                call.input_tokens,
+                call.output_tokens,
+                self._prices.cost_usd(call) or Decimal(0),
+                blocks if number == len(calls) else 0,
+            )
+            self._waiting[key] = self._waiting.get(key, Spent()).plus(one)
+        if self._waiting and self._writer is None:
+            self._writer = asyncio.create_task(self._write())
+
+    async def admit(self, scope: Scope) -> datetime | None:
+        """None: the user's job may call, and is to `leave` when it has. Else, when to ask again.
+
+        Raises StoreUnavailable.
+        """
+        if not self._limits.any:
+            return None
+        now = self._clock.now().astimezone(UTC)
+        spent = await self._reads.submit((scope, now.date()))
+        for key, more in (*self._waiting.items(), *self._writing.items()):
+            counts = key.operation != "reembedding"
+            if counts and key.scope == scope and key.day == now.date():
+                spent = spent.plus(more)
+        if self._limits.reached_by(spent):
+            midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
+            return min(midnight, now + DEFER_MAX)
+        expected = spent.plus(Spent(calls=self._under_way[scope] * CALLS_PER_JOB))
+        if self._under_way[scope] and self._limits.reached_by(expected):
+            return now + DEFER_FOR_OTHERS
+        self._under_way[scope] += 1
+        return None
+
+    def leave(self, scope: Scope) -> None:
+        """The calls of an admitted job are made and noted."""
+        if self._limits.any:
+            self._under_way[scope] -= 1
+            if self._under_way[scope] <= 0:
+                del self._under_way[scope]
+
+    async def close(self) -> None:
+        """Write what waits."""
+        self._closing.set()
+        while self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _pause(self) -> None:
+        """Let lines gather: at once only the first is written, and the last when this closes."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
+
+    async def _write(self) -> None:
+        try:
+            while self._waiting:
+                self._writing, self._waiting = self._waiting, {}
+                entries = [UsageEntry(key, spent) for key, spent in self._writing.items()]
+                await retry_until(
+                    lambda entries=entries: self._store.add(entries),  # type: ignore[misc]
+                    retry_on=StoreUnavailable,
+                    timeout_seconds=RETRY_SECONDS,
+                )
+                self._writing = {}
+                await self._pause()
+        except StoreUnavailable:
+            # Kept, and written with what comes next.
+            for key, spent in self._writing.items():
+                self._waiting[key] = self._waiting.get(key, Spent()).plus(spent)
+            self._writing = {}
+        finally:
+            self._writer = None

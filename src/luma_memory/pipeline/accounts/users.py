@@ -1,0 +1,33 @@
+"""Users' own settings."""
+
+from __future__ import annotations
+
+from luma_memory.domain.errors import Invalid
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.user import User
+from luma_memory.domain.weeks import is_time_zone
+from luma_memory.ports.accounts import UserStore
+
+
+class Users:
+    """Read and change them."""
+
+    def __init__(self, store: UserStore) -> None:
+        self._store = store
+
+    async def read(self, scope: Scope) -> User:
+        """A user of whom nothing is stored has the defaults."""
+        return await self._store.read(scope)
+
+    async def set_time_zone(self, scope: Scope, time_zone: str) -> User:
+        """Whose calendar the user's weeks follow from now on.
+
+        Raises Invalid (code time_zone_unknown) for what is no name of the IANA database.
+        """
+        if not is_time_zone(time_zone):
+            raise Invalid(
+                "This is no time zone of the IANA database; an example is Europe/Lisbon",
+                code="time_zone_unknown",
+                field="time_zone",
+            )
+        return await self._store.set_time_zone(scope, time_zone)

@@ -1,0 +1,1 @@
+"""Short context texts, with their cache."""

@@ -1,0 +1,219 @@
+"""A question in, its context out: chosen blocks, and a text for a prompt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from luma_memory.concurrency.deadline import within
+from luma_memory.domain.cache import CacheKey, KeyPart, context_key
+from luma_memory.domain.context import (
+    DATABASE,
+    SYNTHESIS,
+    TOKEN_BUDGET,
+    Citation,
+    Context,
+    ContextAnswer,
+    ContextBlock,
+    ContextRequest,
+    SynthesisRequest,
+)
+from luma_memory.domain.cut_off import calls_under_way
+from luma_memory.domain.enrichment import ModelCall
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.search import SearchHit
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.context.context_cache import ContextCache
+from luma_memory.pipeline.context.context_text import Fitted, fit
+from luma_memory.pipeline.context.synthesize import checked_text
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.models import Synthesizer, TokenCounter
+from luma_memory.telemetry import spans
+from luma_memory.telemetry.events import Emit, RecallDegraded
+from luma_memory.telemetry.logs import Stopwatch
+
+# With less than this left of a request's time, a model is not even asked.
+SYNTHESIS_SECONDS_MIN: Final = 0.2
+
+
+class Contexts:
+    """Contexts of questions, from the cache where nothing changed since.
+
+    synthesizer: None leaves the text to the template. configuration: every setting that changes an
+    answer; answers of different configurations never meet. spending: the account of what the
+    synthesizer takes, None for nobody's.
+    """
+
+    def __init__(
+        self,
+        recall: Recall,
+        cache: ContextCache,
+        *,
+        synthesizer: Synthesizer | None,
+        tokens: TokenCounter,
+        configuration: Sequence[KeyPart],
+        emit: Emit,
+        spending: Spending | None = None,
+    ) -> None:
+        self._recall = recall
+        self._cache = cache
+        self._synthesizer = synthesizer
+        self._tokens = tokens
+        self._configuration = [
+            *configuration,
+            tokens.name,
+            synthesizer.name if synthesizer is not None else None,
+        ]
+        self._emit = emit
+        self._spending = spending
+
+    @property
+    def counted_by(self) -> str:
+        """Whose tokens the budget is counted in."""
+        return self._tokens.name
+
+    @spans.traced("context")
+    async def get_context(self, request: ContextRequest) -> ContextAnswer:
+        """The answer, and what is poorer in it than asked for.
+
+        Raises StoreUnavailable when PostgreSQL does not answer and nothing is kept, SearchTimeout
+        and UnavailableError (code deadline_exceeded) when nothing was found out in time.
+        """
+        watch = Stopwatch()
+        timings: dict[str, float] = {}
+        answer = await self._cache.answer(
+            self._key(request),
+            request.scope,
+            lambda: self._compute(request, timings),
+            timeout_seconds=request.timeout_seconds,
+            is_counted=not request.is_probe,
+        )
+        degraded = list(answer.context.degraded)
+        if not answer.is_checked:
+            degraded.append(DATABASE)
+        timings["total"] = watch.elapsed_ms
+        spans.current().set(
+            {"luma.cached": answer.age_seconds is not None, "luma.degraded": " ".join(degraded)}
+        )
+        return ContextAnswer(answer.context, answer.age_seconds, degraded, timings)
+
+    async def close(self) -> None:
+        """End what is being computed. Repeating it is harmless."""
+        await self._cache.close()
+
+    def _key(self, request: ContextRequest) -> CacheKey:
+        return context_key(
+            request.scope,
+            [
+                *self._configuration,
+                request.query,
+                request.blocks_max,
+                request.token_budget,
+                self._is_synthesized(request),
+                request.relevant_only,
+            ],
+        )
+
+    def _is_synthesized(self, request: ContextRequest) -> bool:
+        return request.synthesize and self._synthesizer is not None
+
+    async def _compute(
+        self, request: ContextRequest, timings: dict[str, float]
+    ) -> tuple[Context, bool]:
+        """The context, and whether it is as good as it can be."""
+        watch = Stopwatch()
+        ends = asyncio.get_running_loop().time() + request.timeout_seconds
+        found = await self._recall.search(
+            request.scope,
+            request.query,
+            limit=request.blocks_max,
+            timeout_ms=round(request.timeout_seconds * 1000),
+            relevant_only=request.relevant_only,
+        )
+        timings.update(found.timings_ms)
+        watch.lap_ms()
+        blocks = [_context_block(hit) for hit in found.hits]
+        fitted = await fit(
+            blocks, request.query, token_budget=request.token_budget, tokens=self._tokens
+        )
+        timings["fit"] = watch.lap_ms()
+        degraded = [*found.degraded, *([] if fitted.is_whole else [TOKEN_BUDGET])]
+        context = _templated(fitted, degraded, is_relevant=found.is_relevant)
+        if not fitted.blocks or not self._is_synthesized(request):
+            return context, not found.degraded
+        written = await self._written(request, context, ends)
+        timings["synthesize"] = watch.lap_ms()
+        if isinstance(written, str):
+            self._emit(RecallDegraded(SYNTHESIS, written))
+            return replace(context, degraded=[*degraded, SYNTHESIS]), False
+        return written, not found.degraded
+
+    @spans.traced("synthesize")
+    async def _written(
+        self, request: ContextRequest, context: Context, ends: float
+    ) -> Context | str:
+        """The context told by the model, or why it is not."""
+        assert self._synthesizer is not None
+        left_seconds = ends - asyncio.get_running_loop().time()
+        if left_seconds < SYNTHESIS_SECONDS_MIN:
+            return "no time is left for it"
+        asked = SynthesisRequest(request.query, context.blocks, request.token_budget)
+        try:
+            with calls_under_way() as cut_off:
+                synthesis = await within(self._synthesizer.synthesize(asked), left_seconds)
+        except TimeoutError:
+            self._note(request.scope, cut_off)
+            return "no answer in time"
+        except LumaMemoryError as error:
+            self._note(request.scope, error.calls)
+            return str(error)
+        self._note(request.scope, synthesis.calls)
+        written = await checked_text(
+            synthesis, context.blocks, token_budget=request.token_budget, tokens=self._tokens
+        )
+        if written is None:
+            return "the answer does not rest on the blocks"
+        is_cut = not written.is_whole and TOKEN_BUDGET not in context.degraded
+        return replace(
+            context,
+            text=written.text,
+            citations=written.citations,
+            token_count=written.token_count,
+            synthesized_by=self._synthesizer.name,
+            degraded=[*context.degraded, *([TOKEN_BUDGET] if is_cut else [])],
+        )
+
+    def _note(self, scope: Scope, calls: Sequence[ModelCall]) -> None:
+        if self._spending is not None:
+            self._spending.note(scope, "synthesis", calls, blocks=0)
+
+
+def _context_block(hit: SearchHit) -> ContextBlock:
+    block = hit.block
+    return ContextBlock(
+        id=block.id,
+        content=block.content,
+        is_cut=False,
+        score=hit.score,
+        relevance=hit.relevance,
+        occurred_at=block.occurred_at,
+        speaker=block.speaker,
+        session_id=block.session_id,
+        source=block.source,
+        title=block.title,
+    )
+
+
+def _templated(fitted: Fitted, degraded: Sequence[str], *, is_relevant: bool) -> Context:
+    return Context(
+        blocks=fitted.blocks,
+        text=fitted.text,
+        citations=[Citation(mark, block.id) for mark, block in enumerate(fitted.blocks, 1)],
+        token_count=fitted.token_count,
+        synthesized_by=None,
+        is_relevant=is_relevant,
+        degraded=degraded,
+    )

@@ -1,0 +1,1 @@
+"""Enrich and embed blocks, session windows, backfill and re-embedding."""

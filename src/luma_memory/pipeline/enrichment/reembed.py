@@ -1,0 +1,130 @@
+"""The job `reembed`: all vectors of one scope by the configured model, while search goes on.
+
+New vectors gather beside the old ones; when all are there they take their place in one
+transaction. Every batch is kept, so a job that is stopped or killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.enrichment import Embedding, ModelCall, Vector
+from luma_memory.domain.errors import ProviderPaused, ProviderRejected, RateLimited
+from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
+from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.ingest.indexing import spoken
+from luma_memory.ports.models import Embedder
+from luma_memory.ports.vector_models import ReembedProgress, ReembedStore, StalePassage
+
+# One call of a provider; locally a quarter of a second, which fresh blocks may have to wait.
+BATCH_PASSAGES = 128
+# Scopes with a job at one time.
+OPEN_SCOPES_MAX = 500
+OTHERS_TURN = timedelta(seconds=1)
+
+
+class ReembedScope:
+    """Handler of `reembed`.
+
+    embedder: None when embedding is switched off. model_id: its model's. slice_: how long one run
+    works before it makes room for others and goes on later.
+    """
+
+    def __init__(
+        self,
+        store: ReembedStore,
+        *,
+        embedder: Embedder | None,
+        model_id: str,
+        slice_: timedelta,
+        clock: Clock,
+        spending: Spending | None,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._model_id = model_id
+        self._slice_seconds = slice_.total_seconds()
+        self._clock = clock
+        self._spending = spending
+
+    async def __call__(self, job: Job) -> Outcome:
+        if self._embedder is None:
+            return Cancel("embedding is switched off")
+        wanted = await self._store.wanted()
+        if wanted is not None and wanted != self._model_id:
+            # This process has yesterday's settings: somebody else has today's.
+            return Defer(self._clock.now() + OTHERS_TURN, "another embedding model is wanted")
+        stop_at = self._clock.monotonic() + self._slice_seconds
+        while self._clock.monotonic() < stop_at:
+            try:
+                if not await self._batch(self._embedder, job.scope):
+                    return Done()
+            except ProviderPaused as error:
+                raise RateLimited(
+                    str(error), retry_after_seconds=error.retry_after_seconds, code=error.code
+                ) from error
+        return Defer(self._clock.now(), "more passages to embed")
+
+    async def _batch(self, embedder: Embedder, scope: Scope) -> bool:
+        """Embed some passages. False when none was left, and all are in use now."""
+        passages = await self._store.stale(scope, self._model_id, limit=BATCH_PASSAGES)
+        if not passages:
+            await self._store.switch(scope, self._model_id)
+            return False
+        embeddings = await _embedded(embedder, passages)
+        self._note(scope, embeddings)
+        vectors: list[tuple[StalePassage, Vector | None]] = [
+            (passage, embedding.vector if embedding else None)
+            for passage, embedding in zip(passages, embeddings, strict=True)
+        ]
+        await self._store.put(scope, self._model_id, vectors)
+        return True
+
+    def _note(self, scope: Scope, embeddings: Sequence[Embedding | None]) -> None:
+        if self._spending is not None:
+            tokens = sum(embedding.token_count for embedding in embeddings if embedding)
+            self._spending.note(scope, "reembedding", [ModelCall(self._model_id, tokens)], blocks=0)
+
+
+class Reembedding:
+    """Start a change of the embedding model, keep it going, tell how far it is.
+
+    model_id: of the configured embedder. circuits: those of its provider. All methods raise
+    StoreUnavailable.
+    """
+
+    def __init__(self, store: ReembedStore, *, model_id: str, circuits: Sequence[str]) -> None:
+        self._store = store
+        self._circuits = circuits
+        self.model_id = model_id
+
+    async def start(self) -> None:
+        """Have workers make all vectors with the configured model. Asking again changes nothing."""
+        await self._store.want(self.model_id)
+
+    async def round(self) -> int:
+        """Make the next jobs, or end a change that is complete; how many jobs were made."""
+        return await self._store.enqueue(
+            self.model_id, limit=OPEN_SCOPES_MAX, circuits=self._circuits
+        )
+
+    async def progress(self) -> ReembedProgress:
+        """How far it is; reads all passages."""
+        return await self._store.progress(self.model_id)
+
+
+async def _embedded(
+    embedder: Embedder, passages: Sequence[StalePassage]
+) -> Sequence[Embedding | None]:
+    texts = [spoken(passage.text, speaker=passage.speaker) for passage in passages]
+    try:
+        return await embedder.embed_documents(texts)
+    except ProviderRejected as error:
+        if len(texts) == 1 and not error.concerns_account:
+            return [None]  # this text it will never take: it stays found by its words
+        if error.concerns_account:
+            raise
+    return [embedding for passage in passages for embedding in await _embedded(embedder, [passage])]

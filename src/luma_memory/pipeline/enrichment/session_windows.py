@@ -1,0 +1,220 @@
+"""Sessions get their windows in the background: jobs `reembed` that name a session.
+
+A block brings its session to attention just before it is written back; the job runs a little later,
+after what else is waiting, and takes in whatever has been said by then. So a burst of turns costs
+one job, a block is active no later than without, and a crash loses nothing: the job was there
+before the block was active. A job that finds all windows in place ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.domain.block import BlockToEnrich
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.enrichment import ModelCall
+from luma_memory.domain.errors import ProviderPaused, RateLimited
+from luma_memory.domain.job import Cancel, Done, Handler, Job, NewJob, Outcome
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.windows import SESSION_START, MadeWindow, Place
+from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.pipeline.enrichment.windows import (
+    LOOK_BACK,
+    TURN_CHARACTERS,
+    Window,
+    plan_windows,
+)
+from luma_memory.ports.jobs import JobProducer
+from luma_memory.ports.models import Embedder
+from luma_memory.ports.windows import WindowStore
+
+# A turn seldom comes alone: what follows within this time shares the job.
+DELAY: Final = timedelta(seconds=2)
+# After blocks: those are found by their own words and vectors meanwhile.
+PRIORITY: Final = -10
+# A job's stretch: about a second of embedding on one core for chat turns.
+TURNS_MAX: Final = 200
+SESSIONS_MAX: Final = 100
+_EMBEDDED_TOGETHER: Final = 16
+_NOTED_MAX: Final = 10_000
+_JOBS_MAX: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A job that will look at a session."""
+
+    run_at: datetime
+    start: Place  # from here on
+    enqueued: asyncio.Future[None]
+
+
+class SessionWindows:
+    """Notes sessions that have new turns, and handles their jobs.
+
+    embedder: None when this is switched off; nothing is noted then, and jobs are cancelled.
+    serving: who embeds which scope while the model changes; None for the embedder itself.
+    """
+
+    def __init__(
+        self,
+        store: WindowStore,
+        producer: JobProducer,
+        *,
+        embedder: Embedder | None,
+        clock: Clock,
+        serving: ScopeEmbedders | None = None,
+        spending: Spending | None = None,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._serving = serving
+        self._spending = spending
+        self._clock = clock
+        self._producer = producer
+        # Sessions that come up while a statement is in flight share the next one.
+        self._jobs: Coalescer[NewJob, None] = Coalescer(self._enqueue, items_max=_JOBS_MAX)
+        # The job each session has ahead: it will take in later turns, too.
+        self._ahead: dict[tuple[Scope, str], _Ahead] = {}
+
+    async def note(self, blocks: Sequence[BlockToEnrich]) -> None:
+        """Have the windows around blocks made. Raises StoreUnavailable."""
+        if self._embedder is None:
+            return
+        now = self._clock.now()
+        # Blocks that share a job also share the wait for it: the earliest says where it begins.
+        enqueued = {
+            self._noted(block, block.session_id, now)
+            for block in sorted(blocks, key=lambda block: (block.occurred_at, block.id))
+            if block.session_id is not None
+        }
+        for job in enqueued:
+            await asyncio.shield(job)
+
+    def _noted(self, block: BlockToEnrich, session_id: str, now: datetime) -> asyncio.Future[None]:
+        """Done when the job that will look at the block's session is there."""
+        key, place = (block.scope, session_id), Place(block.occurred_at, block.id)
+        ahead = self._ahead.get(key)
+        if ahead is None or ahead.run_at <= now or ahead.start > place:
+            run_at = now + DELAY
+            job = _session_job(block.scope, session_id, place, run_at)
+            ahead = _Ahead(run_at, place, asyncio.ensure_future(self._jobs.submit(job)))
+            self._remember(key, ahead, now)
+        return ahead.enqueued
+
+    async def __call__(self, job: Job) -> Outcome:
+        if self._embedder is None:
+            return Cancel("windows of turns are switched off")
+        session, start = job.payload.get("session_id"), _start(job.payload)
+        if isinstance(session, str) and start is not None:
+            embedder = self._embedder
+            if self._serving is not None:
+                embedder = await self._serving.of_scope(job.scope)
+            try:
+                await self._make(job.scope, session, start, embedder)
+            except ProviderPaused as error:  # known to be away: no attempt is spent
+                raise RateLimited(
+                    str(error), retry_after_seconds=error.retry_after_seconds, code=error.code
+                ) from error
+            return Done()
+        if job.payload.get("sessions") == "all":
+            await self._spread(job.scope, str(job.payload.get("after", "")))
+            return Done()
+        return Cancel("the job names neither a session nor all of them")
+
+    async def _make(self, scope: Scope, session_id: str, start: Place, embedder: Embedder) -> None:
+        turns = await self._store.turns(
+            scope, session_id, start, limit=TURNS_MAX, before=LOOK_BACK, text=TURN_CHARACTERS
+        )
+        model = embedder.model.id
+        plan = plan_windows(turns, embedding_model=model)
+        made = [
+            window
+            for first in range(0, len(plan.windows), _EMBEDDED_TOGETHER)
+            for window in await self._embed(
+                scope, embedder, plan.windows[first : first + _EMBEDDED_TOGETHER]
+            )
+        ]
+        if turns:
+            await self._store.store(
+                scope,
+                made,
+                embedding_model=model,
+                dropped=plan.dropped,
+                turns=[turn.place.block_id for turn in turns],
+            )
+        if sum(not turn.is_before for turn in turns) == TURNS_MAX:
+            await self._jobs.submit(_session_job(scope, session_id, turns[-1].place, None))
+
+    async def _embed(
+        self, scope: Scope, embedder: Embedder, windows: Sequence[Window]
+    ) -> Sequence[MadeWindow]:
+        embeddings = await embedder.embed_documents([window.text for window in windows])
+        if self._spending is not None:
+            tokens = sum(embedding.token_count for embedding in embeddings)
+            calls = [ModelCall(embedder.model.id, tokens)]
+            self._spending.note(scope, "embedding", calls, blocks=0)
+        return [
+            MadeWindow(window.block_id, window.fingerprint, embedding.vector)
+            for window, embedding in zip(windows, embeddings, strict=True)
+        ]
+
+    async def _spread(self, scope: Scope, after: str) -> None:
+        """A job for each session of the scope, page by page."""
+        names = await self._store.sessions(scope, after=after, limit=SESSIONS_MAX)
+        jobs = [_session_job(scope, name, SESSION_START, None) for name in names]
+        if len(names) == SESSIONS_MAX:
+            payload = {"sessions": "all", "after": names[-1]}
+            jobs.append(NewJob(scope, "reembed", payload, priority=PRIORITY))
+        await asyncio.gather(*(self._jobs.submit(job) for job in jobs))
+
+    async def _enqueue(self, jobs: Sequence[NewJob]) -> Sequence[None]:
+        await self._producer.enqueue(jobs)
+        return [None] * len(jobs)
+
+    def _remember(self, key: tuple[Scope, str], ahead: _Ahead, now: datetime) -> None:
+        if len(self._ahead) >= _NOTED_MAX:
+            self._ahead = {k: a for k, a in self._ahead.items() if a.run_at > now}
+        if len(self._ahead) < _NOTED_MAX:
+            self._ahead[key] = ahead
+            ahead.enqueued.add_done_callback(lambda done: self._forget_failed(key, done))
+
+    def _forget_failed(self, key: tuple[Scope, str], enqueued: asyncio.Future[None]) -> None:
+        if enqueued.cancelled() or enqueued.exception() is not None:
+            self._ahead.pop(key, None)
+
+
+def with_windows(windows: SessionWindows, vectors: Handler) -> Handler:
+    """The handler of `reembed`: jobs that name sessions go to `windows`, others to `vectors`."""
+
+    async def handle(job: Job) -> Outcome:
+        return await (windows(job) if job.payload else vectors(job))
+
+    return handle
+
+
+def _session_job(scope: Scope, session_id: str, start: Place, run_at: datetime | None) -> NewJob:
+    payload = {
+        "session_id": session_id,
+        "from": [start.at.isoformat(), str(start.block_id)],
+    }
+    return NewJob(scope, "reembed", payload, priority=PRIORITY, run_at=run_at)
+
+
+def _start(payload: Mapping[str, Any]) -> Place | None:
+    """Where the job begins; None when its payload is none of ours."""
+    match payload.get("from"):
+        case [str(at), str(block_id)]:
+            try:
+                return Place(datetime.fromisoformat(at), UUID(block_id))
+            except ValueError:
+                return None
+        case _:
+            return None

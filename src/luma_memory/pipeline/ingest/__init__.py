@@ -1,0 +1,1 @@
+"""Accept, read, edit, erase and archive blocks."""

@@ -1,0 +1,1 @@
+"""Run claimed jobs, and control the queue."""

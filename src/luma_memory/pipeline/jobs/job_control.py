@@ -1,0 +1,97 @@
+"""Look at jobs and steer them, one or many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from luma_memory.domain.errors import Conflict, NotFound
+from luma_memory.domain.job import OPEN, JobFilter, JobRecord, JobStats, JobStatus
+from luma_memory.ports.jobs import JobControl, JobPage, JobQueue, JobSignal
+
+
+class Jobs:
+    """The queue for operators and clients. Workers are told of work that appears.
+
+    All methods raise StoreUnavailable; `which` says how far the caller may look.
+    """
+
+    def __init__(self, control: JobControl, queue: JobQueue, *, signal: JobSignal | None) -> None:
+        self._control = control
+        self._queue = queue
+        self._signal = signal
+
+    async def stats(self) -> JobStats:
+        """The whole queue in numbers, all projects together."""
+        return await self._queue.stats()
+
+    async def page(self, which: JobFilter, *, status: JobStatus | None, limit: int) -> JobPage:
+        """Up to `limit` jobs, newest first."""
+        return await self._control.page(which, status=status, limit=limit)
+
+    async def one(self, which: JobFilter) -> JobRecord:
+        """The job of a filter with one id. Raises NotFound, also for a job of somebody else."""
+        page = await self._control.page(which, status=None, limit=1)
+        if not page.jobs:
+            raise NotFound("There is no such job", code="job_not_found")
+        return page.jobs[0]
+
+    async def retry_one(self, which: JobFilter) -> JobRecord:
+        """Let an ended job run again. One that is going to run or runs already stays as it is.
+
+        Raises NotFound, or Conflict (code job_not_retryable) when there is nothing to repeat.
+        """
+        retried = await self.retry(which, limit=1)
+        job = await self.one(which)
+        if not retried and job.status not in OPEN:
+            raise Conflict(
+                f"This job is {job.status}: only failed and cancelled jobs run again",
+                code="job_not_retryable",
+            )
+        return job
+
+    async def cancel_one(self, which: JobFilter) -> JobRecord:
+        """Cancel a job that has not ended. One that is cancelled already stays as it is.
+
+        Raises NotFound, or Conflict (code job_not_cancellable) when the job has ended otherwise.
+        """
+        await self._control.cancel(which, limit=1)
+        job = await self.one(which)
+        if job.status != "cancelled":
+            raise Conflict(
+                f"This job is {job.status}: only pending and running jobs can be cancelled",
+                code="job_not_cancellable",
+            )
+        return job
+
+    async def retry(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+        """Let failed jobs run again, oldest first; their ids, rising."""
+        return self._announced(await self._control.retry(which, limit=limit))
+
+    async def cancel(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+        """Cancel jobs that have not ended, oldest first; their ids, rising."""
+        return await self._control.cancel(which, limit=limit)
+
+    async def clear_pending(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+        """Delete pending jobs, oldest first; their ids, rising. Their blocks go on waiting."""
+        return await self._control.clear_pending(which, limit=limit)
+
+    async def enqueue_waiting(
+        self, *, project_id: str | None, user_id: str | None, limit: int
+    ) -> Sequence[int]:
+        """A job for blocks that wait without one, oldest first; the ids of the jobs, rising."""
+        return self._announced(
+            await self._control.enqueue_waiting(project_id=project_id, user_id=user_id, limit=limit)
+        )
+
+    async def count(self, which: JobFilter, *, statuses: Sequence[JobStatus]) -> int:
+        """How many jobs in these states."""
+        return await self._control.count(which, statuses=statuses)
+
+    async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
+        """Blocks that wait for enrichment without a job."""
+        return await self._control.count_waiting(project_id=project_id, user_id=user_id)
+
+    def _announced(self, job_ids: Sequence[int]) -> Sequence[int]:
+        if job_ids and self._signal is not None:
+            self._signal.notify()
+        return job_ids

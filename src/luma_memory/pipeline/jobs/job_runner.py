@@ -1,0 +1,246 @@
+"""Run one job: deadline, outcome, failure class, backoff. Where it was claimed does not matter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, assert_never
+
+from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.retries import ResultT, retry_until
+from luma_memory.concurrency.time_limit import TimeLimit
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderTimeout,
+    RateLimited,
+    StoreUnavailable,
+)
+from luma_memory.domain.job import (
+    Cancel,
+    Defer,
+    Done,
+    Failure,
+    Handler,
+    Job,
+    JobType,
+    Outcome,
+    classify,
+)
+from luma_memory.pipeline.jobs.disabled_step import DisabledStep
+from luma_memory.ports.jobs import JobQueue
+from luma_memory.telemetry import spans
+from luma_memory.telemetry.events import (
+    Emit,
+    Event,
+    JobCancelled,
+    JobCompleted,
+    JobDeferred,
+    JobFailed,
+    JobLost,
+)
+
+# The whole range of a backoff is used, so that jobs that failed together do not return together.
+_JITTER = (0.5, 1.5)
+_BACKOFF_MAX = timedelta(hours=1)
+COMPLETE_BATCH_MAX = 500
+# A restart of the database is waited out with the result in hand, also by who would rather give up:
+# a model call is not made twice.
+RESULT_RETRY_SECONDS = 10.0
+
+
+class JobRunner:
+    """Runs claimed jobs to their end and writes down how it was.
+
+    handlers: one a job type. A handler returns an Outcome or raises; raising is a failed attempt,
+    except for RateLimited and StoreUnavailable: those defer and spend none. patience: how long an
+    end is tried to be written down while PostgreSQL is away. was_away_since: whether this process
+    has missed an answer of PostgreSQL after that moment of `clock.monotonic()`: time that runs out
+    in such a job is nobody's attempt either, whatever the job was doing just then.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        handlers: Mapping[JobType, Handler],
+        *,
+        worker_id: str,
+        timeout: timedelta,
+        backoff: timedelta,
+        patience: timedelta,
+        clock: Clock,
+        emit: Emit,
+        report_bug: Callable[[str, BaseException], None],
+        was_away_since: Callable[[float], bool] = lambda _moment: False,
+    ) -> None:
+        self._queue = queue
+        # Jobs that end while others are being completed share the next statement, and its commit.
+        self._completions: Coalescer[Job, bool] = Coalescer(
+            self._complete, items_max=COMPLETE_BATCH_MAX
+        )
+        self._handlers = handlers
+        self._worker_id = worker_id
+        self._timeout_seconds = timeout.total_seconds()
+        self._backoff = backoff
+        self._settle_seconds = patience.total_seconds()
+        self._clock = clock
+        self._emit = emit
+        self._report_bug = report_bug
+        self._was_away_since = was_away_since
+
+    @property
+    def job_types(self) -> list[JobType]:
+        """What this runner can run."""
+        return list(self._handlers)
+
+    def works_on(self, job_type: JobType) -> bool:
+        """Whether jobs of a type do anything here, and are not only ended."""
+        handler = self._handlers.get(job_type)
+        return handler is not None and not isinstance(handler, DisabledStep)
+
+    def run(
+        self, job: Job, *, handled: Callable[[Job], None] = lambda _job: None
+    ) -> Coroutine[Any, Any, None]:
+        """Run the job once. Raises StoreUnavailable when its end cannot be written down.
+
+        handled: called when the handler has ended and only writing down is left, which is a matter
+        of the database alone: another job may begin.
+        """
+        if not spans.is_on():
+            return self._run(job, handled)
+        return self._traced(job, handled)
+
+    async def _traced(self, job: Job, handled: Callable[[Job], None]) -> None:
+        with spans.span(
+            job.job_type, kind="consumer", parent=_parent(job), values=_span_values(job)
+        ):
+            await self._run(job, handled)
+
+    async def _run(self, job: Job, handled: Callable[[Job], None]) -> None:
+        started = self._clock.monotonic()
+        try:
+            with TimeLimit(self._timeout_seconds):
+                outcome = await self._handlers[job.job_type](job)
+        except Exception as error:
+            handled(job)
+            await self._raised(job, error, started)
+            return
+        handled(job)
+        await self._ended(job, outcome, started)
+
+    async def _raised(self, job: Job, error: Exception, started: float) -> None:
+        until = self._clock.now() + self._backoff
+        match error:
+            case RateLimited():
+                until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)
+                await self._ended(job, Defer(until, str(error)), started)
+            case StoreUnavailable():
+                # Our own outage: nobody's attempt.
+                await self._ended(job, Defer(until, str(error)), started)
+            case TimeoutError() | ProviderTimeout() if await self._was_kept_by_an_outage(started):
+                reason = "the job's time ran out while PostgreSQL did not answer"
+                await self._ended(job, Defer(until, reason), started)
+            case _:
+                await self._failed(job, error)
+
+    async def _was_kept_by_an_outage(self, started: float) -> bool:
+        """Whether PostgreSQL was away during the job, or is now.
+
+        Asked by a statement that changes nothing: a server that stands still carries out what was
+        sent to it when it goes on, also a failure nobody waits for any more.
+        """
+        try:
+            await self._queue.stats()
+        except StoreUnavailable:
+            return True
+        return self._was_away_since(started)
+
+    async def _ended(self, job: Job, outcome: Outcome, started: float) -> None:
+        if spans.is_on():
+            spans.current().set({"luma.job.outcome": type(outcome).__name__.lower()})
+        match outcome:
+            case Done():
+                is_mine = outcome.is_mine
+                if outcome.write is not None:
+                    try:
+                        is_mine = await retry_until(
+                            outcome.write,
+                            retry_on=StoreUnavailable,
+                            timeout_seconds=max(self._settle_seconds, RESULT_RETRY_SECONDS),
+                        )
+                    except StoreUnavailable:
+                        raise
+                    except Exception as error:
+                        await self._failed(job, error)
+                        return
+                elif not outcome.is_written:
+                    is_mine = await self._completed(job)
+                milliseconds = round((self._clock.monotonic() - started) * 1000)
+                self._tell(job, is_mine, JobCompleted(job.id, job.job_type, milliseconds))
+            case Cancel():
+                is_mine = await self._settle(
+                    lambda: self._queue.cancel(self._worker_id, job, outcome.reason)
+                )
+                self._tell(job, is_mine, JobCancelled(job.id, job.job_type, outcome.reason))
+            case Defer():
+                (is_mine,) = await self._settle(
+                    lambda: self._queue.release(self._worker_id, [job], run_at=outcome.until)
+                )
+                seconds = (outcome.until - self._clock.now()).total_seconds()
+                self._tell(job, is_mine, JobDeferred(job.id, job.job_type, seconds, outcome.reason))
+            case _:
+                assert_never(outcome)
+
+    def _tell(self, job: Job, is_mine: bool, event: Event) -> None:
+        self._emit(event if is_mine else JobLost(job.id, job.job_type, job.attempt))
+
+    async def _completed(self, job: Job) -> bool:
+        try:
+            return await self._completions.submit(job)
+        except StoreUnavailable:
+            return await self._settle(lambda: self._completions.submit(job))
+
+    async def _complete(self, jobs: Sequence[Job]) -> Sequence[bool]:
+        return await self._queue.complete(self._worker_id, jobs)
+
+    async def _failed(self, job: Job, error: Exception) -> None:
+        failure = classify(error)
+        spans.current().set({"luma.job.outcome": "failed", "luma.job.error": failure.error_class})
+        spans.current().failed(error)
+        if failure.error_class == "internal" and not isinstance(error, LumaMemoryError):
+            self._report_bug("A job raised what it should have handled", error)
+        backoff = self._backoff_after(job)
+        final = await self._settle(
+            lambda: self._queue.fail(self._worker_id, job, failure, backoff=backoff)
+        )
+        if final is None:
+            self._emit(JobLost(job.id, job.job_type, job.attempt))
+        else:
+            self._emit(_failed_event(job, failure, final=final))
+
+    async def _settle(self, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        return await retry_until(
+            attempt, retry_on=StoreUnavailable, timeout_seconds=self._settle_seconds
+        )
+
+    def _backoff_after(self, job: Job) -> timedelta:
+        grown: timedelta = self._backoff * 2 ** min(job.attempt - 1, 20)
+        return min(grown, _BACKOFF_MAX) * random.uniform(*_JITTER)  # noqa: S311 - not a secret
+
+
+def _parent(job: Job) -> str:
+    """The trace of the request that made the job, or a new one."""
+    return str(job.payload.get("traceparent", spans.NEW_TRACE))
+
+
+def _span_values(job: Job) -> spans.Values:
+    return {
+        "luma.job.id": job.id,
+        "luma.job.attempt": job.attempt,
+        "luma.block.id": job.block_id,
+    }
+
+
+def _failed_event(job: Job, failure: Failure, *, final: bool) -> JobFailed:
+    return JobFailed(job.id, job.job_type, job.attempt, failure.error_class, failure.message, final)

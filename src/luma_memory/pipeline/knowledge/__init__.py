@@ -1,0 +1,1 @@
+"""What is derived from several blocks: relations and weekly summaries."""

@@ -1,0 +1,1 @@
+"""Answer a query with a scope's blocks: scan, score, fuse, rerank."""

@@ -1,0 +1,110 @@
+"""What a model's cosines look like where nothing is related: its background, measured once.
+
+One model gives unrelated texts 0.05, another 0.75. How near a block is to a question can only be
+said beside that; so whoever brings a model has a few questions and statements embedded that have
+nothing to do with each other, and the mean and deviation of their cosines are kept with the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from luma_memory.domain.enrichment import Embedding
+from luma_memory.domain.search import Calibration
+from luma_memory.ports.models import Embedder
+from luma_memory.ports.vector_models import CalibrationStore
+
+# One subject each, none twice: whatever question is paired with whatever statement, they are about
+# different things. Written for this purpose; a few in other languages, as blocks are.
+QUESTIONS: Final = (
+    "How long does bread dough have to rest?",
+    "Which train goes to the airport in the evening?",
+    "What did the dentist say about the wisdom tooth?",
+    "Who repaired the roof of the barn?",
+    "When is the tax return due?",
+    "What is the name of the neighbour's parrot?",
+    "How do I reset the router's password?",
+    "Which vaccine does the puppy still need?",
+    "Where did we park the rental car?",
+    "What colour are the new curtains?",
+    "How many laps did she swim on Tuesday?",
+    "Who plays the cello in the quartet?",
+    "Wann beginnt die Vorlesung über Thermodynamik?",
+    "¿Dónde guardó la abuela las fotos antiguas?",
+    "Quel vin va avec le poisson ?",
+    "Why was the database migration rolled back?",
+)
+STATEMENTS: Final = (
+    "Marta: The volcano near the harbour has been quiet for forty years.",
+    "Our chess club meets in the library cellar, bring your own clock.",
+    "user: I owe Peter twelve euros for the concert tickets.",
+    "He finally passed his driving test at the third attempt.",
+    "The tomatoes on the balcony have caught blight again this summer.",
+    "assistant: A sonnet has fourteen lines, usually in iambic pentameter.",
+    "Lena: my knee hurts since the ski trip, the doctor wants an x-ray",
+    "The museum bought a Roman coin hoard found under a motorway.",
+    "They are thinking of adopting a second child next year.",
+    "Sam: my laptop fan is so loud that I work with headphones now",
+    "Der Zug nach Wien hatte zwei Stunden Verspätung.",
+    "La empresa despidió a la mitad del equipo de ventas.",
+    "Elle apprend le japonais parce que sa fille vit à Osaka.",
+    "Grandpa was a lighthouse keeper before the war.",
+    "The contract says four weeks' notice to the end of a month.",
+    "We saw humpback whales from the ferry, at least five of them!",
+)
+# One that says nothing of a model would make every score infinite.
+_DEVIATION_MIN: Final = 0.005
+
+
+class Calibrations:
+    """The background of each embedding model: remembered, else read, else measured and kept.
+
+    Whoever asks meanwhile waits for the same measurement; who gives up waiting does not end it.
+    """
+
+    def __init__(self, store: CalibrationStore) -> None:
+        self._store = store
+        self._tasks: dict[str, asyncio.Task[Calibration]] = {}
+
+    async def of(self, embedder: Embedder) -> Calibration:
+        """The model's own. Raises StoreUnavailable and as `Embedder.embed_documents`."""
+        model_id = embedder.model.id
+        task = self._tasks.get(model_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(self._find(embedder))
+            self._tasks[model_id] = task
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """End what is being measured. Repeating it is harmless."""
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _find(self, embedder: Embedder) -> Calibration:
+        known = await self._store.background(embedder.model.id)
+        if known is not None:
+            return known
+        measured = await measure_calibration(embedder)
+        await self._store.store_calibration(embedder.model.id, measured)
+        return measured
+
+
+async def measure_calibration(embedder: Embedder) -> Calibration:
+    """Mean and deviation of the cosine of every question with every statement.
+
+    Raises as `Embedder.embed_documents`.
+    """
+    statements = await embedder.embed_documents(STATEMENTS)
+    questions = await asyncio.gather(*map(embedder.embed_query, QUESTIONS))
+    cosines = _rows(questions) @ _rows(statements).T
+    return Calibration(float(cosines.mean()), max(float(cosines.std()), _DEVIATION_MIN))
+
+
+def _rows(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float64]:
+    return np.array([embedding.vector for embedding in embeddings], dtype=np.float64)

@@ -1,0 +1,104 @@
+"""What relations do to a ranking: one step from the best blocks, and repetitions folded.
+
+A block that is related to one of the best is lifted by a share of what it stands below that one,
+times the relation's confidence. So a lift moves a block towards its neighbour and never past it,
+and what relations say is a small part of a score. Not every relation lifts: "related" only says
+that two blocks share a name, and lifting by it made rankings worse; what says the same is folded
+into the better one instead. Share and seeds were measured: docs/recall.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from luma_memory.domain.relation import RelationType
+from luma_memory.pipeline.recall.fusion import Fusion, RankedBlock
+
+SEEDS: Final = 5
+SHARE: Final = 0.1
+# So many more are looked at than asked for: their places are filled where repetitions are folded.
+FOLDING_PLACES: Final = 20
+# Of so many blocks; the surest come first.
+LINKS_MAX: Final = 500
+LIFTING: Final[frozenset[RelationType]] = frozenset(
+    {"elaborates", "supports", "contradicts", "supersedes", "causes", "follows"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedLink:
+    """An accepted relation between two blocks of a layout, by their numbers."""
+
+    source: int
+    target: int
+    type: RelationType
+    confidence: float  # 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """What a block gains by its relation to a better one."""
+
+    by: int
+    type: RelationType
+    gain: float  # > 0, in deviations
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A ranking with what relations did to it."""
+
+    ranked: Sequence[RankedBlock]
+    lifts: Mapping[int, Lift] = field(default_factory=dict)  # by block
+    folded: Mapping[int, Sequence[int]] = field(default_factory=dict)  # by the block that is shown
+
+
+def with_relations(fusion: Fusion, links: Sequence[NumberedLink], *, limit: int) -> Related:
+    """The best blocks, those lifted that the very best are related to, at most `limit`."""
+    seeds = [ranked.block for ranked in fusion.best(SEEDS)]
+    lifted = _lifts(seeds, links, fusion)
+    gains = {block: lift.gain for block, lift in lifted.items()}
+    ranked = fusion.best(limit + FOLDING_PLACES, gains=gains)
+    kept, folded = _folded(ranked, links)
+    return Related(kept[:limit], lifted, folded)
+
+
+def _lifts(
+    seeds: Sequence[int], links: Sequence[NumberedLink], fusion: Fusion
+) -> Mapping[int, Lift]:
+    """The best lift of each block."""
+    found: dict[int, Lift] = {}
+    for link in links:
+        if link.type not in LIFTING:
+            continue
+        for seed, other in ((link.source, link.target), (link.target, link.source)):
+            below = fusion.standing(seed) - fusion.standing(other)
+            gain = SHARE * link.confidence * below
+            if seed in seeds and gain > 0 and (other not in found or gain > found[other].gain):
+                found[other] = Lift(seed, link.type, gain)
+    return found
+
+
+def _folded(
+    ranked: Sequence[RankedBlock], links: Sequence[NumberedLink]
+) -> tuple[Sequence[RankedBlock], Mapping[int, Sequence[int]]]:
+    """Of blocks that say the same the best one, with those that are folded into it."""
+    same: dict[int, set[int]] = {}
+    for link in links:
+        if link.type == "duplicates":
+            same.setdefault(link.source, set()).add(link.target)
+            same.setdefault(link.target, set()).add(link.source)
+    kept: list[RankedBlock] = []
+    shown_by: dict[int, int] = {}
+    folded: dict[int, list[int]] = {}
+    for entry in ranked:
+        shown = next((shown_by[one] for one in same.get(entry.block, ()) if one in shown_by), None)
+        if shown is None:
+            kept.append(entry)
+            shown_by[entry.block] = entry.block
+        else:
+            folded.setdefault(shown, []).append(entry.block)
+            shown_by[entry.block] = shown
+    return kept, folded

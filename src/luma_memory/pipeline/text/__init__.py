@@ -1,0 +1,1 @@
+"""Text analysis for lexical search: words, stems, term vectors. The lowest pipeline package."""

@@ -1,0 +1,167 @@
+"""Blocks: ingest, read, write-back of enrichment, edit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+from luma_memory.domain.block import (
+    Accepted,
+    BackfillStep,
+    Block,
+    BlockStatus,
+    BlockToEnrich,
+    IngestItem,
+    PassagePlace,
+    PassageText,
+)
+from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Vector
+from luma_memory.domain.job import Job
+from luma_memory.domain.revision import RevisionPage
+from luma_memory.domain.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Work that is claimed as it is accepted: by whom, and for how long."""
+
+    worker_id: str
+    duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedPassage:
+    """A passage with its vector, None when embedding is switched off or failed for good."""
+
+    text: PassagePlace  # a PassageText, or the place of one that is stored and stays
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingBackfill:
+    """What an active block still lacks."""
+
+    reason: str | None  # one sentence for the block's `error`
+    steps: Sequence[BackfillStep] = ()  # to be tried again; none when that would be in vain
+    after: timedelta | None = None  # None: when somebody asks
+
+
+@dataclass(frozen=True, slots=True)
+class EnrichedBlock:
+    """What one run of a job made of one block."""
+
+    job: Job
+    revision: int  # of the block as it was read; an edit since then voids the result
+    # None when enrichment is switched off: what is stored stays.
+    enrichment: Enrichment | None
+    kind: EnrichmentKind | None
+    passages: Sequence[EnrichedPassage]
+    embedding_model: str | None
+    # What could not be made, why, and when to try it again; None when nothing is owed.
+    owed: PendingBackfill | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPage:
+    """Blocks, newest first; `next_before` continues the list, None at its end."""
+
+    blocks: Sequence[Block]
+    next_before: UUID | None
+
+
+class BlockStore(Protocol):
+    """The blocks of all scopes. Every method says for whom.
+
+    All methods raise StoreUnavailable when PostgreSQL does not answer.
+    """
+
+    async def ingest(
+        self, items: Sequence[IngestItem], *, lease: Lease | None
+    ) -> Sequence[Accepted | Exception]:
+        """Commit blocks, passages and jobs in one statement; one answer an item, in order.
+
+        With a lease the jobs are born claimed by its worker, attempt 1.
+        """
+        ...
+
+    async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
+        """The blocks in order of the keys; None for those not in that scope."""
+        ...
+
+    async def read_to_enrich(
+        self, keys: Sequence[tuple[Scope, UUID]]
+    ) -> Sequence[BlockToEnrich | None]:
+        """`read` for the blocks' own jobs."""
+        ...
+
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: UUID | None,
+        status: BlockStatus | None,
+        session_id: str | None,
+    ) -> BlockPage:
+        """One page of a scope's blocks, newest first."""
+        ...
+
+    async def keep(
+        self,
+        worker_id: str,
+        job: Job,
+        enrichment: Enrichment,
+        *,
+        revision: int,
+        kind: EnrichmentKind,
+        owed: PendingBackfill | None,
+    ) -> None:
+        """Store derived facts of a block whose vectors are still to be made; its job goes on.
+
+        Nothing is changed where the job is no longer this worker's own attempt.
+        """
+        ...
+
+    async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
+        """Store results and complete their jobs in one statement.
+
+        False where the job was no longer this worker's own attempt: nothing was changed there.
+        """
+        ...
+
+
+class BlockEditor(Protocol):
+    """What clients change after a block was accepted. All methods raise StoreUnavailable."""
+
+    async def edit(
+        self,
+        scope: Scope,
+        block_id: UUID,
+        *,
+        revision: int,
+        changed_by: str,
+        changes: Mapping[str, Any],
+        content_hash: bytes | None,
+        passages: Sequence[PassageText] | None,
+    ) -> bool:
+        """Change a block that still has this revision; False when it has not, or is gone.
+
+        changes: columns by name. content_hash: None keeps it. passages: those of the new words,
+        which are enriched anew; None when the words stay.
+        """
+        ...
+
+    async def delete(
+        self, scope: Scope, block_id: UUID, *, revision: int | None
+    ) -> Literal["deleted", "missing", "stale"]:
+        """Delete a block with all that refers to it; stale: it has another revision."""
+        ...
+
+    async def revisions(
+        self, scope: Scope, block_id: UUID, *, below: int | None, limit: int
+    ) -> RevisionPage:
+        """What a block was, newest first; nothing for one that is not there."""
+        ...
