@@ -27,14 +27,14 @@ demo: $(READY) ## start everything, ingest a conversation, ask questions (FILE=�
 up: $(READY) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 9000")
 	@.venv/bin/luma-memory up $(UP_ARGS)
 
-test: $(READY) ## all that CI runs: format, lint, types, import contracts, tests (PYTEST_ARGS=…)
-	@sh tools/check.sh packages format lint types contracts tests -- $(PYTEST_ARGS)
+test: $(READY) ## all that CI runs: format, lint, wording, types, import contracts, tests (PYTEST_ARGS=…)
+	@sh tools/check.sh packages format lint wording types contracts tests -- $(PYTEST_ARGS)
 
 faults: $(READY) ## the long tests: kills, outages and floods
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
 lint: $(READY) ## the checks that read code and do not run it
-	@sh tools/check.sh format lint types contracts
+	@sh tools/check.sh format lint wording types contracts
 
 format: $(READY) ## put the code into form, mend what can be mended, generate the synchronous client
 	@.venv/bin/python tools/synchronous_client.py

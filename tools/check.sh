@@ -25,6 +25,7 @@ run_step() {
     packages) packages_agree ;;
     format) "$bin/python" -m ruff format --check . ;;
     lint) "$bin/python" -m ruff check . ;;
+    wording) "$bin/python" tools/wording.py ;;
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;
     # Most tests wait for servers. Each file stays in one process, for the servers it shares.
