@@ -15,9 +15,13 @@ from tests.conftest import Servers
 
 from luma_memory.domain.filters import parse_filter
 from luma_memory.pipeline.text.terms import TermVector
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.store.filters import FilterCondition
 from luma_memory.store.search import NARROWED
+
+BLOCKS = SqlFile("luma_memory.store.blocks")
+SEARCH = SqlFile("luma_memory.store.search")
+WINDOWS = SqlFile("luma_memory.store.windows")
 
 pytestmark = pytest.mark.parametrize("major", [18, 16])
 
@@ -218,7 +222,7 @@ async def some(servers: Servers, major: int) -> AsyncIterator[asyncpg.Connection
     "statement",
     [
         "SELECT complete_memory_jobs(ARRAY[7, 8]::bigint[], ARRAY[1, 1], 'w1')",
-        load_sql("luma_memory.store", "read_to_enrich")
+        BLOCKS["read_to_enrich"]
         .replace("$1::text[]", "ARRAY['default', 'default']")
         .replace("$2::text[]", "ARRAY['user 7', 'user 8']")
         .replace("$3::uuid[]", "ARRAY(SELECT block_id FROM memory_jobs WHERE id IN (7, 8))"),
@@ -283,9 +287,7 @@ async def test_a_search_reads_its_own_scope_only(mode: str, full: asyncpg.Connec
         f"'default', 'user 7', NULL, NULL, '{vector}', ARRAY['Ada'], NULL, false,"
         f" ARRAY['{vector}']::sparsevec[]"
     )
-    typed = load_sql("luma_memory.store", "scan_scope").replace(
-        "/*term_columns*/", ", count(($9::sparsevec[])[1])"
-    )
+    typed = SEARCH["scan_scope"].replace("/*term_columns*/", ", count(($9::sparsevec[])[1])")
     plan = await _plan(full, typed, arguments, mode)
     assert {index for _, index in _scans(plan) if index} <= {
         "memory_passages_pkey",
@@ -309,7 +311,7 @@ async def test_a_narrowed_search_reads_its_own_scope_only(
     )
     condition = FilterCondition(tree, first=10)
     typed = (
-        load_sql("luma_memory.store", "scan_scope")
+        SEARCH["scan_scope"]
         .replace("/*term_columns*/", ", count(($9::sparsevec[])[1])")
         .replace("/*filter*/", NARROWED.format(condition.text))
     )
@@ -337,7 +339,7 @@ async def test_a_session_is_read_along_its_index(name: str, full: asyncpg.Connec
         "session_turns": "'default', 'user 7', 's1', now(), gen_random_uuid(), 200, 4, 400",
         "list_sessions": "'default', 'user 7', '', 100",
     }[name]
-    plan = await _plan(full, load_sql("luma_memory.store", name), arguments, "force_generic_plan")
+    plan = await _plan(full, WINDOWS[name], arguments, "force_generic_plan")
     used = {index for _, index in _scans(plan) if index}
     assert "memory_blocks_session" in used
     assert used <= {"memory_blocks_session", "memory_passages_pkey"}
@@ -351,7 +353,7 @@ async def test_reading_blocks_goes_by_the_primary_key(name: str, full: asyncpg.C
         "read_to_enrich": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
         "page_blocks": "'default', 'user 7', NULL, NULL, NULL, 20",
     }[name]
-    plan = await _plan(full, load_sql("luma_memory.store", name), arguments, "force_generic_plan")
+    plan = await _plan(full, BLOCKS[name], arguments, "force_generic_plan")
     used = {index for _, index in _scans(plan) if index}
     assert used - {"memory_passages_pkey"} == {"memory_blocks_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}

@@ -20,7 +20,7 @@ from luma_memory.domain.job import Job
 from luma_memory.pipeline.text.terms import TermVector
 from luma_memory.ports.blocks import EnrichedBlock, EnrichedPassage
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.testing.sample_blocks import ingest_item, new_block
@@ -191,7 +191,7 @@ async def test_an_older_versions_function_stands_beside_this_ones(
     new_job, old_job = await _claim(database)
     made = _result(new_job, blocks[0], vector=_vector(1, 0, 0, 0))
     assert await _write(database, _keeping_words(made)) == [True]
-    call = load_sql("luma_memory.store", "write_back").replace(", $18", "")
+    call = SqlFile("luma_memory.store.blocks")["write_back"].replace(", $18", "")
     result = _result(old_job, blocks[1], vector=_vector(0, 1, 0, 0))
     store = PostgresBlockStore(_Older(database, call), attempts_max=3)  # type: ignore[arg-type]
     assert await store.write_back("w1", [result]) == [True]

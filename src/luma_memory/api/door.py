@@ -72,7 +72,7 @@ class DoorRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if remembers and HEADER in request.headers:
                 return await answered_once(
-                    strict, caller, service.answers, operation=operation, handle=handle
+                    strict, caller, service.responses, operation=operation, handle=handle
                 )
             response = await handle(strict)
             if not service.settings.system_enabled:

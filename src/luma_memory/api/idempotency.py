@@ -17,10 +17,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from luma_memory.api.strict_json import StrictRequest
 from luma_memory.domain.access import Caller
-from luma_memory.domain.answer import Answer, KeyedRequest
 from luma_memory.domain.errors import Invalid, InvariantError
 from luma_memory.domain.scope import Scope
-from luma_memory.ports.idempotency import AnswerStore
+from luma_memory.domain.stored_response import KeyedRequest, StoredResponse
+from luma_memory.ports.idempotency import ResponseStore
 from luma_memory.protocol.gate import Name
 
 HEADER: Final = "Idempotency-Key"
@@ -32,7 +32,7 @@ _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 async def answered_once(
     request: StrictRequest,
     caller: Caller,
-    store: AnswerStore,
+    store: ResponseStore,
     *,
     operation: str,
     handle: Callable[[StrictRequest], Awaitable[Response]],
@@ -46,14 +46,14 @@ async def answered_once(
     if body is _UNREADABLE:
         return await handle(request)  # which says what is wrong with it
 
-    async def work() -> Answer:
+    async def work() -> StoredResponse:
         response = await handle(request)
         if not isinstance(response.body, bytes):
             raise InvariantError("a streamed answer cannot be remembered")
         headers = {
             name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
         }
-        return Answer(response.status_code, headers, response.body.decode())
+        return StoredResponse(response.status_code, headers, response.body.decode())
 
     user_id = _user_id(request, body, caller)
     answer = await store.once(

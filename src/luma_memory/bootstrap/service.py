@@ -54,7 +54,7 @@ from luma_memory.pipeline.knowledge.relate import Relations
 from luma_memory.pipeline.knowledge.summarize import Summaries
 from luma_memory.pipeline.recall.calibration import Calibrations
 from luma_memory.pipeline.recall.recall import Recall
-from luma_memory.ports.idempotency import AnswerStore
+from luma_memory.ports.idempotency import ResponseStore
 from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import (
@@ -67,7 +67,6 @@ from luma_memory.queue.session import WorkerSession, live_worker_count, new_work
 from luma_memory.queue.signal import Notifier
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
-from luma_memory.store.answers import PostgresAnswerStore
 from luma_memory.store.archive import PostgresArchive
 from luma_memory.store.backfill import PostgresBackfillStore
 from luma_memory.store.blocks import PostgresBlockStore
@@ -75,6 +74,7 @@ from luma_memory.store.cache_ledger import PostgresCacheLedger
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.edits import PostgresBlockEditor
 from luma_memory.store.relations import PostgresRelationStore
+from luma_memory.store.responses import PostgresResponseStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.secrets import shared_secrets
@@ -113,7 +113,7 @@ class Service:
     editing: Editing
     erasing: Erasing
     archiving: Archiving
-    answers: AnswerStore
+    responses: ResponseStore
     cursors: Cursors
     queue: JobQueue
     upkeep: QueueUpkeep
@@ -310,7 +310,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             ),
             erasing=make_erasing(database, secrets, clock, context_cache),
             archiving=Archiving(PostgresArchive(database), embedder=providers.embedder),
-            answers=PostgresAnswerStore(database),
+            responses=PostgresResponseStore(database),
             cursors=Cursors(secrets["cursors"]),
             queue=queue,
             upkeep=PostgresQueueUpkeep(database),

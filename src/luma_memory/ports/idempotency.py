@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from luma_memory.domain.answer import Answer, KeyedRequest
+from luma_memory.domain.stored_response import KeyedRequest, StoredResponse
 
 
-class AnswerStore(Protocol):
-    """Remembered answers."""
+class ResponseStore(Protocol):
+    """Responses by idempotency key."""
 
-    async def once(self, request: KeyedRequest, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        """The answer of `work`, which is done once for a key, whoever asks and how often.
+    async def once(
+        self, request: KeyedRequest, work: Callable[[], Awaitable[StoredResponse]]
+    ) -> StoredResponse:
+        """The response of `work`, which runs once per key however often the request is repeated.
 
-        Work and answer are one transaction: what fails is not remembered, and a crash leaves
-        neither. Raises Invalid (code idempotency_key_reused) for another request with that key,
+        Work and response are one transaction: a failure is not stored, and a crash leaves neither.
+        Raises Invalid (code idempotency_key_reused) for another request with that key,
         StoreUnavailable, and what `work` raises.
         """
         ...

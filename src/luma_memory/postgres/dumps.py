@@ -20,7 +20,9 @@ from luma_memory.domain.errors import Invalid, SetupError
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded.account import Account, name_of
 from luma_memory.postgres.embedded.programs import programs_of
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 # The newest programs say SET transaction_timeout to every server, which 16 does not know.
 _MAJORS = (16, 18)
@@ -62,8 +64,8 @@ async def load(database: Database, dsn: str, file: Path) -> None:
     await _run([program, "--list", str(file)], environment)  # whole, as far as its contents go
     # What the migration made belongs to the database that is replaced; with nothing else there,
     # it is put back when the rows do not come.
-    secrets = await database.fetch(load_sql(__package__, "read_secrets"))
-    await database.execute(load_sql(__package__, "empty_tables"))
+    secrets = await database.fetch(_SQL["read_secrets"])
+    await database.execute(_SQL["empty_tables"])
     arguments = ["--data-only", "--no-owner", "--single-transaction", "--exit-on-error"]
     arguments += ["--no-password", f"--dbname={address}", str(file)]
     try:
@@ -75,9 +77,7 @@ async def load(database: Database, dsn: str, file: Path) -> None:
 
 async def _put_back(database: Database, secrets: Sequence[asyncpg.Record]) -> None:
     for secret in secrets:
-        await database.execute(
-            load_sql(__package__, "put_secret_back"), secret["name"], secret["value"]
-        )
+        await database.execute(_SQL["restore_secret"], secret["name"], secret["value"])
 
 
 def _check(file: Path) -> None:
@@ -88,7 +88,7 @@ def _check(file: Path) -> None:
 
 async def holds_something(database: Database) -> bool:
     """Whether anything of anybody is in it. It has the schema."""
-    row = await database.fetch_row(load_sql(__package__, "holds_something"))
+    row = await database.fetch_row(_SQL["holds_something"])
     assert row is not None
     return bool(row["holds_something"])
 
@@ -98,7 +98,7 @@ async def _program(database: Database, name: str) -> str:
 
     Raises SetupError where there is none.
     """
-    row = await database.fetch_row(load_sql(__package__, "server_major"))
+    row = await database.fetch_row(_SQL["server_major"])
     assert row is not None
     account = Account(name_of(os.geteuid()), os.geteuid(), os.getegid(), switched=False)
     oldest, newest = _MAJORS

@@ -11,7 +11,9 @@ from luma_memory.domain.job import OPEN, JobFilter, JobRecord, JobStatus
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.jobs import JobPage
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 _EVERY_STATUS: Sequence[JobStatus] = get_args(JobStatus)
 # Fields of a JobFilter as conditions. A statement holds only those that are asked for: one with
@@ -61,12 +63,12 @@ class PostgresJobControl:
     async def enqueue_waiting(
         self, *, project_id: str | None, user_id: str | None, limit: int
     ) -> Sequence[int]:
-        statement = load_sql(__package__, "enqueue_waiting")
+        statement = _SQL["enqueue_waiting"]
         rows = await self._database.fetch(statement, project_id, user_id, self._attempts_max, limit)
         return sorted(row["id"] for row in rows)
 
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
-        statement = load_sql(__package__, "count_waiting")
+        statement = _SQL["count_waiting"]
         row = await self._database.fetch_row(statement, project_id, user_id)
         assert row is not None
         return int(row["blocks"])
@@ -94,7 +96,7 @@ def _statement(
         if value is not None:
             given.append(value)
             conditions.append(condition.format(f"${len(given)}"))
-    text = load_sql(__package__, name).replace("/*conditions*/", "\n  AND ".join(conditions))
+    text = _SQL[name].replace("/*conditions*/", "\n  AND ".join(conditions))
     return text, *given
 
 

@@ -11,8 +11,10 @@ import asyncpg
 from luma_memory.domain.job import Failure, Job, JobStats, JobType
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.telemetry import spans
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresJobQueue:
@@ -32,7 +34,7 @@ class PostgresJobQueue:
     ) -> Sequence[Job]:
         started = spans.now_ns()
         rows = await self._database.fetch(
-            load_sql(__package__, "claim"), worker_id, limit, lease, list(job_types), rescue
+            _SQL["claim"], worker_id, limit, lease, list(job_types), rescue
         )
         jobs = [_job(row) for row in rows]
         if jobs and spans.is_on():
@@ -46,7 +48,7 @@ class PostgresJobQueue:
         self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta
     ) -> bool | None:
         row = await self._database.fetch_row(
-            load_sql(__package__, "fail"),
+            _SQL["fail"],
             *_identities([job]),
             worker_id,
             [failure.error_class],
@@ -63,12 +65,12 @@ class PostgresJobQueue:
         return await self._were_mine("release", jobs, worker_id, until)
 
     async def rescue(self, worker_id: str) -> int:
-        row = await self._database.fetch_row(load_sql(__package__, "rescue"), worker_id)
+        row = await self._database.fetch_row(_SQL["rescue"], worker_id)
         assert row is not None
         return int(row["rescued"])
 
     async def held(self, worker_id: str) -> Sequence[Job]:
-        rows = await self._database.fetch(load_sql(__package__, "held"), worker_id)
+        rows = await self._database.fetch(_SQL["list_claimed"], worker_id)
         return [_job(row) for row in rows]
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
@@ -76,16 +78,14 @@ class PostgresJobQueue:
         return is_mine
 
     async def stats(self) -> JobStats:
-        row = await self._database.fetch_row(load_sql(__package__, "stats"))
+        row = await self._database.fetch_row(_SQL["job_stats"])
         assert row is not None
         return JobStats(**dict(row))
 
     async def _were_mine(
         self, statement: str, jobs: Sequence[Job], *values: object
     ) -> Sequence[bool]:
-        row = await self._database.fetch_row(
-            load_sql(__package__, statement), *_identities(jobs), *values
-        )
+        row = await self._database.fetch_row(_SQL[statement], *_identities(jobs), *values)
         assert row is not None
         mine = set(row["ids"] or ())
         if len(mine) == len(jobs):

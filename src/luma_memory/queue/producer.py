@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from luma_memory.domain.job import NewJob
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresJobProducer:
@@ -18,7 +20,7 @@ class PostgresJobProducer:
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> Sequence[int]:
         rows = await self._database.fetch(
-            load_sql(__package__, "enqueue"),
+            _SQL["enqueue"],
             [job.scope.project_id for job in jobs],
             [job.scope.user_id for job in jobs],
             [job.job_type for job in jobs],

@@ -23,8 +23,10 @@ import asyncpg
 from luma_memory import __version__
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.postgres.database import Database, translated
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.queue.signal import Listener
+
+_SQL = SqlFile(__name__)
 
 HEARTBEAT_SECONDS = 5.0
 # Between two tries to get the session back: without its lock, others take this worker for gone.
@@ -111,7 +113,7 @@ class WorkerSession:
 
     async def _heartbeat(self, *, stopping: bool = False) -> None:
         await self._database.execute(
-            load_sql(__package__, "heartbeat"),
+            _SQL["heartbeat"],
             self._worker_id,
             socket.gethostname(),
             os.getpid(),
@@ -124,5 +126,5 @@ class WorkerSession:
 
 async def live_worker_count(database: Database) -> int:
     """Workers seen within ALIVE_WITHIN that have not stopped."""
-    rows = await database.fetch(load_sql(__package__, "live_workers"), ALIVE_WITHIN)
+    rows = await database.fetch(_SQL["live_workers"], ALIVE_WITHIN)
     return sum(1 for row in rows if row["id"].startswith("worker-"))

@@ -10,7 +10,9 @@ import asyncpg
 from luma_memory.domain.errors import Invalid, InvariantError
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 # Each up to some 400 KB, most of them some hundred bytes.
 PAGE_ROWS: Final = 50
@@ -47,7 +49,7 @@ class PostgresArchive:
             raise Invalid(f"There are no rows of a kind {kind[:50]!r}", code="import_kind_unknown")
         try:
             row = await self._database.fetch_row(
-                load_sql(__package__, "import_rows"),
+                _SQL["import_rows"],
                 scope.project_id,
                 scope.user_id,
                 _PREFIX + kind,
@@ -63,13 +65,13 @@ class PostgresArchive:
         return int(row["stored"]) if row is not None else 0
 
     async def dimension(self, scope: Scope, model: str) -> int | None:
-        statement = load_sql(__package__, "vector_dimension")
+        statement = _SQL["vector_dimension"]
         row = await self._database.fetch_row(statement, scope.project_id, scope.user_id, model)
         return None if row is None else int(row["dimension"])
 
     async def _tables(self) -> Mapping[str, Sequence[str]]:
         """Kinds and the columns that tell their rows apart, in the order they are stored in."""
-        rows = await self._database.fetch(load_sql(__package__, "archive_tables"))
+        rows = await self._database.fetch(_SQL["archive_tables"])
         found = {row["name"].removeprefix(_PREFIX): row["keys"] for row in rows}
         names = [*_FIRST, *(name for name in found if name not in _FIRST)]
         return {name: found[name] for name in names if name not in _NOT_KEPT}
@@ -82,7 +84,7 @@ class PostgresArchive:
         places = [f'(jsonb_populate_record(NULL::"{_PREFIX}{kind}", $4))."{key}"' for key in keys]
         after = f"AND ({', '.join(columns)}) > ({', '.join(places)})" if last is not None else ""
         statement = (
-            load_sql(__package__, "archive_page")
+            _SQL["archive_page"]
             .replace("/*table*/", f'"{_PREFIX}{kind}"')
             .replace("/*key*/", ", ".join(f"'{key}', t.\"{key}\"" for key in keys))
             .replace("/*after*/", after)

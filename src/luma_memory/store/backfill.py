@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from luma_memory.domain.enrichment import PendingBackfillCounts
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresBackfillStore:
@@ -16,22 +18,16 @@ class PostgresBackfillStore:
         self._database = database
 
     async def enqueue_due(self, *, open_max: int, circuits: Sequence[str]) -> int:
-        row = await self._database.fetch_row(
-            load_sql(__package__, "enqueue_backfill"), open_max, list(circuits)
-        )
+        row = await self._database.fetch_row(_SQL["enqueue_backfill"], open_max, list(circuits))
         assert row is not None
         return int(row["made"])
 
     async def request(self, *, project_id: str | None, user_id: str | None, limit: int) -> int:
-        row = await self._database.fetch_row(
-            load_sql(__package__, "request_backfill"), project_id, user_id, limit
-        )
+        row = await self._database.fetch_row(_SQL["request_backfill"], project_id, user_id, limit)
         assert row is not None
         return int(row["changed"])
 
     async def owed(self, *, project_id: str | None, user_id: str | None) -> PendingBackfillCounts:
-        row = await self._database.fetch_row(
-            load_sql(__package__, "count_owed"), project_id, user_id
-        )
+        row = await self._database.fetch_row(_SQL["count_pending_backfill"], project_id, user_id)
         assert row is not None
         return PendingBackfillCounts(**dict(row))

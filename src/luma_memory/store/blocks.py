@@ -23,8 +23,10 @@ from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.blocks import BlockPage, EnrichedBlock, Lease, PendingBackfill
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresBlockStore:
@@ -53,7 +55,7 @@ class PostgresBlockStore:
         self, items: Sequence[IngestItem], *, lease: Lease | None
     ) -> Sequence[Accepted | Exception]:
         rows = await self._database.fetch(
-            load_sql(__package__, "ingest"),
+            _SQL["ingest"],
             *_block_columns(items),
             *_passage_columns(items),
             self._attempts_max,
@@ -67,7 +69,7 @@ class PostgresBlockStore:
 
     async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
         rows = await self._database.fetch(
-            load_sql(__package__, "read_blocks"),
+            _SQL["read_blocks"],
             *_key_columns(keys),
         )
         blocks = {(block.scope, block.id): block for block in map(_block, rows)}
@@ -77,7 +79,7 @@ class PostgresBlockStore:
         self, keys: Sequence[tuple[Scope, UUID]]
     ) -> Sequence[BlockToEnrich | None]:
         rows = await self._database.fetch(
-            load_sql(__package__, "read_to_enrich"),
+            _SQL["read_to_enrich"],
             *_key_columns(keys),
         )
         blocks = {}
@@ -96,7 +98,7 @@ class PostgresBlockStore:
         session_id: str | None,
     ) -> BlockPage:
         rows = await self._database.fetch(
-            load_sql(__package__, "page_blocks"),
+            _SQL["page_blocks"],
             scope.project_id,
             scope.user_id,
             before,
@@ -118,7 +120,7 @@ class PostgresBlockStore:
         owed: PendingBackfill | None,
     ) -> None:
         await self._database.execute(
-            load_sql(__package__, "keep_enrichment"),
+            _SQL["store_enrichment"],
             worker_id,
             job.id,
             job.attempt,
@@ -136,7 +138,7 @@ class PostgresBlockStore:
         if len(models) > 1:
             raise InvariantError("results of different embedding models in one write-back")
         rows = await self._database.fetch(
-            load_sql(__package__, "write_back"),
+            _SQL["write_back"],
             worker_id,
             *_result_columns(results, self._then),
             *_result_passage_columns(results),

@@ -7,7 +7,9 @@ from datetime import datetime
 
 from luma_memory.domain.cache import CacheCounts
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresCacheLedger:
@@ -18,13 +20,13 @@ class PostgresCacheLedger:
 
     async def add(self, counts: Mapping[datetime, CacheCounts]) -> None:
         await self._database.fetch(
-            load_sql(__package__, "add_cache_counts"),
+            _SQL["add_cache_counts"],
             list(counts),
             [count.hits for count in counts.values()],
             [count.misses for count in counts.values()],
         )
 
     async def since(self, hour: datetime) -> CacheCounts:
-        row = await self._database.fetch_row(load_sql(__package__, "sum_cache_counts"), hour)
+        row = await self._database.fetch_row(_SQL["sum_cache_counts"], hour)
         assert row is not None  # an aggregate without GROUP BY
         return CacheCounts(row["hits"], row["misses"])

@@ -8,7 +8,9 @@ from datetime import timedelta
 
 from luma_memory.ports.circuits import CircuitNote, CircuitState, CircuitView
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +38,19 @@ class PostgresCircuits:
         self._times = times or CircuitTimes()
 
     async def enter(self, name: str) -> CircuitView:
-        row = await self._database.fetch_row(
-            load_sql(__package__, "enter_circuit"), name, self._times.probe
-        )
+        row = await self._database.fetch_row(_SQL["enter_circuit"], name, self._times.probe)
         assert row is not None
         return CircuitView(**dict(row))
 
     async def states(self) -> Mapping[str, CircuitState]:
-        rows = await self._database.fetch(load_sql(__package__, "circuit_states"))
+        rows = await self._database.fetch(_SQL["circuit_states"])
         return {row["name"]: row["state"] for row in rows}
 
     async def note(self, name: str, note: CircuitNote) -> None:
         times = self._times
         failures_max = times.refused_failures if note.outcome == "refused" else times.away_failures
         await self._database.execute(
-            load_sql(__package__, "note_circuit"),
+            _SQL["note_circuit"],
             name,
             note.outcome,
             note.is_probe,

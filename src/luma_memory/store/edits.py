@@ -10,7 +10,9 @@ from luma_memory.domain.block import PassageText
 from luma_memory.domain.revision import BlockRevision, RevisionPage
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresBlockEditor:
@@ -32,7 +34,7 @@ class PostgresBlockEditor:
         passages: Sequence[PassageText] | None,
     ) -> bool:
         row = await self._database.fetch_row(
-            load_sql(__package__, "edit_block"),
+            _SQL["edit_block"],
             scope.project_id,
             scope.user_id,
             block_id,
@@ -49,7 +51,7 @@ class PostgresBlockEditor:
         self, scope: Scope, block_id: UUID, *, revision: int | None
     ) -> Literal["deleted", "missing", "stale"]:
         row = await self._database.fetch_row(
-            load_sql(__package__, "delete_block"),
+            _SQL["delete_block"],
             scope.project_id,
             scope.user_id,
             block_id,
@@ -63,7 +65,7 @@ class PostgresBlockEditor:
         self, scope: Scope, block_id: UUID, *, below: int | None, limit: int
     ) -> RevisionPage:
         rows = await self._database.fetch(
-            load_sql(__package__, "page_revisions"),
+            _SQL["page_revisions"],
             scope.project_id,
             scope.user_id,
             block_id,

@@ -13,7 +13,9 @@ from luma_memory.domain.errors import InvariantError
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.archive import Remains
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 # Some tens of milliseconds each.
 SWEEP_JOBS = 200_000
@@ -50,7 +52,7 @@ class PostgresEraserStore:
         try:
             async with self._database.connection() as connection:
                 row = await connection.fetchrow(
-                    load_sql(__package__, "erase_user"),
+                    _SQL["erase_user"],
                     scope.project_id,
                     scope.user_id,
                     erasure_id,
@@ -75,9 +77,7 @@ class PostgresEraserStore:
         return Erasure(**row) if row is not None else None
 
     async def remains(self, scope: Scope) -> Remains:
-        rows = await self._database.fetch(
-            load_sql(__package__, "count_rows"), scope.project_id, scope.user_id
-        )
+        rows = await self._database.fetch(_SQL["count_user_rows"], scope.project_id, scope.user_id)
         since = await self._row("user_since", scope.project_id, scope.user_id)
         return Remains(
             {row["name"]: row["count"] for row in rows if row["count"]},
@@ -85,4 +85,4 @@ class PostgresEraserStore:
         )
 
     async def _row(self, name: str, *values: Any) -> asyncpg.Record | None:
-        return await self._database.fetch_row(load_sql(__package__, name), *values)
+        return await self._database.fetch_row(_SQL[name], *values)

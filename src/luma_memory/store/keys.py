@@ -10,7 +10,9 @@ import asyncpg
 from luma_memory.domain.access import ApiKey
 from luma_memory.ports.accounts import StoredKey
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresKeyStore:
@@ -34,7 +36,7 @@ class PostgresKeyStore:
         return _api_key(row)
 
     async def list(self, *, project_id: str | None) -> Sequence[ApiKey]:
-        rows = await self._database.fetch(load_sql(__package__, "list_keys"), project_id)
+        rows = await self._database.fetch(_SQL["list_keys"], project_id)
         return [_api_key(row) for row in rows]
 
     async def revoke(self, prefix: str) -> ApiKey | None:
@@ -50,10 +52,10 @@ class PostgresKeyStore:
         return row is not None and bool(row["present"])
 
     async def note_used(self, prefixes: Collection[str]) -> None:
-        await self._database.execute(load_sql(__package__, "note_keys_used"), sorted(prefixes))
+        await self._database.execute(_SQL["note_keys_used"], sorted(prefixes))
 
     async def _row(self, name: str, *values: Any) -> asyncpg.Record | None:
-        return await self._database.fetch_row(load_sql(__package__, name), *values)
+        return await self._database.fetch_row(_SQL[name], *values)
 
 
 def _api_key(row: asyncpg.Record) -> ApiKey:

@@ -27,7 +27,9 @@ from luma_memory.domain.relation import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 # By each reason to be a candidate: together at most some twenty.
 _BY_REASON: Final = 5
@@ -42,7 +44,7 @@ class PostgresRelationStore:
 
     async def candidates(self, scope: Scope, block_id: UUID) -> RelationRequest | None:
         rows = await self._database.fetch(
-            load_sql(__package__, "relation_candidates"),
+            _SQL["relation_candidates"],
             scope.project_id,
             scope.user_id,
             block_id,
@@ -53,7 +55,7 @@ class PostgresRelationStore:
         return RelationRequest(_block(rows[0]), [_candidate(row) for row in rows[1:]])
 
     async def admit(self, worker_id: str, job: Job, *, limit: int, window: timedelta) -> Admission:
-        statement = load_sql(__package__, "admit_relations")
+        statement = _SQL["admit_relations"]
         row = await self._database.fetch_row(
             statement, worker_id, job.id, job.attempt, limit, window
         )
@@ -70,7 +72,7 @@ class PostgresRelationStore:
         model: str,
     ) -> int | None:
         row = await self._database.fetch_row(
-            load_sql(__package__, "store_relations"),
+            _SQL["store_relations"],
             worker_id,
             job.id,
             job.attempt,
@@ -93,7 +95,7 @@ class PostgresRelationStore:
         self, scope: Scope, relation_id: UUID, status: RelationStatus, *, decided_by: str
     ) -> Relation | None:
         row = await self._database.fetch_row(
-            load_sql(__package__, "decide_relation"),
+            _SQL["decide_relation"],
             scope.project_id,
             scope.user_id,
             relation_id,
@@ -137,7 +139,7 @@ class PostgresRelationStore:
         is_trial: bool,
     ) -> tuple[int, RelationCursor] | None:
         row = await self._database.fetch_row(
-            load_sql(__package__, "enqueue_relations"),
+            _SQL["enqueue_relations"],
             project_id,
             user_id,
             after.scope.project_id,
@@ -154,7 +156,7 @@ class PostgresRelationStore:
 
     async def links(self, scope: Scope, block_ids: Sequence[UUID], *, limit: int) -> Sequence[Link]:
         rows = await self._database.fetch(
-            load_sql(__package__, "relation_links"),
+            _SQL["relation_links"],
             scope.project_id,
             scope.user_id,
             list(block_ids),
@@ -174,7 +176,7 @@ class PostgresRelationStore:
         relation_id: UUID | None = None,
     ) -> list[Relation]:
         rows = await self._database.fetch(
-            load_sql(__package__, "page_relations"),
+            _SQL["page_relations"],
             scope.project_id,
             scope.user_id,
             before,

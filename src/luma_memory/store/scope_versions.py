@@ -5,7 +5,9 @@ from __future__ import annotations
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.search import ScopeState
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresScopeVersions:
@@ -15,8 +17,6 @@ class PostgresScopeVersions:
         self._database = database
 
     async def state(self, scope: Scope) -> ScopeState:
-        row = await self._database.fetch_row(
-            load_sql(__package__, "scope_state"), scope.project_id, scope.user_id
-        )
+        row = await self._database.fetch_row(_SQL["scope_state"], scope.project_id, scope.user_id)
         assert row is not None  # sub-selects without FROM
         return ScopeState(row["version"], row["read_at"], row["next_expiry_at"])

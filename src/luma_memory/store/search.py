@@ -12,10 +12,12 @@ import numpy as np
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScanRequest, ScopeScan
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
 from luma_memory.store.filters import FilterCondition
 from luma_memory.telemetry.spans import traced
+
+_SQL = SqlFile(__name__)
 
 _FILTER_MARK = "/*filter*/"
 NARROWED = """AND m.block_id IN (
@@ -63,7 +65,7 @@ def _scan_statement(term_count: int) -> str:
         f" FILTER (WHERE p.matched > 0) AS term_{n}"
         for n in range(1, term_count + 1)
     )
-    return load_sql(__package__, "scan_scope").replace("/*term_columns*/", columns)
+    return _SQL["scan_scope"].replace("/*term_columns*/", columns)
 
 
 def _scope_scan(row: asyncpg.Record, term_count: int) -> ScopeScan:

@@ -21,7 +21,9 @@ from luma_memory.domain.summary import (
 from luma_memory.domain.weeks import WEEK, Week
 from luma_memory.ports.summaries import SummaryOutcome
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresSummaryStore:
@@ -33,7 +35,7 @@ class PostgresSummaryStore:
 
     async def read_week(self, scope: Scope, week: Week, *, limit: int) -> WeekRead:
         rows = await self._database.fetch(
-            load_sql(__package__, "read_week"),
+            _SQL["read_week"],
             scope.project_id,
             scope.user_id,
             week.starts_at,
@@ -55,7 +57,7 @@ class PostgresSummaryStore:
         job: Job | None,
     ) -> SummaryOutcome:
         row = await self._database.fetch_row(
-            load_sql(__package__, "store_summary"),
+            _SQL["store_summary"],
             scope.project_id,
             scope.user_id,
             week.start,
@@ -91,7 +93,7 @@ class PostgresSummaryStore:
         self, scope: Scope, *, before: date | None, week_start: date | None, limit: int
     ) -> list[Summary]:
         rows = await self._database.fetch(
-            load_sql(__package__, "page_summaries"),
+            _SQL["page_summaries"],
             scope.project_id,
             scope.user_id,
             before,

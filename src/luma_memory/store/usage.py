@@ -10,7 +10,9 @@ import asyncpg
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.usage import Spent, UsageEntry, UsageFilter, UsageKey
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresUsageStore:
@@ -21,7 +23,7 @@ class PostgresUsageStore:
 
     async def add(self, entries: Sequence[UsageEntry]) -> None:
         await self._database.execute(
-            load_sql(__package__, "add_usage"),
+            _SQL["add_usage"],
             [entry.key.day for entry in entries],
             [entry.key.scope.project_id for entry in entries],
             [entry.key.scope.user_id for entry in entries],
@@ -36,7 +38,7 @@ class PostgresUsageStore:
 
     async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:
         rows = await self._database.fetch(
-            load_sql(__package__, "spent"),
+            _SQL["spent"],
             [scope.project_id for scope, _ in keys],
             [scope.user_id for scope, _ in keys],
             [day for _, day in keys],
@@ -45,7 +47,7 @@ class PostgresUsageStore:
 
     async def lines(self, which: UsageFilter, *, limit: int) -> Sequence[UsageEntry]:
         rows = await self._database.fetch(
-            load_sql(__package__, "usage_lines"),
+            _SQL["usage_lines"],
             which.project_id,
             which.user_id,
             which.since,

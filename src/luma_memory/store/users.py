@@ -8,7 +8,9 @@ from luma_memory.domain.errors import Invalid, InvariantError
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.user import User
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresUserStore:
@@ -18,12 +20,12 @@ class PostgresUserStore:
         self._database = database
 
     async def read(self, scope: Scope) -> User:
-        statement = load_sql(__package__, "read_user")
+        statement = _SQL["read_user"]
         row = await self._database.fetch_row(statement, scope.project_id, scope.user_id)
         return User() if row is None else User(**dict(row))
 
     async def set_time_zone(self, scope: Scope, time_zone: str) -> User:
-        statement = load_sql(__package__, "set_time_zone")
+        statement = _SQL["set_time_zone"]
         try:
             row = await self._database.fetch_row(
                 statement, scope.project_id, scope.user_id, time_zone

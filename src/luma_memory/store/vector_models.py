@@ -9,8 +9,10 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import Calibration
 from luma_memory.ports.vector_models import ReembedProgress, StalePassage
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresVectorModels:
@@ -20,47 +22,45 @@ class PostgresVectorModels:
         self._database = database
 
     async def register(self, model_id: str) -> None:
-        await self._database.execute(load_sql(__package__, "register_model"), model_id)
+        await self._database.execute(_SQL["register_model"], model_id)
 
     async def in_use(self) -> Sequence[str]:
-        rows = await self._database.fetch(load_sql(__package__, "models_in_use"))
+        rows = await self._database.fetch(_SQL["models_in_use"])
         return [row["id"] for row in rows]
 
     async def of_scope(self, scope: Scope) -> str | None:
-        row = await self._database.fetch_row(
-            load_sql(__package__, "scope_model"), scope.project_id, scope.user_id
-        )
+        row = await self._database.fetch_row(_SQL["scope_model"], scope.project_id, scope.user_id)
         return None if row is None else str(row["model"])
 
     async def background(self, model_id: str) -> Calibration | None:
-        row = await self._database.fetch_row(load_sql(__package__, "model_background"), model_id)
+        row = await self._database.fetch_row(_SQL["read_calibration"], model_id)
         return None if row is None else Calibration(row["mean"], row["deviation"])
 
     async def store_calibration(self, model_id: str, background: Calibration) -> None:
         await self._database.execute(
-            load_sql(__package__, "store_calibration"),
+            _SQL["store_calibration"],
             model_id,
             background.mean,
             background.deviation,
         )
 
     async def want(self, model_id: str) -> None:
-        await self._database.execute(load_sql(__package__, "want_model"), model_id)
+        await self._database.execute(_SQL["request_model"], model_id)
 
     async def wanted(self) -> str | None:
-        row = await self._database.fetch_row(load_sql(__package__, "wanted_model"))
+        row = await self._database.fetch_row(_SQL["requested_model"])
         return None if row is None else str(row["id"])
 
     async def enqueue(self, model_id: str, *, limit: int, circuits: Sequence[str]) -> int:
         row = await self._database.fetch_row(
-            load_sql(__package__, "enqueue_reembeds"), model_id, limit, list(circuits)
+            _SQL["enqueue_reembeds"], model_id, limit, list(circuits)
         )
         assert row is not None
         return int(row["made"])
 
     async def stale(self, scope: Scope, model_id: str, *, limit: int) -> Sequence[StalePassage]:
         rows = await self._database.fetch(
-            load_sql(__package__, "stale_passages"),
+            _SQL["stale_passages"],
             scope.project_id,
             scope.user_id,
             model_id,
@@ -72,7 +72,7 @@ class PostgresVectorModels:
         self, scope: Scope, model_id: str, vectors: Sequence[tuple[StalePassage, Vector | None]]
     ) -> None:
         await self._database.execute(
-            load_sql(__package__, "put_vectors"),
+            _SQL["store_next_vectors"],
             scope.project_id,
             scope.user_id,
             model_id,
@@ -84,15 +84,13 @@ class PostgresVectorModels:
 
     async def switch(self, scope: Scope, model_id: str) -> None:
         await self._database.fetch_row(
-            load_sql(__package__, "move_vectors"), scope.project_id, scope.user_id, model_id
+            _SQL["switch_vectors"], scope.project_id, scope.user_id, model_id
         )
         # By itself: in the statement above it would lock the user's row for as long as that takes,
         # and their next block would wait at the door.
-        await self._database.execute(
-            load_sql(__package__, "touch_scope"), scope.project_id, scope.user_id
-        )
+        await self._database.execute(_SQL["bump_scope_version"], scope.project_id, scope.user_id)
 
     async def progress(self, model_id: str) -> ReembedProgress:
-        row = await self._database.fetch_row(load_sql(__package__, "reembed_progress"), model_id)
+        row = await self._database.fetch_row(_SQL["reembed_progress"], model_id)
         assert row is not None
         return ReembedProgress(**dict(row))

@@ -8,8 +8,10 @@ from uuid import UUID
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.windows import MadeWindow, Place, Turn, WindowMark
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.sql_files import load_sql
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
+
+_SQL = SqlFile(__name__)
 
 
 class PostgresWindowStore:
@@ -22,7 +24,7 @@ class PostgresWindowStore:
         self, scope: Scope, session_id: str, start: Place, *, limit: int, before: int, text: int
     ) -> Sequence[Turn]:
         rows = await self._database.fetch(
-            load_sql(__package__, "session_turns"),
+            _SQL["session_turns"],
             scope.project_id,
             scope.user_id,
             session_id,
@@ -48,7 +50,7 @@ class PostgresWindowStore:
 
     async def sessions(self, scope: Scope, *, after: str, limit: int) -> Sequence[str]:
         rows = await self._database.fetch(
-            load_sql(__package__, "list_sessions"), scope.project_id, scope.user_id, after, limit
+            _SQL["list_sessions"], scope.project_id, scope.user_id, after, limit
         )
         return [row["session_id"] for row in rows]
 
@@ -62,7 +64,7 @@ class PostgresWindowStore:
         turns: Sequence[UUID],
     ) -> None:
         await self._database.execute(
-            load_sql(__package__, "store_windows"),
+            _SQL["store_windows"],
             scope.project_id,
             scope.user_id,
             [window.block_id for window in made],

@@ -1,0 +1,36 @@
+-- name: claim
+-- Most jobs carry nothing: NULL costs the driver less than an empty object.
+SELECT id, project_id, user_id, job_type, block_id, attempts, max_attempts,
+       nullif(payload, '{}') AS payload
+FROM claim_memory_jobs($1, $2, $3, $4, $5)
+
+-- name: fail
+-- End an attempt with an error: retried after a backoff, or failed.
+SELECT id, status FROM fail_memory_jobs($1, $2, $3, $4, $5, $6, $7)
+
+-- name: rescue
+-- Release jobs whose worker is gone.
+SELECT rescue_memory_jobs($1) AS rescued
+
+-- name: list_claimed
+-- Most jobs carry nothing: NULL costs the driver less than an empty object.
+SELECT id, project_id, user_id, job_type, block_id, attempts, max_attempts,
+       nullif(payload, '{}') AS payload
+FROM memory_jobs WHERE status = 'processing' AND locked_by = $1
+
+-- name: job_stats
+-- Counts by status and the age of the oldest pending job.
+SELECT pending, processing, completed, failed, deferred, oldest_pending_seconds
+FROM get_memory_job_stats()
+
+-- name: complete
+-- One array: a row for each job costs the driver more than the jobs did.
+SELECT array_agg(id) AS ids FROM complete_memory_jobs($1, $2, $3) AS completed (id)
+
+-- name: release
+-- Return claimed jobs without spending an attempt; one array, because one row per job costs the driver more.
+SELECT array_agg(id) AS ids FROM release_memory_jobs($1, $2, $3, $4) AS released (id)
+
+-- name: cancel
+-- Cancel claimed jobs; one array, as in `complete`.
+SELECT array_agg(id) AS ids FROM drop_memory_jobs($1, $2, $3, $4) AS dropped (id)

@@ -1,0 +1,8 @@
+-- name: heartbeat
+-- Insert or refresh the worker's row.
+SELECT heartbeat_memory_worker($1, $2, $3, $4, $5, $6, $7)
+
+-- name: live_workers
+-- Workers seen lately that did not say goodbye.
+SELECT id, host, process_id, version, running, started_at, last_seen FROM memory_workers
+WHERE stopped_at IS NULL AND last_seen > clock_timestamp() - $1::interval

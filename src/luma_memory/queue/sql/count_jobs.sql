@@ -1,2 +1,0 @@
-SELECT count(*) AS jobs FROM memory_jobs AS j
-WHERE /*conditions*/

@@ -1,1 +1,0 @@
-SELECT rescue_memory_jobs($1) AS rescued

@@ -1,2 +1,0 @@
-SELECT pending, processing, completed, failed, deferred, oldest_pending_seconds
-FROM get_memory_job_stats()

@@ -1,0 +1,60 @@
+-- Blocks: ingest, read, write-back of enrichment.
+
+-- name: block_columns
+-- In the names of `domain.block.Block`.
+b.id, b.project_id, b.user_id, b.content, b.status, b.enrichment,
+    coalesce(b.occurred_at, b.created_at) AS occurred_at, b.created_at, b.updated_at,
+    b.revision, b.agent_id, b.session_id, b.speaker, b.source, b.external_id, b.metadata,
+    b.expires_at, b.title, b.summary, b.tags, b.entities, b.importance, b.language, b.error,
+    b.superseded_by, b.superseded_at, b.job_id, b.repeat_count, b.enriched_revision, b.enrichment_model,
+    b.backfill_steps
+
+-- name: ingest
+-- Blocks, passages and jobs of many items in one transaction; one row per item, in order.
+SELECT block_id, job_id, created, same_request, repeats
+FROM ingest_memory_blocks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+    $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+
+-- name: read_blocks
+-- Blocks by key, in any order; foreign and missing ids yield no row alike.
+SELECT /*block_columns*/
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
+-- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
+CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
+    WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b
+
+-- name: read_to_enrich
+-- What jobs read of their blocks, in the order of `domain.block.BlockToEnrich`; in any order of keys.
+-- Foreign and missing ids yield no row alike.
+SELECT b.project_id, b.user_id, b.id, b.content, b.speaker, b.session_id,
+       coalesce(b.occurred_at, b.created_at), b.created_at, b.status, b.revision, b.enrichment,
+       b.enriched_revision, b.language, b.error, b.backfill_steps,
+       -- No EXISTS: for many keys, a table that is not large would be read whole for that.
+       b.language IS NULL AND coalesce((
+           SELECT p.start_at = 0 AND p.stop_at = length(b.content) FROM memory_passages AS p
+           WHERE p.project_id = b.project_id AND p.user_id = b.user_id AND p.block_id = b.id
+             AND p.ordinal = 0), false)
+FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
+-- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
+CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
+    WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b
+
+-- name: page_blocks
+-- Newest first: ids are UUIDv7, so the primary key read backwards is the order of arrival.
+SELECT /*block_columns*/
+FROM memory_blocks AS b
+WHERE b.project_id = $1 AND b.user_id = $2
+  AND ($3::uuid IS NULL OR b.id < $3)
+  AND ($4::text IS NULL OR b.status = $4)
+  AND ($5::text IS NULL OR b.session_id = $5)
+ORDER BY b.id DESC
+LIMIT $6
+
+-- name: store_enrichment
+-- Derived facts of a block whose vectors are still missing; its job continues.
+SELECT keep_memory_enrichment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+
+-- name: write_back
+-- Results of many jobs: store them and complete the jobs; returns the positions that were stored.
+SELECT position FROM complete_memory_enrichments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,
+    $13, $14, $15, $16, $17, $18) AS done (position)

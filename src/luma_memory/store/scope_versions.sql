@@ -1,0 +1,8 @@
+-- name: scope_state
+-- One row always. clock_timestamp() and not now(): an entry is compared with the moment of reading.
+SELECT coalesce((SELECT u.version FROM memory_users AS u
+                 WHERE u.project_id = $1 AND u.user_id = $2), 0) AS version,
+       t.read_at,
+       (SELECT min(p.expires_at) FROM memory_passages AS p
+        WHERE p.project_id = $1 AND p.user_id = $2 AND p.expires_at > t.read_at) AS next_expiry_at
+FROM (SELECT clock_timestamp() AS read_at OFFSET 0) AS t

@@ -1,1 +1,0 @@
-SELECT add_memory_cache_counts($1, $2, $3)

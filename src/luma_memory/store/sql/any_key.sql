@@ -1,1 +1,0 @@
-SELECT EXISTS (SELECT FROM memory_api_keys) AS present

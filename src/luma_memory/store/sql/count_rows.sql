@@ -1,1 +1,0 @@
-SELECT name, count FROM count_memory_rows($1, $2)

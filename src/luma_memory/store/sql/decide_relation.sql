@@ -1,1 +1,0 @@
-SELECT decide_memory_relation($1, $2, $3, $4, $5) AS found

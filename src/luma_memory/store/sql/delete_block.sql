@@ -1,1 +1,0 @@
-SELECT delete_memory_block($1, $2, $3, $4) AS outcome

@@ -1,2 +1,0 @@
-SELECT revision
-FROM edit_memory_block($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS edited (revision)

@@ -1,1 +1,0 @@
-SELECT state, code, reason, wait_seconds, failures, is_probe FROM enter_memory_circuit($1, $2)

@@ -1,1 +1,0 @@
-SELECT import_memory_rows($1, $2, $3, $4) AS stored

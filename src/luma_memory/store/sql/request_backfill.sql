@@ -1,1 +1,0 @@
-SELECT request_memory_backfill($1, $2, $3) AS changed

@@ -1,1 +1,0 @@
-SELECT model FROM memory_scope_models WHERE project_id = $1 AND user_id = $2

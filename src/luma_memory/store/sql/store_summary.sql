@@ -1,1 +1,0 @@
-SELECT store_memory_summary($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) AS outcome

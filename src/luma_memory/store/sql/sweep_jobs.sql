@@ -1,1 +1,0 @@
-SELECT sweep_memory_jobs($1, $2, $3, $4) AS deleted

@@ -1,1 +1,0 @@
-SELECT created_at FROM memory_users WHERE project_id = $1 AND user_id = $2
