@@ -115,7 +115,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
         Authentication,
         keys=service.keys,
         open_paths=OPEN_PATHS,
-        limit=TokenBuckets(per_minute, clock=service.clock) if per_minute else None,
+        limit=TokenBuckets(per_minute, monotonic=service.clock.monotonic) if per_minute else None,
         allowed_origins=settings.allowed_origins,
     )
     app.add_middleware(

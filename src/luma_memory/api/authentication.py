@@ -14,6 +14,7 @@ from luma_memory.domain.access import EVERYBODY, Caller
 from luma_memory.domain.errors import Forbidden, LumaMemoryError, Unauthenticated
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.pipeline.accounts.key_ring import KeyRing
+from luma_memory.pipeline.accounts.rate_limits import check_rate
 
 
 class Authentication:
@@ -54,7 +55,7 @@ class Authentication:
             _check_own_machine(scope, self._allowed_origins)
         if self._limit is not None:
             name = address if caller is EVERYBODY else f"{caller.name} {caller.user_id or ''}"
-            self._limit.take(name, "Too many requests", code="too_many_requests")
+            check_rate(self._limit, name, "Too many requests", code="too_many_requests")
         return caller
 
 

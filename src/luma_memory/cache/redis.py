@@ -15,7 +15,6 @@ with it: an answer that comes late must never be read by the next asker.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -26,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, RedisError, ResponseError
 
 from luma_memory.concurrency.deadline import within
+from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.cache import CacheFacts, CacheKey, EntryKind
 from luma_memory.domain.errors import CacheUnavailable, SetupError
 from luma_memory.telemetry.events import CacheReturned, CacheUnreachable, Emit
@@ -265,7 +265,7 @@ class RedisCache:
     async def _until_it_answers(self) -> None:
         pause_seconds = _PROBE_PAUSE_SECONDS
         while True:
-            await asyncio.sleep(pause_seconds * random.uniform(0.75, 1.25))  # noqa: S311 - jitter
+            await asyncio.sleep(jittered(pause_seconds, low=0.75, high=1.25))
             try:
                 # The first may have to connect; the second has to be as quick as a request needs.
                 await within(self._client.ping(), _PROBE_SECONDS)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from luma_memory.client.calls import Call
+from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.errors import LumaMemoryError, QuotaExceeded, UnavailableError
 
 # Nothing got through, so nothing can have been done.
@@ -57,8 +57,7 @@ class Attempts:
 
     def _backoff(self) -> float:
         longest = self._retries.first_pause_seconds * 2.0 ** min(self._made - 1, 32)
-        # Jitter, not a secret.
-        return min(longest, self._retries.pause_seconds_max) * random.uniform(0.5, 1.0)  # noqa: S311
+        return jittered(min(longest, self._retries.pause_seconds_max), high=1.0)
 
 
 def _may_help(error: LumaMemoryError, call: Call) -> bool:

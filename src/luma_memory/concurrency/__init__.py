@@ -1,1 +1,1 @@
-"""Coalescing, deadlines, token buckets and retries: general tools that know nothing of memory."""
+"""Batching, time limits, rate limits and retries: general tools, standard library only."""

@@ -1,4 +1,4 @@
-"""Repeat a call with jittered, growing waits until it succeeds or a time-out ends."""
+"""Repeat a call with jittered, growing waits until it succeeds or time runs out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ ResultT = TypeVar("ResultT")
 
 _FIRST_WAIT_SECONDS = 0.1
 _WAIT_SECONDS_MAX = 2.0
-_JITTER = (0.5, 1.5)
+
+
+def jittered(seconds: float, *, low: float = 0.5, high: float = 1.5) -> float:
+    """`seconds` times a random factor in [low, high], so that waiting processes spread out."""
+    return seconds * random.uniform(low, high)  # noqa: S311 - spreads load, no secret
 
 
 async def retry_until(
@@ -35,7 +39,7 @@ async def retry_until(
     give_up_at = loop.time() + timeout_seconds
     wait_seconds = _FIRST_WAIT_SECONDS
     while True:
-        await asyncio.sleep(wait_seconds * random.uniform(*_JITTER))  # noqa: S311 - jitter
+        await asyncio.sleep(jittered(wait_seconds))
         wait_seconds = min(wait_seconds * 2, _WAIT_SECONDS_MAX)
         try:
             return await attempt()

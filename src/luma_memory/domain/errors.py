@@ -212,3 +212,8 @@ class SetupError(LumaMemoryError):
 
 class InvariantError(LumaMemoryError):
     """Our own bug: logged with its trace, never handled inside."""
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether every caller would have met this error: a contended row concerns one caller only."""
+    return isinstance(error, UnavailableError) and not isinstance(error, StoreContended)

@@ -8,7 +8,6 @@ do the work once, a killed one leaves nothing behind.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,6 +15,7 @@ from importlib.resources.abc import Traversable
 
 import asyncpg
 
+from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.postgres.database import UNAVAILABLE, Connection, Database, translated
 
@@ -58,7 +58,7 @@ async def migrate(database: Database) -> MigrationReport:
             after = await _applied(connection)
             return MigrationReport([name for name in after if name not in before], after[-1])
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-            await asyncio.sleep(min(5.0, 0.2 * 2**attempt) * random.uniform(0.5, 1.0))  # noqa: S311
+            await asyncio.sleep(jittered(min(5.0, 0.2 * 2**attempt), high=1.0))
         except UNAVAILABLE as error:
             raise StoreUnavailable(
                 f"PostgreSQL went away during the migration ({type(error).__name__});"

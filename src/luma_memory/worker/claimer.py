@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Sequence
 from datetime import timedelta
 
+from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job, JobType
 from luma_memory.ports.jobs import JobQueue
@@ -15,7 +15,6 @@ from luma_memory.telemetry.events import Emit, WorkerRoundFailed
 from luma_memory.worker.slots import Slots
 
 _RETRY_SECONDS = (0.1, 5.0)
-_JITTER = (0.5, 1.5)
 # Rows one statement claims: a large worker claims for one part of its slots while the jobs of the
 # other part run and end.
 CLAIM_MAX = 100
@@ -65,7 +64,7 @@ class Claimer:
                 is_drained = await self._fill()
             except LumaMemoryError as error:
                 self._emit(WorkerRoundFailed("claim", str(error)))
-                await asyncio.sleep(retry_seconds * random.uniform(*_JITTER))  # noqa: S311
+                await asyncio.sleep(jittered(retry_seconds))
                 retry_seconds = min(retry_seconds * 2, _RETRY_SECONDS[1])
                 continue
             retry_seconds = _RETRY_SECONDS[0]

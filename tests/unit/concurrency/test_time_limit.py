@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from luma_memory.concurrency.time_limit import TimeLimit
+from luma_memory.concurrency.deadline import TimeLimit
 
 SOON, LATE = 0.01, 60.0
 

@@ -22,6 +22,7 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable, Unauthenticated
 from luma_memory.domain.scope import DEFAULT_PROJECT
 from luma_memory.pipeline.accounts.keys import hash_of, prefix_of
+from luma_memory.pipeline.accounts.rate_limits import check_rate
 from luma_memory.ports.accounts import KeyStore, StoredKey, TokenVerifier
 
 ResultT = TypeVar("ResultT")
@@ -77,8 +78,8 @@ class KeyRing:
         self._clock = clock
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._looking: dict[str, asyncio.Task[StoredKey | None]] = {}
-        self._attempts = TokenBuckets(ATTEMPTS_PER_MINUTE, clock=clock)
-        self._look_ups = TokenBuckets(LOOK_UPS_PER_MINUTE, clock=clock)
+        self._attempts = TokenBuckets(ATTEMPTS_PER_MINUTE, monotonic=clock.monotonic)
+        self._look_ups = TokenBuckets(LOOK_UPS_PER_MINUTE, monotonic=clock.monotonic)
         self._used: set[str] = set()
         self._keys_exist = False
         self._asked_at = float("-inf")
@@ -153,7 +154,7 @@ class KeyRing:
     async def _of_key(self, credentials: str, prefix: str, address: str) -> Caller:
         known = self._known.get(prefix)
         if known is None and prefix not in self._looking:
-            self._look_ups.take("all", "Too many unknown keys are coming in", code=_TOO_MANY)
+            check_rate(self._look_ups, "all", "Too many unknown keys are coming in", code=_TOO_MANY)
         stored = await self._stored(prefix, known)
         right = stored is not None and hmac.compare_digest(hash_of(credentials), stored.key_hash)
         if stored is None or not right or stored.key.revoked_at is not None:
@@ -163,7 +164,9 @@ class KeyRing:
         return stored.key.caller
 
     def _count_guess(self, address: str) -> None:
-        self._attempts.take(address, "Too many wrong credentials came from here", code=_TOO_MANY)
+        check_rate(
+            self._attempts, address, "Too many wrong credentials came from here", code=_TOO_MANY
+        )
 
     async def _of_token(self, tokens: TokenVerifier, token: str, address: str) -> Caller:
         try:

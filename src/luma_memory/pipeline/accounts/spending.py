@@ -13,7 +13,7 @@ from luma_memory.concurrency.coalesce import Coalescer
 from luma_memory.concurrency.retries import retry_until
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.enrichment import ModelCall
-from luma_memory.domain.errors import StoreUnavailable
+from luma_memory.domain.errors import StoreUnavailable, is_outage
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.usage import DailyLimits, Operation, Spent, UsageEntry, UsageKey
 from luma_memory.ports.accounts import Prices, UsageStore
@@ -51,7 +51,7 @@ class Spending:
         self._closing = asyncio.Event()
         self._under_way: Counter[Scope] = Counter()
         self._reads: Coalescer[tuple[Scope, date], Spent] = Coalescer(
-            store.spent, items_max=READ_BATCH_MAX
+            store.spent, items_max=READ_BATCH_MAX, is_shared=is_outage
         )
 
     def note(

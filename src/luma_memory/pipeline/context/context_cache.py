@@ -22,7 +22,6 @@ rest of the claim; a cache that is away costs them nothing, each process then co
 from __future__ import annotations
 
 import asyncio
-import random
 import uuid
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal
 
 from luma_memory.concurrency.deadline import within
+from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.cache import CacheCounts, CacheKey, context_owner
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.context import Context
@@ -58,7 +58,6 @@ CLAIM_SECONDS: Final = 2.0
 # Whoever computes has a deadline of his own; this is for those whose computing does not keep it.
 GRACE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.02
-_JITTER: Final = (0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +299,7 @@ class ContextCache:
                 return "claimed"
             if self._clock.monotonic() >= give_up_at:
                 return "alone"
-            await asyncio.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            await asyncio.sleep(jittered(_POLL_SECONDS))
 
     async def _true_entry(self, key: CacheKey, scope: Scope, state: ScopeState) -> Entry | None:
         """The entry as it is now, if it is true of this state or of a later one."""
@@ -321,7 +320,7 @@ class ContextCache:
         entry = _entry(state, context)
         left = (entry.valid_until - state.read_at).total_seconds()
         # Entries of one busy moment do not end in one moment.
-        ttl = self._ttl.total_seconds() * random.uniform(*_JITTER)  # noqa: S311 - jitter
+        ttl = jittered(self._ttl.total_seconds(), low=0.9, high=1.0)
         self._local.keep(key, entry)
         try:
             await self._cache.store(key, encode_entry(entry, key), ttl_seconds=min(ttl, left))

@@ -10,8 +10,8 @@ from datetime import timedelta
 from uuid import UUID
 
 from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.deadline import TimeLimit
 from luma_memory.concurrency.retries import ResultT, retry_until
-from luma_memory.concurrency.time_limit import TimeLimit
 from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassagePlace, PassageText
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.enrichment import (
@@ -28,6 +28,7 @@ from luma_memory.domain.errors import (
     ProviderUnavailable,
     RateLimited,
     StoreUnavailable,
+    is_outage,
 )
 from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.scope import Scope
@@ -125,14 +126,15 @@ class EnrichBlock:
         self._clock = clock
         self._emit = emit
         self._reads: Coalescer[tuple[Scope, UUID], BlockToEnrich | None] = Coalescer(
-            store.read_to_enrich, items_max=READ_BATCH_MAX
+            store.read_to_enrich, items_max=READ_BATCH_MAX, is_shared=is_outage
         )
         self._writes: Coalescer[tuple[BlockToEnrich, EnrichedBlock], bool] = Coalescer(
             self._write_back,
             items_max=WRITE_BATCH_MAX,
             size_max=WRITE_PASSAGES_MAX,
             size_of=lambda item: len(item[1].passages),
-            flights_max=writes_at_once,
+            batches_max=writes_at_once,
+            is_shared=is_outage,
         )
 
     async def __call__(self, job: Job) -> Outcome:

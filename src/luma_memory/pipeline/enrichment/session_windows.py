@@ -19,7 +19,7 @@ from luma_memory.concurrency.coalesce import Coalescer
 from luma_memory.domain.block import BlockToEnrich
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.enrichment import ModelCall
-from luma_memory.domain.errors import ProviderPaused, RateLimited
+from luma_memory.domain.errors import ProviderPaused, RateLimited, is_outage
 from luma_memory.domain.job import Cancel, Done, Handler, Job, NewJob, Outcome
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.windows import SESSION_START, MadeWindow, Place
@@ -80,7 +80,9 @@ class SessionWindows:
         self._clock = clock
         self._producer = producer
         # Sessions that come up while a statement is in flight share the next one.
-        self._jobs: Coalescer[NewJob, None] = Coalescer(self._enqueue, items_max=_JOBS_MAX)
+        self._jobs: Coalescer[NewJob, None] = Coalescer(
+            self._enqueue, items_max=_JOBS_MAX, is_shared=is_outage
+        )
         # The job each session has ahead: it will take in later turns, too.
         self._ahead: dict[tuple[Scope, str], _Ahead] = {}
 

@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import hmac
 import json
-import random
 from typing import Final
 
+from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.erasure import Erasure, Receipt, Verdict
 from luma_memory.domain.errors import StoreContended
@@ -65,7 +65,7 @@ class Erasing:
             except StoreContended:
                 if self._clock.monotonic() > give_up_at:
                     raise
-            await asyncio.sleep(_WAIT_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+            await asyncio.sleep(jittered(_WAIT_SECONDS))
         # An answer that was being made meanwhile was kept after the first look.
         await self._forget(scope)
         if erasure is None:

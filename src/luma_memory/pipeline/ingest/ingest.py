@@ -18,6 +18,7 @@ from luma_memory.domain.errors import (
     LumaMemoryError,
     NotFound,
     StoreUnavailable,
+    is_outage,
 )
 from luma_memory.domain.ids import IdMaker
 from luma_memory.domain.job import Job
@@ -149,7 +150,8 @@ class Ingest:
             items_max=FLIGHT_BLOCKS_MAX,
             size_max=FLIGHT_CHARACTERS_MAX,
             size_of=lambda item: len(item.block.content),
-            flights_max=flights_max,
+            batches_max=flights_max,
+            is_shared=is_outage,
         )
 
     async def _commit(self, items: Sequence[IngestItem]) -> Sequence[Accepted | Exception]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, assert_never
 
 from luma_memory.concurrency.coalesce import Coalescer
-from luma_memory.concurrency.retries import ResultT, retry_until
-from luma_memory.concurrency.time_limit import TimeLimit
+from luma_memory.concurrency.deadline import TimeLimit
+from luma_memory.concurrency.retries import ResultT, jittered, retry_until
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderTimeout,
     RateLimited,
     StoreUnavailable,
+    is_outage,
 )
 from luma_memory.domain.job import (
     Cancel,
@@ -42,7 +42,6 @@ from luma_memory.telemetry.events import (
 )
 
 # The whole range of a backoff is used, so that jobs that failed together do not return together.
-_JITTER = (0.5, 1.5)
 _BACKOFF_MAX = timedelta(hours=1)
 COMPLETE_BATCH_MAX = 500
 # A restart of the database is waited out with the result in hand, also by who would rather give up:
@@ -77,7 +76,7 @@ class JobRunner:
         self._queue = queue
         # Jobs that end while others are being completed share the next statement, and its commit.
         self._completions: Coalescer[Job, bool] = Coalescer(
-            self._complete, items_max=COMPLETE_BATCH_MAX
+            self._complete, items_max=COMPLETE_BATCH_MAX, is_shared=is_outage
         )
         self._handlers = handlers
         self._worker_id = worker_id
@@ -226,7 +225,7 @@ class JobRunner:
 
     def _backoff_after(self, job: Job) -> timedelta:
         grown: timedelta = self._backoff * 2 ** min(job.attempt - 1, 20)
-        return min(grown, _BACKOFF_MAX) * random.uniform(*_JITTER)  # noqa: S311 - not a secret
+        return timedelta(seconds=jittered(min(grown, _BACKOFF_MAX).total_seconds()))
 
 
 def _parent(job: Job) -> str:

@@ -15,6 +15,7 @@ from luma_memory.domain.errors import (
     ProviderResponseInvalid,
     ProviderTimeout,
     ProviderUnavailable,
+    is_outage,
 )
 from luma_memory.ports.models import Embedder
 from luma_memory.providers.embedding.outcomes import all_or_first_error
@@ -67,7 +68,8 @@ class CoalescingEmbedder:
             items_max=jobs_max,
             size_max=CHARACTERS_MAX,
             size_of=lambda call: sum(map(len, call.texts)),
-            flights_max=calls_max,
+            batches_max=calls_max,
+            is_shared=is_outage,
         )
 
     @property

@@ -1,0 +1,17 @@
+"""Refuse calls above a rate."""
+
+from __future__ import annotations
+
+from luma_memory.concurrency.token_buckets import TokenBuckets
+from luma_memory.domain.errors import QuotaExceeded
+
+
+def check_rate(buckets: TokenBuckets, name: str, message: str, *, code: str) -> None:
+    """Count one use. Raises QuotaExceeded with `message` and `code` when the minute's are spent."""
+    wait_seconds = buckets.take(name)
+    if wait_seconds:
+        raise QuotaExceeded(
+            f"{message}: {buckets.per_minute} a minute are allowed",
+            code=code,
+            retry_after_seconds=wait_seconds,
+        )
