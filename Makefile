@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test faults lint format generate docs bench lock wheel clean
+.PHONY: help setup demo up unit test test-all faults lint format generate docs bench lock wheel clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -16,7 +16,7 @@ ENVIRONMENT := .venv/.requirements-installed
 READY := .venv/.project-installed
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | \
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | \
 		while IFS='|' read -r command does; do printf '  %-12s %s\n' "$$command" "$$does"; done
 
 setup: $(READY) ## make .venv with the pinned packages (also done on first use of any command)
@@ -29,6 +29,12 @@ up: $(READY) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 9000"
 
 test: $(READY) ## all that CI runs: format, lint, wording, types, import contracts, tests (PYTEST_ARGS=…)
 	@sh tools/check.sh packages format lint wording types contracts tests -- $(PYTEST_ARGS)
+
+unit: $(READY) ## the tests without servers, in seconds while you write
+	@.venv/bin/python -m pytest -q -n auto tests/unit $(PYTEST_ARGS)
+
+test-all: $(READY) ## as test, on the oldest supported PostgreSQL as well
+	@sh tools/check.sh packages format lint types contracts all-tests -- $(PYTEST_ARGS)
 
 faults: $(READY) ## the long tests: kills, outages and floods
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)

@@ -1,7 +1,7 @@
 """Servers and databases for tests: real ones, started once, a fresh database a test.
 
-A test file that is worth running on every supported PostgreSQL says so:
-`pytestmark = pytest.mark.parametrize("major", [18, 16])`.
+A test file that is worth running on every supported PostgreSQL says `pytestmark = every_postgres`
+(tests/support/postgres_majors.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import asyncpg
 import hypothesis
 import pytest
+from tests.support.postgres_majors import NEWEST
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 
 from luma_memory.postgres.database import Database
@@ -36,7 +37,6 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("shared machine")
 
-NEWEST = 18
 TEMPLATE = "memory_template"
 # Roles belong to the server, and the schema's grants depend on them: they are there before any
 # database is, or two databases of one server would differ by which test came first.

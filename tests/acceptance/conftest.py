@@ -8,10 +8,9 @@ from pathlib import Path
 import httpx2
 import pytest
 import pytest_asyncio
+from tests.support.service import BASE_PATH
 
 from luma_memory.cli.processes import Stack, running_stack
-
-BASE_PATH = "/api/v1/memory"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -15,9 +15,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import all_blocks, until_idle
 from tests.support.doors import Door, running_door
+from tests.support.service import BASE_PATH, all_blocks, until_idle
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
 

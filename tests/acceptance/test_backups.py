@@ -10,11 +10,11 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.test_cli import run
-from tests.acceptance.test_rolling_deploy import until_ready
+from tests.support.commands import run
 from tests.support.load import Ledger, blocks_of, load, until_settled
+from tests.support.readiness import until_ready
 from tests.support.redis_server import free_port
+from tests.support.service import BASE_PATH
 from tests.support.versions import process_of, run_of
 
 from luma_memory.cli.processes import running_stack

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from tests.acceptance.waiting import all_blocks, until_idle
+from tests.support.service import all_blocks, until_idle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -18,8 +18,8 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from tests.acceptance.conftest import BASE_PATH
 from tests.support.server_faults import FaultyServer
+from tests.support.service import BASE_PATH
 from tests.support.tcp_proxy import hanging_server
 
 from luma_memory.cli.processes import Stack

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -23,37 +22,13 @@ import asyncpg
 import httpx2
 import psutil
 import pytest
+from tests.support.commands import COMMAND, clean_environment, run
 
 from luma_memory.postgres.embedded.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import Layout
 from luma_memory.postgres.embedded.postmaster import read_pid_file
 
 RETRY_SECONDS = 120.0
-COMMAND = [sys.executable, "-m", "luma_memory.cli"]
-_FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
-
-
-def clean_environment(**extra: str) -> dict[str, str]:
-    """Of this process, without settings of whoever runs the tests."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
-    cache = os.environ.get("MEMORY_MODEL_CACHE_DIR")
-    return kept | ({"MEMORY_MODEL_CACHE_DIR": cache} if cache else {}) | extra
-
-
-def run(
-    *arguments: str | Path, stdin: str = "", cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """A command that ends by itself."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=clean_environment(**environment),
-        cwd=cwd,
-        timeout=RETRY_SECONDS,
-        check=False,
-    )
 
 
 class Up:

@@ -11,9 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import until_idle, until_recall_is_warm
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
+from tests.support.service import BASE_PATH, until_idle, until_recall_is_warm
 
 from luma_memory.cli.processes import Stack, running_stack
 

@@ -13,10 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.waiting import until_idle, until_recall_is_warm
 from tests.support.load import client_of
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 from tests.support.server_faults import FaultyServer, service_on
+from tests.support.service import until_idle, until_recall_is_warm
 from tests.support.tcp_proxy import hanging_server
 
 from luma_memory.cli.processes import Stack, running_stack

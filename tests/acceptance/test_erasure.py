@@ -16,7 +16,7 @@ import asyncpg
 import httpx2
 import psutil
 import pytest
-from tests.acceptance.waiting import all_blocks, until_idle, until_recall_is_warm
+from tests.support.service import all_blocks, until_idle, until_recall_is_warm
 
 from luma_memory.cli.processes import Stack
 from luma_memory.client import AsyncMemoryClient

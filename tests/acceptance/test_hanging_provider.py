@@ -11,9 +11,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import all_blocks
 from tests.fakes.openai_server import FakeOpenAI, hang
+from tests.support.service import BASE_PATH, all_blocks
 
 from luma_memory.cli.processes import running_stack
 

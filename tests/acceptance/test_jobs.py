@@ -19,8 +19,7 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import RETRY_SECONDS, until_idle
+from tests.support.service import BASE_PATH, RETRY_SECONDS, until_idle
 
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.domain.job import JOB_ID_MAX

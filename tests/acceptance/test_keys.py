@@ -16,8 +16,8 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
 from tests.support.doors import Door, beside, running_door
+from tests.support.service import BASE_PATH
 
 from luma_memory.cli.processes import Stack
 from luma_memory.client import AsyncMemoryClient

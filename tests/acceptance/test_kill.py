@@ -18,8 +18,7 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import all_blocks, until_idle
+from tests.support.service import BASE_PATH, all_blocks, until_idle
 
 from luma_memory.cli.processes import API, Stack, running_stack
 

@@ -17,10 +17,10 @@ from uuid import uuid4
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
 from tests.support.doors import beside
 from tests.support.load import client_of
 from tests.support.server_faults import FaultyServer, service_on
+from tests.support.service import BASE_PATH
 
 from luma_memory.cli.processes import Stack
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
 from tests.support.doors import Door, running_door
+from tests.support.service import BASE_PATH
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ADMIN = "a-first-key-for-a-container"

@@ -12,10 +12,10 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import all_blocks, until_idle
-from tests.conftest import NEWEST, Servers
+from tests.conftest import Servers
 from tests.support.pgbouncer import NOTHING, Pooler, needs_pgbouncer, running_pooler
+from tests.support.postgres_majors import NEWEST
+from tests.support.service import BASE_PATH, all_blocks, until_idle
 
 from luma_memory.cli.processes import API, Stack
 from luma_memory.settings import load_settings

@@ -17,10 +17,9 @@ import httpx2
 import pytest
 import pytest_asyncio
 from pydantic import SecretStr
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import RETRY_SECONDS, until_idle
 from tests.fakes import openai_server as fake
 from tests.fakes.openai_server import FakeOpenAI
+from tests.support.service import BASE_PATH, RETRY_SECONDS, until_idle
 
 from luma_memory.cli.processes import Stack, running_stack
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -32,6 +31,14 @@ from tests.support.load import (
     load,
     until_settled,
 )
+from tests.support.queue_faults import (
+    RETRY_SECONDS,
+    Lines,
+    Measured,
+    accept,
+    looking_at,
+    until_true,
+)
 from tests.support.server_faults import FaultyServer, filled, service_on, small_disk
 
 from luma_memory.cli.child import Child
@@ -41,82 +48,10 @@ from luma_memory.cli.processes import Stack, running_stack
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ROOT = Path(__file__).resolve().parents[2]
-RETRY_SECONDS = 60.0
 STARTED = "Memory Worker Starting"
 HEAL_SECONDS_MAX = 30.0
 slow = pytest.mark.slow
-Measured = Callable[[str, object], None]
 Served: TypeAlias = tuple[FaultyServer, Stack]
-
-
-@pytest.fixture
-def measured(record_property: Callable[[str, object], None]) -> Measured:
-    """Keep a figure with the test's result."""
-
-    def keep(name: str, value: object) -> None:
-        record_property(name, value)
-        print(f"measured: {name} = {value}")
-
-    return keep
-
-
-class Lines:
-    """What the processes said; a sink of a stack."""
-
-    def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
-        self._more = asyncio.Event()
-
-    def __call__(self, name: str, line: str) -> None:
-        self.said.append((name, line))
-        self._more.set()
-
-    async def wait_for(self, name: str, pattern: str, *, count: int = 1) -> None:
-        """Until this process has said it so many times. Raises TimeoutError with what it said."""
-        try:
-            await self.until(lambda: self.count(name, pattern) >= count)
-        except TimeoutError:
-            said = [line for who, line in self.said if who == name]
-            raise TimeoutError(f"{name} never said {pattern!r} but {said}") from None
-
-    async def until(self, is_reached: Callable[[], bool]) -> None:
-        """Look again after every line."""
-        async with asyncio.timeout(RETRY_SECONDS):
-            while not is_reached():
-                self._more.clear()
-                await self._more.wait()
-
-    def count(self, name: str, pattern: str) -> int:
-        return sum(1 for who, line in self.said if who == name and re.search(pattern, line))
-
-
-@asynccontextmanager
-async def looking_at(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
-    connection: asyncpg.Connection = await asyncpg.connect(stack.database_url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-async def until_true(
-    connection: asyncpg.Connection, condition: str, *values: object, seconds: float = 120.0
-) -> None:
-    """Wait until the database says so."""
-    async with asyncio.timeout(seconds):
-        while not await connection.fetchval(f"SELECT {condition}", *values):  # noqa: ASYNC110 - another process changes it
-            await asyncio.sleep(0.02)
-
-
-async def accept(client: httpx2.AsyncClient, *contents: str, user_id: str = "ada") -> list[str]:
-    """The ids of new blocks, sent in batches."""
-    ids: list[str] = []
-    for start in range(0, len(contents), 1_000):
-        blocks = [{"user_id": user_id, "content": text} for text in contents[start : start + 1_000]]
-        answer = await client.post("/blocks/batch", json={"blocks": blocks}, timeout=60)
-        assert answer.status_code == 202, answer.text
-        ids += [result["id"] for result in answer.json()["results"]]
-    return ids
 
 
 async def until_block_is(

@@ -14,7 +14,9 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from tests.acceptance.test_queue_faults import (
+from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, late, well
+from tests.support.load import client_of
+from tests.support.queue_faults import (
     RETRY_SECONDS,
     Lines,
     Measured,
@@ -23,8 +25,6 @@ from tests.acceptance.test_queue_faults import (
     measured,
     until_true,
 )
-from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, late, well
-from tests.support.load import client_of
 
 from luma_memory.cli.processes import Stack, running_stack
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from tests.acceptance.waiting import until_idle
 from tests.support.doors import running_door
+from tests.support.service import until_idle
 
 pytestmark = pytest.mark.asyncio
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
 from pathlib import Path
 
 import asyncpg
 import pytest
-from tests.acceptance.test_cli import COMMAND, clean_environment
+from tests.support.commands import COMMAND, clean_environment
 from tests.support.load import Ledger, assert_promises_kept, client_of, load, until_settled
+from tests.support.repeated_work import enriched_more_than_once
 
 from luma_memory.cli.processes import API, STOP_GRACE_SECONDS, Stack, running_stack
 
@@ -84,18 +84,6 @@ async def test_back_and_forward_again_lose_and_double_nothing(
         assert (await client.get("/jobs/stats")).json()["failed"] == 0
         await table.close()
     print(f"measured: {len(ledger.accepted)} blocks, {cleared} jobs cleared, {found_again} found")
-
-
-async def enriched_more_than_once(table: asyncpg.Connection) -> list[str]:
-    """Blocks with two enrichments: the second leaves the first as a revision."""
-    revisions = await table.fetch("SELECT block_id FROM memory_block_revisions")
-    jobs = await table.fetch(
-        "SELECT block_id FROM memory_jobs WHERE job_type = 'enrich_and_embed'"
-        " AND status = 'completed'"
-    )
-    done = Counter(str(row["block_id"]) for row in jobs)
-    twice = [block_id for block_id, count in done.items() if count > 1]
-    return [str(row["block_id"]) for row in revisions] + twice
 
 
 def test_the_page_says_what_was_tried() -> None:

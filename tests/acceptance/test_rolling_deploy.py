@@ -11,7 +11,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,10 +19,11 @@ import asyncpg
 import httpx2
 import pytest
 from pydantic import SecretStr
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.test_rollback import enriched_more_than_once
 from tests.support.load import Ledger, assert_promises_kept, until_settled
+from tests.support.readiness import until_ready
 from tests.support.redis_server import free_port
+from tests.support.repeated_work import enriched_more_than_once
+from tests.support.service import BASE_PATH
 from tests.support.versions import process_of, run_of, version_before_the_newest_migration
 
 from luma_memory.cli.child import Child
@@ -33,7 +34,6 @@ from luma_memory.postgres.migrator import migration_names
 Process: TypeAlias = AbstractAsyncContextManager[Child]
 SENDERS = 4
 PACE_SECONDS = 0.2  # each; 20 blocks a second together
-READY_SECONDS = 60.0
 SHORT = 6
 
 
@@ -93,20 +93,6 @@ async def traffic(doors: Doors, ledger: Ledger) -> AsyncIterator[list[asyncio.Ta
     finally:
         stop.set()
         await asyncio.gather(*senders)
-
-
-async def until_ready(port: int, said: list[tuple[str, str]]) -> None:
-    url = f"http://127.0.0.1:{port}{BASE_PATH}/health/ready"
-    async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                while True:
-                    with suppress(httpx2.TransportError):
-                        if (await client.get(url)).is_success:
-                            return
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            raise AssertionError(said) from None
 
 
 @pytest.mark.parametrize("blocks", [SHORT, pytest.param(300, marks=pytest.mark.slow)])

@@ -19,8 +19,8 @@ from typing import Any
 import asyncpg
 import pytest
 from pydantic import SecretStr
-from tests.acceptance.test_cli import COMMAND, clean_environment, run
 from tests.fakes.openai_server import FakeOpenAI, out_of_money
+from tests.support.commands import COMMAND, clean_environment, run
 from tests.support.load import client_of
 from tests.support.redis_server import RedisServer, free_port
 from tests.support.tcp_proxy import proxied

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
-from tests.acceptance.test_cli import COMMAND, clean_environment, run
-from tests.acceptance.test_rolling_deploy import until_ready
-from tests.integration.test_starting import behind, let_in
+from tests.support.commands import COMMAND, clean_environment, run
+from tests.support.late_database import behind, let_in
+from tests.support.readiness import until_ready
 from tests.support.redis_server import free_port
 from tests.support.versions import process_of, run_of
 

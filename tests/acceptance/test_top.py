@@ -10,7 +10,7 @@ import signal
 
 import httpx2
 import pytest
-from tests.acceptance.test_cli import COMMAND, clean_environment
+from tests.support.commands import COMMAND, clean_environment
 from tests.support.redis_server import free_port
 
 from luma_memory.cli.processes import Stack

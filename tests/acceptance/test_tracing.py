@@ -7,10 +7,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import all_blocks
 from tests.fakes.openai_server import FakeOpenAI
 from tests.fakes.otlp_collector import OtlpCollector, SpanSeen
+from tests.support.service import BASE_PATH, all_blocks
 
 from luma_memory.cli.processes import running_stack
 

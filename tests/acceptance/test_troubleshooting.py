@@ -20,11 +20,11 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.acceptance.test_cli import run
-from tests.acceptance.waiting import until_idle
 from tests.fakes.openai_server import FakeOpenAI, hang, out_of_money, rate_limited
+from tests.support.commands import run
 from tests.support.load import client_of
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
+from tests.support.service import until_idle
 
 from luma_memory.cli.processes import STOP_GRACE_SECONDS, Stack, running_stack
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from tests.acceptance.conftest import BASE_PATH
+from tests.support.service import BASE_PATH
 
 from luma_memory.cli.processes import Stack
 

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
+from tests.support.live import Live
 from tests.support.redis_server import free_port
 
-from luma_memory.cli.processes import Stack, running_stack
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """API and worker, and the port at which the worker answers."""
-
-    stack: Stack
-    worker_port: int
+from luma_memory.cli.processes import running_stack
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -17,10 +17,10 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from tests.acceptance.test_cli import run
-from tests.deploy.test_site import requests
-from tests.integration.test_supabase_tokens import Issuer, issuer, signed
+from tests.support.commands import run
+from tests.support.documents import requests
 from tests.support.load import client_of
+from tests.support.token_issuer import Issuer, issuer, signed
 from typer.core import TyperGroup
 from typer.main import get_command
 

@@ -15,7 +15,7 @@ import promql_parser
 import pytest
 import pytest_asyncio
 import yaml
-from tests.deploy.conftest import Live
+from tests.support.live import Live
 from tests.support.load import client_of
 
 from luma_memory.api.app import openapi_document

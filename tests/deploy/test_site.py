@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
-from tests.deploy.conftest import Live
+from tests.support.documents import requests
+from tests.support.live import Live
 from tools.diagrams import DOCS, drawing, sources
 
 from luma_memory.settings import variable_names
@@ -78,15 +77,6 @@ def test_references_are_made_of_the_code(site: Path) -> None:
 def test_every_diagram_is_drawn_as_it_stands() -> None:
     drawn = {drawing(source) for _, source in sources()}
     assert drawn == set((DOCS / "diagrams").glob("*.svg")), "run tools/diagrams.py"
-
-
-def requests(page: Path) -> Iterator[list[str]]:
-    """The arguments of every curl of a page."""
-    text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"^```bash\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield shlex.split(block.replace("\\\n", " "))
-    for line in re.findall(r"^\$ (curl .*)$", text, re.MULTILINE):
-        yield shlex.split(line, comments=True)
 
 
 def test_no_page_with_requests_is_forgotten() -> None:

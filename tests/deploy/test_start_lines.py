@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.acceptance.test_cli import clean_environment
+from tests.support.commands import clean_environment
 from tests.support.redis_server import free_port
 
 from luma_memory.cli.child import Child

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest, working
 
 from luma_memory.domain.errors import Invalid, SetupError
@@ -16,7 +17,7 @@ from luma_memory.postgres.migrator import migrate
 from luma_memory.telemetry.events import JobCompleted
 from luma_memory.testing.sample_blocks import new_block
 
-supported = pytest.mark.parametrize("major", [18, 16])
+supported = every_postgres
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
 from luma_memory.domain.clock import Clock, SystemClock
@@ -31,7 +32,7 @@ from luma_memory.testing.sample_blocks import new_block
 from luma_memory.worker.duty import Duty, periodic
 from luma_memory.worker.worker import Worker, WorkerTimes
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 DUTIES = ["claim", "rescue", "keep", "prune", "health check", "schedule"]
 SHORT = timedelta(milliseconds=40)

@@ -25,6 +25,7 @@ import asyncpg
 import psutil
 import pytest
 from structlog.testing import capture_logs
+from tests.support.postgres_majors import every_postgres
 
 from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir
@@ -357,7 +358,7 @@ class TestOneProcess:
             assert await fetch(dsn, "SELECT word FROM kept") == "héllo"
             assert await fetch(dsn, "SELECT current_database()") == "luma_memory"
 
-    @pytest.mark.parametrize("major", [16, 18])
+    @every_postgres
     async def test_runs_each_installed_version(self, data_dir: Path, major: int) -> None:
         with throw_away(data_dir, major=major) as server:
             dsn = server.start()

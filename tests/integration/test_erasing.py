@@ -9,6 +9,7 @@ from datetime import date, timedelta
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest
 
 from luma_memory.domain.clock import SystemClock
@@ -25,7 +26,7 @@ from luma_memory.store.erasures import PostgresEraserStore
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.testing.sample_blocks import new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 SCOPE = Scope("default", "caroline")
 
 

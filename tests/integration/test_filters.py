@@ -11,6 +11,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest
 
 from luma_memory.domain.block import Block
@@ -23,7 +24,7 @@ from luma_memory.store.search import PostgresSearchStore
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.sample_blocks import OCCURRED_AT, new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 CAROLINE = Scope("default", "caroline")
 SOURCES = (None, "slack", "mail")

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import newest_and_oldest
 from tests.support.running import LEASE, ingest, job_row, read
 
 from luma_memory.domain.block import Accepted, IngestItem, NewBlock
@@ -32,7 +33,7 @@ from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.sample_blocks import OCCURRED_AT, ingest_item, new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = newest_and_oldest
 
 STEP = timedelta(milliseconds=100)
 METADATA: dict[str, Any] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
 from luma_memory.domain.errors import Conflict, NotFound, RateLimited
@@ -21,7 +22,7 @@ from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.telemetry.events import JobCompleted
 from luma_memory.testing.sample_blocks import new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 AWAY = Failure("provider", "the provider is away", final=True)
 MISFIT = Failure("schema", "the answer did not fit", final=True)

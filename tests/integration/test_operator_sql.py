@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, Plan, ingest, read, working
 
 from luma_memory.domain.enrichment import EnrichmentRequest
@@ -18,7 +19,7 @@ from luma_memory.telemetry.events import JobCompleted, JobFailed
 from luma_memory.testing.models import QuotingEnricher
 from luma_memory.testing.sample_blocks import new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 STATS = "SELECT * FROM get_memory_job_stats()"
 FAILED = "SELECT * FROM memory_jobs WHERE status = 'failed' ORDER BY created_at DESC LIMIT 50"

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.conftest import Servers
+from tests.support.postgres_majors import every_postgres
 
 from luma_memory.domain.filters import parse_filter
 from luma_memory.pipeline.text.terms import TermVector
@@ -23,7 +24,7 @@ BLOCKS = SqlFile("luma_memory.store.blocks")
 SEARCH = SqlFile("luma_memory.store.search")
 WINDOWS = SqlFile("luma_memory.store.windows")
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 MANY_JOBS = """
 INSERT INTO memory_jobs (user_id, job_type, status, fair_at, run_at, priority, locked_until)

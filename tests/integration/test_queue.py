@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, ingest, job_row, read
 
 from luma_memory.domain.job import Failure, Job, JobType
@@ -18,7 +19,7 @@ from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import WorkerSession, live_worker_count, new_worker_id
 from luma_memory.testing.sample_blocks import new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 BACKOFF = timedelta(hours=1)
 AWAY = Failure("provider", "the provider is away")

@@ -31,6 +31,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.postgres_majors import every_postgres
 
 from luma_memory.domain.block import Accepted
 from luma_memory.domain.job import ErrorClass, Failure, Job, JobFilter, JobType
@@ -880,13 +881,13 @@ def _prove(dsn: str, *, examples: int, steps: int) -> None:
         Machine.world.close()
 
 
-@pytest.mark.parametrize("major", [18, 16])
+@every_postgres
 def test_the_queue_keeps_its_promises_in_any_order(dsn: str) -> None:
     _prove(dsn, examples=30, steps=40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("major", [18, 16])
+@every_postgres
 def test_the_queue_keeps_its_promises_in_many_long_orders(dsn: str) -> None:
     _prove(dsn, examples=400, steps=50)

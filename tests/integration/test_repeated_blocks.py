@@ -9,6 +9,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest, read
 
 from luma_memory.domain.block import Accepted, NewBlock
@@ -39,7 +40,7 @@ async def rows(connection: asyncpg.Connection) -> tuple[int, int, int]:
     return tuple(row)
 
 
-@pytest.mark.parametrize("major", [18, 16])
+@every_postgres
 async def test_sent_again_it_is_the_first_one_and_counted(
     database: Database, connection: asyncpg.Connection
 ) -> None:

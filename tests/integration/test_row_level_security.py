@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest, working
 
 from luma_memory.postgres.database import Database
@@ -15,7 +16,7 @@ from luma_memory.postgres.migrator import migrate
 from luma_memory.telemetry.events import JobCompleted
 from luma_memory.testing.sample_blocks import new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 OWN_TABLES = [
     "memory_users",

@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.block import BlockToEnrich, NewBlock
@@ -29,7 +30,7 @@ from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import WordEmbedder
 from luma_memory.testing.sample_blocks import OCCURRED_AT, new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 CAROLINE = Scope("default", "caroline")
 WINDOWS = """

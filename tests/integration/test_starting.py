@@ -6,29 +6,16 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote
 
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
+from tests.support.late_database import behind, let_in
 
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.settings import Settings
-
-
-def behind(link: Path, dsn: str) -> str:
-    """The address of the same database through a path that is not there yet."""
-    parts = urlsplit(dsn)
-    query = parse_qs(parts.query)
-    return (
-        f"postgresql://{parts.netloc}{parts.path}?host={quote(str(link))}&port={query['port'][0]}"
-    )
-
-
-def let_in(link: Path, dsn: str) -> None:
-    """From now on the path leads to the server."""
-    link.symlink_to(parse_qs(urlsplit(dsn).query)["host"][0])
 
 
 def settings(url: str, **changes: Any) -> Settings:

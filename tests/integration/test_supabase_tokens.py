@@ -6,92 +6,21 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+from tests.support.token_issuer import EC_KEY, ED_KEY, RSA_KEY, Issuer, _jwk, signed
 
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.providers.identity.supabase import SupabaseTokens
 from luma_memory.testing.moved_clock import MovedClock
 
-EC_KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER_EC_KEY = ec.generate_private_key(ec.SECP256R1())
-RSA_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
-ED_KEY = ed25519.Ed25519PrivateKey.generate()
 SHARED_SECRET = "a secret shared with everybody who reads the documentation"
-
-
-class Issuer:
-    """Serves a JSON Web Key Set, as a hosted project does."""
-
-    def __init__(self) -> None:
-        self.keys: list[Mapping[str, Any]] = [
-            _jwk(ECAlgorithm.to_jwk(EC_KEY.public_key()), "ec"),
-            _jwk(RSAAlgorithm.to_jwk(RSA_KEY.public_key()), "rsa"),
-            _jwk(OKPAlgorithm.to_jwk(ED_KEY.public_key()), "ed"),
-            {"kty": "oct", "kid": "shared", "alg": "HS256", "k": "c2VjcmV0"},
-            {"kty": "unknown", "kid": "odd"},
-        ]
-        self.status = 200
-        self.requests = 0
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                issuer.requests += 1
-                known = self.path == "/auth/v1/.well-known/jwks.json"
-                body = json.dumps({"keys": issuer.keys}).encode()
-                self.send_response(issuer.status if known else 404)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def claims(self, **changed: Any) -> dict[str, Any]:
-        claims = {
-            "iss": f"{self.url}/auth/v1",
-            "aud": "authenticated",
-            "sub": "0b7c6e1e-ada",
-            "exp": int(time.time()) + 600,
-            "role": "authenticated",
-        } | changed
-        return {name: value for name, value in claims.items() if value is not None}
-
-
-def _jwk(public: str | dict[str, Any], key_id: str) -> Mapping[str, Any]:
-    entry: dict[str, Any] = json.loads(public) if isinstance(public, str) else public
-    return {**entry, "kid": key_id, "use": "sig"}
-
-
-@pytest.fixture
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
-    yield issuer
-    issuer.close()
 
 
 @pytest.fixture
@@ -104,10 +33,6 @@ async def tokens(issuer: Issuer, clock: MovedClock) -> Any:
     verifier = SupabaseTokens(issuer.url + "/", clock=clock)
     yield verifier
     await verifier.close()
-
-
-def signed(claims: dict[str, Any], key: Any = EC_KEY, algorithm: str = "ES256", **head: Any) -> str:
-    return jwt.encode(claims, key, algorithm, headers={"kid": "ec"} | head)
 
 
 async def refusal(tokens: SupabaseTokens, token: str) -> str:

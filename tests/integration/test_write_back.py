@@ -12,6 +12,7 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, ingest, job_row, read
 
 from luma_memory.domain.block import Accepted, NewBlock, PassagePlace, PassageText
@@ -25,7 +26,7 @@ from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.testing.sample_blocks import ingest_item, new_block
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 MODEL = "words-4"
 ENRICHMENT = Enrichment(

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
-from tests.acceptance.test_cli import COMMAND, clean_environment
+from tests.support.commands import COMMAND, clean_environment
 
 from luma_memory.postgres.migrator import migration_names
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.postgres_majors import every_postgres
 from tests.support.running import working
 
 from luma_memory.domain.errors import SetupError, StoreUnavailable
@@ -31,7 +32,7 @@ from luma_memory.telemetry.events import JobCompleted
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import WordEmbedder
 
-pytestmark = pytest.mark.parametrize("major", [18, 16])
+pytestmark = every_postgres
 
 MIGRATION_LOCK = 4867010125002
 OWNER = "11111111-1111-4111-8111-111111111111"

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 from pydantic import SecretStr
-from tests.acceptance.conftest import BASE_PATH
+from tests.support.service import BASE_PATH
 
 from luma_memory.bootstrap.operators import open_keys
 from luma_memory.cli.processes import Stack, running_stack

@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
-from tests.acceptance.conftest import BASE_PATH
-from tests.acceptance.waiting import all_blocks
+from tests.support.service import BASE_PATH, all_blocks
 
 from luma_memory.cli.processes import Stack
 

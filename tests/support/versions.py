@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.test_cli import clean_environment
+from tests.support.commands import clean_environment
 
 from luma_memory.cli.child import Child, LineSink
 from luma_memory.cli.environment import python_arguments, settings_environment

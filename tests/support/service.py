@@ -1,4 +1,4 @@
-"""Waiting for the service to come to an end of its work."""
+"""Wait for the running service, and read what it holds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx2
 
+BASE_PATH = "/api/v1/memory"
 RETRY_SECONDS = 120.0
 
 
