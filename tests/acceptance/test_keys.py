@@ -45,9 +45,11 @@ def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 async def test_a_key_is_made_used_listed_and_revoked(door: Door) -> None:
     made = command(
-        door.stack, "keys", "create", "--scope", "ingest", "--scope", "read", "--name", "chat"
+        door.stack,
+        *("keys", "create", "--permission", "ingest", "--permission", "read", "--name", "chat"),
     )
     assert made.returncode == 0, made.stderr
+    assert "--scope" not in made.stderr
     text = made.stdout.strip()
     assert text.startswith("lmk_")
     async with door.client(text) as client:
@@ -60,12 +62,33 @@ async def test_a_key_is_made_used_listed_and_revoked(door: Door) -> None:
     assert text not in listed.stdout
     (entry,) = [key for key in json.loads(listed.stdout) if key["name"] == "chat"]
     assert text.startswith(entry["prefix"])
-    assert entry["scopes"] == ["ingest", "read"]
+    assert entry["permissions"] == entry["scopes"] == ["ingest", "read"]
     assert command(door.stack, "keys", "revoke", entry["prefix"]).returncode == 0
     listed = command(door.stack, "keys", "list")
     (line,) = [line for line in listed.stdout.splitlines() if entry["prefix"] in line]
     assert "chat" in line
     assert line.rstrip()[-1] == "Z", "the last column says when it was revoked"
+
+
+async def test_the_old_flag_for_permissions_still_works_and_names_the_new_one(door: Door) -> None:
+    flags = ("--scope", "ingest", "--permission", "read")
+    made = command(door.stack, "keys", "create", *flags, "--json")
+    assert made.returncode == 0, made.stderr
+    assert "--permission" in made.stderr
+    key = json.loads(made.stdout)
+    assert key["permissions"] == key["scopes"] == ["ingest", "read"]
+    async with door.client(key["key"]) as client:
+        assert (await client.get("/blocks", params={"user_id": "ada"})).status_code == 200
+    assert "--scope" not in command(door.stack, "keys", "create", "--help").stdout
+
+
+@pytest.mark.parametrize("flags", [(), ("--permission", "write"), ("--scope", "write")])
+async def test_a_key_needs_permissions_that_exist(door: Door, flags: tuple[str, ...]) -> None:
+    refused = command(door.stack, "keys", "create", *flags)
+    assert refused.returncode == 2
+    assert "--permission" in refused.stderr
+    assert "admin" in refused.stderr
+    assert refused.stdout == ""
 
 
 async def test_both_headers_carry_a_key_and_two_different_ones_are_refused(door: Door) -> None:

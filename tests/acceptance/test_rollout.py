@@ -177,7 +177,7 @@ async def test_a_key_that_may_not_erase_stores_nothing(tmp_path: Path) -> None:
     ):
         made = await asyncio.to_thread(
             lambda: run(
-                *("keys", "create", "--scope", "ingest", "--scope", "read"),
+                *("keys", "create", "--permission", "ingest", "--permission", "read"),
                 DATABASE_URL=stack.database_url,
             )
         )

@@ -1,4 +1,4 @@
-"""`keys`: who may call the API, straight from the database, so that the first key needs none."""
+"""`keys`: manage API keys directly in the database, so creating the first key needs no key."""
 
 from __future__ import annotations
 
@@ -26,35 +26,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]
 
 
 @examples(
-    "luma-memory keys create --scope ingest --scope read --name chat-backend",
-    "luma-memory keys create --scope read --user ada",
-    "luma-memory keys create --scope ingest --scope read --scope admin --project shop",
+    "luma-memory keys create --permission ingest --permission read --name chat-backend",
+    "luma-memory keys create --permission read --user ada",
+    "luma-memory keys create --permission admin --project shop",
 )
 def keys_create(
-    scopes: Annotated[
-        list[str],
+    permissions: Annotated[
+        list[str] | None,
         typer.Option(
-            "--scope",
+            "--permission",
             metavar="|".join(EVERY_PERMISSION),
-            help="What it permits; may be repeated.",
+            help="What the key permits; may be repeated. Required.",
         ),
-    ],
+    ] = None,
+    scopes: Annotated[
+        list[str] | None,
+        typer.Option("--scope", hidden=True),  # the former name of --permission
+    ] = None,
     project: Annotated[
-        str, typer.Option("--project", metavar="PROJECT", help="Whose data it opens.")
+        str, typer.Option("--project", metavar="PROJECT", help="The project whose data it opens.")
     ] = DEFAULT_PROJECT,
     user: Annotated[
-        str | None, typer.Option("--user", metavar="USER", help="This end user's data only.")
+        str | None, typer.Option("--user", metavar="USER", help="Restrict it to this end user.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="For you to know it by.")
+        str | None, typer.Option("--name", metavar="NAME", help="A label for `keys list`.")
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and show it, this once: only its hash is kept.
+    """Create a key and print it. It is shown only once: the database keeps its hash.
 
     Permissions: `ingest` stores, edits and deletes blocks, `read` reads and searches, `admin` does
-    the rest (jobs, export, erasure). A running service knows the key at once.
+    the rest (jobs, export, erasure). Running services accept the key immediately.
     """
     for what, text in (("--project", project), ("--user", user), ("--name", name)):
         if text is not None:
@@ -62,7 +66,7 @@ def keys_create(
     key, text = run_async(
         _create(
             load_settings(data_dir=data_dir),
-            [_permission(scope) for scope in scopes],
+            _permissions(permissions, scopes),
             project=project,
             user=user,
             name=name,
@@ -72,18 +76,18 @@ def keys_create(
         typer.echo(json.dumps({"key": text} | _facts(key), indent=2))
         return
     typer.echo(text)
-    say_note("This is the only time the key is shown. Send it as: Authorization: Bearer <key>")
+    say_note("The key is not shown again. Send it as: Authorization: Bearer <key>")
 
 
 @examples("luma-memory keys list", "luma-memory keys list --project shop --json")
 def keys_list(
     project: Annotated[
-        str | None, typer.Option("--project", metavar="PROJECT", help="Of this project only.")
+        str | None, typer.Option("--project", metavar="PROJECT", help="Only keys of this project.")
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Show every key there ever was, without the keys themselves."""
+    """List all keys, including revoked ones, by prefix; the keys themselves are not stored."""
     keys = run_async(_list(load_settings(data_dir=data_dir), project))
     if as_json:
         typer.echo(json.dumps([_facts(key) for key in keys], indent=2))
@@ -96,20 +100,35 @@ def keys_list(
 @examples("luma-memory keys revoke lmk_abcdefghijkl")
 def keys_revoke(
     prefix: Annotated[
-        str, typer.Argument(metavar="PREFIX", help="The key's beginning, as `keys list` shows it.")
+        str, typer.Argument(metavar="PREFIX", help="The key's prefix from `keys list`.")
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """End a key for good; every process refuses it within a minute."""
+    """Revoke a key permanently; every process rejects it within a minute."""
     key = run_async(_revoke(load_settings(data_dir=data_dir), prefix))
-    console().print(f"revoked {key.prefix}: refused everywhere within a minute")
+    console().print(f"revoked {key.prefix}: rejected by every process within a minute")
 
 
-def _permission(scope: str) -> Permission:
+def _permissions(named: Sequence[str] | None, scopes: Sequence[str] | None) -> list[Permission]:
+    """The permissions of both options. Raises BadParameter for an unknown one, and for none."""
+    if scopes:
+        say_note("--scope is now --permission; the old name will be removed in the next version")
+    permissions = [_permission(name) for name in [*(named or ()), *(scopes or ())]]
+    if not permissions:
+        raise typer.BadParameter(
+            f"name at least one of {', '.join(EVERY_PERMISSION)}", param_hint="'--permission'"
+        )
+    return permissions
+
+
+def _permission(name: str) -> Permission:
     for permission in EVERY_PERMISSION:
-        if permission == scope:
+        if permission == name:
             return permission
-    raise typer.BadParameter(f"{printable(scope)} is none of {', '.join(EVERY_PERMISSION)}")
+    raise typer.BadParameter(
+        f"{printable(name)} is not one of {', '.join(EVERY_PERMISSION)}",
+        param_hint="'--permission'",
+    )
 
 
 def _check_name(what: str, text: str) -> None:
@@ -119,14 +138,14 @@ def _check_name(what: str, text: str) -> None:
 
 async def _create(
     settings: Settings,
-    scopes: Sequence[Permission],
+    permissions: Sequence[Permission],
     *,
     project: str,
     user: str | None,
     name: str | None,
 ) -> tuple[ApiKey, str]:
     async with open_keys(settings) as keys:
-        return await keys.create(scopes, project_id=project, user_id=user, name=name)
+        return await keys.create(permissions, project_id=project, user_id=user, name=name)
 
 
 async def _list(settings: Settings, project: str | None) -> Sequence[ApiKey]:
@@ -140,11 +159,13 @@ async def _revoke(settings: Settings, prefix: str) -> ApiKey:
 
 
 def _facts(key: ApiKey) -> dict[str, Any]:
+    permissions = sorted(key.permissions)
     return {
         "prefix": key.prefix,
         "project_id": key.project_id,
         "user_id": key.user_id,
-        "scopes": sorted(key.permissions),
+        "permissions": permissions,
+        "scopes": permissions,  # the former name
         "name": key.name,
         "created_at": key.created_at.isoformat(),
         "last_used_at": key.last_used_at.isoformat() if key.last_used_at else None,
@@ -154,7 +175,16 @@ def _facts(key: ApiKey) -> dict[str, Any]:
 
 def _table(keys: Sequence[ApiKey]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for title in ("key", "project", "user", "scopes", "name", "created", "last used", "revoked"):
+    for title in (
+        "key",
+        "project",
+        "user",
+        "permissions",
+        "name",
+        "created",
+        "last used",
+        "revoked",
+    ):
         table.add_column(title, no_wrap=title == "key", overflow="fold")
     for key in keys:
         table.add_row(
@@ -176,12 +206,12 @@ def _instant(instant: datetime | None) -> str:
 
 
 keys = command_group(
-    """Make, list and revoke API keys.
+    """Create, list and revoke API keys.
 
-    Works on the database itself (DATABASE_URL or the data folder), also while the service is down.
+    Works directly on the database (DATABASE_URL or the data folder), so the service need not run.
     """,
     (keys_create, keys_list, keys_revoke),
-    "luma-memory keys create --scope ingest --scope read",
+    "luma-memory keys create --permission ingest --permission read",
     "luma-memory keys list",
     "luma-memory keys revoke lmk_abcdefghijkl",
 )
