@@ -85,7 +85,7 @@ class Rounds:
 WORK = {
     "claim": "claim",
     "rescue": "rescue",
-    "keep": "held",
+    "keep": "claimed_jobs",
     "prune": "prune",
     "health check": "stats",
     "schedule": "schedule_weekly_summaries",
@@ -470,8 +470,10 @@ async def test_a_job_that_is_just_ending_is_not_taken_for_lost(
     )
 
     async def look() -> None:
-        await worker._keeper.check()
-        while any((job.id, job.attempt) in worker._keeper._lost for job in worker._slots.running):
+        await worker._reconciler.check()
+        while any(
+            (job.id, job.attempt) in worker._reconciler._lost for job in worker._slots.running
+        ):
             await events.wait_for(JobCompleted, count=len(events.of(JobCompleted)) + 1)
             await asyncio.sleep(0)  # it leaves its slot after it is told
 
@@ -480,7 +482,7 @@ async def test_a_job_that_is_just_ending_is_not_taken_for_lost(
         keeper.start()
         await events.wait_for(JobCompleted, count=300)
         await keeper.stop()
-    assert rounds.done["held"] > 3
+    assert rounds.done["claimed_jobs"] > 3
     assert events.of(JobLost) == []
     attempts = await connection.fetch("SELECT status, attempts FROM memory_jobs")
     assert Counter(map(tuple, attempts)) == {("completed", 1): len(accepted)}

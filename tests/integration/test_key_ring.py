@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 import asyncpg
 import pytest
 
-from luma_memory.domain.access import EVERYBODY, Caller, Permission
+from luma_memory.domain.access import ANONYMOUS, Caller, Permission
 from luma_memory.domain.errors import (
     Forbidden,
     Invalid,
@@ -206,7 +206,7 @@ async def test_the_admin_key_is_a_key_of_the_default_project(desk: Desk) -> None
 
 async def test_the_door_is_open_until_the_first_key_and_never_again(desk: Desk) -> None:
     ring = desk.ring(open_without_keys=True)
-    assert await ring.caller(None, address=HERE) is EVERYBODY
+    assert await ring.caller(None, address=HERE) is ANONYMOUS
     text = await desk.key()
     desk.clock.move(seconds=1.5)
     assert await refusal(ring, None) == "credentials_missing"
@@ -219,7 +219,7 @@ async def test_the_door_is_open_until_the_first_key_and_never_again(desk: Desk) 
 async def test_switched_off_it_asks_nobody(desk: Desk) -> None:
     await desk.key()
     caller: Caller = await desk.ring(required=False).caller("anything", address=HERE)
-    assert caller is EVERYBODY
+    assert caller is ANONYMOUS
 
 
 async def test_the_last_use_is_noted(desk: Desk) -> None:

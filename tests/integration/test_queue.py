@@ -524,10 +524,10 @@ async def test_the_last_attempt_after_a_death_runs_alone(
     assert (await job_row(connection, first))["status"] == "failed"
     # The second one is next, alone too.
     queue = PostgresJobQueue(database)
-    await queue.complete("w3", await queue.held("w3"))
+    await queue.complete("w3", await queue.claimed_jobs("w3"))
     assert [job.id for job in await _claim(database, "w3")] == [second]
     assert await _claim(database, "w3") == []
-    await queue.complete("w3", await queue.held("w3"))
+    await queue.complete("w3", await queue.claimed_jobs("w3"))
     assert [job.id for job in await _claim(database, "w3")] == others[2:]
 
 
@@ -560,7 +560,7 @@ async def test_the_background_waits_until_a_worker_has_nothing_else(
     # Not beside the last jobs of a backlog, though there are slots for it.
     assert [job.id for job in await _claim(database, limit=5)] == [first]
     assert await _claim(database, limit=5) == []
-    await queue.complete("w1", await queue.held("w1"))
+    await queue.complete("w1", await queue.claimed_jobs("w1"))
     # An idle worker takes as much as it can.
     assert [job.id for job in await _claim(database, limit=2)] == background[:2]
     (second,) = await _enqueue(connection)
@@ -582,7 +582,7 @@ async def test_the_background_does_not_starve(
     assert [job.id for job in await _claim(database, limit=5)] == [first]
     assert await _claim(database, limit=5) == []
     (more,) = await _enqueue(connection)
-    await queue.complete("w1", [job for job in await queue.held("w1") if job.id == first])
+    await queue.complete("w1", [job for job in await queue.claimed_jobs("w1") if job.id == first])
     assert [job.id for job in await _claim(database, limit=5)] == [more]
     assert [job.id for job in await _claim(database, limit=5)] == [second]
 

@@ -15,7 +15,7 @@ from luma_memory.settings import Settings
 from luma_memory.telemetry.events import JobCompleted, Notice
 from luma_memory.telemetry.metrics import Metrics
 from luma_memory.testing.event_log import EventLog
-from luma_memory.worker.probe import answering
+from luma_memory.worker.probe import serve_probe
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ async def test_it_says_that_it_lives_and_what_it_counted(port: int, database: Da
     metrics, events = Metrics(), EventLog()
     metrics(JobCompleted(job_id=1, job_type="enrich_and_embed", duration_ms=40))
     async with (
-        answering(
+        serve_probe(
             Settings(worker_metrics_port=port),
             metrics.registry,
             queue=PostgresJobQueue(database),
@@ -61,7 +61,7 @@ async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on(database: Dat
     events = EventLog()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(worker_metrics_port=taken.getsockname()[1])
-        async with answering(
+        async with serve_probe(
             settings, Metrics().registry, queue=PostgresJobQueue(database), emit=events
         ):
             (notice,) = await events.wait_for(Notice)
@@ -71,7 +71,7 @@ async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on(database: Dat
 
 async def test_without_a_port_nothing_listens(database: Database) -> None:
     events = EventLog()
-    async with answering(
+    async with serve_probe(
         Settings(), Metrics().registry, queue=PostgresJobQueue(database), emit=events
     ):
         pass

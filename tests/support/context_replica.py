@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from luma_memory.cache.redis import RedisCache
 from luma_memory.domain.clock import Clock, SystemClock
-from luma_memory.domain.context import Context, ContextAnswer, ContextRequest
+from luma_memory.domain.context import Context, ContextRequest, ContextResult
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.context.context import Contexts
@@ -38,7 +38,7 @@ class Replica:
     recall: Recall
     events: EventLog = field(default_factory=EventLog)
 
-    async def ask(self, scope: Scope, query: str, **changes: object) -> ContextAnswer:
+    async def ask(self, scope: Scope, query: str, **changes: object) -> ContextResult:
         return await self.contexts.get_context(request(scope, query, **changes))
 
     async def fresh(self, scope: Scope, query: str) -> Context:

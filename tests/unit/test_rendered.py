@@ -11,9 +11,9 @@ from luma_memory.api.rendered import RenderedContexts
 from luma_memory.domain.context import (
     Citation,
     Context,
-    ContextAnswer,
     ContextBlock,
     ContextRequest,
+    ContextResult,
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.protocol import context as protocol
@@ -38,9 +38,9 @@ def _context(text: str) -> Context:
 
 
 def test_an_answer_is_the_model_of_the_wire_in_its_order() -> None:
-    answer = ContextAnswer(_context('Ün"ïcode\n[1]'), 1.23456, ["database"], {"total": 0.12345})
+    answer = ContextResult(_context('Ün"ïcode\n[1]'), 1.23456, ["database"], {"total": 0.12345})
     told = RenderedContexts().render(answer, REQUEST, counted_by="estimate")
-    read = protocol.ContextAnswer.model_validate_json(told)
+    read = protocol.ContextResponse.model_validate_json(told)
     assert read.model_dump_json().encode() == told
     assert read.blocks[0].content == read.text == 'Ün"ïcode\n[1]'
     assert (read.cached, read.age_seconds, read.degraded) == (True, 1.235, ["database"])
@@ -49,7 +49,7 @@ def test_an_answer_is_the_model_of_the_wire_in_its_order() -> None:
 
 
 def test_what_is_true_of_one_asking_is_told_anew() -> None:
-    rendered, answer = RenderedContexts(), ContextAnswer(_context("The ferry."), None, [])
+    rendered, answer = RenderedContexts(), ContextResult(_context("The ferry."), None, [])
     first = rendered.render(answer, REQUEST, counted_by="estimate")
     again = rendered.render(
         replace(answer, age_seconds=2.0), replace(REQUEST, token_budget=90), counted_by="estimate"
@@ -62,9 +62,9 @@ def test_what_is_true_of_one_asking_is_told_anew() -> None:
 def test_a_context_that_is_gone_is_forgotten_and_its_place_holds_another() -> None:
     rendered = RenderedContexts()
     for number in range(1_000):  # ids of objects come again at once
-        answer = ContextAnswer(_context(f"number {number}"), None, [])
+        answer = ContextResult(_context(f"number {number}"), None, [])
         told = rendered.render(answer, REQUEST, counted_by="estimate")
-        assert protocol.ContextAnswer.model_validate_json(told).text == f"number {number}"
+        assert protocol.ContextResponse.model_validate_json(told).text == f"number {number}"
     del answer
     gc.collect()
     assert rendered._kept == {}

@@ -1,9 +1,8 @@
-"""The application: routes, errors and what stands before them put together.
+"""The application: routes, error handlers and middleware.
 
-A request passes, from the outside in: its id and its event (RequestContext), whether its path and
-query can be read (RequestTarget), the browser's rules (CORS, only where origins are allowed), the
-bound on what is in work (Admission), who asks (Authentication), the route's permission (DoorRoute),
-the route.
+A request passes, from the outside in: RequestContext (request id, one event), RequestTarget (checks
+path and query), CORS (only where origins are allowed), Admission (limits concurrent work),
+Authentication (identifies the caller), ProtectedRoute (the route's permission), the route.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from starlette.middleware.cors import CORSMiddleware
 from luma_memory import __version__
 from luma_memory.api.admission import Admission
 from luma_memory.api.authentication import Authentication
-from luma_memory.api.door import DoorRoute
 from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
@@ -39,6 +37,7 @@ from luma_memory.api.routes import (
     users,
 )
 from luma_memory.api.routes import metrics as metrics_routes
+from luma_memory.api.routing import ProtectedRoute
 from luma_memory.bootstrap.service import Service
 from luma_memory.concurrency.token_buckets import TokenBuckets
 from luma_memory.protocol.base_path import BASE_PATH
@@ -143,7 +142,7 @@ def _check_routes(router: APIRouter) -> None:
     """A route that nobody gave a permission to must not be served at all."""
     for route in router.routes:
         path = BASE_PATH + getattr(route, "path", "")
-        if path not in OPEN_PATHS and not isinstance(route, DoorRoute):
+        if path not in OPEN_PATHS and not isinstance(route, ProtectedRoute):
             raise TypeError(
-                f"{path} is neither open nor behind the door: say route_class=DoorRoute"
+                f"{path} is neither open nor behind the door: say route_class=ProtectedRoute"
             )

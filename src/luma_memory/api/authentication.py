@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from luma_memory.api.problems import error_response
 from luma_memory.concurrency.token_buckets import TokenBuckets
-from luma_memory.domain.access import EVERYBODY, Caller
+from luma_memory.domain.access import ANONYMOUS, Caller
 from luma_memory.domain.errors import Forbidden, LumaMemoryError, Unauthenticated
 from luma_memory.domain.loopback import is_loopback
 from luma_memory.pipeline.accounts.key_ring import KeyRing
@@ -51,10 +51,10 @@ class Authentication:
     async def _caller(self, scope: Scope) -> Caller:
         address = _address(scope)
         caller = await self._keys.caller(_credentials(scope), address=address)
-        if caller is EVERYBODY and self._keys.required:
+        if caller is ANONYMOUS and self._keys.required:
             _check_own_machine(scope, self._allowed_origins)
         if self._limit is not None:
-            name = address if caller is EVERYBODY else f"{caller.name} {caller.user_id or ''}"
+            name = address if caller is ANONYMOUS else f"{caller.name} {caller.user_id or ''}"
             check_rate(self._limit, name, "Too many requests", code="too_many_requests")
         return caller
 

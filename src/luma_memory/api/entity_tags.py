@@ -26,7 +26,7 @@ def entity_tag(revision: int) -> str:
     return f'"{revision}"'
 
 
-def wanted_revision(if_match: str | None) -> int | None:
+def expected_revision(if_match: str | None) -> int | None:
     """The revision that is asked for, None for any, 0 for one that no block ever has.
 
     A weak tag matches nothing (RFC 9110, section 13.1.1). Raises Invalid for what is no tag, or

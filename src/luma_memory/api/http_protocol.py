@@ -31,7 +31,7 @@ _REFUSALS: Final = {
 }
 
 
-class DoorProtocol(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """A connection. Its client has to send each head within a time and a size."""
 
     # Since the head began, with the packet it began in if no request ended in that; -1 in a body.

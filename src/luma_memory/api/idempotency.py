@@ -21,7 +21,7 @@ from luma_memory.domain.errors import Invalid, InvariantError
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.stored_response import KeyedRequest, StoredResponse
 from luma_memory.ports.idempotency import ResponseStore
-from luma_memory.protocol.gate import Name
+from luma_memory.protocol.validation import Name
 
 HEADER: Final = "Idempotency-Key"
 # What an answer is made of beside its body; the request's id is each request's own.
@@ -29,7 +29,7 @@ _KEPT_HEADERS: Final = ("content-type", "etag", "location")
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
 
-async def answered_once(
+async def run_once(
     request: StrictRequest,
     caller: Caller,
     store: ResponseStore,

@@ -9,13 +9,13 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
 
-from luma_memory.api.door import PERMISSION, is_remembered
-from luma_memory.protocol.gate import (
+from luma_memory.api.routing import PERMISSION, is_remembered
+from luma_memory.protocol.problem import Problem
+from luma_memory.protocol.validation import (
     JSON_VALUE_SCHEMA,
     NAME_CHARACTERS_MAX,
     NOT_BLANK_PATTERN,
 )
-from luma_memory.protocol.problem import Problem
 
 SECURITY_SCHEMES: Final = {
     "bearer": {

@@ -9,17 +9,17 @@ from __future__ import annotations
 import weakref
 
 from luma_memory.api.wire import context_circumstances, context_content
-from luma_memory.domain.context import Context, ContextAnswer, ContextRequest
+from luma_memory.domain.context import Context, ContextRequest, ContextResult
 
 
 class RenderedContexts:
-    """The JSON of answers (protocol.context.ContextAnswer)."""
+    """The JSON of answers (protocol.context.ContextResponse)."""
 
     def __init__(self) -> None:
         # By identity: equal contexts are rare, and comparing them costs more than writing one.
         self._kept: dict[int, tuple[weakref.ref[Context], bytes]] = {}
 
-    def render(self, answer: ContextAnswer, request: ContextRequest, *, counted_by: str) -> bytes:
+    def render(self, answer: ContextResult, request: ContextRequest, *, counted_by: str) -> bytes:
         """The whole answer; what it says is taken from the last time this context was told."""
         circumstances = context_circumstances(answer, request, counted_by=counted_by)
         told = circumstances.model_dump_json().encode()

@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
-from luma_memory.api.http_protocol import DoorProtocol
+from luma_memory.api.http_protocol import BoundedHttpProtocol
 from luma_memory.bootstrap.service import Service
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import SetupError
@@ -45,7 +45,7 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         server = _Server(
             uvicorn.Config(
                 create(service),
-                http=DoorProtocol,
+                http=BoundedHttpProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="off",

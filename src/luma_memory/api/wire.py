@@ -27,7 +27,7 @@ from luma_memory.protocol.context import (
     ContextContent,
     TokensBody,
 )
-from luma_memory.protocol.search import SearchAnswer, SearchHitBody
+from luma_memory.protocol.search import SearchHitBody, SearchResponse
 from luma_memory.settings import Settings
 
 # Without a time of its own, the same within a day is taken for the same sent again: what somebody
@@ -126,8 +126,8 @@ def revision_body(revision: BlockRevision) -> RevisionBody:
     )
 
 
-def search_answer(result: SearchResult) -> SearchAnswer:
-    return SearchAnswer(
+def search_response(result: SearchResult) -> SearchResponse:
+    return SearchResponse(
         results=[
             SearchHitBody(
                 block=block_body(hit.block),
@@ -187,7 +187,7 @@ def context_content(context: domain.Context) -> ContextContent:
 
 
 def context_circumstances(
-    answer: domain.ContextAnswer, request: domain.ContextRequest, *, counted_by: str
+    answer: domain.ContextResult, request: domain.ContextRequest, *, counted_by: str
 ) -> ContextCircumstances:
     return ContextCircumstances(
         tokens=TokensBody(

@@ -19,7 +19,7 @@ from luma_memory.protocol.context import (
     TIMEOUT_MS_MIN,
     TOKEN_BUDGET_MAX,
     TOKEN_BUDGET_MIN,
-    ContextAnswer,
+    ContextResponse,
 )
 from luma_memory.settings import load_settings
 
@@ -78,12 +78,12 @@ def context(
     say_note(_told_about(answer))
 
 
-async def _context(base_url: str, body: Mapping[str, Any]) -> ContextAnswer:
+async def _context(base_url: str, body: Mapping[str, Any]) -> ContextResponse:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
         return await client.ask_context(body)
 
 
-def _told_about(answer: ContextAnswer) -> str:
+def _told_about(answer: ContextResponse) -> str:
     """One line for people: how many blocks and tokens, whether cached, what is missing."""
     if not answer.blocks:
         return "nothing found" if answer.relevant else "nothing relevant found"

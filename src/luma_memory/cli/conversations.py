@@ -14,7 +14,7 @@ from luma_memory.cli.json_lines import BlockLine, batches
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 from luma_memory.domain.errors import Invalid
-from luma_memory.protocol.search import LIMIT_MAX, SearchAnswer
+from luma_memory.protocol.search import LIMIT_MAX, SearchResponse
 
 BATCH_BLOCKS = 250
 
@@ -40,7 +40,7 @@ class StoredConversation:
         """How many blocks there are beyond one an item."""
         return len(self.items) - len(set(self.items.values()))
 
-    def ranking(self, answer: SearchAnswer) -> list[str]:
+    def ranking(self, answer: SearchResponse) -> list[str]:
         """Item ids, best first; an item in several blocks counts once, at its best place."""
         ranked = (self.items.get(hit.block.id) for hit in answer.results)
         return list(dict.fromkeys(item for item in ranked if item is not None))

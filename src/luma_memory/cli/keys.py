@@ -19,7 +19,7 @@ from luma_memory.cli.running import run_async
 from luma_memory.domain.access import EVERY_PERMISSION, ApiKey, Permission
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.scope import DEFAULT_PROJECT
-from luma_memory.protocol.gate import NAME_CHARACTERS_MAX
+from luma_memory.protocol.validation import NAME_CHARACTERS_MAX
 from luma_memory.settings import Settings, load_settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON.")]

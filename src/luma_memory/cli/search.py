@@ -18,7 +18,7 @@ from luma_memory.cli.options import Url, User, service_url
 from luma_memory.cli.output import console, plain, say_note, shortened
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
-from luma_memory.protocol.search import LIMIT_MAX, TIMEOUT_MS_MAX, SearchAnswer
+from luma_memory.protocol.search import LIMIT_MAX, TIMEOUT_MS_MAX, SearchResponse
 from luma_memory.settings import load_settings
 
 
@@ -91,7 +91,7 @@ async def _search(
     limit: int,
     explain: bool,
     more: Mapping[str, Any],
-) -> SearchAnswer:
+) -> SearchResponse:
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
         return await client.ask_search(
             {**more, "user_id": user, "query": query, "limit": limit, "explain": explain}
@@ -111,7 +111,7 @@ def _filters(text: str | None) -> dict[str, Any] | None:
     return filters
 
 
-def _table(answer: SearchAnswer, *, explain: bool) -> Table:
+def _table(answer: SearchResponse, *, explain: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("score", justify="right", style="green", no_wrap=True)
     table.add_column("relevance", justify="right", no_wrap=True)

@@ -12,15 +12,15 @@ from uuid import UUID
 from pydantic import BaseModel, SecretStr
 
 from luma_memory.client import NO_RETRIES, AsyncMemoryClient, Retries
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import Call, ask, read, write
+from luma_memory.client.responses import parsed
 from luma_memory.client.retries import NEVER_SENT
 from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.errors import UnavailableError
 from luma_memory.domain.job import OPEN, JobType
 from luma_memory.protocol.blocks import BlockBody, BlockPageBody
-from luma_memory.protocol.context import ContextAnswer
-from luma_memory.protocol.search import SearchAnswer
+from luma_memory.protocol.context import ContextResponse
+from luma_memory.protocol.search import SearchResponse
 
 _TIMEOUT_SECONDS: Final = 60.0
 _PAGE_ENTRIES: Final = 200
@@ -71,13 +71,13 @@ class ServiceClient(AsyncMemoryClient):
                 return True
         return False
 
-    async def ask_search(self, body: Mapping[str, Any]) -> SearchAnswer:
+    async def ask_search(self, body: Mapping[str, Any]) -> SearchResponse:
         """The blocks that answer; `body` as `protocol.search.SearchBody` has it."""
-        return parsed(SearchAnswer, await self._send(ask("/search", body)))
+        return parsed(SearchResponse, await self._send(ask("/search", body)))
 
     async def ask_context(
         self, body: Mapping[str, Any], *, is_probe: bool = False
-    ) -> ContextAnswer:
+    ) -> ContextResponse:
         """The context of a question; `body` as `protocol.context.ContextBody` has it.
 
         is_probe: leave it out of the hit rate.
@@ -85,7 +85,7 @@ class ServiceClient(AsyncMemoryClient):
         call = ask("/context", body)
         if is_probe:
             call = replace(call, headers={**call.headers, "Memory-Probe": "true"})
-        return parsed(ContextAnswer, await self._send(call))
+        return parsed(ContextResponse, await self._send(call))
 
     async def all_blocks(self, user_id: str, *, limit: int) -> list[BlockBody]:
         """A user's newest blocks, page by page."""

@@ -9,8 +9,8 @@ first is generated from the second. Results are the models of the wire, errors o
 codes. Nothing of the server is imported: this needs httpx2 and pydantic. See docs/sdk.md.
 """
 
-from luma_memory.client.answers import ProblemAnswer
 from luma_memory.client.asynchronous.client import AsyncMemoryClient
+from luma_memory.client.responses import ProblemResponse
 from luma_memory.client.retries import NO_RETRIES, Retries
 from luma_memory.client.synchronous.client import MemoryClient
 from luma_memory.domain.errors import (
@@ -39,9 +39,9 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.protocol.blocks import (
     AcceptedBody,
-    BatchAnswer,
     BatchItem,
     BatchItemError,
+    BatchResponse,
     BlockBody,
     BlockEditBody,
     BlockPageBody,
@@ -53,14 +53,14 @@ from luma_memory.protocol.blocks import (
 from luma_memory.protocol.context import (
     CacheStatsBody,
     CitationBody,
-    ContextAnswer,
     ContextBlockBody,
+    ContextResponse,
 )
 from luma_memory.protocol.health import HealthBody
-from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryAnswer
+from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
 from luma_memory.protocol.problem import FieldProblem, Problem
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
-from luma_memory.protocol.search import SearchAnswer, SearchHitBody
+from luma_memory.protocol.search import SearchHitBody, SearchResponse
 from luma_memory.protocol.summaries import HighlightBody, SummaryBody, SummaryPageBody
 from luma_memory.protocol.usage import UsageBody
 from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
@@ -69,17 +69,17 @@ __all__ = [
     "NO_RETRIES",
     "AcceptedBody",
     "AsyncMemoryClient",
-    "BatchAnswer",
     "BatchItem",
     "BatchItemError",
+    "BatchResponse",
     "BlockBody",
     "BlockEditBody",
     "BlockPageBody",
     "CacheStatsBody",
     "CitationBody",
     "Conflict",
-    "ContextAnswer",
     "ContextBlockBody",
+    "ContextResponse",
     "EntityBody",
     "FieldProblem",
     "Forbidden",
@@ -97,7 +97,7 @@ __all__ = [
     "NotFound",
     "PreconditionFailed",
     "Problem",
-    "ProblemAnswer",
+    "ProblemResponse",
     "ProviderPaused",
     "ProviderRejected",
     "ProviderResponseInvalid",
@@ -111,11 +111,11 @@ __all__ = [
     "RelationPageBody",
     "RequestError",
     "Retries",
-    "RetryAnswer",
+    "RetryResponse",
     "RevisionBody",
     "RevisionPageBody",
-    "SearchAnswer",
     "SearchHitBody",
+    "SearchResponse",
     "SearchTimeout",
     "SetupError",
     "StoreContended",

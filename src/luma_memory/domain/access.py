@@ -48,7 +48,7 @@ class Caller:
 
 
 # Whoever reaches a service that has no keys and listens on loopback only.
-EVERYBODY = Caller(DEFAULT_PROJECT, frozenset(EVERY_PERMISSION))
+ANONYMOUS = Caller(DEFAULT_PROJECT, frozenset(EVERY_PERMISSION))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextAnswer:
+class ContextResult:
     """A context as it is given out."""
 
     context: Context

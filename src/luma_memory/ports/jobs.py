@@ -68,7 +68,7 @@ class JobQueue(Protocol):
         """Take back jobs of workers that are gone, for anybody to claim; how many."""
         ...
 
-    async def held(self, worker_id: str) -> Sequence[Job]:
+    async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
         """The jobs that this worker is running, as the table has it."""
         ...
 

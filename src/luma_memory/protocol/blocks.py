@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.enrichment import EnrichmentKind, EntityKind
 from luma_memory.domain.revision import RevisionReason
-from luma_memory.protocol.gate import Content, Instant, Metadata, Name
+from luma_memory.protocol.validation import Content, Instant, Metadata, Name
 
 BATCH_BLOCKS_MAX = 1_000
 
@@ -136,7 +136,7 @@ class BatchItem(BaseModel):
     error: BatchItemError | None = None
 
 
-class BatchAnswer(BaseModel):
+class BatchResponse(BaseModel):
     """One outcome a block, in order of the request."""
 
     accepted: int

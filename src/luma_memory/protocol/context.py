@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from luma_memory.protocol.gate import Name, Query
+from luma_memory.protocol.validation import Name, Query
 
 BLOCKS_MAX = 200
 TOKEN_BUDGET_MIN = 50
@@ -113,7 +113,9 @@ class ContextCircumstances(BaseModel):
     timings: dict[str, float] = Field(description="Milliseconds by stage.")
 
 
-class ContextAnswer(ContextCircumstances, ContextContent):  # the fields of the last base come first
+class ContextResponse(
+    ContextCircumstances, ContextContent
+):  # the fields of the last base come first
     """The blocks that matter, best first, and a text that can be put into a prompt."""
 
 

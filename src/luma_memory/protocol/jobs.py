@@ -15,7 +15,7 @@ from luma_memory.domain.job import (
     JobStatus,
     JobType,
 )
-from luma_memory.protocol.gate import Instant, Name
+from luma_memory.protocol.validation import Instant, Name
 
 # One statement's worth: some tens of milliseconds.
 BULK_JOBS_MAX = 1_000
@@ -126,7 +126,7 @@ class RetryBody(BaseModel):
     limit: int = Field(BULK_JOBS_MAX, ge=1, le=BULK_JOBS_MAX, description="Jobs at most.")
 
 
-class RetryAnswer(BaseModel):
+class RetryResponse(BaseModel):
     """The jobs that run again, oldest first."""
 
     retried: int

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.search import Ranking
 from luma_memory.protocol.blocks import BlockBody
-from luma_memory.protocol.gate import Instant, Name, Query
+from luma_memory.protocol.validation import Instant, Name, Query
 
 LIMIT_MAX = 200
 TIMEOUT_MS_MAX = 60_000
@@ -69,7 +69,7 @@ class SearchHitBody(BaseModel):
     explanation: dict[str, float | int | str | None] | None = None
 
 
-class SearchAnswer(BaseModel):
+class SearchResponse(BaseModel):
     """Blocks, best first."""
 
     results: list[SearchHitBody]

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from luma_memory.domain.summary import Summary
 from luma_memory.domain.weeks import Week, monday_of
-from luma_memory.protocol.gate import Name
+from luma_memory.protocol.validation import Name
 
 
 def check_week(value: str) -> str:

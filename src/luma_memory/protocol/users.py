@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from luma_memory.domain.erasure import Erasure, Receipt
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.user import User
-from luma_memory.protocol.gate import Name
+from luma_memory.protocol.validation import Name
 
 
 class UserBody(BaseModel):

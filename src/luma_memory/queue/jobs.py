@@ -69,7 +69,7 @@ class PostgresJobQueue:
         assert row is not None
         return int(row["rescued"])
 
-    async def held(self, worker_id: str) -> Sequence[Job]:
+    async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
         rows = await self._database.fetch(_SQL["list_claimed"], worker_id)
         return [_job(row) for row in rows]
 

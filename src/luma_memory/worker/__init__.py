@@ -1,1 +1,1 @@
-"""The worker process: claims jobs, runs them side by side, stops without losing any."""
+"""The worker process: claims jobs, runs them concurrently and stops without losing any."""

@@ -16,12 +16,12 @@ from luma_memory.settings import Settings, load_settings
 from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import configure_logs, log_event
 from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
-from luma_memory.worker.probe import answering
+from luma_memory.worker.probe import serve_probe
 from luma_memory.worker.worker import Worker, WorkerTimes
 
 
 async def work(settings: Settings) -> None:
-    """Run a worker until a signal says stop; returns when all its jobs are in good hands."""
+    """Run a worker until a stop signal; returns once all its jobs are completed or released."""
     if not settings.worker_enabled:
         log_event(Notice("MEMORY_WORKER_ENABLED is false: this worker has nothing to do"))
         return
@@ -32,15 +32,15 @@ async def work(settings: Settings) -> None:
         if service is None:
             return
         await stack.enter_async_context(
-            answering(settings, service.metrics.registry, queue=service.queue, emit=service.emit)
+            serve_probe(settings, service.metrics.registry, queue=service.queue, emit=service.emit)
         )
         collect_rarely()
         await _worker(service).run(stop)
 
 
 def main() -> int:
-    # Embedding threads need the interpreter for moments between two texts; the default of 5 ms
-    # lets them stand still while a block is enriched.
+    # Embedding threads need the interpreter briefly between two texts; with the default switch
+    # interval of 5 ms they idle while a block is enriched.
     sys.setswitchinterval(0.0005)
     try:
         settings = load_settings()

@@ -18,15 +18,15 @@ _RETRY_SECONDS = (0.1, 5.0)
 # Rows one statement claims: a large worker claims for one part of its slots while the jobs of the
 # other part run and end.
 CLAIM_MAX = 100
-# Claims one round makes before the keeper may compare.
-CLAIMS_A_ROUND_MAX = 16
+# Claims per round before the reconciler may compare.
+CLAIMS_PER_ROUND_MAX = 16
 
 
 class Claimer:
     """Claims as many jobs as there are free slots, in one statement for up to CLAIM_MAX of them.
 
-    claiming: held from before a claim until its jobs stand in their slots, so that whoever
-    compares the slots with the table sees both or neither.
+    claiming: locked from before a claim until its jobs are in their slots, so that the reconciler
+    sees a claimed job in both the slots and the table, or in neither.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class Claimer:
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
-        """There may be work. Never blocks."""
+        """Signal that there may be work. Never blocks."""
         self._awake.set()
 
     async def loop(self) -> None:
-        """Claim until cancelled; then what the last statement claimed still gets its slot."""
+        """Claim until cancelled; jobs of the last claim still get their slots."""
         retry_seconds = _RETRY_SECONDS[0]
         while True:
             await self._slots.wait_for_free()
@@ -69,25 +69,25 @@ class Claimer:
                 continue
             retry_seconds = _RETRY_SECONDS[0]
             if is_drained:
-                # Not `asyncio.wait_for`: before Python 3.12 it lets a cancellation go that comes in
-                # the moment of a wake-up, as when the last job ends while the worker is stopped.
+                # Not `asyncio.wait_for`: before Python 3.12 it loses a cancellation that arrives
+                # together with a wake-up, as when the last job ends while the worker stops.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds):
                         await self._awake.wait()
 
     async def _fill(self) -> bool:
-        """Claim for the free slots; True when the queue had fewer jobs than were asked for.
+        """Claim for the free slots; True when the queue had fewer jobs than requested.
 
-        While slots are left, the next statement is on its way before the jobs of the last one
-        begin: the database claims while this process works.
+        While slots are left, the next statement is sent before the jobs of the last one start:
+        the database claims while this process works.
         """
         async with self.claiming:
             limit = self._limit(self._slots.free)
-            if limit == 0:  # what was foreseen to become free has not
+            if limit == 0:  # a slot that was expected to become free has not
                 return False
             claim = self._send(limit)
             try:
-                for _ in range(CLAIMS_A_ROUND_MAX):
+                for _ in range(CLAIMS_PER_ROUND_MAX):
                     jobs = await asyncio.shield(claim)
                     ahead = self._limit(self._slots.free - len(jobs))
                     if len(jobs) < limit or ahead == 0:
@@ -100,14 +100,14 @@ class Claimer:
                 else:
                     jobs = await asyncio.shield(claim)
             except asyncio.CancelledError:
-                # Stopping: what the statement claims all the same is to be handed back.
+                # Stopping: jobs that the statement still claims must be released.
                 with contextlib.suppress(LumaMemoryError):
                     self._start(await claim)
                 raise
             self._start(jobs)
             if any(job.is_last_attempt for job in jobs):
-                # It may be one that runs alone, as what ended its last worker: then the queue has
-                # more, for when this one has ended.
+                # It may be claimed alone because it killed its last worker; then the queue has
+                # more jobs to claim after this one.
                 self._slots.call_when_idle(self.wake)
             return len(jobs) < limit
 

@@ -1,7 +1,7 @@
-"""Calibration duties: one contract for starting and stopping all of them.
+"""Background duties: one contract for starting and stopping all of them.
 
-start is idempotent; stop waits, is idempotent, and is harmless before start. A duty that dies of
-an error nobody foresaw ends the worker: half a worker is worse than none.
+start is idempotent; stop waits, is idempotent, and is harmless before start. An unexpected error
+in a duty stops the whole worker: a worker that runs only some of its duties is worse than none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Duty:
         task = self._task
         if task is None:
             return
-        # Once: a loop that saves its last state when it is cancelled must not be cancelled in that.
+        # Once: a loop that saves its state on cancellation must not be cancelled while saving.
         if not task.cancelling():
             task.cancel()
         await asyncio.wait([task])
@@ -38,7 +38,7 @@ class Duty:
             self._task = None
 
     async def ended(self) -> None:
-        """Wait until the loop ends by itself, and raise what it died of. The duty is started."""
+        """Wait until the loop ends, and raise the error it ended with. The duty must be started."""
         assert self._task is not None
         await asyncio.shield(self._task)
 
@@ -46,9 +46,9 @@ class Duty:
 def periodic(
     name: str, work: Callable[[], Awaitable[None]], *, every_seconds: float, emit: Emit
 ) -> Duty:
-    """A duty that does `work` again and again, first after `every_seconds`.
+    """A duty that calls `work` periodically, first after `every_seconds`.
 
-    A round that fails with one of our errors is told and followed by the next one.
+    A round that fails with a LumaMemoryError is reported, and the next one runs as usual.
     """
 
     async def loop() -> None:

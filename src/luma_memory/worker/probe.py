@@ -1,8 +1,7 @@
-"""What a worker answers: whether it lives, its metrics, and how long work has waited.
+"""A worker's probe endpoints: liveness, metrics, and the age of the oldest pending job.
 
-Nothing of anybody's memory.
-
-The server runs in the worker's own event loop, so an answer says that the loop goes round.
+They expose no user data. The server runs in the worker's own event loop, so a response proves that
+the loop is running.
 """
 
 from __future__ import annotations
@@ -39,12 +38,12 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def answering(
+async def serve_probe(
     settings: Settings, registry: CollectorRegistry, *, queue: JobQueue, emit: Emit
 ) -> AsyncIterator[None]:
-    """Answer /health/live and /metrics while the block runs, if a port is set.
+    """Serve /health/live and /metrics inside the `async with` block, if a port is set.
 
-    A port that cannot be used is told, and the worker goes on without.
+    A port that cannot be used is logged, and the worker runs without the endpoints.
     """
     listening = _listen(settings, emit)
     if listening is None:
@@ -61,12 +60,12 @@ async def answering(
             server_header=False,
         )
     )
-    serving = asyncio.create_task(server.serve(sockets=[listening]), name="probe")
+    server_task = asyncio.create_task(server.serve(sockets=[listening]), name="probe")
     try:
         yield
     finally:
         server.should_exit = True
-        await serving
+        await server_task
 
 
 def _listen(settings: Settings, emit: Emit) -> socket.socket | None:
@@ -80,7 +79,7 @@ def _listen(settings: Settings, emit: Emit) -> socket.socket | None:
     except OSError as error:
         text = (
             f"MEMORY_WORKER_METRICS_PORT {port} cannot be used on {host} ({error.strerror}): this"
-            " worker goes on without metrics"
+            " worker runs without metrics"
         )
         emit(Notice(text, severity="warning"))
         return None
@@ -91,11 +90,11 @@ def _app(registry: CollectorRegistry, queue: JobQueue) -> Starlette:
         return JSONResponse({"live": True})
 
     async def metrics(_request: Request) -> Response:
-        told = CollectorRegistry()
+        queue_metrics = CollectorRegistry()
         with suppress(LumaMemoryError, TimeoutError):  # left out while the database is away
             stats = await within(queue.stats(), _STATS_SECONDS_MAX)
-            oldest_pending(told, stats.oldest_pending_seconds)
-        body = generate_latest(registry) + generate_latest(told)
+            oldest_pending(queue_metrics, stats.oldest_pending_seconds)
+        body = generate_latest(registry) + generate_latest(queue_metrics)
         return Response(body, media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route("/health/live", live), Route("/metrics", metrics)])

@@ -1,7 +1,7 @@
-"""The jobs at work: each a plain task in one of a bounded number of slots.
+"""The running jobs: each a plain task in one of a bounded number of slots.
 
-A job leaves its slot when its handler has ended. What is left of it is written down beside the next
-job: a slow commit keeps no provider waiting.
+A job leaves its slot when its handler has ended. Its result is written back while the next job
+runs: a slow commit keeps no provider waiting.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from luma_memory.telemetry.events import Emit, JobLost, WorkerRoundFailed
 
 JobRun = tuple[int, int]  # id, attempt
 
-# How long it takes from the wish for a job until it can begin: a claim, and the loop's other work.
+# From requesting a job until it can start: a claim, and the event loop's other work.
 LEAD_SECONDS = 0.03
-# Claimed ahead at most, as a share of the slots: somebody else could have begun them.
+# Jobs claimed ahead at most, as a share of the slots: another worker could have started them.
 LEAD_SHARE = 0.1
-# Ends of jobs from which their rate is told.
+# Number of recent job ends from which their rate is computed.
 _ENDS_KEPT = 64
-# When no slot has become free for that long, nothing is claimed ahead any more (64 ends in 1.9 s
-# foresee one), and what is waits no longer: its lease is for running.
+# If no slot becomes free within this time, no job is claimed ahead any more (64 ends in 1.9 s
+# predict one), and jobs claimed ahead are released: their lease is meant for running.
 AHEAD_SECONDS_MAX = 2.0
 
 
 class Slots:
-    """Runs jobs side by side, at most `size` of them, and writes down as many others at most.
+    """Runs at most `size` jobs concurrently, and writes back the results of at most as many others.
 
-    Where jobs end fast, a few are claimed ahead: as many as will end until the claim is answered.
-    claims_ahead: False where nothing is gained by that, as with jobs that compute on this machine:
-    it has all it can do with those it holds, and jobs that begin together share their statements.
+    Where jobs end fast, a few are claimed ahead: as many as will end before the claim returns.
+    claims_ahead: False where that gains nothing, as with jobs that compute on this machine: the
+    running jobs keep it busy, and jobs that start together share their statements.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Slots:
         self._ahead_max = size * LEAD_SHARE if claims_ahead else 0.0
         self._emit = emit
         self._jobs: dict[asyncio.Task[None], Job] = {}
-        self._ahead: deque[tuple[float, Job]] = deque()  # claimed, not begun; since when
+        self._ahead: deque[tuple[float, Job]] = deque()  # time of the claim, job
         self._giving_up: asyncio.TimerHandle | None = None
         self._releases: dict[asyncio.Task[None], Sequence[Job]] = {}
-        self._ending: set[JobRun] = set()  # runs that are only written down
-        self._latest: dict[int, Job] = {}  # by id, the run that was started last
+        self._ending: set[JobRun] = set()  # runs whose result is being written back
+        self._latest: dict[int, Job] = {}  # by id, the latest run
         self._ends: deque[float] = deque(maxlen=_ENDS_KEPT)  # the loop's time
         self._freed = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -73,19 +73,19 @@ class Slots:
 
     @property
     def running(self) -> Sequence[Job]:
-        """All that this worker holds, also what is only written down, not begun or handed back."""
+        """All claimed jobs, including those not started, being written back or being released."""
         ahead = (job for _, job in self._ahead)
         return [*self._jobs.values(), *ahead, *chain.from_iterable(self._releases.values())]
 
     def start(self, job: Job) -> None:
-        """Run a claimed job as soon as a slot is free; returns at once.
+        """Run a claimed job as soon as a slot is free; returns immediately.
 
-        A run of the same job that is still at work was cancelled, and the job set off anew:
-        attempts count from 1 again, so that only we can tell the two runs apart.
+        If an older run of the same job is still active, the job was cancelled and retried:
+        attempts count from 1 again, so only this worker can distinguish the two runs.
         """
         if (older := self._latest.get(job.id)) is not None:
             self.abandon([older])
-        if self._loop is None:  # to ask which one runs is a system call, for each job
+        if self._loop is None:  # looking it up for each job costs a system call
             self._loop = asyncio.get_running_loop()
         if self._ahead or self._open() <= 0:
             self._ahead.append((self._loop.time(), job))
@@ -109,11 +109,11 @@ class Slots:
             await self._freed.wait()
 
     def call_when_idle(self, call: Callable[[], None]) -> None:
-        """Call once, when the last of the running jobs has ended."""
+        """Call once when the last running job has ended."""
         self._when_idle = call
 
     def abandon(self, lost: Sequence[Job]) -> None:
-        """Stop working on jobs that are no longer ours: cancelled, or taken over."""
+        """Abort jobs that no longer belong to this worker: cancelled, or taken over."""
         for task, job in self._jobs.items():
             if job in lost:
                 task.cancel()
@@ -123,16 +123,16 @@ class Slots:
             job = waiting[1]
             self._emit(JobLost(job.id, job.job_type, job.attempt))
 
-    async def hand_back(self, *, grace_seconds: float) -> int:
-        """Let short work end, then release the rest without spending its attempts; how many.
+    async def release_all(self, *, grace_seconds: float) -> int:
+        """Let short jobs end, then release the rest without spending attempts; returns how many.
 
-        Where that cannot be written down any more, the lease brings the jobs back.
+        Jobs that cannot be released return to the queue when their lease expires.
         """
         if self._giving_up is not None:
             self._giving_up.cancel()
         ahead = [job for _, job in self._ahead]
         self._ahead.clear()
-        self._start_release(ahead)  # at once: another worker can begin them
+        self._start_release(ahead)  # before waiting: another worker can start them
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=grace_seconds)
         unfinished: Mapping[asyncio.Task[None], Job] = dict(self._jobs)
@@ -150,12 +150,12 @@ class Slots:
             task.add_done_callback(self._releases.pop)
 
     async def _release(self, jobs: Sequence[Job]) -> None:
-        """What cannot be released now the keeper finds, or the lease brings it back."""
+        """On failure the reconciler releases the jobs later, or their lease expires."""
         with contextlib.suppress(LumaMemoryError):
             await self._queue.release(self._worker_id, jobs)
 
     def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hand back what was claimed ahead of slots that do not become free."""
+        """Release jobs claimed ahead of slots that did not become free."""
         late = loop.time() - AHEAD_SECONDS_MAX
         jobs = []
         while self._ahead and self._ahead[0][0] <= late:
@@ -172,12 +172,12 @@ class Slots:
         return self._size - len(self._jobs) + min(len(self._ending), self._size)
 
     def _lead(self) -> int:
-        """Jobs that will have ended when a claim is answered, if they go on to end as they did."""
+        """Jobs that will end before a claim returns, at the recent rate."""
         if self._loop is None or len(self._ends) < _ENDS_KEPT or self._ahead_max < 1:
             return 0
         seconds = self._loop.time() - self._ends[0]
-        foreseen = len(self._ends) * LEAD_SECONDS / seconds if seconds > 0 else self._size
-        return int(min(foreseen, self._ahead_max))
+        expected = len(self._ends) * LEAD_SECONDS / seconds if seconds > 0 else self._size
+        return int(min(expected, self._ahead_max))
 
     def _handled(self, job: Job) -> None:
         self._ending.add((job.id, job.attempt))
@@ -202,7 +202,7 @@ class Slots:
             call()
         error = None if task.cancelled() else task.exception()
         if isinstance(error, LumaMemoryError):
-            # Its end could not be written down: the keeper or the lease brings it back.
+            # Its result could not be written back: the reconciler or the lease returns the job.
             self._emit(WorkerRoundFailed("write-back", str(error)))
         elif error is not None:
-            raise error  # ours to mend: the event loop logs it
+            raise error  # a bug: the event loop logs it

@@ -1,17 +1,17 @@
 """The worker: a few duties around one queue.
 
     claim      fill free slots; woken by notifications, by a freed slot, or by the poll interval
-    keep       compare the jobs at work with the table: cancelled, taken over, forgotten
-    rescue     take back what gone workers left
+    keep       reconcile the running jobs with the table: cancelled, taken over, lost claims
+    rescue     reclaim the jobs of dead workers
     prune      delete ended jobs past their retention, in bounded batches
-    schedule   one weekly_summary job a user and week, where something can make summaries
-    backfill   jobs for blocks that went without while a provider was away
-    reembed    jobs for scopes whose vectors are of another model, when that is asked for
-    health     one line now and then that says how things are
+    schedule   one weekly_summary job per user and week, where summaries can be written
+    backfill   jobs for blocks that were enriched without an unavailable provider
+    reembed    jobs for scopes whose vectors belong to another model, when requested
+    health     a periodic log line with the worker's state
     presence   (queue.session) heartbeat, session lock, LISTEN
 
-Any number of workers run all of them. Stopping means: claim nothing more, let short work end, hand
-the rest back.
+Any number of workers run all of them. To stop, a worker claims no more jobs, lets short jobs end
+and releases the rest.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.telemetry.events import Emit, WorkerHealth, WorkerStarting, WorkerStopped
 from luma_memory.worker.claimer import Claimer
 from luma_memory.worker.duty import Duty, periodic
-from luma_memory.worker.keeper import Keeper
+from luma_memory.worker.reconciler import Reconciler
 from luma_memory.worker.slots import Slots
 
 STOP_GRACE_SECONDS = 5.0
 # Rows one statement deletes or users one statement schedules: tens of milliseconds.
 BATCH_ROWS_MAX = 1_000
-BATCHES_A_ROUND_MAX = 100
+BATCHES_PER_ROUND_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerTimes:
-    """How long and how often. The lease is longer than a job's deadline, so that only a worker
-    that is gone, or cannot write a result down while PostgreSQL answers, loses a job to it.
+    """Durations and intervals. The lease is longer than a job's deadline, so a job's lease expires
+    only if its worker is dead, or cannot write a result back although PostgreSQL is available.
     """
 
     lease: timedelta
@@ -100,13 +100,13 @@ class Worker:
             poll_interval=times.poll,
             emit=emit,
         )
-        self._keeper = Keeper(
+        self._reconciler = Reconciler(
             queue, self._slots, worker_id=worker_id, claiming=self._claimer.claiming
         )
         self._duties = self._make_duties(schedules=runner.works_on("weekly_summary"))
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. Raises what a duty died of, after handing jobs back."""
+        """Work until `stop` is set. Raises the error of a failed duty after releasing the jobs."""
         self._emit(WorkerStarting(self._presence.worker_id, self._concurrent_jobs_max))
         await self._presence.start(
             running=lambda: len(self._slots.running), on_signal=self._claimer.wake
@@ -127,24 +127,26 @@ class Worker:
 
     async def _stop(self) -> None:
         await asyncio.gather(*(duty.stop() for duty in self._duties))
-        released = await self._slots.hand_back(grace_seconds=STOP_GRACE_SECONDS)
+        released = await self._slots.release_all(grace_seconds=STOP_GRACE_SECONDS)
         await self._presence.stop()
         self._emit(WorkerStopped(self._presence.worker_id, released))
 
     def _make_duties(self, *, schedules: bool) -> list[Duty]:
         poll = self._times.poll.total_seconds()
         rounds = [
-            # A worker is gone when two looks 0.4 s apart find it so: by default its jobs start
-            # again in less than a second.
+            # A worker is declared dead after two failed checks 0.4 s apart: by default its jobs
+            # restart in less than a second.
             ("rescue", self._rescue, poll / 4),
-            ("keep", self._keeper.check, max(poll, 0.5)),
+            ("keep", self._reconciler.check, max(poll, 0.5)),
             ("prune", self._prune, self._times.prune.total_seconds()),
             ("health check", self._health, self._times.health.total_seconds()),
         ]
         if schedules:
             rounds.append(("schedule", self._schedule, self._times.schedule.total_seconds()))
         if self._backfill is not None:
-            rounds.append(("backfill", self._make_up, self._times.backfill.total_seconds()))
+            rounds.append(
+                ("backfill", self._enqueue_backfill, self._times.backfill.total_seconds())
+            )
         if self._reembedding is not None:
             rounds.append(("reembed", self._reembed, self._times.backfill.total_seconds()))
         return [
@@ -161,7 +163,7 @@ class Worker:
 
     async def _prune(self) -> None:
         now = self._clock.now()
-        for _ in range(BATCHES_A_ROUND_MAX):
+        for _ in range(BATCHES_PER_ROUND_MAX):
             deleted = await self._upkeep.prune(
                 completed_before=now - self._times.keep_completed,
                 failed_before=now - self._times.keep_failed,
@@ -171,7 +173,7 @@ class Worker:
                 return
 
     async def _schedule(self) -> None:
-        for _ in range(BATCHES_A_ROUND_MAX):
+        for _ in range(BATCHES_PER_ROUND_MAX):
             made = await self._upkeep.schedule_weekly_summaries(
                 self._clock.now(), limit=BATCH_ROWS_MAX
             )
@@ -180,7 +182,7 @@ class Worker:
             if made < BATCH_ROWS_MAX:
                 return
 
-    async def _make_up(self) -> None:
+    async def _enqueue_backfill(self) -> None:
         if self._backfill is not None and await self._backfill.enqueue_due():
             self._claimer.wake()
 

@@ -17,13 +17,13 @@ from luma_memory.cli.conversations import (
 from luma_memory.cli.evaluation.measures import Conversation, Item, read_dataset
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 from luma_memory.protocol.blocks import BlockBody
-from luma_memory.protocol.search import SearchAnswer, SearchHitBody
+from luma_memory.protocol.search import SearchHitBody, SearchResponse
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def answer(*ids: UUID) -> SearchAnswer:
-    return SearchAnswer(
+def answer(*ids: UUID) -> SearchResponse:
+    return SearchResponse(
         results=[
             SearchHitBody(block=block(block_id), score=0.5, relevance=0.9) for block_id in ids
         ],

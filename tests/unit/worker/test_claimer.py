@@ -143,7 +143,7 @@ async def test_the_next_statement_leaves_before_the_last_ones_jobs_begin(
     assert filled.slots.free == 0
     await _cancelled(loop)
     filled.may_end.set()
-    await filled.slots.hand_back(grace_seconds=60)
+    await filled.slots.release_all(grace_seconds=60)
     assert filled.queue.completed == 10
 
 
@@ -158,7 +158,7 @@ async def test_a_queue_that_had_fewer_is_not_asked_again(monkeypatch: pytest.Mon
     assert not filled.claimer.claiming.locked()
     await _cancelled(loop)
     filled.may_end.set()
-    await filled.slots.hand_back(grace_seconds=60)
+    await filled.slots.release_all(grace_seconds=60)
 
 
 async def test_after_a_job_that_may_have_run_alone_the_queue_is_asked_at_once() -> None:
@@ -179,7 +179,7 @@ async def test_a_round_of_claims_ends_so_that_others_get_their_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claimer_module, "CLAIM_MAX", 1)
-    monkeypatch.setattr(claimer_module, "CLAIMS_A_ROUND_MAX", 3)
+    monkeypatch.setattr(claimer_module, "CLAIMS_PER_ROUND_MAX", 3)
     filled = _filled(waiting=100, slots=100)
     loop = asyncio.create_task(filled.claimer.loop())
     looked = asyncio.Event()
@@ -197,7 +197,7 @@ async def test_a_round_of_claims_ends_so_that_others_get_their_look(
     await looking
     await _cancelled(loop, filled.queue)
     filled.may_end.set()
-    await filled.slots.hand_back(grace_seconds=60)
+    await filled.slots.release_all(grace_seconds=60)
 
 
 async def test_stopped_between_two_statements_both_get_their_slots(
@@ -211,7 +211,7 @@ async def test_stopped_between_two_statements_both_get_their_slots(
     await _cancelled(loop, filled.queue)
     assert len(filled.slots.running) == 8
     filled.may_end.set()
-    await filled.slots.hand_back(grace_seconds=60)
+    await filled.slots.release_all(grace_seconds=60)
     assert filled.queue.completed == 8
 
 
@@ -324,7 +324,7 @@ async def ahead() -> AsyncIterator[Filled]:
     yield filled
     await _cancelled(loop)
     await _cancelled(answering)
-    await filled.slots.hand_back(grace_seconds=0)
+    await filled.slots.release_all(grace_seconds=0)
 
 
 @pytest.fixture
@@ -358,7 +358,7 @@ async def test_a_worker_that_computes_itself_claims_nothing_ahead() -> None:
     assert [job.id for job in filled.slots.running] == list(range(81, 101))
     await _cancelled(loop)
     await _cancelled(answering)
-    await filled.slots.hand_back(grace_seconds=0)
+    await filled.slots.release_all(grace_seconds=0)
 
 
 @pytest.mark.usefixtures("long_lead")
@@ -374,7 +374,7 @@ async def test_what_is_claimed_ahead_can_be_taken_away(ahead: Filled) -> None:
 
 @pytest.mark.usefixtures("long_lead")
 async def test_what_is_claimed_ahead_is_handed_back_at_a_stop(ahead: Filled) -> None:
-    stopping = asyncio.create_task(ahead.slots.hand_back(grace_seconds=60))
+    stopping = asyncio.create_task(ahead.slots.release_all(grace_seconds=60))
     # At once, not after the grace of those that run: somebody else can begin them.
     await ahead.until(lambda: ahead.queue.released == [101, 102])
     assert not stopping.done()
@@ -406,7 +406,7 @@ async def test_what_was_foreseen_and_did_not_come_is_not_claimed(
         await asyncio.sleep(0)
     assert filled.queue.limits == [2]
     await _cancelled(loop)
-    await filled.slots.hand_back(grace_seconds=0)
+    await filled.slots.release_all(grace_seconds=0)
 
 
 @pytest.fixture

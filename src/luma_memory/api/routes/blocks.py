@@ -9,9 +9,9 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import ValidationError
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
-from luma_memory.api.entity_tags import IfMatch, entity_tag, wanted_revision
+from luma_memory.api.entity_tags import IfMatch, entity_tag, expected_revision
 from luma_memory.api.problems import RESPONSES, field_problem, problem_document
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.strict_json import bounded
 from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block, revision_body
@@ -27,18 +27,18 @@ from luma_memory.domain.errors import (
 from luma_memory.pipeline.ingest.ingest import Ingested
 from luma_memory.protocol.blocks import (
     AcceptedBody,
-    BatchAnswer,
     BatchBody,
     BatchItem,
     BatchItemError,
+    BatchResponse,
     BlockBody,
     BlockEditBody,
     BlockPageBody,
     NewBlockBody,
     RevisionPageBody,
 )
-from luma_memory.protocol.gate import Name
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
+from luma_memory.protocol.validation import Name
 from luma_memory.telemetry.logs import log_failure
 
 # A block of 100,000 characters of four bytes each, escaped twice over, with its metadata.
@@ -48,7 +48,7 @@ PAGE_BLOCKS_MAX = 200
 # About a millisecond of checking, more for long texts.
 CHECKED_AT_ONCE = 20
 
-router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=DoorRoute)
+router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=ProtectedRoute)
 ONE_BLOCK = {**RESPONSES, 404: problem_document("There is no such block of this user.")}
 CHANGED_BLOCK = {
     **ONE_BLOCK,
@@ -98,7 +98,7 @@ async def accept_block(
 @router.post(
     "/batch",
     status_code=202,
-    response_model=BatchAnswer,
+    response_model=BatchResponse,
     responses=RESPONSES,
     max_body_size=BATCH_BYTES_MAX,
     **permission("ingest", remembered=False),
@@ -129,7 +129,7 @@ async def accept_batch(
         for index, block in enumerate(parsed)
     ]
     accepted = sum(1 for result in results if result.error is None)
-    answer = BatchAnswer(accepted=accepted, rejected=len(results) - accepted, results=results)
+    answer = BatchResponse(accepted=accepted, rejected=len(results) - accepted, results=results)
     return Response(
         answer.model_dump_json(exclude_none=True),
         202 if by_worker else 201,
@@ -176,7 +176,7 @@ async def edit_block(
         scope,
         block_id,
         body.changes,
-        revision=wanted_revision(if_match),
+        revision=expected_revision(if_match),
         changed_by=caller.name,
     )
     response.headers["ETag"] = entity_tag(block.revision)
@@ -192,7 +192,7 @@ async def delete_block(
     if_match: IfMatch = None,
 ) -> Response:
     """Delete a block, its revisions, its relations and everything else that refers to it."""
-    revision = wanted_revision(if_match)
+    revision = expected_revision(if_match)
     await service.editing.delete(caller.scope(user_id), block_id, revision=revision)
     return Response(status_code=204)
 

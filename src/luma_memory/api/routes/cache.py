@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from luma_memory.api.door import DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
+from luma_memory.api.routing import ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.wire import memory_size
 from luma_memory.protocol.context import CacheStatsBody
 
-router = APIRouter(prefix="/cache", tags=["health"], route_class=DoorRoute)
+router = APIRouter(prefix="/cache", tags=["health"], route_class=ProtectedRoute)
 
 
 @router.get("/stats", responses=RESPONSES, **permission("read"))

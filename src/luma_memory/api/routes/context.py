@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 
-from luma_memory.api.door import SYSTEM_DISABLED, DoorRoute, caller_of, permission
 from luma_memory.api.problems import RESPONSES
+from luma_memory.api.routing import SYSTEM_DISABLED, ProtectedRoute, caller_of, permission
 from luma_memory.api.services import service_of
 from luma_memory.api.wire import context_request
-from luma_memory.protocol.context import ContextAnswer, ContextBody
+from luma_memory.protocol.context import ContextBody, ContextResponse
 
 CONTEXT_BYTES_MAX = 200_000
 
@@ -23,12 +23,12 @@ _PROBE_PARAMETER = {
     "description": "`true`: the question of a monitor or a test; the hit rate does not count it.",
 }
 
-router = APIRouter(prefix="/context", tags=["recall"], route_class=DoorRoute)
+router = APIRouter(prefix="/context", tags=["recall"], route_class=ProtectedRoute)
 
 
 @router.post(
     "",
-    response_model=ContextAnswer,
+    response_model=ContextResponse,
     responses=RESPONSES,
     max_body_size=CONTEXT_BYTES_MAX,
     openapi_extra={

@@ -7,25 +7,25 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES, problem_document
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.job import JOB_ID_MAX, ErrorClass, JobFilter, JobStatus, JobType
-from luma_memory.protocol.gate import Instant, Name
 from luma_memory.protocol.jobs import (
     JobBody,
     JobPageBody,
     JobStatsBody,
-    RetryAnswer,
     RetryBody,
+    RetryResponse,
 )
+from luma_memory.protocol.validation import Instant, Name
 
 PAGE_JOBS_MAX = 200
 # A thousand ids of twenty characters, and the filters.
 RETRY_BYTES_MAX = 100_000
 
-router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=DoorRoute)
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=ProtectedRoute)
 _ONE = {**RESPONSES, 404: problem_document("There is no such job of this project and user.")}
 _CHANGED = {**_ONE, 409: problem_document("The job's state does not allow it; `code` says why.")}
 
@@ -83,7 +83,7 @@ async def job_stats(service: ServiceDep) -> JobStatsBody:
 
 
 @router.post("/retry", responses=RESPONSES, max_body_size=RETRY_BYTES_MAX, **permission("admin"))
-async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) -> RetryAnswer:
+async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) -> RetryResponse:
     """Let failed jobs run again from their first attempt, the oldest first."""
     which = JobFilter(
         project_id=caller.project_id,
@@ -99,7 +99,7 @@ async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) ->
             "Say which jobs: give at least one filter, or `all: true`", code="filter_missing"
         )
     retried = await service.jobs.retry(which, limit=body.limit)
-    return RetryAnswer(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
+    return RetryResponse(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
 
 
 @router.get("/{job_id}", responses=_ONE, **permission("read"))

@@ -10,8 +10,8 @@ from typing import TypeVar
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import LumaMemoryError
@@ -22,7 +22,7 @@ ResultT = TypeVar("ResultT")
 # A scrape that waits is a gap in every graph.
 READ_SECONDS_MAX = 2.0
 
-router = APIRouter(prefix="/metrics", tags=["health"], route_class=DoorRoute)
+router = APIRouter(prefix="/metrics", tags=["health"], route_class=ProtectedRoute)
 
 
 @router.get("", responses=RESPONSES, response_class=Response, **permission("admin"))

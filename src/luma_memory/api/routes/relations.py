@@ -7,17 +7,17 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES, problem_document
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.relation import RelationStatus, RelationType
-from luma_memory.protocol.gate import Name
 from luma_memory.protocol.relations import RelationBody, RelationEditBody, RelationPageBody
+from luma_memory.protocol.validation import Name
 
 PAGE_RELATIONS_MAX = 200
 DECISION_BYTES_MAX = 10_000
 
-router = APIRouter(prefix="/relations", tags=["relations"], route_class=DoorRoute)
+router = APIRouter(prefix="/relations", tags=["relations"], route_class=ProtectedRoute)
 ONE_RELATION = {**RESPONSES, 404: problem_document("There is no such relation of this user.")}
 
 

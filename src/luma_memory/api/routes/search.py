@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from luma_memory.api.door import SYSTEM_DISABLED, CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
+from luma_memory.api.routing import SYSTEM_DISABLED, CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
-from luma_memory.api.wire import search_answer
+from luma_memory.api.wire import search_response
 from luma_memory.domain.filters import parse_filter
-from luma_memory.protocol.search import SearchAnswer, SearchBody
+from luma_memory.protocol.search import SearchBody, SearchResponse
 
 SEARCH_BYTES_MAX = 200_000
 
-router = APIRouter(prefix="/search", tags=["recall"], route_class=DoorRoute)
+router = APIRouter(prefix="/search", tags=["recall"], route_class=ProtectedRoute)
 
 
 @router.post(
     "",
-    response_model=SearchAnswer,
+    response_model=SearchResponse,
     responses=RESPONSES,
     max_body_size=SEARCH_BYTES_MAX,
     **permission("read"),
@@ -38,7 +38,7 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
         use_relations=body.use_relations,
         explain=body.explain,
     )
-    answer = search_answer(result)
+    answer = search_response(result)
     if not service.settings.system_enabled:
         answer.degraded.append(SYSTEM_DISABLED)
     return Response(answer.model_dump_json(), media_type="application/json")

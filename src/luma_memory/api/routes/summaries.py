@@ -7,19 +7,19 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES, problem_document
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import NotFound, UnavailableError
 from luma_memory.pipeline.knowledge.summarize import Summaries
-from luma_memory.protocol.gate import Name
 from luma_memory.protocol.summaries import NewSummaryBody, SummaryBody, SummaryPageBody
+from luma_memory.protocol.validation import Name
 
 PAGE_SUMMARIES_MAX = 200
 REQUEST_BYTES_MAX = 10_000
 
-router = APIRouter(prefix="/summaries", tags=["summaries"], route_class=DoorRoute)
+router = APIRouter(prefix="/summaries", tags=["summaries"], route_class=ProtectedRoute)
 _EMPTY_WEEK = problem_document("The user has no active blocks in that week.")
 
 

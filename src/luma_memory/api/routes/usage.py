@@ -7,15 +7,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.problems import RESPONSES
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.usage import UsageFilter
-from luma_memory.protocol.gate import Name
 from luma_memory.protocol.usage import UsageBody
+from luma_memory.protocol.validation import Name
 
-router = APIRouter(prefix="/usage", tags=["usage"], route_class=DoorRoute)
+router = APIRouter(prefix="/usage", tags=["usage"], route_class=ProtectedRoute)
 
 
 @router.get("", responses=RESPONSES, **permission("read"))

@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import StreamingResponse
 
-from luma_memory.api.door import CallerDep, DoorRoute, permission
 from luma_memory.api.lines import json_lines
 from luma_memory.api.problems import RESPONSES
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.errors import Invalid
-from luma_memory.protocol.gate import Name
 from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
+from luma_memory.protocol.validation import Name
 
 LINES = "application/x-ndjson"
 # A million blocks with their vectors.
@@ -22,7 +22,7 @@ IMPORT_BYTES_MAX = 16 * 1024**3
 IMPORT_PATH_END = "/import"
 SETTINGS_BYTES_MAX = 10_000
 
-router = APIRouter(prefix="/users", tags=["users"], route_class=DoorRoute)
+router = APIRouter(prefix="/users", tags=["users"], route_class=ProtectedRoute)
 UserId = Annotated[Name, Path(description="Your own id of the end user.")]
 _LINES_ANSWER = {
     "description": "One row a line; the last line says that it is complete.",

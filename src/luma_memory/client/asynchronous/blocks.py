@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.batches import in_batches
 from luma_memory.client.calls import new_key, plain, read, segment, write
+from luma_memory.client.responses import parsed
 from luma_memory.client.waiting import (
     ENRICHED_SECONDS,
     Accepted,
@@ -22,8 +22,8 @@ from luma_memory.client.waiting import (
 from luma_memory.domain.block import BlockStatus
 from luma_memory.protocol.blocks import (
     AcceptedBody,
-    BatchAnswer,
     BatchItem,
+    BatchResponse,
     BlockBody,
     BlockEditBody,
     BlockPageBody,
@@ -85,11 +85,11 @@ class Blocks(Connection):
         blocks: Sequence[NewBlockBody | Mapping[str, Any]],
         *,
         idempotency_key: str | None = None,
-    ) -> BatchAnswer:
+    ) -> BatchResponse:
         """Store up to 1,000 blocks in one request; each has its own outcome, in their order."""
         body = {"blocks": [plain(block) for block in blocks]}
         call = write("POST", "/blocks/batch", body, idempotency_key=idempotency_key)
-        return parsed(BatchAnswer, await self._send(call))
+        return parsed(BatchResponse, await self._send(call))
 
     async def ingest_many(
         self,

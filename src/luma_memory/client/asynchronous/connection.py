@@ -12,8 +12,8 @@ import httpx2
 from pydantic import SecretStr
 
 from luma_memory.client.address import DEFAULT_URL, Address, credentials, limits, timeouts
-from luma_memory.client.answers import refusal
 from luma_memory.client.calls import Call
+from luma_memory.client.responses import refusal
 from luma_memory.client.retries import Attempts, Retries
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.protocol.base_path import BASE_PATH

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import read, said, segment, write
+from luma_memory.client.responses import parsed
 from luma_memory.domain.job import ErrorClass, JobStatus, JobType
-from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryAnswer
+from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
 
 
 class Jobs(Connection):
@@ -91,7 +91,7 @@ class Jobs(Connection):
         all_failed: bool = False,
         limit: int | None = None,
         idempotency_key: str | None = None,
-    ) -> RetryAnswer:
+    ) -> RetryResponse:
         """Let failed jobs run again: those that all filters name, or `all_failed`."""
         body = said(
             ids=ids,
@@ -104,7 +104,7 @@ class Jobs(Connection):
             limit=limit,
         )
         call = write("POST", "/jobs/retry", body, idempotency_key=idempotency_key)
-        return parsed(RetryAnswer, await self._send(call))
+        return parsed(RetryResponse, await self._send(call))
 
     async def retry_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None

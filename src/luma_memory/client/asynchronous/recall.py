@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import ask, said
+from luma_memory.client.responses import parsed
 from luma_memory.domain.search import Ranking
-from luma_memory.protocol.context import ContextAnswer
-from luma_memory.protocol.search import SearchAnswer
+from luma_memory.protocol.context import ContextResponse
+from luma_memory.protocol.search import SearchResponse
 
 # For the way there and back, beside the time the service is given.
 _BESIDE_SECONDS = 5.0
@@ -34,7 +34,7 @@ class Recall(Connection):
         relevant_only: bool | None = None,
         use_relations: bool | None = None,
         explain: bool | None = None,
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """The blocks that answer best, best first, by meaning and by words."""
         body = said(
             user_id=user_id,
@@ -50,7 +50,7 @@ class Recall(Connection):
             explain=explain,
         )
         call = ask("/search", body, timeout_seconds=_patience(timeout_ms))
-        return parsed(SearchAnswer, await self._send(call))
+        return parsed(SearchResponse, await self._send(call))
 
     async def get_context(
         self,
@@ -62,7 +62,7 @@ class Recall(Connection):
         synthesize: bool | None = None,
         relevant_only: bool | None = None,
         timeout_ms: int | None = None,
-    ) -> ContextAnswer:
+    ) -> ContextResponse:
         """A text for a prompt within `token_budget`, with its blocks and citations."""
         body = said(
             user_id=user_id,
@@ -74,7 +74,7 @@ class Recall(Connection):
             timeout_ms=timeout_ms,
         )
         call = ask("/context", body, timeout_seconds=_patience(timeout_ms))
-        return parsed(ContextAnswer, await self._send(call))
+        return parsed(ContextResponse, await self._send(call))
 
 
 def _patience(timeout_ms: int | None) -> float | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from uuid import UUID
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import read, segment, write
+from luma_memory.client.responses import parsed
 from luma_memory.domain.relation import RelationStatus, RelationType
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import read, said, write
+from luma_memory.client.responses import parsed
 from luma_memory.protocol.summaries import SummaryBody, SummaryPageBody
 
 # The service gives a model 20 s, and then tells the week without one.

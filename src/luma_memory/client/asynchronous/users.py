@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from typing import IO, Any
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import Call, plain, read, segment, write
 from luma_memory.client.lines import Lines
+from luma_memory.client.responses import parsed
 from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
 
 _PIECE_BYTES = 65_536

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.batches import in_batches
 from luma_memory.client.calls import new_key, plain, read, segment, write
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.client.waiting import (
     ENRICHED_SECONDS,
@@ -23,8 +23,8 @@ from luma_memory.client.waiting import (
 from luma_memory.domain.block import BlockStatus
 from luma_memory.protocol.blocks import (
     AcceptedBody,
-    BatchAnswer,
     BatchItem,
+    BatchResponse,
     BlockBody,
     BlockEditBody,
     BlockPageBody,
@@ -86,11 +86,11 @@ class Blocks(Connection):
         blocks: Sequence[NewBlockBody | Mapping[str, Any]],
         *,
         idempotency_key: str | None = None,
-    ) -> BatchAnswer:
+    ) -> BatchResponse:
         """Store up to 1,000 blocks in one request; each has its own outcome, in their order."""
         body = {"blocks": [plain(block) for block in blocks]}
         call = write("POST", "/blocks/batch", body, idempotency_key=idempotency_key)
-        return parsed(BatchAnswer, self._send(call))
+        return parsed(BatchResponse, self._send(call))
 
     def ingest_many(
         self,

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import read, said, segment, write
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.domain.job import ErrorClass, JobStatus, JobType
-from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryAnswer
+from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
 
 
 class Jobs(Connection):
@@ -93,7 +93,7 @@ class Jobs(Connection):
         all_failed: bool = False,
         limit: int | None = None,
         idempotency_key: str | None = None,
-    ) -> RetryAnswer:
+    ) -> RetryResponse:
         """Let failed jobs run again: those that all filters name, or `all_failed`."""
         body = said(
             ids=ids,
@@ -106,7 +106,7 @@ class Jobs(Connection):
             limit=limit,
         )
         call = write("POST", "/jobs/retry", body, idempotency_key=idempotency_key)
-        return parsed(RetryAnswer, self._send(call))
+        return parsed(RetryResponse, self._send(call))
 
     def retry_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None

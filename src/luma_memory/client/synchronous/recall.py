@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import ask, said
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.domain.search import Ranking
-from luma_memory.protocol.context import ContextAnswer
-from luma_memory.protocol.search import SearchAnswer
+from luma_memory.protocol.context import ContextResponse
+from luma_memory.protocol.search import SearchResponse
 
 # For the way there and back, beside the time the service is given.
 _BESIDE_SECONDS = 5.0
@@ -36,7 +36,7 @@ class Recall(Connection):
         relevant_only: bool | None = None,
         use_relations: bool | None = None,
         explain: bool | None = None,
-    ) -> SearchAnswer:
+    ) -> SearchResponse:
         """The blocks that answer best, best first, by meaning and by words."""
         body = said(
             user_id=user_id,
@@ -52,7 +52,7 @@ class Recall(Connection):
             explain=explain,
         )
         call = ask("/search", body, timeout_seconds=_patience(timeout_ms))
-        return parsed(SearchAnswer, self._send(call))
+        return parsed(SearchResponse, self._send(call))
 
     def get_context(
         self,
@@ -64,7 +64,7 @@ class Recall(Connection):
         synthesize: bool | None = None,
         relevant_only: bool | None = None,
         timeout_ms: int | None = None,
-    ) -> ContextAnswer:
+    ) -> ContextResponse:
         """A text for a prompt within `token_budget`, with its blocks and citations."""
         body = said(
             user_id=user_id,
@@ -76,7 +76,7 @@ class Recall(Connection):
             timeout_ms=timeout_ms,
         )
         call = ask("/context", body, timeout_seconds=_patience(timeout_ms))
-        return parsed(ContextAnswer, self._send(call))
+        return parsed(ContextResponse, self._send(call))
 
 
 def _patience(timeout_ms: int | None) -> float | None:

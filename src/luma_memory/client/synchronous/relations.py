@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from uuid import UUID
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import read, segment, write
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.domain.relation import RelationStatus, RelationType
 from luma_memory.protocol.relations import RelationBody, RelationPageBody

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from datetime import date
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import read
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.protocol.context import CacheStatsBody
 from luma_memory.protocol.health import HealthBody

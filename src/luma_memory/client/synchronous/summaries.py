@@ -7,8 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import read, said, write
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.protocol.summaries import SummaryBody, SummaryPageBody
 

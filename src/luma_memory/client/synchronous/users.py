@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import IO, Any
 
-from luma_memory.client.answers import parsed
 from luma_memory.client.calls import Call, plain, read, segment, write
 from luma_memory.client.lines import Lines
+from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
 

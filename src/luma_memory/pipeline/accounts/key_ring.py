@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from luma_memory.concurrency.deadline import within
 from luma_memory.concurrency.token_buckets import TokenBuckets
-from luma_memory.domain.access import EVERY_PERMISSION, EVERYBODY, Caller
+from luma_memory.domain.access import ANONYMOUS, EVERY_PERMISSION, Caller
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable, Unauthenticated
 from luma_memory.domain.scope import DEFAULT_PROJECT
@@ -120,7 +120,7 @@ class KeyRing:
         address that guesses, StoreUnavailable and ProviderUnavailable.
         """
         if await self.is_open():
-            return EVERYBODY
+            return ANONYMOUS
         if credentials is None:
             raise Unauthenticated(
                 "Say who you are: Authorization: Bearer <key>, or X-API-Key",

@@ -15,9 +15,9 @@ from luma_memory.domain.context import (
     TOKEN_BUDGET,
     Citation,
     Context,
-    ContextAnswer,
     ContextBlock,
     ContextRequest,
+    ContextResult,
     SynthesisRequest,
 )
 from luma_memory.domain.cut_off import calls_under_way
@@ -76,7 +76,7 @@ class Contexts:
         return self._tokens.name
 
     @spans.traced("context")
-    async def get_context(self, request: ContextRequest) -> ContextAnswer:
+    async def get_context(self, request: ContextRequest) -> ContextResult:
         """The answer, and what is poorer in it than asked for.
 
         Raises StoreUnavailable when PostgreSQL does not answer and nothing is kept, SearchTimeout
@@ -98,7 +98,7 @@ class Contexts:
         spans.current().set(
             {"luma.cached": answer.age_seconds is not None, "luma.degraded": " ".join(degraded)}
         )
-        return ContextAnswer(answer.context, answer.age_seconds, degraded, timings)
+        return ContextResult(answer.context, answer.age_seconds, degraded, timings)
 
     async def close(self) -> None:
         """End what is being computed. Repeating it is harmless."""

@@ -91,7 +91,7 @@ class NotedQueue:
     async def rescue(self, worker_id: str) -> int:
         return 0
 
-    async def held(self, worker_id: str) -> Sequence[Job]:
+    async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
         return []
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:

@@ -68,7 +68,7 @@ _TOLD_TO_WAIT: Final[Mapping[str, type[RateLimited | ProviderPaused]]] = {
 _GATEWAY: Final = frozenset({502, 503, 504})
 
 
-class ProblemAnswer(Exception):  # noqa: N818 - it is an answer, and the cause of an error
+class ProblemResponse(Exception):  # noqa: N818 - it is an answer, and the cause of an error
     """What the service said: the `__cause__` of the error that its answer stands for."""
 
     def __init__(self, problem: Problem) -> None:
@@ -96,7 +96,7 @@ def refusal(
         return _not_ours(status, headers, address)
     error = _error(problem, stated_seconds(headers))
     error.request_id = problem.request_id
-    error.__cause__ = ProblemAnswer(problem)
+    error.__cause__ = ProblemResponse(problem)
     return error
 
 

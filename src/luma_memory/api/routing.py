@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
-from luma_memory.api.idempotency import HEADER, answered_once, check_keys
+from luma_memory.api.idempotency import HEADER, check_keys, run_once
 from luma_memory.api.query_names import check_query, query_names
 from luma_memory.api.request_target import with_slashes
 from luma_memory.api.strict_json import StrictRequest
@@ -42,7 +42,7 @@ def permission(needed: Permission, *, remembered: bool = True) -> dict[str, Any]
     return {"openapi_extra": extra if remembered else {**extra, NOT_REMEMBERED: True}}
 
 
-class DoorRoute(APIRoute):
+class ProtectedRoute(APIRoute):
     """A route that looks at the caller's permission before it reads the body."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -71,7 +71,7 @@ class DoorRoute(APIRoute):
                 check_keys(request.headers.getlist(HEADER))
             strict = StrictRequest(request.scope, request.receive)
             if remembers and HEADER in request.headers:
-                return await answered_once(
+                return await run_once(
                     strict, caller, service.responses, operation=operation, handle=handle
                 )
             response = await handle(strict)

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from luma_memory.api.problems import error_response, internal_problem
-from luma_memory.client.answers import ProblemAnswer, parsed, refusal
 from luma_memory.client.calls import Call
 from luma_memory.client.lines import Lines
+from luma_memory.client.responses import ProblemResponse, parsed, refusal
 from luma_memory.client.retries import Attempts, Retries
 from luma_memory.client.waiting import Accepted
 from luma_memory.domain import errors
@@ -51,7 +51,7 @@ def test_errors_come_back_as_they_were(error: LumaMemoryError) -> None:
     assert back.code == error.code
     assert back.request_id == "r-1"
     assert back.retryable == error.retryable
-    assert isinstance(back.__cause__, ProblemAnswer)
+    assert isinstance(back.__cause__, ProblemResponse)
     assert getattr(back, "field", None) == getattr(error, "field", None)
     if (wait := getattr(error, "retry_after_seconds", None)) is not None:
         assert getattr(back, "retry_after_seconds", None) == wait

@@ -1,8 +1,8 @@
-"""Compare the jobs at work with the jobs the table says are ours.
+"""Reconcile the running jobs with the jobs that the table assigns to this worker.
 
-Missing in the table: cancelled by an operator or taken over; the work on it is stopped. Missing in
-the slots: the answer to a claim was lost with its connection; the job is handed back, its attempt
-unspent. Either counts only when it is seen twice in a row: a job may just be ending.
+Missing in the table: cancelled by an operator or taken over; the run is aborted. Missing in the
+slots: the result of a claim was lost with its connection; the job is released without spending an
+attempt. A difference counts only after two consecutive checks: a job may just be ending.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from luma_memory.ports.jobs import JobQueue
 from luma_memory.worker.slots import JobRun, Slots
 
 
-class Keeper:
-    """One round of the comparison is `check`."""
+class Reconciler:
+    """`check` is one round of the comparison."""
 
     def __init__(
         self, queue: JobQueue, slots: Slots, *, worker_id: str, claiming: asyncio.Lock
@@ -32,11 +32,11 @@ class Keeper:
         """Raises StoreUnavailable."""
         async with self._claiming:
             before = _runs(self._slots.running)
-            held = await self._queue.held(self._worker_id)
+            claimed = await self._queue.claimed_jobs(self._worker_id)
             running = [job for job in self._slots.running if (job.id, job.attempt) in before]
-        ours = _runs(held)
+        ours = _runs(claimed)
         lost = [job for job in running if (job.id, job.attempt) not in ours]
-        orphaned = [job for job in held if (job.id, job.attempt) not in before]
+        orphaned = [job for job in claimed if (job.id, job.attempt) not in before]
         self._slots.abandon([job for job in lost if (job.id, job.attempt) in self._lost])
         again = [job for job in orphaned if (job.id, job.attempt) in self._orphaned]
         if again:
