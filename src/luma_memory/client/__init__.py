@@ -5,8 +5,8 @@
         print(memory.get_context("Where does Ada live?", user_id="ada").text)
 
 `MemoryClient` blocks, `AsyncMemoryClient` is for asyncio; they have the same methods, because the
-first is generated from the second. Results are the models of the wire, errors one tree with stable
-codes. Nothing of the server is imported: this needs httpx2 and pydantic. See docs/sdk.md.
+first is generated from the second. Results are the wire models, errors form one tree with stable
+codes. No server module is imported: the client needs httpx2 and pydantic only. See docs/sdk.md.
 """
 
 from luma_memory.client.asynchronous.client import AsyncMemoryClient
@@ -128,3 +128,18 @@ __all__ = [
     "UserBody",
     "UserEditBody",
 ]
+
+# Former names, for one version.
+_RENAMED: dict[str, type] = {
+    "BatchAnswer": BatchResponse,
+    "ContextAnswer": ContextResponse,
+    "ProblemAnswer": ProblemResponse,
+    "RetryAnswer": RetryResponse,
+    "SearchAnswer": SearchResponse,
+}
+
+
+def __getattr__(name: str) -> type:
+    if name in _RENAMED:
+        return _RENAMED[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

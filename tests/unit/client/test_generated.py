@@ -71,3 +71,10 @@ def test_what_is_public_is_listed_and_there() -> None:
         if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert set(client.__all__) == public
+
+
+@pytest.mark.parametrize("name", ["Batch", "Context", "Problem", "Retry", "Search"])
+def test_former_names_of_responses_can_still_be_imported(name: str) -> None:
+    assert getattr(client, f"{name}Answer") is getattr(client, f"{name}Response")
+    with pytest.raises(AttributeError, match="NoSuchAnswer"):
+        client.NoSuchAnswer  # noqa: B018
