@@ -34,7 +34,7 @@ class PostgresArchive:
         self._database = database
 
     async def rows(self, scope: Scope) -> AsyncIterator[tuple[str, Sequence[str]]]:
-        for kind, keys in (await self._tables()).items():
+        for kind, keys in (await self.kinds()).items():
             last: Mapping[str, Any] | None = None
             while True:
                 rows = await self._page(scope, kind, keys, last)
@@ -45,7 +45,7 @@ class PostgresArchive:
                 last = rows[-1]["key"]
 
     async def store(self, scope: Scope, kind: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        if kind not in await self._tables():
+        if kind not in await self.kinds():
             raise Invalid(f"There are no rows of a kind {kind[:50]!r}", code="import_kind_unknown")
         try:
             row = await self._database.fetch_row(
@@ -69,7 +69,7 @@ class PostgresArchive:
         row = await self._database.fetch_row(statement, scope.project_id, scope.user_id, model)
         return None if row is None else int(row["dimension"])
 
-    async def _tables(self) -> Mapping[str, Sequence[str]]:
+    async def kinds(self) -> Mapping[str, Sequence[str]]:
         """Kinds and the columns that tell their rows apart, in the order they are stored in."""
         rows = await self._database.fetch(_SQL["archive_tables"])
         found = {row["name"].removeprefix(_PREFIX): row["keys"] for row in rows}

@@ -295,6 +295,16 @@ BEGIN
     END LOOP;
 END $body$;
 
+-- The job id of an imported block: the one it comes with, unless no job of this user can have had that
+-- id; then a new one, which no job will have.
+CREATE OR REPLACE FUNCTION memory_own_job_id(p_project_id text, p_user_id text, p_job_id bigint)
+RETURNS bigint LANGUAGE sql AS $body$
+    SELECT CASE WHEN p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
+                 AND NOT EXISTS (SELECT FROM memory_jobs AS j WHERE j.id = p_job_id
+                     AND (j.project_id, j.user_id) IS DISTINCT FROM (p_project_id, p_user_id))
+        THEN p_job_id ELSE nextval('memory_jobs_id_seq') END
+$body$;
+
 -- Store exported rows of one table for a user. What is there already stays as it is. Columns this
 -- version does not know are left out, those the rows do not have get their default. Returns how many
 -- were stored.
@@ -304,6 +314,9 @@ CREATE OR REPLACE FUNCTION import_memory_rows(
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_columns text;
+    v_values text;
+    v_identities text[];
+    v_new text := '';
     v_stored bigint;
 BEGIN
     INSERT INTO memory_users (project_id, user_id, version)
@@ -319,24 +332,36 @@ BEGIN
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;
-    SELECT string_agg(quote_ident(a.attname), ', ') INTO v_columns
+    -- Values of identity columns come from sequences that all users share: an imported one could exhaust
+    -- them. Such a row is recognized by its other columns, so that an import can be repeated.
+    v_identities := ARRAY(SELECT a.attname::text FROM pg_attribute AS a
+        WHERE a.attrelid = p_table::regclass AND a.attidentity <> '' AND NOT a.attisdropped);
+    SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum),
+           string_agg(CASE WHEN a.attname = 'job_id' THEN 'memory_own_job_id($2, $3, n.job_id)'
+                           ELSE 'n.' || quote_ident(a.attname) END, ', ' ORDER BY a.attnum)
+    INTO v_columns, v_values
     FROM pg_attribute AS a
     WHERE a.attrelid = p_table::regclass AND a.attnum > 0 AND NOT a.attisdropped
-      AND a.attgenerated = ''
-      AND (a.attname IN ('project_id', 'user_id') OR p_rows[1] ? a.attname);
-    EXECUTE format(
-        'INSERT INTO %1$I (%2$s) OVERRIDING SYSTEM VALUE
-         SELECT %2$s FROM unnest($1) AS r (data),
-             jsonb_populate_record(NULL::%1$I,
-                 r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3))
-         ON CONFLICT DO NOTHING', p_table, v_columns)
-    USING p_rows, p_project_id, p_user_id;
-    GET DIAGNOSTICS v_stored = ROW_COUNT;
-    IF p_table = 'memory_block_revisions' THEN
-        -- Later revisions follow the imported ones.
-        PERFORM setval(pg_get_serial_sequence(p_table, 'id'), greatest(
-            nextval(pg_get_serial_sequence(p_table, 'id')),
-            (SELECT max((r.data ->> 'id')::bigint) FROM unnest(p_rows) AS r (data))));
+      AND a.attgenerated = '' AND a.attname <> ALL (v_identities)
+      AND (a.attname IN ('project_id', 'user_id', 'job_id') OR p_rows[1] ? a.attname);
+    IF v_identities <> '{}' THEN
+        SELECT format('WHERE NOT EXISTS (SELECT FROM %I AS e WHERE %s AND (to_jsonb(e) - $4) @> (jsonb_strip_nulls(to_jsonb(n)) - $4))',
+            p_table, string_agg(format('e.%1$I = n.%1$I', a.attname), ' AND '))
+        INTO v_new
+        FROM pg_index AS i
+        JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+        WHERE i.indrelid = p_table::regclass AND i.indisprimary AND a.attname <> ALL (v_identities);
     END IF;
+    EXECUTE format(
+        'INSERT INTO %1$I (%2$s)
+         SELECT %3$s
+         FROM unnest($1) WITH ORDINALITY AS r (data, position),
+             jsonb_populate_record(NULL::%1$I,
+                 r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3)) AS n
+         %4$s
+         ORDER BY r.position
+         ON CONFLICT DO NOTHING', p_table, v_columns, v_values, v_new)
+    USING p_rows, p_project_id, p_user_id, v_identities;
+    GET DIAGNOSTICS v_stored = ROW_COUNT;
     RETURN v_stored;
 END $body$;

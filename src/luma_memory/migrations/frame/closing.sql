@@ -32,7 +32,7 @@ BEGIN
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
               'erase_memory_user', 'memory_user_digest', 'sweep_memory_jobs', 'count_memory_rows',
-              'import_memory_rows',
+              'import_memory_rows', 'memory_own_job_id',
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
               'enqueue_memory_backfill', 'request_memory_backfill', 'move_memory_vectors',
               'enqueue_memory_reembeds', 'memory_speaker_key', 'store_memory_windows',

@@ -17,6 +17,15 @@ from luma_memory.domain.enrichment import EmbeddingModel, EntityKind
 from luma_memory.pipeline.text.words import TERM_SPACE
 
 _HALF_MAX: Final = 65_504.0  # the largest number of 16 bits
+# Far beyond what a scope comes to; what is added to it later stays within the column.
+_COUNT_MAX: Final = 1_000_000_000
+_COST_MAX_USD: Final = 100_000.0
+_COUNTERS: Final = {
+    "blocks": ("revision", "enriched_revision", "repeat_count"),
+    "block_revisions": ("revision",),
+    "next_passages": ("revision",),
+    "usage": ("calls", "input_tokens", "output_tokens", "blocks"),
+}
 _ENTITY_KINDS: Final = frozenset(get_args(EntityKind))
 # The column that says of which model a row's vector is.
 _MODEL_COLUMNS: Final = {"passages": "embedding_model", "next_passages": "model"}
@@ -40,6 +49,7 @@ class ImportChecks:
             row = {name: row.get(name) for name in ("time_zone", "last_ingest_at")}
             _check_zone(row["time_zone"])
         _check_times(row)
+        _check_counters(kind, row)
         if kind == "blocks":
             _check_block(row)
         if kind in _MODEL_COLUMNS:
@@ -86,6 +96,17 @@ def _check_times(row: Mapping[str, Any]) -> None:
                 datetime.fromisoformat(value)
             except ValueError:
                 raise ValueError(f"{name[:50]} is no time of the years 1 to 9999") from None
+
+
+def _check_counters(kind: str, row: Mapping[str, Any]) -> None:
+    """Counters are added to, and a statement that overflows one fails for every user in it."""
+    for name in _COUNTERS.get(kind, ()):
+        value = row.get(name)
+        if value is not None and not (type(value) is int and 0 <= value <= _COUNT_MAX):
+            raise ValueError(f"{name} that is not a count up to {_COUNT_MAX:,}")
+    if kind == "usage" and (cost := row.get("cost_usd")) is not None:
+        if type(cost) not in (int, float) or not 0 <= cost <= _COST_MAX_USD:
+            raise ValueError("cost_usd that is not an amount of money")
 
 
 def _check_zone(name: object) -> None:
