@@ -1171,7 +1171,7 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
     p_embedding_model text, p_kept boolean[]
-) RETURNS SETOF bigint LANGUAGE plpgsql
+) RETURNS SETOF bigint LANGUAGE plpgsql SET lock_timeout = '250ms'
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
 DECLARE
@@ -1342,7 +1342,8 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_repeats_since timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
                  repeats text)
--- One user's row that somebody holds must not keep the others at the door.
+-- A user's row that another transaction holds must not delay the other users of the statement: their
+-- items run again without it.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
 DECLARE
@@ -1853,7 +1854,7 @@ CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
     p_project_ids text[], p_user_ids text[], p_job_types text[], p_block_ids uuid[],
     p_payloads jsonb[], p_priorities integer[], p_run_at timestamptz[], p_unique_keys text[],
     p_max_attempts integer DEFAULT 3, p_fair_step interval DEFAULT '100 ms'
-) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+) RETURNS SETOF bigint LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();

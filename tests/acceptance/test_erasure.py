@@ -323,9 +323,9 @@ def hostile_rows(model: str) -> Iterator[tuple[str, dict[str, object]]]:
     ]
     for odd in wrong:
         yield "blocks", block | odd
-    usage = {"day": "2024-05-06", "operation": "embedding", "model": "m"}
-    for counts in ({"calls": 2**63 - 1}, {"blocks": -1}, {"cost_usd": -5}, {"cost_usd": "NaN"}):
-        yield "usage", usage | counts
+    usage: dict[str, object] = {"day": "2024-05-06", "operation": "embedding", "model": "m"}
+    for name, count in (("calls", 2**63 - 1), ("blocks", -1), ("cost_usd", -5), ("cost_usd", "")):
+        yield "usage", usage | {name: count}
     yield "users", {"last_ingest_at": "infinity"}
     yield "users", {"time_zone": "Mars/Olympus"}
     yield "users", {"time_zone": "../../etc/passwd"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal, Protocol
@@ -85,6 +85,10 @@ class BlockStore(Protocol):
 
         With a lease the jobs are born claimed by its worker, attempt 1.
         """
+        ...
+
+    async def locked_scopes(self, scopes: Collection[Scope]) -> Collection[Scope]:
+        """Those whose rows another transaction holds now: a write for them would wait."""
         ...
 
     async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:

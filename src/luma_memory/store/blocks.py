@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -66,6 +66,15 @@ class PostgresBlockStore:
             _repeats_since(items),
         )
         return [_accepted(row) for row in rows]
+
+    async def locked_scopes(self, scopes: Collection[Scope]) -> Collection[Scope]:
+        asked = list(scopes)
+        rows = await self._database.fetch(
+            _SQL["locked_scopes"],
+            [scope.project_id for scope in asked],
+            [scope.user_id for scope in asked],
+        )
+        return {Scope(row["project_id"], row["user_id"]) for row in rows}
 
     async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
         rows = await self._database.fetch(

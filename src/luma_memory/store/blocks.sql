@@ -15,6 +15,18 @@ SELECT block_id, job_id, created, same_request, repeats
 FROM ingest_memory_blocks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
     $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
 
+-- name: locked_scopes
+-- Users whose rows another transaction holds, as a statement that raises their version would find them.
+WITH free AS MATERIALIZED (
+    SELECT project_id, user_id FROM memory_users
+    WHERE (project_id, user_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+    FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT u.project_id, u.user_id
+FROM unnest($1::text[], $2::text[]) AS k (project_id, user_id)
+JOIN memory_users AS u USING (project_id, user_id)
+WHERE NOT EXISTS (SELECT FROM free AS f WHERE f.project_id = u.project_id AND f.user_id = u.user_id)
+
 -- name: read_blocks
 -- Blocks by key, in any order; foreign and missing ids yield no row alike.
 SELECT /*block_columns*/

@@ -18,7 +18,7 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[], p_passage_embeddings halfvec[],
     p_embedding_model text, p_kept boolean[]
-) RETURNS SETOF bigint LANGUAGE plpgsql
+) RETURNS SETOF bigint LANGUAGE plpgsql SET lock_timeout = '250ms'
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
 DECLARE

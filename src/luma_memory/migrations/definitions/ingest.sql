@@ -24,7 +24,8 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_repeats_since timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
                  repeats text)
--- One user's row that somebody holds must not keep the others at the door.
+-- A user's row that another transaction holds must not delay the other users of the statement: their
+-- items run again without it.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
 DECLARE

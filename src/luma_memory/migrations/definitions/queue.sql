@@ -25,7 +25,7 @@ CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
     p_project_ids text[], p_user_ids text[], p_job_types text[], p_block_ids uuid[],
     p_payloads jsonb[], p_priorities integer[], p_run_at timestamptz[], p_unique_keys text[],
     p_max_attempts integer DEFAULT 3, p_fair_step interval DEFAULT '100 ms'
-) RETURNS SETOF bigint LANGUAGE plpgsql AS $body$
+) RETURNS SETOF bigint LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();

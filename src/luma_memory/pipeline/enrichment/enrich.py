@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.contention import ContentionAware
 from luma_memory.concurrency.deadline import TimeLimit
 from luma_memory.concurrency.retries import ResultT, retry_until
 from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassagePlace, PassageText
@@ -27,6 +28,7 @@ from luma_memory.domain.errors import (
     ProviderTimeout,
     ProviderUnavailable,
     RateLimited,
+    StoreContended,
     StoreUnavailable,
     is_outage,
 )
@@ -128,13 +130,18 @@ class EnrichBlock:
         self._reads: Coalescer[tuple[Scope, UUID], BlockToEnrich | None] = Coalescer(
             store.read_to_enrich, items_max=READ_BATCH_MAX, is_shared=is_outage
         )
-        self._writes: Coalescer[tuple[BlockToEnrich, EnrichedBlock], bool] = Coalescer(
-            self._write_back,
-            items_max=WRITE_BATCH_MAX,
-            size_max=WRITE_PASSAGES_MAX,
-            size_of=lambda item: len(item[1].passages),
-            batches_max=writes_at_once,
-            is_shared=is_outage,
+        self._writes: ContentionAware[tuple[BlockToEnrich, EnrichedBlock], bool, Scope] = (
+            ContentionAware(
+                self._write_back,
+                key_of=lambda item: item[0].scope,
+                locked=store.locked_scopes,
+                items_max=WRITE_BATCH_MAX,
+                size_max=WRITE_PASSAGES_MAX,
+                size_of=lambda item: len(item[1].passages),
+                batches_max=writes_at_once,
+                contended=StoreContended,
+                is_shared=is_outage,
+            )
         )
 
     async def __call__(self, job: Job) -> Outcome:

@@ -104,9 +104,9 @@ def _check_counters(kind: str, row: Mapping[str, Any]) -> None:
         value = row.get(name)
         if value is not None and not (type(value) is int and 0 <= value <= _COUNT_MAX):
             raise ValueError(f"{name} that is not a count up to {_COUNT_MAX:,}")
-    if kind == "usage" and (cost := row.get("cost_usd")) is not None:
-        if type(cost) not in (int, float) or not 0 <= cost <= _COST_MAX_USD:
-            raise ValueError("cost_usd that is not an amount of money")
+    cost = row.get("cost_usd") if kind == "usage" else None
+    if cost is not None and not (type(cost) in (int, float) and 0 <= cost <= _COST_MAX_USD):
+        raise ValueError("cost_usd that is not an amount of money")
 
 
 def _check_zone(name: object) -> None:

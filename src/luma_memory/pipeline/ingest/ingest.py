@@ -10,13 +10,15 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.contention import PATIENCE_SECONDS, ContentionAware
+from luma_memory.concurrency.retries import retry_until
 from luma_memory.domain.block import Accepted, Block, IngestItem, NewBlock
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import (
     Invalid,
     LumaMemoryError,
     NotFound,
+    StoreContended,
     StoreUnavailable,
     is_outage,
 )
@@ -75,8 +77,8 @@ class Ingest:
         self._lease = Lease(worker_id, lease)
         self._attempts_max = attempts_max
         self._ids = IdMaker()
-        self._flights = self._lane(flights_max=1)
-        self._batches = self._lane(flights_max=BATCH_FLIGHTS_MAX)
+        self._flights = self._statements(batches_max=1)
+        self._batches = self._statements(batches_max=BATCH_FLIGHTS_MAX)
 
     @spans.traced("ingest")
     async def ingest_block_async(self, block: NewBlock) -> Accepted:
@@ -115,7 +117,12 @@ class Ingest:
         The job is born claimed by this process: should it die, a worker takes the block over when
         the lease ends. A failed attempt leaves the block accepted, pending and readable.
         """
-        (answer,) = await self._store.ingest(await self._items([block]), lease=self._lease)
+        items = await self._items([block])
+        (answer,) = await retry_until(
+            lambda: self._store.ingest(items, lease=self._lease),
+            retry_on=StoreContended,
+            timeout_seconds=PATIENCE_SECONDS,
+        )
         if isinstance(answer, Exception):
             raise answer
         accepted = _checked(answer, block)
@@ -144,13 +151,16 @@ class Ingest:
         await self._flights.close()
         await self._batches.close()
 
-    def _lane(self, *, flights_max: int) -> Coalescer[IngestItem, Accepted]:
-        return Coalescer(
+    def _statements(self, *, batches_max: int) -> ContentionAware[IngestItem, Accepted, Scope]:
+        return ContentionAware(
             self._commit,
+            key_of=lambda item: item.block.scope,
+            locked=self._store.locked_scopes,
             items_max=FLIGHT_BLOCKS_MAX,
             size_max=FLIGHT_CHARACTERS_MAX,
             size_of=lambda item: len(item.block.content),
-            batches_max=flights_max,
+            batches_max=batches_max,
+            contended=StoreContended,
             is_shared=is_outage,
         )
 
