@@ -145,22 +145,37 @@ async def test_a_wrong_period_is_refused(
     assert answer.json()["code"] == code
 
 
-async def test_blocks_that_went_without_are_made_up_for(
-    stack: Stack, client: httpx2.AsyncClient, provider: FakeOpenAI
+@pytest.mark.parametrize(
+    ("user", "fault", "reason"),
+    [
+        ("bea", fake.html(503), "HTTP 503"),
+        ("ben", fake.error(401, code="invalid_api_key"), "key"),
+        ("bill", fake.out_of_money(), ""),
+    ],
+    ids=["503", "wrong key", "empty account"],
+)
+async def test_blocks_without_a_step_are_backfilled(
+    user: str,
+    fault: fake.Reply,
+    reason: str,
+    stack: Stack,
+    client: httpx2.AsyncClient,
+    provider: FakeOpenAI,
 ) -> None:
-    provider.always(fake.html(503))
-    await _post(client, "bea", 3)
-    blocks = await _blocks(client, "bea")
+    provider.always(fault)
+    await _post(client, user, 3)
+    blocks = await _blocks(client, user)
     assert {(b["status"], b["enrichment"]) for b in blocks} == {("active", "fallback")}
-    assert all("HTTP 503" in b["error"] for b in blocks)
+    assert all(reason in b["error"] for b in blocks)
     provider.always(None)
-    owed = json.loads((await cli(stack, "backfill", "--dry-run", "--json")).stdout)
+    shown = await cli(stack, "backfill", "--user", user, "--dry-run", "--json")
+    owed = json.loads(shown.stdout)
     assert sum(owed.values()) == 3
     assert (await cli(stack, "backfill")).returncode == 0
     async with asyncio.timeout(RETRY_SECONDS):
-        while {b["enrichment"] for b in await _blocks(client, "bea")} != {"model"}:  # noqa: ASYNC110 - another process's work
+        while {b["enrichment"] for b in await _blocks(client, user)} != {"model"}:  # noqa: ASYNC110 - another process's work
             await asyncio.sleep(0.1)
-    assert {b["error"] for b in await _blocks(client, "bea")} == {None}
+    assert {b["error"] for b in await _blocks(client, user)} == {None}
 
 
 async def test_what_is_switched_off_leaves_no_job_waiting(stack: Stack) -> None:

@@ -190,12 +190,14 @@ async def test_a_fault_of_one_block(
     assert _peak_bytes() - before < RSS_GROWTH_BYTES_MAX
     assert len(met.calls) <= fault.calls_max
     assert (met.job["status"], met.job["attempts"]) == ("completed", fault.attempts)
-    # The half that failed is missing, says why, and is owed where another try may help.
+    # The half that failed is missing, says why, and can be backfilled.
     block, half = met.block, "enrich" if step == "completions" else "embed"
     assert (block.status, bool(block.error)) == ("active", True)
     assert block.enrichment == ("fallback" if half == "enrich" else "model")
-    is_pending_backfill = fault.error_class != "provider_permanent"
-    assert block.backfill_steps == ([half] if is_pending_backfill else None)
+    assert block.backfill_steps == [half]
+    is_refused_text = fault.error_class == "provider_permanent" and name not in OF_THE_ACCOUNT
+    on_request = "SELECT backfill_at = 'infinity' FROM memory_blocks WHERE id = $1"
+    assert await connection.fetchval(on_request, block.id) is is_refused_text
     vectors = "SELECT embedding IS NOT NULL FROM memory_passages WHERE block_id = $1"
     assert await connection.fetchval(vectors, block.id) is (half == "enrich")
     if step == "completions" or name not in OF_THE_ACCOUNT:

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from importlib.resources import files
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +15,7 @@ import asyncpg
 import pytest
 from tests.support.running import Plan, Running, ingest, job_row, read, working
 
+from luma_memory import migrations
 from luma_memory.domain.block import Block
 from luma_memory.domain.enrichment import EnrichmentRequest, PendingBackfillCounts
 from luma_memory.domain.errors import (
@@ -349,7 +351,14 @@ async def test_being_told_to_wait_defers_without_an_attempt(
 
 
 @pytest.mark.parametrize(
-    ("error", "attempt"), [(AWAY, 3), (ProviderResponseInvalid("x"), 3), (ProviderRejected("x"), 1)]
+    ("error", "attempt"),
+    [
+        (AWAY, 3),
+        (ProviderResponseInvalid("x"), 3),
+        (ProviderRejected("x"), 1),
+        (ProviderRejected("x", code="provider_bad_key"), 1),
+    ],
+    ids=["away", "invalid response", "refused text", "refused key"],
 )
 @pytest.mark.parametrize("who", ["enricher", "embedder"])
 async def test_the_fallback_enriches_when_no_attempt_can_help(
@@ -373,9 +382,12 @@ async def test_the_fallback_enriches_when_no_attempt_can_help(
     # What the provider did make is used: only the other half is missing.
     kind = "fallback" if who == "enricher" else "model"
     assert (stored.status, stored.enrichment, stored.error) == ("active", kind, str(error))
-    # A refusal would be repeated: no second try is owed.
     step = "enrich" if who == "enricher" else "embed"
-    assert stored.backfill_steps == ([step] if error.retryable else None)
+    assert stored.backfill_steps == [step]
+    # The same text would be refused again, so only `luma-memory backfill` sends it once more.
+    is_automatic = error.code != "provider_rejected"
+    pending = await _backfill(database).owed(project_id=None, user_id=None)
+    assert pending == PendingBackfillCounts(0, int(is_automatic), int(not is_automatic))
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
     assert await connection.fetchval(vectors) == (1 if who == "enricher" else 0)
 
@@ -540,6 +552,134 @@ async def test_nothing_is_made_up_for_while_the_circuit_is_open(
     assert await _backfill(database, "open").enqueue_due() == 0
     assert await _backfill(database, "another").enqueue_due() == 1
     assert await _backfill(database, "another").enqueue_due() == 0
+
+
+ACCOUNT_CODES = [
+    "provider_bad_key",
+    "provider_forbidden",
+    "provider_no_money",
+    "provider_unknown_model",
+]
+
+
+@pytest.mark.parametrize("code", ACCOUNT_CODES)
+@pytest.mark.parametrize("who", ["enricher", "embedder", "both"])
+async def test_blocks_of_a_refused_account_are_backfilled_once_it_is_accepted(
+    who: str,
+    code: str,
+    database: Database,
+    connection: asyncpg.Connection,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(enrich_module, "BACKFILL_FIRST", timedelta(milliseconds=10))
+    monkeypatch.setattr(enrich_module, "REFUSED_ACCOUNT_RETRY", timedelta(milliseconds=10))
+    accepted = await ingest(database, *(new_block(f"text {n}") for n in range(3)))
+    is_refused = [True]
+
+    async def refuse_at_first(_given: object) -> None:
+        if is_refused[0]:
+            raise ProviderRejected("refused", code=code)
+
+    plan = Plan(fallback=QuotingEnricher(kind="local"), backfill=_backfill(database))
+    if who != "embedder":
+        plan.enricher = QuotingEnricher(before=refuse_at_first)
+    if who != "enricher":
+        plan.embedder = WordEmbedder(before=refuse_at_first)
+    version = "SELECT version FROM memory_users"
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted, count=3)
+        before = await connection.fetchval(version)
+        await worker.events.wait_for(JobDeferred, count=4)
+        # A backfill that is refused again changes no block, so cached contexts stay valid.
+        assert await connection.fetchval(version) == before
+        is_refused[0] = False
+        await worker.events.wait_for(JobCompleted, count=6)
+    for answer in accepted:
+        stored = await _ended(database, answer.id)
+        assert (stored.status, stored.enrichment, stored.error) == ("active", "model", None)
+        assert stored.backfill_steps is None
+    vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
+    assert await connection.fetchval(vectors) == 3
+    pending = await _backfill(database).owed(project_id=None, user_id=None)
+    assert pending == PendingBackfillCounts(0, 0, 0)
+
+
+async def test_a_refused_text_is_sent_again_on_request_only(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    calls: list[object] = []
+
+    async def refuse(request: object) -> None:
+        calls.append(request)
+        raise ProviderRejected("refused")
+
+    backfill = _backfill(database)
+    plan = Plan(
+        enricher=QuotingEnricher(before=refuse),
+        fallback=QuotingEnricher(kind="local"),
+        backfill=backfill,
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+        assert await backfill.enqueue_due() == 0
+        assert await backfill.request(project_id=None, user_id=None) == 1
+        await worker.events.wait_for(JobCompleted, count=2)
+    assert len(calls) == 2
+    stored = await _ended(database, accepted.id)
+    assert (stored.enrichment, stored.error) == ("fallback", "refused")
+    pending = await backfill.owed(project_id=None, user_id=None)
+    assert pending == PendingBackfillCounts(0, 0, 1)
+
+
+@pytest.mark.parametrize("step", ["enrich", "embed"])
+async def test_blocks_refused_before_an_upgrade_are_found_on_request(
+    step: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    (accepted,) = await ingest(database)
+    async with working(database) as worker:
+        await worker.events.wait_for(JobCompleted)
+    await connection.execute(
+        "UPDATE memory_blocks SET enrichment = $1, error = 'refused'",
+        "fallback" if step == "enrich" else "model",
+    )
+    if step == "embed":
+        await connection.execute("UPDATE memory_passages SET embedding = NULL")
+    migration = files(migrations) / "0013_refused_blocks.sql"
+    for _ in range(2):
+        await connection.execute(migration.read_text(encoding="utf-8"))
+    backfill = _backfill(database)
+    assert await backfill.owed(project_id=None, user_id=None) == PendingBackfillCounts(0, 0, 1)
+    async with working(database, Plan(backfill=backfill)) as worker:
+        assert await backfill.request(project_id=None, user_id=None) == 1
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.enrichment, stored.error, stored.backfill_steps) == ("model", None, None)
+    vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
+    assert await connection.fetchval(vectors) == 1
+
+
+async def test_a_text_refused_while_its_vectors_are_retried_is_kept_for_a_request(
+    database: Database,
+) -> None:
+    (accepted,) = await ingest(database)
+    failures = iter([AWAY])
+
+    async def away_once(_texts: object) -> None:
+        if error := next(failures, None):
+            raise error
+
+    plan = Plan(
+        enricher=QuotingEnricher(before=_raising(ProviderRejected("refused"))),
+        embedder=WordEmbedder(before=away_once),
+        fallback=QuotingEnricher(kind="local"),
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted)
+    stored = await _ended(database, accepted.id)
+    assert (stored.enrichment, stored.error) == ("fallback", "refused")
+    pending = await _backfill(database).owed(project_id=None, user_id=None)
+    assert pending == PendingBackfillCounts(0, 0, 1)
 
 
 @pytest.mark.parametrize("off", ["enrich", "embed"])

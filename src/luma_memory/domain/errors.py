@@ -176,7 +176,7 @@ class RateLimited(UnavailableError):
 
 
 class RejectedError(LumaMemoryError):
-    """Refused for good by somebody upstream; the same call will be refused again."""
+    """Permanently refused by an upstream service: the same call would be refused again."""
 
     code = "rejected"
 
@@ -193,7 +193,7 @@ class ProviderRejected(RejectedError):
 
     @property
     def concerns_account(self) -> bool:
-        """Whether nobody's text is to blame: the same for every call with this key."""
+        """Whether the key or the account was refused: every call would be, whatever its text."""
         return self.code in _OF_THE_ACCOUNT
 
 

@@ -25,6 +25,7 @@ from luma_memory.domain.enrichment import (
 from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderPaused,
+    ProviderRejected,
     ProviderTimeout,
     ProviderUnavailable,
     RateLimited,
@@ -47,6 +48,8 @@ from luma_memory.telemetry.events import Emit, WentWithout
 # When a block that went without is tried again: soon after, then now and then.
 BACKFILL_FIRST = timedelta(seconds=15)
 BACKFILL_AGAIN = timedelta(minutes=5)
+# How often a backfill tries an account that was refused.
+REFUSED_ACCOUNT_RETRY = timedelta(seconds=30)
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
 # A restart of the database is waited out, and no claim is spent on it.
@@ -238,7 +241,7 @@ class EnrichBlock:
         """
         is_backfill = _is_backfill(block)
         hopeless = [error for error in made.errors if job.is_last_attempt or not error.retryable]
-        waiting = [error for error in made.errors if self._is_waited_for(error, block)]
+        waiting = [error for error in made.errors if self._is_waited_for(error, block, made)]
         hopeless = [error for error in hopeless if error not in waiting]
         if hopeless and self._fail_fast and not is_backfill:
             await self._keep(job, block, made)
@@ -252,7 +255,7 @@ class EnrichBlock:
         for error in made.errors:
             self._emit(WentWithout(job.id, made.step_of(error), error.code, str(error)))
 
-    def _is_waited_for(self, error: LumaMemoryError, block: BlockToEnrich) -> bool:
+    def _is_waited_for(self, error: LumaMemoryError, block: BlockToEnrich, made: Made) -> bool:
         if isinstance(error, StoreUnavailable):
             return True
         if not self._can_wait:
@@ -260,10 +263,16 @@ class EnrichBlock:
         if isinstance(error, ProviderPaused):
             age = self._clock.now() - block.created_at
             return age < self._paused_patience or _is_backfill(block)
+        if _refuses_account(error):
+            # Deferred jobs leave the block as it is, but would pay for the other half again.
+            return _is_backfill(block) and made.enrichment is None and made.vectors is None
         return isinstance(error, RateLimited)
 
     def _deferred(self, error: LumaMemoryError, block: BlockToEnrich) -> LumaMemoryError:
         """As the runner knows it: told to wait; not longer than the block's patience lasts."""
+        if _refuses_account(error):
+            seconds = REFUSED_ACCOUNT_RETRY.total_seconds()
+            return RateLimited(str(error), retry_after_seconds=seconds, code=error.code)
         if not isinstance(error, ProviderPaused):
             return error
         seconds = error.retry_after_seconds
@@ -284,7 +293,7 @@ class EnrichBlock:
                 enrichment,
                 revision=block.revision,
                 kind=kind,
-                owed=PendingBackfill(str(error), ("enrich",) if error.retryable else ())
+                owed=PendingBackfill(str(error), ("enrich",) if _can_succeed_later(error) else ())
                 if error
                 else None,
             )
@@ -310,20 +319,25 @@ class EnrichBlock:
         """What the block still lacks when it becomes active."""
         if not made.errors and self._enricher and self._embedder and not _is_kept(block):
             return None
-        steps: list[BackfillStep] = [made.step_of(e) for e in made.errors if e.retryable]
-        off: list[BackfillStep] = []
+        automatic = [made.step_of(e) for e in made.errors if _can_succeed_later(e)]
+        on_request = [made.step_of(e) for e in made.errors if not _can_succeed_later(e)]
         if self._enricher is None and "enrich" in _steps(block):
-            off.append("enrich")
+            on_request.append("enrich")
         if self._embedder is None and "embed" in _steps(block):
-            off.append("embed")
+            on_request.append("embed")
         reason = "; ".join(str(error) for error in made.errors) or None
         if _is_kept(block) and made.enrichment is None:
-            steps += [step for step in block.backfill_steps or () if step not in steps]
             reason = reason or block.error
-        if not (steps or off or reason):
+            if block.backfill_steps:
+                automatic += [step for step in block.backfill_steps if step not in automatic]
+            elif block.enrichment == "fallback":
+                on_request.append("enrich")
+        if not (automatic or on_request):
             return None
-        after = BACKFILL_AGAIN if _is_backfill(block) else BACKFILL_FIRST
-        return PendingBackfill(reason, (*steps, *off), after if steps else None)
+        # A backfill that got one half done met a provider that accepts calls again.
+        is_vain = _is_backfill(block) and made.enrichment is None and made.vectors is None
+        after = BACKFILL_AGAIN if is_vain else BACKFILL_FIRST
+        return PendingBackfill(reason, (*automatic, *on_request), after if automatic else None)
 
     async def _write_back(
         self, items: Sequence[tuple[BlockToEnrich, EnrichedBlock]]
@@ -345,6 +359,15 @@ class EnrichBlock:
 
 async def _patiently(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
     return await retry_until(attempt, retry_on=StoreUnavailable, timeout_seconds=RETRY_SECONDS)
+
+
+def _can_succeed_later(error: LumaMemoryError) -> bool:
+    """Whether the same text may succeed later. An account can be repaired, a text cannot."""
+    return error.retryable or _refuses_account(error)
+
+
+def _refuses_account(error: LumaMemoryError) -> bool:
+    return isinstance(error, ProviderRejected) and error.concerns_account
 
 
 def _is_backfill(block: BlockToEnrich) -> bool:
