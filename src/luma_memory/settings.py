@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from luma_memory.domain.database_url import expectation
@@ -411,16 +412,20 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors(include_input=False, include_url=False):
         field = str(problem["loc"][0])
         name = field if field.isupper() else variable_name(field)
-        expected = problem["msg"].removeprefix("Value error, ")
-        lines.append(f"{name} is wrong: it must be {_as_expectation(expected)}.")
+        lines.append(f"{name} is wrong: it must be {_expectation(problem)}.")
     return " ".join(lines)
 
 
-def _as_expectation(message: str) -> str:
-    prefix = "Input should be "
-    if message.startswith(prefix):
-        return message.removeprefix(prefix)
-    return message
+def _expectation(problem: ErrorDetails) -> str:
+    match problem["type"]:
+        case "bool_parsing" | "bool_type":
+            return "true or false"
+        case "int_parsing" | "int_from_float" | "int_type" | "int_parsing_size":
+            return "a whole number"
+        case "float_parsing" | "float_type" | "finite_number":
+            return "a number"
+        case _:
+            return problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def _scheme(url: str) -> str | None:

@@ -225,6 +225,7 @@ def test_a_taken_port_is_told_with_the_childs_own_words(up: Up) -> None:
         assert not database_runs(other / "data")
     assert second.returncode == 1
     assert f"Cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert "--port or MEMORY_PORT" in second.stderr
 
 
 def test_eval_through_a_running_service(up: Up, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from tests.support.commands import COMMAND, clean_environment
 from tests.support.doors import Door, beside, running_door
 from tests.support.service import BASE_PATH
 
@@ -135,6 +136,22 @@ async def test_the_answer_to_no_credentials_says_how_to_show_some(door: Door) ->
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("key", [None, "lmk_abcdefghijkl_wrong"])
+async def test_a_command_without_a_valid_key_names_the_variable(
+    key: str | None, door: Door
+) -> None:
+    environment = clean_environment(**({"MEMORY_API_KEY": key} if key else {}))
+    for arguments in (["search", "river"], ["context", "river"], ["summarize"]):
+        process = await asyncio.create_subprocess_exec(
+            *(*COMMAND, *arguments, "--user", "ada", "--url", door.stack.base_url),
+            stderr=asyncio.subprocess.PIPE,
+            env=environment,
+        )
+        _, errors = await process.communicate()
+        assert process.returncode == 1
+        assert b"MEMORY_API_KEY" in errors, arguments
 
 
 async def test_health_needs_no_key(door: Door) -> None:

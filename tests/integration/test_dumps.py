@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -65,6 +67,20 @@ async def test_everything_comes_back_and_goes_on(
     async with working(target) as worker:
         await ingest(target, new_block("Ada is back."))
         await worker.events.wait_for(JobCompleted, count=2)
+
+
+async def test_a_backup_is_readable_by_its_owner_alone(
+    database: Database, dsn: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "memory.dump"
+    # A backup that was killed left its unfinished file with the modes of earlier versions.
+    file.with_name("memory.dump.unfinished").write_text("")
+    before = os.umask(0)
+    try:
+        await dump(database, dsn, file)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 async def test_a_backup_overwrites_nothing(database: Database, dsn: str, tmp_path: Path) -> None:

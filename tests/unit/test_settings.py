@@ -107,6 +107,24 @@ def test_a_wrong_value_names_its_variable(
     assert f"{variable} is wrong: it must be" in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["enabled", "2", "ja", "TRUE1"])
+def test_a_wrong_switch_names_the_allowed_values(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("MEMORY_RELATIONS_ENABLED", value)
+    with pytest.raises(SetupError) as caught:
+        load_settings()
+    assert str(caught.value) == "MEMORY_RELATIONS_ENABLED is wrong: it must be true or false."
+
+
+@pytest.mark.parametrize("value", ["many", "1.5", ""])
+def test_a_wrong_number_names_what_it_must_be(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MEMORY_PORT", value or "9" * 5_000)
+    with pytest.raises(SetupError) as caught:
+        load_settings()
+    assert str(caught.value) == "MEMORY_PORT is wrong: it must be a whole number."
+
+
 @pytest.mark.parametrize("variable", sorted({name for name, _ in WRONG_VALUES}))
 def test_a_secret_in_the_wrong_place_is_not_repeated(
     monkeypatch: pytest.MonkeyPatch, variable: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -91,10 +92,17 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise SetupError(
-            f"Cannot listen on {host}:{port}: {error.strerror}", code="address_unusable"
+            f"Cannot listen on {host}:{port}: {error.strerror}; {_remedy(error)}",
+            code="address_unusable",
         ) from error
     listening.setblocking(False)
     return listening
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return "choose another port with --port or MEMORY_PORT"
+    return "choose an address of this machine with --host or MEMORY_HOST"
 
 
 async def _announce(service: Service, settings: Settings, listening: socket.socket) -> None:

@@ -13,6 +13,7 @@ from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.jobs_options import OfUser, Project
 from luma_memory.cli.options import DataDir, Url, User, service_url
 from luma_memory.cli.output import progress, say_note
+from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.relation_graph import as_html, as_svg
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
@@ -50,7 +51,7 @@ def relations_graph(
     if draw is None:
         raise Invalid("--out must end in .html or .svg", code="picture_unknown")
     blocks, relations = run_async(_read(service_url(url, load_settings()), user, limit))
-    out.write_text(draw(blocks, relations), encoding="utf-8")
+    write_private_text(out, draw(blocks, relations))
     say_note(f"{len(blocks)} blocks and {len(relations)} relations in {out}")
 
 

@@ -16,7 +16,7 @@ from luma_memory.client.calls import Call, ask, read, write
 from luma_memory.client.responses import parsed
 from luma_memory.client.retries import NEVER_SENT
 from luma_memory.domain.block import BlockStatus
-from luma_memory.domain.errors import UnavailableError
+from luma_memory.domain.errors import Unauthenticated, UnavailableError
 from luma_memory.domain.job import OPEN, JobType
 from luma_memory.protocol.blocks import BlockBody, BlockPageBody
 from luma_memory.protocol.context import ContextResponse
@@ -103,6 +103,12 @@ class ServiceClient(AsyncMemoryClient):
     async def _send(self, call: Call) -> bytes:
         try:
             answer = await super()._send(call)
+        except Unauthenticated as error:
+            raise Unauthenticated(
+                f"{error}. Set MEMORY_API_KEY to a key of this service; `luma-memory keys create`"
+                " makes one",
+                code=error.code,
+            ) from error
         except UnavailableError as error:
             if error.code != NEVER_SENT:
                 raise

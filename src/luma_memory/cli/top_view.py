@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
@@ -22,6 +22,10 @@ FAILURES_SHOWN = 5
 ROUTES_SHOWN = 12
 _ERROR_CHARACTERS = 90
 _OLD_SECONDS = 30.0
+# What `top` itself sends between two snapshots of the metrics, once each.
+_OWN_REQUESTS: Collection[Route] = frozenset(
+    ("GET", path) for path in ("/health", "/jobs", "/jobs/stats", "/cache/stats", "/metrics")
+)
 _STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "unavailable": "bold red"}
 
 
@@ -43,7 +47,11 @@ def view(reading: Reading, before: Reading | None, url: str) -> RenderableType:
     parts: list[RenderableType] = [
         _head(reading, url),
         Columns([_queue(reading, before), _workers(reading), _cache(reading)], padding=(0, 1)),
-        _latencies(reading, before),
+        latency_table(
+            reading.requests,
+            before.requests if before else None,
+            seconds=reading.at - before.at if before else 0.0,
+        ),
     ]
     if reading.failures:
         parts.append(_failures(reading.failures))
@@ -120,25 +128,36 @@ def _cache(reading: Reading) -> Panel:
     return Panel(grid, title="cache")
 
 
-def _latencies(reading: Reading, before: Reading | None) -> RenderableType:
+def latency_table(
+    requests: Mapping[Route, Histogram] | None,
+    before: Mapping[Route, Histogram] | None,
+    *,
+    seconds: float,
+) -> Table:
+    """The busiest routes of other clients between two snapshots of the metrics.
+
+    `top`'s own requests are not counted; their latencies are part of a route's percentiles.
+    """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("requests since the last look", no_wrap=True, overflow="ellipsis")
+    table.add_column("requests since the last update", no_wrap=True, overflow="ellipsis")
     for name in ("a second", "p50", "p95", "p99", "5xx"):
         table.add_column(name, justify="right", no_wrap=True)
-    if reading.requests is None or before is None or before.requests is None:
+    if requests is None or before is None:
         return table
-    seconds = reading.at - before.at
     fresh = {
-        route: histogram.since(before.requests.get(route, Histogram()))
-        for route, histogram in reading.requests.items()
+        route: histogram.since(before.get(route, Histogram()))
+        for route, histogram in requests.items()
     }
-    busiest = sorted(fresh.items(), key=lambda item: item[1].count, reverse=True)
-    for (method, path), histogram in busiest[:ROUTES_SHOWN]:
-        if histogram.count:
+    counts = {
+        route: histogram.count - (route in _OWN_REQUESTS) for route, histogram in fresh.items()
+    }
+    for route in sorted(counts, key=lambda route: -counts[route])[:ROUTES_SHOWN]:
+        histogram = fresh[route]
+        if counts[route] > 0:
             errors = f"{histogram.errors:,.0f}"
             table.add_row(
-                plain(f"{method} {path}"),
-                f"{histogram.count / seconds:,.1f}",
+                plain(" ".join(route)),
+                f"{counts[route] / seconds:,.1f}",
                 *(_milliseconds(histogram.quantile_seconds(share)) for share in (0.5, 0.95, 0.99)),
                 Text(errors, style="bold red" if histogram.errors else "dim"),
             )

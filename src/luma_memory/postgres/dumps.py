@@ -45,11 +45,19 @@ async def dump(database: Database, dsn: str, file: Path) -> None:
     address, environment = _address(dsn)
     arguments = ["--data-only", "--format=custom", "--table=memory_*", "--no-password"]
     arguments += ["--exclude-table=memory_migrations", f"--file={unfinished}", address]
+    program = await _program(database, "pg_dump")
     try:
-        await _run([await _program(database, "pg_dump"), *arguments], environment)
+        await asyncio.to_thread(_create_private, unfinished)
+        await _run([program, *arguments], environment)
         unfinished.rename(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _create_private(file: Path) -> None:
+    """An empty file of mode 0600: a backup holds every user's data, and pg_dump keeps the mode."""
+    file.unlink(missing_ok=True)
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 async def load(database: Database, dsn: str, file: Path) -> None:

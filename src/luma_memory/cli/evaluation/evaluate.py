@@ -30,6 +30,7 @@ from luma_memory.cli.evaluation.measures import (
 )
 from luma_memory.cli.options import service_url
 from luma_memory.cli.output import Bar, console, plain, progress, say_note
+from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.cli.running import one_error, run_async
 from luma_memory.cli.service import ServiceClient
@@ -129,7 +130,7 @@ def evaluate(
     console().print(relevance_table(shares))
     if json_file is not None:
         figures = _figures(rows, baselines, asked) | {"relevant": shares}
-        json_file.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_private_text(json_file, json.dumps(figures, indent=1))
 
 
 async def _evaluate(
