@@ -4,7 +4,8 @@ A block that is related to one of the best is lifted by a share of what it stand
 times the relation's confidence. So a lift moves a block towards its neighbour and never past it,
 and what relations say is a small part of a score. Not every relation lifts: "related" only says
 that two blocks share a name, and lifting by it made rankings worse; what says the same is folded
-into the better one instead. Share and seeds were measured: docs/recall.md.
+into the better one instead. Of two blocks that contradict each other both are shown, the later one
+first. Share and seeds were measured: docs/recall.md.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ SHARE: Final = 0.1
 FOLDING_PLACES: Final = 20
 # Of so many blocks; the surest come first.
 LINKS_MAX: Final = 500
+# In deviations: enough to rank before an equal block, nothing beside a real difference.
+_AHEAD: Final = 1e-6
 LIFTING: Final[frozenset[RelationType]] = frozenset(
     {"elaborates", "supports", "contradicts", "supersedes", "causes", "follows"}
 )
@@ -60,6 +63,7 @@ def with_relations(fusion: Fusion, links: Sequence[NumberedLink], *, limit: int)
     seeds = [ranked.block for ranked in fusion.best(SEEDS)]
     lifted = _lifts(seeds, links, fusion)
     gains = {block: lift.gain for block, lift in lifted.items()}
+    gains |= _newer_first(links, fusion, gains)
     ranked = fusion.best(limit + FOLDING_PLACES, gains=gains)
     kept, folded = _folded(ranked, links)
     return Related(kept[:limit], lifted, folded)
@@ -78,6 +82,24 @@ def _lifts(
             gain = SHARE * link.confidence * below
             if seed in seeds and gain > 0 and (other not in found or gain > found[other].gain):
                 found[other] = Lift(seed, link.type, gain)
+    return found
+
+
+def _newer_first(
+    links: Sequence[NumberedLink], fusion: Fusion, gains: Mapping[int, float]
+) -> Mapping[int, float]:
+    """Gains by which a block ranks just before an earlier one that it contradicts.
+
+    The source of such a relation is the later block. Blocks are numbered newest first, so that a
+    chain of contradictions is gone through from its oldest one.
+    """
+    found = dict(gains)
+    contradictions = [link for link in links if link.type == "contradicts"]
+    for link in sorted(contradictions, key=lambda link: (link.target, link.source), reverse=True):
+        newer = fusion.standing(link.source) + found.get(link.source, 0.0)
+        older = fusion.standing(link.target) + found.get(link.target, 0.0)
+        if newer <= older:
+            found[link.source] = found.get(link.source, 0.0) + (older - newer) + _AHEAD
     return found
 
 

@@ -1,16 +1,15 @@
-"""Relations without a model: repetitions, next turns, shared subjects, plain updates in English.
+"""Relations without a model: repetitions, next turns, shared names, updates in closed forms.
 
-An update is a later statement of the same speaker about the same thing, with words that say that
-something changed ("moved", "no longer", "now", "quit") or about something there is one of (where
-somebody lives, works; "my favourite …"). Rules rather miss one than make one up: what they find
-takes a block out of recall.
+An update is a later statement of the same speaker that proves that an earlier one no longer holds
+(`local_updates`). What it finds takes a block out of recall, so both blocks must be one plain
+sentence each: nothing else is lost with the earlier one, and nothing takes the later one back.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 from luma_memory.domain.relation import (
@@ -21,92 +20,53 @@ from luma_memory.domain.relation import (
     RelationRequest,
     RelationType,
 )
+from luma_memory.providers.completion.extract.dates import dates
+from luma_memory.providers.completion.extract.document import read
+from luma_memory.providers.completion.extract.language import identify
+from luma_memory.providers.completion.local_statements import (
+    is_about_a_pronoun,
+    normalized,
+    statement,
+)
+from luma_memory.providers.completion.local_updates import Update, update
 
-NAME: Final = "local-rules/1"
+NAME: Final = "local-rules/2"
 _TEXT_CHARACTERS_MAX: Final = 4_000
-_SAME_SIMILARITY: Final = 0.93
 _RELATED_SIMILARITY: Final = 0.45
 _RELATED_MAX: Final = 3
-_SHARED_WORDS: Final = 0.5
-
-# A name or a thing: up to where the clause goes on.
-_ON: Final = (
-    r"and |but |because |with |for |since |now\b|in |at |last |this |so |where |which |to |from "
-    r"|as |on |after |before |anymore|any more|these "
+# Below the confidence from which a contradiction takes the earlier block out of recall.
+_CONTRADICTS_CONFIDENCE: Final = 0.65
+_SUPERSEDES_CONFIDENCE: Final = 0.85
+# A short answer says something else to each question; Chinese has no spaces to count words by.
+_REPEATED_WORDS_MIN: Final = 3
+_REPEATED_LETTERS_MIN: Final = 6
+_WORD: Final = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_ANSWERS: Final = frozenset(
+    ["yes", "no", "yeah", "nope", "ok", "okay", "sure", "ja", "nein", "oui", "non", "si", "sí"]
 )
-_VALUE: Final = rf"(?P<value>(?:the |an? )?[\w'’.&-]+(?: (?!{_ON})[\w'’.&-]+){{0,3}})"
-_I: Final = (
-    r"\b(?:i|we)(?:'m| am|'ve| have|'re| are)?"
-    r"(?: just| recently| finally| now| currently| still| already| also)?"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class _Statement:
-    """Somebody's one `subject` is `value`, or (ended) is no longer."""
-
-    subject: str
-    value: str
-    changed: bool  # in words that say that something changed
-    ended: bool
-    quote: str
-
-
-_NOT: Final = r"(?:no longer|don't|do not|not)"
-_NOW: Final = r"(?: now| currently)?"
-_FROM: Final = r"(?: back)?(?: from [\w'’ -]{2,40}?)?"
-_START: Final = r"start(?:ed|ing)(?: a new job| to work| work(?:ing)?)? (?:at|for)"
-# What it is about, whether it says that something changed, whether it says that something is over.
-_PATTERNS: Final[Sequence[tuple[str, bool, bool, re.Pattern[str]]]] = [
-    (subject, changed, ended, re.compile(rf"{_I} {words} {_VALUE}", re.IGNORECASE))
-    for subject, changed, ended, words in (
-        ("home", False, False, rf"(?:liv(?:e|ing)|resid(?:e|ing)|based|settled){_NOW} in"),
-        ("home", True, False, rf"(?:moved|moving|relocated|relocating){_FROM} to"),
-        ("home", True, True, rf"{_NOT} liv(?:e|ing) in"),
-        ("home", True, True, r"(?:moved|moving) (?:away from|out of)"),
-        ("work", False, False, rf"(?:work(?:ing)?|employed){_NOW} (?:at|for|by)"),
-        ("work", True, False, rf"(?:joined|joining|{_START})"),
-        ("work", True, True, rf"{_NOT} work(?:ing)? (?:at|for)"),
-        ("work", True, True, r"(?:quit|left) my (?:job|position) at"),
-    )
-]
-_OWN: Final = re.compile(
-    r"\bmy (?P<subject>(?:favou?rite )?[\w'’-]+(?: (?!is\b|was\b|are\b)[\w'’-]+){0,2}?) "
-    r"(?P<verb>is(?: now| no longer)?|changed(?: from [\w'’ -]{1,40}?)? to) " + _VALUE,
+_JUST_NOW: Final = re.compile(
+    r"\b(?:now|just|currently|recently|(?:hours?|minutes?) ago|jetzt|gerade|eben|momentan|stunden?"
+    r"|maintenant|actuellement|heures?|ahora|actualmente|horas?|adesso|attualmente)\b",
     re.IGNORECASE,
 )
-# There is one of it, so a second one takes its place without saying so.
-_SINGLE: Final = re.compile(
-    r"^(?:favou?rite .+|(?:phone|mobile) number|e-?mail(?: address)?|address|name|surname|job|"
-    r"(?:new )?home|hometown|employer|boss|password|birthday|diet|budget|wife|husband|partner)$",
+# In a password or a key every character counts, the last one too.
+_SECRET: Final = re.compile(
+    r"pass(?:word|wort|phrase)|passwort|mot de passe|contraseña|\b(?:pin|code|key|token|secret)\b",
     re.IGNORECASE,
 )
-_ENDED: Final = re.compile(
-    r"\b(?:no longer|not? (?:\w+ ){0,4}any ?more|stopped|gave up|given up|quit|cancel(?:l?ed)?"
-    r"|(?:don't|doesn't|do not|does not|can't|won't) (?:\w+ ){1,5}any ?more|used to)\b",
-    re.IGNORECASE,
-)
-_WORD: Final = re.compile(r"[^\W\d_]{3,}|\d+")
-_STOP: Final = frozenset(
-    re.findall(
-        r"[\w']+",
-        """the and for are was were has have had that this with from but not you your she her him
-        his they them our its i'm i've anymore any more longer now stopped gave given quit used
-        don't doesn't does did will would can could just really very about into then than there
-        here my""",
-    )
-)
+_FINAL_MARK: Final = re.compile(r"(?<=[^\W\d_])(?:\.|!|。)$")
 
 
 class LocalRelator:
-    """`ports.models.Relator`. Pure; never fails."""
+    """`ports.models.Relator`. Pure; never fails. The rules run in a thread: the first text loads
+    word lists."""
 
     @property
     def name(self) -> str:
         return NAME
 
     async def relate(self, request: RelationRequest) -> Findings:
-        return Findings(list(find(request)))
+        return Findings(await asyncio.to_thread(lambda: list(find(request))))
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -126,11 +86,14 @@ def find(request: RelationRequest) -> Iterator[Finding]:
 
 def _between(block: RelationBlock, candidate: Candidate, number: int) -> Finding | None:
     other = candidate.block
-    same_speaker = block.speaker == other.speaker
-    if same_speaker and _is_same(candidate, block):
-        return _finding(number, "duplicates", 0.95, _head(block), _head(other))
-    if same_speaker and (quotes := _update(block, other)) is not None:
-        return _finding(number, "supersedes", 0.85, *quotes)
+    if block.speaker == other.speaker:
+        if _is_repeated(block, other):
+            return _finding(number, "duplicates", 0.95, _head(block), _head(other))
+        if (found := _updated(block, other)) is not None:
+            confidence = (
+                _SUPERSEDES_CONFIDENCE if found == "supersedes" else _CONTRADICTS_CONFIDENCE
+            )
+            return _finding(number, found, confidence, _head(block), _head(other))
     if candidate.is_previous:
         return _finding(number, "follows", 0.6, _head(block), _head(other))
     name = _shared_name(block, other)
@@ -146,105 +109,49 @@ def _finding(
     return Finding(number, kind, True, confidence, block_quote, candidate_quote)
 
 
-def _is_same(candidate: Candidate, block: RelationBlock) -> bool:
-    one, other = _plain(block.content), _plain(candidate.block.content)
-    if one == other:
-        return True
-    # Vectors of two statements that differ in one name or number are near: the words decide.
-    if (candidate.similarity or 0.0) < _SAME_SIMILARITY:
+def _is_repeated(block: RelationBlock, other: RelationBlock) -> bool:
+    """Whether both say the same: the same characters, meant of the same days."""
+    text = _plain(block)
+    if text != _plain(other):
         return False
-    return _words(block.content) == _words(candidate.block.content)
+    words = [word.casefold() for word in _WORD.findall(text)]
+    letters = sum(len(word) for word in words)
+    is_spaced = " " in text
+    if letters < _REPEATED_LETTERS_MIN or (is_spaced and len(words) < _REPEATED_WORDS_MIN):
+        return False
+    is_one_session = block.session_id is not None and block.session_id == other.session_id
+    if not is_one_session and (is_about_a_pronoun(words) or words[0] in _ANSWERS):
+        return False
+    return _means_the_same_days(block, other)
 
 
-def _plain(text: str) -> str:
-    return " ".join(re.findall(r"\w+", text.casefold()))
+def _plain(block: RelationBlock) -> str:
+    text = normalized(block.content, block.speaker)
+    if _SECRET.search(text[:_TEXT_CHARACTERS_MAX]) is None:
+        text = _FINAL_MARK.sub("", text)
+    return text[:1].lower() + text[1:]
 
 
-def _words(text: str) -> frozenset[str]:
-    words = frozenset(_WORD.findall(text[:_TEXT_CHARACTERS_MAX].casefold().replace("’", "'")))
-    return frozenset(_stem(word) for word in words - _STOP)
+def _means_the_same_days(block: RelationBlock, other: RelationBlock) -> bool:
+    """ "Lunch with Sam today", said twice, tells of two lunches."""
+    if block.occurred_at.date() == other.occurred_at.date():
+        return True
+    text = block.content[:_TEXT_CHARACTERS_MAX]
+    if _JUST_NOW.search(text) is not None:
+        return False
+    document = read(text, identify(text).reading)
+    one, two = (dates(document, at) for at in (block.occurred_at, other.occurred_at))
+    return one == two and all(mention.value is not None for mention in one)
 
 
-def _stem(word: str) -> str:
-    for ending in ("ing", "ed", "es", "s", "e"):
-        if word.endswith(ending) and len(word) - len(ending) >= 3:
-            return word[: -len(ending)]
-    return word
-
-
-def _update(one: RelationBlock, other: RelationBlock) -> tuple[str, str] | None:
-    """Words of `one` and of `other` that show that the later of the two is true now."""
-    older, newer = sorted((one, other), key=lambda block: block.place)
-    found = _changed_statement(newer.content, older.content) or _ended(newer, older)
-    if found is None:
+def _updated(block: RelationBlock, other: RelationBlock) -> Update | None:
+    older, newer = sorted((block, other), key=lambda one: one.place)
+    before, after = (statement(one.content, one.speaker) for one in (older, newer))
+    if before is None or after is None:
         return None
-    new_words, old_words = found
-    return (new_words, old_words) if newer is one else (old_words, new_words)
-
-
-def _changed_statement(newer: str, older: str) -> tuple[str, str] | None:
-    before = list(_statements(older))
-    for after in _statements(newer):
-        for was in before:
-            if was.subject != after.subject or was.ended:
-                continue
-            same = was.value.casefold() == after.value.casefold()
-            single = was.subject in ("home", "work") or _SINGLE.match(was.subject) is not None
-            if (after.ended and same) or (
-                not after.ended and not same and (after.changed or single)
-            ):
-                return after.quote, was.quote
-    return None
-
-
-def _statements(text: str) -> Iterator[_Statement]:
-    plain = text[:_TEXT_CHARACTERS_MAX].replace("’", "'")
-    for subject, changed, ended, pattern in _PATTERNS:
-        for match in pattern.finditer(plain):
-            # Places and employers are names: "moved to the next question" is about neither.
-            if _value(match)[:1].isupper() and not _is_asked(plain, match):
-                yield _Statement(subject, _value(match), changed, ended, _quote(text, match))
-    for match in _OWN.finditer(plain):
-        if _is_asked(plain, match):
-            continue
-        verb = match["verb"].casefold()
-        yield _Statement(
-            re.sub("favour", "favor", match["subject"].casefold()),
-            _value(match),
-            "now" in verb or "changed" in verb,
-            "no longer" in verb,
-            _quote(text, match),
-        )
-
-
-def _value(match: re.Match[str]) -> str:
-    return re.sub(r"^(?:the|an?) ", "", match["value"].rstrip(".'’-"), flags=re.IGNORECASE)
-
-
-def _is_asked(text: str, match: re.Match[str]) -> bool:
-    """A question, a wish or a condition states nothing."""
-    sentence_start = max(text.rfind(sign, 0, match.start()) for sign in ".!?\n") + 1
-    lead = text[sentence_start : match.start()].casefold()
-    end = re.search(r"[.!?\n]", text[match.end() :])
-    asked = end is not None and end[0] == "?"
-    return asked or bool(re.search(r"\b(?:if|when|wish|maybe|might|could|would|should)\b", lead))
-
-
-def _quote(text: str, match: re.Match[str]) -> str:
-    return text[match.start() : match.end()]
-
-
-def _ended(newer: RelationBlock, older: RelationBlock) -> tuple[str, str] | None:
-    """Something the older block says is no longer so: its words, nearly all of them, and an end."""
-    end = _ENDED.search(newer.content[:_TEXT_CHARACTERS_MAX].replace("’", "'"))
-    if end is None or _ENDED.search(older.content[:_TEXT_CHARACTERS_MAX].replace("’", "'")):
-        return None
-    was, now = _words(older.content), _words(newer.content)
-    if not 2 <= len(was) <= 12 or not 2 <= len(now) <= 20 or older.content.rstrip().endswith("?"):
-        return None
-    if newer.content.rstrip().endswith("?") or len(was & now) < max(2, _SHARED_WORDS * len(was)):
-        return None
-    return newer.content[end.start() : end.end()], _head(older)
+    return update(
+        after, before, newer_day=newer.occurred_at.date(), older_day=older.occurred_at.date()
+    )
 
 
 def _shared_name(one: RelationBlock, other: RelationBlock) -> tuple[str, str] | None:

@@ -48,6 +48,22 @@ def test_a_block_is_lifted_by_a_share_of_what_it_stands_below_its_neighbour() ->
         assert set(related.lifts) == {3}
 
 
+def test_of_two_that_contradict_each_other_the_later_comes_first_and_both_are_shown() -> None:
+    fusion = scope(COSINES)
+    assert [entry.block for entry in fusion.best(9)] == [0, 2, 3, 4, 1]
+    # The source is the later one. A chain: 1 contradicts 4, which contradicts 2.
+    links = [link(1, 4, "contradicts"), link(4, 2, "contradicts")]
+    ranked = with_relations(fusion, links, limit=9).ranked
+    assert {entry.block for entry in ranked} == set(range(5))
+    places = {entry.block: place for place, entry in enumerate(ranked)}
+    assert places[4] < places[2]
+    scores = [entry.score for entry in ranked]
+    assert scores == sorted(scores, reverse=True)
+    # What already ranks first stays where it is.
+    first = with_relations(fusion, [link(0, 1, "contradicts", 0.65)], limit=9).ranked
+    assert next(iter(first)).block == 0
+
+
 def test_only_the_best_lift_and_only_relations_that_say_how() -> None:
     many = scope([0.9 - 0.01 * n for n in range(30)])
     assert with_relations(many, [link(20, 29)], limit=9).lifts == {}

@@ -7,7 +7,7 @@ Every function returns None for what lies outside the years 1 to 9999.
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, TypeAlias
 
 Unit: TypeAlias = Literal["day", "week", "weekend", "month", "year"]
@@ -43,6 +43,11 @@ def weekday(base: date, index: int, tense: Tense) -> str | None:
 def weekday_here(base: date, index: int) -> str | None:
     """The such weekday at `base` or in the days after it."""
     return _iso_day(base, (index - base.weekday()) % 7)
+
+
+def noon(base: date) -> datetime:
+    """An instant of that day, in UTC."""
+    return datetime.combine(base, time(12), UTC)
 
 
 def day(year: int, month: int, number: int) -> str | None:

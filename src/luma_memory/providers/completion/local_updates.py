@@ -1,0 +1,160 @@
+"""Whether a later statement replaces an earlier one, by closed forms in five languages.
+
+`supersedes` only where the later text itself proves it: it names what has ended ("no longer", "from
+X to Y"), says that something changed ("moved to", "now"), or gives another value of the same kind
+to what a person has one of. What cannot both be true without such proof is `contradicts`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, Literal
+
+from luma_memory.providers.completion.extract import date_values
+from luma_memory.providers.completion.extract.dates import dates
+from luma_memory.providers.completion.extract.document import read
+from luma_memory.providers.completion.extract.vocabulary import LANGUAGES, vocabulary
+from luma_memory.providers.completion.local_statements import denied, was_before
+from luma_memory.providers.completion.relation_forms import StatementForm, relation_forms
+
+Update = Literal["supersedes", "contradicts"]
+
+
+_NEW: Final = re.compile(
+    r"(?P<own>my|meine?|mon|ma|mi|il mio|la mia) (?:new|neuer?|nouveau|nouvelle|nuev[oa]|nuov[oa]) "
+)
+
+
+def update(newer: str, older: str, *, newer_day: date, older_day: date) -> Update | None:
+    """What the later of two statements of one speaker says of the earlier one.
+
+    newer, older: as `local_statements.statement` returns them. Days: when they were made.
+    """
+    if newer == older:
+        return None
+    if older in was_before(newer) or _is_shifted(newer, older, newer_day, older_day):
+        return "supersedes"
+    if older in denied(newer) or newer in denied(older) or newer in was_before(older):
+        return "contradicts"
+    return _about_home_or_work(newer, older, older_day, newer_day) or _about_attribute(newer, older)
+
+
+def _is_shifted(newer: str, older: str, newer_day: date, older_day: date) -> bool:
+    for form in relation_forms().shifts:
+        match = form.fullmatch(newer)
+        if match is None:
+            continue
+        subject, old = re.escape(match["subject"]), re.escape(match["old"])
+        if re.fullmatch(rf"{subject} {relation_forms().link} {old}", older) is None:
+            continue
+        return _is_same_weekday(match["old"], newer_day, older_day)
+    return False
+
+
+def _is_same_weekday(name: str, newer_day: date, older_day: date) -> bool:
+    """Whether a weekday is the same day for both; True for what is none."""
+    index = _weekday_index(name)
+    if index is None:
+        return True
+    first = date_values.weekday_here(older_day, index)
+    return first is not None and first == date_values.weekday_here(newer_day, index)
+
+
+def _weekday_index(name: str) -> int | None:
+    for language in LANGUAGES:
+        words = vocabulary(language).dates
+        for index, names in enumerate(words.weekdays if words else ()):
+            if name.lower() in re.split(r"[ |]", names):
+                return index
+    return None
+
+
+def _about_home_or_work(newer: str, older: str, older_day: date, newer_day: date) -> Update | None:
+    for before in _matches(older):
+        for after in _matches(newer):
+            if before.form.subject != after.form.subject or before.form.says == "ended":
+                continue
+            if after.when and not _is_later(after.form.language, after.when, newer_day, older_day):
+                continue
+            if (found := _between(before, after)) is not None:
+                return found
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    form: StatementForm
+    value: str
+    old: str | None
+    when: str | None
+
+
+def _matches(sentence: str) -> Iterator[_Match]:
+    for form in relation_forms().statements:
+        match = form.pattern.fullmatch(sentence)
+        if match is not None:
+            groups = match.groupdict()
+            yield _Match(form, match["value"], groups.get("old"), groups.get("when"))
+
+
+def _between(before: _Match, after: _Match) -> Update | None:
+    if after.form.says == "ended":
+        return "supersedes" if after.value == before.value else None
+    if after.value == before.value:
+        return None
+    if after.old is not None:
+        return "supersedes" if after.old == before.value else None
+    if not _is_comparable(before, after):
+        return None
+    return "supersedes" if after.form.says == "changed" else "contradicts"
+
+
+def _is_comparable(before: _Match, after: _Match) -> bool:
+    """Whether both values are of one kind: two towns, two countries, two employers."""
+    forms = relation_forms()
+    if before.form.subject == "home":
+        return any(
+            before.value in names and after.value in names
+            for names in (forms.towns, forms.countries)
+        )
+    # In German every noun has a capital: "ich arbeite bei Nacht" names no employer.
+    return "de" not in (before.form.language, after.form.language) and not (
+        set(before.value.split()) <= set(after.value.split())
+        or set(after.value.split()) <= set(before.value.split())
+    )
+
+
+def _is_later(language: str, when: str, newer_day: date, older_day: date) -> bool:
+    """Whether what happened "last month" can have happened after the earlier statement."""
+    document = read(when, language)
+    for mention in dates(document, date_values.noon(newer_day)):
+        if mention.value is not None:
+            last = mention.value.rpartition("/")[2]
+            return last >= older_day.isoformat()[: len(last)]
+    return True
+
+
+def _about_attribute(newer: str, older: str) -> Update | None:
+    plain = _NEW.sub(r"\g<own> ", newer, count=1)
+    for form in relation_forms().attributes:
+        after, before = form.pattern.fullmatch(plain), form.pattern.fullmatch(older)
+        if after is None or before is None or _attribute(after) != _attribute(before):
+            continue
+        if _same_value(after["value"], before["value"]):
+            continue
+        changed = plain != newer or any(after[group] for group in ("now", "since", "changed"))
+        return "supersedes" if form.single or changed else "contradicts"
+    return None
+
+
+def _attribute(match: re.Match[str]) -> str:
+    return match["name"].replace("favour", "favor").replace("colour", "color")
+
+
+def _same_value(one: str, other: str) -> bool:
+    """A telephone number written with other spaces is the same one."""
+    plain = re.compile(r"[\s()/.,'-]")
+    return plain.sub("", one).casefold() == plain.sub("", other).casefold()

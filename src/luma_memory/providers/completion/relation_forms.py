@@ -1,0 +1,109 @@
+"""The closed forms of the relations without a model, from `relation_forms.toml`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final, Literal
+
+_NAME: Final = (
+    r"[A-ZÀ-ÖØ-Þ][\w'&-]*(?: (?:of|de|del|la|el|am|an der|upon|y|und|and) (?=[A-ZÀ-Þ])"
+    r"[A-ZÀ-ÖØ-Þ][\w'&-]*| [A-ZÀ-ÖØ-Þ][\w'&-]*){0,3}"
+)
+# One or two words of any kind: "8080", "db1.example.com", "Room 4".
+_VALUE: Final = r"(?:[^\W_][\w.:/@#+-]*(?: [^\W_][\w.:/@#+-]*)?)"
+_IS: Final = (
+    r"(?:is|ist|est|es|è)(?: (?P<now>now|jetzt|nun|maintenant|désormais|ahora|ora|adesso))?"
+)
+_SINCE: Final = r"(?: (?P<since>now|jetzt|maintenant|désormais|ahora|adesso))?"
+_CHANGED: Final = (
+    r"(?P<changed>has changed to|changed to|hat sich geändert auf|a changé pour|cambió a)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementForm:
+    """A whole sentence about where its speaker lives or works.
+
+    Groups of the pattern: `value`, and where the form has them `old` and `when`.
+    """
+
+    language: str
+    subject: Literal["home", "work"]
+    says: Literal["is", "changed", "ended"]
+    pattern: re.Pattern[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeForm:
+    """A whole sentence that gives an attribute a value of one kind.
+
+    single: a person has one of it. Groups: `name`, `value`; `now`, `since` and `changed`
+    where the sentence says that it is new.
+    """
+
+    single: bool
+    pattern: re.Pattern[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RelationForms:
+    """Words are in lower case but for `countries` and `towns`; patterns match whole sentences."""
+
+    doubt: frozenset[str]
+    pronouns: frozenset[str]
+    countries: frozenset[str]
+    towns: frozenset[str]
+    statements: tuple[StatementForm, ...]
+    attributes: tuple[AttributeForm, ...]
+    shifts: tuple[re.Pattern[str], ...]  # groups: `subject`, `old`, `value`
+    link: str  # fragment: from the subject to the value
+
+
+@cache
+def relation_forms() -> RelationForms:
+    """Read once per process."""
+    path = resources.files(__package__) / "relation_forms.toml"
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    return RelationForms(
+        doubt=frozenset(table["doubt"].split()),
+        pronouns=frozenset(table["pronouns"].split()),
+        countries=frozenset(table["countries"].split()),
+        towns=frozenset(name.replace("_", " ") for name in table["towns"].split()),
+        statements=tuple(_statement_form(entry, table["when"]) for entry in table["forms"]),
+        attributes=tuple(_attribute_form(entry, table) for entry in table["attributes"]),
+        shifts=tuple(_shift(pattern) for pattern in table["shifts"]),
+        link=table["link"],
+    )
+
+
+def _statement_form(entry: dict[str, Any], when: dict[str, str]) -> StatementForm:
+    language = entry["language"]
+    time = rf"(?P<when>{when[language]})"
+    # German says the time before the place, the other languages behind it.
+    time = rf"(?:{time} )?" if language == "de" else rf"(?: {time})?"
+    pattern = (
+        entry["pattern"]
+        .replace("{to}", rf"(?P<value>{_NAME})")
+        .replace("{from}", rf"(?P<old>{_NAME})")
+        .replace("{when}", time)
+    )
+    return StatementForm(language, entry["subject"], entry["says"], re.compile(pattern))
+
+
+def _attribute_form(entry: dict[str, Any], table: dict[str, Any]) -> AttributeForm:
+    kinds = {**table["kinds"], "color": "|".join(table["colors"].split())}
+    verb = rf"(?:{_IS}|{_CHANGED})"
+    pattern = rf"(?P<name>{entry['names']}) {verb} (?P<value>{kinds[entry['kind']]}){_SINCE}"
+    return AttributeForm(entry["single"], re.compile(pattern))
+
+
+def _shift(pattern: str) -> re.Pattern[str]:
+    return re.compile(
+        pattern.replace("{subject}", "(?P<subject>.+?)")
+        .replace("{old}", rf"(?P<old>{_VALUE})")
+        .replace("{value}", rf"(?P<value>{_VALUE})")
+    )
