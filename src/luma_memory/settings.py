@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     supabase_service_role_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("SUPABASE_SERVICE_ROLE_KEY")
     )
-    """*later*."""
+    """Accepted and ignored, for environments shared with other Supabase services: the service
+    connects to PostgreSQL directly and needs no service-role key."""
 
     # Switches
     system_enabled: bool = True

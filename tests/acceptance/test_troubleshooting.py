@@ -281,7 +281,7 @@ async def test_many_jobs_fail(service: Service, client: httpx2.AsyncClient) -> N
 
 
 async def test_redis_does_not_answer(service: Service, client: httpx2.AsyncClient) -> None:
-    title = "Redis does not answer"
+    title = "Redis does not respond"
     await service.redis.stop()
     await ask_until(service, client, "Cache unavailable")
     assert (await client.get("/cache/stats")).json()["connected"] is False

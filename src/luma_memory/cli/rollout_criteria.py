@@ -126,7 +126,7 @@ def cache_connected(cache: CacheStatsBody) -> Criterion:
         cache.connected and cache.backend == "redis",
         wanted="Redis, connected",
         found=f"{cache.backend}, {'connected' if cache.connected else 'does not answer'}",
-        fix="set REDIS_URL; docs/troubleshooting.md, “Redis does not answer”",
+        fix="set REDIS_URL; docs/troubleshooting.md, “Redis does not respond”",
     )
 
 
