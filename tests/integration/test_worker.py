@@ -697,7 +697,9 @@ async def test_what_was_switched_off_is_made_when_somebody_asks(
     stored = await _ended(database, accepted.id)
     assert (stored.status, stored.backfill_steps, stored.error) == ("active", [off], None)
     backfill = _backfill(database)
-    assert await backfill.owed(project_id=None, user_id=None) == PendingBackfillCounts(0, 0, 1)
+    assert await backfill.pending_counts(project_id=None, user_id=None) == PendingBackfillCounts(
+        0, 0, 1
+    )
     assert await backfill.enqueue_due() == 0  # nobody has asked
     async with working(database, Plan(backfill=backfill)) as worker:
         assert await backfill.request(project_id=None, user_id=None) == 1
@@ -706,7 +708,9 @@ async def test_what_was_switched_off_is_made_when_somebody_asks(
     assert (stored.enrichment, stored.title) == ("model", BLOCK_TEXT)
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
     assert await connection.fetchval(vectors) == 1
-    assert await backfill.owed(project_id=None, user_id=None) == PendingBackfillCounts(0, 0, 0)
+    assert await backfill.pending_counts(project_id=None, user_id=None) == PendingBackfillCounts(
+        0, 0, 0
+    )
 
 
 # Stopping

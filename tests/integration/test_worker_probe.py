@@ -57,7 +57,7 @@ async def test_it_says_that_it_lives_and_what_it_counted(port: int, database: Da
         socket.create_connection(("127.0.0.1", port))
 
 
-async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on(database: Database) -> None:
+async def test_a_port_in_use_is_logged_and_the_worker_runs_without_it(database: Database) -> None:
     events = EventLog()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = Settings(worker_metrics_port=taken.getsockname()[1])
@@ -66,7 +66,7 @@ async def test_a_port_that_is_taken_is_told_and_the_worker_goes_on(database: Dat
         ):
             (notice,) = await events.wait_for(Notice)
     assert notice.level == "warning"
-    assert "goes on without metrics" in notice.text
+    assert "runs without metrics" in notice.text
 
 
 async def test_without_a_port_nothing_listens(database: Database) -> None:

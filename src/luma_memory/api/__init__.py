@@ -1,1 +1,1 @@
-"""The HTTP entrance. `python -m luma_memory.api` serves it."""
+"""The HTTP API. `python -m luma_memory.api` serves it."""

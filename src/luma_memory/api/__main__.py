@@ -1,4 +1,4 @@
-"""`python -m luma_memory.api`: the API until SIGTERM."""
+"""`python -m luma_memory.api`: run the API until SIGTERM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much is let in at once: above that, an answer at once instead of a place in a queue."""
+"""Admission control: requests above the limits are rejected immediately instead of queued."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from luma_memory.api.lines import LINE_BYTES_MAX
 from luma_memory.api.problems import problem_response, request_id_of
 
-# Bodies that are being read or worked on, all requests together.
+# Total size of the bodies being read or processed.
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
-# What a body that is worked off as it arrives takes of them: its longest line, twice.
+# Share of a body that is processed as a stream: its longest line, twice.
 STREAM_BYTES: Final = 2 * LINE_BYTES_MAX
 RETRY_AFTER_SECONDS: Final = 1
-_BUSY: Final = "More requests are being worked on than this process takes; try again"
+_BUSY: Final = "This process is at its limit of concurrent requests; try again"
 
 
 class Admission:
-    """ASGI middleware: bounds requests in work, their bodies together, and how long one arrives.
+    """ASGI middleware: limits concurrent requests, their total body size and each body's duration.
 
-    always: paths that are answered however much is going on. streamed: how paths end whose bodies
-    are worked off as they arrive: of such a body only the piece at hand takes room and has a time.
+    always: paths served regardless of load. streamed: suffix of paths whose bodies are processed as
+    they arrive: only the current piece of such a body counts, and the time limit holds per piece.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Admission:
             await self._app(scope, receive, send)
             return
         is_streamed = scope["path"].endswith(self._streamed)
-        room = STREAM_BYTES if is_streamed else _announced(scope)
-        body = _Body(self, receive, room, is_streamed=is_streamed)
+        reserved = STREAM_BYTES if is_streamed else _declared_length(scope)
+        body = _Body(self, receive, reserved, is_streamed=is_streamed)
         if self._requests >= self._requests_max or not self.take(body.bytes):
             await _busy(scope)(scope, receive, send)
             return
@@ -66,7 +66,7 @@ class Admission:
         return self._body_seconds_max
 
     def take(self, count: int) -> bool:
-        """Room for so many bytes more; False when there is none."""
+        """Reserve that many bytes; False if the limit does not allow it."""
         if self._body_bytes + count > BODY_BYTES_MAX:
             return False
         self._body_bytes += count
@@ -77,7 +77,7 @@ class _Body:
     """The body of one request as it arrives."""
 
     def __init__(
-        self, admission: Admission, receive: Receive, room: int, *, is_streamed: bool
+        self, admission: Admission, receive: Receive, reserved: int, *, is_streamed: bool
     ) -> None:
         self._admission = admission
         self._receive = receive
@@ -85,10 +85,10 @@ class _Body:
         self._arrived = 0
         self._whole = False
         self._until = self._from_now()
-        self.bytes = room  # what this request holds of it
+        self.bytes = reserved  # reserved for this request
 
     async def receive(self) -> Message:
-        if self._whole:  # whoever waits now waits for the client to go away
+        if self._whole:  # the application waits for the client to disconnect
             return await self._receive()
         if self._is_streamed:
             self._until = self._from_now()
@@ -113,9 +113,9 @@ class _Body:
         return asyncio.get_running_loop().time() + self._admission.body_seconds_max
 
 
-def _announced(scope: Scope) -> int:
+def _declared_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
-        # The server's parser lets nothing but digits through.
+        # The server's parser accepts digits only.
         if name == b"content-length":
             return min(int(value), BODY_BYTES_MAX)
     return 0

@@ -42,7 +42,7 @@ from luma_memory.bootstrap.service import Service
 from luma_memory.concurrency.token_buckets import TokenBuckets
 from luma_memory.protocol.base_path import BASE_PATH
 
-# Without credentials, and however much is going on.
+# Served without credentials and regardless of load.
 HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/ready"))
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
 REFERENCE_PATH = f"{BASE_PATH}/docs"
@@ -61,11 +61,11 @@ _ROUTERS: Sequence[APIRouter] = (
     health.router,
 )
 _REQUEST_HEADERS = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match")
-_ANSWER_HEADERS = ("ETag", "Location", "Retry-After", "X-Memory-System", "X-Request-ID")
+_RESPONSE_HEADERS = ("ETag", "Location", "Retry-After", "X-Memory-System", "X-Request-ID")
 
 
 def create_app(service: Service) -> FastAPI:
-    """The app over an opened service; whoever opened the service closes it."""
+    """The app over an open service; the caller closes the service."""
     app = _routed_app()
     app.state.service = service
     app.state.rendered = RenderedContexts()
@@ -75,7 +75,7 @@ def create_app(service: Service) -> FastAPI:
 
 
 def openapi_document() -> dict[str, Any]:
-    """What the API's own /openapi.json says, without a service."""
+    """The content of /openapi.json, without a service."""
     return _routed_app().openapi()
 
 
@@ -90,7 +90,7 @@ def _routed_app() -> FastAPI:
         redirect_slashes=False,
     )
     add_problem_handlers(app)
-    # Side by side, not below a router of the base path: nested ones are walked at every request.
+    # Added directly, not through a router for the base path: nested routers slow every request.
     for router in _ROUTERS:
         _check_routes(router)
         app.include_router(router, prefix=BASE_PATH)
@@ -130,7 +130,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=_REQUEST_HEADERS,
-            expose_headers=_ANSWER_HEADERS,
+            expose_headers=_RESPONSE_HEADERS,
         )
     app.add_middleware(RequestTarget)
     app.add_middleware(
@@ -139,10 +139,10 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
 
 
 def _check_routes(router: APIRouter) -> None:
-    """A route that nobody gave a permission to must not be served at all."""
+    """Raises TypeError for a route without a permission: it must not be served."""
     for route in router.routes:
         path = BASE_PATH + getattr(route, "path", "")
         if path not in OPEN_PATHS and not isinstance(route, ProtectedRoute):
             raise TypeError(
-                f"{path} is neither open nor behind the door: say route_class=ProtectedRoute"
+                f"{path} is neither open nor protected: declare it with route_class=ProtectedRoute"
             )

@@ -1,4 +1,4 @@
-"""Who asks: checked before a byte of the body is read, for everything but a few open paths."""
+"""Authentication: identifies the caller before the body is read, except on a few open paths."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from luma_memory.pipeline.accounts.rate_limits import check_rate
 
 
 class Authentication:
-    """ASGI middleware: puts the Caller into the request's state, or answers why not.
+    """ASGI middleware: stores the Caller in the request's state, or responds with an error.
 
-    open_paths: for everybody. limit: requests a minute of one caller, None for any number.
-    allowed_origins: whose pages may call a service without keys.
+    open_paths: need no credentials. limit: requests per minute and caller, None for no limit.
+    allowed_origins: origins whose pages may call a service without keys.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Authentication:
         address = _address(scope)
         caller = await self._keys.caller(_credentials(scope), address=address)
         if caller is ANONYMOUS and self._keys.required:
-            _check_own_machine(scope, self._allowed_origins)
+            _check_local(scope, self._allowed_origins)
         if self._limit is not None:
             name = address if caller is ANONYMOUS else f"{caller.name} {caller.user_id or ''}"
             check_rate(self._limit, name, "Too many requests", code="too_many_requests")
@@ -60,18 +60,18 @@ class Authentication:
 
 
 def _credentials(scope: Scope) -> str | None:
-    """What the request shows. Raises Unauthenticated when that is more than one thing."""
-    shown = [
+    """The request's credentials. Raises Unauthenticated for several different ones."""
+    headers = [
         (name, value.decode("latin-1").strip())
         for name, value in scope["headers"]
         if name in (b"authorization", b"x-api-key")
     ]
-    if not shown:
+    if not headers:
         return None
-    found = {value if name == b"x-api-key" else _bearer(value) for name, value in shown}
+    found = {value if name == b"x-api-key" else _bearer(value) for name, value in headers}
     if len(found) > 1:
         raise Unauthenticated(
-            "The request shows different credentials; send one", code="credentials_ambiguous"
+            "The request carries different credentials; send one", code="credentials_ambiguous"
         )
     return found.pop()
 
@@ -84,7 +84,7 @@ def _bearer(value: str) -> str:
 
 
 def _address(scope: Scope) -> str:
-    """Who is counted as one: an IPv4 address, or the /64 that one IPv6 customer gets."""
+    """The client for rate limits: an IPv4 address, or the /64 network of an IPv6 address."""
     host = (scope.get("client") or ("unknown",))[0]
     try:
         address = ipaddress.ip_address(host)
@@ -95,14 +95,13 @@ def _address(scope: Scope) -> str:
     return str(address)
 
 
-def _check_own_machine(scope: Scope, allowed_origins: Collection[str]) -> None:
-    """A page in this machine's browser is not its user: neither under a name that was pointed
-    here (DNS rebinding), nor from elsewhere."""
+def _check_local(scope: Scope, allowed_origins: Collection[str]) -> None:
+    """Reject web pages in a local browser: under a rebound DNS name, or from another origin."""
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     host, origin = headers.get(b"host"), headers.get(b"origin")
     if host is not None and not is_loopback(urlsplit(f"//{host}").hostname):
         raise Forbidden(
-            "Without keys, this service answers to localhost only", code="host_not_allowed"
+            "Without keys, this service accepts requests to localhost only", code="host_not_allowed"
         )
     if origin is not None and origin not in allowed_origins:
         raise Forbidden("Pages of this origin may not call the service", code="origin_not_allowed")

@@ -1,4 +1,4 @@
-"""ETag and If-Match: the revision of a block, which rises with every edit."""
+"""ETag and If-Match: a block's revision, which increases with every edit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from luma_memory.domain.errors import Invalid
 IfMatch = Annotated[
     str | None,
     Header(
-        description="The ETag the block must still have; left out or `*`: whatever it has.",
+        description="The ETag that the block must still have; any, if omitted or `*`.",
         json_schema_extra={"maxLength": 64, "pattern": r'^(\*|(W/)?"[\x21\x23-\x7e]*")$'},
         examples=['"3"'],
     ),
@@ -27,10 +27,9 @@ def entity_tag(revision: int) -> str:
 
 
 def expected_revision(if_match: str | None) -> int | None:
-    """The revision that is asked for, None for any, 0 for one that no block ever has.
+    """The revision in If-Match, None for any, 0 for one that no block has.
 
-    A weak tag matches nothing (RFC 9110, section 13.1.1). Raises Invalid for what is no tag, or
-    for several.
+    A weak tag matches nothing (RFC 9110, section 13.1.1). Raises Invalid for anything but one tag.
     """
     if if_match is None or if_match.strip() == "*":
         return None

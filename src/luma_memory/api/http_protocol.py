@@ -1,8 +1,7 @@
-"""The HTTP parser's edge: bounds on what comes before a request, and problem documents for what is
-none.
+"""The HTTP connection: limits on a request's head, and problem documents for malformed requests.
 
-The server itself answers what it cannot parse in plain text, takes headers without end, and waits
-for them for ever.
+uvicorn alone responds to unparsable requests in plain text, and limits neither the size of a head
+nor the time it takes to arrive.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from luma_memory.api.problems import problem_response
 
 HEAD_BYTES_MAX: Final = 32_768
 HEAD_SECONDS_MAX: Final = 10.0
-# What still comes of a body after its answer is thrown away, so that its sender reads the answer: a
-# connection that is closed under a sender is reset. Beyond this it is closed all the same.
-UNWANTED_BYTES_MAX: Final = 64_000_000
+# The rest of a body is discarded after the response, so that the client can read the response:
+# closing the connection while the client sends would reset it. Beyond this size it is closed.
+DISCARDED_BYTES_MAX: Final = 64_000_000
 _REFUSALS: Final = {
     400: ("malformed_http", "This is not HTTP"),
     408: ("request_timeout", "The request's head did not arrive in time"),
@@ -32,14 +31,15 @@ _REFUSALS: Final = {
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """A connection. Its client has to send each head within a time and a size."""
+    """A connection that limits the size and duration of each head."""
 
-    # Since the head began, with the packet it began in if no request ended in that; -1 in a body.
+    # Bytes since the head began, including its first packet unless a request ended in it; -1 in a
+    # body.
     _head_bytes = 0
-    _head_tail = b""  # its last three: the blank line may come in two packets
+    _head_tail = b""  # its last three bytes: the blank line may span two packets
     _is_in_head = False  # a head has begun
     _head_timer: asyncio.TimerHandle | None = None
-    _unwanted_bytes = 0
+    _discarded_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -51,7 +51,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._head_bytes >= 0:
-            # What follows the head in the same packet counts too: one packet is small.
+            # Bytes after the head in the same packet count too: a packet is small.
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self._ends_in(data):
                 self._refuse(431)
@@ -61,17 +61,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            return  # no other protocol is spoken here; the request was answered as HTTP
+            return  # upgrades are not supported; the request is handled as plain HTTP
         except httptools.HttpParserError:
             self._refuse(400)
             return
-        # Most heads come in one packet, and need no timer.
+        # Most heads arrive in one packet and need no timer.
         if self._is_in_head and self._head_timer is None:
             self._start_timer()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._unwanted_bytes = 0
+        self._discarded_bytes = 0
         self._is_in_head = True
 
     def on_headers_complete(self) -> None:
@@ -84,8 +84,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         if self.cycle.response_complete:
-            self._unwanted_bytes += len(body)
-            if self._unwanted_bytes > UNWANTED_BYTES_MAX:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > DISCARDED_BYTES_MAX:
                 self.transport.close()
         super().on_body(body)
 
@@ -94,7 +94,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def _ends_in(self, data: bytes) -> bool:
-        """Whether the head ends within what is allowed of this packet."""
+        """Whether the head ends within the allowed part of this packet."""
         allowed = HEAD_BYTES_MAX - (self._head_bytes - len(data))
         return b"\r\n\r\n" in self._head_tail + data[: max(0, allowed)]
 
@@ -111,7 +111,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, status: int) -> None:
-        """Answer and close; what a request before it on this connection is still owed is lost."""
+        """Respond and close; unsent responses to earlier requests on this connection are lost."""
         self._stop_timer()
         code, detail = _REFUSALS[status]
         response: Any = problem_response(status, code, detail, headers={"Connection": "close"})
@@ -121,9 +121,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
 
 class _OneWrite:
-    """The transport of one answer: its head goes out with what follows it, in one system call.
+    """The transport of one response: sends head and first body part in one system call.
 
-    The server writes them one after the other, and each write is sent at once.
+    uvicorn writes them separately, and each write is sent immediately.
     """
 
     def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:

@@ -1,7 +1,7 @@
-"""Writes with an Idempotency-Key: done once, answered as often as they are sent.
+"""Writes with an Idempotency-Key: executed once; repeated requests get the stored response.
 
-The answer and the work are one transaction, so that a crash leaves both or neither. What fails is
-not remembered: sent again, it is tried again.
+The work and its response share one transaction, so a crash leaves both or neither. Failures are
+not stored: a repeated request runs again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from luma_memory.ports.idempotency import ResponseStore
 from luma_memory.protocol.validation import Name
 
 HEADER: Final = "Idempotency-Key"
-# What an answer is made of beside its body; the request's id is each request's own.
+# Response headers that are stored; the request id differs for each request.
 _KEPT_HEADERS: Final = ("content-type", "etag", "location")
 _NAME: Final[TypeAdapter[str]] = TypeAdapter(Name)
 
@@ -37,26 +37,26 @@ async def run_once(
     operation: str,
     handle: Callable[[StrictRequest], Awaitable[Response]],
 ) -> Response:
-    """The answer of `handle`, or the one that it gave to the same request before.
+    """The response of `handle`, or the stored response to the same request.
 
-    Raises Invalid for another request with that key, and what `handle` raises.
+    Raises Invalid for another request with the same key, and the errors of `handle`.
     """
     key = request.headers[HEADER]  # a name, see `check_keys`
     body = await _body(request)
     if body is _UNREADABLE:
-        return await handle(request)  # which says what is wrong with it
+        return await handle(request)  # reports the error
 
     async def work() -> StoredResponse:
         response = await handle(request)
         if not isinstance(response.body, bytes):
-            raise InvariantError("a streamed answer cannot be remembered")
+            raise InvariantError("a streamed response cannot be stored")
         headers = {
             name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers
         }
         return StoredResponse(response.status_code, headers, response.body.decode())
 
     user_id = _user_id(request, body, caller)
-    answer = await store.once(
+    response = await store.once(
         KeyedRequest(
             scope=Scope(caller.project_id, user_id),
             key=key,
@@ -66,14 +66,14 @@ async def run_once(
         ),
         work,
     )
-    return Response(answer.body, answer.status, dict(answer.headers))
+    return Response(response.body, response.status, dict(response.headers))
 
 
 def check_keys(keys: Sequence[str]) -> None:
-    """Raises Invalid for a key that is no name, and for several: a client counts on its key."""
+    """Raises Invalid for a key that is not a name, and for several different keys."""
     if len(set(keys)) > 1:
         raise Invalid(
-            "The request shows different keys",
+            "The request carries different idempotency keys",
             code="idempotency_key_mismatch",
             field="Idempotency-Key",
         )
@@ -102,11 +102,11 @@ async def _body(request: StrictRequest) -> Any:
 
 
 def _user_id(request: StrictRequest, body: Any, caller: Caller) -> str:
-    """Whom the request is about, as far as it says; the answer is erased with them."""
-    said = [request.path_params.get("user_id"), request.query_params.get("user_id")]
+    """The user named in the request, or ""; the stored response is erased with the user."""
+    named = [request.path_params.get("user_id"), request.query_params.get("user_id")]
     if isinstance(body, dict):
-        said.append(body.get("user_id"))
-    for user_id in (*said, caller.user_id):
+        named.append(body.get("user_id"))
+    for user_id in (*named, caller.user_id):
         if isinstance(user_id, str):
             try:
                 return caller.scope(_NAME.validate_python(user_id)).user_id
@@ -123,12 +123,12 @@ def _block_id(request: StrictRequest) -> UUID | None:
 
 
 def _hash(request: StrictRequest, operation: str, body: Any) -> bytes:
-    """Of everything the request says; not of how its JSON is spaced or ordered."""
-    said = [
+    """Covers all parts of the request, independent of the JSON's whitespace and key order."""
+    parts = [
         operation,
         sorted((name, str(value)) for name, value in request.path_params.items()),
         sorted(request.query_params.multi_items()),
         request.headers.get("if-match"),
         body,
     ]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

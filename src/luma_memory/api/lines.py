@@ -1,4 +1,4 @@
-"""A request body of JSON lines, read as it arrives and never as a whole."""
+"""A request body of JSON lines, parsed as it arrives and never held as a whole."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LINE_BYTES_MAX: Final = 8_000_000
 
 
 async def json_lines(request: Request) -> AsyncIterator[tuple[int, Any]]:
-    """Each line's length in bytes and what it says; blank lines are passed over.
+    """Each line's length in bytes and its value; blank lines are skipped.
 
-    Raises Invalid for a line that is too long or no JSON, naming it.
+    Raises Invalid, naming the line, if it is too long or not JSON.
     """
     number, rest = 0, bytearray()
     async for chunk in request.stream():

@@ -1,4 +1,4 @@
-"""Errors to problem documents: the only place that knows HTTP statuses."""
+"""Maps errors to problem documents; HTTP statuses are assigned only here."""
 
 from __future__ import annotations
 
@@ -55,27 +55,27 @@ RETRY_AFTER_SECONDS = 2
 
 
 def problem_document(description: str) -> dict[str, Any]:
-    """How an error answer is documented."""
+    """An error response in the OpenAPI document."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-# The documented error answers of every route.
+# The documented error responses of every route.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     400: problem_document("The body is not JSON."),
-    401: problem_document("No credentials, or none that are known here."),
-    403: problem_document("These credentials do not permit it; `code` says what is missing."),
+    401: problem_document("The credentials are missing or unknown."),
+    403: problem_document("These credentials do not permit the operation; see `code`."),
     408: problem_document("The body did not arrive in time."),
     413: problem_document("The body is too large."),
     415: problem_document("The body is not application/json."),
-    422: problem_document("The request is wrong; `errors` says where."),
-    429: problem_document("Too many requests; Retry-After says when to go on."),
-    503: problem_document("Try again later; Retry-After says when."),
+    422: problem_document("The request is invalid; `errors` names the fields."),
+    429: problem_document("Too many requests; retry after Retry-After."),
+    503: problem_document("Temporarily unavailable; retry after Retry-After."),
 }
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error of the app with one shape."""
+    """Respond to every error of the app with a problem document."""
     app.add_exception_handler(LumaMemoryError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -90,7 +90,7 @@ def problem_response(
     request_id: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem document as a response."""
+    """A response with a problem document."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -113,11 +113,11 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
 
 
 def error_response(scope: Scope, error: LumaMemoryError) -> Response:
-    """An error of ours as a response; also for whoever stands before the routes."""
+    """The response for an error; also used by middleware, outside the routes."""
     request_id = request_id_of(scope)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
     if status == 500:
-        log_failure("A request met our own bug", error)
+        log_failure("A request failed with an internal error", error)
         return internal_problem(request_id)
     field = error.field if isinstance(error, Invalid) else None
     return problem_response(
@@ -158,10 +158,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def internal_problem(request_id: str | None) -> Response:
-    """Our own bug, told without any of its details."""
-    return problem_response(
-        500, "internal", "Something went wrong on our side", request_id=request_id
-    )
+    """An internal error, without its details."""
+    return problem_response(500, "internal", "An internal error occurred", request_id=request_id)
 
 
 def too_large_problem(request_id: str | None) -> Response:
@@ -172,9 +170,9 @@ def too_large_problem(request_id: str | None) -> Response:
 
 
 def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
-    """One validation error of pydantic, without the value it was about."""
+    """One pydantic validation error, without the rejected value."""
     place, *rest = [str(part) for part in problem["loc"]] or [""]
-    # The framework names first where a part came from; search has a part named `query` itself.
+    # FastAPI puts the location first; a search body has a field named `query` itself.
     path = rest if place in ("body", "query", "path") else [place, *rest]
     return FieldProblem(
         field=_printable(".".join(path)) or "body",
@@ -184,7 +182,7 @@ def field_problem(problem: Mapping[str, Any]) -> FieldProblem:
 
 
 def _printable(path: str) -> str:
-    # A path can hold a key of the request's own.
+    # The path may contain a key chosen by the client.
     return path.encode("utf-8", "replace").decode()[:200]
 
 
@@ -204,6 +202,6 @@ def _headers(status: int, error: LumaMemoryError) -> Mapping[str, str]:
 
 
 def request_id_of(scope: Scope) -> str | None:
-    """The id that the request was given."""
+    """The request's id."""
     request_id: str | None = scope.get("state", {}).get("request_id")
     return request_id

@@ -1,7 +1,7 @@
-"""The query of a request names what its route knows, each once.
+"""Rejects unknown and repeated query parameters.
 
-A misspelt filter that is passed over answers another question than was asked; of a name that comes
-twice, whoever stands in front may have read the other value.
+Ignoring a misspelled filter would return results the client did not request; of a repeated
+parameter, a proxy may have validated the other value.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from luma_memory.domain.errors import Invalid
 
 
 def query_names(dependant: Dependant) -> frozenset[str]:
-    """What a route and what it depends on read of a query."""
+    """The query parameters of a route and its dependencies."""
     return frozenset(
         field.alias for field in get_flat_params(dependant) if isinstance(field.field_info, Query)
     )
 
 
 def check_query(query: bytes, known: Collection[str]) -> None:
-    """Raises Invalid for a name that is not known or comes twice."""
+    """Raises Invalid for an unknown or repeated name."""
     seen: set[str] = set()
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in known:
             names = ", ".join(sorted(known)) or "none"
             raise Invalid(
-                f"This route has no such parameter; it knows: {names}",
+                f"This route has no such parameter; its parameters are: {names}",
                 code="parameter_unknown",
                 field=name[:64],
             )
         if name in seen:
-            raise Invalid("Say it once", code="parameter_repeated", field=name)
+            raise Invalid("Send this parameter only once", code="parameter_repeated", field=name)
         seen.add(name)

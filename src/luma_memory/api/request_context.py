@@ -1,4 +1,4 @@
-"""Around every request: an id, one event, and an answer when something breaks."""
+"""Around every request: an id, one event, and a response if the application fails."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _ACCEPTABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
 class RequestContext:
-    """ASGI middleware, outermost. A client's own X-Request-ID is kept where it is harmless.
+    """ASGI middleware, outermost. A client's X-Request-ID is kept if it is well-formed.
 
-    untraced: paths without a span, which somebody asks every few seconds.
+    untraced: paths without a span, polled every few seconds.
     """
 
     def __init__(self, app: ASGIApp, *, emit: Emit, untraced: Collection[str] = ()) -> None:
@@ -34,12 +34,12 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif not spans.is_on() or scope["path"] in self._untraced:
-            await self._answer(scope, receive, send)
+            await self._handle(scope, receive, send)
         else:
             with spans.span(scope["method"], kind="server", parent=_given_parent(scope)):
-                await self._answer(scope, receive, send)
+                await self._handle(scope, receive, send)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _given_id(scope) or secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         watch, status, is_replaced = Stopwatch(), 0, False
@@ -62,18 +62,18 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         except Exception as error:
-            log_failure("A request met our own bug", error)
+            log_failure("A request failed with an internal error", error)
             if status == 0:
                 await internal_problem(request_id)(scope, receive, send_with_id)
         finally:
             path = getattr(scope.get("route"), "path", "unmatched")
             if spans.is_on():
-                _tell_span(scope["method"], path, status, request_id)
+                _describe_span(scope["method"], path, status, request_id)
             self._emit(RequestHandled(scope["method"], path, status, watch.elapsed_ms))
 
 
 def _is_plain_refusal(message: Message) -> bool:
-    """The framework refuses a declared length over the limit itself, in plain text."""
+    """FastAPI itself rejects a declared length above the limit, in plain text."""
     plain = any(
         name == b"content-type" and value.startswith(b"text/plain")
         for name, value in message["headers"]
@@ -81,7 +81,7 @@ def _is_plain_refusal(message: Message) -> bool:
     return message["status"] == 413 and plain
 
 
-def _tell_span(method: str, path: str, status: int, request_id: str) -> None:
+def _describe_span(method: str, path: str, status: int, request_id: str) -> None:
     span = spans.current()
     span.rename(f"{method} {path}")
     span.set(
@@ -97,7 +97,7 @@ def _tell_span(method: str, path: str, status: int, request_id: str) -> None:
 
 
 def _given_parent(scope: Scope) -> str:
-    """The trace the client is in (W3C's trace context), or a new one."""
+    """The client's trace (W3C Trace Context), or a new one."""
     for name, value in scope["headers"]:
         if name == b"traceparent":
             return bytes(value).decode("latin-1")

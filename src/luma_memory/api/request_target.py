@@ -1,8 +1,8 @@
-"""Path and query: percent-encoded UTF-8, and a slash within a name stays within it.
+"""Path and query: percent-encoded UTF-8, in which an escaped slash stays within its segment.
 
-The framework decodes both before it looks at them: `a%2Fb` would become two segments, so that a
-user of that name could be stored and never be erased, and bytes that are no UTF-8 would become the
-replacement character, so that different ids become one.
+The framework decodes both before routing: `a%2Fb` would become two segments, so a user with that
+name could be stored but never erased, and invalid UTF-8 would become the replacement character, so
+different ids would become equal.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from luma_memory.api.problems import problem_response, request_id_of
 
-# Stands for a slash within a segment until a route was found. No decoded text can hold it.
+# Represents a slash within a segment until routing is done. No decoded text can contain it.
 _SLASH: Final = "\udc2f"
 
 
 class RequestTarget:
-    """ASGI middleware: reads the path, and refuses what cannot be read exactly."""
+    """ASGI middleware: decodes the path, and rejects what cannot be decoded exactly."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -37,7 +37,7 @@ class RequestTarget:
 
 
 def with_slashes(parameters: dict[str, Any]) -> dict[str, Any]:
-    """A route's path parameters as they were meant."""
+    """A route's path parameters with their escaped slashes restored."""
     return {
         name: value.replace(_SLASH, "/") if isinstance(value, str) else value
         for name, value in parameters.items()
@@ -47,7 +47,7 @@ def with_slashes(parameters: dict[str, Any]) -> dict[str, Any]:
 def _check_query(query: bytes) -> None:
     if b"%" in query:
         unquote_to_bytes(query).decode()
-    query.decode("ascii")  # bare bytes would be read as Latin-1
+    query.decode("ascii")  # raw bytes would be decoded as Latin-1
 
 
 def _path(raw: bytes) -> str:

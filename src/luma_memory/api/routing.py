@@ -1,7 +1,6 @@
-"""What every route behind the door has: a permission, strict JSON, and answers that can be had
-again.
+"""Protected routes: each has a permission, strict JSON, and stored responses for keyed requests.
 
-A route says its permission where it is declared, and cannot be declared without:
+A route declares its permission and cannot be declared without one:
 
     @router.get("", **permission("read"))
 """
@@ -26,24 +25,24 @@ from luma_memory.domain.errors import UnavailableError
 
 PERMISSION: Final = "x-permission"
 NOT_REMEMBERED: Final = "x-not-remembered"
-# Of every answer while MEMORY_SYSTEM_ENABLED=false; reads go on and say so.
+# On every response while MEMORY_SYSTEM_ENABLED=false; reads still work.
 SYSTEM_HEADER: Final = "X-Memory-System"
 SYSTEM_DISABLED: Final = "system_disabled"
 SECURITY: Final[Sequence[dict[str, list[str]]]] = ({"bearer": []}, {"apiKey": []})
 
 
 def permission(needed: Permission, *, remembered: bool = True) -> dict[str, Any]:
-    """Keyword arguments of a route that only callers with this permission may use.
+    """Keyword arguments of a route for callers with this permission.
 
-    remembered: whether the answer to a write with an Idempotency-Key is kept here; a route that
-    sees to that itself, or may be repeated anyhow, says False.
+    remembered: whether the response to a write with an Idempotency-Key is stored here; False for
+    a route that does so itself, or that is idempotent anyway.
     """
     extra = {PERMISSION: needed, "security": list(SECURITY)}
     return {"openapi_extra": extra if remembered else {**extra, NOT_REMEMBERED: True}}
 
 
 class ProtectedRoute(APIRoute):
-    """A route that looks at the caller's permission before it reads the body."""
+    """A route that checks the caller's permission before it reads the body."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, found = super().matches(scope)
@@ -60,7 +59,7 @@ class ProtectedRoute(APIRoute):
         operation = f"{' '.join(methods)} {self.path}"
         names = query_names(self.dependant)
 
-        async def admitted(request: Request) -> Response:
+        async def checked(request: Request) -> Response:
             caller = caller_of(request)
             caller.check_may(needed)
             if query := request.scope["query_string"]:
@@ -79,16 +78,16 @@ class ProtectedRoute(APIRoute):
                 response.headers[SYSTEM_HEADER] = SYSTEM_DISABLED
             return response
 
-        return admitted
+        return checked
 
 
 def is_write(methods: Collection[str], extra: Mapping[str, Any] | None) -> bool:
-    """Whether a route changes anything; questions with a body do not."""
+    """Whether a route changes data; a query with a body does not."""
     return "GET" not in methods and permission_of(extra) != "read"
 
 
 def is_remembered(methods: Collection[str], extra: Mapping[str, Any] | None) -> bool:
-    """Whether answers to keyed requests of a route are kept: those of writes."""
+    """Whether responses to keyed requests of a route are stored: those of writes."""
     return is_write(methods, extra) and not (extra or {}).get(NOT_REMEMBERED)
 
 
@@ -98,15 +97,15 @@ def _check_enabled(service: Service) -> None:
 
 
 def permission_of(openapi_extra: Mapping[str, Any] | None) -> Permission:
-    """The permission a route was declared with. Raises TypeError when it was with none."""
+    """The permission a route was declared with. Raises TypeError if there is none."""
     needed: Permission | None = (openapi_extra or {}).get(PERMISSION)
     if needed is None:
-        raise TypeError("a route of the door needs **permission(...)")
+        raise TypeError("a protected route needs **permission(...)")
     return needed
 
 
 def caller_of(request: Request) -> Caller:
-    """Who asks, as `Authentication` found out."""
+    """The caller that `Authentication` identified."""
     caller: Caller = request.scope["state"]["caller"]
     return caller
 

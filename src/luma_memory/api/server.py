@@ -1,4 +1,4 @@
-"""Serve the application: address rules, sockets, graceful stop."""
+"""Serve the application: address checks, sockets, graceful shutdown."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class _Server(uvicorn.Server):
 
 
 async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = create_app) -> None:
-    """Answer requests until a signal says stop. Raises SetupError for an unusable address, and
+    """Serve requests until a stop signal. Raises SetupError for an unusable address, and
     StoreUnavailable.
 
-    create: makes the app over the opened service; benchmarks add a route to the usual one.
+    create: creates the app over the open service; benchmarks add a route to it.
     """
     listening = _listen(settings.host, settings.port)
     async with AsyncExitStack() as stack:
         service = await open_in_time(stack, settings, kind="api")
-        assert service is not None  # nobody told it to stop; a signal ends the process
+        assert service is not None  # without a stop event, a signal ends the process
         await check_address(service)
         server = _Server(
             uvicorn.Config(
@@ -56,7 +56,7 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
                 server_header=False,
             )
         )
-        # Jobs that requests wait for belong to this process, so it is known like a worker.
+        # Jobs of waiting requests belong to this process, so it registers like a worker.
         await service.presence.start(running=lambda: 0, on_signal=None)
         await service.keys.start()
         await _announce(service, settings, listening)
@@ -70,14 +70,14 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
 
 
 async def check_address(service: Service) -> None:
-    """Without keys, only this machine may ask. Raises SetupError (code auth_required)."""
+    """Without keys, require a loopback address. Raises SetupError (code auth_required)."""
     host = service.settings.host
     if is_loopback(host) or not service.keys.required or await service.keys.has_any():
         return
     raise SetupError(
-        f"There are no API keys, so {host} would be open to everybody who can reach it: make one"
-        " with `luma-memory keys create`, give MEMORY_ADMIN_KEY, bind to 127.0.0.1, or set"
-        " MEMORY_AUTH_DISABLED=true if something in front of the service checks who asks",
+        f"There are no API keys, so {host} would be open to anyone who can reach it: create one"
+        " with `luma-memory keys create`, set MEMORY_ADMIN_KEY, bind to 127.0.0.1, or set"
+        " MEMORY_AUTH_DISABLED=true if a proxy in front of the service authenticates requests",
         code="auth_required",
     )
 
@@ -112,4 +112,4 @@ async def _announce(service: Service, settings: Settings, listening: socket.sock
     if settings.auth_disabled:
         service.emit(Notice("Authentication is switched off", severity="warning"))
     elif await service.keys.is_open():
-        service.emit(Notice("There are no API keys: everybody on this machine may do everything"))
+        service.emit(Notice("There are no API keys: any user of this machine has full access"))

@@ -1,4 +1,4 @@
-"""What the routes work with; made by bootstrap, handed to the app."""
+"""The service that the routes use; opened by bootstrap, passed to the app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from luma_memory.bootstrap.service import Service
 
 
 def service_of(request: Request) -> Service:
-    """The opened service of the app that was asked."""
+    """The open service of the request's app."""
     service: Service = request.app.state.service
     return service
 

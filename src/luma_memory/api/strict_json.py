@@ -1,4 +1,4 @@
-"""Bodies are parsed strictly: UTF-8, no NaN, no lone surrogate, bounded depth, no key twice."""
+"""Strict parsing of bodies: UTF-8, no NaN, no lone surrogate, limited depth, no duplicate key."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
-# Some milliseconds of parsing; longer bodies are parsed in a thread, so that other requests go on.
+# Some milliseconds of parsing; longer bodies are parsed in a thread, so other requests continue.
 INLINE_BYTES_MAX = 262_144
 KEYS_MAX = 100
 
 
 class StrictRequest(Request):
-    """A request whose body is parsed by pydantic's parser instead of the standard library's."""
+    """A request whose body is parsed strictly instead of by the standard library."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_parsed"):
@@ -32,15 +32,15 @@ class StrictRequest(Request):
                 return bounded(parse_strictly(body))
             return bounded(await asyncio.to_thread(parse_strictly, body))
         except ValueError as error:
-            # The form FastAPI knows; without the document, which may hold anything.
+            # The exception that FastAPI handles; without the document, which may contain anything.
             raise json.JSONDecodeError(str(error), "", 0) from None
 
 
 def parse_strictly(body: bytes) -> Any:
     """What the JSON says. Raises ValueError.
 
-    An object that names a key twice is refused: which value counts is any parser's own choice, and
-    whoever looked at the request before may have chosen the other one.
+    An object with a duplicate key is rejected: parsers differ in which value they use, so a proxy
+    may have validated the other one.
     """
     value = from_json(body, allow_inf_nan=False)
     # The fast parser has no say in it. 5 microseconds for a block of usual size, measured; counting
@@ -60,10 +60,10 @@ _TWICE = json.JSONDecoder(object_pairs_hook=_each_once)
 
 
 def bounded(value: Any) -> Any:
-    """The value, an object of too many keys cut short.
+    """The value, with an object of too many keys truncated.
 
-    No model has so many fields and each refuses unknown ones, so it is refused all the same; but an
-    error for each of a million keys would take seconds.
+    No model has that many fields and each rejects unknown ones, so the object is rejected anyway;
+    but an error for each of a million keys would take seconds.
     """
     if isinstance(value, dict) and len(value) > KEYS_MAX:
         return dict(itertools.islice(value.items(), KEYS_MAX))
@@ -71,7 +71,7 @@ def bounded(value: Any) -> Any:
 
 
 class StrictJsonRoute(APIRoute):
-    """A route that reads its body as a StrictRequest."""
+    """A route that parses its body as a StrictRequest."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

@@ -341,7 +341,7 @@ class _Probe:
 
 async def _offer_backfill(backfill: Backfill, emit: Emit) -> None:
     """Say what was left out while a step was off: it may be on again."""
-    owed = await backfill.owed(project_id=None, user_id=None)
+    owed = await backfill.pending_counts(project_id=None, user_id=None)
     if owed.asked:
         emit(
             Notice(

@@ -12,7 +12,7 @@ from luma_memory.cli.jobs_options import AsJson, OfUser, Project
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import say_note
 from luma_memory.cli.running import run_async
-from luma_memory.protocol.usage import OwedBody
+from luma_memory.protocol.usage import PendingBackfillBody
 from luma_memory.settings import Settings, load_settings
 
 
@@ -41,8 +41,8 @@ def backfill(
 
 async def _backfill(
     settings: Settings, project: str | None, user: str | None, dry_run: bool
-) -> OwedBody:
+) -> PendingBackfillBody:
     async with open_accounts(settings) as (_, backfill):
         if not dry_run:
             await backfill.request(project_id=project, user_id=user)
-        return OwedBody.of(await backfill.owed(project_id=project, user_id=user))
+        return PendingBackfillBody.of(await backfill.pending_counts(project_id=project, user_id=user))

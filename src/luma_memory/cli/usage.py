@@ -52,7 +52,7 @@ async def _report(
     which = UsageFilter(project_id=project, user_id=user, since=since, until=until)
     async with open_accounts(settings) as (reports, backfill):
         report = await reports.report(which)
-        owed = await backfill.owed(project_id=project, user_id=user)
+        owed = await backfill.pending_counts(project_id=project, user_id=user)
     return UsageBody.of(report, owed, since=since, until=until)
 
 

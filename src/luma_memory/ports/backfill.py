@@ -22,6 +22,8 @@ class BackfillStore(Protocol):
         """Make due what is owed later or when asked, for up to `limit` blocks; how many."""
         ...
 
-    async def owed(self, *, project_id: str | None, user_id: str | None) -> PendingBackfillCounts:
+    async def pending_counts(
+        self, *, project_id: str | None, user_id: str | None
+    ) -> PendingBackfillCounts:
         """How many blocks are owed something."""
         ...

@@ -1,1 +1,1 @@
-"""What goes over the wire: models, error codes, cursors. Shared by the API and its clients."""
+"""The wire format: models, error codes, cursors. Shared by the API and its clients."""

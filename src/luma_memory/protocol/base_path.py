@@ -1,4 +1,4 @@
-"""Where the API stands below the service's address."""
+"""The API's path below the service's address."""
 
 from typing import Final
 

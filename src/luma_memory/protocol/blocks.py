@@ -19,8 +19,7 @@ BATCH_BLOCKS_MAX = 1_000
 class NewBlockBody(BaseModel):
     """One memory block to store.
 
-    Session, speaker and time are what recall ranks by beside the words: send them when you have
-    them.
+    Besides the text, recall ranks by session, speaker and time: send them if you have them.
     """
 
     model_config = ConfigDict(
@@ -39,28 +38,28 @@ class NewBlockBody(BaseModel):
     )
 
     user_id: Name = Field(description="Your own id of the end user the block belongs to.")
-    content: Content = Field(description="What was said, done or is to be remembered.")
+    content: Content = Field(description="The text to remember.")
     agent_id: Name | None = None
-    session_id: Name | None = Field(None, description="The conversation it is part of.")
+    session_id: Name | None = Field(None, description="The conversation it belongs to.")
     speaker: Name | None = Field(None, description="Who said it.")
-    source: Name | None = Field(None, description="Where it comes from: chat, mail, form …")
+    source: Name | None = Field(None, description="Its origin: chat, mail, form …")
     external_id: Name | None = Field(
         None, description="Your own id of the block; sending it twice stores one block."
     )
     metadata: Metadata = Field(default_factory=dict, description="Anything else, as JSON.")
     occurred_at: Instant | None = Field(
-        None, description="When it happened; now, when left out. Without a zone: UTC."
+        None, description="When it happened; defaults to now. UTC if no offset is given."
     )
-    expires_at: Instant | None = Field(None, description="When it stops being remembered.")
+    expires_at: Instant | None = Field(None, description="When the block expires.")
     idempotency_key: Name | None = Field(
-        None, description="Name of this request; the header Idempotency-Key does the same."
+        None, description="Identifies this request, as the header Idempotency-Key does."
     )
 
 
 class BlockEditBody(BaseModel):
-    """What is to change; what is left out stays. `null` takes a value away.
+    """The fields to change; omitted fields keep their values, `null` clears one.
 
-    What enrichment derives (title, summary, tags …) is not edited: it follows the text.
+    Derived fields (title, summary, tags …) cannot be edited: they follow the text.
     """
 
     model_config = ConfigDict(
@@ -71,24 +70,24 @@ class BlockEditBody(BaseModel):
         },
     )
 
-    # May be left out and may not be null; what stands here then is read by nobody.
+    # Optional but not nullable; the default is never read.
     content: Content = Field(
-        default_factory=str, description="The new text; the block is enriched anew."
+        default_factory=str, description="The new text; the block is enriched again."
     )
     occurred_at: Instant = Field(
         default_factory=lambda: datetime.now(UTC),
-        description="When it happened. Without a zone: UTC. Enriched anew.",
+        description="When it happened; UTC if no offset is given. The block is enriched again.",
     )
-    speaker: Name | None = Field(None, description="Who said it. Enriched anew.")
+    speaker: Name | None = Field(None, description="Who said it. The block is enriched again.")
     agent_id: Name | None = None
     session_id: Name | None = None
     source: Name | None = None
-    metadata: Metadata = Field(default_factory=dict, description="Replaces all of it.")
+    metadata: Metadata = Field(default_factory=dict, description="Replaces the whole object.")
     expires_at: Instant | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
-        """The fields that were sent."""
+        """The fields present in the request."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
@@ -97,11 +96,11 @@ class BatchBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    # Checked one by one, so that a bad one does not fail its neighbours.
+    # Validated one by one, so that an invalid block does not fail the others.
     blocks: list[Any] = Field(
         min_length=1,
         max_length=BATCH_BLOCKS_MAX,
-        description="Anything that is no block gets an error of its own.",
+        description="An item that is not a valid block gets its own error.",
         json_schema_extra={"items": {"anyOf": [{"$ref": "#/components/schemas/NewBlockBody"}, {}]}},
     )
 
@@ -113,7 +112,7 @@ class AcceptedBody(BaseModel):
     status: BlockStatus = "pending_enrichment"
     job_id: int
     duplicate: bool | None = Field(
-        None, description="True when the same block stood already: this is that one, counted."
+        None, description="True if the same block was already stored: this is its id."
     )
 
 
@@ -126,18 +125,18 @@ class BatchItemError(BaseModel):
 
 
 class BatchItem(BaseModel):
-    """The outcome of one block: either stored, or an error."""
+    """The outcome of one block: its id, or an error."""
 
     index: int = Field(description="Position in the request, from 0.")
     id: UUID | None = None
     status: BlockStatus | None = None
     job_id: int | None = None
-    duplicate: bool | None = Field(None, description="True when the same block stood already.")
+    duplicate: bool | None = Field(None, description="True if the same block was already stored.")
     error: BatchItemError | None = None
 
 
 class BatchResponse(BaseModel):
-    """One outcome a block, in order of the request."""
+    """One outcome per block, in request order."""
 
     accepted: int
     rejected: int
@@ -151,14 +150,14 @@ class EntityBody(BaseModel):
 
 
 class BlockBody(BaseModel):
-    """A block as it is stored."""
+    """A stored block."""
 
     id: UUID
     user_id: str
     content: str
     status: BlockStatus
     enrichment: EnrichmentKind
-    enrichment_model: str | None = Field(description="What enriched it: model and prompt.")
+    enrichment_model: str | None = Field(description="Model and prompt that enriched it.")
     agent_id: str | None
     session_id: str | None
     speaker: str | None
@@ -173,12 +172,12 @@ class BlockBody(BaseModel):
     entities: list[EntityBody]
     importance: Annotated[float, Field(ge=0, le=1)] | None
     language: str | None
-    error: str | None = Field(description="Why it failed, or went without a provider's part.")
+    error: str | None = Field(description="Why enrichment failed or fell back.")
     superseded_by: UUID | None
     superseded_at: datetime | None
     revision: int
     job_id: int | None
-    repeat_count: int = Field(0, description="How often the same block was sent again.")
+    repeat_count: int = Field(0, description="Times the same block was sent again.")
     created_at: datetime
     updated_at: datetime
 
@@ -191,17 +190,17 @@ class BlockPageBody(BaseModel):
 
 
 class RevisionBody(BaseModel):
-    """What a change replaced."""
+    """The values that a change replaced."""
 
-    revision: int = Field(description="Of the block, before the change.")
-    reason: RevisionReason = Field(description="What changed it.")
+    revision: int = Field(description="The block's revision before the change.")
+    reason: RevisionReason = Field(description="What changed the block.")
     changed_by: str
-    before: dict[str, Any] = Field(description="Fields as they were.")
+    before: dict[str, Any] = Field(description="The fields' previous values.")
     changed_at: datetime
 
 
 class RevisionPageBody(BaseModel):
-    """What a block was, newest first."""
+    """A block's revisions, newest first."""
 
     revisions: list[RevisionBody]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")

@@ -1,4 +1,4 @@
-"""Contexts on the wire, and what the cache says of itself."""
+"""Contexts and cache statistics on the wire."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_MS_DEFAULT = 10_000
 
 
 class ContextBody(BaseModel):
-    """A question whose context is wanted."""
+    """A query for a context."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -41,32 +41,30 @@ class ContextBody(BaseModel):
         None,
         ge=1,
         le=BLOCKS_MAX,
-        description="At most MEMORY_MAX_CONTEXT_BLOCKS, which it is when left out.",
+        description="Default and upper limit: MEMORY_MAX_CONTEXT_BLOCKS.",
     )
     token_budget: int | None = Field(
         None,
         ge=TOKEN_BUDGET_MIN,
         le=TOKEN_BUDGET_MAX,
-        description="Tokens of `text` at most; MEMORY_CONTEXT_TOKEN_BUDGET when left out.",
+        description="Maximum tokens of `text`; defaults to MEMORY_CONTEXT_TOKEN_BUDGET.",
     )
     synthesize: bool = Field(
-        True, description="Let a model write the text, where one is configured and allowed."
+        True, description="Let a model write the text, if one is configured and enabled."
     )
-    relevant_only: bool = Field(
-        False, description="Leave out blocks that do not reach MEMORY_SIMILARITY_THRESHOLD."
-    )
+    relevant_only: bool = Field(False, description="Omit blocks below MEMORY_SIMILARITY_THRESHOLD.")
     timeout_ms: int = Field(TIMEOUT_MS_DEFAULT, ge=TIMEOUT_MS_MIN, le=TIMEOUT_MS_MAX)
 
 
 class ContextBlockBody(BaseModel):
-    """A block as far as it is part of the context."""
+    """The part of a block that is in the context."""
 
     id: UUID
     content: str
     cut: bool = Field(description="`content` is the best passage of a longer block.")
     score: float = Field(ge=0, le=1)
     relevance: float = Field(
-        ge=0, le=1, description="Whether the block is about the question at all."
+        ge=0, le=1, description="How likely the block is about the query at all."
     )
     occurred_at: datetime
     speaker: str | None
@@ -76,41 +74,41 @@ class ContextBlockBody(BaseModel):
 
 
 class CitationBody(BaseModel):
-    """What a mark such as [2] in the text stands for."""
+    """The block that a mark such as [2] in the text cites."""
 
     mark: int
     block_id: UUID
 
 
 class TokensBody(BaseModel):
-    """How long the text is."""
+    """The length of the text."""
 
     count: int
     budget: int
-    counted_by: str = Field(description="The tokenizer; `estimate` where it is not known here.")
+    counted_by: str = Field(description="The tokenizer, or `estimate` if the model's is unknown.")
 
 
 class ContextContent(BaseModel):
-    """What an answer says, whoever asks for it again."""
+    """The part of a response that can be cached."""
 
     blocks: list[ContextBlockBody]
     text: str = Field(description="Empty when nothing was found.")
     relevant: bool = Field(
-        description="Whether any block found reaches MEMORY_SIMILARITY_THRESHOLD. false: nothing"
-        " relevant is stored; the blocks are only the nearest there is."
+        description="Whether any block reaches MEMORY_SIMILARITY_THRESHOLD. If false, nothing"
+        " relevant is stored and the blocks are only the nearest matches."
     )
     citations: list[CitationBody]
-    synthesized_by: str | None = Field(description="null: the text quotes the blocks.")
+    synthesized_by: str | None = Field(description="null if the text quotes the blocks.")
 
 
 class ContextCircumstances(BaseModel):
-    """What is true of one asking only."""
+    """The part of a response that belongs to one request."""
 
     tokens: TokensBody
     cached: bool
-    age_seconds: float | None = Field(description="Since a cached answer was computed.")
-    degraded: list[str] = Field(description="What was left out and why the answer may be poorer.")
-    timings: dict[str, float] = Field(description="Milliseconds by stage.")
+    age_seconds: float | None = Field(description="Age of a cached context.")
+    degraded: list[str] = Field(description="What was skipped, so that results may be worse.")
+    timings: dict[str, float] = Field(description="Milliseconds per stage.")
 
 
 class ContextResponse(
@@ -120,17 +118,17 @@ class ContextResponse(
 
 
 class CacheStatsBody(BaseModel):
-    """The context cache in numbers."""
+    """Statistics of the context cache."""
 
     connected: bool
     keys_count: int | None = Field(
-        description="Keys of the Redis database, or of this process; null when it is away."
+        description="Keys in the Redis database, or in this process; null if Redis is unavailable."
     )
-    memory_used: Annotated[str | None, Field(description="As Redis tells it, for example 2.45M.")]
+    memory_used: Annotated[str | None, Field(description="In Redis' format, for example 2.45M.")]
     memory_used_bytes: int | None
     backend: Literal["redis", "memory"]
-    hits: int | None = Field(description="Of all API processes in the last 24 hours.")
+    hits: int | None = Field(description="All API processes, last 24 hours.")
     misses: int | None
     hit_rate: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        description="null without reads, or when the database is away."
+        description="null without reads, or if the database is unavailable."
     )

@@ -1,4 +1,4 @@
-"""Opaque page cursors: signed, and good for the one list they were made for."""
+"""Opaque page cursors: signed, and valid for one list only."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _ID_BYTES: Final = 8
 class Cursors:
     """secret: shared by all processes of an installation.
 
-    owner: whose list it is and which one, for example project, user and "blocks". A cursor of
-    another list, another user or another project is refused like one that was made up.
+    owner: identifies the list, for example by project, user and "blocks". A cursor of another list,
+    user or project is rejected like a forged one.
     """
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
 
     def after_block(self, last: UUID, *, owner: Sequence[str | None]) -> str:
-        """A cursor that continues after what has the id `last`: a block, a relation."""
+        """A cursor that continues after the id `last` of a block or relation."""
         return self._encode(last.bytes, owner)
 
     def block(self, cursor: str, *, owner: Sequence[str | None]) -> UUID:
@@ -37,13 +37,13 @@ class Cursors:
         return UUID(bytes=self._decode(cursor, owner, size_bytes=16))
 
     def after_number(self, last: int, *, owner: Sequence[str | None]) -> str:
-        """A cursor that continues after what has the number `last`: a job, a revision."""
+        """A cursor that continues after the number `last` of a job or revision."""
         return self._encode(last.to_bytes(_ID_BYTES, "big"), owner)
 
     def number(self, cursor: str, *, owner: Sequence[str | None]) -> int:
         """The number to continue after. Raises Invalid (code bad_cursor)."""
         number = int.from_bytes(self._decode(cursor, owner, size_bytes=_ID_BYTES), "big")
-        assert number <= JOB_ID_MAX, "we sign nothing else"
+        assert number <= JOB_ID_MAX, "only valid numbers are signed"
         return number
 
     def _encode(self, key: bytes, owner: Sequence[str | None]) -> str:
@@ -60,12 +60,14 @@ class Cursors:
         return key
 
     def _sign(self, key: bytes, owner: Sequence[str | None]) -> bytes:
-        # As JSON, so that no two lists of parts read alike.
+        # As JSON, so that different lists of parts never have the same encoding.
         signed = json.dumps(owner).encode() + b"\x00" + key
         return hmac.digest(self._secret, signed, hashlib.sha256)[:_SIGNATURE_BYTES]
 
 
 def _bad_cursor() -> Invalid:
     return Invalid(
-        "This cursor was not made for this list by this service", code="bad_cursor", field="cursor"
+        "This cursor was not issued for this list by this service",
+        code="bad_cursor",
+        field="cursor",
     )

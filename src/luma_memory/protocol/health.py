@@ -20,9 +20,9 @@ class CacheHealthBody(BaseModel):
 
 
 class FeaturesBody(BaseModel):
-    """What is switched on in the process that answers."""
+    """Features enabled in the responding process."""
 
-    worker: bool = Field(description="false: blocks are enriched before they are answered.")
+    worker: bool = Field(description="false: blocks are enriched before the response.")
     enrichment: bool
     embedding: bool
     relations: bool
@@ -31,14 +31,14 @@ class FeaturesBody(BaseModel):
 
 
 class HealthBody(BaseModel):
-    """The whole system at a glance. `status` is ok, degraded or unavailable."""
+    """State of the whole system. `status` is ok, degraded or unavailable."""
 
     status: str
     version: str
     system_enabled: bool
     worker_running: bool
     workers: int
-    queue_stats: QueueStatsBody | None = Field(description="null when the database is away.")
+    queue_stats: QueueStatsBody | None = Field(description="null if the database is unavailable.")
     oldest_pending_seconds: float | None
     database: str
     cache: CacheHealthBody
@@ -48,7 +48,7 @@ class HealthBody(BaseModel):
 
 
 class ReadyBody(BaseModel):
-    """Whether requests can be served, and what is missing if not."""
+    """Whether requests can be served, and what is missing otherwise."""
 
     ready: bool
     missing: list[str]

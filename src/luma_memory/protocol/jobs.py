@@ -17,14 +17,14 @@ from luma_memory.domain.job import (
 )
 from luma_memory.protocol.validation import Instant, Name
 
-# One statement's worth: some tens of milliseconds.
+# One statement of some tens of milliseconds.
 BULK_JOBS_MAX = 1_000
-# In a body: what every JSON parser holds exactly. The column holds more, and never will.
+# The largest integer that every JSON parser represents exactly; the column never exceeds it.
 JobId = Annotated[int, Field(ge=1, le=2**53 - 1)]
 
 
 class JobBody(BaseModel):
-    """A job as it is stored. A failed one tells class, message, attempts, when and which worker."""
+    """A stored job. A failed one carries its error class and message, attempts, time and worker."""
 
     id: int
     project_id: str
@@ -36,9 +36,9 @@ class JobBody(BaseModel):
     priority: int = Field(description="Higher runs first.")
     attempts: int
     max_attempts: int
-    run_at: datetime = Field(description="Not before.")
-    fair_at: datetime | None = Field(description="Place in the queue; null while deferred.")
-    locked_by: str | None = Field(description="The worker of the last attempt.")
+    run_at: datetime = Field(description="Earliest start.")
+    fair_at: datetime | None = Field(description="Position in the queue; null while deferred.")
+    locked_by: str | None = Field(description="Worker of the last attempt.")
     locked_until: datetime | None
     unique_key: str | None
     error_class: ErrorClass | None = Field(description="Of the last failed attempt.")
@@ -81,14 +81,16 @@ class JobPageBody(BaseModel):
 
 
 class JobStatsBody(BaseModel):
-    """The whole queue in numbers, whoever asks."""
+    """Statistics of the whole queue, independent of the caller."""
 
     pending: int
     processing: int
-    completed: int = Field(description="Since the installation began, also those pruned.")
+    completed: int = Field(description="Since installation, including pruned jobs.")
     failed: int
-    deferred: int = Field(description="Of the pending ones, those whose time has not come.")
-    oldest_pending_seconds: float | None = Field(description="Age of the oldest that could run.")
+    deferred: int = Field(description="Pending jobs whose run_at is in the future.")
+    oldest_pending_seconds: float | None = Field(
+        description="Age of the oldest job that could run."
+    )
 
     @classmethod
     def of(cls, stats: JobStats) -> JobStatsBody:
@@ -103,7 +105,7 @@ class JobStatsBody(BaseModel):
 
 
 class RetryBody(BaseModel):
-    """Which failed jobs run again: at least one filter, or `all`. Filters narrow together."""
+    """The failed jobs to retry: at least one filter, or `all`. Filters are combined with AND."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -115,20 +117,20 @@ class RetryBody(BaseModel):
     ids: list[JobId] | None = Field(
         None,
         max_length=BULK_JOBS_MAX,
-        description="These jobs; the only way to run cancelled ones again.",
+        description="Jobs by id; the only way to retry cancelled ones.",
     )
     user_id: Name | None = None
     job_type: JobType | None = None
     error_class: ErrorClass | None = None
-    failed_after: Instant | None = Field(None, description="Failed then or later.")
-    failed_before: Instant | None = Field(None, description="Failed earlier.")
-    all: bool = Field(False, description="Every failed job that the filters leave.")
-    limit: int = Field(BULK_JOBS_MAX, ge=1, le=BULK_JOBS_MAX, description="Jobs at most.")
+    failed_after: Instant | None = Field(None, description="Failed at this time or later.")
+    failed_before: Instant | None = Field(None, description="Failed before this time.")
+    all: bool = Field(False, description="Every failed job that matches the filters.")
+    limit: int = Field(BULK_JOBS_MAX, ge=1, le=BULK_JOBS_MAX, description="Maximum number of jobs.")
 
 
 class RetryResponse(BaseModel):
-    """The jobs that run again, oldest first."""
+    """The retried jobs, oldest first."""
 
     retried: int
     ids: list[int]
-    more: bool = Field(description="The limit was reached: send the request again for the rest.")
+    more: bool = Field(description="The limit was reached: repeat the request for the rest.")

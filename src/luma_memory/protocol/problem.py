@@ -8,7 +8,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class FieldProblem(BaseModel):
-    """What is wrong with one part of the request."""
+    """An invalid part of the request."""
 
     field: str = Field(description="Dotted path, for example metadata.tags or blocks.3.content.")
     code: str
@@ -16,7 +16,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """Any error answer. `code` is stable; texts may change."""
+    """An error response. `code` is stable; texts may change."""
 
     type: str = "about:blank"
     title: str

@@ -18,10 +18,10 @@ class RelationBody(BaseModel):
     target_id: UUID
     type: RelationType
     confidence: float = Field(ge=0, le=1)
-    evidence: str | None = Field(description="Words of both blocks that show it.")
-    model: str = Field(description="What found it: a model and its prompt, or local rules.")
+    evidence: str | None = Field(description="Quotes from both blocks that support it.")
+    model: str = Field(description="Detected by: a model and its prompt, or local rules.")
     status: RelationStatus
-    decided_by: str | None = Field(description="Who accepted or rejected it; null: nobody did.")
+    decided_by: str | None = Field(description="Who accepted or rejected it; null if undecided.")
     created_at: datetime
     updated_at: datetime
 
@@ -50,7 +50,7 @@ class RelationPageBody(BaseModel):
 
 
 class RelationEditBody(BaseModel):
-    """Whether the relation holds."""
+    """The decision about a relation."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"status": "rejected"}]}

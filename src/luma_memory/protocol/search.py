@@ -15,7 +15,7 @@ TIMEOUT_MS_MAX = 60_000
 
 
 class SearchBody(BaseModel):
-    """A question to one user's blocks."""
+    """A query over one user's blocks."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -29,42 +29,42 @@ class SearchBody(BaseModel):
     limit: int = Field(10, ge=1, le=LIMIT_MAX)
     filters: dict[str, Any] | None = Field(
         None,
-        description="Which blocks may answer: fields with a value, a list or operators (eq, ne, gt,"
-        " gte, lt, lte, in, nin, contains, exists), and AND, OR, NOT. See docs/recall.md.",
+        description="Restricts the blocks searched: fields with a value, a list or operators (eq,"
+        " ne, gt, gte, lt, lte, in, nin, contains, exists), and AND, OR, NOT. See docs/recall.md.",
         examples=[{"source": "slack", "NOT": {"tags": "draft"}}],
     )
     as_of: Instant | None = Field(
-        None, description="Answer as the scope stood then, by the blocks' own times."
+        None, description="Search the scope as of this instant, by the blocks' own times."
     )
-    include_superseded: bool = Field(False, description="Blocks that a later one replaced, too.")
+    include_superseded: bool = Field(False, description="Include blocks that a later one replaced.")
     timeout_ms: int | None = Field(
         None,
         ge=1,
         le=TIMEOUT_MS_MAX,
-        description="What is not ready by then is left out and named in `degraded`.",
+        description="Stages that are not ready by then are skipped and named in `degraded`.",
     )
     ranking: Ranking = Field(
-        "fused", description="The others are plain retrievers, to compare with."
+        "fused", description="The other values are single retrievers, for comparison."
     )
     relevant_only: bool = Field(
-        False, description="Leave out results that do not reach MEMORY_SIMILARITY_THRESHOLD."
+        False, description="Omit results below MEMORY_SIMILARITY_THRESHOLD."
     )
     use_relations: bool = Field(
-        True, description="false: rank as if no block were related to another, fold nothing."
+        True, description="If false, relations neither raise scores nor fold duplicates."
     )
-    explain: bool = Field(False, description="Say how each score came about.")
+    explain: bool = Field(False, description="Return the parts of each score.")
 
 
 class SearchHitBody(BaseModel):
-    """One block that answers the question."""
+    """One matching block."""
 
     block: BlockBody
-    score: float = Field(ge=0, le=1, description="Ranks; says little by itself.")
+    score: float = Field(ge=0, le=1, description="For ranking only; not comparable across queries.")
     relevance: float = Field(
         ge=0,
         le=1,
-        description="Whether the block is about the question at all: near 0 is not, and 0.75 is"
-        " likely. Means the same for every embedding model.",
+        description="How likely the block is about the query at all: unlikely near 0, likely from"
+        " 0.75. Comparable across embedding models.",
     )
     explanation: dict[str, float | int | str | None] | None = None
 
@@ -74,8 +74,8 @@ class SearchResponse(BaseModel):
 
     results: list[SearchHitBody]
     relevant: bool = Field(
-        description="Whether any result reaches MEMORY_SIMILARITY_THRESHOLD. false: nothing"
-        " relevant is stored; the results are only the nearest there is."
+        description="Whether any result reaches MEMORY_SIMILARITY_THRESHOLD. If false, nothing"
+        " relevant is stored and the results are only the nearest matches."
     )
-    degraded: list[str] = Field(description="What was left out and why the answer may be poorer.")
+    degraded: list[str] = Field(description="What was skipped, so that results may be worse.")
     timings_ms: dict[str, float]

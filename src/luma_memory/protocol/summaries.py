@@ -15,7 +15,7 @@ from luma_memory.protocol.validation import Name
 
 
 def check_week(value: str) -> str:
-    """An ISO week, or a day of one."""
+    """Require an ISO week, or a day."""
     try:
         monday_of(value)
     except (ValueError, OverflowError):
@@ -25,7 +25,7 @@ def check_week(value: str) -> str:
     return value
 
 
-# As far as a pattern can say it: which years have a week 53, and which months a day 31, it cannot.
+# A pattern cannot express which years have a week 53 and which months a day 31.
 _YEAR = r"(19\d{2}|[2-8]\d{3}|9[0-8]\d{2}|99[0-8]\d)"
 _WEEK = r"W(0[1-9]|[1-4]\d|5[0-3])"
 _DAY = r"(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])"
@@ -37,7 +37,7 @@ WeekName = Annotated[
 
 
 class NewSummaryBody(BaseModel):
-    """Which week of whom is to be told."""
+    """The user and week to summarize."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -47,8 +47,8 @@ class NewSummaryBody(BaseModel):
     user_id: Name
     week: WeekName | None = Field(
         None,
-        description="An ISO week or a day of it, on the user's own calendar; the week that ended"
-        " last, when left out.",
+        description="An ISO week or a day in it, on the user's calendar; defaults to the last"
+        " completed week.",
     )
 
     @property
@@ -57,27 +57,29 @@ class NewSummaryBody(BaseModel):
 
 
 class HighlightBody(BaseModel):
-    """One thing of the week, and the blocks it rests on."""
+    """A statement about the week, with the blocks it cites."""
 
     text: str
     block_ids: list[UUID]
 
 
 class SummaryBody(BaseModel):
-    """What a week came to."""
+    """A weekly summary."""
 
     id: UUID
     week: str = Field(description="ISO 8601: 2026-W10.")
-    week_start: date = Field(description="Its Monday, on the user's calendar.")
-    time_zone: str = Field(description="The user's when it was made.")
+    week_start: date = Field(description="The week's Monday, on the user's calendar.")
+    time_zone: str = Field(description="The user's time zone when it was written.")
     starts_at: datetime
-    ends_at: datetime = Field(description="The first instant after it.")
+    ends_at: datetime = Field(description="Exclusive end of the week.")
     text: str
     highlights: list[HighlightBody]
-    comparison: str | None = Field(description="With the week before; null where that has none.")
-    block_ids: list[UUID] = Field(description="Every block that is cited.")
+    comparison: str | None = Field(
+        description="With the previous week; null if that has no summary."
+    )
+    block_ids: list[UUID] = Field(description="All cited blocks.")
     model: str
-    stale: bool = Field(description="Blocks of the week came, changed or went; made again soon.")
+    stale: bool = Field(description="Blocks of the week changed since; it is rewritten soon.")
     created_at: datetime
     updated_at: datetime
 
@@ -92,8 +94,8 @@ class SummaryBody(BaseModel):
             ends_at=summary.ends_at,
             text=summary.text,
             highlights=[
-                HighlightBody(text=said.text, block_ids=list(said.block_ids))
-                for said in summary.highlights
+                HighlightBody(text=highlight.text, block_ids=list(highlight.block_ids))
+                for highlight in summary.highlights
             ],
             comparison=summary.comparison,
             block_ids=list(summary.block_ids),

@@ -1,4 +1,4 @@
-"""The providers' account on the wire."""
+"""Model usage and cost on the wire."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from luma_memory.domain.usage import (
     UsageReport,
 )
 
-# A number, as everywhere in JSON; eight decimals are the table's own.
+# A JSON number, rounded to the table's eight decimals.
 Usd = Annotated[Decimal, PlainSerializer(lambda value: round(float(value), 8), return_type=float)]
 _OLD_USD = {"enrichment": OLD_ENRICHMENT_USD, "embedding": OLD_EMBEDDING_USD}
 
 
 class SpentBody(BaseModel):
-    """Calls and what they took."""
+    """Calls with their tokens and cost."""
 
-    calls: int = Field(description="A request that blocks share counts once for each of them.")
+    calls: int = Field(description="A request shared by several blocks counts once per block.")
     input_tokens: int
     output_tokens: int
-    cost_usd: Usd = Field(description="Estimated; 0 where no price is known.")
-    blocks: int = Field(description="That the calls did their work for.")
+    cost_usd: Usd = Field(description="Estimated; 0 if the model's price is unknown.")
+    blocks: int = Field(description="Blocks that the calls were made for.")
     cost_per_block_usd: Usd | None
 
     @classmethod
@@ -52,7 +52,7 @@ class UsageLineBody(SpentBody):
 
 
 class OperationBody(SpentBody):
-    """One operation in the whole period, beside what a block cost in the synchronous design."""
+    """One operation over the whole period, next to a block's cost in the synchronous design."""
 
     operation: str
     old_cost_per_block_usd: Usd | None
@@ -64,39 +64,41 @@ class OperationBody(SpentBody):
 
 
 class PriceTableBody(BaseModel):
-    """Where prices come from, and how old they are."""
+    """The source and age of the prices."""
 
     source: str
-    dated: date | None = Field(description="The newest day on which its makers checked a price.")
+    dated: date | None = Field(description="Day of the most recent price check in the source.")
 
 
-class OwedBody(BaseModel):
-    """Active blocks that lack something a provider should have made."""
+class PendingBackfillBody(BaseModel):
+    """Active blocks that lack a result of a provider."""
 
-    due: int = Field(description="Being made now.")
-    later: int = Field(description="To be tried again.")
-    asked: int = Field(description="Only when asked for: `luma-memory backfill`.")
+    due: int = Field(description="Backfilled now.")
+    later: int = Field(description="Retried later.")
+    asked: int = Field(description="Backfilled on request only: `luma-memory backfill`.")
 
     @classmethod
-    def of(cls, owed: PendingBackfillCounts) -> OwedBody:
-        return cls(due=owed.due, later=owed.later, asked=owed.asked)
+    def of(cls, pending: PendingBackfillCounts) -> PendingBackfillBody:
+        return cls(due=pending.due, later=pending.later, asked=pending.asked)
 
 
 class UsageBody(BaseModel):
-    """What calls of model providers took. Local work costs nothing and is not counted."""
+    """Usage of model providers. Local work costs nothing and is not counted."""
 
     since: date
     until: date
     total: SpentBody
     operations: list[OperationBody]
     lines: list[UsageLineBody] = Field(description="Newest day first.")
-    unpriced_models: list[str] = Field(description="Took tokens, but no price is known.")
+    unpriced_models: list[str] = Field(
+        description="Models that used tokens but have no known price."
+    )
     prices: PriceTableBody
-    owed: OwedBody
+    owed: PendingBackfillBody
 
     @classmethod
     def of(
-        cls, report: UsageReport, owed: PendingBackfillCounts, *, since: date, until: date
+        cls, report: UsageReport, pending: PendingBackfillCounts, *, since: date, until: date
     ) -> UsageBody:
         return cls(
             since=since,
@@ -109,7 +111,7 @@ class UsageBody(BaseModel):
             lines=[UsageLineBody.of_line(line) for line in report.lines],
             unpriced_models=list(report.unpriced_models),
             prices=PriceTableBody(source=report.prices.source, dated=report.prices.dated),
-            owed=OwedBody.of(owed),
+            owed=PendingBackfillBody.of(pending),
         )
 
 

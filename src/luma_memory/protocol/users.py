@@ -14,11 +14,11 @@ from luma_memory.protocol.validation import Name
 
 
 class UserBody(BaseModel):
-    """A user's settings, and since when there is something of them."""
+    """A user's settings and times of activity."""
 
     user_id: str
-    time_zone: str = Field(description="Whose calendar the user's weeks follow.")
-    created_at: datetime | None = Field(description="null: nothing is stored of them.")
+    time_zone: str = Field(description="Time zone of the user's weeks.")
+    created_at: datetime | None = Field(description="null if nothing is stored for the user.")
     last_ingest_at: datetime | None
 
     @classmethod
@@ -32,31 +32,31 @@ class UserBody(BaseModel):
 
 
 class UserEditBody(BaseModel):
-    """What is to change of a user's settings."""
+    """The user settings to change."""
 
     model_config = ConfigDict(
         extra="forbid",
         json_schema_extra={"minProperties": 1, "examples": [{"time_zone": "Europe/Lisbon"}]},
     )
 
-    # May be left out and may not be null; what stands here then is read by nobody.
+    # Optional but not nullable; the default is never read.
     time_zone: Name = Field(
-        default_factory=str, description="Name of the IANA time zone database: Europe/Lisbon."
+        default_factory=str, description="IANA time zone name, for example Europe/Lisbon."
     )
 
 
 class ReceiptBody(BaseModel):
-    """That a user was erased. Keep it: `luma-memory verify-erasure` looks whether it holds."""
+    """Proof that a user was erased. Keep it: `luma-memory verify-erasure` verifies it."""
 
     model_config = ConfigDict(extra="forbid")
 
     receipt_id: UUID
     project_id: str
     user_id: str
-    counts: dict[str, int] = Field(description="Rows deleted, by what they were.")
+    counts: dict[str, int] = Field(description="Deleted rows by kind.")
     started_at: datetime
     erased_at: datetime
-    signature: str = Field(description="Binds all of it to this installation.")
+    signature: str = Field(description="Signs the receipt for this installation.")
 
     @classmethod
     def of(cls, receipt: Receipt) -> ReceiptBody:
@@ -72,14 +72,14 @@ class ReceiptBody(BaseModel):
         )
 
     def receipt(self) -> Receipt:
-        """What it says, whether or not it is true."""
+        """The receipt as stated; the signature is not verified."""
         erasure = Erasure(self.receipt_id, self.counts, self.started_at, self.erased_at)
         return Receipt(erasure, Scope(self.project_id, self.user_id), self.signature)
 
 
 class ImportedBody(BaseModel):
-    """What an import came to, by kinds of rows."""
+    """Result of an import, by kind of row."""
 
     read: dict[str, int]
-    stored: dict[str, int] = Field(description="Those that were not there before.")
-    enqueued: int = Field(description="Jobs made for blocks that wait for enrichment.")
+    stored: dict[str, int] = Field(description="Rows that did not exist before.")
+    enqueued: int = Field(description="Jobs created for blocks pending enrichment.")

@@ -1,7 +1,7 @@
-"""The text gate: what may enter from outside, checked before anything else sees it.
+"""Field types that validate input at the API boundary.
 
-PostgreSQL stores no NUL, UTF-8 knows no lone surrogate, JSON no NaN; each would otherwise fail far
-from the door, as a 500. Error codes are stable.
+PostgreSQL cannot store NUL, UTF-8 cannot encode lone surrogates, JSON has no NaN; unchecked, each
+would fail deep inside the service with a 500. Error codes are stable.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from pydantic_core import PydanticCustomError
 
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 
-# Inside a character class: spaces, controls, and what Unicode says to show as nothing
-# (Default_Ignorable_Code_Point), with the blank of Braille and the marks of annotations.
+# For a character class: spaces, controls, and characters that Unicode declares invisible
+# (Default_Ignorable_Code_Point), plus the Braille blank and annotation marks.
 _INVISIBLE = (
     "\\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
     "\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _VISIBLE = re.compile(f"[^{_INVISIBLE}]")
-# What `check_text` refuses, as far as JSON Schema can say it.
+# The rules of `check_text`, as far as JSON Schema can express them.
 NO_NUL_PATTERN = r"^[^\x00]*$"
 NOT_BLANK_PATTERN = rf"^[^\x00]*[^{_INVISIBLE}][^\x00]*$"
-# A value of metadata, for the document of the API: without what makes no difference in any client.
+# The schema of a metadata value in the OpenAPI document, limited to what clients can use.
 JSON_VALUE_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "string", "pattern": NO_NUL_PATTERN},
@@ -50,14 +50,14 @@ METADATA_DEPTH_MAX = 16
 METADATA_VALUES_MAX = 1_000
 METADATA_CHARACTERS_MAX = 65_536
 _SECONDS = re.compile(r"\s*[+-]?[0-9_]*\.?[0-9_]*([eE][+-]?[0-9]+)?\s*")
-# Beyond 64 bits an integer does not survive the JSON parsers of most clients.
+# Most clients' JSON parsers cannot represent integers beyond 64 bits.
 INTEGER_MAX = 2**63
-# PostgreSQL stores decimals: a larger float would come back as an integer of other digits.
+# PostgreSQL stores decimals: a larger float would be returned as an integer with other digits.
 FLOAT_MAX = 2.0**53
 
 
 def check_text(value: str) -> str:
-    """Storable, and not blank: something in it can be seen. The value itself is never changed."""
+    """Require storable text with at least one visible character. Never changes the value."""
     check_storable(value)
     if not _VISIBLE.search(value):
         raise PydanticCustomError("text_blank", "must not be blank")
@@ -65,7 +65,7 @@ def check_text(value: str) -> str:
 
 
 def check_storable(value: str) -> str:
-    """No NUL, no lone surrogate."""
+    """Reject NUL and lone surrogates."""
     if "\x00" in value:
         raise PydanticCustomError("text_nul", "must not contain the character NUL")
     if not value.isascii():
@@ -79,14 +79,14 @@ def check_storable(value: str) -> str:
 
 
 def check_instant_form(value: object) -> object:
-    """A text, and not a number of seconds, which would be read as one."""
+    """Require a string that pydantic does not parse as a number of seconds."""
     if isinstance(value, datetime) or (isinstance(value, str) and not _SECONDS.fullmatch(value)):
         return value
     raise PydanticCustomError("datetime_type", "must be an ISO 8601 date and time")
 
 
 def check_instant(value: datetime) -> datetime:
-    """An aware UTC instant; without a zone, UTC is meant."""
+    """An aware UTC instant; a value without an offset is taken as UTC."""
     try:
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
     except OverflowError:
@@ -96,13 +96,13 @@ def check_instant(value: datetime) -> datetime:
 
 
 def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    """Plain JSON within bounds on depth, number of values, characters and size of numbers."""
+    """Require JSON within limits on depth, number of values, characters and size of numbers."""
     _Budget().spend(value, depth=1)
     return value
 
 
 class _Budget:
-    """What one metadata object may use up."""
+    """Remaining size of one metadata object."""
 
     def __init__(self) -> None:
         self._values = METADATA_VALUES_MAX

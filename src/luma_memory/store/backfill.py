@@ -27,7 +27,9 @@ class PostgresBackfillStore:
         assert row is not None
         return int(row["changed"])
 
-    async def owed(self, *, project_id: str | None, user_id: str | None) -> PendingBackfillCounts:
+    async def pending_counts(
+        self, *, project_id: str | None, user_id: str | None
+    ) -> PendingBackfillCounts:
         row = await self._database.fetch_row(_SQL["count_pending_backfill"], project_id, user_id)
         assert row is not None
         return PendingBackfillCounts(**dict(row))

@@ -1,4 +1,4 @@
-"""Memory blocks: accept, read, list, edit, delete."""
+"""Memory blocks: store, read, list, edit, delete."""
 
 from __future__ import annotations
 
@@ -41,21 +41,22 @@ from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.validation import Name
 from luma_memory.telemetry.logs import log_failure
 
-# A block of 100,000 characters of four bytes each, escaped twice over, with its metadata.
+# A block of 100,000 characters of four bytes each, escaped twice, with its metadata.
 BLOCK_BYTES_MAX = 2_000_000
 BATCH_BYTES_MAX = 32_000_000
 PAGE_BLOCKS_MAX = 200
-# About a millisecond of checking, more for long texts.
-CHECKED_AT_ONCE = 20
+# About a millisecond of validation, more for long texts.
+VALIDATED_AT_ONCE = 20
 
 router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=ProtectedRoute)
 ONE_BLOCK = {**RESPONSES, 404: problem_document("There is no such block of this user.")}
 CHANGED_BLOCK = {
     **ONE_BLOCK,
-    412: problem_document("The block has another revision than If-Match says."),
+    412: problem_document("The block's revision does not match If-Match."),
 }
 IdempotencyKey = Annotated[
-    Name | None, Header(description="Names this request: repeated, it is answered as before.")
+    Name | None,
+    Header(description="Identifies this request: repeated, it gets the same response."),
 ]
 
 
@@ -65,7 +66,7 @@ IdempotencyKey = Annotated[
     response_model=AcceptedBody,
     responses={
         **RESPONSES,
-        201: {"model": BlockBody, "description": "Stored and enriched: wait=true was asked for."},
+        201: {"model": BlockBody, "description": "Stored and enriched, with wait=true."},
     },
     max_body_size=BLOCK_BYTES_MAX,
     **permission("ingest", remembered=False),
@@ -75,11 +76,11 @@ async def accept_block(
     service: ServiceDep,
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
-    wait: Annotated[bool, Query(description="Answer when the block is enriched.")] = False,
+    wait: Annotated[bool, Query(description="Respond once the block is enriched.")] = False,
 ) -> Response:
-    """Store one block; a worker enriches it. It can be read and searched at once.
+    """Store one block; a worker enriches it. It can be read and searched immediately.
 
-    With `wait=true` the answer is the block itself, so that needs the permission `read` as well.
+    With `wait=true` the response is the block itself, which also requires the permission `read`.
     """
     if wait:
         caller.check_may("read")
@@ -109,29 +110,29 @@ async def accept_batch(
     caller: CallerDep,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Store up to 1,000 blocks; each gets its own outcome, a bad one fails no other.
+    """Store up to 1,000 blocks; each gets its own outcome, an invalid one does not fail the others.
 
-    Where no worker runs (MEMORY_WORKER_ENABLED=false) they are enriched before the answer, 201.
+    Without a worker (MEMORY_WORKER_ENABLED=false) they are enriched before the response, 201.
 
-    With the header Idempotency-Key each block's key is made of it and the block's position.
+    With the header Idempotency-Key, each block's key combines the header and the block's position.
     """
     parsed = []
     for index, item in enumerate(body.blocks):
         parsed.append(_parse_item(item, index, caller, idempotency_key, service))
-        if index % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
-            await asyncio.sleep(0)  # others have their turn
+        if index % VALIDATED_AT_ONCE == VALIDATED_AT_ONCE - 1:
+            await asyncio.sleep(0)  # let other requests run
     good = [block for block in parsed if isinstance(block, NewBlock)]
     by_worker = service.settings.worker_enabled
     ingest = service.ingest.ingest_batch_async if by_worker else service.ingest.ingest_batch
-    answers = iter(await ingest(good))
+    outcomes = iter(await ingest(good))
     results = [
-        _batch_item(index, next(answers) if isinstance(block, NewBlock) else block)
+        _batch_item(index, next(outcomes) if isinstance(block, NewBlock) else block)
         for index, block in enumerate(parsed)
     ]
     accepted = sum(1 for result in results if result.error is None)
-    answer = BatchResponse(accepted=accepted, rejected=len(results) - accepted, results=results)
+    response = BatchResponse(accepted=accepted, rejected=len(results) - accepted, results=results)
     return Response(
-        answer.model_dump_json(exclude_none=True),
+        response.model_dump_json(exclude_none=True),
         202 if by_worker else 201,
         media_type="application/json",
     )
@@ -141,7 +142,7 @@ async def accept_batch(
 async def read_block(
     block_id: UUID, user_id: Name, service: ServiceDep, caller: CallerDep, response: Response
 ) -> BlockBody:
-    """One block. Another user's block and one that never was are answered alike."""
+    """One block. Another user's block is reported as not found."""
     block = await service.blocks.read_one(caller.scope(user_id), block_id)
     if block is None:
         raise NotFound("There is no such block of this user", code="block_not_found")
@@ -164,14 +165,14 @@ async def edit_block(
     response: Response,
     if_match: IfMatch = None,
 ) -> BlockBody:
-    """Change a block. What it was stays among its revisions; new words are enriched anew.
+    """Change a block. Its former state becomes a revision; a changed text is enriched again.
 
-    The answer is the block itself, so this needs the permission `read` as well.
+    The response is the block itself, so this also requires the permission `read`.
     """
     caller.check_may("read")
     scope = caller.scope(user_id)
     if not body.model_fields_set:
-        raise Invalid("Say at least one field that is to change", code="changes_missing")
+        raise Invalid("Name at least one field to change", code="changes_missing")
     block = await service.editing.edit(
         scope,
         block_id,
@@ -191,7 +192,7 @@ async def delete_block(
     caller: CallerDep,
     if_match: IfMatch = None,
 ) -> Response:
-    """Delete a block, its revisions, its relations and everything else that refers to it."""
+    """Delete a block with its revisions, relations and all other references to it."""
     revision = expected_revision(if_match)
     await service.editing.delete(caller.scope(user_id), block_id, revision=revision)
     return Response(status_code=204)
@@ -206,7 +207,7 @@ async def list_revisions(
     limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
     cursor: Name | None = None,
 ) -> RevisionPageBody:
-    """What a block was before each edit, renewed enrichment or supersession, newest first."""
+    """A block's state before each edit, repeated enrichment or supersession, newest first."""
     scope = caller.scope(user_id)
     owner = (scope.project_id, scope.user_id, "revisions", str(block_id))
     page = await service.editing.revisions(
@@ -232,7 +233,7 @@ async def list_block_relations(
     limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
     cursor: Name | None = None,
 ) -> RelationPageBody:
-    """What a block has to do with others, newest first; rejected relations too."""
+    """A block's relations, newest first, including rejected ones."""
     scope = caller.scope(user_id)
     if await service.blocks.read_one(scope, block_id) is None:
         raise NotFound("There is no such block of this user", code="block_not_found")
@@ -320,8 +321,8 @@ def _batch_item(index: int, outcome: Accepted | Ingested | Exception | BatchItem
         case Invalid():
             error = BatchItemError(code=outcome.code, detail=str(outcome), field=outcome.field)
         case InvariantError():
-            log_failure("A block of a batch met our own bug", outcome)
-            error = BatchItemError(code=outcome.code, detail="Something went wrong on our side")
+            log_failure("A block of a batch failed with an internal error", outcome)
+            error = BatchItemError(code=outcome.code, detail="An internal error occurred")
         case LumaMemoryError():
             error = BatchItemError(code=outcome.code, detail=str(outcome))
         case _:

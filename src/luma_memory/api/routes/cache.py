@@ -15,7 +15,7 @@ router = APIRouter(prefix="/cache", tags=["health"], route_class=ProtectedRoute)
 
 @router.get("/stats", responses=RESPONSES, **permission("read"))
 async def cache_stats(service: ServiceDep) -> CacheStatsBody:
-    """How the cache is and how often it had the answer; also answers while it is away."""
+    """State and hit rate of the cache; also available while the cache is not."""
     report = await service.insights.cache()
     facts, counts = report.facts, report.counts
     return CacheStatsBody(

@@ -1,4 +1,4 @@
-"""Context: a question in, the blocks that matter and a text for a prompt out."""
+"""Context: takes a query, returns the relevant blocks and a text for a prompt."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PROBE_PARAMETER = {
     "in": "header",
     "required": False,
     "schema": {"type": "string"},
-    "description": "`true`: the question of a monitor or a test; the hit rate does not count it.",
+    "description": "`true`: sent by a monitor or a test, and not counted in the hit rate.",
 }
 
 router = APIRouter(prefix="/context", tags=["recall"], route_class=ProtectedRoute)
@@ -37,19 +37,19 @@ router = APIRouter(prefix="/context", tags=["recall"], route_class=ProtectedRout
     },
 )
 async def get_context(body: ContextBody, request: Request) -> Response:
-    """The user's blocks that matter for the question, within a budget of tokens.
+    """The user's blocks that are relevant to the query, within a token budget.
 
-    Served from the cache where nothing of the user changed since; never stale. Stored text is
-    quoted as data.
+    Served from the cache if the user's memory has not changed; never stale. Stored text is quoted
+    as data.
     """
-    # Not by dependencies: solving them is a tenth of answering from the cache.
+    # Without dependencies: resolving them is a tenth of the cost of a cache hit.
     service, contexts = service_of(request), request.app.state.rendered
     is_probe = request.headers.get(PROBE_HEADER) == "true"
-    asked = context_request(
+    context_query = context_request(
         body, caller=caller_of(request), settings=service.settings, is_probe=is_probe
     )
-    answer = await service.contexts.get_context(asked)
+    result = await service.contexts.get_context(context_query)
     if not service.settings.system_enabled:
-        answer = replace(answer, degraded=[*answer.degraded, SYSTEM_DISABLED])
-    told = contexts.render(answer, asked, counted_by=service.contexts.counted_by)
-    return Response(told, media_type="application/json")
+        result = replace(result, degraded=[*result.degraded, SYSTEM_DISABLED])
+    document = contexts.render(result, context_query, counted_by=service.contexts.counted_by)
+    return Response(document, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Health: for people, for load balancers, for process supervisors."""
+"""Health: for operators, load balancers and process supervisors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("")
 async def health(service: ServiceDep) -> HealthBody:
-    """The whole system at a glance; also answers while parts of it are away."""
+    """State of the whole system; also available while parts of it are not."""
     report = await service.insights.health()
     stats = report.stats
     return HealthBody(
@@ -60,11 +60,11 @@ def _features(settings: Settings) -> FeaturesBody:
 
 @router.get("/live")
 async def live() -> dict[str, bool]:
-    """This process answers. Touches nothing else."""
+    """Whether this process responds. Checks nothing else."""
     return {"live": True}
 
 
-@router.get("/ready", responses={503: {"model": ReadyBody, "description": "Not yet."}})
+@router.get("/ready", responses={503: {"model": ReadyBody, "description": "Not ready."}})
 async def ready(service: ServiceDep) -> Response:
     """Whether requests can be served; names what is missing."""
     missing = await service.insights.missing()

@@ -1,4 +1,4 @@
-"""The queue: look at jobs, run them again, cancel them."""
+"""The queue: list, retry and cancel jobs."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from luma_memory.protocol.jobs import (
 from luma_memory.protocol.validation import Instant, Name
 
 PAGE_JOBS_MAX = 200
-# A thousand ids of twenty characters, and the filters.
+# A thousand ids of twenty characters each, and the filters.
 RETRY_BYTES_MAX = 100_000
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=ProtectedRoute)
 _ONE = {**RESPONSES, 404: problem_document("There is no such job of this project and user.")}
-_CHANGED = {**_ONE, 409: problem_document("The job's state does not allow it; `code` says why.")}
+_CHANGED = {**_ONE, 409: problem_document("The job's status does not allow it; see `code`.")}
 
 
 async def _one_job(
     caller: CallerDep,
     job_id: Annotated[int, Path(ge=1, le=JOB_ID_MAX)],
-    user_id: Annotated[Name | None, Query(description="Only if it is a job of this user.")] = None,
+    user_id: Annotated[Name | None, Query(description="Require a job of this user.")] = None,
 ) -> JobFilter:
     return JobFilter(project_id=caller.project_id, user_id=caller.narrowed(user_id), ids=[job_id])
 
@@ -75,16 +75,16 @@ async def list_jobs(
     )
 
 
-# Before the routes with an id in their path, which would take the word for one.
+# Before the routes with an id in their path, which would match `stats` as an id.
 @router.get("/stats", responses=RESPONSES, **permission("read"))
 async def job_stats(service: ServiceDep) -> JobStatsBody:
-    """The queue in numbers, as health tells them; costs the same however many jobs there were."""
+    """Statistics of the queue, as in health; the cost does not grow with the number of jobs."""
     return JobStatsBody.of(await service.jobs.stats())
 
 
 @router.post("/retry", responses=RESPONSES, max_body_size=RETRY_BYTES_MAX, **permission("admin"))
 async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) -> RetryResponse:
-    """Let failed jobs run again from their first attempt, the oldest first."""
+    """Retry failed jobs from their first attempt, oldest first."""
     which = JobFilter(
         project_id=caller.project_id,
         user_id=caller.narrowed(body.user_id),
@@ -96,7 +96,7 @@ async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) ->
     )
     if not (which.narrows or body.all):
         raise Invalid(
-            "Say which jobs: give at least one filter, or `all: true`", code="filter_missing"
+            "Name the jobs: give at least one filter, or `all: true`", code="filter_missing"
         )
     retried = await service.jobs.retry(which, limit=body.limit)
     return RetryResponse(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
@@ -104,17 +104,17 @@ async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) ->
 
 @router.get("/{job_id}", responses=_ONE, **permission("read"))
 async def read_job(which: OneJobDep, service: ServiceDep) -> JobBody:
-    """One job. Another project's job and one that never was are answered alike."""
+    """One job. Another project's job is reported as not found."""
     return JobBody.of(await service.jobs.one(which))
 
 
 @router.post("/{job_id}/retry", responses=_CHANGED, **permission("admin"))
 async def retry_job(which: OneJobDep, service: ServiceDep) -> JobBody:
-    """Let a failed or cancelled job run again; one that waits or runs already stays as it is."""
+    """Retry a failed or cancelled job; a pending or running one is left unchanged."""
     return JobBody.of(await service.jobs.retry_one(which))
 
 
 @router.post("/{job_id}/cancel", responses=_CHANGED, **permission("admin"))
 async def cancel_job(which: OneJobDep, service: ServiceDep) -> JobBody:
-    """Cancel a job that has not ended; the result of a running one is dropped."""
+    """Cancel a job that has not ended; the result of a running one is discarded."""
     return JobBody.of(await service.jobs.cancel_one(which))

@@ -1,4 +1,4 @@
-"""Prometheus: this process's own counts, and what the database says of the whole installation."""
+"""Prometheus metrics: this process's counters, and the whole installation's from the database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from luma_memory.domain.usage import UsageFilter
 from luma_memory.telemetry.metrics import gauge, oldest_pending
 
 ResultT = TypeVar("ResultT")
-# A scrape that waits is a gap in every graph.
+# A scrape that times out leaves a gap in every graph.
 READ_SECONDS_MAX = 2.0
 
 router = APIRouter(prefix="/metrics", tags=["health"], route_class=ProtectedRoute)
@@ -27,11 +27,11 @@ router = APIRouter(prefix="/metrics", tags=["health"], route_class=ProtectedRout
 
 @router.get("", responses=RESPONSES, response_class=Response, **permission("admin"))
 async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
-    """In Prometheus' text format. What the database cannot be asked now is left out."""
+    """Metrics in Prometheus' text format, without the database's while it is unavailable."""
     registry = CollectorRegistry()
     await asyncio.gather(
-        _whole(_queue(service, registry)),
-        _whole(_providers(service, registry)),
+        _in_time(_queue(service, registry)),
+        _in_time(_providers(service, registry)),
     )
     body = generate_latest(service.metrics.registry) + generate_latest(registry)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
@@ -39,14 +39,14 @@ async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
 
 async def _queue(service: Service, registry: CollectorRegistry) -> None:
     health = await service.insights.health()
-    up = gauge(registry, "luma_database_up", "1 while PostgreSQL answers.")
+    up = gauge(registry, "luma_database_up", "1 while PostgreSQL is available.")
     up.set(health.database == "ok")
-    connected = gauge(registry, "luma_cache_connected", "1 while the cache answers this process.")
+    connected = gauge(registry, "luma_cache_connected", "1 while this process reaches the cache.")
     connected.set(health.cache.facts.connected)
-    rate = gauge(registry, "luma_cache_hit_rate", "Of the last 24 hours, all API processes.")
+    rate = gauge(registry, "luma_cache_hit_rate", "Last 24 hours, all API processes.")
     rate.set(math.nan if health.cache.hit_rate is None else health.cache.hit_rate)
     if health.workers is not None:
-        gauge(registry, "luma_workers", "Workers that live.").set(health.workers)
+        gauge(registry, "luma_workers", "Live workers.").set(health.workers)
     if (stats := health.stats) is None:
         return
     jobs = gauge(registry, "luma_jobs", "Jobs by status.", "status")
@@ -54,20 +54,22 @@ async def _queue(service: Service, registry: CollectorRegistry) -> None:
     jobs.labels("deferred").set(stats.deferred)
     jobs.labels("processing").set(stats.processing)
     jobs.labels("failed").set(stats.failed)
-    completed = "Jobs completed since the installation began."
+    completed = "Jobs completed since installation."
     gauge(registry, "luma_jobs_completed", completed).set(stats.completed)
     oldest_pending(registry, stats.oldest_pending_seconds)
 
 
 async def _providers(service: Service, registry: CollectorRegistry) -> None:
-    opened = gauge(registry, "luma_provider_circuit_open", "1 while nobody calls.", "circuit")
+    opened = gauge(
+        registry, "luma_provider_circuit_open", "1 while calls are suspended.", "circuit"
+    )
     for name, state in (await service.circuits.states()).items():
         opened.labels(name).set(state != "closed")
-    owed = await service.backfill.owed(project_id=None, user_id=None)
-    blocks = gauge(registry, "luma_blocks_owed", "Active blocks that lack a step.", "when")
-    blocks.labels("due").set(owed.due)
-    blocks.labels("later").set(owed.later)
-    blocks.labels("asked").set(owed.asked)
+    pending = await service.backfill.pending_counts(project_id=None, user_id=None)
+    blocks = gauge(registry, "luma_blocks_owed", "Active blocks pending backfill.", "when")
+    blocks.labels("due").set(pending.due)
+    blocks.labels("later").set(pending.later)
+    blocks.labels("asked").set(pending.asked)
     today = service.clock.now().date()
     which = UsageFilter(project_id=None, since=today, until=today)
     report = await service.usage.report(which)
@@ -81,10 +83,10 @@ async def _providers(service: Service, registry: CollectorRegistry) -> None:
         cost.labels(*labels).set(float(line.spent.cost_usd))
 
 
-async def _whole(reading: Awaitable[None]) -> None:
-    """What can be read in time; the rest of the page does not depend on it."""
+async def _in_time(part: Awaitable[None]) -> None:
+    """Wait for one part; on a failure or timeout the page is complete without it."""
     try:
         async with asyncio.timeout(READ_SECONDS_MAX):
-            await reading
+            await part
     except (LumaMemoryError, TimeoutError):
         return

@@ -62,10 +62,10 @@ async def decide_relation(
     service: ServiceDep,
     caller: CallerDep,
 ) -> RelationBody:
-    """Accept or reject a relation, for good: what is found later does not change it.
+    """Accept or reject a relation permanently: later detection does not change the decision.
 
-    A rejected `supersedes` or `contradicts` brings the older block back into recall, an accepted
-    one takes it out. The answer is the relation, so this needs the permission `read` as well.
+    Rejecting a `supersedes` or `contradicts` returns the older block to recall, accepting one
+    removes it. The response is the relation, so this also requires the permission `read`.
     """
     caller.check_may("read")
     relation = await service.relations.decide(

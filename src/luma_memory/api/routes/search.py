@@ -1,4 +1,4 @@
-"""Search: a question in, the blocks that matter out."""
+"""Search: takes a query, returns the relevant blocks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/search", tags=["recall"], route_class=ProtectedRoute
     **permission("read"),
 )
 async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Response:
-    """Rank the user's blocks by meaning and by words; blocks not yet enriched are found too."""
+    """Rank the user's blocks by meaning and by terms, including blocks not yet enriched."""
     result = await service.recall.search(
         caller.scope(body.user_id),
         body.query,
@@ -38,7 +38,7 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
         use_relations=body.use_relations,
         explain=body.explain,
     )
-    answer = search_response(result)
+    response = search_response(result)
     if not service.settings.system_enabled:
-        answer.degraded.append(SYSTEM_DISABLED)
-    return Response(answer.model_dump_json(), media_type="application/json")
+        response.degraded.append(SYSTEM_DISABLED)
+    return Response(response.model_dump_json(), media_type="application/json")

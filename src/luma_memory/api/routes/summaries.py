@@ -1,4 +1,4 @@
-"""Weekly summaries: list them, make one now."""
+"""Weekly summaries: list them, write one now."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ async def list_summaries(
     **permission("ingest"),
 )
 async def make_summary(body: NewSummaryBody, service: ServiceDep, caller: CallerDep) -> SummaryBody:
-    """Summarise a week now, whatever was told of it before; also the week that is running.
+    """Summarize a week now, replacing an existing summary; the current week is allowed too.
 
-    Tells what blocks say, so this needs the permission `read` as well.
+    The response quotes blocks, so this also requires the permission `read`.
     """
     caller.check_may("read")
     summary = await _summaries(service).make(caller.scope(body.user_id), body.week_start)

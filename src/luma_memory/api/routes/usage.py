@@ -1,4 +1,4 @@
-"""What the model providers took and cost."""
+"""Usage and cost of the model providers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ router = APIRouter(prefix="/usage", tags=["usage"], route_class=ProtectedRoute)
 async def usage(
     service: ServiceDep,
     caller: CallerDep,
-    user_id: Annotated[Name | None, Query(description="One user; all of them if unset.")] = None,
-    since: Annotated[date | None, Query(description="UTC; 30 days by default.")] = None,
-    until: Annotated[date | None, Query(description="That day included; today by default.")] = None,
+    user_id: Annotated[Name | None, Query(description="One user; all users if omitted.")] = None,
+    since: Annotated[date | None, Query(description="First day (UTC); 30 days by default.")] = None,
+    until: Annotated[
+        date | None, Query(description="Last day, inclusive; today by default.")
+    ] = None,
 ) -> UsageBody:
-    """Calls, tokens and estimated cost by day, operation and model, and what a block costs."""
+    """Calls, tokens and estimated cost by day, operation and model, and cost per block."""
     first, last = service.usage.period(since, until)
     if first > last:
-        raise Invalid("`since` lies after `until`", code="period_reversed", field="since")
+        raise Invalid("`since` is after `until`", code="period_reversed", field="since")
     user = caller.narrowed(user_id)
     which = UsageFilter(project_id=caller.project_id, user_id=user, since=first, until=last)
     report = await service.usage.report(which)
-    owed = await service.backfill.owed(project_id=caller.project_id, user_id=user)
-    return UsageBody.of(report, owed, since=first, until=last)
+    pending = await service.backfill.pending_counts(project_id=caller.project_id, user_id=user)
+    return UsageBody.of(report, pending, since=first, until=last)

@@ -1,4 +1,4 @@
-"""Users: their settings; everything of one out, in again, and away for good."""
+"""Users: settings, export, import and erasure."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ SETTINGS_BYTES_MAX = 10_000
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=ProtectedRoute)
 UserId = Annotated[Name, Path(description="Your own id of the end user.")]
-_LINES_ANSWER = {
-    "description": "One row a line; the last line says that it is complete.",
+_LINES_RESPONSE = {
+    "description": "One row per line; the last line confirms that the export is complete.",
     "content": {LINES: {"schema": {"type": "string"}}},
 }
 
 
 @router.get("/{user_id}", responses=RESPONSES, **permission("read"))
 async def read_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -> UserBody:
-    """A user's settings. One of whom nothing is stored has the defaults."""
+    """A user's settings. An unknown user has the defaults."""
     scope = caller.scope(user_id)
     return UserBody.of(scope, await service.users.read(scope))
 
@@ -43,33 +43,33 @@ async def read_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -> 
 async def edit_user(
     user_id: UserId, body: UserEditBody, service: ServiceDep, caller: CallerDep
 ) -> UserBody:
-    """Change a user's settings; what is left out stays.
+    """Change a user's settings; omitted fields keep their values.
 
-    A new time zone holds for the weeks that are told from now on. The answer is the user, so this
-    needs the permission `read` as well.
+    A new time zone applies to weeks summarized from now on. The response is the user, so this also
+    requires the permission `read`.
     """
     caller.check_may("read")
     scope = caller.scope(user_id)
     if not body.model_fields_set:
-        raise Invalid("Say at least one field that is to change", code="changes_missing")
+        raise Invalid("Name at least one field to change", code="changes_missing")
     return UserBody.of(scope, await service.users.set_time_zone(scope, body.time_zone))
 
 
 @router.get(
     "/{user_id}/export",
-    responses={**RESPONSES, 200: _LINES_ANSWER},
+    responses={**RESPONSES, 200: _LINES_RESPONSE},
     response_class=StreamingResponse,
     **permission("admin"),
 )
 async def export_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -> StreamingResponse:
-    """Stream all rows of a user as JSON lines, vectors included.
+    """Stream all rows of a user as JSON lines, including vectors.
 
     The first line names the format, the last one (`"kind": "end"`) counts the rows; without it the
-    export was cut off. A user who is not there has none.
+    export is incomplete. An unknown user has no rows.
     """
     lines = service.archiving.export(caller.scope(user_id))
     first = await anext(lines)
-    second = await anext(lines)  # asks the database, so that its absence is still answered 503
+    second = await anext(lines)  # queries the database, so that an outage is still a 503
     return StreamingResponse(_after(first + second, lines), media_type=LINES)
 
 
@@ -88,9 +88,9 @@ async def export_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -
 async def import_user(
     user_id: UserId, request: Request, service: ServiceDep, caller: CallerDep
 ) -> ImportedBody:
-    """Store an export again, for the same user or another one.
+    """Import an export, for the same user or another one.
 
-    What is there already stays as it is, so an import that broke off is simply repeated.
+    Existing rows are left unchanged, so an interrupted import can simply be repeated.
     """
     scope = caller.scope(user_id)
     imported = await service.archiving.store(scope, json_lines(request))
@@ -109,15 +109,14 @@ async def erase_user(
     caller: CallerDep,
     idempotency_key: Annotated[
         Name | None,
-        Header(description="Names this request: repeated, it is answered with the same receipt."),
+        Header(description="Identifies this request: repeated, it returns the same receipt."),
     ] = None,
 ) -> ReceiptBody:
-    """Erase a user: blocks, revisions, vectors, relations, summaries, jobs, usage, remembered
-    answers, cached entries, and keys for this user.
+    """Erase a user: blocks, revisions, vectors, relations, summaries, jobs, usage, stored
+    responses, cached entries, and the user's keys.
 
-    Work that runs for the user meanwhile brings nothing back. The receipt counts what was deleted;
-    `luma-memory verify-erasure` looks whether it holds. A user who is not there is erased as well,
-    with a receipt of zeros.
+    Jobs running for the user meanwhile restore nothing. The receipt counts the deleted rows;
+    `luma-memory verify-erasure` verifies it. Erasing an unknown user returns a receipt of zeros.
     """
     return ReceiptBody.of(await service.erasing.erase(caller.scope(user_id), key=idempotency_key))
 

@@ -33,6 +33,8 @@ class Backfill:
             changed += more
         return changed
 
-    async def owed(self, *, project_id: str | None, user_id: str | None) -> PendingBackfillCounts:
+    async def pending_counts(
+        self, *, project_id: str | None, user_id: str | None
+    ) -> PendingBackfillCounts:
         """How many blocks lack something."""
-        return await self._store.owed(project_id=project_id, user_id=user_id)
+        return await self._store.pending_counts(project_id=project_id, user_id=user_id)
