@@ -45,4 +45,6 @@ async def _backfill(
     async with open_accounts(settings) as (_, backfill):
         if not dry_run:
             await backfill.request(project_id=project, user_id=user)
-        return PendingBackfillBody.of(await backfill.pending_counts(project_id=project, user_id=user))
+        return PendingBackfillBody.of(
+            await backfill.pending_counts(project_id=project, user_id=user)
+        )

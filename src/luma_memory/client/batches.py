@@ -1,4 +1,4 @@
-"""Cuts any number of blocks into requests of a bounded size."""
+"""Splits any number of blocks into requests of a limited size."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Final
 from luma_memory.client.calls import encoded, plain
 from luma_memory.protocol.blocks import NewBlockBody
 
-# Enough that the request's own cost disappears, few enough that its answer comes in some tenths of
-# a second and is sent again cheaply.
+# Enough to amortize a request's own cost, few enough that the response takes some tenths of a
+# second and the request can be repeated cheaply.
 BLOCKS_MAX: Final = 200
 BYTES_MAX: Final = 4_000_000
 
@@ -17,7 +17,7 @@ BYTES_MAX: Final = 4_000_000
 def in_batches(
     blocks: Iterable[NewBlockBody | Mapping[str, Any]],
 ) -> Iterator[list[Mapping[str, Any]]]:
-    """Lists of 1 to 200 blocks, of about 4 MB at most unless a single one is larger."""
+    """Lists of 1 to 200 blocks, of at most about 4 MB unless a single block is larger."""
     batch: list[Mapping[str, Any]] = []
     size_bytes = 0
     for block in blocks:

@@ -1,4 +1,4 @@
-"""What is asked of the service: requests as values, which can be sent as often as needed."""
+"""Requests as values, which can be sent repeatedly."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _JSON: Final = {"Content-Type": "application/json"}
 class Call:
     """One request.
 
-    path: below the base path, with its query, escaped. is_repeatable: whether sending it again
-    does nothing twice. timeout_seconds: of each wait for the answer; None for the client's own.
+    path: below the base path, with its query, escaped. is_repeatable: whether it is safe to send
+    again. timeout_seconds: of each wait for the response; None for the client's default.
     """
 
     method: Method
@@ -37,12 +37,12 @@ class Call:
 
 
 def read(path: str, **query: Value) -> Call:
-    """A request that changes nothing. What is None is left out."""
+    """A request without side effects. Parameters that are None are omitted."""
     return Call("GET", _with_query(path, query))
 
 
 def ask(path: str, body: Mapping[str, Any], *, timeout_seconds: float | None = None) -> Call:
-    """A question that needs a body, and changes nothing."""
+    """A query with a body and without side effects."""
     return Call("POST", path, _JSON, encoded(body), timeout_seconds=timeout_seconds)
 
 
@@ -56,14 +56,14 @@ def write(
     timeout_seconds: float | None = None,
     **query: Value,
 ) -> Call:
-    """A change, named by a key, so that it can be sent again when its answer is lost.
+    """A change with an idempotency key, so that it can be repeated if its response is lost.
 
-    idempotency_key: a new one when None. revision: the one that the block must still have.
+    idempotency_key: None generates one. revision: the revision that the block must still have.
     """
     headers = {} if body is None else dict(_JSON)
     if revision is not None:
         headers["If-Match"] = f'"{revision}"'
-    if not (body and body.get("idempotency_key")):  # which says the same
+    if not (body and body.get("idempotency_key")):  # has the same effect
         headers["Idempotency-Key"] = _sendable(idempotency_key or new_key())
     return Call(
         method,
@@ -75,29 +75,29 @@ def write(
 
 
 def new_key() -> str:
-    """A name for a request, which nobody else gives to another one."""
+    """A unique idempotency key."""
     return uuid4().hex
 
 
-def said(**parts: object) -> dict[str, Any]:
-    """The parts of a body that are not None: what is left out has the service's own default."""
+def without_none(**parts: object) -> dict[str, Any]:
+    """A body of the parts that are not None; the service has defaults for the others."""
     return {name: value for name, value in parts.items() if value is not None}
 
 
 def plain(body: BaseModel | Mapping[str, Any]) -> Mapping[str, Any]:
-    """A body as a mapping. A model says what was set in it, and no default."""
+    """A body as a mapping; of a model only the fields that were set."""
     if isinstance(body, BaseModel):
         return body.model_dump(mode="json", exclude_unset=True)
     return body
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    """As JSON, escaped, so that whatever it holds reaches the service and is judged there."""
+    """The body as escaped JSON, so that any text reaches the service and is validated there."""
     return json.dumps(body, default=to_jsonable_python).encode()
 
 
 def segment(name: Value) -> str:
-    """A part of a path. Dots are escaped too: `..` would lead elsewhere."""
+    """A path segment. Dots are escaped too: `..` would be resolved as a parent path."""
     return _escaped(str(name)).replace(".", "%2E")
 
 
@@ -138,7 +138,7 @@ def _surrogate() -> Invalid:
 def _sendable(key: str) -> str:
     if not (key.isascii() and key.isprintable() and key.strip() == key != ""):
         raise Invalid(
-            "An idempotency key goes into a header: printable ASCII, no space at its ends",
+            "An idempotency key must be printable ASCII without surrounding spaces",
             code="idempotency_key_invalid",
             field="idempotency_key",
         )

@@ -1,4 +1,4 @@
-"""JSON lines as they arrive in pieces, and whether all of them came."""
+"""Assembles JSON lines from chunks, and checks that an export is complete."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from luma_memory.domain.errors import UnavailableError
 
 
 class Lines:
-    """Puts lines together from pieces; the last line of an export says that it is one."""
+    """Splits chunks into lines; the last line of an export marks its end."""
 
     def __init__(self) -> None:
         self._rest = b""
         self._last = b""
 
     def take(self, piece: bytes) -> list[bytes]:
-        """The lines that this piece completes, each with its line break."""
+        """The lines that this chunk completes, each with its line break."""
         whole, found, rest = (self._rest + piece).rpartition(b"\n")
         self._rest = rest
         lines = (whole + found).splitlines(keepends=True)
@@ -24,7 +24,7 @@ class Lines:
         return lines
 
     def check_end(self) -> None:
-        """Raises UnavailableError (code export_incomplete) when the end is missing."""
+        """Raises UnavailableError (code export_incomplete) if the end is missing."""
         if self._rest or not _is_end(self._last):
             raise UnavailableError("The export was cut off", code="export_incomplete")
 

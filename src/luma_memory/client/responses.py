@@ -1,4 +1,4 @@
-"""What the service answers: a typed result, or the error that the answer stands for."""
+"""The service's responses: a typed result, or an error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _BY_STATUS: Final[Mapping[int, type[LumaMemoryError]]] = {
     502: RejectedError,
     503: UnavailableError,
 }
-# More exactly than the status, where the error's own code is what is sent.
+# More precise than the status, where the code is the error class's own.
 _BY_CODE: Final[Mapping[str, type[LumaMemoryError]]] = {
     kind.code: kind
     for kind in (
@@ -60,16 +60,16 @@ _BY_CODE: Final[Mapping[str, type[LumaMemoryError]]] = {
         StoreUnavailable,
     )
 }
-_TOLD_TO_WAIT: Final[Mapping[str, type[RateLimited | ProviderPaused]]] = {
+_RETRY_LATER: Final[Mapping[str, type[RateLimited | ProviderPaused]]] = {
     RateLimited.code: RateLimited,
     ProviderPaused.code: ProviderPaused,
 }
-# Of gateways in front of the service, which speak for it while it is away.
+# Statuses of a gateway in front of an unavailable service.
 _GATEWAY: Final = frozenset({502, 503, 504})
 
 
-class ProblemResponse(Exception):  # noqa: N818 - it is an answer, and the cause of an error
-    """What the service said: the `__cause__` of the error that its answer stands for."""
+class ProblemResponse(Exception):  # noqa: N818 - a response, and the cause of an error
+    """The service's problem document: the `__cause__` of the error raised for it."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
@@ -82,14 +82,14 @@ def parsed(model: type[BodyT], content: bytes) -> BodyT:
         return model.model_validate_json(content)
     except ValidationError as error:
         raise ProviderResponseInvalid(
-            "The service answers in a form this version does not know", code="unknown_answer"
+            "The service's response has a form unknown to this version", code="unknown_answer"
         ) from error
 
 
 def refusal(
     status: int, content: bytes, headers: Mapping[str, str], *, address: str
 ) -> LumaMemoryError:
-    """The error that an answer other than 2xx stands for. headers: lower-case names."""
+    """The error for a response other than 2xx. headers: lower-case names."""
     try:
         problem = Problem.model_validate_json(content)
     except ValidationError:
@@ -104,8 +104,8 @@ def _error(problem: Problem, wait_seconds: float | None) -> LumaMemoryError:
     detail, code = problem.detail, problem.code
     if problem.status == HTTPStatus.TOO_MANY_REQUESTS:
         return QuotaExceeded(detail, code=code, retry_after_seconds=wait_seconds or DEFAULT_SECONDS)
-    if (told := _TOLD_TO_WAIT.get(code)) is not None:
-        return told(detail, retry_after_seconds=wait_seconds or DEFAULT_SECONDS)
+    if (retry_later := _RETRY_LATER.get(code)) is not None:
+        return retry_later(detail, retry_after_seconds=wait_seconds or DEFAULT_SECONDS)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(problem.status, Invalid)
     if issubclass(kind, Invalid):
         field = problem.errors[0].field if problem.errors else None
@@ -117,21 +117,21 @@ def _error(problem: Problem, wait_seconds: float | None) -> LumaMemoryError:
 
 
 def _not_ours(status: int, headers: Mapping[str, str], address: str) -> LumaMemoryError:
-    """Something else spoke: a gateway for a service that is away, or another server."""
+    """The response came from a gateway for an unavailable service, or from another server."""
     wait_seconds = stated_seconds(headers)
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return QuotaExceeded(
-            f"What stands before {address} takes no more requests now",
+            f"A gateway in front of {address} accepts no more requests now",
             code="gateway_limit",
             retry_after_seconds=wait_seconds or DEFAULT_SECONDS,
         )
     if status in _GATEWAY:
         error = UnavailableError(
-            f"What stands before {address} cannot reach the service (status {status})",
+            f"A gateway in front of {address} cannot reach the service (status {status})",
             code="gateway_unavailable",
         )
         error.retry_after_seconds = wait_seconds
         return error
     return SetupError(
-        f"What answers at {address} is not Luma Memory (status {status})", code="not_this_service"
+        f"The server at {address} is not Luma Memory (status {status})", code="not_this_service"
     )

@@ -1,4 +1,4 @@
-"""When a call is sent again, and after what pause."""
+"""When and after which pause a call is retried."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from luma_memory.client.calls import Call
 from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.errors import LumaMemoryError, QuotaExceeded, UnavailableError
 
-# Nothing got through, so nothing can have been done.
+# The request was never sent, so it has had no effect.
 NEVER_SENT = "service_unreachable"
-# Switched off by an operator: that is no matter of seconds.
+# Disabled by an operator: retrying within seconds does not help.
 _LASTING = frozenset({"system_disabled"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """How long a call is tried: bounded in attempts and in time, and jittered.
+    """Retry policy: limited in attempts and time, with jitter.
 
-    Only what is safe is sent again: reads, and writes under an idempotency key. A pause is a random
-    part, half at least, of `first_pause_seconds` doubled with every attempt, or what Retry-After
-    says where that is longer; a pause that would end after `seconds_max` is not begun.
+    Only safe calls are retried: reads, and writes with an idempotency key. A pause is a random
+    share, at least half, of `first_pause_seconds` doubled with every attempt, or the Retry-After
+    of the response if that is longer. A pause that would end after `seconds_max` is not started.
     """
 
     attempts_max: int = 5
@@ -39,7 +39,7 @@ NO_RETRIES = Retries(attempts_max=1)
 
 
 class Attempts:
-    """The attempts of one call, from its first on."""
+    """The attempts of one call."""
 
     def __init__(self, retries: Retries, *, now: Callable[[], float] = time.monotonic) -> None:
         self._retries = retries
@@ -48,11 +48,11 @@ class Attempts:
         self._made = 0
 
     def pause_after(self, error: LumaMemoryError, call: Call) -> float | None:
-        """Seconds until the next attempt; None when this error is the outcome."""
+        """Seconds until the next attempt; None if this error is final."""
         self._made += 1
         if self._made >= self._retries.attempts_max or not _may_help(error, call):
             return None
-        pause = max(self._backoff(), _asked_for(error))
+        pause = max(self._backoff(), _requested_pause(error))
         return pause if self._now() + pause <= self._until else None
 
     def _backoff(self) -> float:
@@ -66,6 +66,6 @@ def _may_help(error: LumaMemoryError, call: Call) -> bool:
     return call.is_repeatable or error.code == NEVER_SENT
 
 
-def _asked_for(error: LumaMemoryError) -> float:
+def _requested_pause(error: LumaMemoryError) -> float:
     assert isinstance(error, UnavailableError | QuotaExceeded)
     return error.retry_after_seconds or 0.0

@@ -1,4 +1,4 @@
-"""What a block's state means for somebody who waits for it."""
+"""Waiting until a block is enriched."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.errors import ProviderResponseInvalid, RejectedError, UnavailableError
 from luma_memory.protocol.blocks import AcceptedBody, BlockBody
 
-# A worker gives a job 30 s, and another attempt after a pause.
+# A job has 30 s, and another attempt after a pause.
 ENRICHED_SECONDS: Final = 60.0
 _FIRST_PAUSE_SECONDS: Final = 0.05
 _PAUSE_SECONDS_MAX: Final = 1.0
 
 
 class Accepted(BaseModel):
-    """What every answer to an accepted block has, whether it was enriched at once or is not yet."""
+    """The fields of every response to an accepted block, enriched or not."""
 
     id: UUID
     status: BlockStatus
@@ -26,10 +26,10 @@ class Accepted(BaseModel):
     duplicate: bool | None = None
 
     def body(self) -> AcceptedBody:
-        """Raises ProviderResponseInvalid (code unknown_answer) when there is no job."""
+        """Raises ProviderResponseInvalid (code unknown_answer) if there is no job."""
         if self.job_id is None:
             raise ProviderResponseInvalid(
-                f"The service names no job for the block {self.id}", code="unknown_answer"
+                f"The response names no job for the block {self.id}", code="unknown_answer"
             )
         return AcceptedBody(
             id=self.id, status=self.status, job_id=self.job_id, duplicate=self.duplicate
@@ -37,10 +37,10 @@ class Accepted(BaseModel):
 
 
 def is_enriched(block: BlockBody) -> bool:
-    """Whether the block is active. Raises RejectedError when it never will be."""
+    """Whether the block is active. Raises RejectedError if its enrichment failed."""
     if block.status == "failed":
         raise RejectedError(
-            f"The block {block.id} could not be enriched: {block.error or 'no reason was told'}",
+            f"The block {block.id} could not be enriched: {block.error or 'no reason given'}",
             code="enrichment_failed",
         )
     return block.status == "active"
@@ -48,11 +48,11 @@ def is_enriched(block: BlockBody) -> bool:
 
 def still_pending(block_id: UUID, seconds: float) -> UnavailableError:
     return UnavailableError(
-        f"The block {block_id} is stored, and not enriched after {seconds:g} s; it will be",
+        f"The block {block_id} is stored, but not yet enriched after {seconds:g} s",
         code="still_pending",
     )
 
 
 def next_pause(last_seconds: float) -> float:
-    """The pause between two looks: short at first, for local providers, then longer."""
+    """The pause between two checks: short at first, for local providers, then longer."""
     return min(max(last_seconds * 1.5, _FIRST_PAUSE_SECONDS), _PAUSE_SECONDS_MAX)

@@ -1,4 +1,4 @@
-"""Requests as values: what is said, under which key, in which path."""
+"""Requests as values: what they contain, under which key, in which path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from luma_memory.client import NewBlockBody
 from luma_memory.client.batches import BLOCKS_MAX, BYTES_MAX, in_batches
-from luma_memory.client.calls import ask, plain, read, said, segment, write
+from luma_memory.client.calls import ask, plain, read, segment, without_none, write
 from luma_memory.domain.errors import Invalid
 
 
@@ -39,7 +39,7 @@ def test_a_model_says_only_what_was_set() -> None:
 
 
 def test_a_mapping_may_hold_times_and_surrogates() -> None:
-    call = ask("/search", said(query="\udc00", as_of=date(2026, 3, 4), limit=None))
+    call = ask("/search", without_none(query="\udc00", as_of=date(2026, 3, 4), limit=None))
     assert json.loads(call.body or b"") == {"query": "\udc00", "as_of": "2026-03-04"}
 
 

@@ -138,7 +138,7 @@ def test_an_accepted_block_is_read_from_either_answer() -> None:
         content = json.dumps({"id": block_id, "status": "active", "job_id": 7, **more}).encode()
         accepted = parsed(Accepted, content).body()
         assert (str(accepted.id), accepted.status, accepted.job_id) == (block_id, "active", 7)
-    with pytest.raises(errors.ProviderResponseInvalid, match="form this version"):
+    with pytest.raises(errors.ProviderResponseInvalid, match="form unknown"):
         parsed(Accepted, b"<html>")
 
 

@@ -1,1 +1,1 @@
-"""The client for asyncio. `synchronous` is made from this folder by tools/synchronous_client.py."""
+"""The asyncio client, from which tools/synchronous_client.py generates `synchronous`."""

@@ -34,17 +34,17 @@ from luma_memory.protocol.blocks import (
 
 
 class Blocks(Connection):
-    """Blocks of one user at a time; somebody else's and those that never were are NotFound alike.
+    """Blocks of one user at a time; another user's blocks raise NotFound.
 
-    A block is given as NewBlockBody, or as a mapping with the same names.
+    A block is passed as NewBlockBody, or as a mapping with the same names.
     """
 
     async def ingest_block_async(
         self, block: NewBlockBody | Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> AcceptedBody:
-        """Store a block; return once it is committed. It can be read and searched at once.
+        """Store a block; return once it is committed. It can be read and searched immediately.
 
-        idempotency_key: the same request with the same key is answered as before, and stored once.
+        idempotency_key: repeating the request with the same key returns the same response.
         """
         call = write("POST", "/blocks", plain(block), idempotency_key=idempotency_key)
         return parsed(Accepted, await self._send(call)).body()
@@ -56,10 +56,10 @@ class Blocks(Connection):
         idempotency_key: str | None = None,
         timeout_seconds: float = ENRICHED_SECONDS,
     ) -> BlockBody:
-        """Store a block and return it enriched. Needs the permission `read` as well.
+        """Store a block and return it enriched. Also requires the permission `read`.
 
-        Raises as `wait_until_active`. What is raised after the block was accepted takes nothing
-        back: it is stored, and a worker goes on with it.
+        Raises as `wait_until_active`. An error after the block was accepted does not undo it: the
+        block is stored, and a worker continues with it.
         """
         call = write(
             "POST",
@@ -86,7 +86,7 @@ class Blocks(Connection):
         *,
         idempotency_key: str | None = None,
     ) -> BatchResponse:
-        """Store up to 1,000 blocks in one request; each has its own outcome, in their order."""
+        """Store up to 1,000 blocks in one request; one outcome per block, in the same order."""
         body = {"blocks": [plain(block) for block in blocks]}
         call = write("POST", "/blocks/batch", body, idempotency_key=idempotency_key)
         return parsed(BatchResponse, await self._send(call))
@@ -97,15 +97,15 @@ class Blocks(Connection):
         *,
         idempotency_key: str | None = None,
     ) -> AsyncIterator[BatchItem]:
-        """Store any number of blocks, some hundreds a request; yields each one's outcome.
+        """Store any number of blocks, up to 200 per request; yields each block's outcome.
 
-        Memory does not grow with their number. `index` counts all of them. idempotency_key: with
-        the same blocks in the same order, everything can be sent again and is stored once.
+        Memory use does not grow with their number. `index` counts across requests.
+        idempotency_key: repeating the call with the same blocks in the same order stores them once.
         """
         name, sent = idempotency_key or new_key(), 0
         for number, batch in enumerate(in_batches(blocks)):
-            answer = await self.ingest_batch_async(batch, idempotency_key=f"{name}:{number}")
-            for item in answer.results:
+            response = await self.ingest_batch_async(batch, idempotency_key=f"{name}:{number}")
+            for item in response.results:
                 yield item.model_copy(update={"index": sent + item.index})
             sent += len(batch)
 
@@ -114,8 +114,8 @@ class Blocks(Connection):
     ) -> BlockBody:
         """The block, once it is enriched.
 
-        Raises RejectedError (code enrichment_failed) when that failed for good, UnavailableError
-        (code still_pending) when it takes longer.
+        Raises RejectedError (code enrichment_failed) if enrichment failed permanently,
+        UnavailableError (code still_pending) after the timeout.
         """
         until, pause_seconds = time.monotonic() + timeout_seconds, 0.0
         while True:
@@ -134,7 +134,10 @@ class Blocks(Connection):
         user_id: str,
         timeout_seconds: float = ENRICHED_SECONDS,
     ) -> list[BlockBody]:
-        """The blocks in the order of their ids, once all are enriched; raises as for one."""
+        """The blocks in the order of `block_ids`, once all are enriched.
+
+        Raises as `wait_until_active`.
+        """
         until = time.monotonic() + timeout_seconds
         return [
             await self.wait_until_active(
@@ -178,7 +181,7 @@ class Blocks(Connection):
         session_id: str | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[BlockBody]:
-        """All of a user's blocks, newest first, page by page."""
+        """All blocks of a user, newest first, fetched page by page."""
         cursor: str | None = None
         while True:
             page = await self.list_blocks(
@@ -198,10 +201,10 @@ class Blocks(Connection):
         revision: int | None = None,
         idempotency_key: str | None = None,
     ) -> BlockBody:
-        """Change a block: what is left out stays, None takes a value away.
+        """Change a block: omitted fields keep their values, None clears one.
 
-        revision: only if the block still has this one. Raises PreconditionFailed (code
-        revision_mismatch) otherwise.
+        revision: the revision the block must still have; otherwise raises PreconditionFailed (code
+        revision_mismatch).
         """
         call = write(
             "PATCH",
@@ -221,7 +224,7 @@ class Blocks(Connection):
         revision: int | None = None,
         idempotency_key: str | None = None,
     ) -> None:
-        """Delete a block and everything that refers to it. revision: as in `edit_block`."""
+        """Delete a block and all references to it. revision: as in `edit_block`."""
         call = write(
             "DELETE",
             f"/blocks/{segment(block_id)}",
@@ -234,7 +237,7 @@ class Blocks(Connection):
     async def list_revisions(
         self, block_id: UUID, *, user_id: str, limit: int | None = None, cursor: str | None = None
     ) -> RevisionPageBody:
-        """One page of what a block was before each change, newest first."""
+        """One page of a block's revisions, newest first."""
         call = read(
             f"/blocks/{segment(block_id)}/revisions", user_id=user_id, limit=limit, cursor=cursor
         )
@@ -243,7 +246,7 @@ class Blocks(Connection):
     async def iterate_revisions(
         self, block_id: UUID, *, user_id: str, page_size: int | None = None
     ) -> AsyncIterator[RevisionBody]:
-        """All of what a block was, newest first, page by page."""
+        """All revisions of a block, newest first."""
         cursor: str | None = None
         while True:
             page = await self.list_revisions(

@@ -12,4 +12,4 @@ from luma_memory.client.asynchronous.users import Users
 
 
 class AsyncMemoryClient(Blocks, Recall, Relations, Summaries, Jobs, Users, Service):
-    """Everything the service does; see docs/sdk.md and `Connection` for how it is made."""
+    """All operations of the service. `Connection` documents the parameters; see docs/sdk.md."""

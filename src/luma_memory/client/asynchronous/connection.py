@@ -1,4 +1,4 @@
-"""Sends calls: pooled connections, bounded retries, one kind of error."""
+"""Sends calls: pooled connections, limited retries, one error hierarchy."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from luma_memory.protocol.base_path import BASE_PATH
 
 
 class Connection:
-    """A service that is asked over HTTP.
+    """A connection pool to one service.
 
-    base_url: where it is, without `/api/v1/memory`. api_key: of an application, or an end user's
-    own token; none for a service without keys. timeout_seconds: of each wait for an answer; how
-    long a call may take with its repetitions, `retries` says. connections_max: at once; further
-    calls wait for a free one.
+    base_url: the service's address, without `/api/v1/memory`. api_key: an application's key or an
+    end user's token; None for a service without keys. timeout_seconds: of each wait for a response;
+    `retries` limits the whole call. connections_max: concurrent connections; further calls wait for
+    a free one.
 
-    Every method raises the errors of `luma_memory.client`, all of them LumaMemoryError. Closing is
+    Every method raises subclasses of LumaMemoryError (see `luma_memory.client`). Closing is
     idempotent; `with` closes.
     """
 
@@ -68,7 +68,7 @@ class Connection:
         await self._http.aclose()
 
     async def _send(self, call: Call) -> bytes:
-        """The body of the answer."""
+        """The response's body."""
         async with self._opened(call) as response:
             return response.content
 
@@ -76,8 +76,8 @@ class Connection:
     async def _opened(
         self, call: Call, *, streamed: bool = False
     ) -> AsyncIterator[httpx2.Response]:
-        """A good answer, of which only the head is there when it is `streamed`."""
-        response = await self._answer(call, streamed=streamed)
+        """A successful response; if `streamed`, its body is not read yet."""
+        response = await self._respond(call, streamed=streamed)
         try:
             yield response
         except httpx2.TransportError as error:
@@ -85,7 +85,7 @@ class Connection:
         finally:
             await response.aclose()
 
-    async def _answer(self, call: Call, *, streamed: bool) -> httpx2.Response:
+    async def _respond(self, call: Call, *, streamed: bool) -> httpx2.Response:
         attempts = Attempts(self._retries)
         while True:
             try:
@@ -97,7 +97,7 @@ class Connection:
             await asyncio.sleep(pause_seconds)
 
     async def _upload(self, call: Call, content: AsyncIterator[bytes]) -> bytes:
-        """The body of the answer to a request whose body is read once, so that it is sent once."""
+        """The response's body; the request is not retried, because its content is read once."""
         response = await self._once(self._request(call, content), streamed=False)
         return response.content
 

@@ -1,4 +1,4 @@
-"""The queue: look at jobs, run them again, cancel them."""
+"""The queue: list, retry and cancel jobs."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from luma_memory.client.asynchronous.connection import Connection
-from luma_memory.client.calls import read, said, segment, write
+from luma_memory.client.calls import read, segment, without_none, write
 from luma_memory.client.responses import parsed
 from luma_memory.domain.job import ErrorClass, JobStatus, JobType
 from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
 
 
 class Jobs(Connection):
-    """Jobs of the key's project, or of one user of it."""
+    """Jobs of the key's project, or of one of its users."""
 
     async def list_jobs(
         self,
@@ -52,7 +52,7 @@ class Jobs(Connection):
         created_before: datetime | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[JobBody]:
-        """All jobs, newest first, page by page."""
+        """All jobs, newest first, fetched page by page."""
         cursor: str | None = None
         while True:
             page = await self.list_jobs(
@@ -71,12 +71,12 @@ class Jobs(Connection):
                 return
 
     async def get_job(self, job_id: int, *, user_id: str | None = None) -> JobBody:
-        """One job. user_id: only if it is a job of this user."""
+        """One job. user_id: require a job of this user."""
         call = read(f"/jobs/{segment(job_id)}", user_id=user_id)
         return parsed(JobBody, await self._send(call))
 
     async def job_stats(self) -> JobStatsBody:
-        """The whole queue in numbers."""
+        """Statistics of the whole queue."""
         return parsed(JobStatsBody, await self._send(read("/jobs/stats")))
 
     async def retry_jobs(
@@ -92,8 +92,8 @@ class Jobs(Connection):
         limit: int | None = None,
         idempotency_key: str | None = None,
     ) -> RetryResponse:
-        """Let failed jobs run again: those that all filters name, or `all_failed`."""
-        body = said(
+        """Retry the failed jobs that match all filters, or `all_failed`."""
+        body = without_none(
             ids=ids,
             user_id=user_id,
             job_type=job_type,
@@ -109,13 +109,13 @@ class Jobs(Connection):
     async def retry_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None
     ) -> JobBody:
-        """Let a failed or cancelled job run again."""
+        """Retry a failed or cancelled job."""
         return await self._change(job_id, "retry", user_id, idempotency_key)
 
     async def cancel_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None
     ) -> JobBody:
-        """Cancel a job that has not ended; the result of a running one is dropped."""
+        """Cancel a job that has not ended; the result of a running one is discarded."""
         return await self._change(job_id, "cancel", user_id, idempotency_key)
 
     async def _change(

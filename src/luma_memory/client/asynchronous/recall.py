@@ -1,4 +1,4 @@
-"""Recall: a question in, the blocks that matter out."""
+"""Recall: search and context."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from datetime import datetime
 from typing import Any
 
 from luma_memory.client.asynchronous.connection import Connection
-from luma_memory.client.calls import ask, said
+from luma_memory.client.calls import ask, without_none
 from luma_memory.client.responses import parsed
 from luma_memory.domain.search import Ranking
 from luma_memory.protocol.context import ContextResponse
 from luma_memory.protocol.search import SearchResponse
 
-# For the way there and back, beside the time the service is given.
-_BESIDE_SECONDS = 5.0
+# Network time in addition to the service's own timeout.
+_NETWORK_SECONDS = 5.0
 
 
 class Recall(Connection):
-    """Questions to the blocks of one user. What is None is as the service has it by default."""
+    """Queries over one user's blocks. A parameter that is None has the service's default."""
 
     async def search(
         self,
@@ -35,8 +35,8 @@ class Recall(Connection):
         use_relations: bool | None = None,
         explain: bool | None = None,
     ) -> SearchResponse:
-        """The blocks that answer best, best first, by meaning and by words."""
-        body = said(
+        """The most relevant blocks, best first, ranked by meaning and by terms."""
+        body = without_none(
             user_id=user_id,
             query=query,
             limit=limit,
@@ -49,7 +49,7 @@ class Recall(Connection):
             use_relations=use_relations,
             explain=explain,
         )
-        call = ask("/search", body, timeout_seconds=_patience(timeout_ms))
+        call = ask("/search", body, timeout_seconds=_call_timeout(timeout_ms))
         return parsed(SearchResponse, await self._send(call))
 
     async def get_context(
@@ -64,7 +64,7 @@ class Recall(Connection):
         timeout_ms: int | None = None,
     ) -> ContextResponse:
         """A text for a prompt within `token_budget`, with its blocks and citations."""
-        body = said(
+        body = without_none(
             user_id=user_id,
             query=query,
             max_blocks=max_blocks,
@@ -73,9 +73,9 @@ class Recall(Connection):
             relevant_only=relevant_only,
             timeout_ms=timeout_ms,
         )
-        call = ask("/context", body, timeout_seconds=_patience(timeout_ms))
+        call = ask("/context", body, timeout_seconds=_call_timeout(timeout_ms))
         return parsed(ContextResponse, await self._send(call))
 
 
-def _patience(timeout_ms: int | None) -> float | None:
-    return None if timeout_ms is None else timeout_ms / 1000 + _BESIDE_SECONDS
+def _call_timeout(timeout_ms: int | None) -> float | None:
+    return None if timeout_ms is None else timeout_ms / 1000 + _NETWORK_SECONDS

@@ -1,4 +1,4 @@
-"""Relations: what a user's blocks have to do with each other, and what holds of it."""
+"""Relations between a user's blocks, and decisions about them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from luma_memory.protocol.relations import RelationBody, RelationPageBody
 
 
 class Relations(Connection):
-    """Relations of one user: found by workers where MEMORY_RELATIONS_ENABLED is true."""
+    """Relations of one user, detected by workers if MEMORY_RELATIONS_ENABLED is true."""
 
     async def list_relations(
         self,
@@ -43,7 +43,7 @@ class Relations(Connection):
         status: RelationStatus | None = None,
         page_size: int | None = None,
     ) -> AsyncIterator[RelationBody]:
-        """All of a user's relations, newest first, page by page."""
+        """All relations of a user, newest first, fetched page by page."""
         cursor: str | None = None
         while True:
             page = await self.list_relations(
@@ -62,7 +62,7 @@ class Relations(Connection):
         limit: int | None = None,
         cursor: str | None = None,
     ) -> RelationPageBody:
-        """One page of a block's relations, newest first, from it and to it."""
+        """One page of a block's relations in both directions, newest first."""
         call = read(
             f"/blocks/{segment(block_id)}/relations", user_id=user_id, limit=limit, cursor=cursor
         )
@@ -71,7 +71,7 @@ class Relations(Connection):
     async def iterate_block_relations(
         self, block_id: UUID, *, user_id: str, page_size: int | None = None
     ) -> AsyncIterator[RelationBody]:
-        """All of a block's relations, newest first, page by page."""
+        """All relations of a block, newest first, fetched page by page."""
         cursor: str | None = None
         while True:
             page = await self.list_block_relations(
@@ -90,9 +90,9 @@ class Relations(Connection):
         user_id: str,
         idempotency_key: str | None = None,
     ) -> RelationBody:
-        """Accept or reject a relation for good; nothing that is found later changes it.
+        """Accept or reject a relation permanently; later detection does not change the decision.
 
-        Rejecting a `supersedes` or `contradicts` brings the older block back into recall.
+        Rejecting a `supersedes` or `contradicts` returns the older block to recall.
         """
         call = write(
             "PATCH",

@@ -1,4 +1,4 @@
-"""The service itself: health, cost, cache."""
+"""The service itself: health, usage, cache, metrics."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from luma_memory.protocol.usage import UsageBody
 
 
 class Service(Connection):
-    """What operators look at."""
+    """Information for operators."""
 
     async def health(self) -> HealthBody:
-        """The whole system at a glance; needs no key."""
+        """State of the whole system; needs no key."""
         return parsed(HealthBody, await self._send(read("/health")))
 
     async def check_ready(self) -> None:
-        """Whether requests can be served. Raises UnavailableError when they cannot."""
+        """Raises UnavailableError if the service cannot serve requests."""
         await self._send(read("/health/ready"))
 
     async def usage(
         self, *, user_id: str | None = None, since: date | None = None, until: date | None = None
     ) -> UsageBody:
-        """Calls, tokens and estimated cost by day, operation and model; of 30 days by default."""
+        """Calls, tokens and estimated cost by day, operation and model; 30 days by default."""
         call = read("/usage", user_id=user_id, since=since, until=until)
         return parsed(UsageBody, await self._send(call))
 
     async def cache_stats(self) -> CacheStatsBody:
-        """How the context cache is, and how often it had the answer."""
+        """State and hit rate of the context cache."""
         return parsed(CacheStatsBody, await self._send(read("/cache/stats")))
 
     async def metrics(self) -> str:
-        """In Prometheus' text format; needs the permission `admin`."""
+        """Metrics in Prometheus' text format; requires the permission `admin`."""
         return (await self._send(read("/metrics"))).decode()

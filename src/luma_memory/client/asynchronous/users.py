@@ -1,4 +1,4 @@
-"""Users: their settings; everything of one out, in again, and away for good."""
+"""Users: settings, export, import and erasure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _WHOLE_USER_SECONDS = 300.0
 
 
 class Users(Connection):
-    """Users as a whole. Out, in and away need the permission `admin`."""
+    """Users as a whole. Export, import and erasure require the permission `admin`."""
 
     async def get_user(self, user_id: str) -> UserBody:
-        """A user's settings; one of whom nothing is stored has the defaults."""
+        """A user's settings; an unknown user has the defaults."""
         return parsed(UserBody, await self._send(read(f"/users/{segment(user_id)}")))
 
     async def edit_user(
@@ -30,9 +30,9 @@ class Users(Connection):
         *,
         idempotency_key: str | None = None,
     ) -> UserBody:
-        """Change a user's settings: `{"time_zone": "Europe/Lisbon"}`; what is left out stays.
+        """Change a user's settings: `{"time_zone": "Europe/Lisbon"}`.
 
-        A new time zone holds for the weeks that are told from now on.
+        A new time zone applies to weeks summarized from now on.
         """
         call = write(
             "PATCH",
@@ -45,8 +45,8 @@ class Users(Connection):
     async def export_user(self, user_id: str) -> AsyncIterator[bytes]:
         """All rows of a user as JSON lines, each with its line break, as they arrive.
 
-        Raises UnavailableError (code export_incomplete or connection_lost) when the end does not
-        come: what came until then is no export.
+        Raises UnavailableError (code export_incomplete or connection_lost) if the export is cut
+        off; the lines yielded so far are then incomplete.
         """
         call, lines = read(f"/users/{segment(user_id)}/export"), Lines()
         async with self._opened(call, streamed=True) as response:
@@ -58,10 +58,10 @@ class Users(Connection):
     async def import_user(
         self, user_id: str, lines: AsyncIterable[bytes] | IO[bytes]
     ) -> ImportedBody:
-        """Store an export again, for the same user or another one; never overwrites.
+        """Import an export, for the same user or another one; never overwrites.
 
-        lines: of `export_user`, or a file that is open for reading. They are read once, so that
-        this is not tried again by itself; it may be repeated with a new reader.
+        lines: from `export_user`, or a file open for reading. They are read once, so the call is
+        not retried automatically; it is safe to repeat with a new reader.
         """
         call = Call(
             "POST",
@@ -73,7 +73,7 @@ class Users(Connection):
         return parsed(ImportedBody, await self._upload(call, _pieces(lines)))
 
     async def erase_user(self, user_id: str, *, idempotency_key: str | None = None) -> ReceiptBody:
-        """Erase a user for good. Keep the receipt: `luma-memory verify-erasure` checks it."""
+        """Erase a user permanently. Keep the receipt: `luma-memory verify-erasure` verifies it."""
         call = write(
             "DELETE",
             f"/users/{segment(user_id)}",

@@ -14,4 +14,4 @@ from luma_memory.client.synchronous.users import Users
 
 
 class MemoryClient(Blocks, Recall, Relations, Summaries, Jobs, Users, Service):
-    """Everything the service does; see docs/sdk.md and `Connection` for how it is made."""
+    """All operations of the service. `Connection` documents the parameters; see docs/sdk.md."""

@@ -1,13 +1,13 @@
 # Generated from jobs.py in `asynchronous`; change it there, then `make format`.
 
-"""The queue: look at jobs, run them again, cancel them."""
+"""The queue: list, retry and cancel jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from luma_memory.client.calls import read, said, segment, write
+from luma_memory.client.calls import read, segment, without_none, write
 from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.domain.job import ErrorClass, JobStatus, JobType
@@ -15,7 +15,7 @@ from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryR
 
 
 class Jobs(Connection):
-    """Jobs of the key's project, or of one user of it."""
+    """Jobs of the key's project, or of one of its users."""
 
     def list_jobs(
         self,
@@ -54,7 +54,7 @@ class Jobs(Connection):
         created_before: datetime | None = None,
         page_size: int | None = None,
     ) -> Iterator[JobBody]:
-        """All jobs, newest first, page by page."""
+        """All jobs, newest first, fetched page by page."""
         cursor: str | None = None
         while True:
             page = self.list_jobs(
@@ -73,12 +73,12 @@ class Jobs(Connection):
                 return
 
     def get_job(self, job_id: int, *, user_id: str | None = None) -> JobBody:
-        """One job. user_id: only if it is a job of this user."""
+        """One job. user_id: require a job of this user."""
         call = read(f"/jobs/{segment(job_id)}", user_id=user_id)
         return parsed(JobBody, self._send(call))
 
     def job_stats(self) -> JobStatsBody:
-        """The whole queue in numbers."""
+        """Statistics of the whole queue."""
         return parsed(JobStatsBody, self._send(read("/jobs/stats")))
 
     def retry_jobs(
@@ -94,8 +94,8 @@ class Jobs(Connection):
         limit: int | None = None,
         idempotency_key: str | None = None,
     ) -> RetryResponse:
-        """Let failed jobs run again: those that all filters name, or `all_failed`."""
-        body = said(
+        """Retry the failed jobs that match all filters, or `all_failed`."""
+        body = without_none(
             ids=ids,
             user_id=user_id,
             job_type=job_type,
@@ -111,13 +111,13 @@ class Jobs(Connection):
     def retry_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None
     ) -> JobBody:
-        """Let a failed or cancelled job run again."""
+        """Retry a failed or cancelled job."""
         return self._change(job_id, "retry", user_id, idempotency_key)
 
     def cancel_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None
     ) -> JobBody:
-        """Cancel a job that has not ended; the result of a running one is dropped."""
+        """Cancel a job that has not ended; the result of a running one is discarded."""
         return self._change(job_id, "cancel", user_id, idempotency_key)
 
     def _change(

@@ -1,6 +1,6 @@
 # Generated from recall.py in `asynchronous`; change it there, then `make format`.
 
-"""Recall: a question in, the blocks that matter out."""
+"""Recall: search and context."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from luma_memory.client.calls import ask, said
+from luma_memory.client.calls import ask, without_none
 from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.domain.search import Ranking
 from luma_memory.protocol.context import ContextResponse
 from luma_memory.protocol.search import SearchResponse
 
-# For the way there and back, beside the time the service is given.
-_BESIDE_SECONDS = 5.0
+# Network time in addition to the service's own timeout.
+_NETWORK_SECONDS = 5.0
 
 
 class Recall(Connection):
-    """Questions to the blocks of one user. What is None is as the service has it by default."""
+    """Queries over one user's blocks. A parameter that is None has the service's default."""
 
     def search(
         self,
@@ -37,8 +37,8 @@ class Recall(Connection):
         use_relations: bool | None = None,
         explain: bool | None = None,
     ) -> SearchResponse:
-        """The blocks that answer best, best first, by meaning and by words."""
-        body = said(
+        """The most relevant blocks, best first, ranked by meaning and by terms."""
+        body = without_none(
             user_id=user_id,
             query=query,
             limit=limit,
@@ -51,7 +51,7 @@ class Recall(Connection):
             use_relations=use_relations,
             explain=explain,
         )
-        call = ask("/search", body, timeout_seconds=_patience(timeout_ms))
+        call = ask("/search", body, timeout_seconds=_call_timeout(timeout_ms))
         return parsed(SearchResponse, self._send(call))
 
     def get_context(
@@ -66,7 +66,7 @@ class Recall(Connection):
         timeout_ms: int | None = None,
     ) -> ContextResponse:
         """A text for a prompt within `token_budget`, with its blocks and citations."""
-        body = said(
+        body = without_none(
             user_id=user_id,
             query=query,
             max_blocks=max_blocks,
@@ -75,9 +75,9 @@ class Recall(Connection):
             relevant_only=relevant_only,
             timeout_ms=timeout_ms,
         )
-        call = ask("/context", body, timeout_seconds=_patience(timeout_ms))
+        call = ask("/context", body, timeout_seconds=_call_timeout(timeout_ms))
         return parsed(ContextResponse, self._send(call))
 
 
-def _patience(timeout_ms: int | None) -> float | None:
-    return None if timeout_ms is None else timeout_ms / 1000 + _BESIDE_SECONDS
+def _call_timeout(timeout_ms: int | None) -> float | None:
+    return None if timeout_ms is None else timeout_ms / 1000 + _NETWORK_SECONDS

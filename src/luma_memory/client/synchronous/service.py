@@ -1,6 +1,6 @@
 # Generated from service.py in `asynchronous`; change it there, then `make format`.
 
-"""The service itself: health, cost, cache."""
+"""The service itself: health, usage, cache, metrics."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from luma_memory.protocol.usage import UsageBody
 
 
 class Service(Connection):
-    """What operators look at."""
+    """Information for operators."""
 
     def health(self) -> HealthBody:
-        """The whole system at a glance; needs no key."""
+        """State of the whole system; needs no key."""
         return parsed(HealthBody, self._send(read("/health")))
 
     def check_ready(self) -> None:
-        """Whether requests can be served. Raises UnavailableError when they cannot."""
+        """Raises UnavailableError if the service cannot serve requests."""
         self._send(read("/health/ready"))
 
     def usage(
         self, *, user_id: str | None = None, since: date | None = None, until: date | None = None
     ) -> UsageBody:
-        """Calls, tokens and estimated cost by day, operation and model; of 30 days by default."""
+        """Calls, tokens and estimated cost by day, operation and model; 30 days by default."""
         call = read("/usage", user_id=user_id, since=since, until=until)
         return parsed(UsageBody, self._send(call))
 
     def cache_stats(self) -> CacheStatsBody:
-        """How the context cache is, and how often it had the answer."""
+        """State and hit rate of the context cache."""
         return parsed(CacheStatsBody, self._send(read("/cache/stats")))
 
     def metrics(self) -> str:
-        """In Prometheus' text format; needs the permission `admin`."""
+        """Metrics in Prometheus' text format; requires the permission `admin`."""
         return (self._send(read("/metrics"))).decode()
