@@ -386,7 +386,7 @@ async def test_the_fallback_enriches_when_no_attempt_can_help(
     assert stored.backfill_steps == [step]
     # The same text would be refused again, so only `luma-memory backfill` sends it once more.
     is_automatic = error.code != "provider_rejected"
-    pending = await _backfill(database).owed(project_id=None, user_id=None)
+    pending = await _backfill(database).pending_counts(project_id=None, user_id=None)
     assert pending == PendingBackfillCounts(0, int(is_automatic), int(not is_automatic))
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
     assert await connection.fetchval(vectors) == (1 if who == "enricher" else 0)
@@ -600,7 +600,7 @@ async def test_blocks_of_a_refused_account_are_backfilled_once_it_is_accepted(
         assert stored.backfill_steps is None
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
     assert await connection.fetchval(vectors) == 3
-    pending = await _backfill(database).owed(project_id=None, user_id=None)
+    pending = await _backfill(database).pending_counts(project_id=None, user_id=None)
     assert pending == PendingBackfillCounts(0, 0, 0)
 
 
@@ -628,7 +628,7 @@ async def test_a_refused_text_is_sent_again_on_request_only(
     assert len(calls) == 2
     stored = await _ended(database, accepted.id)
     assert (stored.enrichment, stored.error) == ("fallback", "refused")
-    pending = await backfill.owed(project_id=None, user_id=None)
+    pending = await backfill.pending_counts(project_id=None, user_id=None)
     assert pending == PendingBackfillCounts(0, 0, 1)
 
 
@@ -649,7 +649,9 @@ async def test_blocks_refused_before_an_upgrade_are_found_on_request(
     for _ in range(2):
         await connection.execute(migration.read_text(encoding="utf-8"))
     backfill = _backfill(database)
-    assert await backfill.owed(project_id=None, user_id=None) == PendingBackfillCounts(0, 0, 1)
+    assert await backfill.pending_counts(project_id=None, user_id=None) == PendingBackfillCounts(
+        0, 0, 1
+    )
     async with working(database, Plan(backfill=backfill)) as worker:
         assert await backfill.request(project_id=None, user_id=None) == 1
         await worker.events.wait_for(JobCompleted)
@@ -678,7 +680,7 @@ async def test_a_text_refused_while_its_vectors_are_retried_is_kept_for_a_reques
         await worker.events.wait_for(JobCompleted)
     stored = await _ended(database, accepted.id)
     assert (stored.enrichment, stored.error) == ("fallback", "refused")
-    pending = await _backfill(database).owed(project_id=None, user_id=None)
+    pending = await _backfill(database).pending_counts(project_id=None, user_id=None)
     assert pending == PendingBackfillCounts(0, 0, 1)
 
 
