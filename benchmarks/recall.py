@@ -24,7 +24,8 @@ from luma_memory.domain.enrichment import EmbeddingModel, Vector
 from luma_memory.domain.job import Job
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 from luma_memory.domain.windows import MadeWindow
-from luma_memory.pipeline.text.terms import query_terms, query_vector
+from luma_memory.pipeline.text.questions import query_terms
+from luma_memory.pipeline.text.terms import query_vector
 from luma_memory.ports.blocks import EnrichedBlock, EnrichedPassage, Lease
 from luma_memory.postgres.vectors import encode_halfvec
 from luma_memory.providers.embedding.local import LocalEmbedder

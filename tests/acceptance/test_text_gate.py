@@ -87,6 +87,80 @@ async def test_a_body_without_a_length_is_cut_off(client: httpx2.AsyncClient) ->
 
 
 @pytest.mark.parametrize(
+    ("broken", "code"),
+    [
+        (block(r'"cut \ud83d"'), "text_surrogate"),
+        (block(r'"\udc00 first"'), "text_surrogate"),
+        (block(r'"\ud83d\u0041"'), "text_surrogate"),
+        (block(speaker=r'"\uD83D"'), "text_surrogate"),
+        (block(metadata=r'{"a":["\ud83d"]}'), "text_surrogate"),
+        (block(metadata=r'{"\ud83d":1}'), "text_surrogate"),
+        (block()[:-1] + rb',"\ud83d":1}', "string_unicode"),
+        (rb'"\ud83d"', "model_type"),
+    ],
+)
+async def test_a_lone_surrogate_fails_only_its_own_block(
+    client: httpx2.AsyncClient, broken: bytes, code: str
+) -> None:
+    good = block('"whole \U0001f600"')
+    body = b'{"blocks":[' + good + b"," + broken + b"," + good + b"]}"
+    answer = await client.post("/blocks/batch", content=body, headers=JSON)
+    assert answer.status_code == 202, answer.text
+    results = answer.json()["results"]
+    assert [result.get("error", {}).get("code") for result in results] == [None, code, None]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"blocks":[' + block() + rb'],"\ud83d":1}',
+        b'{"blocks":[' + block(r'"\ud83d"') + b"",
+        b'{"blocks":[' + block(r'"\ud83d"', metadata='{"n":NaN}') + b"]}",
+        b'{"blocks":[' + block(r'"\ud83d"', metadata='{"a":1,"a":2}') + b"]}",
+        b'{"blocks":' + b"[" * 100_000 + rb'"\ud83d"',
+        rb'["\ud83d"]',
+    ],
+)
+async def test_a_batch_that_is_no_json_beside_is_refused(
+    client: httpx2.AsyncClient, body: bytes
+) -> None:
+    answer = await client.post("/blocks/batch", content=body, headers=JSON)
+    assert_problem(answer, 400, "malformed_json")
+
+
+async def test_whatever_number_metadata_holds_is_found_by_it(client: httpx2.AsyncClient) -> None:
+    numbers = [1497549923779084388, 2**63 - 1, -(2**63) + 1, 2.0**53 - 1, 10**15 + 1, 0.1]
+    for number in numbers:
+        body = block('"number"', user_id='"numbers"', metadata=f'{{"n":{number}}}')
+        assert (await client.post("/blocks", content=body, headers=JSON)).status_code == 202
+    for number in numbers:
+        asked = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
+        answer = await client.post("/search", json=asked)
+        assert answer.status_code == 200, answer.text
+        assert [hit["block"]["metadata"]["n"] for hit in answer.json()["results"]] == [number]
+    for number in (2**63, 1e300):
+        asked = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
+        assert_problem(await client.post("/search", json=asked), 422, "invalid_filter")
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/health", "/health/live", "/health/ready", "/openapi.json", "/docs", "/blocks?user_id=gate"],
+)
+async def test_head_is_a_get_without_a_body(client: httpx2.AsyncClient, path: str) -> None:
+    got, head = await client.get(path), await client.head(path)
+    assert head.status_code == got.status_code == 200
+    assert head.content == b""
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert int(head.headers["content-length"]) > 0
+
+
+async def test_head_of_what_has_no_get_is_refused(client: httpx2.AsyncClient) -> None:
+    assert (await client.head("/search")).status_code == 405
+    assert (await client.head("/nowhere")).status_code == 404
+
+
+@pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
         ("GET", "/nowhere", 404, "route_not_found"),

@@ -18,6 +18,7 @@ from luma_memory.domain.block import Block
 from luma_memory.domain.filters import Combined, Comparison, Filter, Negated, parse_filter
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
@@ -75,7 +76,9 @@ def _recall(database: Database) -> Recall:
 
 
 async def _found(recall: Recall, tree: Filter) -> set[UUID]:
-    result = await recall.search(CAROLINE, "the cat note", limit=200, filters=tree)
+    result = await recall.search(
+        SearchRequest(scope=CAROLINE, query="the cat note", limit=200, filters=tree)
+    )
     return {hit.block.id for hit in result.hits}
 
 
@@ -208,7 +211,9 @@ async def test_time_is_compared_as_an_instant_and_as_of_still_holds(
     blocks, recall = await _blocks(database, connection), _recall(database)
     as_of = OCCURRED_AT + timedelta(days=10)
     since = parse_filter({"occurred_at": {"gte": (as_of - timedelta(days=3)).isoformat()}})
-    result = await recall.search(CAROLINE, "the cat", limit=50, filters=since, as_of=as_of)
+    result = await recall.search(
+        SearchRequest(scope=CAROLINE, query="the cat", limit=50, filters=since, as_of=as_of)
+    )
     assert {hit.block.occurred_at for hit in result.hits} == {
         OCCURRED_AT + timedelta(days=day) for day in (7, 8, 9, 10)
     }

@@ -8,6 +8,7 @@ from tests.support.running import Plan, ingest, working
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.providers.completion.local import LocalEnricher
@@ -55,7 +56,7 @@ QUESTIONS = [
 
 async def test_what_is_asked_for_comes_first_and_nothing_else_is_found(recall: Recall) -> None:
     for query, text in QUESTIONS:
-        result = await recall.search(ADA, query, limit=4)
+        result = await recall.search(SearchRequest(scope=ADA, query=query, limit=4))
         assert result.hits[0].block.content == text, query
         assert list(result.degraded) == []
-    assert not (await recall.search(ADA, "Fahrräder", limit=4)).hits
+    assert not (await recall.search(SearchRequest(scope=ADA, query="Fahrräder", limit=4))).hits

@@ -80,7 +80,9 @@ def int8_files(folder: Path) -> set[Path]:
 
 
 async def test_it_says_what_it_is(embedder: LocalEmbedder) -> None:
-    assert embedder.model == EmbeddingModel("local/all-MiniLM-L6-v2-int8", 384, 256)
+    assert embedder.model == EmbeddingModel(
+        "local/all-MiniLM-L6-v2-int8", 384, 256, frozenset({"LATIN"})
+    )
     assert embedder.tokens("I adopted a cat.") == 5
 
 

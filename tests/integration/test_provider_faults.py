@@ -22,6 +22,7 @@ from luma_memory.domain.block import Block
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local import LocalEnricher
 from luma_memory.store.blocks import PostgresBlockStore
@@ -247,7 +248,7 @@ async def _is_found(database: Database, block: Block) -> None:
         embedder=None,
         emit=EventLog(),
     )
-    result = await recall.search(block.scope, MARKER, limit=5)
+    result = await recall.search(SearchRequest(scope=block.scope, query=MARKER, limit=5))
     assert block.id in [hit.block.id for hit in result.hits]
 
 

@@ -14,6 +14,7 @@ from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import SearchTimeout
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.store.blocks import PostgresBlockStore
@@ -39,7 +40,7 @@ def _recall(
 
 
 async def _texts(recall: Recall, query: str, **fields: object) -> list[str]:
-    result = await recall.search(CAROLINE, query, limit=10, **fields)  # type: ignore[arg-type]
+    result = await recall.search(SearchRequest(scope=CAROLINE, query=query, limit=10, **fields))  # type: ignore[arg-type]
     return [hit.block.content for hit in result.hits]
 
 
@@ -61,7 +62,7 @@ async def test_the_speaker_who_is_meant_comes_first(
     blocks = [new_block("The lake is cold.", speaker=speaker) for speaker in speakers]
     await ingest(database, *blocks)
     result = await _recall(database, events=EventLog()).search(
-        CAROLINE, query, limit=5, explain=True
+        SearchRequest(scope=CAROLINE, query=query, limit=5, explain=True)
     )
     assert result.hits[0].block.speaker == first
     assert [hit.explanation["speaker"] for hit in result.hits][:2] == [1.0, 0.0]
@@ -71,12 +72,16 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
     days = [datetime.fromisoformat(f"2023-{month:02}-10T12:00:00Z") for month in (3, 5, 7)]
     await ingest(database, *(new_block("We went to the lake.", occurred_at=day) for day in days))
     recall = _recall(database, events=EventLog())
-    result = await recall.search(CAROLINE, "lake in 2023-05", limit=3, explain=True)
+    result = await recall.search(
+        SearchRequest(scope=CAROLINE, query="lake in 2023-05", limit=3, explain=True)
+    )
     assert result.hits[0].block.occurred_at == days[1]
     assert [hit.explanation["time"] for hit in result.hits] == [0.5, 0.0, 0.0]
     # "Last month" is relative to the moment that is asked for.
     as_of = datetime.fromisoformat("2023-08-01T00:00:00Z")
-    then = await recall.search(CAROLINE, "lake last month", limit=1, as_of=as_of)
+    then = await recall.search(
+        SearchRequest(scope=CAROLINE, query="lake last month", limit=1, as_of=as_of)
+    )
     assert then.hits[0].block.occurred_at == days[2]
 
 
@@ -101,7 +106,7 @@ async def test_a_time_told_by_an_event_prefers_its_side(
         new_block("We went to the lake.", occurred_at=late),
     )
     result = await _recall(database, events=EventLog()).search(
-        CAROLINE, query, limit=3, explain=True
+        SearchRequest(scope=CAROLINE, query=query, limit=3, explain=True)
     )
     lake = sorted(
         (hit for hit in result.hits if "lake" in hit.block.content),
@@ -154,7 +159,9 @@ async def test_a_slow_provider_is_done_without_in_the_time_given(database: Datab
     events = EventLog()
     recall = _recall(database, WordEmbedder(before=hang), events=events)
     started = asyncio.get_running_loop().time()
-    result = await recall.search(CAROLINE, "grey cat", limit=3, timeout_ms=1_000)
+    result = await recall.search(
+        SearchRequest(scope=CAROLINE, query="grey cat", limit=3, timeout_ms=1_000)
+    )
     assert asyncio.get_running_loop().time() - started < 1.0
     assert (len(result.hits), list(result.degraded)) == (1, ["embedding"])
     assert events.of(RecallDegraded)
@@ -168,6 +175,6 @@ async def test_a_database_that_does_not_answer_in_time_is_said_so(
         await connection.execute("LOCK TABLE memory_passages IN ACCESS EXCLUSIVE MODE")
         with pytest.raises(SearchTimeout):
             await _recall(database, events=EventLog()).search(
-                CAROLINE, "grey cat", limit=3, timeout_ms=300
+                SearchRequest(scope=CAROLINE, query="grey cat", limit=3, timeout_ms=300)
             )
     assert len(await _texts(_recall(database, events=EventLog()), "grey cat")) == 1

@@ -16,6 +16,7 @@ from luma_memory.pipeline.enrichment import reembed as reembed_module
 from luma_memory.pipeline.enrichment.reembed import Reembedding
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.ports.models import Embedder
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
@@ -95,7 +96,9 @@ def _recall(database: Database, serving: ScopeEmbedders, embedder: WordEmbedder)
 async def _dense(recall: Recall, user: str) -> list[float]:
     """Similarities that the answer is made of; empty when vectors did not count."""
     result = await recall.search(
-        Scope(DEFAULT_PROJECT, user), "note number 3", limit=20, explain=True
+        SearchRequest(
+            scope=Scope(DEFAULT_PROJECT, user), query="note number 3", limit=20, explain=True
+        )
     )
     assert result.degraded == []
     assert len(result.hits) > 0

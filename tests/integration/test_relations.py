@@ -30,6 +30,7 @@ from luma_memory.domain.weeks import Week
 from luma_memory.pipeline.knowledge import relate
 from luma_memory.pipeline.knowledge.relate import RelationBacklog, Relations
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.ports.models import Relator
 from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import Breaker
@@ -114,7 +115,7 @@ async def found(
         embedder=embedder or WordEmbedder(),
         emit=EventLog(),
     )
-    result = await recall.search(ADA, query, limit=10, as_of=as_of)
+    result = await recall.search(SearchRequest(scope=ADA, query=query, limit=10, as_of=as_of))
     return [hit.block.id for hit in result.hits]
 
 
@@ -242,7 +243,13 @@ async def test_recall_lifts_what_the_best_is_related_to_and_folds_repetitions(
     plain, related = [
         (
             await recall.search(
-                ADA, "heron stood river rain", limit=2, use_relations=use, explain=True
+                SearchRequest(
+                    scope=ADA,
+                    query="heron stood river rain",
+                    limit=2,
+                    use_relations=use,
+                    explain=True,
+                )
             )
         ).hits
         for use in (False, True)

@@ -18,6 +18,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchResult
 from luma_memory.pipeline.recall.calibration import QUESTIONS, Calibrations, measure_calibration
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.ports.models import Embedder
 from luma_memory.postgres.database import Database
 from luma_memory.providers.embedding.local import LocalEmbedder
@@ -97,14 +98,16 @@ async def _stored(database: Database, embedder: Embedder, *, scope: Scope = ADA)
         PostgresBlockStore(database, attempts_max=3),
         embedder=embedder,
         emit=EventLog(),
-        backgrounds=Calibrations(models),
+        calibrations=Calibrations(models),
     )
 
 
 async def _ask(
     recall: Recall, query: str, *, scope: Scope = ADA, relevant_only: bool = False
 ) -> SearchResult:
-    return await recall.search(scope, query, limit=3, relevant_only=relevant_only)
+    return await recall.search(
+        SearchRequest(scope=scope, query=query, limit=3, relevant_only=relevant_only)
+    )
 
 
 @pytest.mark.parametrize("kind", ["as it is", "narrow"])

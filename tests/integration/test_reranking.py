@@ -15,6 +15,7 @@ from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchResult
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.pipeline.recall.reranking import CANDIDATES_MAX
 from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import Breaker
@@ -69,7 +70,9 @@ async def _stored(database: Database, count: int) -> None:
 
 
 async def _ask(recall: Recall, **fields: Any) -> SearchResult:
-    return await recall.search(ADA, "Which boat?", **{"limit": 3} | fields)
+    return await recall.search(
+        SearchRequest(scope=ADA, query="Which boat?", **{"limit": 3} | fields)
+    )
 
 
 def _texts(result: SearchResult) -> list[str]:

@@ -18,8 +18,10 @@ from luma_memory.domain.enrichment import Vector
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScanRequest, ScopeScan
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.pipeline.recall.scope_layout import lay_out
-from luma_memory.pipeline.text.terms import TermVector, document_terms, query_terms, query_vector
+from luma_memory.pipeline.text.questions import query_terms
+from luma_memory.pipeline.text.terms import TermVector, document_terms, query_vector
 from luma_memory.postgres.database import Database
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
@@ -168,7 +170,9 @@ async def test_a_block_is_found_before_and_after_its_enrichment(database: Databa
     )
     for _ in range(2):
         result = await recall.search(
-            CAROLINE, "Whose dog walks in the park?", limit=2, explain=True
+            SearchRequest(
+                scope=CAROLINE, query="Whose dog walks in the park?", limit=2, explain=True
+            )
         )
         assert result.hits[0].block.id == accepted[2].id
         assert len(result.hits) <= 2

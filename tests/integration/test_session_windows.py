@@ -19,6 +19,7 @@ from luma_memory.domain.windows import SESSION_START
 from luma_memory.pipeline.enrichment.session_windows import DELAY, SessionWindows
 from luma_memory.pipeline.enrichment.windows import plan_windows
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.producer import PostgresJobProducer
@@ -120,7 +121,9 @@ async def test_a_worker_makes_them_and_search_ranks_by_them(
         embedder=embedder,
         emit=EventLog(),
     )
-    result = await recall.search(CAROLINE, "married harbour", limit=6, explain=True)
+    result = await recall.search(
+        SearchRequest(scope=CAROLINE, query="married harbour", limit=6, explain=True)
+    )
     assert len(result.hits) == 6
     context = {hit.block.content: hit.explanation["context_standing"] for hit in result.hits}
     assert float(context["We got married in"] or 0) > float(context["unrelated words"] or 0)

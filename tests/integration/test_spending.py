@@ -23,6 +23,7 @@ from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 from luma_memory.domain.usage import DailyLimits, PriceTable, Spent, UsageEntry, UsageFilter
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.accounts.usage import UsageReports
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.synthesis import ModelSynthesizer
 from luma_memory.providers.embedding.caching import CachingEmbedder
@@ -161,7 +162,9 @@ async def test_questions_are_counted_once_and_kept_answers_are_not(
         answer = await parts.ask(ADA, "Who keeps bees?")
         assert answer.context.synthesized_by == writer.name
         await parts.ask(ADA, "Who keeps bees?")  # all of it is kept
-        await parts.recall.search(ADA, "Who keeps bees?", limit=1)  # its vector is kept
+        await parts.recall.search(
+            SearchRequest(scope=ADA, query="Who keeps bees?", limit=1)
+        )  # its vector is kept
         writer.spoilt = True
         answer = await parts.ask(ADA, "Which bees?")
         assert answer.context.synthesized_by is None
@@ -231,7 +234,7 @@ async def test_an_account_that_cannot_be_written_delays_no_answer(
     ) as parts:
         async with asyncio.timeout(5):
             for number in range(20):
-                await parts.recall.search(ADA, f"bees {number}", limit=1)
+                await parts.recall.search(SearchRequest(scope=ADA, query=f"bees {number}", limit=1))
     await store.asked.wait()
     store.free.set()
     await spending.close()

@@ -16,6 +16,7 @@ from tests.support.running import working
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded.account import server_account
 from luma_memory.postgres.embedded.programs import programs_of
@@ -272,7 +273,9 @@ async def test_old_rows_are_enriched_and_found(
         embedder=WordEmbedder(),
         emit=EventLog(),
     )
-    found = await recall.search(Scope("default", OWNER), "Who adopted a cat?", limit=1)
+    found = await recall.search(
+        SearchRequest(scope=Scope("default", OWNER), query="Who adopted a cat?", limit=1)
+    )
     assert [str(hit.block.id) for hit in found.hits] == [CAT]
 
 

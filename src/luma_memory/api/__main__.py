@@ -7,6 +7,7 @@ import sys
 
 import uvloop
 
+import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
 from luma_memory.api.server import serve
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import load_settings

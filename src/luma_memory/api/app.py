@@ -18,6 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from luma_memory import __version__
 from luma_memory.api.admission import Admission
 from luma_memory.api.authentication import Authentication
+from luma_memory.api.head import HeadAsGet
 from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
@@ -132,6 +133,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_RESPONSE_HEADERS,
         )
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestTarget)
     app.add_middleware(
         RequestContext, emit=service.emit, untraced=(*HEALTH_PATHS, f"{BASE_PATH}/metrics")

@@ -237,15 +237,15 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         reader = LocalQuestionReader(clock)
         if kind == "api":
             reader.warm()
-        backgrounds = Calibrations(vectors)
-        stack.push_async_callback(backgrounds.close)
+        calibrations = Calibrations(vectors)
+        stack.push_async_callback(calibrations.close)
         recall = Recall(
             PostgresSearchStore(database),
             store,
             embedder=providers.embedder,
             serving=serving,
             reader=reader,
-            backgrounds=backgrounds,
+            calibrations=calibrations,
             threshold=settings.similarity_threshold,
             reranker=providers.reranker,
             relations=relation_store if uses_relations(settings) else None,

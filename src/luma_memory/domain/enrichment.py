@@ -74,6 +74,9 @@ class EmbeddingModel:
     id: str  # stored beside every vector; vectors of different ids are never compared
     dimension: int
     max_tokens: int  # longer texts are cut here
+    # Scripts it can read, by the first word of Unicode's character names ("LATIN"); None: all.
+    # Its vectors of texts in other scripts mean nothing.
+    scripts: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,12 +217,13 @@ def _text(value: Any, place: str) -> str:
 
 
 def _number(value: Any, place: str) -> float | int:
-    # 1e300 as an integer has 300 digits, and nobody means one.
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e15:
-        raise _wrong(place, "a number between -1e15 and 1e15")
-    if not math.isfinite(value):
-        raise _wrong(place, "a number between -1e15 and 1e15")
-    return value
+    """A number that metadata can hold: what is stored can be found."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
+        return value
+    # 1e300 as an integer has 300 digits.
+    if isinstance(value, float) and math.isfinite(value) and abs(value) < 2.0**53:
+        return value
+    raise _wrong(place, "a number: an integer within 64 bits, or a decimal below 2**53")
 
 
 def _instant(value: Any, place: str) -> datetime:

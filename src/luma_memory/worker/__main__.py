@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import uvloop
 
+import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
 from luma_memory.bootstrap.service import Service
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import LumaMemoryError

@@ -9,6 +9,7 @@ from luma_memory.api.routing import SYSTEM_DISABLED, CallerDep, ProtectedRoute, 
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.wire import search_response
 from luma_memory.domain.filters import parse_filter
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.protocol.search import SearchBody, SearchResponse
 
 SEARCH_BYTES_MAX = 200_000
@@ -26,17 +27,19 @@ router = APIRouter(prefix="/search", tags=["recall"], route_class=ProtectedRoute
 async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Response:
     """Rank the user's blocks by meaning and by terms, including blocks not yet enriched."""
     result = await service.recall.search(
-        caller.scope(body.user_id),
-        body.query,
-        limit=body.limit,
-        filters=None if body.filters is None else parse_filter(body.filters),
-        as_of=body.as_of,
-        include_superseded=body.include_superseded,
-        timeout_ms=body.timeout_ms,
-        ranking=body.ranking,
-        relevant_only=body.relevant_only,
-        use_relations=body.use_relations,
-        explain=body.explain,
+        SearchRequest(
+            scope=caller.scope(body.user_id),
+            query=body.query,
+            limit=body.limit,
+            filters=None if body.filters is None else parse_filter(body.filters),
+            as_of=body.as_of,
+            include_superseded=body.include_superseded,
+            timeout_ms=body.timeout_ms,
+            ranking=body.ranking,
+            relevant_only=body.relevant_only,
+            use_relations=body.use_relations,
+            explain=body.explain,
+        )
     )
     response = search_response(result)
     if not service.settings.system_enabled:

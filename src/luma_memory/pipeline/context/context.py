@@ -30,6 +30,7 @@ from luma_memory.pipeline.context.context_cache import ContextCache
 from luma_memory.pipeline.context.context_text import Fitted, fit
 from luma_memory.pipeline.context.synthesize import checked_text
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.ports.models import Synthesizer, TokenCounter
 from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RecallDegraded
@@ -127,11 +128,13 @@ class Contexts:
         watch = Stopwatch()
         ends = asyncio.get_running_loop().time() + request.timeout_seconds
         found = await self._recall.search(
-            request.scope,
-            request.query,
-            limit=request.blocks_max,
-            timeout_ms=round(request.timeout_seconds * 1000),
-            relevant_only=request.relevant_only,
+            SearchRequest(
+                scope=request.scope,
+                query=request.query,
+                limit=request.blocks_max,
+                timeout_ms=round(request.timeout_seconds * 1000),
+                relevant_only=request.relevant_only,
+            )
         )
         timings.update(found.timings_ms)
         watch.lap_ms()

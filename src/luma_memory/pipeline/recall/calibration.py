@@ -1,8 +1,8 @@
-"""What a model's cosines look like where nothing is related: its background, measured once.
+"""The calibration of an embedding model: its cosines between unrelated texts, measured once.
 
-One model gives unrelated texts 0.05, another 0.75. How near a block is to a question can only be
-said beside that; so whoever brings a model has a few questions and statements embedded that have
-nothing to do with each other, and the mean and deviation of their cosines are kept with the model.
+One model gives unrelated texts 0.05, another 0.75, so a cosine means something only in relation to
+that. The first search with a model embeds a few questions and statements that have nothing to do
+with each other, and stores the mean and deviation of their cosines with the model.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ _DEVIATION_MIN: Final = 0.005
 
 
 class Calibrations:
-    """The background of each embedding model: remembered, else read, else measured and kept.
+    """The calibration of each embedding model: from memory, else stored, else measured and stored.
 
-    Whoever asks meanwhile waits for the same measurement; who gives up waiting does not end it.
+    Concurrent calls wait for the same measurement; a cancelled call does not end it.
     """
 
     def __init__(self, store: CalibrationStore) -> None:
@@ -81,7 +81,7 @@ class Calibrations:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """End what is being measured. Repeating it is harmless."""
+        """Cancel running measurements. Idempotent."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

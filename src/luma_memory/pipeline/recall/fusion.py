@@ -1,22 +1,22 @@
 """Two retrievers' scores over a whole scope, and what surrounds a block, fused into ranked blocks.
 
-Cosine and BM25 have no common unit, so each is standardised over the scope: how many standard
-deviations a passage stands above what this question gets there anyway. Three things follow:
+Cosine and BM25 have no common unit, so each becomes a z-score over the scope: standard deviations
+above what this question gets there anyway. Three things follow:
 
 - *Many passages.* The best of many unrelated passages stands high by chance alone, and long blocks
-  would crowd out short ones. So a block's standing is its best passage's, less what the best of as
+  would crowd out short ones. So a block's z-score is its best passage's, less what the best of as
   many unrelated passages is expected to have (order statistics of the normal distribution). On
   chats with long messages that raised recall@10 from 0.62 to 0.68; exact tail probabilities of the
   best of k gave 0.65. It is done for each retriever before fusing, which was as good or better
   than fusing passages first.
 - *Small scopes.* The mean and deviation of three blocks say little, so PRIOR_COUNT imagined
   passages that have nothing to do with the question are counted with the real ones.
-- *No embedding yet.* A block is found before it is embedded: its dense standing is then guessed
+- *No embedding yet.* A block is found before it is embedded: its dense z-score is then guessed
   from its lexical one, and its context's from its dense one.
 
-A turn of a chat says little by itself. The context standing is that of the windows of turns which
+A turn of a chat says little by itself. The context z-score is that of the windows of turns which
 contain the block; then come whole deviations for a block that the question's speaker said and for
-one of a time it names, and a share of what the best block of the session stands at. Every weight
+one of a time it names, and a share of the z-score of the session's best block. Every weight
 was measured with one conversation left out at a time: docs/recall.md.
 
 Ranks alone (reciprocal-rank fusion) forget by how much a block stands out. That and the plain
@@ -50,7 +50,7 @@ _GUESSED_SHARE: Final = 0.25
 # A window without a vector is about as near to the question as the block itself.
 _GUESSED_CONTEXT_SHARE: Final = 0.8
 _GUESSED_MAX: Final = 3.0
-# A standing of 3 is about the best that some hundreds of unrelated blocks reach by chance.
+# A z-score of 3 is about the best that some hundreds of unrelated blocks reach by chance.
 _SCORE_MIDPOINT: Final = 3.0
 # Beyond so many passages a block's correction stays as it is; it grows by under 0.2 a doubling.
 _CORRECTED_PASSAGES_MAX: Final = 512
@@ -71,15 +71,15 @@ class FusionWeights:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """What is added to a block's standing, in deviations, each >= 0."""
+    """What is added to a block's z-score, in deviations, each >= 0."""
 
     speaker: float = 1.0  # its speaker is the one the question means
     time: float = 0.5  # it is of a time the question names
-    session: float = 0.5  # share of the standing of its session's best block
+    session: float = 0.5  # share of the z-score of its session's best block
 
 
 # About what models made for retrieval have; for when a model's own is not known.
-BACKGROUND: Final = Calibration(mean=0.1, deviation=0.12)
+AVERAGE_CALIBRATION: Final = Calibration(mean=0.1, deviation=0.12)
 WEIGHTS: Final = FusionWeights()
 ADDITIONS: Final = Additions()
 
@@ -113,17 +113,17 @@ class ScopeScores:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Why a block has its score: the values of `explain`. Standings are in standard deviations."""
+    """Why a block has its score: the values of `explain`."""
 
     dense_similarity: float | None  # best passage's cosine; None without an embedding
     lexical_score: float  # best passage's BM25, words lent by its neighbours included
-    dense_standing: float  # guessed where dense_similarity is None
-    lexical_standing: float
-    context_standing: float  # of the windows it is in; guessed where there is none
+    dense_z_score: float  # guessed where dense_similarity is None
+    lexical_z_score: float
+    context_z_score: float  # of the windows it is in; guessed where there is none
     speaker: float  # added
     time: float  # added
-    session: float  # what the best block of its session stands at; itself where it is that
-    standing: float  # all together, in deviations again; ranks, and becomes the score
+    session: float  # z-score of the best block of its session, its own where it is the best
+    z_score: float  # all together, in deviations again; ranks, and becomes the score
     weights: FusionWeights
     relation: float = 0.0  # added, in deviations; see pipeline.related
 
@@ -133,7 +133,7 @@ class RankedBlock:
     """One block of a ranking."""
 
     block: int
-    passage: int  # index of the passage that speaks for it
+    passage: int  # index of its best passage
     score: float  # 0..1, never rising down the ranking
     parts: Parts
 
@@ -144,15 +144,15 @@ def fuse(
     limit: int,
     weights: FusionWeights = WEIGHTS,
     additions: Additions = ADDITIONS,
-    background: Calibration = BACKGROUND,
+    calibration: Calibration = AVERAGE_CALIBRATION,
 ) -> Sequence[RankedBlock]:
     """The best blocks of a scope by all that is known of them; see `Fusion`."""
-    fusion = Fusion(scores, weights=weights, additions=additions, background=background)
+    fusion = Fusion(scores, weights=weights, additions=additions, calibration=calibration)
     return fusion.best(limit)
 
 
 class Fusion:
-    """All blocks of a scope with what they stand at, ranked when asked.
+    """The z-scores of all blocks of a scope, ranked on request.
 
     Raises ValueError if the arrays do not fit each other.
     """
@@ -163,31 +163,31 @@ class Fusion:
         *,
         weights: FusionWeights = WEIGHTS,
         additions: Additions = ADDITIONS,
-        background: Calibration = BACKGROUND,
+        calibration: Calibration = AVERAGE_CALIBRATION,
     ) -> None:
         self._scores = scores
         self._groups = groups = _Groups(scores, 1)
         if groups.count:
-            self._standings = _standings(scores, groups, weights, additions, background)
+            self._z_scores = _z_scores(scores, groups, weights, additions, calibration)
             has_vector = groups.total(~np.isnan(scores.dense)) > 0
-            self._spoken_for = has_vector | (groups.best(scores.lexical) > 0)
+            self._has_score = has_vector | (groups.best(scores.lexical) > 0)
 
-    def standing(self, block: int) -> float:
+    def z_score(self, block: int) -> float:
         """In deviations, without any gain."""
-        return float(self._standings.blocks[block])
+        return float(self._z_scores.blocks[block])
 
     def best(self, limit: int, *, gains: Mapping[int, float] | None = None) -> list[RankedBlock]:
-        """Best first, at most `limit`. gains: added to the standing of some blocks.
+        """Best first, at most `limit`. gains: added to the z-scores of some blocks.
 
-        A block with neither an embedding nor a matching term is left out: nothing speaks for it.
-        score = 1 / (1 + exp(3 - standing)): 0.05 for an average block, 0.5 where chance ends.
+        A block with neither an embedding nor a matching term is left out.
+        score = 1 / (1 + exp(3 - z_score)): 0.05 for an average block, 0.5 where chance ends.
         Raises ValueError if limit < 1.
         """
         if limit < 1:
             raise ValueError("limit must be at least 1")
         if not self._groups.count:
             return []
-        blocks = self._standings.blocks
+        blocks = self._z_scores.blocks
         if gains:
             blocks = blocks.copy()
             blocks[list(gains)] += list(gains.values())
@@ -196,10 +196,10 @@ class Fusion:
                 block,
                 self._groups.passages(block),
                 self._scores,
-                self._standings,
+                self._z_scores,
                 gain=gains.get(block, 0.0) if gains else 0.0,
             )
-            for block in _top(blocks, self._spoken_for, limit)
+            for block in _top(blocks, self._has_score, limit)
         ]
 
 
@@ -268,7 +268,7 @@ class _Groups:
         return counts if self._single else np.add.reduceat(counts, self._starts)
 
     def chance(self, counts: Indices) -> Floats:
-        """[m] what the best of so many unrelated passages is expected to stand at; 0 for one."""
+        """[m] expected z-score of the best of so many unrelated passages; 0 for one."""
         if self._single:
             return np.zeros(len(counts))
         return _expected_best()[np.minimum(counts, _CORRECTED_PASSAGES_MAX)]
@@ -298,28 +298,28 @@ class _ZScores:
     blocks: Floats  # [m] all together
     weights: FusionWeights
 
-    def speaking(self, passages: Indices) -> int:
-        """Which of these passages speaks for its block: the highest one, the first of equals."""
+    def best_passage(self, passages: Indices) -> int:
+        """The best of these passages, the first of equals."""
         lexical = self.lexical_passages[passages]
         dense = _or_guess(self.dense_passages[passages], lexical)
         together = self.weights.dense * dense + self.weights.lexical * lexical
         return int(passages[np.argmax(together)])
 
 
-def _standings(
+def _z_scores(
     scores: ScopeScores,
     groups: _Groups,
     weights: FusionWeights,
     additions: Additions,
-    background: Calibration,
+    calibration: Calibration,
 ) -> _ZScores:
-    dense = _standardise(scores.dense, background)
+    dense = _z_scores_of(scores.dense, calibration)
     # The imagined unrelated passages match no term.
-    lexical = _standardise(scores.lexical, Calibration(mean=0.0, deviation=0.0))
+    lexical = _z_scores_of(scores.lexical, Calibration(mean=0.0, deviation=0.0))
     lexical_block = groups.best(lexical) - groups.chance(groups.sizes)
     dense_block = groups.best(dense) - groups.chance(groups.total(~np.isnan(dense)))
     dense_block = _or_guess(dense_block, lexical_block)
-    context = _context(scores.neighbour_scores, groups.count, background)
+    context = _context(scores.neighbour_scores, groups.count, calibration)
     context = np.where(
         np.isnan(context), np.minimum(_GUESSED_CONTEXT_SHARE * dense_block, _GUESSED_MAX), context
     )
@@ -345,14 +345,14 @@ def _standings(
     )
 
 
-def _context(around: NeighbourScores | None, count: int, background: Calibration) -> Floats:
-    """[m] mean standing of the windows that contain each block; NaN in none."""
+def _context(around: NeighbourScores | None, count: int, calibration: Calibration) -> Floats:
+    """[m] mean z-score of the windows that contain each block; NaN in none."""
     if around is None or not len(around.windows):
         return np.full(count, np.nan)
-    standing = np.repeat(_standardise(around.windows, background), around.covered.shape[1])
+    z_scores = np.repeat(_z_scores_of(around.windows, calibration), around.covered.shape[1])
     covered = around.covered.ravel()
     inside = covered >= 0
-    total = np.bincount(covered[inside], weights=standing[inside], minlength=count)
+    total = np.bincount(covered[inside], weights=z_scores[inside], minlength=count)
     times = np.bincount(covered[inside], minlength=count)
     return np.where(times > 0, total / np.maximum(times, 1), np.nan)
 
@@ -364,7 +364,7 @@ def _best_of_session(own: Floats, session: Indices) -> Floats:
     return found
 
 
-def _standardise(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
+def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
     """Deviations above the mean of the values that are there and PRIOR_COUNT of the prior's.
 
     NaN stays NaN. All equal to a prior without deviation: all 0.
@@ -374,13 +374,15 @@ def _standardise(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
     count = len(present) + PRIOR_COUNT
     mean = (float(present.sum()) + PRIOR_COUNT * prior.mean) / count
     centred = present - mean
-    spread = float(centred @ centred)
+    # Not by BLAS, whose dot product starts threads above 10,000 elements: they cost more than they
+    # save, and wait for one another on a busy machine.
+    spread = float(np.square(centred).sum())
     spread += PRIOR_COUNT * (prior.deviation**2 + (prior.mean - mean) ** 2)
     return (exact - mean) / math.sqrt(spread / count) if spread > 0 else exact - mean
 
 
 def _or_guess(dense: Floats, lexical: Floats) -> Floats:
-    """The dense standing; where there is none, what the words alone suggest."""
+    """The dense z-score; where there is none, what the words alone suggest."""
     return np.where(np.isnan(dense), np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
 
 
@@ -406,25 +408,25 @@ def _top(
 
 
 def _ranked(
-    block: int, passages: Indices, scores: ScopeScores, standings: _ZScores, *, gain: float
+    block: int, passages: Indices, scores: ScopeScores, z_scores: _ZScores, *, gain: float
 ) -> RankedBlock:
     similarity = float(np.fmax.reduce(scores.dense[passages]))
-    standing = float(standings.blocks[block]) + gain
+    z_score = float(z_scores.blocks[block]) + gain
     parts = Parts(
         dense_similarity=None if math.isnan(similarity) else similarity,
         lexical_score=float(scores.lexical[passages].max()),
-        dense_standing=float(standings.dense[block]),
-        lexical_standing=float(standings.lexical[block]),
-        context_standing=float(standings.context[block]),
-        speaker=float(standings.speaker[block]),
-        time=float(standings.time[block]),
-        session=float(standings.session[block]),
-        standing=standing,
-        weights=standings.weights,
+        dense_z_score=float(z_scores.dense[block]),
+        lexical_z_score=float(z_scores.lexical[block]),
+        context_z_score=float(z_scores.context[block]),
+        speaker=float(z_scores.speaker[block]),
+        time=float(z_scores.time[block]),
+        session=float(z_scores.session[block]),
+        z_score=z_score,
+        weights=z_scores.weights,
         relation=gain,
     )
-    score = _logistic(standing - _SCORE_MIDPOINT)
-    return RankedBlock(block, standings.speaking(passages), score, parts)
+    score = _logistic(z_score - _SCORE_MIDPOINT)
+    return RankedBlock(block, z_scores.best_passage(passages), score, parts)
 
 
 def _logistic(value: float) -> float:

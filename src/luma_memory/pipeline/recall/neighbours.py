@@ -1,8 +1,8 @@
-"""The turns beside a turn: what a block lacks, the one before or after it may say.
+"""The turns beside a turn: the one before or after may have words that a block lacks.
 
 A chat names its subject once and goes on with "it"; an answer is in the turn after the question. So
 a passage lends each query term that it lacks from its neighbours in the session, at a share of what
-the term weighs there. A term that it has counts as it stands: being told twice is no more.
+the term weighs there. A term that it has counts unchanged: saying it twice adds nothing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def with_neighbours(
 
     weights: [n] by passage, block: [n] each passage's block. Never below `weights`.
     """
-    best = np.zeros(len(neighbours.previous) + 1, dtype=np.float32)  # the last one is nobody's
+    best = np.zeros(len(neighbours.previous) + 1, dtype=np.float32)  # the last: of no block
     matching = np.flatnonzero(weights)
     np.maximum.at(best, block[matching], weights[matching])
     lent = np.maximum(best[neighbours.previous], best[neighbours.following]) * np.float32(share)

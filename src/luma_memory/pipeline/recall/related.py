@@ -78,7 +78,7 @@ def _lifts(
         if link.type not in LIFTING:
             continue
         for seed, other in ((link.source, link.target), (link.target, link.source)):
-            below = fusion.standing(seed) - fusion.standing(other)
+            below = fusion.z_score(seed) - fusion.z_score(other)
             gain = SHARE * link.confidence * below
             if seed in seeds and gain > 0 and (other not in found or gain > found[other].gain):
                 found[other] = Lift(seed, link.type, gain)

@@ -14,7 +14,7 @@ CANDIDATES_MAX: Final = 50
 
 
 def candidate_text(hit: SearchHit, passage: int) -> str:
-    """The passage that speaks for the block, as its speaker's words.
+    """The block's best passage, with its speaker.
 
     passage: its ordinal; a block edited since it was ranked may have fewer: then the last.
     """

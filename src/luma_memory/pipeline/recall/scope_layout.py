@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import WINDOW_ORDINAL, ScopeScan, TimeSpan
+from luma_memory.pipeline.recall.coverage import covered_share
 from luma_memory.pipeline.recall.events import QueryEvent, Weights, fitting
 from luma_memory.pipeline.recall.fusion import Indices, NeighbourScores, ScopeScores
 from luma_memory.pipeline.recall.neighbours import Neighbours, in_sessions, with_neighbours
@@ -28,11 +29,12 @@ _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
 
 @dataclass(frozen=True, slots=True)
 class ScopeLayout:
-    """Blocks numbered newest first: equal standing goes to the newer one."""
+    """Blocks numbered newest first: of equal z-scores the newer one comes first."""
 
     scores: ScopeScores
     ordinals: npt.NDArray[np.int32]  # [n] of the passages
     coverage: npt.NDArray[np.float32]  # [n] 0..1, what share of the question's words each has
+    unknown: float  # 0..1, share of the things the question names that no passage has
     _ids: npt.NDArray[np.void]  # [m] by block number
 
     def block_id(self, number: int) -> UUID:
@@ -63,13 +65,13 @@ class ScoringRequest:
 
 
 def lay_out(
-    scan: ScopeScan, terms: Sequence[QueryTerm], wanted: ScoringRequest | None = None
+    scan: ScopeScan, terms: Sequence[QueryTerm], scoring: ScoringRequest | None = None
 ) -> ScopeLayout:
     """Number the blocks, sum up BM25, find each block's place in its session.
 
     terms: those whose weights the scan holds, in the same order.
     """
-    wanted = wanted or ScoringRequest()
+    scoring = scoring or ScoringRequest()
     ordinals = np.frombuffer(scan.ordinals, dtype=np.int32)
     is_passage = ordinals != WINDOW_ORDINAL
     ids = np.frombuffer(scan.block_ids, dtype=f"V{_ID_BYTES}")
@@ -82,7 +84,8 @@ def lay_out(
     neighbours = in_sessions(sessions, instants)
     dense = np.frombuffer(scan.dense, dtype=np.float32)
     words = list(_words(scan, terms, passages))
-    own, shared, coverage = _bm25(words, block[passages], neighbours)
+    own, shared = _bm25(words, block[passages], neighbours)
+    coverage, unknown = covered_share(words, len(passages))
     windows = _in_order(block, ordinals, ~is_passage & (block >= 0) & ~np.isnan(dense))
     neighbour_scores = NeighbourScores(
         session=neighbours.session,
@@ -90,11 +93,11 @@ def lay_out(
         covered=_covered(block[windows], neighbours),
         meant=meant(
             np.frombuffer(scan.speakers, dtype=np.int64)[first],
-            named=wanted.named,
-            own=wanted.own,
+            named=scoring.named,
+            own=scoring.own,
         ),
-        timely=_timely(instants, wanted.spans)
-        | fitting(wanted.events, words, block[passages], instants),
+        timely=_timely(instants, scoring.spans)
+        | fitting(scoring.events, words, block[passages], instants),
     )
     scores = ScopeScores(
         dense=dense[passages],
@@ -103,32 +106,26 @@ def lay_out(
         own_lexical=own,
         neighbour_scores=neighbour_scores,
     )
-    return ScopeLayout(scores, ordinals[passages], coverage, distinct)
+    return ScopeLayout(scores, ordinals[passages], coverage, unknown, distinct)
 
 
 def _bm25(
     words: Sequence[tuple[QueryTerm, Weights]], block: Indices, neighbours: Neighbours
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Each passage's score by its own words, and by those its neighbours lend it; its coverage.
+) -> tuple[Weights, Weights]:
+    """Each passage's score by its own words, and by those that its neighbours lend it.
 
-    Document frequencies are counted in the columns themselves. A word that no passage has counts in
-    the coverage as the rarest of all.
+    Document frequencies are counted in the columns themselves.
     """
     own = np.zeros(len(block), dtype=np.float32)
     shared = np.zeros(len(block), dtype=np.float32)
-    covered = np.zeros(len(block), dtype=np.float32)
-    whole = 0.0
     for term, weights in words:
         frequency = int(np.count_nonzero(weights))
-        telling = idf(frequency, len(block))
-        whole += telling
         if frequency == 0:
             continue
-        covered += (weights > 0) * np.float32(telling)
-        factor = np.float32(term.frequency * telling)
+        factor = np.float32(term.frequency * idf(frequency, len(block)))
         own += weights * factor
         shared += with_neighbours(weights, block, neighbours) * factor
-    return own, shared, np.minimum(covered / np.float32(whole or 1.0), np.float32(1.0))
+    return own, shared
 
 
 def _words(

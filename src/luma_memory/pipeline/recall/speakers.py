@@ -1,4 +1,4 @@
-"""Whose words a question asks for: the speaker it names, or else the user's own.
+"""The speaker a question asks about: the one it names, or else the user.
 
 On two-person chats most questions name one of the two, and most answers are in that one's words.
 On chats with an assistant nearly all evidence is what the user said, whatever was made of it.
@@ -42,7 +42,7 @@ def names_in(question: str) -> Sequence[str]:
 
 
 def own_names(user_id: str) -> Sequence[str]:
-    """By what names the user speaks in chats of their own."""
+    """The names under which the user appears as a speaker."""
     return (*USER_ROLES, user_id)
 
 
@@ -51,8 +51,8 @@ def meant(
 ) -> npt.NDArray[np.bool_]:
     """[n] whether each speaker key is one the question means.
 
-    named, own: 32-bit keys of the names in the question, and of the user's own. Only where nobody
-    named is among the speakers, the user's own words are meant.
+    named, own: 32-bit keys of the names in the question, and of the user's own. Where no
+    named speaker is in the scope, the user's own words are meant.
     """
     by_name = _is_one_of(speakers, named)
     return by_name if by_name.any() else _is_one_of(speakers, own)

@@ -1,7 +1,7 @@
 """Text to stemmed terms, and terms to the sparse vectors whose inner product is BM25.
 
-A block's vector is made once, at the door, before any worker saw it; a query's vector is made when
-the document frequencies of its terms in the scope are known. Then
+A block's vector is computed once, when it is accepted; a query's vector is computed when the
+document frequencies of its terms in the scope are known. Then
 
     inner product = sum over terms of  idf(df, N) * query_frequency
                     * tf * (k1 + 1) / (tf + k1 * (1 - b + b * length / average_length))
@@ -19,18 +19,17 @@ import math
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Final
+from typing import Final, Literal
 
-from luma_memory.pipeline.text.stems import LANGUAGES, stems
+from luma_memory.pipeline.text.stems import stems
 from luma_memory.pipeline.text.words import ANALYZER, DEFAULT_LANGUAGE, TERM_SPACE, term_index
 
 __all__ = [
     "DEFAULT_LANGUAGE",
     "MAX_ELEMENTS",
-    "MAX_QUERY_TERMS",
     "TERM_SPACE",
     "WEIGHTING",
     "QueryTerm",
@@ -39,19 +38,15 @@ __all__ = [
     "date_words",
     "document_terms",
     "idf",
-    "query_terms",
     "query_vector",
     "term_index",
 ]
 
 MAX_ELEMENTS: Final = 16_000  # the most non-zero elements a sparsevec takes
-MAX_QUERY_TERMS: Final = 32  # each costs a count over the scope
-# A question of so few words, in whatever language, is looked up by the stems of all of them.
-_SHORT_TERMS: Final = 4
 
 # Not strftime's: that follows the locale of the process, and stored terms must not.
-_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-_MONTHS: Final = (
+WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
@@ -102,6 +97,9 @@ class TermVector:
         )
 
 
+TermKind = Literal["word", "name", "code"]
+
+
 @dataclass(frozen=True, slots=True)
 class QueryTerm:
     """One distinct term of a question."""
@@ -109,9 +107,19 @@ class QueryTerm:
     term: str  # as stemmed: for people to read
     index: int  # 1..TERM_SPACE
     frequency: int  # how often the question has it; >= 1
-    # Terms of one word say the same in other ways (its stems in other languages): the best of
+    # Terms of one word are forms of the same thing (its stems in other languages): the best of
     # them counts. 0, 1, … in the order of the words.
     word: int = 0
+    # A passage that has this term has all of these words too: "api:2.3.1" covers "api" and "2.3.1".
+    covers: frozenset[int] = frozenset()
+    # Whether the question asks for it by itself. False: it ranks, and its absence means nothing.
+    is_asked: bool = True
+    # Of a code, a number or a name that no passage has, the question is about something else.
+    kind: TermKind = "word"
+
+    @property
+    def is_identifier(self) -> bool:
+        return self.kind != "word"
 
 
 def document_terms(
@@ -129,8 +137,7 @@ def document_terms(
     A text of stop words only keeps them, so that every block is found by its own words. Beyond
     MAX_ELEMENTS distinct terms the heaviest stay.
     """
-    frequencies = ANALYZER.count(text)
-    length = sum(frequencies.values())
+    frequencies, length = ANALYZER.count(text)
     for words in context:
         for index in _context_indices(words):
             frequencies.setdefault(index, 1)
@@ -138,43 +145,6 @@ def document_terms(
         index = term_index(stem)
         frequencies[index] = frequencies.get(index, 0) + 1
     return _weigh(frequencies, length, weighting)
-
-
-def query_terms(text: str, *, language: str | None = DEFAULT_LANGUAGE) -> Sequence[QueryTerm]:
-    """The distinct terms of a question, in the order of their first appearance.
-
-    language: ISO 639-1; its stems are asked for beside the words. None: it cannot be told; a few
-    words are then asked for by the stems of all languages. At most MAX_QUERY_TERMS; a question
-    of stop words only keeps them. Empty when the text has no letter or digit.
-    """
-    frequencies: dict[str, int] = {}
-    for term in ANALYZER.terms(text):
-        frequencies[term] = frequencies.get(term, 0) + 1
-    unique = list(frequencies.items())[:MAX_QUERY_TERMS]
-    found = [
-        QueryTerm(term, term_index(term), frequency, word)
-        for word, (term, frequency) in enumerate(unique)
-    ]
-    return [*found, *_stems_of(text, found, language)][:MAX_QUERY_TERMS]
-
-
-def _stems_of(text: str, words: Sequence[QueryTerm], language: str | None) -> Sequence[QueryTerm]:
-    """The stems of the question's words, each with the word whose other form it is."""
-    if language is None:
-        languages = LANGUAGES if len(words) <= _SHORT_TERMS else ()
-    else:
-        languages = (language,)
-    by_term = {word.term: word for word in words}
-    found: dict[str, QueryTerm] = {}
-    for raw in text.split():
-        terms = ANALYZER.terms(raw)
-        word = by_term.get(terms[0]) if len(terms) == 1 else None
-        if word is None:
-            continue
-        for one in languages:
-            for stem in stems(raw, one):
-                found.setdefault(stem, replace(word, term=stem, index=term_index(stem)))
-    return list(found.values())
 
 
 def query_vector(
@@ -196,7 +166,7 @@ def query_vector(
 
 def date_words(day: date) -> str:
     """A day as people name it in a question: "Sunday 7 May 2023"; meant for `context`."""
-    return f"{_WEEKDAYS[day.weekday()]} {day.day} {_MONTHS[day.month - 1]} {day.year}"
+    return f"{WEEKDAYS[day.weekday()]} {day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
 def idf(document_frequency: int, passage_count: int) -> float:
@@ -211,7 +181,7 @@ def idf(document_frequency: int, passage_count: int) -> float:
 @lru_cache(maxsize=1024)
 def _context_indices(words: str) -> Sequence[int]:
     """Who spoke and which day it was come again and again; together a third of the work."""
-    return tuple(ANALYZER.count(words))
+    return tuple(ANALYZER.count(words)[0])
 
 
 def _weigh(frequencies: Mapping[int, int], length: int, weighting: TermWeighting) -> TermVector:

@@ -1,26 +1,30 @@
 """Text to terms: what a word is, what it is found by, and where that stands in a term vector.
 
-Everything here decides what stored term vectors mean: whoever changes it makes them all again.
+Stored vectors hold what these rules made of a text when it was stored. A change may add terms to
+texts, and a question must go on asking for what older vectors hold: the whole of a joined word, and
+the parts between its signs.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import snowballstemmer
 
 from luma_memory.pipeline.text import stop_words
+from luma_memory.pipeline.text.marked import joined_digits, pictograms, stop_word_names, unmarked
 
 TERM_SPACE: Final = 1_000_000_000  # the most dimensions a pgvector sparsevec has
 DEFAULT_LANGUAGE: Final = "en"
 
-# Per process and language; about 16 MB when full. Longer words are looked at anew each time, or a
+# Per process and language; about 16 MB when full. Longer words are analyzed anew each time, or a
 # handful of texts without spaces would fill the memory that the count of entries promises to bound.
 _CACHED_WORDS: Final = 32_768
 _CACHED_WORD_LENGTH_MAX: Final = 64
@@ -47,13 +51,23 @@ _WORD: Final = re.compile(
     rf"[\w{MARKS}]+(?:(?:://|[.@:/'’&+#?=%~-]|(?<=\d),(?=\d))[\w{MARKS}]+)*(?:\+\+|#(?!\w))?"
 )
 _PART: Final = re.compile(rf"[{_UNSPACED}]+|(?:(?![{_UNSPACED}_])[\w{MARKS}'])+")
-_IS_UNSPACED: Final = re.compile(rf"[{_UNSPACED}]")
+IS_UNSPACED: Final = re.compile(rf"[{_UNSPACED}]")
 _IS_HAN: Final = re.compile(rf"[{_HAN}]")
 _IS_PLAIN: Final = re.compile(r"[a-z]+(?:'[a-z]+)*|[A-Z]+|[A-Z][a-z]+(?:'[a-z]+)*|\d+")
 _CAMEL_EDGE: Final = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
 _NUMBER: Final = re.compile(r"\d+(?:[.,]\d+)+")
 _THOUSANDS: Final = re.compile(r"\d{1,3}(?:,\d{3})+")
-_VERSION: Final = re.compile(r"v\d+(?:\.\d+)+")
+# A decimal or a version number inside a joined word, with the "v" before it: "api:2.3.1",
+# "v2.3.1-beta", "12.5kg", "python3.11".
+_INNER_NUMBER: Final = re.compile(r"(?:(?<![^\W_])[vV])?(\d+(?:[.,]\d+)+)")
+_MEASURE: Final = re.compile(r"(\d+)(?!(?:st|nd|rd|th)\Z)([^\W\d_]{1,3})")
+# A Korean noun of one syllable with a particle ("책을"): its pairs of syllables do not find it.
+_SYLLABLE_NOUN: Final = re.compile(
+    "([\uac00-\ud7a3])(?:은|는|이|가|을|를|에|의|도|만|와|과|로|으로|에서|에게|에는|에도|까지|부터"
+    "|처럼|보다|마다|하고|이나|나|랑|이랑|이다|입니다|이에요|예요|이야|야)"
+)
+# Each stands for a word or a phrase (U+FDFA for 18 letters): a run of them is not spelled out.
+_PHRASES: Final = re.compile("[\ufdf0-\ufdfb]{3}")
 _ACCENTS: Final = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u064b-\u065f\u0670]")
 # Letters that carry their stroke inside and so have no decomposition.
 _STROKES: Final = str.maketrans(
@@ -77,6 +91,20 @@ def _hash(term: str) -> int:
 _known_hash: Final = lru_cache(maxsize=_CACHED_WORDS)(_hash)
 
 
+@dataclass(frozen=True, slots=True)
+class WordTerms:
+    """What one raw word is found by."""
+
+    parts: Sequence[str]  # each tells something by itself; never empty
+    whole: str | None = None  # all of a joined word as it stands, beside its parts
+
+
+class _Spelling(NamedTuple):
+    text: str  # folded
+    is_final: bool  # looked up as it stands, without stemming
+    is_whole: bool = False
+
+
 class Analyzer:
     """The rules of a language: raw word in, terms and their indices out, remembered per word."""
 
@@ -85,8 +113,13 @@ class Analyzer:
         self._stops = stops
         self._indices = lru_cache(maxsize=_CACHED_WORDS)(self._indices_of)
 
-    def count(self, text: str) -> dict[int, int]:
-        """Frequency of each index in the text; of the stop words where there is nothing else."""
+    def count(self, text: str) -> tuple[dict[int, int], int]:
+        """Frequency of each index in the text, and how many words count for its length.
+
+        Stop words count where there is nothing else; emoji, numbers written in groups and stop
+        words that are names are found, and make the text no longer.
+        """
+        text = unmarked(text)
         words = _WORD.findall(text)
         counts: dict[int, int] = {}
         known, unknown, longest = self._indices, self._indices_of, _CACHED_WORD_LENGTH_MAX
@@ -94,60 +127,134 @@ class Analyzer:
             for index in known(word) if len(word) <= longest else unknown(word):
                 counts[index] = counts.get(index, 0) + 1
         if words and not counts:
-            for term in self._terms(words, keep_stop_words=True):
-                index = term_index(term)
-                counts[index] = counts.get(index, 0) + 1
-        return counts
+            for word in words:
+                for term in self._terms(word, keep_stop_words=True):
+                    index = term_index(term)
+                    counts[index] = counts.get(index, 0) + 1
+        length = sum(counts.values())
+        for term in self._marked(text):
+            index = term_index(term)
+            counts[index] = counts.get(index, 0) + 1
+        return counts, length
 
     def terms(self, text: str) -> list[str]:
         """The terms of a text as they come, repeated; stop words where there is nothing else."""
-        words = _WORD.findall(text)
-        return list(self._terms(words)) or list(self._terms(words, keep_stop_words=True))
+        return [term for word in self.words(text) for term in _in_order(word)]
 
-    def _terms(self, words: Iterable[str], *, keep_stop_words: bool = False) -> Iterator[str]:
-        dropped = frozenset[str]() if keep_stop_words else self._stops
-        for word in words:
-            for spelling, is_whole in _spellings(word):
-                if spelling and spelling not in dropped:
-                    yield spelling if is_whole else self._stem(spelling)
+    def words(self, text: str) -> list[WordTerms]:
+        """The words of a text with their terms; stop words where there is nothing else."""
+        raw = _WORD.findall(unmarked(text))
+        found = [self._word(word) for word in raw]
+        if not any(found):
+            found = [self._word(word, keep_stop_words=True) for word in raw]
+        return [word for word in found if word is not None]
+
+    def names_of_stop_words(self, text: str) -> list[str]:
+        """Terms of stop words that the text writes as names: "the IT department", "Section A"."""
+        return list(stop_word_names(unmarked(text), self._stops))
+
+    def _marked(self, text: str) -> Iterator[str]:
+        yield from pictograms(text)
+        yield from (number for _, number in joined_digits(text))
+        yield from stop_word_names(text, self._stops)
+
+    def _word(self, word: str, *, keep_stop_words: bool = False) -> WordTerms | None:
+        whole: str | None = None
+        parts: list[str] = []
+        for spelling in self._kept(word, keep_stop_words=keep_stop_words):
+            term = self._term(spelling)
+            if spelling.is_whole:
+                whole = term
+            else:
+                parts.append(term)
+        if not parts:
+            return None if whole is None else WordTerms((whole,))
+        return WordTerms(parts, whole)
+
+    def _kept(self, word: str, *, keep_stop_words: bool) -> Iterator[_Spelling]:
+        for spelling in _spellings(word):
+            if spelling.text and (keep_stop_words or spelling.text not in self._stops):
+                yield spelling
+
+    def _term(self, spelling: _Spelling) -> str:
+        return spelling.text if spelling.is_final else self._stem(spelling.text)
+
+    def _terms(self, word: str, *, keep_stop_words: bool = False) -> Iterator[str]:
+        return map(self._term, self._kept(word, keep_stop_words=keep_stop_words))
 
     def _indices_of(self, word: str) -> tuple[int, ...]:
-        return tuple(term_index(term) for term in self._terms((word,)))
+        return tuple(term_index(term) for term in self._terms(word))
 
 
-def _spellings(word: str) -> Iterator[tuple[str, bool]]:
-    """What a raw word is found by: (folded spelling, whether it is looked up as it stands).
+def _in_order(word: WordTerms) -> Iterator[str]:
+    if word.whole is not None:
+        yield word.whole
+    yield from word.parts
 
-    A plain word is itself, to be stemmed. A glued one is the whole of it as it stands, and its
-    parts; text in a script without spaces is its pairs of characters, and its Han characters.
+
+def _spellings(word: str) -> Iterator[_Spelling]:
+    """What a raw word is found by.
+
+    A plain word is itself, to be stemmed. A joined one is the whole of it as it stands, and its
+    parts, decimals and version numbers among them in one piece; text in a script without spaces is
+    its pairs of characters, its Han characters, and Korean nouns of one syllable.
     """
     if _IS_PLAIN.fullmatch(word):
-        yield word.lower(), False
+        yield _Spelling(word.lower(), is_final=False)
         return
-    normal = unicodedata.normalize("NFKC", word).replace("’", "'").strip("_'")
+    if _PHRASES.search(word):
+        yield _Spelling(word, is_final=True)
+        return
+    normal = unicodedata.normalize("NFKC", word)
+    normal = normal.replace("’", "'").strip("_'")
     if _NUMBER.fullmatch(normal):
-        yield (normal.replace(",", "") if _THOUSANDS.fullmatch(normal) else normal), True
+        yield _Spelling(_number(normal), is_final=True)
         return
-    parts = _PART.findall(_CAMEL_EDGE.sub(" ", normal))
-    if [normal] != parts and not _IS_UNSPACED.search(normal):
-        yield fold(normal), True
-    if _VERSION.fullmatch(normal):
-        yield normal[1:], True
-        return
+    parts = list(_parts(_CAMEL_EDGE.sub(" ", normal)))
+    if [normal] != parts and not IS_UNSPACED.search(normal):
+        yield _Spelling(fold(normal), is_final=True, is_whole=True)
     for part in parts:
         yield from _spellings_of_part(part)
 
 
-def _spellings_of_part(part: str) -> Iterator[tuple[str, bool]]:
+def _parts(text: str) -> Iterator[str]:
+    """The parts of a joined word; numbers with points or commas stay in one piece."""
+    start = 0
+    for number in _INNER_NUMBER.finditer(text):
+        yield from _plain_parts(text[start : number.start()])
+        yield number[1]
+        start = number.end()
+    yield from _plain_parts(text[start:])
+
+
+def _plain_parts(text: str) -> Iterator[str]:
+    for part in _PART.findall(text):
+        measure = _MEASURE.fullmatch(part)
+        if measure is None:
+            yield part
+        else:
+            yield from measure.groups()
+
+
+def _number(text: str) -> str:
+    return text.replace(",", "") if _THOUSANDS.fullmatch(text) else text
+
+
+def _spellings_of_part(part: str) -> Iterator[_Spelling]:
+    if _NUMBER.fullmatch(part):
+        yield _Spelling(_number(part), is_final=True)
+        return
     folded = fold(part.strip("'"))
-    if not _IS_UNSPACED.match(part):
-        yield folded, len(folded) > _STEMMED_LENGTH_MAX
+    if not IS_UNSPACED.match(part):
+        yield _Spelling(folded, is_final=len(folded) > _STEMMED_LENGTH_MAX)
         return
     for first, second in pairwise(folded):
-        yield first + second, True
+        yield _Spelling(first + second, is_final=True)
     for character in folded:
         if len(folded) == 1 or _IS_HAN.match(character):
-            yield character, True
+            yield _Spelling(character, is_final=True)
+    if noun := _SYLLABLE_NOUN.fullmatch(folded):
+        yield _Spelling(noun[1], is_final=True)
 
 
 def fold(text: str) -> str:

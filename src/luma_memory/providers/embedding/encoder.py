@@ -15,8 +15,11 @@ the batch (see `bert_graph.py`).
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +35,9 @@ from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer,
 
 # Longer texts are cut before they are tokenised: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
+
+# A vocabulary made for a script has far more words of it; English ones have under 100 of any other.
+SCRIPT_TOKENS_MIN = 500
 
 # Of the squared length: a thousandth of the length.
 _SQUARE_TOLERANCE = 2e-3
@@ -114,7 +120,8 @@ def load_encoder(
     check_tokenizer(files)
     tokenizer = _load_tokenizer(files)
     graph = cached_graph(files, config, precision, cache_dir=cache_dir)
-    return TextEncoder(_describe(files, config, precision), tokenizer, open_session(graph))
+    model = _describe(files, config, precision, _scripts(tokenizer.get_vocab()))
+    return TextEncoder(model, tokenizer, open_session(graph))
 
 
 def open_session(graph: bytes) -> InferenceSession:
@@ -139,13 +146,26 @@ def _load_tokenizer(files: ModelFiles) -> Tokenizer:
     return tokenizer
 
 
-def _describe(files: ModelFiles, config: BertConfig, precision: Precision) -> EmbeddingModel:
+def _scripts(vocabulary: Iterable[str]) -> frozenset[str]:
+    """The scripts of which the vocabulary has words, and not only single letters."""
+    pieces = (re.sub(r"[\W\d_]", "", token) for token in vocabulary if not token.isascii())
+    counts = Counter(
+        unicodedata.name(piece[0], "").split(" ", 1)[0] for piece in pieces if len(piece) > 1
+    )
+    known = (script for script, count in counts.items() if count >= SCRIPT_TOKENS_MIN)
+    return frozenset({"LATIN", *known})
+
+
+def _describe(
+    files: ModelFiles, config: BertConfig, precision: Precision, scripts: frozenset[str]
+) -> EmbeddingModel:
     # Two folders may have the same name: what is not pinned carries its digest.
     mark = "" if files.pinned else f"-{files.weights_sha256()[:8]}"
     return EmbeddingModel(
         id=f"local/{files.name}{mark}-{precision}",
         dimension=config.dimension,
         max_tokens=config.max_tokens,
+        scripts=scripts,
     )
 
 

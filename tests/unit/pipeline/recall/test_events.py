@@ -6,7 +6,8 @@ import numpy as np
 
 from luma_memory.domain.search import NamedEvent
 from luma_memory.pipeline.recall.events import QueryEvent, fitting, query_events
-from luma_memory.pipeline.text.terms import QueryTerm, query_terms
+from luma_memory.pipeline.text.questions import query_terms
+from luma_memory.pipeline.text.terms import QueryTerm
 
 MOVE, LISBON, LAKE = (QueryTerm(name, 7 + word, 1, word) for word, name in enumerate("mlk"))
 INSTANTS = np.array([10, 20, 30, 40], dtype=np.int64)

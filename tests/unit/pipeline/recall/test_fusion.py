@@ -63,14 +63,14 @@ def test_a_ranking_is_whole_ordered_bounded_and_explained(scores: ScopeScores, l
     blocks = [ranked.block for ranked in ranking]
     assert len(blocks) == len(set(blocks)) == min(limit, len(spoken_for))
     assert set(blocks) <= spoken_for
-    standings = [(-ranked.parts.standing, ranked.block) for ranked in ranking]
+    standings = [(-ranked.parts.z_score, ranked.block) for ranked in ranking]
     assert standings == sorted(standings)
     assert [r.score for r in ranking] == sorted((r.score for r in ranking), reverse=True)
     for ranked in ranking:
         parts = ranked.parts
         mine = scores.block == ranked.block
         assert 0 <= ranked.score <= 1
-        assert parts.standing == pytest.approx(_standing(parts))
+        assert parts.z_score == pytest.approx(_standing(parts))
         assert scores.block[ranked.passage] == ranked.block
         assert parts.lexical_score == scores.lexical[mine].max()
         assert (parts.dense_similarity is None) == bool(np.isnan(scores.dense[mine]).all())
@@ -79,9 +79,9 @@ def test_a_ranking_is_whole_ordered_bounded_and_explained(scores: ScopeScores, l
 def _standing(parts: Parts) -> float:
     """The standing worked out again from the parts, by hand."""
     weights = parts.weights
-    own = weights.dense * parts.dense_standing
-    own += weights.lexical * parts.lexical_standing
-    own += weights.context * parts.context_standing
+    own = weights.dense * parts.dense_z_score
+    own += weights.lexical * parts.lexical_z_score
+    own += weights.context * parts.context_z_score
     own /= math.hypot(weights.dense, weights.lexical, weights.context)
     own += parts.speaker + parts.time
     return (own + ADDITIONS.session * parts.session) / (1 + ADDITIONS.session)
@@ -145,8 +145,8 @@ def test_many_passages_are_no_advantage_by_themselves() -> None:
     noise = np.random.default_rng(3).normal(0.1, 0.1, 1200).tolist()
     block = [*range(300), *(300 + i // 9 for i in range(900))]
     ranking = fuse(scope(noise, [0.0] * 1200, block), limit=400)
-    short = np.mean([r.parts.dense_standing for r in ranking if r.block < 300])
-    long = np.mean([r.parts.dense_standing for r in ranking if r.block >= 300])
+    short = np.mean([r.parts.dense_z_score for r in ranking if r.block < 300])
+    long = np.mean([r.parts.dense_z_score for r in ranking if r.block >= 300])
     assert abs(short) < 0.15
     assert abs(long) < 0.15
 
@@ -215,14 +215,14 @@ def test_a_window_speaks_for_every_block_in_it() -> None:
     windows[2, 1, 0] = 0.7
     ranking = fuse(surrounded(scores, windows=windows), limit=4)
     assert [ranked.block for ranked in ranking] == [0, 1, 2, 3]
-    standings = [ranked.parts.context_standing for ranked in ranking]
+    standings = [ranked.parts.context_z_score for ranked in ranking]
     assert standings[0] == standings[1] == standings[2] > 2 > standings[3]
 
 
 def test_a_block_in_two_windows_stands_between_them() -> None:
     scores = scope([0.2] * 5, [0.0] * 5)
     around = surrounded(scores, windows={(2, 1, 0): 0.6, (4, 3, 2): 0.2})
-    by_block = {ranked.block: ranked.parts.context_standing for ranked in fuse(around, limit=5)}
+    by_block = {ranked.block: ranked.parts.context_z_score for ranked in fuse(around, limit=5)}
     assert by_block[2] == pytest.approx((by_block[0] + by_block[4]) / 2)
     assert by_block[0] > by_block[2] > by_block[3]
 
@@ -230,7 +230,7 @@ def test_a_block_in_two_windows_stands_between_them() -> None:
 def test_without_a_window_the_context_is_guessed_from_the_block_itself() -> None:
     plain = scope([0.1, 0.3, 0.5], [0.0] * 3)
     first = fuse(surrounded(plain, windows={}), limit=1)[0].parts
-    assert first.context_standing == pytest.approx(0.8 * first.dense_standing)
+    assert first.context_z_score == pytest.approx(0.8 * first.dense_z_score)
     assert [r.block for r in fuse(surrounded(plain), limit=3)] == order(plain)
 
 
@@ -269,4 +269,4 @@ def test_surroundings_bring_no_block_in_and_leave_none_out(
     ranking = fuse(around, limit=100)
     assert {r.block for r in ranking} == set(order(scores))
     for ranked in ranking:
-        assert ranked.parts.standing == pytest.approx(_standing(ranked.parts))
+        assert ranked.parts.z_score == pytest.approx(_standing(ranked.parts))

@@ -41,10 +41,10 @@ def test_a_block_is_lifted_by_a_share_of_what_it_stands_below_its_neighbour() ->
         assert [entry.block for entry in related.ranked] == [0, 3, 2, 4, 1]
         lift = related.lifts[3]
         assert (lift.by, lift.type) == (0, "follows")
-        assert lift.gain == pytest.approx(SHARE * (fusion.standing(0) - fusion.standing(3)))
+        assert lift.gain == pytest.approx(SHARE * (fusion.z_score(0) - fusion.z_score(3)))
         lifted = next(entry for entry in related.ranked if entry.block == 3)
         assert lifted.parts.relation == lift.gain
-        assert lifted.parts.standing == pytest.approx(plain[3].parts.standing + lift.gain)
+        assert lifted.parts.z_score == pytest.approx(plain[3].parts.z_score + lift.gain)
         assert set(related.lifts) == {3}
 
 

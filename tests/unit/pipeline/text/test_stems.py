@@ -6,13 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luma_memory.pipeline.text.questions import MAX_QUERY_TERMS, query_terms
 from luma_memory.pipeline.text.stems import LANGUAGES, stems
-from luma_memory.pipeline.text.terms import (
-    MAX_QUERY_TERMS,
-    TermVector,
-    document_terms,
-    query_terms,
-)
+from luma_memory.pipeline.text.terms import TermVector, document_terms
 
 languages = st.sampled_from(LANGUAGES)
 

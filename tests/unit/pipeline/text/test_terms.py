@@ -13,16 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_memory.pipeline.text import words
+from luma_memory.pipeline.text.questions import MAX_QUERY_TERMS, query_terms
 from luma_memory.pipeline.text.terms import (
     MAX_ELEMENTS,
-    MAX_QUERY_TERMS,
     TERM_SPACE,
     WEIGHTING,
     TermVector,
     date_words,
     document_terms,
     idf,
-    query_terms,
     query_vector,
     term_index,
 )

@@ -1,0 +1,46 @@
+"""What a search is asked, and what a question says beside its meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from luma_memory.domain.filters import Filter
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.search import NamedEvent, Ranking, TimeSpan
+from luma_memory.pipeline.text.terms import QueryTerm, TermVector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """One search over one scope."""
+
+    scope: Scope
+    query: str
+    limit: int  # >= 1
+    filters: Filter | None = None  # what it leaves out takes no part in the ranking either
+    as_of: datetime | None = None  # the scope as it was then, by the blocks' own times; None: now
+    include_superseded: bool = False
+    timeout_ms: int | None = None
+    ranking: Ranking = "fused"
+    relevant_only: bool = False  # only those of the `limit` blocks that reach the threshold
+    use_relations: bool = True  # False ranks as if there were none
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is read in a query before anything is looked up."""
+
+    terms: Sequence[QueryTerm]
+    named: Sequence[str]  # what may be names of speakers
+    own: Sequence[str]  # the user's own names
+    spans: Sequence[TimeSpan] = ()
+    events: Sequence[NamedEvent] = ()
+
+
+def one_hot(terms: Sequence[QueryTerm]) -> bytes:
+    """A sparse vector with weight 1 at the index of each term, in binary form."""
+    indices = sorted({term.index for term in terms})
+    return TermVector(indices, [1.0] * len(indices)).to_binary()

@@ -1,0 +1,225 @@
+"""The terms a question asks for, and what each of them says about the question.
+
+A question names things (a code, a version, an order number, a person) and says what it wants to
+know about them. Where no passage has a thing it names, the question is about something else,
+however near the rest is; where a passage lacks an ordinary word, it may only say it otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from luma_memory.pipeline.text.marked import joined_digits, pictograms, unmarked
+from luma_memory.pipeline.text.scripts import is_mostly_latin
+from luma_memory.pipeline.text.stems import LANGUAGES, stems
+from luma_memory.pipeline.text.stop_words import ENGLISH
+from luma_memory.pipeline.text.terms import MONTHS, WEEKDAYS, QueryTerm, TermKind
+from luma_memory.pipeline.text.words import ANALYZER, DEFAULT_LANGUAGE, term_index
+
+MAX_QUERY_TERMS: Final = 32  # each costs a count over the scope
+# A question of so few words, in whatever language, is looked up by the stems of all of them.
+_SHORT_TERMS: Final = 4
+# Of a sentence that asks, or of the first and the last line of a long text.
+_ASKING_WORDS_MAX: Final = 40
+
+_SENTENCE: Final = re.compile(r"[^.!?？؟\n]+(?:[.!](?=\S)[^.!?？؟\n]+)*[.!?？؟]*")
+_ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
+_YEAR: Final = re.compile(r"(?:19|20)\d\d")
+_INSIDE_SENTENCE: Final = re.compile(r"(?<=[\w,;] )[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_LATIN_WORD: Final = re.compile("[A-Za-z\u00c0-\u024f]{3,}")
+_NAME_LENGTH_MIN: Final = 3
+# Capitals that name no thing: times, and adjectives of countries ("Italian", "Spanish").
+_CALENDAR: Final = frozenset(name.lower() for name in (*WEEKDAYS, *MONTHS))
+_ADJECTIVES: Final = ("ish", "ese", "ian", "ean", "can")
+# All its nouns have capitals.
+_CAPITALIZED_NOUNS: Final = frozenset({"de", "lb"})
+_ENGLISH_WORDS_MIN: Final = 2
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One distinct term while the question is read."""
+
+    frequency: int = 0
+    is_asked: bool = False
+    parts: list[str] = field(default_factory=list)  # terms that it covers
+
+
+def query_terms(
+    text: str, *, language: str | None = DEFAULT_LANGUAGE, known: Collection[str] = ()
+) -> Sequence[QueryTerm]:
+    """The distinct terms of a question, in the order of their first appearance.
+
+    language: ISO 639-1; its stems are asked for beside the words. None: unknown; a few words are
+    then asked for by the stems of all languages. known: names that need not be stored, such as the
+    user's own. At most MAX_QUERY_TERMS: of more the most telling ones, those of the sentence that
+    asks first. A question of stop words only keeps them. Empty when the text has no letter, digit
+    or emoji.
+    """
+    entries = _entries(text)
+    chosen = list(entries)
+    is_whole = len(chosen) <= MAX_QUERY_TERMS
+    if not is_whole:
+        chosen = _most_telling(entries, text)
+    names = _names(text, language, known) if is_whole else frozenset()
+    numbers = {term: number for number, term in enumerate(chosen)}
+    found = [_query_term(term, entries[term], numbers, names) for term in chosen]
+    if not is_whole:  # of a pasted log no single code is what is asked for
+        found = [replace(term, kind="word") for term in found]
+    return [*found, *_stems_of(text, found, language)][:MAX_QUERY_TERMS]
+
+
+def asked_first(text: str) -> str:
+    """A long text with what it asks before what it quotes: models read the beginning only."""
+    asking = _asking(text)
+    return f"{asking}\n{text}" if asking and not text.startswith(asking) else text
+
+
+def _query_term(
+    term: str, entry: _Entry, numbers: dict[str, int], names: Collection[str]
+) -> QueryTerm:
+    return QueryTerm(
+        term,
+        term_index(term),
+        entry.frequency,
+        numbers[term],
+        covers=frozenset(numbers[part] for part in entry.parts if part in numbers),
+        is_asked=entry.is_asked,
+        kind=_kind(term, names) if entry.is_asked else "word",
+    )
+
+
+def _kind(term: str, names: Collection[str]) -> TermKind:
+    if _is_code(term):
+        return "code"
+    return "name" if term in names else "word"
+
+
+def _entries(text: str) -> dict[str, _Entry]:
+    entries: dict[str, _Entry] = {}
+
+    def add(term: str, *, is_asked: bool = True, parts: Sequence[str] = ()) -> None:
+        entry = entries.setdefault(term, _Entry())
+        entry.frequency += 1
+        entry.is_asked = entry.is_asked or is_asked
+        entry.parts += parts
+
+    for word in ANALYZER.words(text):
+        if word.whole is not None:
+            add(word.whole, is_asked=False, parts=word.parts)
+        for part in word.parts:
+            add(part)
+    plain = unmarked(text)
+    for written, digits in joined_digits(plain):
+        add(digits, is_asked=False, parts=ANALYZER.terms(written))
+    for pictogram in pictograms(plain):
+        add(pictogram)
+    for name in ANALYZER.names_of_stop_words(text):
+        add(name, is_asked=False)
+    return entries
+
+
+def _is_code(term: str) -> bool:
+    """Whether digits make a term the name of one thing: E0277, 2.3.1, 4711; not a year, 2nd, 30."""
+    digits = sum(character.isdigit() for character in term)
+    if digits == 0 or _ORDINAL.fullmatch(term) or _YEAR.fullmatch(term):
+        return False
+    if digits < len(term):
+        return True
+    return digits >= 3 and not (digits > 3 and term.endswith("000"))
+
+
+def _names(text: str, language: str | None, known: Collection[str]) -> frozenset[str]:
+    """Terms of the names in a question.
+
+    Capitals inside a sentence make a name, except in headings and where all nouns have them; a word
+    in Latin letters is one in a question in another script.
+    """
+    if not is_mostly_latin(text):
+        words = [word for word in _LATIN_WORD.findall(text) if word.lower() not in ENGLISH]
+        words += [word for word in _INSIDE_SENTENCE.findall(text) if _is_name(word)]
+    elif _capitals_are_names(text, language):
+        words = [word for word in _INSIDE_SENTENCE.findall(text) if _is_name(word)]
+    else:
+        words = []
+    own = {term for name in known for term in ANALYZER.terms(name)}
+    bare = (re.sub(r"['’]s?$", "", word) for word in words)
+    return frozenset(term for word in bare for term in ANALYZER.terms(word)) - own
+
+
+def _is_name(word: str) -> bool:
+    lower = word.lower()
+    return (
+        word[0].isupper()
+        and not word.isupper()
+        and len(word) >= _NAME_LENGTH_MIN
+        and lower not in _CALENDAR
+        and not lower.endswith(_ADJECTIVES)
+    )
+
+
+def _capitals_are_names(text: str, language: str | None) -> bool:
+    if not any(word[0].islower() for word in re.findall(r"[^\W\d_]{2,}", text)):
+        return False  # a heading
+    if language is not None:
+        return language not in _CAPITALIZED_NOUNS
+    return sum(word in ENGLISH for word in text.lower().split()) >= _ENGLISH_WORDS_MIN
+
+
+def _most_telling(entries: dict[str, _Entry], text: str) -> list[str]:
+    """Which terms of a long text to ask for, in their order.
+
+    Those of what it asks come first. Of what it quotes, words rather than bare numbers (times,
+    counters), and what is written once or twice rather than what each line repeats.
+    """
+    asking = set(_entries(_asking(text)))
+
+    def rank(term: str) -> tuple[bool, bool, int, int]:
+        is_number = not any(character.isalpha() for character in term)
+        return term not in asking, is_number, min(entries[term].frequency, 4), -min(len(term), 16)
+
+    best = set(sorted(entries, key=rank)[:MAX_QUERY_TERMS])
+    return [term for term in entries if term in best]
+
+
+def _asking(text: str) -> str:
+    """The sentences that end with a question mark; else the first and the last line."""
+    sentences = [found.strip() for found in _SENTENCE.findall(text)]
+    asking = [sentence for sentence in sentences if sentence.endswith(("?", "？", "؟"))]
+    if asking:
+        return " ".join(_last_words(sentence) for sentence in asking[-4:])
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 2:
+        lines = sentences or lines
+    edges = [lines[0], lines[-1]] if lines else []
+    return " ".join(_last_words(edge) for edge in dict.fromkeys(edges))
+
+
+def _last_words(text: str) -> str:
+    return " ".join(text.split()[-_ASKING_WORDS_MAX:])
+
+
+def _stems_of(text: str, words: Sequence[QueryTerm], language: str | None) -> Sequence[QueryTerm]:
+    """The stems of the question's words, each with the word whose other form it is."""
+    if language is None:
+        languages = LANGUAGES if len(words) <= _SHORT_TERMS else ()
+    else:
+        languages = (language,)
+    by_term = {word.term: word for word in words}
+    found: dict[str, QueryTerm] = {}
+    for raw, word in _single_terms(text, by_term):
+        for one in languages:
+            for stem in stems(raw, one):
+                found.setdefault(stem, replace(word, term=stem, index=term_index(stem)))
+    return list(found.values())
+
+
+def _single_terms(text: str, by_term: dict[str, QueryTerm]) -> Iterator[tuple[str, QueryTerm]]:
+    for raw in dict.fromkeys(text.split()):
+        terms = ANALYZER.terms(raw)
+        word = by_term.get(terms[0]) if len(terms) == 1 else None
+        if word is not None:
+            yield raw, word

@@ -1,0 +1,50 @@
+"""Which script a text is written in, as far as an embedding model's vocabulary cares."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+from luma_memory.pipeline.text.words import IS_UNSPACED
+
+# Of a text's letters so many in scripts that the model cannot read make its vector meaningless.
+_FOREIGN_SHARE_MAX: Final = 1 / 3
+
+
+def is_legible(text: str, scripts: frozenset[str] | None) -> bool:
+    """Whether a model that knows these scripts can read the text; None knows all of them.
+
+    scripts: first words of Unicode character names, such as LATIN. A text without a letter or a
+    digit (emoji only) is legible for no model that is limited.
+    """
+    if scripts is None or (text.isascii() and "LATIN" in scripts and _has_sign(text)):
+        return True
+    letters = [character for character in text if character.isalpha()]
+    if not letters:
+        return _has_sign(text)
+    foreign = sum(_script(letter) not in scripts for letter in letters)
+    return foreign <= _FOREIGN_SHARE_MAX * len(letters)
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether most letters are of scripts that are looked up by pairs of characters."""
+    letters = sum(character.isalpha() for character in text)
+    return letters > 0 and 2 * len(IS_UNSPACED.findall(text)) > letters
+
+
+def is_mostly_latin(text: str) -> bool:
+    """Whether at least half of the letters are Latin; a text without letters is."""
+    latin = [_script(letter) == "LATIN" for letter in text if letter.isalpha()]
+    return 2 * sum(latin) >= len(latin)
+
+
+def _has_sign(text: str) -> bool:
+    return any(character.isalnum() for character in text)
+
+
+@lru_cache(maxsize=8_192)
+def _script(letter: str) -> str:
+    """LATIN, CYRILLIC, CJK, HANGUL …; full-width forms are what they are forms of."""
+    name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "")
+    return name.split(" ", 1)[0]
