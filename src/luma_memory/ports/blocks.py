@@ -129,6 +129,27 @@ class BlockStore(Protocol):
         """
         ...
 
+    async def embedded_ordinals(
+        self, scope: Scope, block_id: UUID, model_id: str
+    ) -> Collection[int]:
+        """Which passages of a block have a vector of this model."""
+        ...
+
+    async def store_vectors(
+        self,
+        scope: Scope,
+        block_id: UUID,
+        vectors: Mapping[int, Vector],
+        *,
+        revision: int,
+        model_id: str,
+    ) -> int:
+        """Store vectors by ordinal while the block's job continues; how many passages took one.
+
+        None of a block that was edited after `revision`.
+        """
+        ...
+
     async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
         """Store results and complete their jobs in one statement.
 

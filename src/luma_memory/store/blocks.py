@@ -17,7 +17,7 @@ from luma_memory.domain.block import (
     IngestItem,
     PassageText,
 )
-from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity
+from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity, Vector
 from luma_memory.domain.errors import Conflict, InvariantError
 from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
@@ -141,6 +141,35 @@ class PostgresBlockStore:
             enrichment.language,
             kind,
         )
+
+    async def embedded_ordinals(
+        self, scope: Scope, block_id: UUID, model_id: str
+    ) -> Collection[int]:
+        rows = await self._database.fetch(
+            _SQL["embedded_ordinals"], scope.project_id, scope.user_id, block_id, model_id
+        )
+        return {ordinal for (ordinal,) in rows}
+
+    async def store_vectors(
+        self,
+        scope: Scope,
+        block_id: UUID,
+        vectors: Mapping[int, Vector],
+        *,
+        revision: int,
+        model_id: str,
+    ) -> int:
+        rows = await self._database.fetch(
+            _SQL["store_vectors"],
+            scope.project_id,
+            scope.user_id,
+            block_id,
+            revision,
+            model_id,
+            list(vectors),
+            [encode_halfvec(vector) for vector in vectors.values()],
+        )
+        return len(rows)
 
     async def write_back(self, worker_id: str, results: Sequence[EnrichedBlock]) -> Sequence[bool]:
         models = {result.embedding_model for result in results} - {None}

@@ -66,6 +66,25 @@ LIMIT $6
 -- Derived facts of a block whose vectors are still missing; its job continues.
 SELECT keep_memory_enrichment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 
+-- name: embedded_ordinals
+-- Passages of a block that have a vector of this model.
+SELECT ordinal FROM memory_passages
+WHERE project_id = $1 AND user_id = $2 AND block_id = $3 AND ordinal >= 0
+  AND embedding IS NOT NULL AND embedding_model = $4
+
+-- name: store_vectors
+-- Vectors of some passages of a long block, before the rest is made. The scope's version stays: it
+-- changes when the block's job is completed.
+WITH block AS (
+    SELECT project_id, user_id, id FROM memory_blocks
+    WHERE project_id = $1 AND user_id = $2 AND id = $3 AND revision = $4 FOR SHARE
+)
+UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = $5
+FROM block AS b, unnest($6::integer[], $7::halfvec[]) AS p (ordinal, embedding)
+WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
+  AND m.ordinal = p.ordinal
+RETURNING m.ordinal
+
 -- name: write_back
 -- Results of many jobs: store them and complete the jobs; returns the positions that were stored.
 SELECT position FROM complete_memory_enrichments($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12,

@@ -36,6 +36,7 @@ from luma_memory.domain.errors import (
 from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.enrichment.long_blocks import LongBlocks, Progress
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.enrichment.session_windows import SessionWindows
 from luma_memory.pipeline.ingest.indexing import embedding_text, index_passages
@@ -50,6 +51,9 @@ BACKFILL_FIRST = timedelta(seconds=15)
 BACKFILL_AGAIN = timedelta(minutes=5)
 # How often a backfill tries an account that was refused.
 REFUSED_ACCOUNT_RETRY = timedelta(seconds=30)
+# Of a provider's time, what one run takes for the parts of a long block: the rest of the job's is
+# for the part that is being made then.
+SLICE_SHARE = 0.25
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
 # A restart of the database is waited out, and no claim is spent on it.
@@ -67,7 +71,8 @@ class Made:
     enrich_error: LumaMemoryError | None = None
     calls: Sequence[ModelCall] = ()  # for the enrichment
     embedder: Embedder | None = None  # that was asked
-    vectors: Sequence[Embedding] | None = None
+    places: Sequence[PassagePlace] = ()  # whose vectors were still to be made
+    vectors: Sequence[Embedding] | None = None  # one a place
     embed_error: LumaMemoryError | None = None
 
     @property
@@ -130,6 +135,14 @@ class EnrichBlock:
         self._serving = serving
         self._clock = clock
         self._emit = emit
+        seconds = self._provider_seconds
+        self._long_blocks = LongBlocks(
+            store,
+            self._embed,
+            slice_seconds=SLICE_SHARE * seconds if seconds and can_wait else None,
+            spending=spending,
+            clock=clock,
+        )
         self._reads: Coalescer[tuple[Scope, UUID], BlockToEnrich | None] = Coalescer(
             store.read_to_enrich, items_max=READ_BATCH_MAX, is_shared=is_outage
         )
@@ -166,7 +179,13 @@ class EnrichBlock:
 
     async def _run(self, job: Job, block: BlockToEnrich) -> Outcome:
         passages = _passages(block)
-        made = await self._provide(block, passages)
+        embedder = await self._embedder_of(block)
+        progress = Progress(passages)
+        if embedder is not None:
+            progress = await self._long_blocks.advance(embedder, block, passages)
+            if progress.is_time_up:
+                return Defer(self._clock.now(), "more passages to embed")
+        made = await self._provide(block, embedder, progress)
         if made.errors:
             await self._settle(job, block, made)
         if (language := _language(block, made)) != DEFAULT_LANGUAGE:
@@ -178,14 +197,20 @@ class EnrichBlock:
         with spans.span("write back"):
             return await self._writes.submit((block, result))
 
-    async def _provide(self, block: BlockToEnrich, passages: Sequence[PassagePlace]) -> Made:
-        steps, made = _steps(block), Made()
+    async def _embedder_of(self, block: BlockToEnrich) -> Embedder | None:
+        """Who makes the block's vectors; None where none are to be made."""
+        if "embed" not in _steps(block) or self._embedder is None or self._serving is None:
+            return self._embedder if "embed" in _steps(block) else None
+        return await self._serving.of_scope(block.scope)
+
+    async def _provide(
+        self, block: BlockToEnrich, embedder: Embedder | None, progress: Progress
+    ) -> Made:
+        steps = _steps(block)
+        made = Made(embedder=embedder, places=progress.left, embed_error=progress.error)
         embedding = None
-        if "embed" in steps and self._embedder is not None:
-            made.embedder = self._embedder
-            if self._serving is not None:
-                made.embedder = await self._serving.of_scope(block.scope)
-            embedding = asyncio.create_task(self._embed(made.embedder, block, passages))
+        if embedder is not None and progress.error is None:
+            embedding = asyncio.create_task(self._embed(embedder, block, progress.left))
             # On its way to its thread or socket before the enriching begins.
             await asyncio.sleep(0)
         try:
@@ -301,15 +326,18 @@ class EnrichBlock:
     def _result(
         self, job: Job, block: BlockToEnrich, passages: Sequence[PassagePlace], made: Made
     ) -> EnrichedBlock:
-        vectors: Sequence[Embedding | None] = made.vectors or [None] * len(passages)
+        # Passages without one here keep what a part has stored for them.
+        vectors = {
+            place.ordinal: embedding.vector
+            for place, embedding in zip(made.places, made.vectors or (), strict=False)
+        }
         return EnrichedBlock(
             job=job,
             revision=block.revision,
             enrichment=made.enrichment,
             kind=made.kind,
             passages=[
-                EnrichedPassage(passage, embedding.vector if embedding else None)
-                for passage, embedding in zip(passages, vectors, strict=True)
+                EnrichedPassage(passage, vectors.get(passage.ordinal)) for passage in passages
             ],
             embedding_model=made.embedder.model.id if made.embedder and made.vectors else None,
             owed=self._owed(block, made),

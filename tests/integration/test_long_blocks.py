@@ -1,0 +1,91 @@
+"""Blocks whose vectors take longer than one run of their job has: made in parts, by later runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import asyncpg
+import pytest
+from tests.support.running import Plan, ingest, job_row, read, working
+
+from luma_memory.domain.errors import ProviderUnavailable
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+from luma_memory.telemetry.events import JobCompleted, JobDeferred, JobFailed
+from luma_memory.testing.models import WordEmbedder
+from luma_memory.testing.sample_blocks import new_block
+
+ADA = Scope("default", "ada")
+LOG = "\n".join(f"INFO worker-{n} took {n} ms for queue number {n}." for n in range(900))
+CHINESE = "今天我们讨论了新的数据库迁移计划。" * 900
+JSON = "[" + ",".join(f'{{"id": {n}, "name": "sensor {n}"}}' for n in range(700)) + "]"
+VECTORS = """SELECT count(*), count(embedding), count(DISTINCT embedding_model)
+FROM memory_passages WHERE user_id = 'ada' AND ordinal >= 0"""
+
+
+class SlowModel:
+    """Takes a while for each text, and counts the texts."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.texts: list[str] = []
+
+    async def __call__(self, texts: Sequence[str]) -> None:
+        await asyncio.sleep(self._seconds * len(texts))
+        self.texts += texts
+
+
+def _plan(model: SlowModel) -> Plan:
+    """A provider has 0.4 s, a job 0.6; sixteen texts take 0.16."""
+    return Plan(
+        embedder=WordEmbedder(before=model),
+        provider_timeout=timedelta(seconds=0.4),
+        timeout=timedelta(seconds=0.6),
+        concurrent_jobs_max=3,
+    )
+
+
+@pytest.mark.parametrize("content", [LOG, CHINESE, JSON], ids=["log", "Chinese", "JSON"])
+async def test_a_block_too_long_for_one_run_is_embedded_by_several(
+    content: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    model = SlowModel(0.01)
+    block = replace(new_block(content), scope=ADA)
+    (accepted,) = await ingest(database, block)
+    async with working(database, _plan(model)) as running:
+        await running.events.wait_for(JobCompleted)
+        assert running.events.of(JobDeferred)
+        assert not running.events.of(JobFailed)
+    assert (await read(database, block, accepted.id)).status == "active"
+    passages, embedded, models = await connection.fetchrow(VECTORS) or (0, 0, 0)
+    assert passages == embedded > 48
+    assert models == 1
+    assert len(model.texts) == passages  # none twice
+    assert (await job_row(connection, accepted.job_id))["attempts"] == 1
+
+
+async def test_a_failed_part_leaves_what_was_made(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    model = SlowModel(0.001)
+    is_away = False
+
+    async def fails_once(texts: Sequence[str]) -> None:
+        nonlocal is_away
+        if len(model.texts) >= 32 and not is_away:
+            is_away = True
+            raise ProviderUnavailable("away")
+        await model(texts)
+
+    block = replace(new_block(LOG), scope=ADA)
+    (accepted,) = await ingest(database, block)
+    plan = replace(_plan(model), embedder=WordEmbedder(before=fails_once))
+    async with working(database, plan) as running:
+        await running.events.wait_for(JobCompleted)
+        assert len(running.events.of(JobFailed)) == 1
+    passages, embedded, _ = await connection.fetchrow(VECTORS) or (0, 0, 0)
+    assert passages == embedded == len(model.texts)
+    assert (await read(database, block, accepted.id)).status == "active"
