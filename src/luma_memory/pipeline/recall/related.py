@@ -96,8 +96,8 @@ def _newer_first(
     found = dict(gains)
     contradictions = [link for link in links if link.type == "contradicts"]
     for link in sorted(contradictions, key=lambda link: (link.target, link.source), reverse=True):
-        newer = fusion.standing(link.source) + found.get(link.source, 0.0)
-        older = fusion.standing(link.target) + found.get(link.target, 0.0)
+        newer = fusion.z_score(link.source) + found.get(link.source, 0.0)
+        older = fusion.z_score(link.target) + found.get(link.target, 0.0)
         if newer <= older:
             found[link.source] = found.get(link.source, 0.0) + (older - newer) + _AHEAD
     return found
