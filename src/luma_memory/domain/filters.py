@@ -14,9 +14,10 @@ statement, and it only ever narrows the scope that is asked.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from luma_memory.domain.errors import Invalid
@@ -49,6 +50,7 @@ FIELDS: Final[Mapping[str, FieldKind]] = {
 }
 METADATA: Final = "metadata"
 
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}|\d{8}")
 _ORDERED: Final[Sequence[Operator]] = ("gt", "gte", "lt", "lte")
 _OPERATORS: Final[Mapping[FieldKind, Sequence[Operator]]] = {
     "text": ("eq", "ne", "in", "nin", "exists", *_ORDERED),
@@ -147,16 +149,41 @@ class _Parser:
         operator: str,
         value: Any,
         place: str,
-    ) -> Comparison:
+    ) -> Filter:
         self._comparisons += 1
         if self._comparisons > COMPARISONS_MAX:
             raise _wrong(place, f"one of at most {COMPARISONS_MAX} comparisons")
         for known in _OPERATORS[kind]:
             if operator == known:
+                if kind == "time" and _is_whole_day(value):
+                    return _on_day(field, known, value, place)
                 return Comparison(field, known, _operand(kind, known, value, place), path)
         raise _wrong(
             place, f"compared by one of {', '.join(_OPERATORS[kind])}, not by {operator!r}"
         )
+
+
+def _is_whole_day(value: Any) -> bool:
+    return isinstance(value, str) and _DAY.fullmatch(value) is not None
+
+
+def _on_day(field: str, operator: Operator, value: str, place: str) -> Filter:
+    """A date without a time is the whole day, in UTC: "lte 2026-06-30" includes the 30th."""
+    start = Comparison(field, "gte", _instant(value, place))
+    stop = Comparison(field, "lt", start.value + timedelta(days=1))
+    match operator:
+        case "gte":
+            return start
+        case "lt":
+            return Comparison(field, "lt", start.value)
+        case "gt":
+            return Comparison(field, "gte", stop.value)
+        case "lte":
+            return stop
+        case "ne":
+            return Negated(Combined("AND", [start, stop]))
+        case _:
+            return Combined("AND", [start, stop])
 
 
 def _kind(name: str, place: str) -> tuple[FieldKind, Sequence[str]]:

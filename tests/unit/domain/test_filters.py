@@ -16,6 +16,7 @@ from luma_memory.domain.filters import (
     DEPTH_MAX,
     Combined,
     Comparison,
+    Filter,
     Negated,
     parse_filter,
 )
@@ -112,3 +113,39 @@ names = st.sampled_from(["AND", "OR", "NOT", "source", "tags", "metadata.a", "oc
 def test_any_object_is_read_or_refused(document: dict[str, Any]) -> None:
     with suppress(Invalid):
         parse_filter(document)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inside"),
+    [
+        ("lte", (True, True, False)),
+        ("lt", (True, False, False)),
+        ("gte", (False, True, True)),
+        ("gt", (False, False, True)),
+        ("eq", (False, True, False)),
+        ("ne", (True, False, True)),
+    ],
+)
+def test_a_date_without_a_time_is_the_whole_day(
+    operator: str, inside: tuple[bool, bool, bool]
+) -> None:
+    parsed = parse_filter({"occurred_at": {operator: "2026-06-30"}})
+    instants = (
+        datetime(2026, 6, 29, 23, 59, 59, tzinfo=UTC),
+        datetime(2026, 6, 30, 23, 59, 59, tzinfo=UTC),
+        datetime(2026, 7, 1, tzinfo=UTC),
+    )
+    assert tuple(_holds(parsed, instant) for instant in instants) == inside
+
+
+def _holds(part: Filter, instant: datetime) -> bool:
+    match part:
+        case Combined(_, parts):
+            return all(_holds(one, instant) for one in parts)
+        case Negated(inner):
+            return not _holds(inner, instant)
+        case Comparison(_, "gte", value):
+            return bool(instant >= value)
+        case Comparison(_, operator, value):
+            assert operator == "lt"
+            return bool(instant < value)

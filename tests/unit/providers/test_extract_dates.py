@@ -11,9 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from luma_memory.providers.completion.extract import date_values as values
+from luma_memory.providers.completion.extract import dates as dates_module
 from luma_memory.providers.completion.extract.date_grammar import grammar
 from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import read
+from luma_memory.providers.completion.extract.language import identify
 from luma_memory.providers.completion.extract.vocabulary import LANGUAGES, vocabulary
 
 MONDAY = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
@@ -105,6 +107,156 @@ def test_other_languages(language: str, text: str, value: str) -> None:
 )
 def test_what_is_no_date(language: str, text: str) -> None:
     assert resolved(text, language) == []
+
+
+WEDNESDAY = datetime(2026, 3, 11, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "expected"),
+    [
+        ("en", "dentist appointment on Monday", ["2026-03-16"]),
+        ("en", "My passport expires on Friday.", ["2026-03-13"]),
+        ("en", "The deadline is Monday.", ["2026-03-16"]),
+        ("en", "planned for Monday", ["2026-03-16"]),
+        ("en", "The appointment on Monday went well.", ["2026-03-09"]),
+        ("en", "The deadline was Monday.", ["2026-03-09"]),
+        ("en", "The host 10.12.20.25 is down. Upgraded to 1.2.26.", []),
+        ("en", "We run version 10.12.20 of it", []),
+        ("en", "released 1.2.26 yesterday", ["2026-03-10"]),
+        ("en", "libfoo 24.04.1 is out", []),
+        ("en", "[13/04/26] Hi there. [03/05/26] Bye.", ["2026-04-13", "2026-05-03"]),
+        ("en", "[04/13/26] Hi there. [03/05/26] Bye.", ["2026-04-13", "2026-03-05"]),
+        ("en", "half a year ago", ["2025-09"]),
+        ("en", "I moved here half a year ago.", ["2025-09"]),
+        ("en", "05 MAR 24", ["2024-03-05"]),
+        ("en", "Invoice of 05 MAR 24.", ["2024-03-05"]),
+        ("en", "5-Mar-24", ["2024-03-05"]),
+        ("en", "on 5 March 24 people came", ["2026-03-05"]),
+        ("en", "a week from Monday", ["2026-03-23"]),
+        ("en", "two weeks from tomorrow", ["2026-03-26"]),
+        ("en", "eleven days ago", ["2026-02-28"]),
+        ("en", "a fortnight ago", ["2026-02-23/2026-03-01"]),
+        ("en", "in a fortnight", ["2026-03-23/2026-03-29"]),
+        ("en", "the week before last", ["2026-02-23/2026-03-01"]),
+        ("en", "the month before last", ["2026-01"]),
+        ("en", "the week after next", ["2026-03-23/2026-03-29"]),
+        ("en", "I saw him on the 25th.", ["2026-02-25"]),
+        ("en", "The rent is due on the 25th.", ["2026-03-25"]),
+        ("en", "on the 25th floor", []),
+        ("en", "on the 25th anniversary", []),
+        ("en", "Q3 2025", ["2025-07-01/2025-09-30"]),
+        ("en", "revenue in Q3 2025 was good", ["2025-07-01/2025-09-30"]),
+        ("en", "the third quarter of 2025", ["2025-07-01/2025-09-30"]),
+        ("en", "2025-Q3", ["2025-07-01/2025-09-30"]),
+        ("en", "What did I do at Christmas?", ["2025-12-25"]),
+        ("en", "last Christmas we went to Rome", ["2025-12-25"]),
+        ("en", "Christmas 2024 was quiet", ["2024-12-25"]),
+        ("en", "We bought a Christmas tree", []),
+        ("en", "for Christmas dinner", []),
+        ("en", "next Christmas", ["2026-12-25"]),
+        ("en", "on New Year's Eve we danced", ["2025-12-31"]),
+        ("en", "2026-07-25/26", ["2026-07-25/2026-07-26"]),
+        ("en", "What happened from 24 to 26 July?", ["2025-07-24/2025-07-26"]),
+        ("en", "from 5 to 8 March 2026", ["2026-03-05/2026-03-08"]),
+        ("en", "from 26 to 24 July", [None]),
+        ("en", "between 24 and 26 July 2025", ["2025-07-24/2025-07-26"]),
+        ("en", "July 24-26, 2025", ["2025-07-24/2025-07-26"]),
+        ("en", "from July 24 to August 2", ["2025-07-24/2025-08-02"]),
+        ("en", "from 28 December 2025 to 3 January 2026", ["2025-12-28/2026-01-03"]),
+        ("en", "from March to May 2025", ["2025-03-01/2025-05-31"]),
+        ("en", "from 2019 to 2021", ["2019-01-01/2021-12-31"]),
+        ("en", "5–8 March 2026", ["2026-03-05/2026-03-08"]),
+        ("en", "March 5th to 8th, 2026", ["2026-03-05/2026-03-08"]),
+        ("en", "from 2026-03-05 to 2026-03-08", ["2026-03-05/2026-03-08"]),
+        ("en", "Call 05-06-2023-44", []),
+        ("en", "phone 030-12-05-26", []),
+        ("en", "ISBN 978-3-16-148410-0", []),
+        ("en", "192.168.1.26", []),
+        ("en", "thirty days ago", ["2026-02-09"]),
+        ("en", "He left a fortnight ago", ["2026-02-23/2026-03-01"]),
+        ("en", "today", ["2026-03-11"]),
+        ("en", "Meeting at 10.12.26", []),
+        ("en", "Meeting on 10.12.26", ["2026-12-10"]),
+        ("en", "We fly on 13.04.26.", ["2026-04-13"]),
+        ("en", "See you Monday", ["2026-03-16"]),
+        ("en", "I had a meeting on Monday", ["2026-03-09"]),
+        ("en", "The flight leaves on Sunday", ["2026-03-15"]),
+        ("en", "in 2 weeks", ["2026-03-23/2026-03-29"]),
+        ("de", "vor einem halben Jahr", ["2025-09"]),
+        ("de", "vor elf Tagen", ["2026-02-28"]),
+        ("de", "vorletzte Woche", ["2026-02-23/2026-03-01"]),
+        ("de", "übernächste Woche", ["2026-03-23/2026-03-29"]),
+        ("de", "Zahnarzttermin am Montag", ["2026-03-16"]),
+        ("de", "Termin am Montag", ["2026-03-16"]),
+        ("de", "Der Termin am Montag war gut.", ["2026-03-09"]),
+        ("de", "vom 24. bis 26. Juli 2025", ["2025-07-24/2025-07-26"]),
+        ("de", "Ich war vom 24. bis zum 26. Juli dort", ["2025-07-24/2025-07-26"]),
+        ("de", "3. Quartal 2025", ["2025-07-01/2025-09-30"]),
+        ("de", "an Weihnachten waren wir da", ["2025-12-25"]),
+        ("de", "letzte Weihnachten", ["2025-12-25"]),
+        ("de", "Am 25. war ich dort.", ["2026-02-25"]),
+        ("de", "13.04.26", ["2026-04-13"]),
+        ("de", "am 1.2.26", ["2026-02-01"]),
+        ("de", "Update auf 1.2.26", []),
+        ("de", "Version 10.12.20 läuft", []),
+        ("fr", "du 24 au 26 juillet 2025", ["2025-07-24/2025-07-26"]),
+        ("fr", "il y a quinze jours", ["2026-02-23/2026-03-01"]),
+        ("fr", "rendez-vous chez le dentiste lundi", ["2026-03-16"]),
+        ("fr", "à Noël", ["2025-12-25"]),
+        ("fr", "le marché de Noël", []),
+        ("fr", "T3 2025", ["2025-07-01/2025-09-30"]),
+        ("fr", "il y a onze jours", ["2026-02-28"]),
+        ("es", "del 24 al 26 de julio de 2025", ["2025-07-24/2025-07-26"]),
+        ("es", "hace medio año", ["2025-09"]),
+        ("es", "cita con el dentista el lunes", ["2026-03-16"]),
+        ("es", "en Navidad", ["2025-12-25"]),
+        ("es", "hace once días", ["2026-02-28"]),
+        ("es", "tercer trimestre de 2025", ["2025-07-01/2025-09-30"]),
+        ("it", "dal 24 al 26 luglio 2025", ["2025-07-24/2025-07-26"]),
+        ("it", "mezzo anno fa", ["2025-09"]),
+        ("it", "appuntamento dal dentista lunedì", ["2026-03-16"]),
+        ("it", "undici giorni fa", ["2026-02-28"]),
+        ("it", "a Natale", ["2025-12-25"]),
+        ("nl", "een half jaar geleden", ["2025-09"]),
+        ("nl", "van 24 tot en met 26 juli 2025", ["2025-07-24/2025-07-26"]),
+        ("nl", "afspraak bij de tandarts op maandag", ["2026-03-16"]),
+        ("pt", "de 24 a 26 de julho de 2025", ["2025-07-24/2025-07-26"]),
+        ("pt", "há onze dias", ["2026-02-28"]),
+        ("pt", "consulta na segunda-feira", ["2026-03-16"]),
+    ],
+)
+def test_spans_idioms_and_what_only_looks_like_a_date(
+    language: str, text: str, expected: list[str | None]
+) -> None:
+    assert resolved(text, language, WEDNESDAY) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Ужин вчера.", ["2026-03-10"]),
+        ("Вечеря вчора.", ["2026-03-10"]),
+        ("Встреча завтра", ["2026-03-12"]),
+        ("昨日", ["2026-03-10"]),
+        ("Сервер 10.12.20.25 не отвечает, обновили до 1.2.26.", []),
+    ],
+)
+def test_short_texts_of_other_scripts(text: str, expected: list[str]) -> None:
+    assert resolved(text, identify(text).reading, WEDNESDAY) == expected
+
+
+@pytest.mark.parametrize("text", ["1 day ago ", "on 5 May ", "1/1/26 ", "Q1 2026 ", "Jan 1 "])
+def test_the_matches_examined_are_bounded(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    examined = []
+
+    def repeated(document_text: str, start: int, rules: object) -> bool:
+        examined.append(start)
+        return True
+
+    monkeypatch.setattr(dates_module, "_repeated", repeated)
+    assert resolved(text * 1_000) == []
+    assert len(examined) <= dates_module.MAX_MATCHES
 
 
 def test_what_is_meant_but_cannot_be_told_has_no_value() -> None:

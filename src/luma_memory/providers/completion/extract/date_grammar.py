@@ -7,50 +7,42 @@ for each and knows few of the inflected ones ("letzten Freitag", "el viernes pas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
-from typing import Literal, cast
+from functools import cache, lru_cache
+from itertools import islice
+from typing import Final, cast
 
 from luma_memory.providers.completion.extract import date_values as values
+from luma_memory.providers.completion.extract.date_idioms import day_alone_rules, idiom_rules
+from luma_memory.providers.completion.extract.date_ranges import range_rules
+from luma_memory.providers.completion.extract.date_rule import (
+    DAY,
+    DIGIT,
+    FULL_YEAR,
+    MONTH,
+    TIME,
+    WEEKDAY,
+    YEAR_OF_FOUR,
+    Resolver,
+    Rule,
+    Trigger,
+    any_of,
+    around,
+    compiled,
+    gap_then,
+    month_number,
+)
 from luma_memory.providers.completion.extract.date_values import Tense, Unit
 from luma_memory.providers.completion.extract.vocabulary import DateWords, vocabulary
 
-_DAY = r"(?P<day>0?[1-9]|[12]\d|3[01])"
-_YEAR = r"(?P<year>(?:19|20)\d\d)"
 # Weekdays spelled out in no more than five letters.
 _SHORT = frozenset({"lunes", "lundi", "mardi", "jeudi"})
-
-_DIGIT: frozenset[Trigger] = frozenset({"digit"})
-_FULL_YEAR: frozenset[Trigger] = frozenset({"year"})
-_MONTH: frozenset[Trigger] = frozenset({"month"})
-_WEEKDAY: frozenset[Trigger] = frozenset({"weekday"})
-_TIME: frozenset[Trigger] = frozenset({"time"})
 
 _OUTER_BAR = re.compile(r"\|(?![^(]*\))")
 # A word in a fragment of a pattern, with the endings it may have: `tag(?:e|en)?`, `giorn[oi]`.
 _PIECE = re.compile(r"[^\W\d_][\w'’-]*\??(?:\(\?:[\w|]+\)\??|\[\w+\])?")
-
-# (match, day the text was written, tense of its sentence) to ISO 8601, or None where it is no date.
-Resolver = Callable[[re.Match[str], date, Tense], str | None]
-
-
-# What a form cannot do without: a digit, a year of four, a month's name, a weekday's, another word
-# of time.
-Trigger = Literal["digit", "year", "month", "weekday", "time"]
-YEAR = re.compile(r"(?:19|20)\d\d")
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One form. A rule with `vague` names a date that cannot be told; its value is None."""
-
-    pattern: re.Pattern[str]
-    resolve: Resolver
-    needs: frozenset[Trigger]
-    words: frozenset[str] = frozenset()  # of which it needs one as well, if it names any
-    vague: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +52,8 @@ class Grammar:
     rules: tuple[Rule, ...]
     triggers: Mapping[str, Trigger]  # words in lower case
     future: re.Pattern[str]
+    future_nouns: re.Pattern[str]  # ahead, unless the sentence has a verb of `past_verbs`
+    past_verbs: re.Pattern[str]
     every: frozenset[str]
 
 
@@ -73,21 +67,30 @@ def grammar(language: str) -> Grammar | None:
         rules=tuple(_rules(words)),
         triggers=_triggers(words),
         future=re.compile(rf"(?<!\w)(?:{words.future})(?!\w)|(?:'|’)ll\b", re.IGNORECASE),
+        future_nouns=_words_in_text(words.future_nouns),
+        past_verbs=_words_in_text(words.past_verbs),
         every=frozenset(words.every.split()),
     )
+
+
+def _words_in_text(alternatives: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 
 
 def _rules(words: DateWords) -> list[Rule]:
     months = {name: n for n, names in enumerate(words.months, 1) for name in names.split()}
     days = {name: n for n, names in enumerate(words.weekdays) for name in re.split(r"[ |]", names)}
     return [
+        *range_rules(words, months),
         *_numeric(words),
         *_calendar(words, months),
+        *idiom_rules(words, days),
         *_counted(words),
         *_shifted(words),
         *_beside(words, months, days),
         *(_named_day(words, entry.phrase, entry.offset) for entry in words.days),
         *_lone(words, months, days),
+        *day_alone_rules(words),
     ]
 
 
@@ -99,36 +102,97 @@ def _numeric(words: DateWords) -> list[Rule]:
         return values.month(int(m["year"]), int(m["month"]))
 
     def ordered(m: re.Match[str], base: date, tense: Tense) -> str | None:
-        return _ordered(int(m["a"]), int(m["b"]), m["year"], _order_of(words, m["sep"]))
+        if m["sep"] == "." and len(m["year"]) == 2 and not _is_dotted_date(m, words.order):
+            return None
+        return _ordered(int(m["a"]), int(m["b"]), m["year"], _order_of(words, m))
 
     number = r"\d{1,2}"
     time = r"(?:T\d\d:?\d\d[\d:.]{0,12}(?:Z|[+-]\d\d:?\d\d)?)?"
     return [
         Rule(
-            _compile(
-                rf"{_YEAR}(?P<s>[-/.])(?P<month>{number})(?P=s)(?P<day>{number})(?![\d/]){time}"
+            _compiled_number(
+                rf"{YEAR_OF_FOUR}(?P<s>[-/.])(?P<month>{number})(?P=s)(?P<day>{number})"
+                rf"(?![\d/]){time}"
             ),
             iso,
-            _FULL_YEAR,
+            FULL_YEAR,
         ),
-        Rule(_compile(rf"{_YEAR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"), iso_month, _FULL_YEAR),
         Rule(
-            _compile(
-                rf"(?P<a>{number})(?P<sep>[./-])(?P<b>{number})(?P=sep)(?P<year>\d{{4}}|\d{{2}})(?![\d./-]\d)"
+            _compiled_number(rf"{YEAR_OF_FOUR}-(?P<month>0[1-9]|1[0-2])(?![\d-])"),
+            iso_month,
+            FULL_YEAR,
+        ),
+        Rule(
+            _compiled_number(
+                rf"(?P<a>{number})(?P<sep>[./-])(?P<b>{number})(?P=sep)"
+                rf"(?P<year>\d{{4}}|\d{{2}})(?![\d./-]\d)"
             ),
             ordered,
-            _DIGIT,
+            DIGIT,
         ),
     ]
 
 
-def _order_of(words: DateWords, separator: str) -> str:
-    """Dots are never used month first, whatever the language."""
-    return "dmy" if separator == "." else words.order
+def _compiled_number(pattern: str) -> re.Pattern[str]:
+    """Not a part of a longer number: an address, a version, a telephone number."""
+    return re.compile(
+        rf"(?<![\w/])(?<!\d[.:,-])(?<![\w][-_])(?:{pattern})(?!\w|[.:-]\d)", re.IGNORECASE
+    )
+
+
+# Behind these stands a version, an address, a number: "Upgraded to 1.2.26".
+_NUMBERED: Final = re.compile(
+    r"(?:\b(?:v|ver|version|versión|versione|versão|versie|release|build|rev|revision|firmware|tag"
+    r"|python|node|java|ubuntu|debian|android|ios|macos|windows|kernel|postgres|postgresql|chrome"
+    r"|host|ip|server|address|port|section|chapter|kapitel|abschnitt|upgraded?|updated?|downgraded?"
+    r"|aktualisiert|install(?:ed|iert)?|released?|pip|npm|package|paket|model|modell)\b"
+    r"[\s:=#v]*(?:to|from|auf|von|à|a|is|ist)?\s*)$",
+    re.IGNORECASE,
+)
+_BEFORE_DATE: Final = re.compile(
+    r"(?:^|[\n\[(]|\b(?:on|by|until|till|since|from|dated|am|vom|zum|bis|seit|ab|den|le|du|au|el|del"
+    r"|al|il|dal|op|em|dia)\s)$",
+    re.IGNORECASE,
+)
+
+
+def _is_dotted_date(m: re.Match[str], order: str) -> bool:
+    """Whether "1.2.26" is a date: versions look the same, so something has to say it."""
+    before = m.string[max(0, m.start() - 24) : m.start()]
+    if _NUMBERED.search(before) is not None:
+        return False
+    if _BEFORE_DATE.search(before) is not None:
+        return True
+    return order == "dmy" and len(m["a"]) == len(m["b"]) == 2
+
+
+def _order_of(words: DateWords, m: re.Match[str]) -> str:
+    """Dots are never used month first, whatever the language. A text that has one date which can
+    only be read in one order is read in that order."""
+    if m["sep"] == ".":
+        return "dmy"
+    return _proven_order(m.string) or words.order
+
+
+_SLASHED: Final = re.compile(r"(?<![\w/.-])(\d{1,2})([/-])(\d{1,2})\2(?:\d{4}|\d{2})(?![\w/-])")
+_SLASHED_MAX: Final = 200
+
+
+@lru_cache(maxsize=8)
+def _proven_order(text: str) -> str | None:
+    """ "[13/04/26] … [03/05/26]": day first. None where no date proves it, or two disagree."""
+    orders = set()
+    for match in islice(_SLASHED.finditer(text), _SLASHED_MAX):
+        first, second = int(match[1]), int(match[3])
+        if 12 < first <= 31 and second <= 12:
+            orders.add("dmy")
+        if 12 < second <= 31 and first <= 12:
+            orders.add("mdy")
+    return orders.pop() if len(orders) == 1 else None
 
 
 def _ordered(first: int, second: int, year_digits: str, order: str) -> str | None:
-    """A day and a month in the order of the language, or in the only order that can be."""
+    """A day and a month in the order of the text, or in the only order that can be."""
     year = int(year_digits) if len(year_digits) == 4 else 2000 + int(year_digits)
     if not 1900 <= year <= 2099:
         return None
@@ -138,10 +202,7 @@ def _ordered(first: int, second: int, year_digits: str, order: str) -> str | Non
 
 def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
     def month_of(m: re.Match[str]) -> int | None:
-        name = m["month"]
-        if name.islower() and name in words.months_need_capital.split():
-            return None
-        return months.get(name.lower())
+        return month_number(m["month"], months, words.months_need_capital)
 
     def full(m: re.Match[str], base: date, tense: Tense) -> str | None:
         number = month_of(m)
@@ -151,34 +212,45 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
             return values.day(int(m["year"]), number, int(m["day"]))
         return values.day_without_year(base, number, int(m["day"]), tense)
 
+    def short_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        number = month_of(m)
+        return values.day(2000 + int(m["yy"]), number, int(m["day"])) if number else None
+
     def month_and_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
         number = months.get(m["month"].lower())
         return values.month(int(m["year"]), number) if number else None
 
-    name = rf"(?P<month>{_any(months)})"
+    name = rf"(?P<month>{any_of(months)})"
     suffix = rf"(?:{words.day_suffix})?"
-    year = _gap_then(words.between_month_and_year)
-    day = rf"(?:the )?{_DAY}{suffix}"
+    year = gap_then(words.between_month_and_year)
+    day = rf"(?:the )?{DAY}{suffix}"
+    # "05 MAR 24", "5-Mar-24", "5 March '24", but not "5 March 24 people came".
+    end = r"(?=\s*(?:[.,;!?)\]\n]|$)|\s+\d\d:\d\d)"
     forms = [
-        (rf"{day}{_gap_then(words.between_day_and_month)}{name}\b(?:\.?{year}{_YEAR})?", full),
-        (rf"{name}\b\.?{year}{_YEAR}", month_and_year),
+        (rf"{DAY}[ /-]{name}[ /-]'?(?P<yy>\d\d){end}", short_year),
+        (rf"{DAY}{suffix} {name}\.? ['’](?P<yy>\d\d)", short_year),
+        (
+            rf"{day}{gap_then(words.between_day_and_month)}{name}\b(?:\.?{year}{YEAR_OF_FOUR})?",
+            full,
+        ),
+        (rf"{name}\b\.?{year}{YEAR_OF_FOUR}", month_and_year),
     ]
     if words.order == "mdy":
         forms.insert(
-            1, (rf"{name}\b\.? {{1,2}}(?:the )?{_DAY}{suffix}(?:,? {{1,2}}{_YEAR})?", full)
+            3, (rf"{name}\b\.? {{1,2}}(?:the )?{DAY}{suffix}(?:,? {{1,2}}{YEAR_OF_FOUR})?", full)
         )
     return [
         Rule(
-            _compile(rf"{form}(?![\w:])"),
+            compiled(rf"{form}(?![\w:])"),
             resolve,
-            _MONTH | (_FULL_YEAR if resolve is month_and_year else _DIGIT),
+            MONTH | (FULL_YEAR if resolve is month_and_year else DIGIT),
         )
         for form, resolve in forms
     ]
 
 
 def _counted(words: DateWords) -> list[Rule]:
-    number = rf"(?P<n>\d{{1,3}}|{_any(words.numerals)})"
+    number = rf"(?P<n>\d{{1,3}}|{any_of(words.numerals)})"
     unit, needed = _units(words.units), _words_of_units(words, words.units)
 
     def count(m: re.Match[str]) -> int:
@@ -197,17 +269,14 @@ def _counted(words: DateWords) -> list[Rule]:
     before, after = words.ago_before, words.ago_after
     vague = rf"(?:{words.vague})"
     return [
+        *(Rule(compiled(p), ago, TIME, needed) for p in around(before, f"{number} {unit}", after)),
         *(
-            Rule(_compile(p), ago, _TIME, needed)
-            for p in _around(before, f"{number} {unit}", after)
+            Rule(compiled(p), untold, TIME, needed, vague=True)
+            for p in around(before, f"{vague} {unit}", after)
         ),
         *(
-            Rule(_compile(p), untold, _TIME, needed, vague=True)
-            for p in _around(before, f"{vague} {unit}", after)
-        ),
-        *(
-            Rule(_compile(p), ahead, _TIME, needed)
-            for p in _around(words.ahead_before, f"{number} {unit}", words.ahead_after)
+            Rule(compiled(p), ahead, TIME, needed)
+            for p in around(words.ahead_before, f"{number} {unit}", words.ahead_after)
         ),
     ]
 
@@ -218,23 +287,23 @@ def _shifted(words: DateWords) -> list[Rule]:
 
     def rule(pattern: str, steps: int) -> Rule:
         return Rule(
-            _compile(pattern),
+            compiled(pattern),
             lambda m, base, tense: values.shifted(base, _unit(m), steps),
-            _TIME,
+            TIME,
             needed,
         )
 
     return [
-        *(rule(p, steps["past"]) for p in _around(words.past_before, unit, words.past_after)),
-        *(rule(p, steps["next"]) for p in _around(words.next_before, unit, words.next_after)),
-        *(rule(p, steps["this"]) for p in _around(words.this_before, unit, "")),
+        *(rule(p, steps["past"]) for p in around(words.past_before, unit, words.past_after)),
+        *(rule(p, steps["next"]) for p in around(words.next_before, unit, words.next_after)),
+        *(rule(p, steps["this"]) for p in around(words.this_before, unit, "")),
     ]
 
 
 def _beside(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) -> list[Rule]:
     """ "last Friday", "next March", "this Sunday"."""
-    weekday = rf"(?P<weekday>{_any(days)})"
-    month = rf"(?P<month>{_any(_spelled_out(months))})"
+    weekday = rf"(?P<weekday>{any_of(days)})"
+    month = rf"(?P<month>{any_of(_spelled_out(months))})"
 
     def on_weekday(tense: Tense) -> Resolver:
         return lambda m, base, _: values.weekday(base, days[m["weekday"].lower()], tense)
@@ -251,26 +320,23 @@ def _beside(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]
     ]
     return [
         *(
-            Rule(_compile(p), make(tense), needs)
+            Rule(compiled(p), make(tense), needs)
             for tense, before, after in before_after
             for named, make, needs in (
-                (weekday, on_weekday, _WEEKDAY),
-                (month, in_month, _MONTH),
+                (weekday, on_weekday, WEEKDAY),
+                (month, in_month, MONTH),
             )
-            for p in _around(before, named, after)
+            for p in around(before, named, after)
         ),
-        *(
-            Rule(_compile(p), this_weekday, _WEEKDAY)
-            for p in _around(words.this_before, weekday, "")
-        ),
+        *(Rule(compiled(p), this_weekday, WEEKDAY) for p in around(words.this_before, weekday, "")),
     ]
 
 
 def _named_day(words: DateWords, phrase: str, offset: int) -> Rule:
     return Rule(
-        _compile(phrase),
+        compiled(phrase),
         lambda m, base, tense: values.shifted(base, "day", offset),
-        _TIME,
+        TIME,
         _told_by(words, [phrase]),
     )
 
@@ -298,36 +364,35 @@ def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) 
     """A weekday, "in March", "since 2019", "summer 2019", with nothing beside them."""
     season = "|".join(words.seasons.split())
     long_days = {name: index for name, index in days.items() if len(name) > 5 or name in _SHORT}
-    long_months = _any(_spelled_out(months))
+    long_months = any_of(_spelled_out(months))
 
     def weekday(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return values.weekday(base, days[m["weekday"].lower()], tense)
 
     def in_month(m: re.Match[str], base: date, tense: Tense) -> str | None:
-        name = m["month"]
-        if name.islower() and name in words.months_need_capital.split():
-            return None
-        return values.month_without_year(base, months[name.lower()], tense)
+        number = month_number(m["month"], months, words.months_need_capital)
+        return values.month_without_year(base, number, tense) if number else None
 
     def year(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return m["year"]
 
     return [
-        Rule(_compile(rf"(?P<weekday>{_any(long_days)})"), weekday, _WEEKDAY),
+        Rule(compiled(rf"(?P<weekday>{any_of(long_days)})"), weekday, WEEKDAY),
         Rule(
-            _compile(rf"(?<!\w)(?:{words.month_after}) (?P<month>{long_months})"), in_month, _MONTH
+            compiled(rf"(?<!\w)(?:{words.month_after}) (?P<month>{long_months})"), in_month, MONTH
         ),
         Rule(
-            _compile(rf"(?:{season})(?: of| de| del| do)? {_YEAR}(?!\s?[%€$]|\w|[.,]\d)"),
+            compiled(rf"(?:{season})(?: of| de| del| do)? {YEAR_OF_FOUR}(?!\s?[%€$]|\w|[.,]\d)"),
             year,
-            _FULL_YEAR,
+            FULL_YEAR,
         ),
         Rule(
-            _compile(
-                rf"(?:{words.year_after}) {_YEAR}(?!\s?[%€$]|[.,:]?\d|[-/]\d|\s+[^\W\d_]{{3,}}s\b)"
+            compiled(
+                rf"(?:{words.year_after}) {YEAR_OF_FOUR}"
+                rf"(?!\s?[%€$]|[.,:]?\d|[-/]\d|\s+[^\W\d_]{{3,}}s\b)"
             ),
             year,
-            _FULL_YEAR,
+            FULL_YEAR,
         ),
     ]
 
@@ -339,15 +404,6 @@ def _triggers(words: DateWords) -> dict[str, Trigger]:
         ("weekday", " ".join(words.weekdays)),
     ]
     return {name: kind for kind, names in kinds for name in re.split(r"[ |]", names)}
-
-
-def _around(before: str, middle: str, after: str) -> list[str]:
-    forms = []
-    if before:
-        forms.append(rf"(?:{before}) {middle}")
-    if after:
-        forms.append(rf"{middle} (?:{after})")
-    return forms
 
 
 def _units(forms: Mapping[str, str]) -> str:
@@ -363,21 +419,3 @@ def _unit(match: re.Match[str]) -> Unit:
 def _spelled_out(months: Mapping[str, int]) -> dict[str, int]:
     """Without abbreviations: "in mar" is no month. May is short in every language."""
     return {name: number for name, number in months.items() if len(name) > 3 or number == 5}
-
-
-def _gap_then(words: str) -> str:
-    """Spaces with an optional word or comma between."""
-    if not words:
-        return r" {1,2}"
-    return rf"(?: {{0,2}}(?:{words}))? {{1,2}}"
-
-
-def _any(names: Mapping[str, int]) -> str:
-    """Alternatives, longest first, so that "sept" does not end at "sep"."""
-    return "|".join(
-        re.escape(name).replace(r"\ ", " ") for name in sorted(names, key=len, reverse=True)
-    )
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w/])(?:{pattern})(?!\w)", re.IGNORECASE)

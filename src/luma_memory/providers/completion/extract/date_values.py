@@ -7,6 +7,7 @@ Every function returns None for what lies outside the years 1 to 9999.
 
 from __future__ import annotations
 
+from calendar import monthrange
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, TypeAlias
 
@@ -71,6 +72,24 @@ def day_without_year(base: date, month: int, number: int, tense: Tense) -> str |
     # 29 February: the nearest year that has one.
     step = -1 if tense == "past" else 1
     return next(filter(None, (day(year + step * n, month, number) for n in range(8))), None)
+
+
+def day_without_month(base: date, number: int, tense: Tense) -> str | None:
+    """The nearest such day of a month on the side of the tense; `base` itself counts for both."""
+    step = -1 if tense == "past" else 1
+    here = step if (number > base.day) == (tense == "past") and number != base.day else 0
+    for months_away in (here, here + step):
+        year, index = divmod(base.year * 12 + base.month - 1 + months_away, 12)
+        if 1 <= year <= 9999 and (found := day(year, index + 1, number)):
+            return found
+    return None
+
+
+def last_day(year: int, number: int) -> str | None:
+    """The last day of a month."""
+    if not (1 <= year <= 9999 and 1 <= number <= 12):
+        return None
+    return date(year, number, monthrange(year, number)[1]).isoformat()
 
 
 def _days_to_next(base: date, month: int) -> int:

@@ -15,23 +15,19 @@ from datetime import date, datetime
 from itertools import islice
 
 from luma_memory.providers.completion.extract import foreign_dates
-from luma_memory.providers.completion.extract.date_grammar import (
-    YEAR,
-    Grammar,
-    Rule,
-    Trigger,
-    grammar,
-)
+from luma_memory.providers.completion.extract.date_grammar import Grammar, grammar
+from luma_memory.providers.completion.extract.date_rule import YEAR, Rule, Trigger
 from luma_memory.providers.completion.extract.date_values import Tense
 from luma_memory.providers.completion.extract.document import MAX_SENTENCES, Document
 from luma_memory.providers.completion.extract.text import one_line
 
 MAX_DATES = 40
 # Bounds for a text of nothing but dates: matches looked at, and how far around one for its tense.
-MAX_MATCHES = 200
+MAX_MATCHES = 400
 TENSE_CHARS = 160
 
 _DIGIT = re.compile(r"\d")
+_FIRST_WORD = re.compile(r"\w+")
 _LAST_WORD = re.compile(r"(\w+)\s+(?:\w+\s+)?$")
 
 
@@ -63,7 +59,11 @@ def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
         yield from rules.rules
         return
     kinds = rules.triggers
-    words = {word.base for word in document.words if word.base in kinds}
+    # "5-Mar-24" is one word to the reader.
+    pieces = (piece for word in document.words for piece in word.base.split("-"))
+    words = {piece for piece in pieces if piece in kinds} | {
+        word.base for word in document.words if word.base in kinds
+    }
     there: set[Trigger] = {kinds[word] for word in words}
     if _DIGIT.search(document.text) is not None:
         there.add("digit")
@@ -80,7 +80,7 @@ def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
     """Matches of all rules; where two overlap, the earlier rule's stands."""
     taken = bytearray(len(document.text))
     found: list[Mention] = []
-    for mention in islice(_candidates(document, rules, base), MAX_MATCHES):
+    for mention in _candidates(document, rules, base):
         if any(taken[mention.start : mention.end]):
             continue
         taken[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
@@ -89,14 +89,19 @@ def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
 
 
 def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Mention]:
+    """At most MAX_MATCHES matches are examined, whatever comes of them."""
     text = document.text
-    for rule in _applicable(document, rules):
-        for match in rule.pattern.finditer(text):
-            if _repeated(text, match.start(), rules):
-                continue
-            value = rule.resolve(match, base, _tense(document, match.start(), rules))
-            if value is not None or rule.vague:
-                yield Mention(one_line(match[0]), match.start(), match.end(), value)
+    matches = (
+        (rule, match)
+        for rule in _applicable(document, rules)
+        for match in rule.pattern.finditer(text)
+    )
+    for rule, match in islice(matches, MAX_MATCHES):
+        if _repeated(text, match.start(), rules):
+            continue
+        value = rule.resolve(match, base, _tense(document, match, rules))
+        if value is not None or rule.vague:
+            yield Mention(one_line(match[0]), match.start(), match.end(), value)
 
 
 def _repeated(text: str, start: int, rules: Grammar) -> bool:
@@ -107,9 +112,18 @@ def _repeated(text: str, start: int, rules: Grammar) -> bool:
     return not rules.every.isdisjoint(before[0].lower().split())
 
 
-def _tense(document: Document, place: int, rules: Grammar) -> Tense:
+def _tense(document: Document, match: re.Match[str], rules: Grammar) -> Tense:
+    """By the rest of its sentence: "bis" in "vom 24. bis 26. Juli" is part of the date."""
+    text, place = document.text, match.start()
     index = bisect_right(document.sentences, place, key=lambda sentence: sentence.start) - 1
     sentence = document.sentences[max(index, 0)]
-    start = max(sentence.start, place - TENSE_CHARS)
-    end = min(sentence.end, place + TENSE_CHARS)
-    return "future" if rules.future.search(document.text, start, end) else "past"
+    first_word = _FIRST_WORD.match(text, place, match.end())
+    before = max(sentence.start, place - TENSE_CHARS), first_word.end() if first_word else place
+    after = match.end(), max(match.end(), min(sentence.end, place + TENSE_CHARS))
+
+    def has(words: re.Pattern[str]) -> bool:
+        return any(words.search(text, *part) is not None for part in (before, after))
+
+    if has(rules.future):
+        return "future"
+    return "future" if has(rules.future_nouns) and not has(rules.past_verbs) else "past"

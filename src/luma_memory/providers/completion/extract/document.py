@@ -15,7 +15,8 @@ MAX_SENTENCES = 200
 MAX_WORD_CHARS = 60
 
 _WORD = re.compile(r"\b[^\W\d_]\w*(?:['’\-]\w+)*")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”]?|\n+")
+# The first mark of a row: tried at each one, a page of dots would take quadratic time.
+_SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”]?|\n+")
 # "Dr. Vega", "z. B.", "J. Smith": the dot ends no sentence.
 _ABBREVIATION = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|st|jr|sr|sra|vs|etc|approx|no|nr|bzw|ca|usw|inkl|sig|mme|dhr|mevr|bijv|"

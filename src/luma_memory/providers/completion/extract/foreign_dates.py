@@ -7,7 +7,8 @@ own words for days, and only the beginning of a long text.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, TypeVar
@@ -16,13 +17,18 @@ from dateparser.date import DateDataParser
 from dateparser.languages.loader import default_loader
 from dateparser.search import search_dates
 
+from luma_memory.providers.completion.extract.date_rule import YEAR
 from luma_memory.providers.completion.extract.document import Document
+from luma_memory.providers.completion.extract.language import CYRILLIC_LANGUAGES
 
 READ_CHARS = 600
+SHORT_CHARS = 60
 _RELATIVE = (
     "0 day ago", "1 day ago", "in 1 day", "0 week ago", "1 week ago", "in 1 week",
     "1 month ago", "in 1 month", "1 year ago", "in 1 year",
 )  # fmt: skip
+_NUMBER = re.compile(r"^[\d.:/ -]+$|\d\.\d+\.\d")
+_PART_OF_A_NUMBER = re.compile(r"[.:]?\d")
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -32,19 +38,48 @@ def dates(
     document: Document, occurred_at: datetime, *, make: Callable[[str, int, int, str | None], T]
 ) -> list[T]:
     """Mentions made by `make(name, start, end, value)`, in order of appearance."""
+    found = (_in_language(document, language, occurred_at, make) for language in _tried(document))
+    return next(filter(None, found), [])
+
+
+def _tried(document: Document) -> Sequence[str]:
+    """The language it is read in, and those that a short text of its script may be as well."""
+    language = document.language
+    if len(document.text) > SHORT_CHARS:
+        return (language,)
+    if language in CYRILLIC_LANGUAGES:
+        return tuple(dict.fromkeys([language, "ru", "uk", "bg"]))
+    return (language, "ja") if language == "zh" else (language,)
+
+
+def _in_language(
+    document: Document,
+    language: str,
+    occurred_at: datetime,
+    make: Callable[[str, int, int, str | None], T],
+) -> list[T]:
     text = document.text[:READ_CHARS]
-    if not _worth_searching(text, document.language):
+    if not _worth_searching(text, language):
         return []
     base = datetime(occurred_at.year, occurred_at.month, occurred_at.day)  # noqa: DTZ001 (dateparser compares naive)
     found: list[T] = []
     place = 0
-    for name, _ in _search(text, document.language, base):
+    for name, _ in _search(text, language, base):
         start = text.find(name, place)
-        value = _iso(name, document.language, base)
-        if start >= 0 and value:
+        if start < 0 or _is_a_number(text, start, start + len(name)):
+            continue
+        if value := _iso(name, language, base):
             place = start + len(name)
             found.append(make(name, start, place, value))
     return found
+
+
+def _is_a_number(text: str, start: int, end: int) -> bool:
+    """An address or a version: digits that go on, or digits without a year of four."""
+    name = text[start:end]
+    if _PART_OF_A_NUMBER.match(text, end) or (start and text[start - 1] in "0123456789.:"):
+        return True
+    return _NUMBER.search(name) is not None and YEAR.search(name) is None
 
 
 def _worth_searching(text: str, language: str) -> bool:
@@ -73,7 +108,7 @@ def _search(text: str, language: str, base: datetime) -> list[tuple[str, datetim
     try:
         found = search_dates(text, languages=[_code(language)], settings=_settings(base))
     except Exception:
-        # A foreign parser over anybody's text: a date not found costs less than the block.
+        # A foreign parser over arbitrary text: a date not found costs less than the block.
         _log.debug("date search failed", exc_info=True)
         return []
     return [(name, when) for name, when, *_ in found or [] if len(name) > 1]

@@ -28,6 +28,9 @@ _CANDIDATES = [
     "sr", "hr", "sl", "mk", "lt", "lv", "et", "tr", "ar", "fa", "ur", "he", "hi", "bn", "ta", "te",
     "th", "vi", "id", "ms", "ja", "ko", "zh", "ca", "eu", "gl", "ka", "hy", "az", "kk", "sw", "af",
 ]  # fmt: skip
+# The most written first.
+CYRILLIC_LANGUAGES = ("ru", "uk", "bg", "sr", "mk", "kk")
+_CYRILLIC = re.compile(r"[\u0400-\u052f]")
 ENGLISH_WORDS_MIN = 2
 # A letter alone is a word of too many languages ("a", "i") to tell one.
 _ASCII_WORD = re.compile(r"[a-z]{2,}")
@@ -53,7 +56,7 @@ def identify(text: str) -> Identified:
         return Identified(UNDETERMINED, DEFAULT_READING)
     language, confidence = _identifier().classify(sample)
     if letters < _min_letters(sample) or confidence < _min_confidence(language, letters, sample):
-        return Identified(UNDETERMINED, _reading(language, confidence))
+        return Identified(UNDETERMINED, _reading(language, confidence, sample))
     return Identified(language, language)
 
 
@@ -87,7 +90,10 @@ def _function_words() -> tuple[frozenset[str], frozenset[str]]:
     return english - others, others - english
 
 
-def _reading(language: str, confidence: float) -> str:
+def _reading(language: str, confidence: float, sample: str) -> str:
+    """A few Cyrillic words are doubtful among neighbors, but certainly not English."""
+    if 2 * len(_CYRILLIC.findall(sample)) > len(_LETTERS.findall(sample)):
+        return language if language in CYRILLIC_LANGUAGES else CYRILLIC_LANGUAGES[0]
     return language if language in LANGUAGES and confidence > 0.2 else DEFAULT_READING
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cache
 from threading import Thread
+from typing import Concatenate, ParamSpec, TypeVar
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.search import NamedEvent, TimeSpan
@@ -18,9 +19,14 @@ from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
 # A question longer than this is a text that somebody pasted.
 READ_CHARS = 2_000
+# Up to here a question is read beside the event loop's other work; longer ones in a thread.
+INLINE_CHARS = 200
 SPANS_MAX = 8
 EVENTS_MAX = 2
 EVENT_CHARS_MAX = 120
+
+ArgumentsT = ParamSpec("ArgumentsT")
+ResultT = TypeVar("ResultT")
 
 
 class LocalQuestionReader:
@@ -44,12 +50,12 @@ class LocalQuestionReader:
     async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
         """See the port. Days are those of UTC."""
         await self._loaded()
-        return _times(question, asked_at or self._clock.now())
+        return await _in_bounded_time(_times, question, asked_at or self._clock.now())
 
     async def events(self, question: str) -> Sequence[NamedEvent]:
         """See the port."""
         await self._loaded()
-        return _events(question)
+        return await _in_bounded_time(_events, question)
 
     async def language(self, question: str) -> str | None:
         """See the port."""
@@ -67,6 +73,18 @@ class LocalQuestionReader:
             self._warm = True
         finally:
             self._is_warming = False
+
+
+async def _in_bounded_time(
+    read_question: Callable[Concatenate[str, ArgumentsT], ResultT],
+    question: str,
+    *arguments: ArgumentsT.args,
+    **named: ArgumentsT.kwargs,
+) -> ResultT:
+    """A usual question takes less than the hand-over to a thread; a pasted text takes long."""
+    if len(question) <= INLINE_CHARS:
+        return read_question(question, *arguments, **named)
+    return await asyncio.to_thread(read_question, question, *arguments, **named)
 
 
 def _warm_up() -> None:

@@ -47,6 +47,15 @@ class DayWords:
 
 
 @dataclass(frozen=True, slots=True)
+class Feast:
+    """A phrase (regular expression) that names a day of the year."""
+
+    phrase: str
+    month: int
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
 class DateWords:
     """How a language speaks of dates; strings are fragments of regular expressions."""
 
@@ -79,6 +88,27 @@ class DateWords:
     vague: str  # "a few": a date is meant, but which one cannot be told
     future: str
     days: Sequence[DayWords]
+    range_from: str  # "from" 5 "to" 8 March
+    range_to: str
+    range_bare: str  # "to", where no "from" stands before it
+    # Things that lie ahead ("appointment") where the sentence has no verb that says they were.
+    future_nouns: str = "(?!)"
+    past_verbs: str = "(?!)"
+    half_year: str = ""
+    fortnight: str = ""
+    before_last_before: str = ""  # "vorletzte" Woche
+    before_last_after: str = ""  # week "before last"
+    after_next_before: str = ""
+    after_next_after: str = ""
+    weeks_from: str = ""  # a week "from" Monday
+    today: str = ""
+    tomorrow: str = ""
+    quarter: str = ""
+    quarters: Mapping[str, int] = field(default_factory=dict)
+    day_alone: str = ""  # "on the 25th", with the group `day`
+    feast_before: str = ""  # "at" Christmas
+    feast_compounds: str = ""  # Christmas "tree" is no time
+    feasts: Sequence[Feast] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +157,14 @@ def _parse(language: str, table: dict[str, Any]) -> Vocabulary:
 
 def _date_words(table: dict[str, Any]) -> DateWords:
     days = [DayWords(**entry) for entry in table.pop("days")]
-    return DateWords(**{**table, "future": table["future"].replace("\n", "")}, days=days)
+    feasts = [Feast(**entry) for entry in table.pop("feasts", ())]
+    joined: dict[str, Any] = {
+        name: table[name].replace("\n", "")
+        for name in ("future", "future_nouns", "past_verbs")
+        if name in table
+    }
+    words: dict[str, Any] = {**table, **joined, "days": days, "feasts": feasts}
+    return DateWords(**words)
 
 
 def _words(text: str) -> frozenset[str]:

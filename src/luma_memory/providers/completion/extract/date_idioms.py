@@ -1,0 +1,154 @@
+"""Times with a form of their own: "half a year ago", "the week before last", "at Christmas"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import date
+
+from luma_memory.providers.completion.extract import date_values as values
+from luma_memory.providers.completion.extract.date_rule import (
+    DIGIT,
+    FULL_YEAR,
+    TIME,
+    WEEKDAY,
+    YEAR_OF_FOUR,
+    Resolver,
+    Rule,
+    any_of,
+    around,
+    compiled,
+)
+from luma_memory.providers.completion.extract.date_values import Tense, Unit
+from luma_memory.providers.completion.extract.vocabulary import DateWords, Feast
+
+_UNITS: tuple[Unit, ...] = ("day", "week", "weekend", "month", "year")
+
+
+def idiom_rules(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
+    """Rules that stand before those of counted and shifted units."""
+    return [
+        *_halves_and_fortnights(words),
+        *_twice_shifted(words),
+        *_weeks_from(words, weekdays),
+        *(rule for feast in words.feasts for rule in _feast(words, feast)),
+    ]
+
+
+def day_alone_rules(words: DateWords) -> list[Rule]:
+    """ "on the 25th": the nearest 25th on the side of the tense. These stand behind all others."""
+
+    def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return values.day_without_month(base, int(m["day"]), tense)
+
+    if not words.day_alone:
+        return []
+    return [Rule(compiled(words.day_alone), resolve, DIGIT)]
+
+
+def _halves_and_fortnights(words: DateWords) -> list[Rule]:
+    def shifted(unit: Unit, steps: int) -> Resolver:
+        return lambda m, base, tense: values.shifted(base, unit, steps)
+
+    steps: list[tuple[str, Unit, int]] = [
+        (words.half_year, "month", 6),
+        (words.fortnight, "week", 2),
+    ]
+    return [
+        Rule(compiled(form), shifted(unit, sign * count), TIME)
+        for phrase, unit, count in steps
+        if phrase
+        for sign, before, after in (
+            (-1, words.ago_before, words.ago_after),
+            (1, words.ahead_before, words.ahead_after),
+        )
+        for form in around(before, f"(?:{phrase})", after)
+    ]
+
+
+def _twice_shifted(words: DateWords) -> list[Rule]:
+    unit = "(?:" + "|".join(f"(?P<{name}>{form})" for name, form in words.unit.items()) + ")"
+
+    def resolver(steps: int) -> Resolver:
+        def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
+            named = m.groupdict()
+            return values.shifted(base, next(u for u in _UNITS if named.get(u)), steps)
+
+        return resolve
+
+    return [
+        Rule(compiled(form), resolver(steps), TIME)
+        for steps, before, after in (
+            (-2, words.before_last_before, words.before_last_after),
+            (2, words.after_next_before, words.after_next_after),
+        )
+        for form in around(before, unit, after)
+    ]
+
+
+def _weeks_from(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
+    """ "a week from Monday", "two weeks from tomorrow"."""
+
+    def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        text = " ".join(m["n"].lower().split())
+        count = int(text) if text.isdecimal() else words.numerals[text]
+        name = m["from"].lower()
+        start = (
+            values.weekday(base, weekdays[name], "future")
+            if name in weekdays
+            else values.shifted(base, "day", int(name == words.tomorrow))
+        )
+        if start is None:
+            return None
+        return values.shifted(date.fromisoformat(start), "day", 7 * count)
+
+    if not words.weeks_from:
+        return []
+    names = rf"{any_of(weekdays)}|{words.today}|{words.tomorrow}"
+    pattern = (
+        rf"(?P<n>\d{{1,2}}|{any_of(words.numerals)}) (?:{words.units['week']}) "
+        rf"(?:{words.weeks_from}) (?P<from>{names})"
+    )
+    return [Rule(compiled(pattern), resolve, needs) for needs in (TIME | WEEKDAY, TIME)]
+
+
+def _feast(words: DateWords, feast: Feast) -> list[Rule]:
+    """With a word of time before it, or with a year: a name alone may be that of a person."""
+
+    def side(m: re.Match[str], tense: Tense) -> Tense:
+        before, after = m["before"] or "", m["after"] or ""
+        for found, befores, afters in (
+            ("past", words.past_before, words.past_after),
+            ("future", words.next_before, words.next_after),
+        ):
+            if re.fullmatch(befores or "(?!)", before, re.IGNORECASE) or re.fullmatch(
+                afters or "(?!)", after, re.IGNORECASE
+            ):
+                return "past" if found == "past" else "future"
+        return tense
+
+    def nearest(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return values.day_without_year(base, feast.month, feast.day, side(m, tense))
+
+    def of_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return values.day(int(m["year"]), feast.month, feast.day)
+
+    no_compound = rf"(?![-'’\w])(?! (?:{words.feast_compounds})\b)" if words.feast_compounds else ""
+    befores = "|".join(filter(None, [words.feast_before, words.past_before, words.next_before]))
+    afters = "|".join(filter(None, [words.past_after, words.next_after])) or "(?!)"
+    name = f"(?:{feast.phrase})"
+    return [
+        Rule(compiled(rf"{name},? (?:of |de |del )?{YEAR_OF_FOUR}"), of_year, FULL_YEAR),
+        Rule(
+            compiled(
+                rf"(?P<before>{befores}) (?:the )?{name}(?: (?P<after>{afters}))?{no_compound}"
+            ),
+            nearest,
+            TIME,
+        ),
+        *(
+            [Rule(compiled(rf"(?P<before>){name} (?P<after>{afters})"), nearest, TIME)]
+            if afters != "(?!)"
+            else []
+        ),
+    ]

@@ -1,0 +1,76 @@
+"""What a rule of the date grammar is, and the fragments of patterns that several rules share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+from luma_memory.providers.completion.extract.date_values import Tense
+
+DAY = r"(?P<day>0?[1-9]|[12]\d|3[01])"
+YEAR_OF_FOUR = r"(?P<year>(?:19|20)\d\d)"
+YEAR = re.compile(r"(?:19|20)\d\d")
+
+# (match, day the text was written, tense of its sentence) to ISO 8601, or None where it is no date.
+Resolver = Callable[[re.Match[str], date, Tense], str | None]
+
+# What a form cannot do without: a digit, a year of four, a month's name, a weekday's, another word
+# of time.
+Trigger = Literal["digit", "year", "month", "weekday", "time"]
+DIGIT: frozenset[Trigger] = frozenset({"digit"})
+FULL_YEAR: frozenset[Trigger] = frozenset({"year"})
+MONTH: frozenset[Trigger] = frozenset({"month"})
+WEEKDAY: frozenset[Trigger] = frozenset({"weekday"})
+TIME: frozenset[Trigger] = frozenset({"time"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One form. What a rule with `vague` matches is meant as a date even where it cannot be
+    resolved: no other rule reads a part of it.
+    """
+
+    pattern: re.Pattern[str]
+    resolve: Resolver
+    needs: frozenset[Trigger]
+    words: frozenset[str] = frozenset()  # of which it needs one as well, if it names any
+    vague: bool = False
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Whole words, not inside a path."""
+    return re.compile(rf"(?<![\w/])(?:{pattern})(?!\w)", re.IGNORECASE)
+
+
+def around(before: str, middle: str, after: str) -> list[str]:
+    """The forms with the words before the middle and with those after it, where there are any."""
+    forms = []
+    if before:
+        forms.append(rf"(?:{before}) {middle}")
+    if after:
+        forms.append(rf"{middle} (?:{after})")
+    return forms
+
+
+def gap_then(words: str) -> str:
+    """Spaces with an optional word or comma between."""
+    if not words:
+        return r" {1,2}"
+    return rf"(?: {{0,2}}(?:{words}))? {{1,2}}"
+
+
+def any_of(names: Mapping[str, int]) -> str:
+    """Alternatives, longest first, so that "sept" does not end at "sep"."""
+    return "|".join(
+        re.escape(name).replace(r"\ ", " ") for name in sorted(names, key=len, reverse=True)
+    )
+
+
+def month_number(name: str, months: Mapping[str, int], need_capital: str) -> int | None:
+    """None for what is another word in lower case: "may", "march"."""
+    if name.islower() and name in need_capital.split():
+        return None
+    return months.get(name.lower())
