@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass
@@ -21,19 +22,26 @@ class Proxy:
     # So many answers are lost from now on: the connection breaks where each would have come.
     answers_lost: int = 0
     connections: int = 0
+    # Cleared: bytes neither pass nor are refused, in both directions and on new connections.
+    flows: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @asynccontextmanager
-async def proxied(target_port: int, *, seed: int = 1) -> AsyncIterator[Proxy]:
-    """A proxy in front of a port of this machine."""
+async def proxied(target: int | Path, *, seed: int = 1) -> AsyncIterator[Proxy]:
+    """A proxy in front of a port or a Unix socket of this machine."""
     proxy = Proxy()
+    proxy.flows.set()
     tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         proxy.connections += 1
-        back, forth = await asyncio.open_connection("127.0.0.1", target_port)
+        await proxy.flows.wait()
+        if isinstance(target, Path):
+            back, forth = await asyncio.open_unix_connection(target)
+        else:
+            back, forth = await asyncio.open_connection("127.0.0.1", target)
         try:
-            await asyncio.gather(_forth(reader, forth), _back(back, writer, proxy))
+            await asyncio.gather(_forth(reader, forth, proxy), _back(back, writer, proxy))
         except (OSError, asyncio.IncompleteReadError):
             pass  # one of the two went away
         finally:
@@ -58,8 +66,9 @@ async def proxied(target_port: int, *, seed: int = 1) -> AsyncIterator[Proxy]:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _forth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _forth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, proxy: Proxy) -> None:
     while data := await reader.read(65536):
+        await proxy.flows.wait()
         writer.write(data)
         await writer.drain()
     writer.close()
@@ -67,6 +76,7 @@ async def _forth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 async def _back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, proxy: Proxy) -> None:
     while data := await reader.read(65536):
+        await proxy.flows.wait()
         if proxy.answers_lost > 0:
             proxy.answers_lost -= 1
             raise ConnectionResetError("the answer is lost")

@@ -85,6 +85,8 @@ async def open_database(
         command_timeout_seconds=_COMMAND_SECONDS[kind],
         application_name=f"luma-memory {kind}",
         pooler=settings.database_pooler,
+        # A client waits for the API; a worker has its jobs' time.
+        notices_hanging=kind == "api",
     )
     stack.push_async_callback(database.close)
     await database.open()

@@ -17,6 +17,7 @@ from luma_memory.domain.errors import (
     StoreContended,
     StoreUnavailable,
 )
+from luma_memory.postgres.liveness import Liveness
 from luma_memory.postgres.pooler import PoolerChoice, names_hosted_pooler, sessions_are_shared
 from luma_memory.postgres.vectors import register_vector_types
 
@@ -121,6 +122,8 @@ class Database:
     hanging server ends in StoreUnavailable and not in a hanging caller. pooler: whether a
     transaction pooler stands in between; behind one nothing is left in a session, at the price of
     a second round trip for each statement (nothing is prepared ahead).
+    notices_hanging: whether statements fail within two seconds when the server stops answering,
+    however long each may take otherwise; costs one more connection.
     """
 
     def __init__(
@@ -132,8 +135,10 @@ class Database:
         acquire_timeout_seconds: float = 5.0,
         application_name: str = "luma-memory",
         pooler: PoolerChoice = "auto",
+        notices_hanging: bool = False,
     ) -> None:
         self._dsn = dsn
+        self._liveness = Liveness(self._connect) if notices_hanging else None
         self._pool_size = pool_size
         self._command_timeout = command_timeout_seconds
         self._acquire_timeout = acquire_timeout_seconds
@@ -153,6 +158,8 @@ class Database:
                 return
             with translated(), _connecting():
                 self._pool = await self._create_pool(shared=await self._find_out())
+                if self._liveness is not None:
+                    await self._liveness.open()
 
     async def shares_sessions(self) -> bool:
         """Whether statements of one connection may run in different sessions: no LISTEN, no SET,
@@ -185,6 +192,8 @@ class Database:
     async def close(self) -> None:
         """Close all connections; one that does not end in time is cut. Idempotent."""
         pool, self._pool = self._pool, None
+        if self._liveness is not None:
+            await self._liveness.close()
         if pool is None:
             return
         try:
@@ -219,13 +228,16 @@ class Database:
             # A free one is there at once (opening it has a time-out of its own): to wait for it
             # with a deadline would cost a task.
             timeout = None if self._taken < self._pool_size else self._acquire_timeout
-            with translated():
+            watched = self._liveness.watched() if self._liveness is not None else None
+            with translated(), watched or nullcontext():
                 self._taken += 1
                 try:
                     connection = await pool.acquire(timeout=timeout)
                 except BaseException:
                     self._taken -= 1
                     raise
+                if watched is not None:
+                    watched.connection = connection
                 try:
                     with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
                         yield connection

@@ -1,0 +1,94 @@
+"""The network to PostgreSQL freezes: bytes neither pass nor are refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx2
+import pytest
+from tests.support.load import client_of
+from tests.support.service import RETRY_SECONDS
+from tests.support.tcp_proxy import Proxy, proxied
+
+from luma_memory.cli.processes import Stack
+from luma_memory.settings import load_settings
+
+# What is asked; the machine that runs all tests is busy, and the middle has to do.
+REFUSED_SECONDS_MAX = 2.0
+
+
+@asynccontextmanager
+async def frozen_service(dsn: str) -> AsyncIterator[tuple[Stack, Proxy]]:
+    """An API whose connections to the database lead through a proxy."""
+    address = urlsplit(dsn)
+    (folder,) = parse_qs(address.query)["host"]
+    (port,) = parse_qs(address.query)["port"]
+    async with proxied(Path(folder) / f".s.PGSQL.{port}") as proxy:
+        through = f"postgresql://{address.username}@127.0.0.1:{proxy.port}{address.path}"
+        stack = Stack(load_settings(database_url=through, host="127.0.0.1", port=0), workers=0)
+        await stack.start()
+        try:
+            yield stack, proxy
+        finally:
+            proxy.flows.set()
+            await stack.stop()
+
+
+async def timed(call: Any) -> tuple[httpx2.Response, float]:
+    started = time.perf_counter()
+    answer: httpx2.Response = await call
+    return answer, time.perf_counter() - started
+
+
+@pytest.mark.parametrize("senders", [20, pytest.param(200, marks=pytest.mark.slow)])
+async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
+    dsn: str, senders: int, record_property: Any
+) -> None:
+    async with frozen_service(dsn) as (stack, proxy), client_of(stack) as client:
+        stop, enough = asyncio.Event(), asyncio.Event()
+        times: list[float] = []
+
+        async def send(number: int) -> None:
+            while not stop.is_set():
+                block = {"user_id": f"user-{number}", "content": f"Note {len(times)} of {number}."}
+                answer, seconds = await timed(client.post("/blocks", json=block))
+                if answer.status_code == 202:  # its response had left before the freeze
+                    continue
+                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                times.append(seconds)
+                if len(times) >= 4 * senders:
+                    enough.set()
+                await asyncio.sleep(0.1)
+
+        sending = [asyncio.create_task(send(number)) for number in range(senders)]
+        await asyncio.sleep(0.5)  # the load is what is waited for
+        proxy.flows.clear()
+        async with asyncio.timeout(RETRY_SECONDS):
+            await enough.wait()
+        proxy.flows.set()
+        stop.set()
+        await asyncio.gather(*sending)
+        first = sorted(times[:senders])
+        record_property("first refusals, p50 and last, s", (first[len(first) // 2], first[-1]))
+        print(f"first refusals: p50 {first[len(first) // 2]:.2f} s, last {first[-1]:.2f} s")
+        assert first[len(first) // 2] < REFUSED_SECONDS_MAX
+        async with asyncio.timeout(RETRY_SECONDS):
+            while (  # noqa: ASYNC110
+                await client.post("/blocks", json={"user_id": "ada", "content": "It is back."})
+            ).status_code != 202:
+                await asyncio.sleep(0.1)
+
+
+async def test_a_slow_statement_of_a_server_that_answers_is_waited_for(dsn: str) -> None:
+    """Also one that takes longer than the bound: slow is not away."""
+    async with frozen_service(dsn) as (stack, proxy), client_of(stack) as client:
+        proxy.delay = lambda: 0.3
+        for number in range(5):
+            block = {"user_id": "ada", "content": f"A slow network, note {number}."}
+            assert (await client.post("/blocks", json=block)).status_code == 202
