@@ -202,7 +202,9 @@ class Settings(BaseSettings):
     """Requests one key, token or (without keys) address may send to one process in a minute;
     above that 429; 0: any number."""
     concurrent_requests_max: int = Field(256, ge=1, le=100_000)
-    """Requests in work at once in one process; above that 503 `overloaded` at once."""
+    """Requests in progress at once in one process; above that 503 `overloaded` at once. Those that
+    may wait for a model provider (search, context, summaries, `wait=true`) are counted apart, as
+    many again; bodies that are still arriving are not counted."""
     request_timeout_ms: Milliseconds = 30_000
     """A body that has not arrived by then is answered 408."""
     similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)

@@ -103,6 +103,41 @@ async def test_the_door_stays_open_while_the_provider_hangs(
     assert asked < len(times) / 2
 
 
+@pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.slow)])
+async def test_requests_that_wait_for_the_provider_take_no_place_of_others(
+    rounds: int, tmp_path: Path
+) -> None:
+    """Twice as many cold contexts as places; every block is accepted all the same."""
+    with FakeOpenAI(dimension=64) as provider:
+        provider.always(hang())
+        async with (
+            running_stack(
+                data_dir=tmp_path / "data",
+                workers=0,
+                openai_base_url=provider.base_url,
+                embedding_dimension=64,
+                concurrent_requests_max=4,
+            ) as stack,
+            httpx2.AsyncClient(
+                base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30
+            ) as client,
+        ):
+            for turn in range(rounds):
+                contexts = [
+                    asyncio.create_task(
+                        client.post("/context", json={"user_id": "ada", "query": f"{turn} {n}?"})
+                    )
+                    for n in range(8)
+                ]
+                for number in range(5):
+                    block = {"user_id": "ada", "content": f"Note {turn} {number}."}
+                    accepted = await client.post("/blocks", json=block)
+                    assert accepted.status_code == 202, accepted.text
+                answers = await asyncio.gather(*contexts)
+                assert {answer.status_code for answer in answers} <= {200, 503}
+                assert 200 in {answer.status_code for answer in answers}
+
+
 async def _posted(client: httpx2.AsyncClient, outage: Outage) -> list[float]:
     """How long each block took to be accepted."""
     times: list[float] = []

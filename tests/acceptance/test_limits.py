@@ -9,11 +9,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
@@ -61,6 +62,14 @@ class Half:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self.writer = reader, writer
 
+    async def closed(self) -> float:
+        """When the server has closed the connection: the seconds until then."""
+        began = time.perf_counter()
+        with suppress(ConnectionError):
+            async with asyncio.timeout(60):
+                await self._reader.read()
+        return time.perf_counter() - began
+
     async def answer(self) -> tuple[int, str]:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
@@ -89,16 +98,28 @@ async def timed(call: Any) -> tuple[httpx2.Response, float]:
     return answer, time.perf_counter() - started
 
 
+@asynccontextmanager
+async def filled(narrow: Stack, client: httpx2.AsyncClient) -> AsyncIterator[None]:
+    """All places are taken by requests that wait for a table that is locked."""
+    connection = await asyncpg.connect(narrow.database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("LOCK TABLE memory_jobs")
+            waiting = [asyncio.create_task(client.get("/jobs")) for _ in range(REQUESTS_MAX)]
+            yield
+        await asyncio.gather(*waiting)
+    finally:
+        await connection.close()
+
+
 async def test_too_many_at_once_are_sent_away_at_once(narrow: Stack) -> None:
-    async with client_of(narrow) as client, AsyncExitStack() as at_work:
-        for _ in range(REQUESTS_MAX):
-            await at_work.enter_async_context(half(narrow))
+    async with client_of(narrow) as client, filled(narrow, client):
         # Until the last of them has arrived; then all others are.
-        while (refused := await client.get("/jobs/stats")).status_code == 200:
+        while (refused := await client.get("/users/ada")).status_code == 200:
             pass
         waits = []
         for answer, seconds in await asyncio.gather(
-            *(timed(client.get("/jobs/stats")) for _ in range(30))
+            *(timed(client.get("/users/ada")) for _ in range(30))
         ):
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
             assert int(answer.headers["Retry-After"]) >= 1
@@ -109,6 +130,61 @@ async def test_too_many_at_once_are_sent_away_at_once(narrow: Stack) -> None:
         assert health.status_code == 200, "health is answered however much is going on"
     async with client_of(narrow) as client:
         assert (await client.get("/jobs/stats")).status_code == 200
+
+
+@pytest.mark.parametrize("senders", [8, pytest.param(500, marks=pytest.mark.slow)])
+async def test_bodies_that_trickle_take_no_place_and_are_closed_in_time(
+    narrow: Stack, senders: int
+) -> None:
+    """More of them than requests are admitted; others are served all the while."""
+    slow = asyncio.Event()
+
+    async def trickle(request: Half) -> None:
+        with suppress(ConnectionError):
+            while not request.writer.is_closing():
+                request.writer.write(b" ")
+                await request.writer.drain()
+                await asyncio.sleep(BODY_SECONDS / 5)
+
+    async with client_of(narrow) as client, AsyncExitStack() as stack:
+        halves = [await stack.enter_async_context(half(narrow)) for _ in range(senders)]
+        trickling = [asyncio.create_task(trickle(one)) for one in halves]
+        closed = asyncio.gather(*(one.closed() for one in halves))
+        while not closed.done():
+            answer = await client.get("/jobs/stats")
+            assert answer.status_code == 200, answer.text
+            block = {"user_id": "ada", "content": "Sent while others trickle."}
+            assert (await client.post("/blocks", json=block)).status_code == 202
+            slow.set()
+        # By the time limit of a body, and a moment for those that were refused before it.
+        assert max(await closed) < BODY_SECONDS + 7
+        for task in trickling:
+            task.cancel()
+    assert slow.is_set()
+
+
+async def test_a_refused_body_that_trickles_on_is_closed(narrow: Stack) -> None:
+    """Its response has long been sent."""
+    address = urlsplit(narrow.base_url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(
+        f"POST {BASE_PATH}/unknown HTTP/1.1\r\nHost: localhost\r\n"
+        "Content-Length: 1000000\r\n\r\n".encode()
+    )
+    request = Half(reader, writer)
+    assert (await request.answer())[0] == 404
+
+    async def trickle() -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+
+    trickling = asyncio.create_task(trickle())
+    assert await request.closed() < 10
+    trickling.cancel()
+    writer.close()
 
 
 @pytest.mark.parametrize("drips", [False, True])

@@ -8,12 +8,14 @@ Authentication (identifies the caller), ProtectedRoute (the route's permission),
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRouter
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 from luma_memory import __version__
 from luma_memory.api.admission import Admission
@@ -48,6 +50,9 @@ HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/rea
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
 REFERENCE_PATH = f"{BASE_PATH}/docs"
 OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH)
+# What calls a provider while its client waits.
+_ASKING_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("search", "context", "summaries"))
+_BLOCK_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("blocks", "blocks/batch"))
 _ROUTERS: Sequence[APIRouter] = (
     blocks.router,
     search.router,
@@ -99,6 +104,15 @@ def _routed_app() -> FastAPI:
     return app
 
 
+def _waits_for_provider(scope: Scope, *, is_inline: bool) -> bool:
+    """Whether a request may wait for a model. is_inline: accepting a block enriches it."""
+    if scope["method"] != "POST":
+        return False
+    if scope["path"] in _ASKING_PATHS:
+        return True
+    return scope["path"] in _BLOCK_PATHS and (is_inline or b"wait=" in scope["query_string"])
+
+
 def _add_reference(app: FastAPI) -> None:
     async def reference() -> HTMLResponse:
         policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
@@ -124,6 +138,7 @@ def _add_middleware(app: FastAPI, service: Service) -> None:
         body_seconds_max=settings.request_timeout_ms / 1000,
         always=HEALTH_PATHS,
         streamed=users.IMPORT_PATH_END,
+        waits=partial(_waits_for_provider, is_inline=not settings.worker_enabled),
     )
     if settings.allowed_origins:
         app.add_middleware(

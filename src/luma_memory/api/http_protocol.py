@@ -23,6 +23,8 @@ HEAD_SECONDS_MAX: Final = 10.0
 # The rest of a body is discarded after the response, so that the client can read the response:
 # closing the connection while the client sends would reset it. Beyond this size it is closed.
 DISCARDED_BYTES_MAX: Final = 64_000_000
+# A client that sends slowly would hold its connection forever: it is closed after this time as well.
+DISCARDED_SECONDS_MAX: Final = 5.0
 _REFUSALS: Final = {
     400: ("malformed_http", "This is not HTTP"),
     408: ("request_timeout", "The request's head did not arrive in time"),
@@ -40,6 +42,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _is_in_head = False  # a head has begun
     _head_timer: asyncio.TimerHandle | None = None
     _discarded_bytes = 0
+    _discard_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -47,6 +50,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self._stop_discard_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -92,6 +96,12 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._head_bytes = 0
+        self._stop_discard_timer()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._head_bytes < 0 and self._discard_timer is None:  # the rest of the body is discarded
+            self._discard_timer = self.loop.call_later(DISCARDED_SECONDS_MAX, self.transport.close)
 
     def _ends_in(self, data: bytes) -> bool:
         """Whether the head ends within the allowed part of this packet."""
@@ -109,6 +119,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _stop_discard_timer(self) -> None:
+        if self._discard_timer is not None:
+            self._discard_timer.cancel()
+            self._discard_timer = None
 
     def _refuse(self, status: int) -> None:
         """Respond and close; unsent responses to earlier requests on this connection are lost."""
