@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -13,6 +13,7 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import JobStats
 from luma_memory.ports.cache import Cache, CacheHits
+from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.jobs import JobQueue
 from luma_memory.ports.system import SystemProbe
 
@@ -46,6 +47,7 @@ class Health:
     database: Literal["ok", "unavailable"]
     cache: CacheReport
     uptime_seconds: int
+    provider_faults: Sequence[CircuitFault] = ()
 
 
 class Insights:
@@ -78,13 +80,14 @@ class Insights:
 
     async def health(self) -> Health:
         """How things are, also when the answer is bad."""
-        stats, workers, cache = await asyncio.gather(
+        stats, workers, faults, cache = await asyncio.gather(
             _or_none(self._queue.stats()),
             _or_none(self._probe.live_worker_count()),
+            _or_none(self._probe.provider_faults()),
             self.cache(),
         )
         return Health(
-            status=self._status(stats, workers),
+            status=self._status(stats, workers, faults or ()),
             system_enabled=self._system_enabled,
             worker_expected=self._worker_enabled,
             workers=workers,
@@ -92,6 +95,7 @@ class Insights:
             database="ok" if stats is not None else "unavailable",
             cache=cache,
             uptime_seconds=round(self._clock.monotonic() - self._started),
+            provider_faults=faults or (),
         )
 
     async def cache(self) -> CacheReport:
@@ -108,12 +112,12 @@ class Insights:
         return missing if current else ["schema", *missing]
 
     def _status(
-        self, stats: JobStats | None, workers: int | None
+        self, stats: JobStats | None, workers: int | None, faults: Sequence[CircuitFault]
     ) -> Literal["ok", "degraded", "unavailable"]:
         if stats is None:
             return "unavailable"
         is_whole = self._system_enabled and (workers or not self._worker_enabled)
-        return "ok" if is_whole else "degraded"
+        return "ok" if is_whole and not faults else "degraded"
 
 
 async def _or_none(question: Awaitable[ResultT]) -> ResultT | None:

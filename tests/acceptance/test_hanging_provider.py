@@ -6,12 +6,13 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from tests.fakes.openai_server import FakeOpenAI, hang
+from tests.fakes.openai_server import FakeOpenAI, Reply, error, hang
 from tests.support.service import BASE_PATH, all_blocks
 
 from luma_memory.cli.processes import running_stack
@@ -136,6 +137,49 @@ async def test_requests_that_wait_for_the_provider_take_no_place_of_others(
                 answers = await asyncio.gather(*contexts)
                 assert {answer.status_code for answer in answers} <= {200, 503}
                 assert 200 in {answer.status_code for answer in answers}
+
+
+@pytest.mark.parametrize(("reply", "state"), [(hang(), "away"), (error(401), "refused")])
+async def test_health_names_a_provider_that_is_away_and_since_when(
+    reply: Reply, state: str, tmp_path: Path
+) -> None:
+    with FakeOpenAI(dimension=64) as provider:
+        async with (
+            running_stack(
+                data_dir=tmp_path / "data",
+                openai_base_url=provider.base_url,
+                embedding_dimension=64,
+                provider_timeout_ms=300,
+                worker_job_timeout_ms=2_000,
+                retry_backoff_ms=50,
+            ) as stack,
+            httpx2.AsyncClient(
+                base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30
+            ) as client,
+        ):
+            assert (await client.get("/health")).json()["status"] == "ok"
+            provider.always(reply)
+            before = datetime.now(UTC) - timedelta(seconds=1)
+            for number in range(3):
+                await client.post("/blocks", json={"user_id": "ada", "content": f"Tea {number}."})
+            health = await _health_that_is(client, "degraded")
+            (fault, *_) = health["provider_faults"]
+            assert fault["state"] == state
+            assert fault["provider"].split()[0] in ("complete", "embed")
+            assert "@" not in fault["provider"]
+            assert before < datetime.fromisoformat(fault["since"]) < datetime.now(UTC)
+            provider.always(None)
+            await client.post("/blocks", json={"user_id": "ada", "content": "Tea again."})
+            assert (await _health_that_is(client, "ok"))["provider_faults"] == []
+
+
+async def _health_that_is(client: httpx2.AsyncClient, status: str) -> dict[str, Any]:
+    async with asyncio.timeout(120):
+        while True:
+            health: dict[str, Any] = (await client.get("/health")).json()
+            if health["status"] == status:
+                return health
+            await asyncio.sleep(0.2)
 
 
 async def _posted(client: httpx2.AsyncClient, outage: Outage) -> list[float]:

@@ -16,6 +16,7 @@ from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import JobStats
 from luma_memory.insights import Insights
+from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.jobs import JobQueue
 
 STATS = JobStats(1, 2, 3, 4, 0, None)
@@ -26,6 +27,7 @@ class Database:
     """JobQueue, SystemProbe and CacheHits: answers, raises, or hangs and will not be cancelled."""
 
     error: Exception | None = None
+    faults: list[CircuitFault] = field(default_factory=list)
     hangs: bool = False
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -36,6 +38,10 @@ class Database:
     async def live_worker_count(self) -> int:
         await self._answer()
         return 1
+
+    async def provider_faults(self) -> list[CircuitFault]:
+        await self._answer()
+        return self.faults
 
     async def schema_is_current(self) -> bool:
         await self._answer()
@@ -74,6 +80,12 @@ async def test_all_is_well() -> None:
     assert (health.status, health.stats, health.workers) == ("ok", STATS, 1)
     assert await told.missing() == []
     assert (health.cache.facts.connected, health.cache.hit_rate) == (True, 0.75)
+
+
+async def test_a_provider_that_is_away_is_named() -> None:
+    fault = CircuitFault("embed m @1", "away", SystemClock().now(), "provider_timeout")
+    health = await _insights(Database(faults=[fault])).health()
+    assert (health.status, health.provider_faults) == ("degraded", [fault])
 
 
 async def test_a_database_that_is_away_is_told() -> None:

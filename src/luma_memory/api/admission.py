@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from luma_memory.api.lines import LINE_BYTES_MAX
 from luma_memory.api.problems import problem_response, request_id_of
 
-# Bodies that are being read or worked on, all requests together.
+# Total size of the bodies being read or processed.
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
-# What a body that is worked off as it arrives takes of them: its longest line, twice.
+# Share of a body that is processed as a stream: its longest line, twice.
 STREAM_BYTES: Final = 2 * LINE_BYTES_MAX
 RETRY_AFTER_SECONDS: Final = 1
 # Bodies that are arriving, of all callers and of one; each is an open connection.
@@ -37,7 +37,7 @@ class Admission:
     requests_max: in progress at once, of those that may wait for a provider and of the others each.
     waits: whether a request may wait for a provider. always: paths that are served at any load.
     streamed: how paths end whose bodies are processed as they arrive: of such a body only the
-    current piece takes room, each piece has its own time limit, and the whole a minimum rate.
+    current piece counts, each piece has its own time limit, and the whole a minimum rate.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Admission:
             await self._app(scope, receive, send)
             return
         is_streamed = scope["path"].endswith(self._streamed)
-        room = STREAM_BYTES if is_streamed else _declared_length(scope)
+        size = STREAM_BYTES if is_streamed else _declared_length(scope)
         places = self._waiting if self._waits(scope) else self._own
-        if places.are_full or not self.take(room):
+        if places.are_full or not self.take(size):
             await _busy(scope)(scope, receive, send)
             return
-        body = _Body(self, scope, receive, places, room, is_streamed=is_streamed)
+        body = _Body(self, scope, receive, places, size, is_streamed=is_streamed)
         try:
             await self._app(scope, body.receive, send)
         finally:
@@ -81,7 +81,7 @@ class Admission:
         return self._body_seconds_max
 
     def take(self, count: int) -> bool:
-        """Room for so many bytes more; False when there is none."""
+        """Reserve that many more bytes; False when the limit would be exceeded."""
         if self._body_bytes + count > BODY_BYTES_MAX:
             return False
         self._body_bytes += count
@@ -137,7 +137,7 @@ class _Body:
         scope: Scope,
         receive: Receive,
         places: _Places,
-        room: int,
+        size: int,
         *,
         is_streamed: bool,
     ) -> None:
@@ -152,7 +152,7 @@ class _Body:
         self._waited_seconds = 0.0
         self._whole = False
         self._until = self._from_now()
-        self.bytes = room  # what this request holds of it
+        self.bytes = size  # what this request holds of it
 
     async def receive(self) -> Message:
         if self._whole:  # what comes now is that the client is gone

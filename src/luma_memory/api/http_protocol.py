@@ -23,7 +23,7 @@ HEAD_SECONDS_MAX: Final = 10.0
 # The rest of a body is discarded after the response, so that the client can read the response:
 # closing the connection while the client sends would reset it. Beyond this size it is closed.
 DISCARDED_BYTES_MAX: Final = 64_000_000
-# A client that sends slowly would hold its connection forever: it is closed after this time as well.
+# A client that sends slowly would hold its connection forever: it is closed after this time, too.
 DISCARDED_SECONDS_MAX: Final = 5.0
 _REFUSALS: Final = {
     400: ("malformed_http", "This is not HTTP"),
@@ -100,7 +100,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._head_bytes < 0 and self._discard_timer is None:  # the rest of the body is discarded
+        if self._head_bytes < 0 and self._discard_timer is None:  # the rest is discarded
             self._discard_timer = self.loop.call_later(DISCARDED_SECONDS_MAX, self.transport.close)
 
     def _ends_in(self, data: bytes) -> bool:

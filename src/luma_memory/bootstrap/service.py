@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -54,6 +54,7 @@ from luma_memory.pipeline.knowledge.relate import Relations
 from luma_memory.pipeline.knowledge.summarize import Summaries
 from luma_memory.pipeline.recall.calibration import Calibrations
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.idempotency import ResponseStore
 from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.postgres.database import Database
@@ -290,7 +291,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             contexts=contexts,
             insights=Insights(
                 queue,
-                _Probe(database),
+                _Probe(database, circuits, providers.circuits),
                 cache=cache,
                 hits=hits,
                 clock=clock,
@@ -329,8 +330,15 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
 class _Probe:
     """`ports.system.SystemProbe`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, circuits: PostgresCircuits, names: Sequence[str]
+    ) -> None:
         self._database = database
+        self._circuits = circuits
+        self._names = names  # of this configuration: an account of before does not count
+
+    async def provider_faults(self) -> Sequence[CircuitFault]:
+        return await self._circuits.faults(self._names)
 
     async def schema_is_current(self) -> bool:
         return await schema_is_current(self._database)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
 CircuitState = Literal["closed", "limited", "away", "refused"]
@@ -33,6 +33,16 @@ class CircuitNote:
     code: str | None = None
     reason: str | None = None
     wait: timedelta = timedelta(0)  # for "limited"
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitFault:
+    """A provider that cannot be called now."""
+
+    name: str
+    state: CircuitState  # never closed
+    since: datetime
+    code: str | None
 
 
 class Circuits(Protocol):

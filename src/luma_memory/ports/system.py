@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from luma_memory.ports.circuits import CircuitFault
 
 
 class SystemProbe(Protocol):
@@ -14,4 +17,8 @@ class SystemProbe(Protocol):
 
     async def live_worker_count(self) -> int:
         """Workers seen lately that have not stopped. Raises StoreUnavailable."""
+        ...
+
+    async def provider_faults(self) -> Sequence[CircuitFault]:
+        """Providers that are away or refuse, by name. Raises StoreUnavailable."""
         ...

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from pydantic import BaseModel, Field
 
 
@@ -30,6 +32,15 @@ class FeaturesBody(BaseModel):
     weekly_summaries: bool
 
 
+class ProviderFaultBody(BaseModel):
+    """A model provider that cannot be called now."""
+
+    provider: str = Field(description="What is called and the model: `embed gpt-…`.")
+    state: str = Field(description="away, refused (key or account) or limited.")
+    since: datetime
+    code: str | None = Field(description="Of the error that was met, as in jobs' errors.")
+
+
 class HealthBody(BaseModel):
     """State of the whole system. `status` is ok, degraded or unavailable."""
 
@@ -44,6 +55,9 @@ class HealthBody(BaseModel):
     cache: CacheHealthBody
     features: FeaturesBody
     providers: dict[str, str]
+    provider_faults: list[ProviderFaultBody] = Field(
+        default=[], description="Providers that are away, refuse, or limit; empty when all is well."
+    )
     uptime_seconds: int
 
 

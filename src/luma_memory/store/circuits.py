@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from luma_memory.ports.circuits import CircuitNote, CircuitState, CircuitView
+from luma_memory.ports.circuits import CircuitFault, CircuitNote, CircuitState, CircuitView
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
 
@@ -45,6 +45,11 @@ class PostgresCircuits:
     async def states(self) -> Mapping[str, CircuitState]:
         rows = await self._database.fetch(_SQL["circuit_states"])
         return {row["name"]: row["state"] for row in rows}
+
+    async def faults(self, names: Sequence[str]) -> Sequence[CircuitFault]:
+        """Those of these circuits that are open or whose last calls failed."""
+        rows = await self._database.fetch(_SQL["circuit_faults"], list(names))
+        return [CircuitFault(**dict(row)) for row in rows]
 
     async def note(self, name: str, note: CircuitNote) -> None:
         times = self._times

@@ -7,6 +7,16 @@ SELECT state, code, reason, wait_seconds, failures, is_probe FROM enter_memory_c
 SELECT name, state FROM memory_circuits
 WHERE changed_at > now() - interval '1 day' OR state <> 'closed' ORDER BY name LIMIT 100
 
+-- name: circuit_faults
+-- Open circuits, and those whose last calls failed; a limit that is over by now is no fault.
+SELECT name, CASE state WHEN 'closed' THEN failing ELSE state END AS state,
+       coalesce(failing_since, changed_at) AS since, code
+FROM memory_circuits
+WHERE name = ANY ($1) AND (state IN ('away', 'refused') OR (state = 'limited' AND blocked_until > now())
+       OR (state = 'closed' AND failures >= 2 AND failing IN ('away', 'refused')
+           AND changed_at > now() - interval '1 hour'))
+ORDER BY name LIMIT 20
+
 -- name: note_circuit
 -- Record the outcome of a call; opens or closes the circuit.
 SELECT note_memory_circuit($1, $2, $3, $4, $5, $6, $7, $8, $9)

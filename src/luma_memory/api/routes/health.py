@@ -10,6 +10,7 @@ from luma_memory.protocol.health import (
     CacheHealthBody,
     FeaturesBody,
     HealthBody,
+    ProviderFaultBody,
     QueueStatsBody,
     ReadyBody,
 )
@@ -43,6 +44,15 @@ async def health(service: ServiceDep) -> HealthBody:
         ),
         features=_features(service.settings),
         providers=dict(service.provider_names),
+        provider_faults=[
+            ProviderFaultBody(
+                provider=fault.name.partition(" @")[0],
+                state=fault.state,
+                since=fault.since,
+                code=fault.code,
+            )
+            for fault in report.provider_faults
+        ],
         uptime_seconds=report.uptime_seconds,
     )
 

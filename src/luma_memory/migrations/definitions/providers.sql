@@ -52,21 +52,25 @@ BEGIN
         -- A call that was under way before the provider said wait says nothing about waiting.
         UPDATE memory_circuits
         SET state = 'closed', failures = 0, failing = NULL, openings = 0, code = NULL,
-            reason = NULL, blocked_until = NULL, probe_until = NULL, changed_at = v_now
+            reason = NULL, blocked_until = NULL, probe_until = NULL, failing_since = NULL,
+            changed_at = v_now
         WHERE name = p_name AND (p_is_probe OR v.state <> 'limited');
     WHEN p_outcome = 'limited' THEN
         UPDATE memory_circuits
         SET state = 'limited', code = p_code, reason = p_reason, probe_until = NULL, changed_at = v_now,
+            failing_since = CASE WHEN v.state = 'limited' THEN v.failing_since ELSE v_now END,
             blocked_until = greatest(v_now + p_wait, CASE WHEN v.state = 'limited' THEN v.blocked_until END)
         WHERE name = p_name;
     WHEN p_is_probe OR (v.state = 'closed' AND v_failures >= p_failures_max) THEN
         UPDATE memory_circuits
         SET state = p_outcome, failures = v_failures, failing = p_outcome, openings = v.openings + 1,
             code = p_code, reason = p_reason, probe_until = NULL, changed_at = v_now,
+            failing_since = coalesce(v.failing_since, v_now),
             blocked_until = v_now + least(p_pause * 2 ^ least(v.openings, 20), p_pause_max)
         WHERE name = p_name;
     ELSE
-        UPDATE memory_circuits SET failures = v_failures, failing = p_outcome, changed_at = v_now
+        UPDATE memory_circuits SET failures = v_failures, failing = p_outcome, changed_at = v_now,
+            failing_since = CASE WHEN v.failing = p_outcome THEN coalesce(v.failing_since, v_now) ELSE v_now END
         WHERE name = p_name;
     END CASE;
 END $body$;
