@@ -288,7 +288,7 @@ async def test_the_admin_key_and_the_commands_key(tmp_path: Path) -> None:
         asked = [*("search", "tea", "--user", "ada", "--url", door.stack.base_url), "--json"]
         refused = command(door.stack, *asked)
         assert refused.returncode == 1
-        assert "Say who you are" in refused.stderr
+        assert "Send credentials" in refused.stderr
         os.environ["MEMORY_API_KEY"] = admin
         try:
             answered: Any = command(door.stack, *asked)

@@ -1,4 +1,4 @@
-"""Who asks, and what they may."""
+"""Callers, their permissions, and API keys."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ EVERY_PERMISSION: Sequence[Permission] = get_args(Permission)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Somebody whose credentials were checked: they name the project, and nothing else does."""
+    """An authenticated caller. The project is determined by the credentials alone."""
 
     project_id: str
     permissions: frozenset[Permission]
-    user_id: str | None = None  # the only user they may ask for; None: any of the project
-    name: str = "local"  # what limits are counted by and changes are signed with; never a secret
+    user_id: str | None = None  # the only user they may access; None: any user of the project
+    name: str = "local"  # identifies the caller in rate limits and revisions; never a secret
 
     def check_may(self, permission: Permission) -> None:
         """Raises Forbidden (code permission_missing)."""
@@ -32,36 +32,36 @@ class Caller:
             )
 
     def scope(self, user_id: str) -> Scope:
-        """The scope of a user they may ask for. Raises Forbidden (code user_not_allowed)."""
+        """The scope of a user. Raises Forbidden (code user_not_allowed)."""
         if self.user_id is not None and user_id != self.user_id:
             raise Forbidden(
-                "These credentials are for one user, and not for this one", code="user_not_allowed"
+                "These credentials are limited to another user", code="user_not_allowed"
             )
         return Scope(self.project_id, user_id)
 
     def narrowed(self, user_id: str | None) -> str | None:
-        """The user to narrow a question about the project to; None for all of its users.
+        """The user to restrict a query over the project to; None for all of its users.
 
         Raises as `scope`.
         """
         return self.user_id if user_id is None else self.scope(user_id).user_id
 
 
-# Whoever reaches a service that has no keys and listens on loopback only.
+# The caller of a service that has no keys and listens on loopback only.
 ANONYMOUS = Caller(DEFAULT_PROJECT, frozenset(EVERY_PERMISSION))
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it is stored: everything but the key."""
+    """A stored key, without its secret part."""
 
-    prefix: str  # the key's own beginning; unique, no secret
+    prefix: str  # the first part of the key; unique and not secret
     project_id: str
     user_id: str | None
     permissions: frozenset[Permission]
     name: str | None
     created_at: datetime
-    last_used_at: datetime | None = None  # to the minute
+    last_used_at: datetime | None = None  # accurate to the minute
     revoked_at: datetime | None = None
 
     @property

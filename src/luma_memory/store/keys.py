@@ -1,4 +1,4 @@
-"""API keys in PostgreSQL: a prefix to find them by, and a hash to know them by."""
+"""API keys in PostgreSQL: found by prefix, verified by hash."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Who asks? Keys are looked up once, kept for a moment, and forgotten within a minute.
+"""Authenticates callers; keys are cached for less than a minute.
 
-A guess has to name a prefix that nobody here knows, or a known one with the wrong rest: both are
-counted by address, and an address that guesses on is not even told that it is wrong. Good keys are
-not held up by it: whoever shares an address with a guesser goes on.
+Failed attempts, with an unknown prefix or a wrong secret, are counted per address. Above the limit,
+an address gets a rate-limit error instead of the verdict on its credentials. Valid keys are not
+limited, so a client that shares the address of an attacker is not affected.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from luma_memory.ports.accounts import KeyStore, StoredKey, TokenVerifier
 
 ResultT = TypeVar("ResultT")
 
-# Looked at again after this long, trusted no longer than that: also a process that lost its
-# database lets nobody in whose key was revoked a minute ago.
+# A cached key is checked again after the first time and trusted until the second: even a process
+# without its database rejects a key that was revoked a minute ago.
 FRESH_SECONDS = 20.0
 TRUSTED_SECONDS = 50.0
-# A database that hangs is not asked again for every request.
+# A hanging database is not queried again for every request.
 RETRY_SECONDS = 2.0
-# Whoever waits at the door has a context to get from the cache, also while the database hangs.
+# A waiting request may be served from the context cache even while the database hangs.
 LOOK_UP_SECONDS = 0.5
-# The first key closes the door this soon.
+# After the first key is created, callers without a key are rejected this soon.
 OPEN_SECONDS = 1.0
 KEYS_MAX = 10_000
 ATTEMPTS_PER_MINUTE = 20
-# Of keys that this process does not know, whoever shows them: what guessing may cost the database.
+# Lookups of keys that are not cached, from all addresses: limits the database load of attacks.
 LOOK_UPS_PER_MINUTE = 3_000
 _TOO_MANY = "too_many_attempts"
 NOTE_SECONDS = 30.0
@@ -53,11 +53,11 @@ class _Known:
 
 
 class KeyRing:
-    """The callers of one process.
+    """Authenticates the callers of one process.
 
-    admin_key: one more key, with every permission on the default project. tokens: who checks
-    end users' access tokens. open_without_keys: whoever comes may do everything, as long as there
-    was never a key. required: False for no check at all.
+    admin_key: an additional key with every permission on the default project. tokens: verifies
+    end users' access tokens. open_without_keys: callers need no credentials until the first key is
+    created. required: False disables authentication.
     """
 
     def __init__(
@@ -82,48 +82,48 @@ class KeyRing:
         self._look_ups = TokenBuckets(LOOK_UPS_PER_MINUTE, monotonic=clock.monotonic)
         self._used: set[str] = set()
         self._keys_exist = False
-        self._asked_at = float("-inf")
+        self._checked_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
     @property
     def required(self) -> bool:
-        """Whether anybody is asked for credentials, now or as soon as there are keys."""
+        """Whether credentials are required, now or once there are keys."""
         return self._required
 
     async def is_open(self) -> bool:
-        """Whether nobody needs credentials, because there are none. Raises StoreUnavailable."""
+        """Whether callers need no credentials, because no key exists. Raises StoreUnavailable."""
         if not self._required:
             return True
         if not self._open_without_keys or self._keys_exist:
             return False
         now = self._clock.monotonic()
-        if now - self._asked_at > OPEN_SECONDS:
-            # Before the answer, so that one request asks and the others go on.
-            last, self._asked_at = self._asked_at, now
+        if now - self._checked_at > OPEN_SECONDS:
+            # Set before the query, so that one request runs it and the others continue.
+            last, self._checked_at = self._checked_at, now
             try:
                 self._keys_exist = await _in_time(self._store.any_exists())
             except StoreUnavailable:
                 if last == float("-inf"):
-                    self._asked_at = last
+                    self._checked_at = last
                     raise
         return not self._keys_exist
 
     async def has_any(self) -> bool:
-        """Whether there is any way to be let in. Raises StoreUnavailable."""
-        given = self._admin_hash is not None or self._tokens is not None
-        return given or await self._store.any_exists()
+        """Whether any credentials can be valid. Raises StoreUnavailable."""
+        is_configured = self._admin_hash is not None or self._tokens is not None
+        return is_configured or await self._store.any_exists()
 
     async def caller(self, credentials: str | None, *, address: str) -> Caller:
-        """Whose credentials these are.
+        """The caller with these credentials.
 
-        Raises Unauthenticated (bad, revoked and unknown ones are told alike), QuotaExceeded for an
-        address that guesses, StoreUnavailable and ProviderUnavailable.
+        Raises Unauthenticated (the same for malformed, revoked and unknown ones), QuotaExceeded for
+        an address with too many failures, StoreUnavailable and ProviderUnavailable.
         """
         if await self.is_open():
             return ANONYMOUS
         if credentials is None:
             raise Unauthenticated(
-                "Say who you are: Authorization: Bearer <key>, or X-API-Key",
+                "Send credentials: Authorization: Bearer <key>, or X-API-Key",
                 code="credentials_missing",
             )
         if self._admin_hash and hmac.compare_digest(hash_of(credentials), self._admin_hash):
@@ -132,16 +132,16 @@ class KeyRing:
             return await self._of_key(credentials, prefix, address)
         if self._tokens is not None and credentials.count(".") == 2:
             return await self._of_token(self._tokens, credentials, address)
-        self._count_guess(address)
+        self._count_failure(address)
         raise _refused()
 
     async def start(self) -> None:
-        """Begin to note which keys are used. Idempotent."""
+        """Start recording when keys are used. Idempotent."""
         if self._task is None:
             self._task = asyncio.create_task(self._note_often(), name="key-ring")
 
     async def close(self) -> None:
-        """Note what is left. Idempotent; harmless before start."""
+        """Record the remaining uses. Idempotent; harmless before start."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -154,25 +154,28 @@ class KeyRing:
     async def _of_key(self, credentials: str, prefix: str, address: str) -> Caller:
         known = self._known.get(prefix)
         if known is None and prefix not in self._looking:
-            check_rate(self._look_ups, "all", "Too many unknown keys are coming in", code=_TOO_MANY)
+            check_rate(self._look_ups, "all", "Too many requests with unknown keys", code=_TOO_MANY)
         stored = await self._stored(prefix, known)
         right = stored is not None and hmac.compare_digest(hash_of(credentials), stored.key_hash)
         if stored is None or not right or stored.key.revoked_at is not None:
-            self._count_guess(address)
+            self._count_failure(address)
             raise _refused()
         self._used.add(prefix)
         return stored.key.caller
 
-    def _count_guess(self, address: str) -> None:
+    def _count_failure(self, address: str) -> None:
         check_rate(
-            self._attempts, address, "Too many wrong credentials came from here", code=_TOO_MANY
+            self._attempts,
+            address,
+            "Too many failed authentications from this address",
+            code=_TOO_MANY,
         )
 
     async def _of_token(self, tokens: TokenVerifier, token: str, address: str) -> Caller:
         try:
             subject = await tokens.subject(token)
         except Unauthenticated:
-            self._count_guess(address)
+            self._count_failure(address)
             raise
         return Caller(DEFAULT_PROJECT, frozenset({"ingest", "read"}), subject, "access token")
 
@@ -195,7 +198,7 @@ class KeyRing:
         return await self._look_up(prefix)
 
     async def _look_up(self, prefix: str) -> StoredKey | None:
-        """The key as it is stored; all who want it at once share the look-up."""
+        """The stored key; concurrent requests for it share one lookup."""
         task = self._looking.get(prefix)
         if task is None:
             task = self._looking[prefix] = asyncio.create_task(self._find(prefix))
@@ -203,12 +206,12 @@ class KeyRing:
         return await asyncio.shield(task)
 
     async def _find(self, prefix: str) -> StoredKey | None:
-        asked_at = self._clock.monotonic()
+        checked_at = self._clock.monotonic()
         stored = await _in_time(self._store.find(prefix))
         if stored is None:
             self._known.pop(prefix, None)
             return None
-        self._known[prefix] = _Known(stored, asked_at, asked_at)
+        self._known[prefix] = _Known(stored, checked_at, checked_at)
         self._known.move_to_end(prefix)
         while len(self._known) > KEYS_MAX:
             self._known.popitem(last=False)
@@ -222,7 +225,7 @@ class KeyRing:
     async def _note(self) -> None:
         used, self._used = self._used, set()
         if used:
-            # When a key was used last is worth no alarm.
+            # A lost record of the last use is not worth an error.
             with contextlib.suppress(LumaMemoryError):
                 await self._store.note_used(used)
 
@@ -231,8 +234,8 @@ async def _in_time(look_up: Awaitable[ResultT]) -> ResultT:
     try:
         return await within(look_up, LOOK_UP_SECONDS)
     except TimeoutError:
-        raise StoreUnavailable("PostgreSQL does not answer in time") from None
+        raise StoreUnavailable("PostgreSQL does not respond in time") from None
 
 
 def _refused() -> Unauthenticated:
-    return Unauthenticated("These credentials are not known here")
+    return Unauthenticated("These credentials are invalid")

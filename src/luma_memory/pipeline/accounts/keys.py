@@ -1,4 +1,4 @@
-"""Make, list and end API keys."""
+"""Create, list and revoke API keys."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import Invalid, NotFound
 from luma_memory.ports.accounts import KeyStore, StoredKey
 
-# What secret scanners look for; then the part to find a key by, then 256 random bits.
+# A marker for secret scanners, the lookup prefix, then 256 random bits.
 _FORM: Final = re.compile(r"(lmk_[a-z2-7]{12})_[A-Za-z0-9_-]{43}")
 _SECRET_BYTES: Final = 32
 
 
 def prefix_of(credentials: str) -> str | None:
-    """The prefix of what has the form of a key, else None."""
+    """The prefix of credentials that have the form of a key, else None."""
     form = _FORM.fullmatch(credentials)
     return form[1] if form else None
 
 
 def hash_of(credentials: str) -> bytes:
-    """SHA-256. A slow hash is for what people think up; a key has 256 random bits."""
+    """SHA-256. Slow hashes protect passwords; a key has 256 random bits."""
     return hashlib.sha256(credentials.encode("utf-8", "surrogateescape")).digest()
 
 
@@ -45,9 +45,9 @@ class Keys:
         user_id: str | None = None,
         name: str | None = None,
     ) -> tuple[ApiKey, str]:
-        """A new key and its text, which is nowhere else and is never shown again.
+        """A new key and its text, which is not stored and cannot be shown again.
 
-        Raises Invalid when it would permit nothing.
+        Raises Invalid without a permission.
         """
         if not permissions:
             raise Invalid("A key needs at least one permission", code="permissions_missing")
@@ -61,7 +61,7 @@ class Keys:
         return await self._store.list(project_id=project_id)
 
     async def revoke(self, prefix: str) -> ApiKey:
-        """End a key for good, named by its prefix or by all of it. Raises NotFound."""
+        """Revoke a key permanently, by its prefix or its full text. Raises NotFound."""
         revoked = await self._store.revoke(prefix_of(prefix) or prefix)
         if revoked is None:
             raise NotFound("There is no key with this prefix", code="key_not_found")
