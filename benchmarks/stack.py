@@ -150,7 +150,7 @@ async def api_process(
 
     environment = {"MEMORY_PORT": "0", **variables}
     async with child_process("api", "benchmarks.server", dsn, environment, read) as child:
-        await _first(listening.wait(), child.ended())
+        await _first(listening.wait(), child.wait())
         check_running(child)
         start_ms.setdefault("api", _ms_since(started))
         host, _, port = said[0].partition("http://")[2].split()[0].rpartition(":")
@@ -186,7 +186,7 @@ async def _first(*works: Awaitable[object]) -> None:
 def check_running(child: Child) -> None:
     """Raises WrongAnswerError with its last words when the process has ended."""
     if child.exit_code is not None:
-        raise WrongAnswerError(child.obituary())
+        raise WrongAnswerError(child.exit_report())
 
 
 def _environment(dsn: str) -> dict[str, str]:

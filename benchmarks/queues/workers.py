@@ -32,7 +32,7 @@ class RunningWorker:
             return await asyncio.wait_for(self._calls.get(), WAIT_SECONDS_MAX)
         except TimeoutError as error:
             assert self.child is not None
-            raise WrongAnswerError(f"no job came; {self.child.obituary()}") from error
+            raise WrongAnswerError(f"no job came; {self.child.exit_report()}") from error
 
 
 @asynccontextmanager

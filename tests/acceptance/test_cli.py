@@ -272,7 +272,7 @@ def test_doctor_warns_of_a_redis_that_does_not_answer(up: Up) -> None:
     url = "redis://:geheim3@127.0.0.1:1/0"
     done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, REDIS_URL=url)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"warn\s+cache\s+Redis does not answer", done.stdout)
+    assert re.search(r"warn\s+cache\s+Redis does not respond", done.stdout)
     assert "geheim" not in done.stdout + done.stderr
 
 
@@ -312,7 +312,7 @@ def test_killed_children_end_and_the_next_one_stops_in_order() -> None:
             assert after.end() == 0, after.lines
             assert not [child for child in children if child.is_running()]
             assert port_is_free(after.url)
-            assert "up       │ everything is stopped\n" in after.lines
+            assert "up       │ stopped\n" in after.lines
         assert not database_runs(data_dir)
 
 
@@ -322,9 +322,9 @@ def test_children_that_are_killed_are_started_again() -> None:
         with running(data_dir) as up:
             api, worker = up.child("api"), up.child("worker")
             worker.kill()
-            up.line("worker   │ worker was ended by SIGKILL, starting it again")
+            up.line("worker   │ worker was terminated by SIGKILL, restarting it")
             api.kill()
-            up.line("api      │ api was ended by SIGKILL, starting it again")
+            up.line("api      │ api was terminated by SIGKILL, restarting it")
             psutil.wait_procs([api, worker], timeout=RETRY_SECONDS)
             accept(up, "after both")
             deadline = time.monotonic() + RETRY_SECONDS
@@ -347,9 +347,9 @@ def test_a_worker_that_is_killed_again_and_again_ends_everything_and_is_named() 
                 time.sleep(0.05)
             assert up.end() == 1
             assert not api.is_running()
-            again = [line for line in up.lines if "starting it again" in line]
+            again = [line for line in up.lines if "restarting it" in line]
             assert len(again) == 5
-            assert "luma-memory: worker was ended by SIGKILL" in "".join(up.lines)
+            assert "luma-memory: worker was terminated by SIGKILL" in "".join(up.lines)
         assert not database_runs(data_dir)
 
 
@@ -364,7 +364,7 @@ def test_a_database_that_is_killed_is_started_again() -> None:
                 found = read_pid_file(Layout(data_dir).pid_file)
                 assert found is not None
                 psutil.Process(found.pid).kill()
-                up.line("database │ PostgreSQL has ended, starting it again")
+                up.line("database │ PostgreSQL has exited, restarting it")
                 accept(up, f"number {n}")
             assert len(blocks(up, "ada")) == 2
             up.process.send_signal(signal.SIGINT)
@@ -411,7 +411,9 @@ def test_nothing_there_is_told_at_once() -> None:
     done = run("search", "x", "--user", "u", "--url", "http://127.0.0.1:1")
     assert done.returncode == 1
     (error,) = done.stderr.splitlines()
-    assert error.startswith("luma-memory: Nothing answers at http://127.0.0.1:1: start it with")
+    assert error.startswith(
+        "luma-memory: No service is listening at http://127.0.0.1:1: start one with"
+    )
 
 
 def tiny_dataset() -> dict[str, object]:

@@ -131,7 +131,7 @@ async def test_an_erased_user_leaves_a_receipt_and_nothing_else(
 
     await store(client, user_id, 1)
     anew = verify(stack, receipt)
-    assert (anew.returncode, "stored anew" in anew.stderr) == (0, True)
+    assert (anew.returncode, "new data was stored" in anew.stderr) == (0, True)
 
 
 async def test_what_runs_meanwhile_brings_nothing_back(

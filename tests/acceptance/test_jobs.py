@@ -357,7 +357,7 @@ async def test_retry_and_cancel_by_id_and_by_filter(
     assert (one.returncode, one.stdout) == (0, "retried 1 job\n"), one.stderr
     unasked = await command(data_dir, "retry", "--user", user_id)
     assert unasked.returncode == 1
-    assert "3 jobs would change and nobody can be asked here: add --yes" in unasked.stderr
+    assert "3 jobs would change; without a terminal to confirm, add --yes" in unasked.stderr
     several = await command(data_dir, "retry", "--user", user_id, "--yes", "--json")
     assert json.loads(several.stdout) == {"retried": 3, "ids": ids[1:]}
     assert "retried: 3 of 3" in several.stderr
@@ -375,8 +375,8 @@ async def test_retry_and_cancel_by_id_and_by_filter(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["retry"], 2, "say which jobs"),
-        (["cancel"], 2, "say which jobs"),
+        (["retry"], 2, "select jobs by id"),
+        (["cancel"], 2, "select jobs by id"),
         (["show", "abc"], 2, "integer"),
         (["show", str(2**63)], 2, "9223372036854775807"),
         (["show", str(JOB_ID_MAX)], 1, "luma-memory: There is no such job"),

@@ -150,7 +150,7 @@ async def _kill_at_work(service: Pooled, direct: asyncpg.Connection) -> dict[int
             while not await direct.fetch(HELD, worker.pid):
                 pass
         worker.signal(signal.SIGKILL)
-        await worker.ended()
+        await worker.wait()
         if held := await direct.fetch(HELD, worker.pid):
             return {row["id"]: row["locked_until"] for row in held}
         await service.stack.restart(WORKER)

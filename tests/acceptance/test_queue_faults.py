@@ -190,10 +190,10 @@ async def test_a_job_that_ends_its_worker_fails_alone_after_its_attempts(
         arguments = [sys.executable, "-P", "-m", "tests.support.deadly_worker"]
         while not over.is_set():
             child = await Child.start(name, arguments, environment, lambda _name, _line: None)
-            ended, stopped = (asyncio.create_task(w) for w in (child.ended(), over.wait()))
+            ended, stopped = (asyncio.create_task(w) for w in (child.wait(), over.wait()))
             await asyncio.wait([ended, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not over.is_set():
-                assert await ended == deadly_worker.EXIT_CODE, child.obituary()
+                assert await ended == deadly_worker.EXIT_CODE, child.exit_report()
                 deaths += 1
             await child.stop(grace_seconds=20)
             stopped.cancel()

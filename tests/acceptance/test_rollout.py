@@ -285,4 +285,4 @@ async def test_a_service_that_is_not_there_is_told_in_one_sentence(tmp_path: Pat
     )
     _, told = await process.communicate()
     assert process.returncode == 1
-    assert b"Nothing answers at" in told
+    assert b"No service is listening at" in told

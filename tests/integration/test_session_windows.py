@@ -97,7 +97,7 @@ async def _note(database: Database, *numbers: int) -> None:
     by_content = {block.content: block for block in await _read(database, "s1")}
     windows = _windows(database, WordEmbedder())
     for number in numbers:
-        await windows.note([by_content[f"turn {number}"]])
+        await windows.enqueue([by_content[f"turn {number}"]])
 
 
 async def _ends(connection: asyncpg.Connection) -> list[str]:
@@ -225,7 +225,7 @@ async def test_a_burst_costs_one_job_and_a_long_session_several(
         clock=SystemClock(),
     )
     for block in sorted(await _read(database, "s1"), key=lambda block: block.occurred_at):
-        await windows.note([block])
+        await windows.enqueue([block])
     count = "SELECT count(*) FROM memory_jobs WHERE job_type = 'reembed'"
     assert await connection.fetchval(count) == 1
     assert await connection.fetchval(f"{count} AND run_at > now() AND priority < 0") == 1
@@ -313,7 +313,7 @@ async def test_the_turns_of_many_sessions_share_a_statement(database: Database) 
     windows = SessionWindows(
         PostgresWindowStore(database), producer, embedder=WordEmbedder(), clock=SoonClock()
     )
-    await windows.note(await _read(database))
+    await windows.enqueue(await _read(database))
     assert producer.calls == [20]
 
 

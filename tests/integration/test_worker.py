@@ -456,7 +456,7 @@ async def test_a_young_block_waits_for_a_paused_provider_without_an_attempt(
     plan = Plan(
         enricher=QuotingEnricher(before=_raising(PAUSED)),
         fallback=QuotingEnricher(kind="local"),
-        paused_patience=timedelta(minutes=50),
+        paused_wait=timedelta(minutes=50),
     )
     async with working(database, plan) as worker:
         (deferred,) = await worker.events.wait_for(JobDeferred)

@@ -63,7 +63,7 @@ async def provided(
             fallback=None if options.fail_fast else LocalEnricher(),
             fail_fast=options.fail_fast,
             provider_timeout=timedelta(seconds=options.timeout_seconds * 2),
-            paused_patience=timedelta(seconds=30),
+            paused_wait=timedelta(seconds=30),
             backoff=options.backoff,
             concurrent_jobs_max=options.concurrent_jobs_max,
         )

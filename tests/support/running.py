@@ -55,7 +55,7 @@ class Plan:
     fallback: Enricher | None = None
     fail_fast: bool | None = None  # None: where nobody falls back
     can_wait: bool = True
-    paused_patience: timedelta = timedelta(0)
+    paused_wait: timedelta = timedelta(0)
     spending: Spending | None = None
     backfill: Backfill | None = None
     serving: ScopeEmbedders | None = None
@@ -183,9 +183,9 @@ def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Hand
         clock=SystemClock(),
         emit=emit,
         can_wait=plan.can_wait,
-        paused_patience=plan.paused_patience,
+        paused_wait=plan.paused_wait,
         spending=plan.spending,
-        serving=plan.serving,
+        scope_embedders=plan.serving,
         provider_timeout=plan.provider_timeout,
         windows=plan.windows,
     )

@@ -206,7 +206,7 @@ def make_windows(
         PostgresWindowStore(database),
         PostgresJobProducer(database, attempts_max=attempts_max(settings)),
         embedder=providers.embedder if is_wanted else None,
-        serving=serving,
+        scope_embedders=serving,
         spending=spending,
         clock=clock,
     )

@@ -1,4 +1,4 @@
-"""`backfill`: make what was left out while a provider was away or a step was switched off."""
+"""`backfill`: enrich and embed blocks that were stored without one of these steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from luma_memory.bootstrap.operators import open_accounts
 from luma_memory.cli.commands import examples
 from luma_memory.cli.jobs_options import AsJson, OfUser, Project
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import say_note
+from luma_memory.cli.output import print_note
 from luma_memory.cli.running import run_async
 from luma_memory.protocol.usage import PendingBackfillBody
 from luma_memory.settings import Settings, load_settings
@@ -20,23 +20,26 @@ from luma_memory.settings import Settings, load_settings
 def backfill(
     user: OfUser = None,
     project: Project = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Have workers make what active blocks lack, behind all other work.
+    """Have workers enrich and embed active blocks that lack either, after all other jobs.
 
-    That is what a provider could not make while it was away, and what was left out while
-    MEMORY_ENRICHMENT_ENABLED or MEMORY_EMBEDDING_ENABLED was false. Workers need the step switched
-    on again; blocks whose step is still off go on waiting.
+    A step is missing after a provider failed or refused the key, the account or the text, and for
+    blocks stored while MEMORY_ENRICHMENT_ENABLED or MEMORY_EMBEDDING_ENABLED was false. The workers
+    must have the step enabled; blocks whose step is disabled stay pending.
     """
-    owed = run_async(_backfill(load_settings(data_dir=data_dir), project, user, dry_run))
+    pending = run_async(_backfill(load_settings(data_dir=data_dir), project, user, dry_run))
     if as_json:
-        typer.echo(owed.model_dump_json())
+        typer.echo(pending.model_dump_json())
     else:
-        say_note(
-            f"{owed.due:,} in work, {owed.later:,} to be tried again, {owed.asked:,} when asked for"
-        )
+        print_note(backfill_line(pending))
+
+
+def backfill_line(pending: OwedBody) -> str:
+    """The number of blocks by when their backfill runs."""
+    return f"{pending.due:,} due, {pending.later:,} later, {pending.asked:,} on request"
 
 
 async def _backfill(

@@ -1,4 +1,4 @@
-"""`backup` and `restore`: everything that is kept, in one file."""
+"""`backup` and `restore`: all data in one file."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _File = Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)]
     "DATABASE_URL=postgresql://… luma-memory backup memory.dump",
 )
 def backup(file: _File, data_dir: DataDir = None) -> None:
-    """Write everything that is kept into one file, while the service goes on.
+    """Back up all data into one file without stopping the service.
 
-    It is one consistent state of all projects and users, keys and jobs included. Keep it as safe as
-    the database. `users/…/export` of the API is for one user.
+    The file is a consistent snapshot of all projects and users, including keys and jobs. Its mode
+    is 0600: protect it like the database. To export one user, call `GET /users/{user_id}/export`.
     """
     run_async(back_up(load_settings(data_dir=data_dir), file))
     console().print(f"wrote {file} ({file.stat().st_size / 1e6:,.1f} MB)", soft_wrap=True)
@@ -40,10 +40,10 @@ def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
     data_dir: DataDir = None,
 ) -> None:
-    """Put a backup into an empty database; all of it or nothing.
+    """Restore a backup into an empty database, completely or not at all.
 
-    The database is brought to this version's schema first, so the backup may be an older one's.
-    Jobs that were at work run again.
+    The database is migrated to this version's schema first, so the backup may come from an older
+    version. Jobs that were running at the time of the backup run again.
     """
     run_async(restore_from(load_settings(data_dir=data_dir), file))
     console().print(f"restored {file}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What `doctor` looks at. Each check says what it found and how to mend it; none shows a secret."""
+"""The checks of `doctor`. Each reports a finding and a fix; none shows a secret."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from luma_memory.settings import Settings, unknown_variables
 
 Verdict = Literal["ok", "warn", "fail"]
 PYTHON_MIN = (3, 11)
-FREE_BYTES_WANTED = 1 << 30
+FREE_BYTES_RECOMMENDED = 1 << 30
 FREE_BYTES_MIN = 200 << 20
 SAMPLE_TEXT = "Ada moved to Lisbon in March 2026."
 _DISTRIBUTION = "luma-memory"
@@ -45,7 +45,7 @@ class Finding:
 
 
 def check_python() -> list[Finding]:
-    """The interpreter."""
+    """The version of the interpreter."""
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] >= PYTHON_MIN:
         return [Finding("Python", "ok", version)]
@@ -53,24 +53,27 @@ def check_python() -> list[Finding]:
 
 
 def check_packages() -> list[Finding]:
-    """The libraries this version names, by the metadata of the installed package."""
+    """The dependencies that the installed package declares."""
     try:
         requirements = metadata.requires(_DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
         return [
             Finding(
-                "packages", "warn", "run from source: versions are not checked", "run make setup"
+                "packages",
+                "warn",
+                "running from source: versions are not checked",
+                "run make setup",
             )
         ]
-    wanted = [line for line in requirements if "extra ==" not in line]
-    bad = [problem for line in wanted if (problem := package_problem(line)) is not None]
+    required = [line for line in requirements if "extra ==" not in line]
+    bad = [problem for line in required if (problem := package_problem(line)) is not None]
     if bad:
         return [Finding("packages", "fail", "; ".join(bad), "run make setup")]
-    return [Finding("packages", "ok", f"{len(wanted)} as required")]
+    return [Finding("packages", "ok", f"{len(required)} as required")]
 
 
 def package_problem(requirement: str) -> str | None:
-    """What is wrong with an installed package, given a line such as `rich>=14`; None if nothing."""
+    """The problem with an installed package, given a requirement such as `rich>=14`, or None."""
     match = _REQUIREMENT.match(requirement)
     assert match is not None
     name, least = match.group(1), match.group(2)
@@ -97,20 +100,20 @@ def version_numbers(version: str) -> tuple[int, ...]:
 
 
 def check_unknown_settings(environment: Mapping[str, str] = os.environ) -> list[Finding]:
-    """MEMORY_* names that nobody reads."""
+    """MEMORY_* variables that no setting uses."""
     return [
         Finding(
             "settings",
             "warn",
             f"{name} is not a setting",
-            f"did you mean {nearest}?" if nearest else "remove it, if it was meant for this",
+            f"did you mean {nearest}?" if nearest else "remove it if it was meant for this service",
         )
         for name, nearest in unknown_variables(environment).items()
     ]
 
 
 def check_data_dir(settings: Settings) -> list[Finding]:
-    """Where the embedded database lives or would live."""
+    """The data directory of the embedded database."""
     if settings.database_url is not None:
         return []
     folder = data_dir(settings)
@@ -121,26 +124,26 @@ def check_data_dir(settings: Settings) -> list[Finding]:
                 "data folder",
                 "fail",
                 f"{folder} cannot be written",
-                "set MEMORY_DATA_DIR or --data-dir to a folder of yours",
+                "set MEMORY_DATA_DIR or --data-dir to a writable directory",
             )
         ]
     free_bytes = shutil.disk_usage(existing).free
     detail = f"{folder}, {free_bytes / (1 << 30):.1f} GiB free"
-    if free_bytes >= FREE_BYTES_WANTED:
+    if free_bytes >= FREE_BYTES_RECOMMENDED:
         return [Finding("data folder", "ok", detail)]
     verdict: Verdict = "fail" if free_bytes < FREE_BYTES_MIN else "warn"
-    return [Finding("data folder", verdict, detail, "free some disk space")]
+    return [Finding("data folder", verdict, detail, "free disk space")]
 
 
 async def check_database(settings: Settings) -> list[Finding]:
-    """Reachable, recent enough, with pgvector and the schema."""
+    """The database is reachable, recent enough, and has pgvector and the schema."""
     if settings.database_url is None and not has_cluster(data_dir(settings)):
-        return [Finding("database", "ok", "embedded; the first start makes it")]
+        return [Finding("database", "ok", "embedded; created by the first start")]
     try:
         async with database_address(settings) as dsn:
             facts = await database_facts(dsn)
     except LumaMemoryError as error:
-        fix = "check DATABASE_URL and that the server runs" if settings.database_url else ""
+        fix = "check DATABASE_URL and that the server is running" if settings.database_url else ""
         return [Finding("database", "fail", str(error), fix)]
     findings = [
         Finding("database", "ok", f"PostgreSQL {facts.version}")
@@ -161,26 +164,26 @@ async def check_database(settings: Settings) -> list[Finding]:
 
 
 async def check_cache(settings: Settings) -> list[Finding]:
-    """Redis, if one is named. Without it everything works, only slower: never a failure."""
+    """Redis, if configured. The service works without it, so this never fails."""
     if settings.redis_url is None:
-        return [Finding("cache", "ok", "in the API process; REDIS_URL shares it")]
+        return [Finding("cache", "ok", "in the API process; set REDIS_URL to share it")]
     facts = await cache_facts(settings)
     if not facts.connected:
-        fix = "check REDIS_URL and that Redis runs; until then nothing is shared"
-        return [Finding("cache", "warn", "Redis does not answer", fix)]
-    return [Finding("cache", "ok", f"Redis answers, {facts.keys_count} keys")]
+        fix = "check REDIS_URL and that Redis is running; until then nothing is shared"
+        return [Finding("cache", "warn", "Redis does not respond", fix)]
+    return [Finding("cache", "ok", f"Redis responds, {facts.keys_count} keys")]
 
 
 def has_cluster(folder: Path) -> bool:
-    """Whether an embedded database was made there; looking must not make one."""
+    """Whether the directory holds an embedded database; the check must not create one."""
     try:
         return (folder / "postgres").exists()
     except OSError:
-        return True  # let the server say what is wrong
+        return True  # the server reports the problem
 
 
 def check_model(settings: Settings) -> list[Finding]:
-    """The local model's files and their digests."""
+    """The files of the local model and their digests."""
     if settings.has_model_provider or not settings.embedding_enabled:
         return []
     try:
@@ -190,14 +193,14 @@ def check_model(settings: Settings) -> list[Finding]:
 
 
 async def check_providers(settings: Settings, *, online: bool) -> list[Finding]:
-    """Local providers are tried; a model provider is called only online, because that costs."""
+    """Call the local provider; call a model provider only with --online, because that costs."""
     if settings.has_model_provider and not online:
         return [
             Finding(
                 "model provider",
                 "ok",
                 f"{settings.completion_model}, {settings.embedding_model}; not called",
-                "--online tries it",
+                "call it with --online",
             )
         ]
     subject = "model provider" if settings.has_model_provider else "local provider"
@@ -207,11 +210,11 @@ async def check_providers(settings: Settings, *, online: bool) -> list[Finding]:
         fix = "check OPENAI_API_KEY, OPENAI_BASE_URL and the models" if online else "make setup"
         return [Finding(subject, "fail", str(error), fix)]
     detail = "; ".join(f"{name}: {value}" for name, value in names.items())
-    return [Finding(subject, "ok", detail or "switched off")]
+    return [Finding(subject, "ok", detail or "disabled")]
 
 
 async def check_service(settings: Settings) -> list[Finding]:
-    """Whether the port is free or taken by a service that is well."""
+    """Whether the port is free, or used by a healthy service."""
     if port_is_free(settings.host, settings.port):
         return [Finding("port", "ok", f"{settings.host}:{settings.port} is free")]
     url = service_url(None, settings)
@@ -220,18 +223,18 @@ async def check_service(settings: Settings) -> list[Finding]:
         async with ServiceClient(url, api_key=settings.client_key) as client:
             health = await client.health()
     except LumaMemoryError as error:
-        return [Finding("port", "fail", f"{url} is taken: {error}", other_port)]
+        return [Finding("port", "fail", f"{url} is in use: {error}", other_port)]
     verdict: Verdict = "ok" if health.status == "ok" else "warn"
-    detail = f"{url} answers: {health.status}, workers: {health.workers}"
+    detail = f"{url} responds: {health.status}, workers: {health.workers}"
     stats = health.queue_stats
     if stats is not None:
         detail += f", {stats.pending} jobs pending, {stats.failed} failed"
-    fix = "" if health.worker_running else "start luma-memory worker"
+    fix = "" if health.worker_running else "run luma-memory worker"
     return [Finding("service", verdict, detail, fix)]
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Whether one could listen there now."""
+    """Whether this process could listen there now."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -243,6 +246,6 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def worst(findings: Sequence[Finding]) -> Verdict:
-    """The verdict over all."""
+    """The worst verdict of all findings."""
     verdicts = {finding.verdict for finding in findings}
     return "fail" if "fail" in verdicts else "warn" if "warn" in verdicts else "ok"

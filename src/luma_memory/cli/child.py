@@ -1,4 +1,4 @@
-"""One child process: its output line by line, its last words, its end."""
+"""One child process: its output by line, its last lines, its exit."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ TAIL_LINES = 8
 
 
 class Child:
-    """A process that ends with this one.
+    """A process that exits with this one.
 
-    It leads a session of its own, so that Ctrl-C in the terminal reaches only the parent, which
-    then stops it in order. Its standard input stays open as long as the parent lives: a child that
-    watches it (MEMORY_STOP_WITH_PARENT) ends also when the parent was killed.
+    It leads its own session, so Ctrl-C in the terminal reaches only the parent, which then stops
+    the children in order. Its standard input stays open while the parent lives: a child that
+    watches it (MEMORY_STOP_WITH_PARENT) also exits when the parent was killed.
     """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, sink: LineSink) -> None:
@@ -35,7 +35,7 @@ class Child:
     async def start(
         cls, name: str, arguments: Sequence[str], environment: Mapping[str, str], sink: LineSink
     ) -> Child:
-        """Start a process; `sink` gets each line of its output and errors."""
+        """Start a process; `sink` receives each line of its standard output and error."""
         process = await asyncio.create_subprocess_exec(
             *arguments,
             env=environment,
@@ -53,61 +53,61 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative is the signal that ended it."""
+        """None while it runs; negative is the signal that terminated it."""
         return self._process.returncode
 
     @property
     def last_lines(self) -> list[str]:
         return list(self._tail)
 
-    async def ended(self) -> int:
-        """Wait for its end and for the last line of its output; the exit code."""
+    async def wait(self) -> int:
+        """Wait for its exit and for the last line of its output; the exit code."""
         code = await self._process.wait()
         await asyncio.shield(self._output)
         return code
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it and to what it started; harmless once it has ended."""
+        """Send a signal to it and its children; a no-op once it has exited."""
         if self.exit_code is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
     async def stop(self, *, grace_seconds: float) -> int:
-        """Ask it to stop, and end it after the grace. Idempotent."""
+        """Terminate it, and kill it after the grace period. Idempotent."""
         self.signal(signal.SIGTERM)
         try:
-            return await asyncio.wait_for(self.ended(), grace_seconds)
+            return await asyncio.wait_for(self.wait(), grace_seconds)
         except TimeoutError:
             self.signal(signal.SIGKILL)
-            return await self.ended()
+            return await self.wait()
         finally:
             if self._process.stdin is not None:
                 self._process.stdin.close()
 
     @property
-    def fate(self) -> str:
-        """How it ended, as the rest of a sentence that its name begins."""
+    def exit_reason(self) -> str:
+        """How it exited, as the predicate of a sentence about it."""
         code = self.exit_code
         if code is not None and code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}" if code is not None else "does not get ready"
+            return f"was terminated by {signal.Signals(-code).name}"
+        return f"exited with code {code}" if code is not None else "did not become ready"
 
-    def obituary(self) -> str:
-        """How it ended and what it said last, for an error message."""
-        said = "".join(f"\n  {line}" for line in self._tail)
-        return f"{self.name} {self.fate}" + (f"; its last lines:{said}" if said else "")
+    def exit_report(self) -> str:
+        """How it exited and its last lines, for an error message."""
+        lines = "".join(f"\n  {line}" for line in self._tail)
+        return f"{self.name} {self.exit_reason}" + (f"; its last lines:{lines}" if lines else "")
 
     async def _read(self) -> None:
         assert self._process.stdout is not None
         while True:
             try:
                 line = await self._process.stdout.readline()
-            except ValueError:  # longer than the limit: dropped, the rest goes on
+            except ValueError:  # longer than the limit: drop it
                 continue
             if not line:
                 return
             text = line.decode(errors="replace").rstrip("\r\n")
             self._tail.append(text)
-            # A reader that went away (a closed terminal) must not keep the child from stopping.
+            # A closed terminal must not keep the child from stopping.
             with contextlib.suppress(OSError):
                 self._sink(self.name, text)

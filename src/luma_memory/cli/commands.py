@@ -1,6 +1,6 @@
-"""The list of commands, and a group that loads one only when it is called.
+"""The list of commands, and a group that imports a command only when it is called.
 
-What a stack is made of takes seconds to import; `--help`, `--version` and `search` need none of it.
+Importing the server takes seconds, and `--help`, `--version` and `search` do not need it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,7 @@ _PACKAGE = "luma_memory.cli"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a command lives: the function of its name in the module, its docstring its help.
-
-    A group of commands is a typer app in place of the function.
-    """
+    """Where a command is defined: a function whose docstring is the help text, or a typer app."""
 
     module: str
     function: str
@@ -31,53 +28,65 @@ class Entry:
     panel: str
 
 
-_RUN, _USE, _CARE = "Run the service", "Use a running service", "Look after it"
+_RUN, _USE, _OPERATE = "Run the service", "Use a running service", "Operate the service"
 
 COMMANDS: Mapping[str, Entry] = {
-    "up": Entry("up", "up", "Database, API and worker in one terminal, until Ctrl-C.", _RUN),
-    "serve": Entry("servers", "serve", "The API alone.", _RUN),
-    "worker": Entry("servers", "worker", "A worker alone.", _RUN),
-    "demo": Entry("demo", "demo", "See it work: ingest a conversation, ask questions.", _RUN),
-    "ingest": Entry("ingest", "ingest", "Store blocks from JSON lines.", _USE),
-    "search": Entry("search", "search", "Ask a user's blocks.", _USE),
-    "context": Entry("context", "context", "The context of a question, for a prompt.", _USE),
-    "summarize": Entry("summaries", "summarize", "What a user's week came to.", _USE),
+    "up": Entry("up", "up", "Run database, API and worker in one terminal.", _RUN),
+    "serve": Entry("servers", "serve", "Run the API only.", _RUN),
+    "worker": Entry("servers", "worker", "Run a worker only.", _RUN),
+    "demo": Entry("demo", "demo", "Ingest a sample conversation and query it.", _RUN),
+    "ingest": Entry("ingest", "ingest", "Store blocks from a JSON Lines file.", _USE),
+    "search": Entry("search", "search", "Search a user's blocks.", _USE),
+    "context": Entry(
+        "context", "context", "Get the context for a question, as text for a prompt.", _USE
+    ),
+    "summarize": Entry("summaries", "summarize", "Summarize a user's week.", _USE),
     "relations": Entry(
-        "relations", "app", "A user's relations as a picture; those of older blocks.", _USE
+        "relations", "app", "Draw a user's relations; detect those of older blocks.", _USE
     ),
     "eval": Entry(
         "evaluation.evaluate", "evaluate", "Measure retrieval quality on a data set.", _USE
     ),
-    "top": Entry("top", "top", "Watch queue, workers, cache and latencies live.", _CARE),
-    "keys": Entry("keys", "keys", "Make, list and revoke API keys.", _CARE),
-    "jobs": Entry("jobs", "jobs", "Look at the queue, run jobs again, cancel, clear.", _CARE),
-    "usage": Entry("usage", "usage", "What the model providers took and cost.", _CARE),
-    "backfill": Entry("backfill", "backfill", "Make what providers or switches left out.", _CARE),
-    "reembed": Entry("reembed", "reembed", "Change the embedding model under way.", _CARE),
-    "verify-erasure": Entry(
-        "erasures", "verify_erasure", "Look whether a user's erasure holds.", _CARE
+    "top": Entry("top", "top", "Monitor queue, workers, cache and latencies.", _OPERATE),
+    "keys": Entry("keys", "keys", "Create, list and revoke API keys.", _OPERATE),
+    "jobs": Entry("jobs", "jobs", "Inspect the queue; retry, cancel and delete jobs.", _OPERATE),
+    "usage": Entry(
+        "usage", "usage", "Show calls, tokens and cost of the model providers.", _OPERATE
     ),
-    "backup": Entry("backups", "backup", "Everything that is kept, into one file.", _CARE),
-    "restore": Entry("backups", "restore", "A backup, into an empty database.", _CARE),
-    "settings": Entry("show_settings", "settings", "Every setting, and what it is here.", _CARE),
-    "rollout": Entry("rollout", "app", "Measure a phase of the rollout, pass or fail.", _CARE),
-    "migrate": Entry("migrate", "migrate", "Bring the database to this version's schema.", _CARE),
-    "doctor": Entry("doctor", "doctor", "Check every dependency and setting, say the fix.", _CARE),
+    "backfill": Entry(
+        "backfill", "backfill", "Enrich and embed blocks that lack either.", _OPERATE
+    ),
+    "reembed": Entry("reembed", "reembed", "Switch embedding models online.", _OPERATE),
+    "verify-erasure": Entry(
+        "erasures", "verify_erasure", "Verify a receipt of a user's erasure.", _OPERATE
+    ),
+    "backup": Entry("backups", "backup", "Back up all data into one file.", _OPERATE),
+    "restore": Entry("backups", "restore", "Restore a backup into an empty database.", _OPERATE),
+    "settings": Entry(
+        "show_settings", "settings", "Show every setting and its current value.", _OPERATE
+    ),
+    "rollout": Entry("rollout", "app", "Check the criteria of a rollout phase.", _OPERATE),
+    "migrate": Entry(
+        "migrate", "migrate", "Migrate the database to this version's schema.", _OPERATE
+    ),
+    "doctor": Entry(
+        "doctor", "doctor", "Check dependencies and settings, and suggest fixes.", _OPERATE
+    ),
 }
 
 
 def examples(*lines: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Show these lines under a command's options."""
+    """Show these lines below a command's options."""
 
-    def note(function: Callable[..., Any]) -> Callable[..., Any]:
+    def annotate(function: Callable[..., Any]) -> Callable[..., Any]:
         function.__dict__["examples"] = lines
         return function
 
-    return note
+    return annotate
 
 
 def load_command(name: str) -> TyperCommand | TyperGroup:
-    """The command or group itself, its module imported."""
+    """The command or group, with its module imported."""
     entry = COMMANDS[name]
     target = getattr(import_module(f"{_PACKAGE}.{entry.module}"), entry.function)
     app = target if isinstance(target, typer.Typer) else _app()
@@ -92,11 +101,11 @@ def load_command(name: str) -> TyperCommand | TyperGroup:
 def command_group(
     summary: str, functions: Sequence[Callable[..., Any]], *examples: str
 ) -> typer.Typer:
-    """A group of commands, each named as its function without the prefix up to the first `_`."""
+    """A group of commands, each named after its function without the prefix up to the first `_`."""
     app = _app(help=_flowing(summary), epilog=_epilog(examples), no_args_is_help=True)
     for function in functions:
         _add(app, function.__name__.partition("_")[2], function)
-    # With a callback, typer keeps a group also where it has one command only.
+    # Without a callback, typer turns a group of one command into that command.
     app.callback()(lambda: None)
     return app
 
@@ -126,7 +135,7 @@ class LazyGroup(TyperGroup):
 
 
 def _flowing(docstring: str | None) -> str:
-    """Paragraphs without the line ends of the source, for the terminal to break."""
+    """Paragraphs without the source's line breaks; the terminal wraps them."""
     paragraphs = cleandoc(docstring or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 

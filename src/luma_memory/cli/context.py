@@ -1,4 +1,4 @@
-"""`context`: what a user's blocks say to a question, as a text for a prompt."""
+"""`context`: get the context for a question, as text for a prompt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import Url, User, service_url
-from luma_memory.cli.output import printable, say_note
+from luma_memory.cli.output import print_note, printable
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.protocol.context import (
@@ -30,11 +30,13 @@ from luma_memory.settings import load_settings
     "luma-memory context 'river' --user ada --json | jq '.citations'",
 )
 def context(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question or keywords.")],
     user: User,
     max_blocks: Annotated[
         int | None,
-        typer.Option("--max-blocks", metavar="N", min=1, max=BLOCKS_MAX, help="Blocks at most."),
+        typer.Option(
+            "--max-blocks", metavar="N", min=1, max=BLOCKS_MAX, help="Maximum number of blocks."
+        ),
     ] = None,
     token_budget: Annotated[
         int | None,
@@ -43,17 +45,18 @@ def context(
             metavar="N",
             min=TOKEN_BUDGET_MIN,
             max=TOKEN_BUDGET_MAX,
-            help="Tokens of the text at most.",
+            help="Maximum number of tokens in the text.",
         ),
     ] = None,
     synthesize: Annotated[
         bool,
         typer.Option(
-            "--synthesize/--quote", help="Let a model write it, if there is one; or only quote."
+            "--synthesize/--quote",
+            help="Let a configured model write the text, or only quote blocks.",
         ),
     ] = True,
     relevant_only: Annotated[
-        bool, typer.Option("--relevant-only", help="Nothing rather than what is merely nearest.")
+        bool, typer.Option("--relevant-only", help="Return only relevant blocks, or none.")
     ] = False,
     timeout_ms: Annotated[
         int,
@@ -61,10 +64,10 @@ def context(
             "--timeout-ms", metavar="MS", min=TIMEOUT_MS_MIN, max=TIMEOUT_MS_MAX, help="Deadline."
         ),
     ] = TIMEOUT_MS_DEFAULT,
-    as_json: Annotated[bool, typer.Option("--json", help="The service's answer as it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response as JSON.")] = False,
     url: Url = None,
 ) -> None:
-    """Print the context of a question: the blocks that matter, as a text for a prompt."""
+    """Print the context for a question: the blocks that matter, as text for a prompt."""
     body = {"user_id": user, "query": query, "synthesize": synthesize, "timeout_ms": timeout_ms}
     body["relevant_only"] = relevant_only
     limits = {"max_blocks": max_blocks, "token_budget": token_budget}
@@ -75,7 +78,7 @@ def context(
         return
     if answer.text:
         typer.echo(printable(answer.text))
-    say_note(_told_about(answer))
+    print_note(_details(answer))
 
 
 async def _context(base_url: str, body: Mapping[str, Any]) -> ContextResponse:
@@ -83,8 +86,8 @@ async def _context(base_url: str, body: Mapping[str, Any]) -> ContextResponse:
         return await client.ask_context(body)
 
 
-def _told_about(answer: ContextResponse) -> str:
-    """One line for people: how many blocks and tokens, whether cached, what is missing."""
+def _details(answer: ContextResponse) -> str:
+    """One line: the numbers of blocks and tokens, age in the cache, what is missing."""
     if not answer.blocks:
         return "nothing found" if answer.relevant else "nothing relevant found"
     tokens = answer.tokens
@@ -92,7 +95,7 @@ def _told_about(answer: ContextResponse) -> str:
         f"{len(answer.blocks)} blocks",
         f"{tokens.count} of {tokens.budget} tokens ({tokens.counted_by})",
         f"cached {answer.age_seconds:.0f} s ago" if answer.age_seconds is not None else "computed",
-        *([] if answer.relevant else ["nothing of it clearly relevant"]),
+        *([] if answer.relevant else ["none clearly relevant"]),
         *(f"without {part}" for part in answer.degraded if part != "token_budget"),
         *(["cut to the budget"] if "token_budget" in answer.degraded else []),
     ]

@@ -1,4 +1,4 @@
-"""Conversations in the format memory-retrieval/1 as blocks, and ranked blocks as ranked items."""
+"""Convert memory-retrieval/1 conversations to blocks, and ranked blocks to ranked items."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BATCH_BLOCKS = 250
 
 @dataclass(frozen=True, slots=True)
 class ItemBlock:
-    """A block to send, and the item it is (a part of)."""
+    """A block to send, and the item it holds or is a part of."""
 
     item_id: str
     body: Mapping[str, Any]
@@ -29,7 +29,7 @@ class ItemBlock:
 
 @dataclass(slots=True)
 class StoredConversation:
-    """A conversation in a scope of its own."""
+    """A conversation stored in its own scope."""
 
     conversation: Conversation
     user_id: str
@@ -37,16 +37,16 @@ class StoredConversation:
 
     @property
     def extra_blocks(self) -> int:
-        """How many blocks there are beyond one an item."""
+        """How many more blocks than items there are."""
         return len(self.items) - len(set(self.items.values()))
 
     def ranking(self, answer: SearchResponse) -> list[str]:
-        """Item ids, best first; an item in several blocks counts once, at its best place."""
+        """Item ids, best first; an item in several blocks counts once, at its best rank."""
         ranked = (self.items.get(hit.block.id) for hit in answer.results)
         return list(dict.fromkeys(item for item in ranked if item is not None))
 
     def limit(self, items: int) -> int:
-        """How many blocks to ask for to be sure of so many items."""
+        """How many blocks to request to get at least so many items."""
         return min(LIMIT_MAX, items + self.extra_blocks)
 
 
@@ -59,7 +59,7 @@ def read_conversations(path: Path) -> Dataset:
 
 
 def item_blocks(items: Iterable[Item], *, user_id: str) -> Iterator[ItemBlock]:
-    """The blocks of the items, in order; one longer than a block may be becomes several."""
+    """The blocks of the items, in order; an item longer than a block becomes several blocks."""
     for item in items:
         caption = f" [image: {item.caption}]" if item.caption else ""
         content = (item.text + caption).strip()
@@ -69,7 +69,7 @@ def item_blocks(items: Iterable[Item], *, user_id: str) -> Iterator[ItemBlock]:
 
 
 def split_content(content: str) -> list[str]:
-    """Parts a block can hold, cut between words where there is one near; none of blank text."""
+    """Parts that fit into a block, split between words where possible; none for blank text."""
     parts = []
     while len(content) > CONTENT_CHARACTERS_MAX:
         cut = content.rfind(" ", CONTENT_CHARACTERS_MAX // 2, CONTENT_CHARACTERS_MAX)
@@ -80,7 +80,7 @@ def split_content(content: str) -> list[str]:
 
 
 async def store(client: ServiceClient, stored: StoredConversation) -> None:
-    """Store a conversation in order. Raises Invalid for a block that is refused."""
+    """Store a conversation in order. Raises Invalid for a rejected block."""
     blocks = list(item_blocks(stored.conversation.items, user_id=stored.user_id))
     lines = (
         BlockLine(index, dict(block.body), len(json.dumps(block.body)))
@@ -91,13 +91,13 @@ async def store(client: ServiceClient, stored: StoredConversation) -> None:
         for result in answer.results:
             block = blocks[group[result.index].number]
             if result.id is None:
-                reason = result.error.detail if result.error else "refused"
-                raise Invalid(f"Item {block.item_id} was refused: {reason}", code="item_refused")
+                reason = result.error.detail if result.error else "no reason given"
+                raise Invalid(f"Item {block.item_id} was rejected: {reason}", code="item_refused")
             stored.items[result.id] = block.item_id
 
 
 def sessions(blocks: Sequence[ItemBlock]) -> list[list[ItemBlock]]:
-    """The blocks by session, each session in order."""
+    """The blocks grouped by session, each in order."""
     grouped: dict[object, list[ItemBlock]] = {}
     for block in blocks:
         grouped.setdefault(block.body.get("session_id"), []).append(block)

@@ -1,4 +1,4 @@
-"""`demo`: the whole service once, on a conversation, with figures."""
+"""`demo`: run the whole service on a conversation and print measurements."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from luma_memory.cli.conversations import (
 from luma_memory.cli.evaluation.measures import Conversation, Query, hit_at, recall_at
 from luma_memory.cli.json_lines import BlockLine, looks_like_lines, read_lines
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, plain, printable, progress, say_note, shortened
+from luma_memory.cli.output import console, plain, print_note, printable, progress, shortened
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.cli.running import one_error, run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import (
     failed_blocks,
+    wait_until_derived,
     wait_until_enriched,
-    wait_until_worked_through,
 )
 from luma_memory.domain.errors import Invalid
 from luma_memory.protocol.search import SearchHitBody
@@ -60,29 +60,29 @@ def demo(
             metavar="[FILE]",
             exists=True,
             dir_okay=False,
-            help="A conversation (memory-retrieval/1) or JSON lines; by default a sample.",
+            help="A conversation (memory-retrieval/1) or JSON Lines; defaults to a sample.",
         ),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Show the service at work: ingest a conversation, ask questions, print figures.
+    """Ingest a conversation, query it and print measurements.
 
-    It starts an embedded database, the API and a worker of its own and stops them at the end.
-    Without --data-dir nothing is kept. Ends with 1 if a block could not be enriched.
+    Starts its own embedded database, API and worker and stops them at the end. Without --data-dir
+    the data is removed. Exits with 1 if a block could not be enriched.
     """
-    with _chosen(file) as path:
+    with _file_or_sample(file) as path:
         plans = read_plans(path)
         title = path.name if file is not None else "the sample conversation"
     out = console()
     out.print(Text(f"Luma Memory {__version__} · {printable(title)}", style="bold"))
     if failures := run_async(_demo(plans, data_dir, out)):
-        say_note(f"{failures} blocks did not become active")
+        print_note(f"{failures} blocks did not become active")
         raise typer.Exit(1)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What is stored for one user, and what is asked about it."""
+    """What is stored for one user, and the questions about it."""
 
     stored: StoredConversation
     blocks: Sequence[ItemBlock]
@@ -97,13 +97,13 @@ class Figures:
     enriched_seconds: float = 0.0
 
     def percentile(self, share: float) -> float:
-        """By the nearest rank."""
+        """The nearest rank."""
         ordered = sorted(self.accept_ms)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def read_plans(path: Path) -> list[Plan]:
-    """One plan a conversation or, for JSON lines, one for all. Raises Invalid."""
+    """One plan per conversation or, for JSON Lines, a single one. Raises Invalid."""
     document = path.read_bytes()
     if looks_like_lines(document):
         return [_plan_of_lines(document)]
@@ -130,8 +130,8 @@ def _plan_of_lines(document: bytes) -> Plan:
 
 
 async def _demo(plans: Sequence[Plan], data_dir: Path | None, out: Console) -> int:
-    """Run it; how many blocks could not be enriched."""
-    say_note("starting database, API and worker …")
+    """Run the demo; returns how many blocks could not be enriched."""
+    print_note("starting database, API and worker …")
     async with (
         _stack(data_dir) as stack,
         ServiceClient(stack.base_url, api_key=stack.settings.client_key) as client,
@@ -140,10 +140,10 @@ async def _demo(plans: Sequence[Plan], data_dir: Path | None, out: Console) -> i
         providers = ", ".join(f"{name} by {value}" for name, value in health.providers.items())
         out.print(plain(f"ready on {stack.base_url} · {providers}"), soft_wrap=True)
         figures = await _ingest(client, plans, stack)
-        _say_figures(figures, out)
+        _print_figures(figures, out)
         failed = await failed_blocks(client, [plan.stored.user_id for plan in plans])
         for block in failed[:5]:
-            say_note(f"a block could not be enriched: {block.error}")
+            print_note(f"a block could not be enriched: {block.error}")
         await _ask(client, plans, out)
     return len(failed)
 
@@ -166,13 +166,13 @@ async def _ingest(client: ServiceClient, plans: Sequence[Plan], stack: Stack) ->
     with progress("blocks active", total) as bar:
         await _accept_all(client, plans, figures)
         await wait_until_enriched(client, users, bar, check=stack.check)
-        await wait_until_worked_through(client, users, check=stack.check)
+        await wait_until_derived(client, users, check=stack.check)
     figures.enriched_seconds = time.perf_counter() - figures.started
     return figures
 
 
 async def _accept_all(client: ServiceClient, plans: Sequence[Plan], figures: Figures) -> None:
-    """A few clients at once, each with a session at a time, so that turns keep their order."""
+    """Send with several clients, each one session at a time, so that turns stay in order."""
     waiting = iter([(plan, turns) for plan in plans for turns in sessions(plan.blocks)])
 
     async def one_client() -> None:
@@ -194,13 +194,13 @@ async def _accept(client: ServiceClient, plan: Plan, block: ItemBlock, figures: 
     plan.stored.items[block_id] = block.item_id
 
 
-def _say_figures(figures: Figures, out: Console) -> None:
+def _print_figures(figures: Figures, out: Console) -> None:
     count = len(figures.accept_ms)
     if not count:
-        out.print("nothing to store")
+        out.print("no blocks to store")
         return
     out.print(
-        f"{count} blocks accepted by {CLIENTS} clients at once:"
+        f"{count} blocks accepted by {CLIENTS} concurrent clients:"
         f" p50 {figures.percentile(0.5):.1f} ms, p99 {figures.percentile(0.99):.1f} ms"
     )
     rate = count / figures.enriched_seconds
@@ -219,7 +219,7 @@ async def _ask(client: ServiceClient, plans: Sequence[Plan], out: Console) -> No
     for stored, query in questions:
         ranking = await _ask_one(client, stored, query, out if id(query) in shown else None)
         found.append((query, ranking))
-    _say_found(found, out)
+    _print_recall(found, out)
 
 
 async def _ask_one(
@@ -244,26 +244,26 @@ async def _ask_one(
 
 def _hit_line(hit: SearchHitBody, mark: str, *, characters_max: int) -> Text:
     block = hit.block
-    said = f"{block.speaker}: {block.content}" if block.speaker else block.content
+    text = f"{block.speaker}: {block.content}" if block.speaker else block.content
     return Text.assemble(
         (f"  {mark} ", "green"),
         (f"{hit.score:.2f}  ", "cyan"),
-        plain(shortened(said, characters_max)),
+        plain(shortened(text, characters_max)),
     )
 
 
-def _say_found(found: Sequence[tuple[Query, list[str]]], out: Console) -> None:
-    """How many questions have their evidence (marked ✓ above) within the first ten."""
+def _print_recall(found: Sequence[tuple[Query, list[str]]], out: Console) -> None:
+    """How many questions have evidence (marked ✓ above) among the first ten results."""
     groups = list(dict.fromkeys(query.group for query, _ in found if query.evidence))
     out.print()
     for group in groups:
-        asked = [(q, ranking) for q, ranking in found if q.group == group and q.evidence]
-        hits = sum(hit_at(DEPTH, ranking, set(q.evidence)) for q, ranking in asked)
-        recall = sum(recall_at(DEPTH, ranking, set(q.evidence)) for q, ranking in asked)
+        scored = [(q, ranking) for q, ranking in found if q.group == group and q.evidence]
+        hits = sum(hit_at(DEPTH, ranking, set(q.evidence)) for q, ranking in scored)
+        recall = sum(recall_at(DEPTH, ranking, set(q.evidence)) for q, ranking in scored)
         name = "" if groups == ["main"] else f" ({group})"
         line = (
-            f"{hits:.0f} of {len(asked)} questions{name} have evidence within the first {DEPTH};"
-            f" recall@{DEPTH} {recall / len(asked):.2f}"
+            f"{hits:.0f} of {len(scored)} questions{name} have evidence in the first {DEPTH};"
+            f" recall@{DEPTH} {recall / len(scored):.2f}"
         )
         out.print(plain(line), soft_wrap=True)
 
@@ -271,13 +271,13 @@ def _say_found(found: Sequence[tuple[Query, list[str]]], out: Console) -> None:
 def _spread(
     questions: Sequence[tuple[StoredConversation, Query]], count: int
 ) -> list[tuple[StoredConversation, Query]]:
-    """So many of them, evenly from all over the list."""
+    """`count` questions, spread evenly over the list."""
     step = max(1, len(questions) / count)
     return [questions[int(index * step)] for index in range(min(count, len(questions)))]
 
 
 @contextmanager
-def _chosen(file: Path | None) -> Iterator[Path]:
+def _file_or_sample(file: Path | None) -> Iterator[Path]:
     if file is not None:
         yield file
         return

@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong here, and how to mend it."""
+"""`doctor`: find problems of this installation and suggest fixes."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from luma_memory.settings import Settings, load_settings
 _STYLES: dict[Verdict, str] = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-@examples("luma-memory doctor", "luma-memory doctor --online   calls the model provider once")
+@examples("luma-memory doctor", "luma-memory doctor --online   also call the model provider once")
 def doctor(
     online: Annotated[
-        bool, typer.Option("--online", help="Also call the model provider; costs a little.")
+        bool, typer.Option("--online", help="Also call the model provider, at a small cost.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Check every dependency and setting, and say how to mend what is wrong.
+    """Check every dependency and setting, and suggest a fix for each problem.
 
-    Ends with 1 if something fails. Secrets are never shown.
+    Exits with 1 if a check fails. Secrets are never shown.
     """
     findings = [*checks.check_python(), *checks.check_packages()]
     try:
         settings = load_settings(data_dir=data_dir)
     except SetupError as error:
-        fix = "correct it; the checks that need it were left out"
+        fix = "correct it; checks that depend on settings were skipped"
         findings.append(Finding("settings", "fail", str(error), fix))
     else:
         findings += run_async(_check(settings, online=online))
@@ -48,15 +48,15 @@ def doctor(
 
 
 async def _check(settings: Settings, *, online: bool) -> list[Finding]:
-    """All that depends on settings."""
+    """The checks that depend on settings."""
     model = checks.check_model(settings)
     return [
-        Finding("settings", "ok", "every value can be used"),
+        Finding("settings", "ok", "all values are valid"),
         *checks.check_data_dir(settings),
         *await checks.check_database(settings),
         *await checks.check_cache(settings),
         *model,
-        # A damaged model would only fail a second time.
+        # A damaged model would only fail again.
         *(
             []
             if checks.worst(model) == "fail"

@@ -1,4 +1,4 @@
-"""How settings reach a child process: by its environment, never by its arguments."""
+"""Settings of a child process, passed in its environment and never in its arguments."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from luma_memory.settings import Settings, variable_name
 
 
 def python_arguments(module: str) -> list[str]:
-    """The command line that runs a module with this very interpreter.
+    """The command line that runs a module with this interpreter.
 
-    -P: a file of the current folder must not stand in for a library.
+    -P: a file in the current directory must not shadow a library.
     """
     return [sys.executable, "-P", "-m", module]
 
@@ -22,7 +22,7 @@ def python_arguments(module: str) -> list[str]:
 def settings_environment(
     settings: Settings, *, base: Mapping[str, str] = os.environ, **overrides: object
 ) -> dict[str, str]:
-    """`base` with exactly these settings; overrides are fields of Settings. None unsets."""
+    """`base` with exactly these settings. overrides: fields of Settings; None unsets one."""
     fields = {name: getattr(settings, name) for name in Settings.model_fields} | overrides
     known = {variable_name(name): value for name, value in fields.items()}
     environment = {name: value for name, value in base.items() if name not in known}

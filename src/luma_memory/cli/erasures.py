@@ -1,4 +1,4 @@
-"""`verify-erasure`: whether a receipt of an erased user holds."""
+"""`verify-erasure`: verify the receipt of an erased user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from luma_memory.bootstrap.operators import open_erasing
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, printable, say_note
+from luma_memory.cli.output import console, print_note, printable
 from luma_memory.cli.running import run_async
 from luma_memory.domain.erasure import Receipt, Verdict
 from luma_memory.domain.errors import Invalid
@@ -30,20 +30,21 @@ def verify_erasure(
     receipt: Annotated[
         Path,
         typer.Argument(
-            metavar="RECEIPT|-", help="The answer of DELETE /users/{user_id}; - reads it."
+            metavar="RECEIPT|-",
+            help="The response of DELETE /users/{user_id}; - reads standard input.",
         ),
     ],
     data_dir: DataDir = None,
 ) -> None:
-    """Look whether a user's erasure holds: the receipt is genuine, and nothing is left.
+    """Verify that a receipt is genuine and that none of the user's data is left.
 
-    Every table that can name a user is looked through, in the database itself. What was stored for
-    the user after the erasure is no contradiction, and is said. The exit code is 1 when the receipt
-    does not hold.
+    Searches every table that can refer to a user, directly in the database. Data stored for the
+    user after the erasure is reported, but does not invalidate the receipt. Exits with 1 if the
+    receipt is not valid.
     """
     given = _read(receipt)
     verdict = run_async(_verify(load_settings(data_dir=data_dir), given))
-    _say(given, verdict)
+    _print(given, verdict)
     if not verdict.holds:
         raise typer.Exit(1)
 
@@ -54,7 +55,7 @@ def _read(path: Path) -> Receipt:
             return ReceiptBody.model_validate_json(file.read(_RECEIPT_BYTES_MAX)).receipt()
     except ValidationError:
         raise Invalid(
-            f"{printable(str(path))} is no receipt of an erasure", code="receipt_unreadable"
+            f"{printable(str(path))} is not an erasure receipt", code="receipt_unreadable"
         ) from None
 
 
@@ -63,16 +64,16 @@ async def _verify(settings: Settings, receipt: Receipt) -> Verdict:
         return await erasing.verify(receipt)
 
 
-def _say(receipt: Receipt, verdict: Verdict) -> None:
+def _print(receipt: Receipt, verdict: Verdict) -> None:
     if not verdict.is_genuine:
-        say_note("this receipt was not made by this installation, or was changed")
+        print_note("this receipt was not issued by this installation, or was modified")
     for kind, count in sorted(verdict.remaining.items()):
-        say_note(f"{kind}: {count} rows name the user")
+        print_note(f"{kind}: {count} rows refer to the user")
     if verdict.stored_again_at is not None:
-        say_note(f"the user was stored anew at {verdict.stored_again_at.isoformat()}")
+        print_note(f"new data was stored for the user at {verdict.stored_again_at.isoformat()}")
     deleted = sum(receipt.erasure.counts.values())
     if verdict.holds:
         erased_at = receipt.erasure.erased_at.isoformat()
-        console().print(f"holds: {deleted} rows were erased at {erased_at}, none is left")
+        console().print(f"valid: {deleted} rows were erased at {erased_at}, none is left")
     else:
-        console().print("does not hold")
+        console().print("not valid")

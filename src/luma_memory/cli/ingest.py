@@ -1,4 +1,4 @@
-"""`ingest`: store blocks from JSON lines."""
+"""`ingest`: store blocks from a JSON Lines file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import typer
 from luma_memory.cli.commands import examples
 from luma_memory.cli.json_lines import BadLine, BlockLine, batches, read_lines
 from luma_memory.cli.options import Url, service_url
-from luma_memory.cli.output import Bar, console, printable, progress, say_note
+from luma_memory.cli.output import Bar, console, print_note, printable, progress
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
@@ -27,7 +27,7 @@ _SHOWN_MAX = 100
 
 
 def _file_or_dash(path: Path) -> Path:
-    # Typer's own `exists` does not let "-" pass when the parameter is a Path.
+    # Typer's own `exists` rejects "-" for a Path.
     if str(path) != "-" and not path.is_file():
         raise typer.BadParameter(f"there is no file {printable(str(path))}")
     return path
@@ -45,40 +45,40 @@ def ingest(
         typer.Argument(
             metavar="FILE|-",
             callback=_file_or_dash,
-            help="JSON lines, each a block as for POST /blocks; - reads standard input.",
+            help="JSON Lines, each a block as for POST /blocks; - reads standard input.",
         ),
     ],
     url: Url = None,
     user: Annotated[
         str | None,
-        typer.Option("--user", metavar="USER", help="For lines that name no user_id."),
+        typer.Option("--user", metavar="USER", help="The user_id of lines without one."),
     ] = None,
     batch: Annotated[
         int,
         typer.Option(
-            "--batch", metavar="N", min=1, max=BATCH_BLOCKS_MAX, help="Blocks in one request."
+            "--batch", metavar="N", min=1, max=BATCH_BLOCKS_MAX, help="Blocks per request."
         ),
     ] = 200,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Come back when all of them are enriched.")
+        bool, typer.Option("--wait", help="Return when all blocks are enriched.")
     ] = False,
 ) -> None:
-    """Store the blocks of a file of JSON lines.
+    """Store the blocks of a JSON Lines file.
 
-    Running it again, also after an interruption, stores nothing twice. A bad line is reported with
-    its number and a code, the others are stored; the exit code is then 1.
+    Running it again, also after an interruption, stores nothing twice. An invalid line is reported
+    with its number and an error code; the other lines are stored, and the exit code is 1.
     """
     base_url = service_url(url, load_settings())
     with _opened(file) as stream:
         report = run_async(_ingest(stream, base_url, user=user, batch=batch, wait=wait))
-    _say(report)
+    _print(report)
     if report.bad or report.failed:
         raise typer.Exit(1)
 
 
 @dataclass(slots=True)
 class Report:
-    """What became of the lines."""
+    """The outcome of the lines."""
 
     accepted: int = 0
     bad: list[BadLine] = field(default_factory=list)
@@ -116,7 +116,7 @@ def _good(stream: BinaryIO, user: str | None, report: Report) -> Iterator[BlockL
 async def _send(
     client: ServiceClient, group: Sequence[BlockLine], report: Report, bar: Bar
 ) -> None:
-    """Store a group. One that is refused as a whole is halved until the line to blame is found."""
+    """Store a group. A group that is rejected as a whole is halved to isolate the invalid line."""
     try:
         answer = await client.ingest_batch_async([line.body for line in group])
     except (RequestError, RejectedError) as error:
@@ -128,11 +128,11 @@ async def _send(
         await _send(client, group[middle:], report, bar)
         return
     for item in answer.results:
-        _note(item, group[item.index], report)
+        _record(item, group[item.index], report)
     bar.advance(answer.accepted)
 
 
-def _note(item: BatchItem, line: BlockLine, report: Report) -> None:
+def _record(item: BatchItem, line: BlockLine, report: Report) -> None:
     if item.error is not None:
         where = f"{item.error.field}: " if item.error.field else ""
         _reject(report, BadLine(line.number, item.error.code, where + item.error.detail))
@@ -144,12 +144,12 @@ def _note(item: BatchItem, line: BlockLine, report: Report) -> None:
 def _reject(report: Report, line: BadLine) -> None:
     report.bad.append(line)
     if len(report.bad) <= _SHOWN_MAX:
-        say_note(f"line {line.number}: {line.code}: {line.detail}")
+        print_note(f"line {line.number}: {line.code}: {line.detail}")
     elif len(report.bad) == _SHOWN_MAX + 1:
-        say_note(f"more than {_SHOWN_MAX} bad lines; the rest is only counted")
+        print_note(f"more than {_SHOWN_MAX} invalid lines; further ones are only counted")
 
 
-def _say(report: Report) -> None:
+def _print(report: Report) -> None:
     rate = report.accepted / report.seconds if report.seconds else 0.0
     parts: Mapping[str, object] = {
         "accepted": f"{report.accepted}",

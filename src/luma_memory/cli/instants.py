@@ -1,4 +1,4 @@
-"""Instants as people write them on a command line."""
+"""Parse times and ages on the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def parse_instant(text: str) -> datetime:
-    """An ISO-8601 date or time, UTC unless it says otherwise, or an age: 30m, 2h, 7d.
+    """An ISO 8601 date or time, UTC unless it has an offset, or an age: 30m, 2h, 7d.
 
     Raises typer.BadParameter.
     """

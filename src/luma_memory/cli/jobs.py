@@ -1,4 +1,4 @@
-"""`jobs`: the queue, straight from the database, so that it works while the service is down."""
+"""`jobs`: inspect and change the queue in the database, also while the service is down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from luma_memory.cli.jobs_change import jobs_cancel, jobs_clear, jobs_enqueue, j
 from luma_memory.cli.jobs_options import AsJson, Class, JobIdArgument, OfUser, Project, Type
 from luma_memory.cli.jobs_view import job_table, jobs_table, stats_table
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, say_note
+from luma_memory.cli.output import console, print_note
 from luma_memory.cli.running import run_async
 from luma_memory.domain.job import JOB_ID_MAX, JobFilter, JobRecord, JobStats, JobStatus
 from luma_memory.ports.jobs import JobPage
@@ -28,7 +28,7 @@ _Instant: TypeAlias = datetime
 
 @examples("luma-memory jobs stats", "luma-memory jobs stats --json")
 def jobs_stats(as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Show how many jobs are in each state."""
+    """Show the number of jobs by status."""
     stats = run_async(_stats(load_settings(data_dir=data_dir)))
     if as_json:
         typer.echo(JobStatsBody.of(stats).model_dump_json(indent=2))
@@ -42,7 +42,7 @@ def jobs_stats(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 )
 def jobs_list(
     status: Annotated[
-        JobStatus | None, typer.Option("--status", help="Jobs in this state.")
+        JobStatus | None, typer.Option("--status", help="Only jobs with this status.")
     ] = None,
     job_type: Type = None,
     error_class: Class = None,
@@ -50,25 +50,34 @@ def jobs_list(
     project: Project = None,
     since: Annotated[
         _Instant | None,
-        typer.Option("--since", parser=parse_instant, metavar="TIME", help="Created from then on."),
+        typer.Option(
+            "--since", parser=parse_instant, metavar="TIME", help="Created at or after this time."
+        ),
     ] = None,
     until: Annotated[
         _Instant | None,
-        typer.Option("--until", parser=parse_instant, metavar="TIME", help="Created before."),
+        typer.Option(
+            "--until", parser=parse_instant, metavar="TIME", help="Created before this time."
+        ),
     ] = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=LIST_JOBS_MAX, help="Jobs at most.")
+        int,
+        typer.Option(
+            "--limit", metavar="N", min=1, max=LIST_JOBS_MAX, help="Maximum number of jobs."
+        ),
     ] = 50,
     below: Annotated[
         int | None,
-        typer.Option("--below", metavar="ID", min=1, max=JOB_ID_MAX, help="Older than this one."),
+        typer.Option(
+            "--below", metavar="ID", min=1, max=JOB_ID_MAX, help="Only jobs older than this one."
+        ),
     ] = None,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Show jobs, newest first.
 
-    Times are ISO-8601, UTC unless they say otherwise, or ages: 30m, 2h, 7d.
+    Times are ISO 8601, UTC without an offset, or ages: 30m, 2h, 7d.
     """
     which = JobFilter(
         project_id=project,
@@ -84,16 +93,16 @@ def jobs_list(
         typer.echo(json.dumps(_page_facts(page), indent=2, ensure_ascii=False))
         return
     if not page.jobs:
-        say_note("no such jobs")
+        print_note("no matching jobs")
         return
     console().print(jobs_table(page.jobs))
     if page.next_below is not None:
-        say_note(f"there are more: --below {page.next_below}")
+        print_note(f"more: --below {page.next_below}")
 
 
 @examples("luma-memory jobs show 4711", "luma-memory jobs show 4711 --json")
 def jobs_show(job_id: JobIdArgument, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Show all that is known of a job: why it failed, after how many attempts, at which worker."""
+    """Show a job: its error, attempts, worker and times."""
     job = run_async(_show(load_settings(data_dir=data_dir), job_id))
     if as_json:
         typer.echo(JobBody.of(job).model_dump_json(indent=2))
@@ -126,10 +135,10 @@ def _page_facts(page: JobPage) -> dict[str, Any]:
 
 
 jobs = command_group(
-    """Look at the queue, run jobs again, cancel, clear.
+    """Inspect the queue; retry, cancel and delete jobs.
 
-    Works on the database itself (DATABASE_URL or the data folder), also while the service is down.
-    Commands that change many jobs ask first, unless --yes.""",
+    Uses the database directly (DATABASE_URL or the data directory), so it also works while the
+    service is down. Commands that change many jobs ask for confirmation unless --yes is given.""",
     (jobs_stats, jobs_list, jobs_show, jobs_retry, jobs_cancel, jobs_clear, jobs_enqueue),
     "luma-memory jobs stats",
     "luma-memory jobs list --status failed --since 2h",

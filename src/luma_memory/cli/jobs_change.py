@@ -1,4 +1,4 @@
-"""`jobs retry|cancel|clear|enqueue`: what changes the queue, in bounded batches."""
+"""`jobs retry|cancel|clear|enqueue`: change the queue in bounded batches."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ from luma_memory.cli.jobs_options import (
     Yes,
 )
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, progress, say_note
+from luma_memory.cli.output import console, print_note, progress
 from luma_memory.cli.running import run_async
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.job import OPEN, JobFilter, JobStatus
 from luma_memory.pipeline.jobs.job_control import Jobs
 from luma_memory.settings import Settings, load_settings
 
-# One statement's worth: tens of milliseconds, and little to repeat when one fails.
+# One statement takes tens of milliseconds, and little is repeated when one fails.
 BATCH_JOBS = 1_000
-# Each batch reads all blocks that wait, so it is a larger one.
+# Each batch scans all waiting blocks, so it is larger.
 BATCH_BLOCKS = 5_000
-ENQUEUE_HINT = "their blocks go on waiting, still found by their words: `luma-memory jobs enqueue`"
+ENQUEUE_HINT = (
+    "their blocks stay pending and searchable by terms; `luma-memory jobs enqueue` creates new jobs"
+)
 _Instant: TypeAlias = datetime
-All = Annotated[bool, typer.Option("--all", help="Every one, where nothing else is said.")]
+All = Annotated[bool, typer.Option("--all", help="All jobs that no other option excludes.")]
 
 
 class _Apply(Protocol):
@@ -48,7 +50,7 @@ class _Apply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What one command does to many jobs: its name afterwards, the question before."""
+    """What one command does to many jobs: its past participle, its question, its function."""
 
     done: str
     question: str
@@ -70,13 +72,16 @@ def jobs_retry(
     failed_after: Annotated[
         _Instant | None,
         typer.Option(
-            "--failed-after", parser=parse_instant, metavar="TIME", help="Failed from then on."
+            "--failed-after",
+            parser=parse_instant,
+            metavar="TIME",
+            help="Failed at or after this time.",
         ),
     ] = None,
     failed_before: Annotated[
         _Instant | None,
         typer.Option(
-            "--failed-before", parser=parse_instant, metavar="TIME", help="Failed before."
+            "--failed-before", parser=parse_instant, metavar="TIME", help="Failed before this time."
         ),
     ] = None,
     everything: All = False,
@@ -84,9 +89,9 @@ def jobs_retry(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Let failed jobs run again from their first attempt; cancelled ones by their id.
+    """Retry failed jobs from their first attempt; cancelled jobs only by id.
 
-    Their blocks wait for enrichment again. Times as for `jobs list`.
+    Their blocks are pending enrichment again. Times are as for `jobs list`.
     """
     which = JobFilter(
         project_id=project,
@@ -99,7 +104,7 @@ def jobs_retry(
     )
     _check_narrow(which, everything=everything)
     _change(
-        _Change("retried", "Run {} again?", which.retryable, Jobs.retry),
+        _Change("retried", "Retry {}?", which.retryable, Jobs.retry),
         load_settings(data_dir=data_dir),
         which,
         ask=not (yes or ids),
@@ -118,10 +123,10 @@ def jobs_cancel(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Cancel jobs that have not ended; the results of running ones are dropped.
+    """Cancel pending and running jobs; results of running ones are discarded.
 
-    Blocks that waited for them are marked as failed, their text stays searchable. A cancelled job
-    runs again with `jobs retry ID`.
+    Blocks that waited for them become `failed`; their text stays searchable. `jobs retry ID` runs a
+    cancelled job again.
     """
     which = JobFilter(project_id=project, user_id=user, ids=ids or None, job_type=job_type)
     _check_narrow(which, everything=everything)
@@ -143,9 +148,9 @@ def jobs_clear(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete pending jobs. Blocks stay, wait and are found; `jobs enqueue` makes new jobs for them.
+    """Delete pending jobs. Their blocks stay searchable; `jobs enqueue` creates new jobs for them.
 
-    Pending jobs of other types than enrich_and_embed are gone for good.
+    Deleted jobs of types other than enrich_and_embed cannot be recreated.
     """
     which = JobFilter(project_id=project, user_id=user, job_type=job_type)
     cleared = _change(
@@ -156,7 +161,7 @@ def jobs_clear(
         as_json=as_json,
     )
     if cleared:
-        say_note(ENQUEUE_HINT)
+        print_note(ENQUEUE_HINT)
 
 
 @examples("luma-memory jobs enqueue", "luma-memory jobs enqueue --user ada")
@@ -166,9 +171,9 @@ def jobs_enqueue(
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a job for every block that waits for enrichment without one.
+    """Create a job for every block that is pending enrichment and has none.
 
-    Mends what `jobs clear` or DELETE FROM memory_jobs left behind; running it again does nothing.
+    Use it after `jobs clear` or DELETE FROM memory_jobs. Idempotent.
     """
     enqueued = run_async(_enqueue(load_settings(data_dir=data_dir), project, user))
     _report("enqueued", enqueued, as_json=as_json)
@@ -177,9 +182,9 @@ def jobs_enqueue(
 def _change(
     change: _Change, settings: Settings, which: JobFilter, *, ask: bool, as_json: bool
 ) -> int:
-    """Count, ask, do, report; how many jobs were changed.
+    """Count, confirm, apply and report; returns how many jobs were changed.
 
-    Raises Invalid when a job that was named was not changed, or when nobody can be asked.
+    Raises Invalid when a job given by id was not changed, or when there is no terminal to confirm.
     """
     total = run_async(_count(settings, which, change.statuses))
     if total and ask:
@@ -198,7 +203,7 @@ async def _count(settings: Settings, which: JobFilter, statuses: Sequence[JobSta
 def _confirm(question: str, total: int) -> None:
     if not sys.stdin.isatty():
         raise Invalid(
-            f"{_jobs(total)} would change and nobody can be asked here: add --yes",
+            f"{_jobs(total)} would change; without a terminal to confirm, add --yes",
             code="confirmation_missing",
         )
     typer.confirm(question.format(_jobs(total)), abort=True, err=True)
@@ -207,11 +212,11 @@ def _confirm(question: str, total: int) -> None:
 async def _in_batches(
     change: _Change, settings: Settings, which: JobFilter, total: int
 ) -> Sequence[int]:
-    """The ids of all changed jobs. Every id is passed once, so one that comes back is left."""
+    """The ids of all changed jobs. Passes every id once, so it skips a job that returns."""
     changed: list[int] = []
     async with open_jobs(settings) as queue:
         with progress(change.done, total) as bar:
-            # Not more than there were at first: meanwhile, others enqueue.
+            # Not more than were counted: others may enqueue meanwhile.
             while len(changed) < total and (
                 batch := await change.apply(queue, which, limit=BATCH_JOBS)
             ):
@@ -238,7 +243,7 @@ async def _enqueue(settings: Settings, project: str | None, user: str | None) ->
 
 def _check_narrow(which: JobFilter, *, everything: bool) -> None:
     if not (which.narrows or which.project_id or everything):
-        raise typer.BadParameter("say which jobs: ids, a filter, or --all")
+        raise typer.BadParameter("select jobs by id, by a filter, or with --all")
 
 
 def _report(done: str, changed: Sequence[int], *, as_json: bool) -> None:
@@ -253,7 +258,7 @@ def _check_named(done: str, which: JobFilter, changed: Sequence[int]) -> None:
     if missed:
         shown = ", ".join(map(str, missed[:20])) + (" …" if len(missed) > 20 else "")
         raise Invalid(
-            f"Not {done}: {shown}; there is no such job, or its state does not allow it"
+            f"Not {done}: {shown}; the job does not exist, or its status does not allow it"
             " (`luma-memory jobs show ID`)",
             code="jobs_left",
         )

@@ -1,4 +1,4 @@
-"""Options that the commands of `jobs` share."""
+"""Options shared by the `jobs` commands."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from luma_memory.domain.job import JOB_ID_MAX, ErrorClass, JobType
 
 Project = Annotated[
     str | None,
-    typer.Option("--project", metavar="PROJECT", help="One project; all of them by default."),
+    typer.Option("--project", metavar="PROJECT", help="Only this project; all by default."),
 ]
 OfUser = Annotated[
-    str | None, typer.Option("--user", metavar="USER", help="Your own id of the end user.")
+    str | None,
+    typer.Option("--user", metavar="USER", help="Your application's id of the end user."),
 ]
-Type = Annotated[JobType | None, typer.Option("--type", help="Jobs that do this.")]
+Type = Annotated[JobType | None, typer.Option("--type", help="Only jobs of this type.")]
 Class = Annotated[
-    ErrorClass | None, typer.Option("--class", help="Jobs whose last attempt failed like this.")
+    ErrorClass | None,
+    typer.Option("--class", help="Only jobs whose last attempt failed with this class."),
 ]
 JobIdArgument = Annotated[int, typer.Argument(metavar="ID", min=1, max=JOB_ID_MAX)]
 JobIdArguments = Annotated[list[int] | None, typer.Argument(metavar="ID", min=1, max=JOB_ID_MAX)]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]

@@ -1,4 +1,4 @@
-"""How jobs look in a terminal."""
+"""Tables of jobs and queue statistics."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def jobs_table(jobs: Sequence[JobRecord]) -> Table:
 
 
 def job_table(job: JobRecord) -> Table:
-    """One job, a line a fact; what it does not have is left out."""
+    """One job, one field per line; empty fields are left out."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")

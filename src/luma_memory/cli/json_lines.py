@@ -1,4 +1,4 @@
-"""JSON lines: one block a line, as for POST /blocks. Bad lines are told and stop no good ones."""
+"""JSON Lines with one block per line, as for POST /blocks. Invalid lines do not stop the others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-# The service takes 32 MB at once; a block takes at most some 2 MB of it.
+# The service accepts 32 MB per request; a block takes at most about 2 MB.
 LINE_BYTES_MAX = 4_000_000
 BATCH_BYTES_MAX = 16_000_000
 _BOM = b"\xef\xbb\xbf"
@@ -17,7 +17,7 @@ _BOM = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, slots=True)
 class BlockLine:
-    """A line that holds a JSON object."""
+    """A line with a JSON object."""
 
     number: int  # from 1
     body: dict[str, Any]
@@ -34,11 +34,11 @@ class BadLine:
 
 
 def read_lines(lines: Iterable[bytes], *, user_id: str | None) -> Iterator[BlockLine | BadLine]:
-    """The lines that are not blank, each parsed; user_id is given to those that name none.
+    """The parsed lines without blank ones; those without a user_id get `user_id`.
 
-    Each gets an idempotency key, unless it has one, made of all bytes up to its end: the same file
-    again stores nothing twice, one that has grown stores what is new, and a line that stands in two
-    files is two blocks.
+    A line without an idempotency key gets one: the hash of all bytes up to its end. Sending a file
+    again stores nothing twice, a file that has grown stores its new lines, and a line that occurs
+    in two files becomes two blocks.
     """
     read = hashlib.sha256()
     for number, line in enumerate(lines, 1):
@@ -55,7 +55,7 @@ def read_lines(lines: Iterable[bytes], *, user_id: str | None) -> Iterator[Block
 
 
 def parse_line(number: int, line: bytes) -> BlockLine | BadLine:
-    """One line. Numbers that are not finite are refused: they would spoil the whole request."""
+    """Parse one line. Rejects non-finite numbers, which would invalidate the whole request."""
     if len(line) > LINE_BYTES_MAX:
         return BadLine(number, "line_too_long", f"more than {LINE_BYTES_MAX:,} bytes")
     try:
@@ -74,7 +74,7 @@ def parse_line(number: int, line: bytes) -> BlockLine | BadLine:
 
 
 def batches(lines: Iterable[BlockLine], *, count_max: int) -> Iterator[Sequence[BlockLine]]:
-    """The lines in order, in groups bounded in number and bytes."""
+    """The lines in order, in groups limited in number and bytes."""
     group: list[BlockLine] = []
     size_bytes = 0
     for line in lines:
@@ -88,7 +88,7 @@ def batches(lines: Iterable[BlockLine], *, count_max: int) -> Iterator[Sequence[
 
 
 def looks_like_lines(document: bytes) -> bool:
-    """Whether a document is JSON lines rather than one JSON document with a `format`."""
+    """Whether a document is JSON Lines rather than one JSON document with a `format`."""
     filled = (line for line in document.splitlines() if line.strip())
     first = next(filled, b"")
     parsed = parse_line(1, first.removeprefix(_BOM))

@@ -14,7 +14,7 @@ from rich.table import Table
 from luma_memory.bootstrap.operators import open_keys
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, plain, printable, say_note
+from luma_memory.cli.output import console, plain, print_note, printable
 from luma_memory.cli.running import run_async
 from luma_memory.domain.access import EVERY_PERMISSION, ApiKey, Permission
 from luma_memory.domain.errors import Invalid
@@ -76,7 +76,7 @@ def keys_create(
         typer.echo(json.dumps({"key": text} | _facts(key), indent=2))
         return
     typer.echo(text)
-    say_note("The key is not shown again. Send it as: Authorization: Bearer <key>")
+    print_note("The key is not shown again. Send it as: Authorization: Bearer <key>")
 
 
 @examples("luma-memory keys list", "luma-memory keys list --project shop --json")
@@ -94,7 +94,7 @@ def keys_list(
     elif keys:
         console().print(_table(keys))
     else:
-        say_note("no keys")
+        print_note("no keys")
 
 
 @examples("luma-memory keys revoke lmk_abcdefghijkl")
@@ -112,7 +112,7 @@ def keys_revoke(
 def _permissions(named: Sequence[str] | None, scopes: Sequence[str] | None) -> list[Permission]:
     """The permissions of both options. Raises BadParameter for an unknown one, and for none."""
     if scopes:
-        say_note("--scope is now --permission; the old name will be removed in the next version")
+        print_note("--scope is now --permission; the old name will be removed in the next version")
     permissions = [_permission(name) for name in [*(named or ()), *(scopes or ())]]
     if not permissions:
         raise typer.BadParameter(

@@ -1,4 +1,4 @@
-"""Requests and their latencies between two readings of a process's metrics."""
+"""Requests and their latencies between two snapshots of a process's metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Route: TypeAlias = tuple[str, str]  # method, template of the path
 
 @dataclass(slots=True)
 class Histogram:
-    """Counts of requests by the upper bounds of their seconds, cumulative; +Inf is all of them."""
+    """Cumulative request counts by upper bounds in seconds; +Inf counts all requests."""
 
     buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
     errors: float = 0.0  # answered with 5xx
@@ -26,7 +26,7 @@ class Histogram:
         return self.buckets.get(math.inf, 0.0)
 
     def since(self, earlier: Histogram) -> Histogram:
-        """What came on top of an earlier reading; all of it when the process began anew."""
+        """The requests after an earlier snapshot; all of them if the process was restarted."""
         if self.count < earlier.count:
             return self
         buckets = {
@@ -35,9 +35,9 @@ class Histogram:
         return Histogram(buckets, self.errors - earlier.errors)
 
     def quantile_seconds(self, share: float) -> float | None:
-        """Interpolated inside its bucket, as Prometheus does; None without requests.
+        """Interpolated within its bucket, as Prometheus does; None without requests.
 
-        Beyond the last bound it is that bound.
+        Beyond the last finite bound it is that bound.
         """
         if not self.count:
             return None
@@ -52,7 +52,7 @@ class Histogram:
 
 
 def request_histograms(exposition: str) -> Mapping[Route, Histogram]:
-    """By route, all statuses together. Raises ValueError for what is no exposition."""
+    """By route, for all statuses. Raises ValueError for an invalid exposition."""
     found: dict[Route, Histogram] = defaultdict(Histogram)
     for family in text_string_to_metric_families(exposition):
         if family.name != _METRIC:

@@ -1,4 +1,4 @@
-"""`migrate`: the database's schema."""
+"""`migrate`: create or upgrade the database schema."""
 
 from __future__ import annotations
 
@@ -18,46 +18,50 @@ from luma_memory.bootstrap.database import (
 )
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, say_note
+from luma_memory.cli.output import console, print_note
 from luma_memory.cli.running import run_async
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.settings import Settings, load_settings
 
-_AGAIN_SECONDS: Final = 2.0
+_RETRY_SECONDS: Final = 2.0
 
 
 @examples(
     "luma-memory migrate",
     "DATABASE_URL=postgresql://… luma-memory migrate",
     "luma-memory migrate --print > memory-async-refactor.sql",
-    "luma-memory migrate --check --wait 600   for a process that must not start before",
+    "luma-memory migrate --check --wait 600   block until the schema is current",
 )
 def migrate(
     print_: Annotated[
-        bool, typer.Option("--print", help="Write the schema as one SQL file, change nothing.")
+        bool, typer.Option("--print", help="Print the schema as one SQL script; change nothing.")
     ] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Change nothing; end with 1 if something is missing.")
+        bool,
+        typer.Option("--check", help="Change nothing; exit with 1 if the schema is not current."),
     ] = False,
     wait: Annotated[
         float,
         typer.Option(
-            "--wait", metavar="SECONDS", min=0, help="For the database; with --check, its schema."
+            "--wait",
+            metavar="SECONDS",
+            min=0,
+            help="Wait this long for the database; with --check, for its schema.",
         ),
     ] = 0,
     data_dir: DataDir = None,
 ) -> None:
-    """Bring the database to this version's schema; running it again changes nothing.
+    """Migrate the database to this version's schema. Idempotent.
 
-    `luma-memory up` does it by itself. With --print the same statements come as one file for a SQL
-    editor. With --check it only looks, and with --wait it looks until it is there.
+    `luma-memory up` does this at startup. --print writes the same statements as a script for a SQL
+    editor. --check only checks the schema; with --wait it waits until the schema is current.
     """
     if print_:
         typer.echo(schema_script(), nl=False)
         return
     work = _check if check else _migrate
     settings = load_settings(data_dir=data_dir)
-    run_async(_until_it_can(lambda: work(settings), wait))
+    run_async(_retry(lambda: work(settings), wait))
 
 
 async def _migrate(settings: Settings) -> None:
@@ -69,18 +73,18 @@ async def _migrate(settings: Settings) -> None:
 
 async def _check(settings: Settings) -> None:
     async with operators_database(settings):
-        console().print("the schema is this version's, or a newer one")
+        console().print("the schema is current, or newer than this version")
 
 
-async def _until_it_can(work: Callable[[], Awaitable[None]], seconds: float) -> None:
-    """Try until it works; what no waiting mends is raised at once."""
-    ends = time.monotonic() + seconds
+async def _retry(work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Retry for so many seconds; an error that waiting cannot resolve is raised at once."""
+    deadline = time.monotonic() + seconds
     while True:
         try:
             return await work()
         except (StoreUnavailable, SetupError) as error:
-            mends_itself = error.retryable or error.code == SCHEMA_MISSING
-            if not mends_itself or time.monotonic() >= ends:
+            is_temporary = error.retryable or error.code == SCHEMA_MISSING
+            if not is_temporary or time.monotonic() >= deadline:
                 raise
-            say_note(f"{error}; trying again")
-        await asyncio.sleep(_AGAIN_SECONDS)
+            print_note(f"{error}; retrying")
+        await asyncio.sleep(_RETRY_SECONDS)

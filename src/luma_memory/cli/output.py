@@ -1,7 +1,7 @@
-"""How the commands speak: consoles, text made safe for a terminal, progress bars, error lines.
+"""Output of the commands: consoles, text made safe for a terminal, progress bars, error lines.
 
-Results go to standard output, everything else to standard error; colours and moving bars only where
-a person is looking.
+Results go to standard output, everything else to standard error. Colors and moving bars appear on
+a terminal only.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from rich.progress import (
 )
 from rich.text import Text
 
-# Wide enough for the tables when nothing says how wide a line may be.
+# Wide enough for the tables when the output has no width of its own.
 PIPED_COLUMNS = 160
-# Control characters and text direction overrides: stored text must not command a terminal.
+# Control characters and text direction overrides: stored text must not control a terminal.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _REPORT_SECONDS = 10.0
 
 
 def console(*, errors: bool = False) -> Console:
-    """A console on standard output or standard error as they are now."""
+    """A console on the current standard output or standard error."""
     stream = sys.stderr if errors else sys.stdout
     return Console(file=stream, width=None if stream.isatty() else PIPED_COLUMNS, highlight=False)
 
 
 def printable(text: str) -> str:
-    """The text without anything a terminal would obey."""
+    """The text without characters that control a terminal."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -47,24 +47,24 @@ def plain(text: str, *, style: str = "") -> Text:
 
 
 def shortened(text: str, characters_max: int) -> str:
-    """One line of at most so many characters."""
+    """The text on one line of at most `characters_max` characters."""
     line = " ".join(text.split())
     return line if len(line) <= characters_max else line[: characters_max - 1].rstrip() + "…"
 
 
-def say_error(message: str) -> None:
-    """One sentence on standard error."""
+def print_error(message: str) -> None:
+    """Print one sentence on standard error."""
     line = Text.assemble(("luma-memory: ", "bold red"), printable(message))
     console(errors=True).print(line, soft_wrap=True)
 
 
-def say_note(message: str) -> None:
-    """Something worth knowing that is no result."""
+def print_note(message: str) -> None:
+    """Print something other than a result, on standard error."""
     console(errors=True).print(plain(message), soft_wrap=True)
 
 
 class Bar:
-    """Progress towards a total; `total` None while it is not known."""
+    """Progress toward a total; `total` is None while it is unknown."""
 
     def __init__(self, title: str, total: int | None) -> None:
         self.title, self.total, self.done = title, total, 0
@@ -73,7 +73,7 @@ class Bar:
         self.show(self.done + count)
 
     def show(self, done: int) -> None:
-        """Set how much is done; never moves back."""
+        """Set the progress; it never moves back."""
         self.done = max(self.done, done)
 
     def end(self) -> None:
@@ -82,7 +82,7 @@ class Bar:
 
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[Bar]:
-    """A moving bar on a terminal; elsewhere a line now and then and one at the end."""
+    """A moving bar on a terminal; elsewhere a line every 10 seconds and one at the end."""
     out = console(errors=True)
     bar = _MovingBar(title, total, out) if out.is_terminal else _LineBar(title, total, out)
     try:

@@ -1,9 +1,9 @@
-"""A whole service on this machine: database, API and workers, started, watched and stopped.
+"""A whole service on this machine: starts, supervises and stops database, API and workers.
 
 start: database (embedded or given) → schema → API and workers as children → ready
-stop:  SIGTERM to the children, a grace, SIGKILL; then the database, if it is ours
+stop:  SIGTERM to the children, a grace period, SIGKILL; then the embedded database
 
-Used by `up`, `demo` and `eval`, by the benchmarks and by the acceptance tests.
+Used by `up`, `demo`, `eval`, the benchmarks and the acceptance tests.
 """
 
 from __future__ import annotations
@@ -33,29 +33,29 @@ from luma_memory.protocol.base_path import BASE_PATH
 from luma_memory.settings import Settings, load_settings
 
 READY_PATH = f"{BASE_PATH}/health/ready"
-# The first start on a machine builds the local model; a slow one takes most of a minute.
+# The first start on a machine builds the local model, which can take most of a minute.
 START_SECONDS_MAX = 180.0
-# The API gives open requests 10 s and a worker its jobs 5 s; both then close their connections.
+# The API waits 10 s for open requests and a worker 5 s for its jobs before they disconnect.
 STOP_GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.05
 _DATABASE_CHECK_SECONDS = 1.0
-# After a start that failed, of a full disk for example.
+# After a failed start, for example because the disk is full.
 _DATABASE_RETRY_SECONDS = 10.0
-_ANSWER_SECONDS = 2.0
-# More kills than this within the time are no accident.
+_RESPONSE_SECONDS = 2.0
+# A child that is killed more often than this within the time is not restarted.
 _KILLS_MAX = 5
 _KILLS_SECONDS = 60.0
 API = "api"
 
 
 def _discard(_name: str, _line: str) -> None:
-    """A sink for who does not want to read along."""
+    """A sink that drops every line."""
 
 
 class Stack:
-    """Database, API and workers of one set of settings. Start it once; stop is idempotent.
+    """Database, API and workers with the same settings. Start it once; `stop` is idempotent.
 
-    exclusive: refuse a data directory on which another one is running.
+    exclusive: refuse a data directory that another stack uses.
     """
 
     def __init__(
@@ -68,23 +68,23 @@ class Stack:
     ) -> None:
         self.settings = settings
         self.children: dict[str, Child] = {}
-        self.database_url = ""  # of the database that is used; it may hold a password
+        self.database_url = ""  # of the database in use; may contain a password
         self.port = settings.port
-        # A worker that is switched off ends at once, which would be taken for its death.
+        # A disabled worker exits at once, which would be reported as a crash.
         self._workers = workers if settings.worker_enabled else 0
         self._exclusive = exclusive
         self._on_line = on_line
         self._stopping = False
-        self._kills: list[float] = []  # when children were killed lately
+        self._kills: list[float] = []  # times of recent kills
         self._resources = AsyncExitStack()
 
     @property
     def base_url(self) -> str:
-        """Where the API answers, once started: http://127.0.0.1:PORT."""
+        """The API's base URL once it is started: http://127.0.0.1:PORT."""
         return f"http://{reachable_host(self.settings.host)}:{self.port}"
 
     async def start(self) -> None:
-        """Return when the API is ready. Raises SetupError; nothing is then left running."""
+        """Return when the API is ready. Raises SetupError after stopping everything again."""
         try:
             await self._open_database()
             names = [API, *(self._worker_name(n) for n in range(self._workers))]
@@ -96,52 +96,52 @@ class Stack:
             raise
 
     async def ready(self) -> None:
-        """Wait until the API answers that it is ready. Raises SetupError with its last lines."""
+        """Wait until the API reports that it is ready. Raises SetupError with its last lines."""
         try:
             async with asyncio.timeout(START_SECONDS_MAX):
                 await self._until_ready()
         except TimeoutError:
-            raise SetupError(self.children[API].obituary(), code="start_failed") from None
+            raise SetupError(self.children[API].exit_report(), code="start_failed") from None
 
     def check(self) -> None:
-        """Raises SetupError when a child has ended by itself, naming it and its last lines."""
+        """Raises SetupError with the last lines of a child that has exited by itself."""
         if self._stopping:
             return
         for child in self.children.values():
             if child.exit_code is not None:
-                raise SetupError(child.obituary(), code="process_ended")
+                raise SetupError(child.exit_report(), code="process_ended")
 
     async def watch(self) -> None:
-        """Keep everything running; raises as `check` once a child has ended for good.
+        """Supervise everything; raises like `check` once a child has exited for good.
 
-        What was killed is started again, nobody else would do it: an embedded database (also one
-        that stopped itself on a full disk), and children, unless they are killed again and again. A
-        child that ended by itself has said why, and would say it again.
+        Restarts what was killed: the embedded database (also after it stopped on a full disk), and
+        children unless they are killed repeatedly. A child that exits by itself is not restarted:
+        it would fail again for the same reason.
         """
-        keeping = asyncio.create_task(self._keep_database())
+        supervision = asyncio.create_task(self._supervise_database())
         try:
             while not self._stopping:
-                ends = [asyncio.create_task(child.ended()) for child in self.children.values()]
+                exits = [asyncio.create_task(child.wait()) for child in self.children.values()]
                 try:
-                    await asyncio.wait([*ends, keeping], return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait([*exits, supervision], return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    for task in ends:
+                    for task in exits:
                         task.cancel()
-                    await asyncio.gather(*ends, return_exceptions=True)
-                if keeping.done():
-                    keeping.result()
-                await self._revive_children()
+                    await asyncio.gather(*exits, return_exceptions=True)
+                if supervision.done():
+                    supervision.result()
+                await self._restart_killed()
         finally:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            supervision.cancel()
+            await asyncio.gather(supervision, return_exceptions=True)
 
     async def restart(self, name: str) -> None:
-        """Start a child anew that has ended, the API on its old port; see `ready`."""
+        """Restart a child, the API on its previous port; see `ready`."""
         await self.children[name].stop(grace_seconds=STOP_GRACE_SECONDS)
         await self._start_child(name)
 
     def kill(self) -> None:
-        """End the children at once; `stop` still has to be called."""
+        """Kill the children; `stop` still has to be called."""
         for child in self.children.values():
             child.signal(signal.SIGKILL)
 
@@ -162,35 +162,35 @@ class Stack:
         try:
             self.database_url = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # A server that is half started cannot be stopped: let it come up, `stop` follows.
+            # A half-started server cannot be stopped: wait until it is up, then `stop` stops it.
             await asyncio.wait([opening])
             raise
         await migrate_database(self.settings, self.database_url)
 
-    async def _keep_database(self) -> None:
+    async def _supervise_database(self) -> None:
         while True:
             await asyncio.sleep(_DATABASE_CHECK_SECONDS)
             try:
                 if embedded_database_ended(self.settings):
-                    self._on_line("database", "PostgreSQL has ended, starting it again")
-                    await self._revive_database()
+                    self._on_line("database", "PostgreSQL has exited, restarting it")
+                    await self._restart_database()
             except SetupError as error:
                 self._on_line("database", str(error))
                 await asyncio.sleep(_DATABASE_RETRY_SECONDS)
 
-    async def _revive_database(self) -> None:
+    async def _restart_database(self) -> None:
         async def join_and_leave() -> None:
             async with database_address(self.settings):
-                pass  # our hold since `start` keeps the server running
+                pass  # the reference taken by `start` keeps the server running
 
-        reviving = asyncio.create_task(join_and_leave())
+        restart = asyncio.create_task(join_and_leave())
         try:
-            await asyncio.shield(reviving)
+            await asyncio.shield(restart)
         except asyncio.CancelledError:
-            await asyncio.wait([reviving])  # a server left half started would outlive us
+            await asyncio.wait([restart])  # a half-started server would outlive this process
             raise
 
-    async def _revive_children(self) -> None:
+    async def _restart_killed(self) -> None:
         for name, child in list(self.children.items()):
             if child.exit_code is None or self._stopping:
                 continue
@@ -199,7 +199,7 @@ class Stack:
             if child.exit_code >= 0 or len(self._kills) == _KILLS_MAX:
                 self.check()
             self._kills.append(now)
-            self._on_line(name, f"{name} {child.fate}, starting it again")
+            self._on_line(name, f"{name} {child.exit_reason}, restarting it")
             await self.restart(name)
 
     async def _start_child(self, name: str) -> None:
@@ -215,13 +215,13 @@ class Stack:
         )
 
     async def _until_ready(self) -> None:
-        async with httpx2.AsyncClient(trust_env=False, timeout=_ANSWER_SECONDS) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=_RESPONSE_SECONDS) as client:
             while not await self._is_ready(client):
                 self.check()
                 await asyncio.sleep(_POLL_SECONDS)
 
     async def _is_ready(self, client: httpx2.AsyncClient) -> bool:
-        # The port is taken from the process itself: another service may answer on the wanted one.
+        # Read the port from the process: another service may listen on the configured one.
         port = listening_port(self.children[API].pid)
         if port is None:
             return False
@@ -243,10 +243,10 @@ async def running_stack(
     on_line: LineSink = _discard,
     **overrides: Any,
 ) -> AsyncIterator[Stack]:
-    """A stack of its own on an embedded database, whatever DATABASE_URL says, ready to be asked.
+    """A ready stack on an embedded database; DATABASE_URL is ignored.
 
-    overrides: fields of Settings; host and port are by default 127.0.0.1 and a free one.
-    Raises SetupError; also in place of an error of the body that a dead child explains.
+    overrides: fields of Settings; host and port default to 127.0.0.1 and a free port. Raises
+    SetupError, also instead of an error of the body that was caused by the exit of a child.
     """
     overrides = {"host": "127.0.0.1", "port": 0, "data_dir": data_dir} | overrides
     settings = load_settings(**overrides).model_copy(update={"database_url": None})
@@ -262,7 +262,7 @@ async def running_stack(
 
 
 def listening_port(pid: int) -> int | None:
-    """The TCP port a process listens on; None while there is none."""
+    """The TCP port a process listens on, or None."""
     try:
         connections = psutil.Process(pid).net_connections(kind="tcp")
     except psutil.Error:

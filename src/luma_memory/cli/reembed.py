@@ -1,4 +1,4 @@
-"""`reembed`: make all vectors with the configured model, while the service runs."""
+"""`reembed`: embed all blocks with the configured model, online."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import typer
 from luma_memory.bootstrap.operators import open_reembedding
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import progress, say_note
+from luma_memory.cli.output import print_note, progress
 from luma_memory.cli.running import run_async
 from luma_memory.ports.vector_models import ReembedProgress
 from luma_memory.settings import Settings, load_settings
 
-LOOK_SECONDS = 1.0
-# A look reads all passages: it may cost a twentieth of the time, however many there are.
-LOOK_SHARE = 20
+POLL_SECONDS = 1.0
+# Reading the progress scans all passages: it may take at most 1/20 of the time.
+PAUSE_PER_READ = 20
 
 
 @examples("luma-memory reembed", "luma-memory reembed --no-wait", "luma-memory reembed --status")
 def reembed(
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start it and end.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only say how far it is.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Start and return.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only show the progress.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Make all vectors with the model of the settings, in the workers, and show how far it is.
+    """Embed all blocks with the configured model, in the workers, and show the progress.
 
-    To change the model: set MEMORY_EMBEDDING_MODEL, MEMORY_EMBEDDING_DIMENSION or the provider's
-    variables, restart API and workers, then run this. Search is right all the time: until all of a
-    user's vectors are made, their questions are asked with the old model.
+    To switch models, set MEMORY_EMBEDDING_MODEL, MEMORY_EMBEDDING_DIMENSION or the provider's
+    variables, restart API and workers, then run this command. Search stays correct: a user's
+    queries use the old model until all of the user's blocks are embedded with the new one.
 
-    Ctrl-C stops showing it, not doing it. Run it again to go on watching; after a restart the
-    workers go on where they were.
+    Ctrl-C stops the display, not the work. Run the command again to continue watching. Workers
+    resume after a restart.
     """
     run_async(_reembed(load_settings(data_dir=data_dir), no_wait=no_wait, status=status))
 
@@ -44,20 +44,20 @@ async def _reembed(settings: Settings, *, no_wait: bool, status: bool) -> None:
         if not status:
             await reembedding.start()
         now = await reembedding.progress()
-        say_note(f"{reembedding.model_id}: {now.done:,} of {now.total:,} passages{_state(now)}")
+        print_note(f"{reembedding.model_id}: {now.done:,} of {now.total:,} passages{_state(now)}")
         if no_wait or status:
             return
         if not await live_workers():
-            say_note("no worker is running: start one, it does the work")
+            print_note("no worker is running: start one with `luma-memory worker`")
         with progress("reembedded", now.total) as bar:
             while now.wanted:
                 bar.show(min(now.done, now.total))
-                await asyncio.sleep(LOOK_SECONDS)
+                await asyncio.sleep(POLL_SECONDS)
                 started = time.monotonic()
                 now = await reembedding.progress()
-                await asyncio.sleep((time.monotonic() - started) * LOOK_SHARE)
+                await asyncio.sleep((time.monotonic() - started) * PAUSE_PER_READ)
             bar.show(now.total)
 
 
 def _state(now: ReembedProgress) -> str:
-    return ", under way" if now.wanted else ""
+    return ", in progress" if now.wanted else ""

@@ -1,8 +1,7 @@
-"""A user's graph as a picture: blocks down a line of time, relations as arcs beside it.
+"""A user's relation graph as a picture: blocks along a time axis, relations as arcs beside it.
 
-One line a block, in the one order that replacing follows, so nothing overlaps and a chain of
-replaced blocks reads from top to bottom. Pure text: no script, nothing that is loaded; every text
-of a user is escaped.
+Each block is one row in order of time, so nothing overlaps and a chain of superseded blocks reads
+from top to bottom. The file has no script and loads nothing; all user text is escaped.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from html import escape
 from typing import Final
 from uuid import UUID
 
+from luma_memory.cli.output import shortened
 from luma_memory.domain.relation import RelationType
 from luma_memory.protocol.blocks import BlockBody
 from luma_memory.protocol.relations import RelationBody
@@ -22,7 +22,7 @@ _ARC_MAX: Final = 260
 _MARGIN: Final = 24
 _TEXT_CHARACTERS: Final = 84
 _WIDTH_OF_TEXT: Final = 860
-_COLOURS: Final[Mapping[RelationType, str]] = {
+_COLORS: Final[Mapping[RelationType, str]] = {
     "supersedes": "#c62828",
     "contradicts": "#ef6c00",
     "duplicates": "#6a1b9a",
@@ -39,7 +39,7 @@ _STYLE: Final = (
 
 
 def as_svg(blocks: Sequence[BlockBody], relations: Sequence[RelationBody]) -> str:
-    """The whole picture; both may be empty."""
+    """The graph as SVG; both lists may be empty."""
     ordered = sorted(blocks, key=lambda block: (block.occurred_at, block.created_at, block.id))
     places = {block.id: _TOP + _LINE * n for n, block in enumerate(ordered)}
     drawn = [one for one in relations if {one.source_id, one.target_id} <= places.keys()]
@@ -63,7 +63,7 @@ def as_svg(blocks: Sequence[BlockBody], relations: Sequence[RelationBody]) -> st
 
 
 def as_html(blocks: Sequence[BlockBody], relations: Sequence[RelationBody]) -> str:
-    """The same as a page by itself."""
+    """The graph as a self-contained page."""
     return (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         "<meta http-equiv=Content-Security-Policy"
@@ -79,29 +79,29 @@ def _reach(relations: Sequence[RelationBody], places: Mapping[UUID, int]) -> int
 
 def _markers() -> Iterator[str]:
     yield "<defs>"
-    for kind, colour in _COLOURS.items():
+    for kind, color in _COLORS.items():
         yield (
             f'<marker id="{kind}" markerWidth="9" markerHeight="9" refX="8" refY="4.5"'
             ' orient="auto" markerUnits="userSpaceOnUse">'
-            f'<path d="M0,0 L9,4.5 L0,9 z" style="fill:{colour}"/></marker>'
+            f'<path d="M0,0 L9,4.5 L0,9 z" style="fill:{color}"/></marker>'
         )
     yield "</defs>"
 
 
 def _key(relations: Sequence[RelationBody]) -> Iterator[str]:
     x = _MARGIN
-    for kind, colour in _COLOURS.items():
+    for kind, color in _COLORS.items():
         count = sum(one.type == kind for one in relations)
         if count:
             label = f"{kind} ({count})"
             line = f'x1="{x}" y1="28" x2="{x + 18}" y2="28"'
-            yield f'<line {line} stroke="{colour}" stroke-width="2"/>'
+            yield f'<line {line} stroke="{color}" stroke-width="2"/>'
             yield f'<text class="key" x="{x + 24}" y="32">{label}</text>'
             x += 44 + 8 * len(label)
 
 
 def _arc(relation: RelationBody, places: Mapping[UUID, int], axis: int) -> str:
-    """From source to target; dashed where somebody rejected it."""
+    """An arrow from source to target, dashed if the relation was rejected."""
     start, stop = places[relation.source_id], places[relation.target_id]
     reach = min(_ARC_MAX, 40 + abs(start - stop) // 2)
     dashes = ' stroke-dasharray="4 4" opacity="0.5"' if relation.status == "rejected" else ""
@@ -110,7 +110,7 @@ def _arc(relation: RelationBody, places: Mapping[UUID, int], axis: int) -> str:
     title = escape(f"{about}: {relation.evidence}" if relation.evidence else about)
     return (
         f'<path d="M{axis - 8},{start} C{axis - reach},{start} {axis - reach},{stop}'
-        f' {axis - 8},{stop}" stroke="{_COLOURS[relation.type]}" stroke-width="{wide}"{dashes}'
+        f' {axis - 8},{stop}" stroke="{_COLORS[relation.type]}" stroke-width="{wide}"{dashes}'
         f' marker-end="url(#{relation.type})"><title>{title}</title></path>'
     )
 
@@ -118,18 +118,18 @@ def _arc(relation: RelationBody, places: Mapping[UUID, int], axis: int) -> str:
 def _block(block: BlockBody, y: int, axis: int) -> Iterator[str]:
     gone = block.superseded_by is not None
     fill = "#fff" if gone else "#37474f"
-    said = " ".join(f"{block.speaker}: {block.content}".removeprefix("None: ").split())
-    text = said if len(said) <= _TEXT_CHARACTERS else said[: _TEXT_CHARACTERS - 1] + "…"
+    full_text = " ".join(f"{block.speaker}: {block.content}".removeprefix("None: ").split())
+    text = shortened(full_text, _TEXT_CHARACTERS)
     when = f"{block.occurred_at:%Y-%m-%d %H:%M}"
     yield f'<circle cx="{axis}" cy="{y}" r="5" fill="{fill}" stroke="#37474f"/>'
     yield f'<text class="when" x="{axis + 14}" y="{y + 4}">{when}</text>'
     name = ' class="gone"' if gone else ""
     yield (
         f'<text{name} x="{axis + 122}" y="{y + 4}">{_inert(text)}'
-        f"<title>{_inert(said[:1_000])}</title></text>"
+        f"<title>{_inert(full_text[:1_000])}</title></text>"
     )
 
 
 def _inert(text: str) -> str:
-    """Escaped, and without what XML cannot hold or what turns the direction of the rest."""
+    """Escaped, without characters that XML does not allow or that change the text direction."""
     return escape("".join(sign if sign.isprintable() else "\ufffd" for sign in text))

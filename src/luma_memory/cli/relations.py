@@ -1,4 +1,4 @@
-"""`relations`: a user's relations as a picture; look for those of older blocks."""
+"""`relations`: draw a user's relations; detect those of older blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from luma_memory.bootstrap.parts import looks_for_relations
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.jobs_options import OfUser, Project
 from luma_memory.cli.options import DataDir, Url, User, service_url
-from luma_memory.cli.output import progress, say_note
+from luma_memory.cli.output import print_note, progress
 from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.relation_graph import as_html, as_svg
 from luma_memory.cli.running import run_async
@@ -34,25 +34,29 @@ def relations_graph(
     user: User,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FILE", dir_okay=False, help="graph.html or graph.svg."),
+        typer.Option(
+            "--out", metavar="FILE", dir_okay=False, help="The file to write: .html or .svg."
+        ),
     ],
     limit: Annotated[
         int,
-        typer.Option("--limit", metavar="N", min=1, max=BLOCKS_MAX, help="Blocks at most."),
+        typer.Option(
+            "--limit", metavar="N", min=1, max=BLOCKS_MAX, help="Maximum number of blocks."
+        ),
     ] = 200,
     url: Url = None,
 ) -> None:
-    """Draw a user's blocks in order of time, with the relations between them.
+    """Draw a user's blocks along a time axis, with the relations between them.
 
-    Blocks that have a relation come first, the newest of them; a block that a later one replaced is
-    struck through. The file needs nothing else to be shown, and runs nothing.
+    --limit prefers blocks with relations, then newer ones. Superseded blocks are struck through.
+    The file is self-contained and has no script.
     """
     draw = {".html": as_html, ".svg": as_svg}.get(out.suffix.lower())
     if draw is None:
         raise Invalid("--out must end in .html or .svg", code="picture_unknown")
     blocks, relations = run_async(_read(service_url(url, load_settings()), user, limit))
     write_private_text(out, draw(blocks, relations))
-    say_note(f"{len(blocks)} blocks and {len(relations)} relations in {out}")
+    print_note(f"{len(blocks)} blocks and {len(relations)} relations in {out}")
 
 
 @examples(
@@ -65,22 +69,21 @@ def relations_detect(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count, change nothing.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Look for relations of blocks that were stored while MEMORY_RELATIONS_ENABLED was false.
+    """Detect relations of blocks that were stored while MEMORY_RELATIONS_ENABLED was false.
 
-    Enqueues a job for each active block that never had one, behind those of fresh blocks; workers
-    need the switch on. The limit of an hour holds for these, too: of one user's thousand blocks
-    five an hour are looked at, unless MEMORY_RELATION_DETECTION_RATE_LIMIT is raised meanwhile.
-    Run again, it makes none twice.
+    Enqueues a job for each active block that never had one, with a lower priority than new blocks.
+    Workers need MEMORY_RELATIONS_ENABLED=true. MEMORY_RELATION_DETECTION_RATE_LIMIT applies: by
+    default five blocks per user and hour. Idempotent.
     """
     settings = load_settings(data_dir=data_dir)
     if not (dry_run or looks_for_relations(settings)):
-        say_note("relations are switched off here: their jobs wait until workers have them on")
+        print_note("relations are disabled here: their jobs wait until workers have them enabled")
     count = run_async(_enqueue(settings, project, user, dry_run=dry_run))
-    typer.echo(f"{count:,} blocks to look at" if dry_run else f"enqueued {count:,} jobs")
+    typer.echo(f"{count:,} blocks to check" if dry_run else f"enqueued {count:,} jobs")
 
 
 app = command_group(
-    "Look at how a user's blocks are related.",
+    "Draw and detect relations between blocks.",
     [relations_graph, relations_detect],
     "luma-memory relations graph --user ada --out graph.html",
 )

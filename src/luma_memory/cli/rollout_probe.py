@@ -1,4 +1,4 @@
-"""What the criteria are judged by, measured through the HTTP API of a running service."""
+"""Measurements for the rollout criteria, through the HTTP API of a running service."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ REPEATED_QUESTIONS = 10
 DAY = timedelta(hours=24)
 JOBS_READ_MAX = 1_000
 JOBS_PAGE_MAX = 200
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _TEXTS = (
     "Ada moved to Lisbon and lives two minutes from the river.",
     "Grace plays the cello in an orchestra every Thursday.",
     "Linus repaired the red bicycle and sold the blue one.",
-    "The meeting about the harbour was moved to Monday morning.",
+    "The meeting about the harbor was moved to Monday morning.",
 )
 
 
 async def check_phase(
     phase: int, url: str, api_key: SecretStr | None, limits: Limits
 ) -> list[Criterion]:
-    """The criteria of a phase and of those before it, judged.
+    """The judged criteria of a phase and of the earlier ones.
 
-    Raises UnavailableError or SetupError when the service cannot be asked.
+    Raises UnavailableError or SetupError when the service cannot be reached.
     """
     async with ServiceClient(url, api_key=api_key) as client:
         health = await client.health()
         found = [criteria.service_on(health)]
         if found[0].verdict == "fail":
-            # Nothing could be stored or asked.
+            # Nothing could be stored or queried.
             return [*found, criteria.worker_running(health)]
         async with _probe_user(client) as user_id:
             ingested = await _ingest(client, user_id, limits)
-            # Afterwards: a worker that was just started gets the time its jobs get.
+            # After the ingest, so that a worker that was just started has had time to register.
             found += [criteria.worker_running(await client.health()), *ingested]
-            # First, and told later: a relation changes what a kept context was made of.
+            # Measured before caching, because a new relation invalidates cached contexts.
             related = await _relations(client, user_id, health, limits) if phase >= 3 else []
             if phase >= 2:
                 found += await _caching(client, user_id, limits)
             found += related
-            if phase >= 4:  # while the probe's own jobs are there
+            if phase >= 4:  # while the probe's own jobs exist
                 found += await _production(client)
     return found
 
 
 @asynccontextmanager
 async def _probe_user(client: ServiceClient) -> AsyncIterator[str]:
-    await client.may_erase()  # or what is stored now would stay
+    await client.may_erase()  # otherwise the probe's data could not be removed
     user_id = f"rollout-check-{secrets.token_hex(6)}"
     try:
         yield user_id
@@ -83,7 +83,7 @@ async def _ingest(client: ServiceClient, user_id: str, limits: Limits) -> list[C
     since = datetime.now(UTC) - DAY
     completed = await _jobs(client, "completed", since=since)
     failed = await _jobs(client, "failed", since=since)
-    # Where there are more than were read, both are of the span that the shorter one covers.
+    # If a list is cut off, compare both over the period that both cover.
     common = max(_oldest(completed, since), _oldest(failed, since))
     return [
         criteria.accepted_at_once(statuses),
@@ -99,9 +99,9 @@ async def _ingest(client: ServiceClient, user_id: str, limits: Limits) -> list[C
 async def _until_enriched(
     client: ServiceClient, user_id: str, limits: Limits
 ) -> tuple[float | None, Counter[str]]:
-    """Seconds until all blocks of the probe were active, or None and what they are instead.
+    """Seconds until all blocks of the probe were active, or None; and their counts by status.
 
-    Active by the fallback is no success: the provider did not do it.
+    A block that the fallback enriched does not count as active.
     """
     started = time.monotonic()
     while True:
@@ -115,11 +115,11 @@ async def _until_enriched(
             return seconds, counts
         if seconds > limits.enriched_seconds or not counts["pending_enrichment"]:
             return None, counts
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
 
 
 async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[Criterion]:
-    """The first answer is computed, and kept once nothing of the user changes any more."""
+    """The first context is computed, the repeated ones must come from the cache."""
     body = {"user_id": user_id, "query": "Where does Ada live?", "synthesize": False}
     hits: list[float] = []
     cache = await client.cache_stats()
@@ -139,7 +139,7 @@ async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[
 async def _relations(
     client: ServiceClient, user_id: str, health: HealthBody, limits: Limits
 ) -> list[Criterion]:
-    """Waits until each of the probe's blocks was looked at, or was told to wait."""
+    """Waits until the detection of each probe block has ended or was deferred."""
     started = time.monotonic()
     while True:
         now = datetime.now(UTC)
@@ -151,7 +151,7 @@ async def _relations(
             break
         if time.monotonic() - started > limits.enriched_seconds:
             break
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_POLL_SECONDS)
     return [
         criteria.relations_on(health, page.jobs),
         criteria.rate_limited(page.jobs, limits, now),
@@ -183,7 +183,7 @@ async def _jobs(
     since: datetime,
     job_type: JobType | None = None,
 ) -> Sequence[JobBody]:
-    """The newest ones, JOBS_READ_MAX at most."""
+    """The newest jobs, at most JOBS_READ_MAX."""
     jobs: list[JobBody] = []
     cursor: str | None = None
     while len(jobs) < JOBS_READ_MAX:

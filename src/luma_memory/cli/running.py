@@ -1,4 +1,4 @@
-"""Run a command's coroutine: Ctrl-C and SIGTERM unwind it, so that what it started is stopped."""
+"""Run a command's coroutine. Ctrl-C and SIGTERM cancel it, so that it stops what it started."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TERMINATED_EXIT_CODE = 128 + signal.SIGTERM
 
 
 def run_async(command: Coroutine[Any, Any, ResultT]) -> ResultT:
-    """The coroutine's result. At SIGTERM it is cancelled and the process ends with code 143."""
+    """The coroutine's result. SIGTERM cancels it, and the process exits with code 143."""
     terminated: list[bool] = []
 
     async def guarded() -> ResultT:
@@ -39,7 +39,7 @@ def run_async(command: Coroutine[Any, Any, ResultT]) -> ResultT:
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Raise the first error of a task group as itself: callers know errors, not groups."""
+    """Raise the first error of a task group instead of the group."""
     try:
         yield
     except BaseExceptionGroup as failures:

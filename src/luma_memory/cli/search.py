@@ -1,4 +1,4 @@
-"""`search`: ask a user's blocks."""
+"""`search`: search a user's blocks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from luma_memory.cli.commands import examples
 from luma_memory.cli.instants import parse_instant
 from luma_memory.cli.options import Url, User, service_url
-from luma_memory.cli.output import console, plain, say_note, shortened
+from luma_memory.cli.output import console, plain, print_note, shortened
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.protocol.search import LIMIT_MAX, TIMEOUT_MS_MAX, SearchResponse
@@ -29,38 +29,41 @@ from luma_memory.settings import load_settings
     "luma-memory search 'river' --user ada --json | jq '.results[].block.content'",
 )
 def search(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question, or a few words.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A question or keywords.")],
     user: User,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=LIMIT_MAX, help="Blocks at most.")
+        int,
+        typer.Option(
+            "--limit", metavar="N", min=1, max=LIMIT_MAX, help="Maximum number of blocks."
+        ),
     ] = 10,
     filters: Annotated[
         str | None,
-        typer.Option("--filters", metavar="JSON", help="Which blocks may answer (docs/recall.md)."),
+        typer.Option("--filters", metavar="JSON", help="Filters on blocks (docs/recall.md)."),
     ] = None,
     as_of: Annotated[
         datetime | None,
         typer.Option(
-            "--as-of", metavar="TIME", parser=parse_instant, help="Answer as it stood then."
+            "--as-of", metavar="TIME", parser=parse_instant, help="Search the state at that time."
         ),
     ] = None,
     include_superseded: Annotated[
-        bool, typer.Option("--include-superseded", help="Blocks that a later one replaced, too.")
+        bool, typer.Option("--include-superseded", help="Include superseded blocks.")
     ] = False,
     timeout_ms: Annotated[
         int | None,
         typer.Option("--timeout-ms", metavar="MS", min=1, max=TIMEOUT_MS_MAX, help="Deadline."),
     ] = None,
     relevant_only: Annotated[
-        bool, typer.Option("--relevant-only", help="Nothing rather than what is merely nearest.")
+        bool, typer.Option("--relevant-only", help="Return only relevant blocks, or none.")
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show what every score is made of.")
+        bool, typer.Option("--explain", help="Show the parts of every score.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The service's answer as it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the response as JSON.")] = False,
     url: Url = None,
 ) -> None:
-    """Show a user's blocks that answer a question, best first."""
+    """Show a user's blocks that match a query, best first."""
     base_url = service_url(url, load_settings())
     body = {
         "filters": _filters(filters),
@@ -74,13 +77,13 @@ def search(
         typer.echo(answer.model_dump_json(indent=2))
         return
     for part in answer.degraded:
-        say_note(f"answered without {part}")
+        print_note(f"degraded: without {part}")
     if answer.results:
         console().print(_table(answer, explain=explain))
         if not answer.relevant:
-            say_note("nothing relevant: these are only the nearest there is")
+            print_note("nothing relevant: these are only the nearest blocks")
     else:
-        say_note("nothing relevant" if relevant_only else "nothing found")
+        print_note("nothing relevant" if relevant_only else "nothing found")
 
 
 async def _search(
@@ -99,7 +102,7 @@ async def _search(
 
 
 def _filters(text: str | None) -> dict[str, Any] | None:
-    """What the service is to read; it says itself what does not fit in it."""
+    """The filters as an object; the service validates their content."""
     if text is None:
         return None
     try:
@@ -107,7 +110,7 @@ def _filters(text: str | None) -> dict[str, Any] | None:
     except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"not JSON: {error}", param_hint="--filters") from error
     if not isinstance(filters, dict):
-        raise typer.BadParameter("a JSON object", param_hint="--filters")
+        raise typer.BadParameter("must be a JSON object", param_hint="--filters")
     return filters
 
 
@@ -135,35 +138,35 @@ def _table(answer: SearchResponse, *, explain: bool) -> Table:
         )
     if explain:
         table.caption = (
-            "standing = (meaning + words + around + speaker + time + session) / 1.5, in standard"
-            " deviations; ~ is guessed: no vector yet"
+            "z-score = (dense + lexical + context + speaker + time + session) / 1.5;"
+            " ~ is estimated: no vector yet"
         )
     return table
 
 
-_PARTS = ("standing", "meaning", "words", "around", "speaker", "time", "session", "relation")
+_PARTS = ("z-score", "dense", "lexical", "context", "speaker", "time", "session", "relation")
 _EXPLAINED_CHARACTERS = 200
 
 
 def _parts(explanation: Mapping[str, float | int | str | None]) -> list[str]:
-    """What each part adds, in the order of _PARTS.
+    """The contribution of each part, in the order of _PARTS.
 
-    They sum up to 1.5 times the standing without what a relation adds at the end.
+    They sum to 1.5 times the z-score, except for the relation, which is added at the end.
     """
     value = {name: part for name, part in explanation.items() if isinstance(part, int | float)}
     if "standing" not in value:
         return [""] * len(_PARTS)
     names = ("dense", "lexical", "context")
     scale = math.hypot(*(value[f"{name}_weight"] for name in names))
-    meaning, words, around = (
+    dense, lexical, context = (
         value[f"{name}_weight"] * value[f"{name}_standing"] / scale for name in names
     )
-    guessed = "~" if explanation.get("dense_similarity") is None else ""
+    estimated = "~" if explanation.get("dense_similarity") is None else ""
     return [
         f"{value['standing']:.2f}",
-        f"{guessed}{meaning:.2f}",
-        f"{words:.2f}",
-        f"{around:.2f}",
+        f"{estimated}{dense:.2f}",
+        f"{lexical:.2f}",
+        f"{context:.2f}",
         f"{value['speaker']:.2f}",
         f"{value['time']:.2f}",
         f"{value['session_share'] * value['session_standing']:.2f}",

@@ -1,4 +1,4 @@
-"""`serve` and `worker`: one process each, run in place of this one so that signals reach it."""
+"""`serve` and `worker`: each replaces this process, so that signals reach it directly."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ WORKER_MODULE = "luma_memory.worker"
     "DATABASE_URL=postgresql://… luma-memory serve",
 )
 def serve(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
-    """Run the API alone, until SIGTERM or Ctrl-C.
+    """Run the API only, until SIGTERM or Ctrl-C.
 
-    Without DATABASE_URL it shares the embedded database with other processes of the same data
-    folder. `luma-memory up` runs everything at once.
+    Without DATABASE_URL, processes with the same data directory share one embedded database.
+    `luma-memory up` runs the whole service.
     """
     become(API_MODULE, load_settings(host=host, port=port, data_dir=data_dir))
 
@@ -39,17 +39,17 @@ def worker(
         typer.Option(
             "--concurrency",
             metavar="N",
-            help="Jobs at once (MEMORY_WORKER_MAX_CONCURRENT_JOBS).",
+            help="Concurrent jobs (MEMORY_WORKER_MAX_CONCURRENT_JOBS).",
         ),
     ] = None,
 ) -> None:
-    """Run a worker alone, until SIGTERM or Ctrl-C; start as many as you like."""
+    """Run a worker only, until SIGTERM or Ctrl-C. Start as many workers as needed."""
     settings = load_settings(data_dir=data_dir, worker_max_concurrent_jobs=concurrency)
     become(WORKER_MODULE, settings)
 
 
 def become(module: str, settings: Settings) -> NoReturn:
-    """Replace this process; settings travel by environment, where no process list shows them."""
+    """Replace this process. Settings go into the environment, which no process list shows."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, python_arguments(module), settings_environment(settings))  # noqa: S606

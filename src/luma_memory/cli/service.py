@@ -1,4 +1,4 @@
-"""The HTTP service as the commands see it: the SDK's client, with what only commands need."""
+"""The HTTP client of the commands: the SDK's client, with calls that only commands need."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from luma_memory.protocol.search import SearchResponse
 
 _TIMEOUT_SECONDS: Final = 60.0
 _PAGE_ENTRIES: Final = 200
-# Longer than any pause between two attempts of an evaluation's jobs.
+# Longer than any pause between two attempts of a job during an evaluation.
 _SOON: Final = timedelta(minutes=10)
-_PATIENT: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=0.5)
+_RETRIES: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=0.5)
 
 
 class Stored(BaseModel):
@@ -37,10 +37,10 @@ class Stored(BaseModel):
 
 
 class ServiceClient(AsyncMemoryClient):
-    """Calls to one service. Raises LumaMemoryError, with the service's own words where it has any.
+    """Calls to one service. Raises LumaMemoryError, with the service's own message if there is one.
 
-    What may be repeated is tried again, but not the first call of all, so that a service that is
-    not there is told at once.
+    Calls that are safe to repeat are retried, except for the first one: a service that does not run
+    is reported at once.
     """
 
     def __init__(self, base_url: str, *, api_key: SecretStr | None) -> None:
@@ -49,11 +49,11 @@ class ServiceClient(AsyncMemoryClient):
         )
 
     async def live(self) -> None:
-        """Make sure that this service answers. Raises UnavailableError or SetupError."""
+        """Check that this service responds. Raises UnavailableError or SetupError."""
         await self._send(read("/health/live"))
 
     async def may_erase(self) -> None:
-        """Make sure that the key is an admin's, by a read that needs one. Raises Forbidden."""
+        """Check that the key has the admin permission, which this read needs. Raises Forbidden."""
         await self._send(read("/metrics"))
 
     async def accept(self, block: Mapping[str, Any]) -> Stored:
@@ -63,7 +63,7 @@ class ServiceClient(AsyncMemoryClient):
         )
 
     async def has_jobs_due(self, user_id: str, *job_types: JobType) -> bool:
-        """Whether a job of these kinds runs for the user, or its newest one soon will."""
+        """Whether a job of these types is running for the user, or the newest one is due soon."""
         soon = datetime.now(UTC) + _SOON
         for job_type, status in product(job_types, OPEN):
             page = await self.list_jobs(user_id=user_id, job_type=job_type, status=status, limit=1)
@@ -113,9 +113,9 @@ class ServiceClient(AsyncMemoryClient):
             if error.code != NEVER_SENT:
                 raise
             raise UnavailableError(
-                f"Nothing answers at {self._address.shown}: start it with `luma-memory up`, or say"
-                " where it is with --url",
+                f"No service is listening at {self._address.shown}: start one with"
+                " `luma-memory up`, or set its address with --url",
                 code=NEVER_SENT,
             ) from error
-        self._retries = _PATIENT
+        self._retries = _RETRIES
         return answer

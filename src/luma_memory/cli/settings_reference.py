@@ -1,6 +1,6 @@
-"""What every setting means, read from the code that reads it.
+"""The reference of all settings, generated from the Settings class.
 
-docs/settings.md and .env.example are made of this, and `luma-memory settings` shows it.
+docs/settings.md, .env.example and `luma-memory settings` are generated from it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from luma_memory.settings import Settings, Unset, variable_name
 
-# The first field of each; the order is that of the fields.
+# The first field of each section; sections follow the order of the fields.
 SECTIONS: Final[Mapping[str, str]] = {
     "database_url": "Connections",
     "system_enabled": "Switches",
@@ -31,14 +31,14 @@ SECTIONS: Final[Mapping[str, str]] = {
     "otel_exporter_otlp_endpoint": "Tracing",
 }
 _COMMENT_COLUMNS = 98
-# Not ours, and read by nobody but deploy/compose.yaml.
+# Not a setting of the service: only deploy/compose.yaml reads it.
 _COMPOSE: Final = (
     "",
-    "# ── For deploy/compose.yaml alone ".ljust(_COMMENT_COLUMNS, "─"),
+    "# ── For deploy/compose.yaml only ".ljust(_COMMENT_COLUMNS, "─"),
     "",
-    "# The password of its PostgreSQL, needed there; a database that is made keeps the one it was",
-    "# made with. openssl rand -hex 24 makes a good one. Signs other than letters and figures:",
-    "# between 'single quotes', or Compose reads $ and # in its own way. A secret.",
+    "# The password of its PostgreSQL, required there. An existing database keeps the password it",
+    "# was created with. Generate one with: openssl rand -hex 24. Put a password with characters",
+    "# other than letters and digits between 'single quotes': Compose interprets $ and #. Secret.",
     "# POSTGRES_PASSWORD=",
 )
 _LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
@@ -46,20 +46,20 @@ _LINK = re.compile(r"\[[^]]*\]\(([^)#]+)[^)]*\)")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One setting, as its documentation tells it."""
+    """One setting, as documented."""
 
     field: str
     variable: str
     section: str
-    default: str | None  # as it would be written; None: there is none, `unset` says what then
+    default: str | None  # as written in a variable; None: no default, see `unset`
     unset: str
-    allowed: str  # empty: the meaning says it
+    allowed: str  # empty: described in `meaning`
     meaning: str  # Markdown, links as seen from docs/
     is_secret: bool
 
 
 def entries() -> list[Entry]:
-    """Every setting, in the order of the fields. Raises KeyError for one without a text."""
+    """Every setting, in the order of the fields. Raises KeyError for an undocumented one."""
     texts = _field_texts()
     found: list[Entry] = []
     section = ""
@@ -81,12 +81,12 @@ def entries() -> list[Entry]:
 
 
 def written(value: object) -> str:
-    """A value as a variable holds it."""
+    """A value as written in a variable."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def as_markdown() -> str:
-    """One table a section, for docs/settings.md."""
+    """One table per section, for docs/settings.md."""
     return "\n\n".join(
         "\n".join(
             [
@@ -101,8 +101,11 @@ def as_markdown() -> str:
 
 
 def as_environment_file() -> str:
-    """Every variable with its meaning, all of them commented out."""
-    lines = ["# Every setting of Luma Memory with its default. None is needed to start.", *_COMPOSE]
+    """Every variable with its meaning, commented out."""
+    lines = [
+        "# Every setting of Luma Memory with its default. None is required to start.",
+        *_COMPOSE,
+    ]
     for section, members in _by_section():
         lines += ["", f"# ── {section} ".ljust(_COMMENT_COLUMNS, "─")]
         for entry in members:
@@ -111,7 +114,7 @@ def as_environment_file() -> str:
 
 
 def plain_text(markdown: str) -> str:
-    """Without backquotes and emphasis, links as paths of the repository."""
+    """Without backquotes and emphasis; links become paths of the repository."""
     return _LINK.sub(r"docs/\1", markdown).replace("`", "").replace("*", "")
 
 
@@ -165,7 +168,7 @@ def _either(values: Sequence[str]) -> str:
 
 
 def _field_texts() -> dict[str, str]:
-    """The text that stands under each field, on one line."""
+    """The docstring of each field, on one line."""
     (body,) = ast.parse(textwrap.dedent(inspect.getsource(Settings))).body
     assert isinstance(body, ast.ClassDef)
     texts: dict[str, str] = {}

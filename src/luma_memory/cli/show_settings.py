@@ -1,4 +1,4 @@
-"""`settings`: what can be configured, and what it is here."""
+"""`settings`: every setting and its current value."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ Form = Literal["table", "env", "markdown"]
 def settings(
     form: Annotated[
         Form,
-        typer.Option("--format", help="As it is here; a file to fill in; as docs/settings.md."),
+        typer.Option("--format", help="Current values; an .env file; docs/settings.md."),
     ] = "table",
 ) -> None:
-    """Show every setting, its value here and what it means. Secrets are never shown."""
+    """Show every setting, its current value and its meaning. Secrets are never shown."""
     match form:
         case "env":
             typer.echo(as_environment_file(), nl=False)
@@ -47,24 +47,24 @@ def settings(
 
 def _table(settings: Settings) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("setting", "here", "meaning"):
+    for column in ("setting", "value", "meaning"):
         table.add_column(column, overflow="fold", no_wrap=column == "setting")
     section = ""
     for entry in entries():
         if entry.section != section and section:
             table.add_section()
         section = entry.section
-        here = _here(entry, settings)
-        is_default = here == (entry.default or entry.unset)
+        value = _value(entry, settings)
+        is_default = value == (entry.default or entry.unset)
         table.add_row(
             plain(entry.variable),
-            plain(here, style="dim" if is_default else "bold"),
+            plain(value, style="dim" if is_default else "bold"),
             plain(plain_text(entry.meaning)),
         )
     return table
 
 
-def _here(entry: Entry, settings: Settings) -> str:
+def _value(entry: Entry, settings: Settings) -> str:
     value = getattr(settings, entry.field)
     if value is None:
         return entry.unset
@@ -72,7 +72,7 @@ def _here(entry: Entry, settings: Settings) -> str:
 
 
 def _without_secrets(text: str) -> str:
-    """Of an address only where it leads: before its host and behind its path there may be a key."""
+    """Only scheme, host and path of a URL: user info and query may contain a key."""
     if "://" not in text or not text.isprintable():
         return text
     parts = urlsplit(text)

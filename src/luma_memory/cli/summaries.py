@@ -1,4 +1,4 @@
-"""`summarize`: what a user's week came to, told now."""
+"""`summarize`: summarize a user's week now."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from luma_memory.cli.commands import examples
 from luma_memory.cli.jobs_options import AsJson
 from luma_memory.cli.options import Url, User, service_url
-from luma_memory.cli.output import printable, say_note
+from luma_memory.cli.output import print_note, printable
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.protocol.summaries import SummaryBody
@@ -27,13 +27,13 @@ def summarize(
         typer.Option(
             "--week",
             metavar="WEEK",
-            help="An ISO week (2026-W10) or a day of it; by default the one that ended last.",
+            help="An ISO week (2026-W10) or one of its days; defaults to the last full week.",
         ),
     ] = None,
     as_json: AsJson = False,
     url: Url = None,
 ) -> None:
-    """Summarise a user's week now, on the user's own calendar, and store it."""
+    """Summarize a user's week now, in the user's time zone, and store the summary."""
     summary = run_async(_summarize(service_url(url, load_settings()), user, week))
     if as_json:
         typer.echo(summary.model_dump_json(indent=2))
@@ -41,7 +41,7 @@ def summarize(
     typer.echo(printable(summary.text))
     if summary.comparison:
         typer.echo(printable(summary.comparison))
-    say_note(
+    print_note(
         f"{summary.week} ({summary.time_zone}) · {len(summary.highlights)} highlights from"
         f" {len(summary.block_ids)} blocks · {summary.model}"
     )

@@ -1,4 +1,4 @@
-"""`top`: queue, workers, cache and latencies of a running service, live."""
+"""`top`: monitor queue, workers, cache and latencies of a running service."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from luma_memory.cli.options import Url, service_url
 from luma_memory.cli.output import console
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
-from luma_memory.cli.top_view import FAILURES_SHOWN, Reading, trouble_view, view
+from luma_memory.cli.top_view import FAILURES_SHOWN, Snapshot, trouble_view, view
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import load_settings
 
-# Between the two readings of --once: rates need a span.
+# Between the two snapshots of --once: rates need a period.
 _ONCE_SECONDS = 1.0
 
 
@@ -32,14 +32,16 @@ def top(
     url: Url = None,
     interval: Annotated[
         float,
-        typer.Option("--interval", metavar="SECONDS", min=0.2, max=60, help="Between two looks."),
+        typer.Option(
+            "--interval", metavar="SECONDS", min=0.2, max=60, help="Time between two updates."
+        ),
     ] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Print it once and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print once and exit.")] = False,
 ) -> None:
-    """Watch queue, workers, cache and latencies of a running service, until Ctrl-C.
+    """Monitor queue, workers, cache and latencies of a running service, until Ctrl-C.
 
-    Latencies are those of the API process that answers, since the look before; they need a key with
-    the permission admin, the failures one with read.
+    Latencies are those of one API process since the previous update, without the requests of this
+    command. They require the admin permission; failed jobs require read.
     """
     settings = load_settings()
     address = service_url(url, settings)
@@ -54,21 +56,21 @@ async def _watch(client: ServiceClient, url: str, interval: float, once: bool) -
             console().print(view(await _read(client), first, url))
             return
         with Live(console=console(), screen=True, auto_refresh=False) as live:
-            before: Reading | None = None
+            before: Snapshot | None = None
             while True:
                 try:
-                    reading = await _read(client)
-                    live.update(view(reading, before, url), refresh=True)
-                    before = reading
+                    snapshot = await _read(client)
+                    live.update(view(snapshot, before, url), refresh=True)
+                    before = snapshot
                 except LumaMemoryError as error:
-                    # It may be just starting anew, and that is when one watches.
+                    # The service may be restarting, which is when an operator watches.
                     live.update(trouble_view(str(error), url), refresh=True)
                     before = None
                 await asyncio.sleep(interval)
 
 
-async def _read(client: ServiceClient) -> Reading:
-    """Raises UnavailableError or SetupError when the service itself does not answer."""
+async def _read(client: ServiceClient) -> Snapshot:
+    """Raises UnavailableError or SetupError when the service does not respond."""
     health = await client.health()
     notes: list[str] = []
     stats, cache, requests, failures = None, None, None, None
@@ -76,9 +78,9 @@ async def _read(client: ServiceClient) -> Reading:
         stats, cache = await client.job_stats(), await client.cache_stats()
         failures = (await client.list_jobs(status="failed", limit=FAILURES_SHOWN)).jobs
         requests = request_histograms(await client.metrics())
-    except LumaMemoryError as error:  # a key that may not, a database that is away
+    except LumaMemoryError as error:  # missing permission, database unavailable
         notes.append(str(error))
-    return Reading(
+    return Snapshot(
         at=time.monotonic(),
         health=health,
         stats=stats,

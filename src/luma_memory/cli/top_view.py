@@ -1,4 +1,4 @@
-"""How `top` looks: one reading and what changed since the one before."""
+"""The view of `top`: one snapshot, and the changes since the previous one."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _STATUS_STYLES = {"ok": "bold green", "degraded": "bold yellow", "unavailable": 
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What one look found; None where the service did not say."""
+class Snapshot:
+    """The state of the service at one time; None for what it did not return."""
 
     at: float  # monotonic seconds
     health: HealthBody
@@ -42,30 +42,30 @@ class Reading:
     notes: Sequence[str]
 
 
-def view(reading: Reading, before: Reading | None, url: str) -> RenderableType:
+def view(snapshot: Snapshot, before: Snapshot | None, url: str) -> RenderableType:
     """Everything on one screen."""
     parts: list[RenderableType] = [
-        _head(reading, url),
-        Columns([_queue(reading, before), _workers(reading), _cache(reading)], padding=(0, 1)),
+        _head(snapshot, url),
+        Columns([_queue(snapshot, before), _workers(snapshot), _cache(snapshot)], padding=(0, 1)),
         latency_table(
-            reading.requests,
+            snapshot.requests,
             before.requests if before else None,
-            seconds=reading.at - before.at if before else 0.0,
+            seconds=snapshot.at - before.at if before else 0.0,
         ),
     ]
-    if reading.failures:
-        parts.append(_failures(reading.failures))
-    parts += [plain(note, style="yellow") for note in reading.notes]
+    if snapshot.failures:
+        parts.append(_failures(snapshot.failures))
+    parts += [plain(note, style="yellow") for note in snapshot.notes]
     return Group(*parts)
 
 
 def trouble_view(message: str, url: str) -> RenderableType:
-    """While the service does not answer."""
-    return Panel(plain(message, style="bold red"), title=printable(url), subtitle="trying again")
+    """Shown while the service does not respond."""
+    return Panel(plain(message, style="bold red"), title=printable(url), subtitle="retrying")
 
 
-def _head(reading: Reading, url: str) -> RenderableType:
-    health = reading.health
+def _head(snapshot: Snapshot, url: str) -> RenderableType:
+    health = snapshot.health
     return Text.assemble(
         ("Luma Memory ", "bold"),
         f"{printable(health.version)}  {printable(url)}  ",
@@ -75,11 +75,11 @@ def _head(reading: Reading, url: str) -> RenderableType:
     )
 
 
-def _queue(reading: Reading, before: Reading | None) -> Panel:
+def _queue(snapshot: Snapshot, before: Snapshot | None) -> Panel:
     grid = _grid()
-    stats = reading.stats
+    stats = snapshot.stats
     if stats is None:
-        grid.add_row("not known", "")
+        grid.add_row("unknown", "")
         return Panel(grid, title="queue")
     oldest = stats.oldest_pending_seconds
     old = "bold red" if (oldest or 0) > _OLD_SECONDS else ""
@@ -87,20 +87,20 @@ def _queue(reading: Reading, before: Reading | None) -> Panel:
     grid.add_row("deferred", f"{stats.deferred:,}")
     grid.add_row("processing", f"{stats.processing:,}")
     grid.add_row("completed", f"{stats.completed:,}")
-    grid.add_row("a second", _completed_a_second(stats, reading, before))
+    grid.add_row("per second", _completed_per_second(stats, snapshot, before))
     grid.add_row("failed", Text(f"{stats.failed:,}", style="bold red" if stats.failed else ""))
     grid.add_row("oldest", Text("-" if oldest is None else f"{oldest:,.1f} s", style=old))
     return Panel(grid, title="queue")
 
 
-def _completed_a_second(stats: JobStatsBody, reading: Reading, before: Reading | None) -> str:
+def _completed_per_second(stats: JobStatsBody, snapshot: Snapshot, before: Snapshot | None) -> str:
     if before is None or before.stats is None:
         return "-"
-    return f"{(stats.completed - before.stats.completed) / (reading.at - before.at):,.1f}"
+    return f"{(stats.completed - before.stats.completed) / (snapshot.at - before.at):,.1f}"
 
 
-def _workers(reading: Reading) -> Panel:
-    health, grid = reading.health, _grid()
+def _workers(snapshot: Snapshot) -> Panel:
+    health, grid = snapshot.health, _grid()
     missing = health.features.worker and not health.workers
     grid.add_row("alive", Text(f"{health.workers}", style="bold red" if missing else ""))
     for name, is_on in health.features.model_dump().items():
@@ -112,15 +112,15 @@ def _workers(reading: Reading) -> Panel:
     return Panel(grid, title="workers")
 
 
-def _cache(reading: Reading) -> Panel:
-    cache, grid = reading.cache, _grid()
-    connected = reading.health.cache.connected
+def _cache(snapshot: Snapshot) -> Panel:
+    cache, grid = snapshot.cache, _grid()
+    connected = snapshot.health.cache.connected
     grid.add_row(
         "connected", Text("yes" if connected else "no", style="" if connected else "bold red")
     )
     if cache is not None:
         reads = (cache.hits or 0) + (cache.misses or 0)
-        grid.add_row("where", cache.backend)
+        grid.add_row("backend", cache.backend)
         grid.add_row("keys", "-" if cache.keys_count is None else f"{cache.keys_count:,}")
         grid.add_row("memory", cache.memory_used or "-")
         grid.add_row("reads, 24 h", f"{reads:,}")
@@ -140,7 +140,7 @@ def latency_table(
     """
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("requests since the last update", no_wrap=True, overflow="ellipsis")
-    for name in ("a second", "p50", "p95", "p99", "5xx"):
+    for name in ("per second", "p50", "p95", "p99", "5xx"):
         table.add_column(name, justify="right", no_wrap=True)
     if requests is None or before is None:
         return table

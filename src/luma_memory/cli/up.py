@@ -1,4 +1,4 @@
-"""`up`: everything in one terminal."""
+"""`up`: the whole service in one terminal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from luma_memory.cli.processes import Stack
 from luma_memory.protocol.base_path import BASE_PATH
 from luma_memory.settings import Settings, load_settings
 
-_COLOURS = {"database": "blue", "api": "cyan"}
-_WORKER_COLOURS = ("magenta", "green", "yellow")
+_COLORS = {"database": "blue", "api": "cyan"}
+_WORKER_COLORS = ("magenta", "green", "yellow")
 
 
 @examples(
@@ -39,8 +39,8 @@ def up(
 ) -> None:
     """Run database, API and worker in one terminal, until Ctrl-C.
 
-    Without DATABASE_URL an embedded PostgreSQL keeps the data in the data folder. Ctrl-C stops
-    everything in order, a second Ctrl-C without waiting for running work.
+    Without DATABASE_URL, an embedded PostgreSQL stores the data in the data directory. Ctrl-C stops
+    everything in order; a second Ctrl-C stops without waiting for running jobs and requests.
     """
     settings = load_settings(data_dir=data_dir, host=host, port=port)
     asyncio.run(_run(settings, workers))
@@ -50,7 +50,7 @@ async def _run(settings: Settings, workers: int) -> None:
     printer = LinePrinter(console(), workers)
     stack = Stack(settings, workers=workers, exclusive=True, on_line=printer)
     stop = asyncio.Event()
-    _on_signals(stop, impatient=stack.kill)
+    _on_signals(stop, on_repeat=stack.kill)
     _announce_start(settings, printer)
     starting = asyncio.create_task(stack.start())
     try:
@@ -64,14 +64,14 @@ async def _run(settings: Settings, workers: int) -> None:
             printer("up", "stopping …")
         await stack.stop()
         if stack.children:
-            printer("up", "everything is stopped")
+            printer("up", "stopped")
 
 
 async def _first(work: asyncio.Task[None], stop: asyncio.Event) -> bool:
-    """True when the work ended by itself (its error is raised), False when told to stop."""
-    told = asyncio.create_task(stop.wait())
-    done, _ = await asyncio.wait([work, told], return_when=asyncio.FIRST_COMPLETED)
-    told.cancel()
+    """True when the work ended by itself (raises its error), False when stop was requested."""
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([work, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
     if work in done:
         work.result()
         return not stop.is_set()
@@ -79,34 +79,34 @@ async def _first(work: asyncio.Task[None], stop: asyncio.Event) -> bool:
     return False
 
 
-def _on_signals(stop: asyncio.Event, *, impatient: Callable[[], None]) -> None:
+def _on_signals(stop: asyncio.Event, *, on_repeat: Callable[[], None]) -> None:
     def on_signal() -> None:
         if stop.is_set():
-            impatient()
+            on_repeat()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays in force
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays effective
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 
 class LinePrinter:
-    """Lines of several processes in one terminal, each behind the name of its process."""
+    """Prints lines of several processes, each after the name of its process."""
 
     def __init__(self, out: Console, workers: int) -> None:
         self._out = out
         self._width = 8 if workers <= 1 else 9
 
     def __call__(self, name: str, line: str) -> None:
-        prefix = Text(f"{name:<{self._width}} │ ", style=_colour(name))
+        prefix = Text(f"{name:<{self._width}} │ ", style=_color(name))
         self._out.print(prefix + Text(printable(line)), soft_wrap=True)
 
 
-def _colour(name: str) -> str:
+def _color(name: str) -> str:
     number = name.partition("-")[2]
     if name.startswith("worker"):
-        return _WORKER_COLOURS[(int(number or 1) - 1) % len(_WORKER_COLOURS)]
-    return _COLOURS.get(name, "bold")
+        return _WORKER_COLORS[(int(number or 1) - 1) % len(_WORKER_COLORS)]
+    return _COLORS.get(name, "bold")
 
 
 def _announce_start(settings: Settings, printer: LinePrinter) -> None:

@@ -1,4 +1,4 @@
-"""`usage`: the providers' account, straight from the database."""
+"""`usage`: the use of model providers, read from the database."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import typer
 from rich.table import Table
 
 from luma_memory.bootstrap.operators import open_accounts
+from luma_memory.cli.backfill import backfill_line
 from luma_memory.cli.commands import examples
 from luma_memory.cli.jobs_options import AsJson, OfUser, Project
 from luma_memory.cli.options import DataDir
-from luma_memory.cli.output import console, plain, say_note
+from luma_memory.cli.output import console, plain, print_note
 from luma_memory.cli.running import run_async
 from luma_memory.domain.usage import UsageFilter
 from luma_memory.protocol.usage import SpentBody, UsageBody
 from luma_memory.settings import Settings, load_settings
 
 DAYS_MAX = 3_660
-_NUMBERS = ("calls", "input tokens", "output tokens", "cost", "blocks", "a block")
+_NUMBERS = ("calls", "input tokens", "output tokens", "cost", "blocks", "per block")
 
 
 @examples("luma-memory usage", "luma-memory usage --user ada --days 7 --json")
@@ -27,14 +28,17 @@ def usage(
     user: OfUser = None,
     project: Project = None,
     days: Annotated[
-        int, typer.Option("--days", metavar="N", min=1, max=DAYS_MAX, help="Up to today (UTC).")
+        int,
+        typer.Option(
+            "--days", metavar="N", min=1, max=DAYS_MAX, help="Number of days up to today (UTC)."
+        ),
     ] = 30,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Show calls, tokens and estimated cost by day, operation and model.
 
-    Local enrichment and local vectors cost nothing and are not counted.
+    Local enrichment and local embeddings are free and not counted.
     """
     settings = load_settings(data_dir=data_dir)
     report = run_async(_report(settings, project, user, days))
@@ -66,22 +70,18 @@ def _show(report: UsageBody) -> None:
         table.add_row("total", "", "", *_numbers(report.total))
         console().print(table)
     else:
-        say_note(f"no calls of model providers since {report.since}")
+        print_note(f"no calls of model providers since {report.since}")
     for operation in report.operations:
         if operation.cost_per_block_usd is not None and operation.old_cost_per_block_usd:
-            say_note(
-                f"{operation.operation}: {_usd(operation.cost_per_block_usd)} a block; the"
-                f" synchronous design's estimate was {_usd(operation.old_cost_per_block_usd)}"
+            print_note(
+                f"{operation.operation}: {_usd(operation.cost_per_block_usd)} per block;"
+                f" the synchronous design was estimated at {_usd(operation.old_cost_per_block_usd)}"
             )
-    say_note(f"prices: {report.prices.source}, dated {report.prices.dated or 'unknown'}")
+    print_note(f"prices: {report.prices.source}, dated {report.prices.dated or 'unknown'}")
     if report.unpriced_models:
-        say_note(f"without a known price: {', '.join(report.unpriced_models)}")
-    owed = report.owed
-    if owed.due or owed.later or owed.asked:
-        say_note(
-            f"blocks that lack something: {owed.due} in work, {owed.later} to be tried again,"
-            f" {owed.asked} when asked for (`luma-memory backfill`)"
-        )
+        print_note(f"models without a known price: {', '.join(report.unpriced_models)}")
+    if any(report.owed.model_dump().values()):
+        print_note(f"pending backfills: {backfill_line(report.owed)} (`luma-memory backfill`)")
 
 
 def _numbers(spent: SpentBody) -> tuple[str, ...]:

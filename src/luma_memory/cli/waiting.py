@@ -1,4 +1,4 @@
-"""Wait until blocks are enriched, without slowing down who enriches them."""
+"""Wait until blocks are enriched, without slowing the workers down."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from luma_memory.domain.errors import UnavailableError
 from luma_memory.protocol.blocks import BlockBody
 from luma_memory.protocol.health import HealthBody
 
-# A model provider may take its time; a queue that stands still for this long is told, not awaited.
+# Model providers can be slow, but a queue without progress for this long is an error.
 STALLED_SECONDS_MAX = 120.0
 _POLL_SECONDS = 0.1
 _FAILED_SHOWN_MAX = 200
 
 
 def nothing_to_check() -> None:
-    """No child to look after."""
+    """Check of a service whose processes are not ours."""
 
 
 async def wait_until_enriched(
@@ -29,44 +29,44 @@ async def wait_until_enriched(
     *,
     check: Callable[[], None] = nothing_to_check,
 ) -> None:
-    """Return when none of the users has a block pending; `bar` counts blocks, `bar.total` of them.
+    """Return when none of the users has a pending block; `bar` shows the progress.
 
-    check: called at every look; raises when waiting has become pointless. The bar follows the
-    queue of the whole service, which costs it nothing to tell, the end is told by the users' own
-    blocks. Raises UnavailableError when the queue stands still.
+    check: called in every round; raises when waiting has become pointless. The bar follows the
+    queue of the whole service, which is cheap to read; the users' own blocks decide when to return.
+    Raises UnavailableError when the queue makes no progress.
     """
     waiting = list(dict.fromkeys(users))
-    patience = _Patience()
+    stall = _StallCheck()
     while True:
         check()
         waiting = await _still_pending(client, waiting)
         if not waiting:
             break
         health = await client.health()
-        patience.look(health)
+        stall.check(health)
         bar.show(_done(bar, health))
         await asyncio.sleep(_POLL_SECONDS)
     bar.show(bar.total or 0)
 
 
-async def wait_until_worked_through(
+async def wait_until_derived(
     client: ServiceClient, users: Sequence[str], *, check: Callable[[], None] = nothing_to_check
 ) -> None:
-    """Return when windows of sessions have their vectors and blocks their relations, too.
+    """Return when session windows and relations are done, too; their jobs run after all blocks.
 
-    Their jobs come after all blocks. What fails is not waited for, and neither are detections that
-    the limit of an hour makes wait. Raises UnavailableError when the queue stands still.
+    Does not wait for failed jobs, nor for relation detections deferred by the hourly limit. Raises
+    UnavailableError when the queue makes no progress.
     """
-    patience = _Patience()
+    stall = _StallCheck()
     for user in dict.fromkeys(users):
         while await client.has_jobs_due(user, "reembed", "detect_relations"):
             check()
-            patience.look(await client.health())
+            stall.check(await client.health())
             await asyncio.sleep(_POLL_SECONDS)
 
 
 async def failed_blocks(client: ServiceClient, users: Sequence[str]) -> list[BlockBody]:
-    """Blocks that ended as failed, at most 200 a user."""
+    """Failed blocks, at most 200 per user."""
     pages = [
         await client.list_blocks(user, status="failed", limit=_FAILED_SHOWN_MAX)
         for user in dict.fromkeys(users)
@@ -75,7 +75,7 @@ async def failed_blocks(client: ServiceClient, users: Sequence[str]) -> list[Blo
 
 
 async def _still_pending(client: ServiceClient, users: Sequence[str]) -> list[str]:
-    """The users from the first one on that has a block pending."""
+    """The users without the leading ones that have no pending block."""
     for index, user in enumerate(users):
         page = await client.list_blocks(user, status="pending_enrichment", limit=1)
         if page.blocks:
@@ -90,14 +90,14 @@ def _done(bar: Bar, health: HealthBody) -> int:
     return max(0, bar.total - open_jobs)
 
 
-class _Patience:
-    """Runs out when nothing has been completed for a while."""
+class _StallCheck:
+    """Raises when no job has ended for STALLED_SECONDS_MAX."""
 
     def __init__(self) -> None:
         self._completed = -1
         self._since = time.monotonic()
 
-    def look(self, health: HealthBody) -> None:
+    def check(self, health: HealthBody) -> None:
         stats = health.queue_stats
         completed = stats.completed + stats.failed if stats else self._completed
         if completed != self._completed:
@@ -106,7 +106,7 @@ class _Patience:
             return
         reason = "a worker is running" if health.worker_running else "no worker is running"
         raise UnavailableError(
-            f"No block was enriched for {STALLED_SECONDS_MAX:.0f} s ({reason}): see"
+            f"No block was enriched for {STALLED_SECONDS_MAX:.0f} s ({reason}); run"
             " `luma-memory doctor`",
             code="enrichment_stalled",
         )

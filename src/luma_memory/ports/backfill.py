@@ -9,17 +9,17 @@ from luma_memory.domain.enrichment import PendingBackfillCounts
 
 
 class BackfillStore(Protocol):
-    """Active blocks that something is owed to. All methods raise StoreUnavailable."""
+    """Active blocks with a pending backfill. All methods raise StoreUnavailable."""
 
     async def enqueue_due(self, *, open_max: int, circuits: Sequence[str]) -> int:
-        """Jobs for what is due, while fewer than that many wait; how many were made.
+        """Enqueue jobs for due backfills, up to `open_max` pending ones; returns how many.
 
-        None while one of these circuits is open.
+        Enqueues none while one of these circuits is open.
         """
         ...
 
     async def request(self, *, project_id: str | None, user_id: str | None, limit: int) -> int:
-        """Make due what is owed later or when asked, for up to `limit` blocks; how many."""
+        """Make later and on-request backfills due, for up to `limit` blocks; returns how many."""
         ...
 
     async def pending_counts(

@@ -42,11 +42,11 @@ class EnrichedPassage:
 
 @dataclass(frozen=True, slots=True)
 class PendingBackfill:
-    """What an active block still lacks."""
+    """The steps that an active block lacks."""
 
     reason: str | None  # one sentence for the block's `error`
-    steps: Sequence[BackfillStep] = ()  # to be tried again; none when that would be in vain
-    after: timedelta | None = None  # None: when somebody asks
+    steps: Sequence[BackfillStep] = ()  # the missing steps
+    after: timedelta | None = None  # None: on request
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class EnrichedBlock:
     kind: EnrichmentKind | None
     passages: Sequence[EnrichedPassage]
     embedding_model: str | None
-    # What could not be made, why, and when to try it again; None when nothing is owed.
-    owed: PendingBackfill | None = None
+    # The missing steps, the reason, and when to retry; None when no step is missing.
+    pending_backfill: PendingBackfill | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class BlockStore(Protocol):
         *,
         revision: int,
         kind: EnrichmentKind,
-        owed: PendingBackfill | None,
+        pending_backfill: PendingBackfill | None,
     ) -> None:
         """Store derived facts of a block whose vectors are still to be made; its job goes on.
 

@@ -126,7 +126,7 @@ class PostgresBlockStore:
         *,
         revision: int,
         kind: EnrichmentKind,
-        owed: PendingBackfill | None,
+        pending_backfill: PendingBackfill | None,
     ) -> None:
         await self._database.execute(
             _SQL["store_enrichment"],
@@ -136,7 +136,7 @@ class PostgresBlockStore:
             revision,
             enrichment.title,
             enrichment.summary,
-            _facts(enrichment) | _owed_facts(owed),
+            _facts(enrichment) | _backfill_facts(pending_backfill),
             enrichment.importance,
             enrichment.language,
             kind,
@@ -273,16 +273,16 @@ def _keeps_words(result: EnrichedBlock) -> bool:
 
 def _all_facts(result: EnrichedBlock, then: Mapping[str, Any]) -> dict[str, Any] | None:
     facts = _facts(result.enrichment) if result.enrichment else {}
-    return {**facts, **_owed_facts(result.owed), **then} or None
+    return {**facts, **_backfill_facts(result.pending_backfill), **then} or None
 
 
-def _owed_facts(owed: PendingBackfill | None) -> dict[str, Any]:
-    if owed is None:
+def _backfill_facts(pending: PendingBackfill | None) -> dict[str, Any]:
+    if pending is None:
         return {}
-    if not owed.steps:
-        return {"error": owed.reason}
-    after = "asked" if owed.after is None else f"{owed.after.total_seconds()} seconds"
-    return {"error": owed.reason, "backfill_steps": list(owed.steps), "backfill_after": after}
+    if not pending.steps:
+        return {"error": pending.reason}
+    after = "asked" if pending.after is None else f"{pending.after.total_seconds()} seconds"
+    return {"error": pending.reason, "backfill_steps": list(pending.steps), "backfill_after": after}
 
 
 def _facts(enrichment: Enrichment) -> dict[str, Any]:

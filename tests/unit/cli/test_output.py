@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luma_memory.cli.output import plain, printable, progress, say_error, shortened
+from luma_memory.cli.output import plain, print_error, printable, progress, shortened
 
 
 def test_stored_text_cannot_command_a_terminal() -> None:
@@ -28,7 +28,7 @@ def test_shortened_is_one_line(text: str, expected: str) -> None:
 
 
 def test_an_error_is_one_plain_line_on_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    say_error("no [such] thing: " + "x" * 300)
+    print_error("no [such] thing: " + "x" * 300)
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "luma-memory: no [such] thing: " + "x" * 300 + "\n"

@@ -29,7 +29,7 @@ from luma_memory.cli.evaluation.measures import (
     summarize,
 )
 from luma_memory.cli.options import service_url
-from luma_memory.cli.output import Bar, console, plain, progress, say_note
+from luma_memory.cli.output import Bar, console, plain, print_note, progress
 from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.cli.running import one_error, run_async
@@ -37,8 +37,8 @@ from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import (
     failed_blocks,
     nothing_to_check,
+    wait_until_derived,
     wait_until_enriched,
-    wait_until_worked_through,
 )
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import load_settings
@@ -158,7 +158,7 @@ async def _service(url: str | None) -> AsyncIterator[tuple[str, Stack | None]]:
         yield service_url(url, load_settings()), None
         return
     with tempfile.TemporaryDirectory(prefix="luma-memory-eval-") as folder:
-        say_note("starting database, API and worker …")
+        print_note("starting database, API and worker …")
         async with running_stack(data_dir=Path(folder) / "data") as stack:
             yield stack.base_url, stack
 
@@ -178,7 +178,7 @@ async def _store_all(
             f"{len(failed)} blocks could not be enriched, the first one: {failed[0].error}",
             code="blocks_failed",
         )
-    await wait_until_worked_through(client, users, check=check)
+    await wait_until_derived(client, users, check=check)
 
 
 async def _ask_all(

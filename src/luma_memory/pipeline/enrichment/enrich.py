@@ -1,4 +1,4 @@
-"""The job `enrich_and_embed`: read the block, enrich, embed, write back."""
+"""The `enrich_and_embed` job: read the block, enrich, embed, write back."""
 
 from __future__ import annotations
 
@@ -46,32 +46,32 @@ from luma_memory.ports.models import Embedder, Enricher
 from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, WentWithout
 
-# When a block that went without is tried again: soon after, then now and then.
+# When the backfill of a block runs first, and again after one that failed.
 BACKFILL_FIRST = timedelta(seconds=15)
 BACKFILL_AGAIN = timedelta(minutes=5)
 # How often a backfill tries an account that was refused.
 REFUSED_ACCOUNT_RETRY = timedelta(seconds=30)
 # Of a provider's time, what one run takes for the parts of a long block: the rest of the job's is
-# for the part that is being made then.
+# for the part that is being results then.
 SLICE_SHARE = 0.25
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
-# A restart of the database is waited out, and no claim is spent on it.
+# How long a job retries through a restart of the database, without consuming an attempt.
 RETRY_SECONDS = 10.0
-# Vectors of one write-back: a block of 100,000 characters has some 200 passages.
+# Vectors per write-back: a block of 100,000 characters has about 200 passages.
 WRITE_PASSAGES_MAX = 2_000
 
 
 @dataclass(slots=True)
-class Made:
-    """What one run of a job made of a block: each half has a result, an error, or was not tried."""
+class StepResults:
+    """The results of one run of a job: each step has a result, an error, or was not run."""
 
     enrichment: Enrichment | None = None
     kind: EnrichmentKind | None = None
     enrich_error: LumaMemoryError | None = None
-    calls: Sequence[ModelCall] = ()  # for the enrichment
-    embedder: Embedder | None = None  # that was asked
-    places: Sequence[PassagePlace] = ()  # whose vectors were still to be made
+    calls: Sequence[ModelCall] = ()  # of the enrichment
+    embedder: Embedder | None = None  # that was called
+    places: Sequence[PassagePlace] = ()  # whose vectors were still to be results
     vectors: Sequence[Embedding] | None = None  # one a place
     embed_error: LumaMemoryError | None = None
 
@@ -86,20 +86,20 @@ class Made:
 class EnrichBlock:
     """Handler of `enrich_and_embed`. Reads and write-backs of concurrent jobs share statements.
 
-    The two halves stand for themselves: what one of them made is kept while the other is tried
-    again, so that no attempt pays for it twice.
+    The two steps are independent: the result of one is kept while the other is retried, so no
+    attempt pays for it twice.
 
-    enricher, embedder: None when that step is switched off; the block then becomes active without,
-    and is owed it in case somebody asks. fallback: who enriches when no attempt can help, None
-    where nobody should. fail_fast: fail the block then; otherwise it becomes active with what there
-    is, and is owed the rest. can_wait: whether somebody runs a job again that is deferred.
-    paused_patience: how long after its acceptance a block waits, without spending an attempt, for a
-    provider that is known to be away. provider_timeout: for each half, None for as long as the job
-    may take; below the job's own time, or a hanging provider leaves none for the fallback.
-    serving: who embeds which scope, None for the embedder itself.
-    windows: who is told of new turns, so that the windows around them get vectors; None for nobody.
-    writes_at_once: statements of write-backs; more than one where jobs wait for a network, so that
-    those that end while one is under way need not wait for it.
+    enricher, embedder: None when the step is disabled; the block then becomes active without it,
+    with a backfill on request. fallback: enriches when no further attempt can succeed; None for no
+    fallback. fail_fast: fail the block in that case; otherwise it becomes active with a pending
+    backfill. can_wait: whether a worker will run deferred jobs.
+    paused_wait: how long after its acceptance a block waits for a provider whose circuit is open,
+    without consuming an attempt. provider_timeout: for each step, None for the job's own timeout;
+    it must be shorter than that, or a hanging provider leaves no time for the fallback.
+    scope_embedders: the embedder of each scope; None to use `embedder` for all.
+    windows: notified of new turns, so that the session windows around them are embedded; or None.
+    concurrent_writes: statements of write-backs in flight; more than one where jobs wait for a
+    network, so that finished jobs do not wait for the statement of others.
     """
 
     def __init__(
@@ -114,12 +114,12 @@ class EnrichBlock:
         clock: Clock,
         emit: Emit,
         can_wait: bool = True,
-        paused_patience: timedelta = timedelta(0),
+        paused_wait: timedelta = timedelta(0),
         provider_timeout: timedelta | None = None,
         spending: Spending | None = None,
-        serving: ScopeEmbedders | None = None,
+        scope_embedders: ScopeEmbedders | None = None,
         windows: SessionWindows | None = None,
-        writes_at_once: int = 1,
+        concurrent_writes: int = 1,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -128,11 +128,11 @@ class EnrichBlock:
         self._fallback = fallback
         self._fail_fast = fail_fast
         self._can_wait = can_wait
-        self._paused_patience = paused_patience
+        self._paused_wait = paused_wait
         self._windows = windows
         self._provider_seconds = provider_timeout.total_seconds() if provider_timeout else None
         self._spending = spending
-        self._serving = serving
+        self._scope_embedders = scope_embedders
         self._clock = clock
         self._emit = emit
         seconds = self._provider_seconds
@@ -154,7 +154,7 @@ class EnrichBlock:
                 items_max=WRITE_BATCH_MAX,
                 size_max=WRITE_PASSAGES_MAX,
                 size_of=lambda item: len(item[1].passages),
-                batches_max=writes_at_once,
+                batches_max=concurrent_writes,
                 contended=StoreContended,
                 is_shared=is_outage,
             )
@@ -163,9 +163,9 @@ class EnrichBlock:
     async def __call__(self, job: Job) -> Outcome:
         block_id = job.block_id
         if block_id is None:
-            return Cancel("the job names no block")
+            return Cancel("the job has no block")
         with spans.span("read"):
-            block = await _patiently(lambda: self._reads.submit((job.scope, block_id)))
+            block = await _retry(lambda: self._reads.submit((job.scope, block_id)))
         if block is None:
             return Done()  # a job whose block is gone is done
         if self._spending is None:
@@ -185,12 +185,12 @@ class EnrichBlock:
             progress = await self._long_blocks.advance(embedder, block, passages)
             if progress.is_time_up:
                 return Defer(self._clock.now(), "more passages to embed")
-        made = await self._provide(block, embedder, progress)
-        if made.errors:
-            await self._settle(job, block, made)
-        if (language := _language(block, made)) != DEFAULT_LANGUAGE:
+        results = await self._provide(block, embedder, progress)
+        if results.errors:
+            await self._settle(job, block, results)
+        if (language := _language(block, results)) != DEFAULT_LANGUAGE:
             passages = _indexed(block, language)
-        result = self._result(job, block, passages, made)
+        result = self._result(job, block, passages, results)
         return Done(write=lambda: self._written(block, result))
 
     async def _written(self, block: BlockToEnrich, result: EnrichedBlock) -> bool:
@@ -198,47 +198,47 @@ class EnrichBlock:
             return await self._writes.submit((block, result))
 
     async def _embedder_of(self, block: BlockToEnrich) -> Embedder | None:
-        """Who makes the block's vectors; None where none are to be made."""
-        if "embed" not in _steps(block) or self._embedder is None or self._serving is None:
+        """Who makes the block's vectors; None where none are to be results."""
+        if "embed" not in _steps(block) or self._embedder is None or self._scope_embedders is None:
             return self._embedder if "embed" in _steps(block) else None
-        return await self._serving.of_scope(block.scope)
+        return await self._scope_embedders.of_scope(block.scope)
 
     async def _provide(
         self, block: BlockToEnrich, embedder: Embedder | None, progress: Progress
-    ) -> Made:
+    ) -> StepResults:
         steps = _steps(block)
-        made = Made(embedder=embedder, places=progress.left, embed_error=progress.error)
+        results = StepResults(embedder=embedder, places=progress.left, embed_error=progress.error)
         embedding = None
         if embedder is not None and progress.error is None:
             embedding = asyncio.create_task(self._embed(embedder, block, progress.left))
-            # On its way to its thread or socket before the enriching begins.
+            # Lets the call reach its thread or socket before the enrichment starts.
             await asyncio.sleep(0)
         try:
             if "enrich" in steps and self._enricher is not None:
-                await self._enrich(self._enricher, block, made)
+                await self._enrich(self._enricher, block, results)
             if embedding is not None:
-                made.vectors = await embedding
+                results.vectors = await embedding
         except LumaMemoryError as error:
-            made.embed_error = error
+            results.embed_error = error
         finally:
-            if embedding is not None and made.vectors is None and made.embed_error is None:
-                # Ended from outside: the other half is stopped too, and its failure looked at.
+            if embedding is not None and results.vectors is None and results.embed_error is None:
+                # Cancelled: cancel the other step, too, and retrieve its exception.
                 embedding.cancel()
                 await asyncio.gather(embedding, return_exceptions=True)
         if self._spending is not None:
-            _note_spending(self._spending, block.scope, made)
-        return made
+            _record_spending(self._spending, block.scope, results)
+        return results
 
     @spans.traced("enrich")
-    async def _enrich(self, enricher: Enricher, block: BlockToEnrich, made: Made) -> None:
+    async def _enrich(self, enricher: Enricher, block: BlockToEnrich, results: StepResults) -> None:
         try:
-            made.enrichment = await self._in_time(enricher.enrich(_request(block)))
-            made.kind = enricher.kind
+            results.enrichment = await self._in_time(enricher.enrich(_request(block)))
+            results.kind = enricher.kind
         except LumaMemoryError as error:
-            made.enrich_error = error
+            results.enrich_error = error
             spans.current().failed(error)
-        source = made.enrichment or made.enrich_error
-        made.calls = source.calls if source else ()
+        source = results.enrichment or results.enrich_error
+        results.calls = source.calls if source else ()
 
     @spans.traced("embed")
     async def _embed(
@@ -256,45 +256,47 @@ class EnrichBlock:
             with TimeLimit(self._provider_seconds):
                 return await work
         except TimeoutError as error:
-            raise ProviderTimeout("The provider did not answer in time.") from error
+            raise ProviderTimeout("The provider did not respond in time.") from error
 
-    async def _settle(self, job: Job, block: BlockToEnrich, made: Made) -> None:
-        """Decide what becomes of what failed: try again, wait, fall back, or go without.
+    async def _settle(self, job: Job, block: BlockToEnrich, results: StepResults) -> None:
+        """Decide on failed steps: retry, wait, fall back, or continue without.
 
-        Raises the error that the attempt ends with, what is made kept; or returns, and the block
-        becomes active with what there is.
+        Raises the error that ends the attempt, after keeping the other step's result; or returns,
+        and the block becomes active with the available results.
         """
         is_backfill = _is_backfill(block)
-        hopeless = [error for error in made.errors if job.is_last_attempt or not error.retryable]
-        waiting = [error for error in made.errors if self._is_waited_for(error, block, made)]
-        hopeless = [error for error in hopeless if error not in waiting]
-        if hopeless and self._fail_fast and not is_backfill:
-            await self._keep(job, block, made)
-            raise _ended(hopeless[0])
-        if made.enrich_error in hopeless and self._fallback is not None and not is_backfill:
-            made.enrichment = await self._fallback.enrich(_request(block))
-            made.kind = "fallback"
-        if again := next(iter(waiting), None) or _first_not_in(hopeless, made.errors):
-            await self._keep(job, block, made)
+        final = [error for error in results.errors if job.is_last_attempt or not error.retryable]
+        waiting = [error for error in results.errors if self._is_deferred(error, block, results)]
+        final = [error for error in final if error not in waiting]
+        if final and self._fail_fast and not is_backfill:
+            await self._keep(job, block, results)
+            raise _as_failure(final[0])
+        if results.enrich_error in final and self._fallback is not None and not is_backfill:
+            results.enrichment = await self._fallback.enrich(_request(block))
+            results.kind = "fallback"
+        if again := next(iter(waiting), None) or _first_not_in(final, results.errors):
+            await self._keep(job, block, results)
             raise self._deferred(again, block) if again in waiting else again
-        for error in made.errors:
-            self._emit(WentWithout(job.id, made.step_of(error), error.code, str(error)))
+        for error in results.errors:
+            self._emit(WentWithout(job.id, results.step_of(error), error.code, str(error)))
 
-    def _is_waited_for(self, error: LumaMemoryError, block: BlockToEnrich, made: Made) -> bool:
+    def _is_deferred(
+        self, error: LumaMemoryError, block: BlockToEnrich, results: StepResults
+    ) -> bool:
         if isinstance(error, StoreUnavailable):
             return True
         if not self._can_wait:
             return False
         if isinstance(error, ProviderPaused):
             age = self._clock.now() - block.created_at
-            return age < self._paused_patience or _is_backfill(block)
+            return age < self._paused_wait or _is_backfill(block)
         if _refuses_account(error):
-            # Deferred jobs leave the block as it is, but would pay for the other half again.
-            return _is_backfill(block) and made.enrichment is None and made.vectors is None
+            # A deferral leaves the block unchanged, but would discard the result of the other step.
+            return _is_backfill(block) and results.enrichment is None and results.vectors is None
         return isinstance(error, RateLimited)
 
     def _deferred(self, error: LumaMemoryError, block: BlockToEnrich) -> LumaMemoryError:
-        """As the runner knows it: told to wait; not longer than the block's patience lasts."""
+        """The error as a deferral, at most for the rest of the block's wait limit."""
         if _refuses_account(error):
             seconds = REFUSED_ACCOUNT_RETRY.total_seconds()
             return RateLimited(str(error), retry_after_seconds=seconds, code=error.code)
@@ -302,13 +304,13 @@ class EnrichBlock:
             return error
         seconds = error.retry_after_seconds
         if not _is_backfill(block):
-            left = self._paused_patience - (self._clock.now() - block.created_at)
+            left = self._paused_wait - (self._clock.now() - block.created_at)
             seconds = min(seconds, max(left.total_seconds(), 0.0))
         return RateLimited(str(error), retry_after_seconds=seconds, code=error.code)
 
-    async def _keep(self, job: Job, block: BlockToEnrich, made: Made) -> None:
-        """Write down a good half before the attempt ends with the error of the other."""
-        enrichment, kind, error = made.enrichment, made.kind, made.enrich_error
+    async def _keep(self, job: Job, block: BlockToEnrich, results: StepResults) -> None:
+        """Store the result of one step before the attempt ends with the error of the other."""
+        enrichment, kind, error = results.enrichment, results.kind, results.enrich_error
         if enrichment is None or kind is None or _is_backfill(block):
             return
         with contextlib.suppress(StoreUnavailable):
@@ -318,43 +320,49 @@ class EnrichBlock:
                 enrichment,
                 revision=block.revision,
                 kind=kind,
-                owed=PendingBackfill(str(error), ("enrich",) if _can_succeed_later(error) else ())
+                pending_backfill=PendingBackfill(
+                    str(error), ("enrich",) if _can_succeed_later(error) else ()
+                )
                 if error
                 else None,
             )
 
     def _result(
-        self, job: Job, block: BlockToEnrich, passages: Sequence[PassagePlace], made: Made
+        self, job: Job, block: BlockToEnrich, passages: Sequence[PassagePlace], results: StepResults
     ) -> EnrichedBlock:
         # Passages without one here keep what a part has stored for them.
         vectors = {
             place.ordinal: embedding.vector
-            for place, embedding in zip(made.places, made.vectors or (), strict=False)
+            for place, embedding in zip(results.places, results.vectors or (), strict=False)
         }
         return EnrichedBlock(
             job=job,
             revision=block.revision,
-            enrichment=made.enrichment,
-            kind=made.kind,
+            enrichment=results.enrichment,
+            kind=results.kind,
             passages=[
                 EnrichedPassage(passage, vectors.get(passage.ordinal)) for passage in passages
             ],
-            embedding_model=made.embedder.model.id if made.embedder and made.vectors else None,
-            owed=self._owed(block, made),
+            embedding_model=results.embedder.model.id
+            if results.embedder and results.vectors
+            else None,
+            pending_backfill=self._pending_backfill(block, results),
         )
 
-    def _owed(self, block: BlockToEnrich, made: Made) -> PendingBackfill | None:
-        """What the block still lacks when it becomes active."""
-        if not made.errors and self._enricher and self._embedder and not _is_kept(block):
+    def _pending_backfill(
+        self, block: BlockToEnrich, results: StepResults
+    ) -> PendingBackfill | None:
+        """The steps that the block lacks when it becomes active."""
+        if not results.errors and self._enricher and self._embedder and not _is_kept(block):
             return None
-        automatic = [made.step_of(e) for e in made.errors if _can_succeed_later(e)]
-        on_request = [made.step_of(e) for e in made.errors if not _can_succeed_later(e)]
+        automatic = [results.step_of(e) for e in results.errors if _can_succeed_later(e)]
+        on_request = [results.step_of(e) for e in results.errors if not _can_succeed_later(e)]
         if self._enricher is None and "enrich" in _steps(block):
             on_request.append("enrich")
         if self._embedder is None and "embed" in _steps(block):
             on_request.append("embed")
-        reason = "; ".join(str(error) for error in made.errors) or None
-        if _is_kept(block) and made.enrichment is None:
+        reason = "; ".join(str(error) for error in results.errors) or None
+        if _is_kept(block) and results.enrichment is None:
             reason = reason or block.error
             if block.backfill_steps:
                 automatic += [step for step in block.backfill_steps if step not in automatic]
@@ -362,8 +370,8 @@ class EnrichBlock:
                 on_request.append("enrich")
         if not (automatic or on_request):
             return None
-        # A backfill that got one half done met a provider that accepts calls again.
-        is_vain = _is_backfill(block) and made.enrichment is None and made.vectors is None
+        # A backfill that completed one step met a provider that accepts calls again.
+        is_vain = _is_backfill(block) and results.enrichment is None and results.vectors is None
         after = BACKFILL_AGAIN if is_vain else BACKFILL_FIRST
         return PendingBackfill(reason, (*automatic, *on_request), after if automatic else None)
 
@@ -371,21 +379,23 @@ class EnrichBlock:
         self, items: Sequence[tuple[BlockToEnrich, EnrichedBlock]]
     ) -> Sequence[bool]:
         if self._windows is not None:
-            await self._windows.note([block for block, _ in items])
-        results = [result for _, result in items]
-        models = {result.embedding_model for result in results} - {None}
+            await self._windows.enqueue([block for block, _ in items])
+        writes = [result for _, result in items]
+        models = {write.embedding_model for write in writes} - {None}
         if len(models) <= 1:
-            return await self._store.write_back(self._worker_id, results)
-        # While the model changes, scopes differ; a statement knows one model.
+            return await self._store.write_back(self._worker_id, writes)
+        # During a switch of models scopes differ, and a statement stores vectors of one model.
         written: dict[int, bool] = {}
-        for model in {result.embedding_model for result in results}:
-            own = [result for result in results if result.embedding_model == model]
-            answers = await self._store.write_back(self._worker_id, own)
-            written |= {id(result): answer for result, answer in zip(own, answers, strict=True)}
-        return [written[id(result)] for result in results]
+        for model in {write.embedding_model for write in writes}:
+            own = [write for write in writes if write.embedding_model == model]
+            written_now = await self._store.write_back(self._worker_id, own)
+            written |= {
+                id(write): is_written for write, is_written in zip(own, written_now, strict=True)
+            }
+        return [written[id(write)] for write in writes]
 
 
-async def _patiently(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+async def _retry(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
     return await retry_until(attempt, retry_on=StoreUnavailable, timeout_seconds=RETRY_SECONDS)
 
 
@@ -403,7 +413,7 @@ def _is_backfill(block: BlockToEnrich) -> bool:
 
 
 def _is_kept(block: BlockToEnrich) -> bool:
-    """Whether an earlier attempt made this revision's facts already."""
+    """Whether an earlier attempt already enriched this revision."""
     return (
         block.status != "active"
         and block.enriched_revision == block.revision
@@ -412,7 +422,7 @@ def _is_kept(block: BlockToEnrich) -> bool:
 
 
 def _passages(block: BlockToEnrich) -> Sequence[PassagePlace]:
-    """With the words of the default language, where the door has not stored those already."""
+    """Passages with terms of the default language, unless ingest has stored these already."""
     if block.is_indexed:
         return [PassagePlace(0, 0, len(block.content))]
     return _indexed(block, DEFAULT_LANGUAGE)
@@ -424,8 +434,8 @@ def _indexed(block: BlockToEnrich, language: str) -> Sequence[PassageText]:
     )
 
 
-def _language(block: BlockToEnrich, made: Made) -> str:
-    known = made.enrichment.language if made.enrichment is not None else block.language
+def _language(block: BlockToEnrich, results: StepResults) -> str:
+    known = results.enrichment.language if results.enrichment is not None else block.language
     return known or DEFAULT_LANGUAGE
 
 
@@ -435,15 +445,17 @@ def _steps(block: BlockToEnrich) -> Sequence[BackfillStep]:
     return ("embed",) if _is_kept(block) else ("enrich", "embed")
 
 
-def _note_spending(spending: Spending, scope: Scope, made: Made) -> None:
-    if made.calls:
-        spending.note(scope, "enrichment", made.calls, blocks=int(made.enrichment is not None))
-    if made.embedder and made.vectors:
-        tokens = sum(embedding.token_count for embedding in made.vectors)
-        call = ModelCall(made.embedder.model.id, tokens)
+def _record_spending(spending: Spending, scope: Scope, results: StepResults) -> None:
+    if results.calls:
+        spending.note(
+            scope, "enrichment", results.calls, blocks=int(results.enrichment is not None)
+        )
+    if results.embedder and results.vectors:
+        tokens = sum(embedding.token_count for embedding in results.vectors)
+        call = ModelCall(results.embedder.model.id, tokens)
         spending.note(scope, "embedding", [call], blocks=1)
-    elif made.embed_error and made.embed_error.calls:
-        spending.note(scope, "embedding", made.embed_error.calls, blocks=0)
+    elif results.embed_error and results.embed_error.calls:
+        spending.note(scope, "embedding", results.embed_error.calls, blocks=0)
 
 
 def _first_not_in(
@@ -452,8 +464,8 @@ def _first_not_in(
     return next((error for error in errors if error not in these), None)
 
 
-def _ended(error: LumaMemoryError) -> LumaMemoryError:
-    """As the runner knows it: a failed attempt, where nobody would run a deferred job."""
+def _as_failure(error: LumaMemoryError) -> LumaMemoryError:
+    """The error as a failed attempt, where no worker would run a deferred job."""
     if isinstance(error, RateLimited):
         return ProviderUnavailable(str(error), code=error.code)
     return error

@@ -1,7 +1,7 @@
-"""The job `reembed`: all vectors of one scope by the configured model, while search goes on.
+"""The `reembed` job: embed all passages of one scope with the configured model, online.
 
-New vectors gather beside the old ones; when all are there they take their place in one
-transaction. Every batch is kept, so a job that is stopped or killed goes on where it was.
+New vectors are stored next to the old ones and replace them in one transaction when the scope is
+complete. Every batch is committed, so a job that is stopped or killed resumes where it was.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from luma_memory.pipeline.ingest.indexing import spoken
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.vector_models import ReembedProgress, ReembedStore, StalePassage
 
-# One call of a provider; locally a quarter of a second, which fresh blocks may have to wait.
+# One provider call; locally a quarter of a second, by which new blocks may be delayed.
 BATCH_PASSAGES = 128
-# Scopes with a job at one time.
+# Scopes with a pending job at one time.
 OPEN_SCOPES_MAX = 500
 OTHERS_TURN = timedelta(seconds=1)
 
@@ -29,8 +29,8 @@ OTHERS_TURN = timedelta(seconds=1)
 class ReembedScope:
     """Handler of `reembed`.
 
-    embedder: None when embedding is switched off. model_id: its model's. slice_: how long one run
-    works before it makes room for others and goes on later.
+    embedder: None when embedding is disabled. model_id: of its model. slice_: how long one run
+    works before it defers itself in favor of other jobs.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class ReembedScope:
 
     async def __call__(self, job: Job) -> Outcome:
         if self._embedder is None:
-            return Cancel("embedding is switched off")
-        wanted = await self._store.wanted()
-        if wanted is not None and wanted != self._model_id:
-            # This process has yesterday's settings: somebody else has today's.
-            return Defer(self._clock.now() + OTHERS_TURN, "another embedding model is wanted")
+            return Cancel("embedding is disabled")
+        target = await self._store.wanted()
+        if target is not None and target != self._model_id:
+            # This process still has the previous settings; another worker has the new ones.
+            return Defer(self._clock.now() + OTHERS_TURN, "another embedding model is the target")
         stop_at = self._clock.monotonic() + self._slice_seconds
         while self._clock.monotonic() < stop_at:
             try:
@@ -69,13 +69,13 @@ class ReembedScope:
         return Defer(self._clock.now(), "more passages to embed")
 
     async def _batch(self, embedder: Embedder, scope: Scope) -> bool:
-        """Embed some passages. False when none was left, and all are in use now."""
+        """Embed some passages. False when none was left and all new vectors are active."""
         passages = await self._store.stale(scope, self._model_id, limit=BATCH_PASSAGES)
         if not passages:
             await self._store.switch(scope, self._model_id)
             return False
         embeddings = await _embedded(embedder, passages)
-        self._note(scope, embeddings)
+        self._record_spending(scope, embeddings)
         vectors: list[tuple[StalePassage, Vector | None]] = [
             (passage, embedding.vector if embedding else None)
             for passage, embedding in zip(passages, embeddings, strict=True)
@@ -83,16 +83,16 @@ class ReembedScope:
         await self._store.put(scope, self._model_id, vectors)
         return True
 
-    def _note(self, scope: Scope, embeddings: Sequence[Embedding | None]) -> None:
+    def _record_spending(self, scope: Scope, embeddings: Sequence[Embedding | None]) -> None:
         if self._spending is not None:
             tokens = sum(embedding.token_count for embedding in embeddings if embedding)
             self._spending.note(scope, "reembedding", [ModelCall(self._model_id, tokens)], blocks=0)
 
 
 class Reembedding:
-    """Start a change of the embedding model, keep it going, tell how far it is.
+    """Switches the embedding model: start, continue, report progress.
 
-    model_id: of the configured embedder. circuits: those of its provider. All methods raise
+    model_id: of the configured embedder. circuits: of its provider. All methods raise
     StoreUnavailable.
     """
 
@@ -102,17 +102,17 @@ class Reembedding:
         self.model_id = model_id
 
     async def start(self) -> None:
-        """Have workers make all vectors with the configured model. Asking again changes nothing."""
+        """Have workers embed everything with the configured model. Idempotent."""
         await self._store.want(self.model_id)
 
     async def round(self) -> int:
-        """Make the next jobs, or end a change that is complete; how many jobs were made."""
+        """Enqueue the next jobs, or finish a complete switch; returns how many jobs."""
         return await self._store.enqueue(
             self.model_id, limit=OPEN_SCOPES_MAX, circuits=self._circuits
         )
 
     async def progress(self) -> ReembedProgress:
-        """How far it is; reads all passages."""
+        """The progress. Scans all passages."""
         return await self._store.progress(self.model_id)
 
 
@@ -124,7 +124,7 @@ async def _embedded(
         return await embedder.embed_documents(texts)
     except ProviderRejected as error:
         if len(texts) == 1 and not error.concerns_account:
-            return [None]  # this text it will never take: it stays found by its words
+            return [None]  # the model rejects this text: it stays searchable by terms
         if error.concerns_account:
             raise
     return [embedding for passage in passages for embedding in await _embedded(embedder, [passage])]

@@ -1,4 +1,4 @@
-"""Which embedding model serves a scope while the model changes."""
+"""The embedding model of a scope during a switch of models."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from luma_memory.domain.scope import Scope
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.vector_models import VectorModels
 
-# How old what is known of a change may be.
+# Maximum age of the cached state of a switch.
 REFRESH_SECONDS = 5.0
 
 
 class ScopeEmbedders:
-    """The configured embedder; and, for scopes that a change has not reached, the one before it.
+    """The configured embedder or, for scopes that a switch has not reached, the previous one.
 
-    Vectors of different models cannot be compared. So until all of a scope's vectors are of the new
-    model, its questions are asked and its blocks are embedded with the old one. Without a change
-    under way this costs one small statement every 5 seconds.
+    Vectors of different models cannot be compared. Until a scope is completely re-embedded, its
+    queries and new blocks use the old model. Outside a switch this costs one small statement every
+    5 seconds.
 
-    open_other: an embedder by its model's id; None where it cannot be had any more: then the
-    configured one does all, and what is still of the other model is found by its words.
+    open_other: opens an embedder by its model's id, or returns None if it is no longer available:
+    then the configured one is used, and blocks of the old model are found by terms only.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ScopeEmbedders:
         self._opened: dict[str, Embedder | None] = {}
 
     async def of_scope(self, scope: Scope) -> Embedder:
-        """Who embeds this scope's questions and blocks now. Raises StoreUnavailable."""
+        """The embedder of this scope's queries and blocks. Raises StoreUnavailable."""
         if self._clock.monotonic() >= self._valid_until:
             await self._refreshed()
         if not self._is_changing():
@@ -56,15 +56,15 @@ class ScopeEmbedders:
             return self._configured
         return await self._other(model_id) or self._configured
 
-    async def still_serves(self, embedder: Embedder, scope: Scope) -> bool:
-        """Whether a question embedded by it met the scope's vectors, asked after the scan.
+    async def is_current(self, embedder: Embedder, scope: Scope) -> bool:
+        """Whether a query embedded by it matched the scope's vectors; check this after the scan.
 
-        A scope that was just switched to the new model has none of the old one any more.
+        A scope that was just switched to the new model has no vectors of the old one.
         """
         return not self._is_changing() or await self.of_scope(scope) is embedder
 
     async def close(self) -> None:
-        """Close what was opened here; the configured one is somebody else's."""
+        """Close the embedders opened here; the configured one belongs to the caller."""
         for embedder in self._opened.values():
             if embedder is not None:
                 await embedder.close()
@@ -73,16 +73,16 @@ class ScopeEmbedders:
         return any(model_id != self._model_id for model_id in self._in_use)
 
     async def _refreshed(self) -> None:
-        """One statement for all who come while it is under way: jobs begin by the dozen."""
+        """Refresh with one statement for all concurrent callers: jobs start in groups."""
         if self._refreshing is None:
             self._refreshing = asyncio.create_task(self._refresh())
-            self._refreshing.add_done_callback(self._has_refreshed)
+            self._refreshing.add_done_callback(self._on_refreshed)
         await asyncio.shield(self._refreshing)
 
-    def _has_refreshed(self, task: asyncio.Task[None]) -> None:
+    def _on_refreshed(self, task: asyncio.Task[None]) -> None:
         self._refreshing = None
         if not task.cancelled():
-            task.exception()  # looked at, also when nobody waits for it any more
+            task.exception()  # retrieved, even if no caller waits any longer
 
     async def _refresh(self) -> None:
         try:
@@ -98,7 +98,7 @@ class ScopeEmbedders:
                 opened = await self._open_other(model_id)
             except LumaMemoryError:
                 opened = None
-            # Two may have come at once: the first one stays.
+            # Two callers may open it concurrently: keep the first one.
             if model_id in self._opened:
                 if opened is not None:
                     await opened.close()

@@ -1,9 +1,9 @@
-"""Sessions get their windows in the background: jobs `reembed` that name a session.
+"""Embed windows of turns: `reembed` jobs that have a session as payload.
 
-A block brings its session to attention just before it is written back; the job runs a little later,
-after what else is waiting, and takes in whatever has been said by then. So a burst of turns costs
-one job, a block is active no later than without, and a crash loses nothing: the job was there
-before the block was active. A job that finds all windows in place ends at once.
+A worker enqueues the job of a block's session just before it writes the block back. The job runs a
+few seconds later, after other jobs, and covers all turns stored by then. So a burst of turns costs
+one job, no block becomes active later because of it, and a crash loses nothing: the job exists
+before the block is active. A job that finds all windows up to date ends at once.
 """
 
 from __future__ import annotations
@@ -35,32 +35,32 @@ from luma_memory.ports.jobs import JobProducer
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.windows import WindowStore
 
-# A turn seldom comes alone: what follows within this time shares the job.
+# Turns that follow within this time share the job.
 DELAY: Final = timedelta(seconds=2)
-# After blocks: those are found by their own words and vectors meanwhile.
+# After blocks, which are meanwhile found by their own terms and vectors.
 PRIORITY: Final = -10
-# A job's stretch: about a second of embedding on one core for chat turns.
+# Turns per job: about a second of embedding on one core.
 TURNS_MAX: Final = 200
 SESSIONS_MAX: Final = 100
-_EMBEDDED_TOGETHER: Final = 16
-_NOTED_MAX: Final = 10_000
+_WINDOWS_PER_CALL: Final = 16
+_PENDING_MAX: Final = 10_000
 _JOBS_MAX: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
-class _Ahead:
-    """A job that will look at a session."""
+class _PendingJob:
+    """An enqueued job of a session."""
 
     run_at: datetime
-    start: Place  # from here on
+    start: Place  # covers the turns from here on
     enqueued: asyncio.Future[None]
 
 
 class SessionWindows:
-    """Notes sessions that have new turns, and handles their jobs.
+    """Enqueues jobs for sessions with new turns, and handles them.
 
-    embedder: None when this is switched off; nothing is noted then, and jobs are cancelled.
-    serving: who embeds which scope while the model changes; None for the embedder itself.
+    embedder: None when windows are disabled; no job is enqueued then, and jobs are cancelled.
+    scope_embedders: the embedder of each scope; None to use `embedder` for all.
     """
 
     def __init__(
@@ -70,58 +70,60 @@ class SessionWindows:
         *,
         embedder: Embedder | None,
         clock: Clock,
-        serving: ScopeEmbedders | None = None,
+        scope_embedders: ScopeEmbedders | None = None,
         spending: Spending | None = None,
     ) -> None:
         self._store = store
         self._embedder = embedder
-        self._serving = serving
+        self._scope_embedders = scope_embedders
         self._spending = spending
         self._clock = clock
         self._producer = producer
-        # Sessions that come up while a statement is in flight share the next one.
+        # Jobs that arrive while a statement is in flight share the next one.
         self._jobs: Coalescer[NewJob, None] = Coalescer(
-            self._enqueue, items_max=_JOBS_MAX, is_shared=is_outage
+            self._enqueue_all, items_max=_JOBS_MAX, is_shared=is_outage
         )
-        # The job each session has ahead: it will take in later turns, too.
-        self._ahead: dict[tuple[Scope, str], _Ahead] = {}
+        # The pending job of each session, which will also cover later turns.
+        self._pending_jobs: dict[tuple[Scope, str], _PendingJob] = {}
 
-    async def note(self, blocks: Sequence[BlockToEnrich]) -> None:
-        """Have the windows around blocks made. Raises StoreUnavailable."""
+    async def enqueue(self, blocks: Sequence[BlockToEnrich]) -> None:
+        """Enqueue jobs for the windows around blocks. Raises StoreUnavailable."""
         if self._embedder is None:
             return
         now = self._clock.now()
-        # Blocks that share a job also share the wait for it: the earliest says where it begins.
+        # Blocks that share a job also share the wait for it; the earliest determines its start.
         enqueued = {
-            self._noted(block, block.session_id, now)
+            self._job_for(block, block.session_id, now)
             for block in sorted(blocks, key=lambda block: (block.occurred_at, block.id))
             if block.session_id is not None
         }
         for job in enqueued:
             await asyncio.shield(job)
 
-    def _noted(self, block: BlockToEnrich, session_id: str, now: datetime) -> asyncio.Future[None]:
-        """Done when the job that will look at the block's session is there."""
+    def _job_for(
+        self, block: BlockToEnrich, session_id: str, now: datetime
+    ) -> asyncio.Future[None]:
+        """Completes when the job that covers the block's session is enqueued."""
         key, place = (block.scope, session_id), Place(block.occurred_at, block.id)
-        ahead = self._ahead.get(key)
-        if ahead is None or ahead.run_at <= now or ahead.start > place:
+        pending = self._pending_jobs.get(key)
+        if pending is None or pending.run_at <= now or pending.start > place:
             run_at = now + DELAY
             job = _session_job(block.scope, session_id, place, run_at)
-            ahead = _Ahead(run_at, place, asyncio.ensure_future(self._jobs.submit(job)))
-            self._remember(key, ahead, now)
-        return ahead.enqueued
+            pending = _PendingJob(run_at, place, asyncio.ensure_future(self._jobs.submit(job)))
+            self._remember(key, pending, now)
+        return pending.enqueued
 
     async def __call__(self, job: Job) -> Outcome:
         if self._embedder is None:
-            return Cancel("windows of turns are switched off")
+            return Cancel("windows of turns are disabled")
         session, start = job.payload.get("session_id"), _start(job.payload)
         if isinstance(session, str) and start is not None:
             embedder = self._embedder
-            if self._serving is not None:
-                embedder = await self._serving.of_scope(job.scope)
+            if self._scope_embedders is not None:
+                embedder = await self._scope_embedders.of_scope(job.scope)
             try:
                 await self._make(job.scope, session, start, embedder)
-            except ProviderPaused as error:  # known to be away: no attempt is spent
+            except ProviderPaused as error:  # the circuit is open: consume no attempt
                 raise RateLimited(
                     str(error), retry_after_seconds=error.retry_after_seconds, code=error.code
                 ) from error
@@ -129,7 +131,7 @@ class SessionWindows:
         if job.payload.get("sessions") == "all":
             await self._spread(job.scope, str(job.payload.get("after", "")))
             return Done()
-        return Cancel("the job names neither a session nor all of them")
+        return Cancel("the job has neither a session nor `all`")
 
     async def _make(self, scope: Scope, session_id: str, start: Place, embedder: Embedder) -> None:
         turns = await self._store.turns(
@@ -139,9 +141,9 @@ class SessionWindows:
         plan = plan_windows(turns, embedding_model=model)
         made = [
             window
-            for first in range(0, len(plan.windows), _EMBEDDED_TOGETHER)
+            for first in range(0, len(plan.windows), _WINDOWS_PER_CALL)
             for window in await self._embed(
-                scope, embedder, plan.windows[first : first + _EMBEDDED_TOGETHER]
+                scope, embedder, plan.windows[first : first + _WINDOWS_PER_CALL]
             )
         ]
         if turns:
@@ -169,7 +171,7 @@ class SessionWindows:
         ]
 
     async def _spread(self, scope: Scope, after: str) -> None:
-        """A job for each session of the scope, page by page."""
+        """Enqueue a job for each session of the scope, page by page."""
         names = await self._store.sessions(scope, after=after, limit=SESSIONS_MAX)
         jobs = [_session_job(scope, name, SESSION_START, None) for name in names]
         if len(names) == SESSIONS_MAX:
@@ -177,24 +179,24 @@ class SessionWindows:
             jobs.append(NewJob(scope, "reembed", payload, priority=PRIORITY))
         await asyncio.gather(*(self._jobs.submit(job) for job in jobs))
 
-    async def _enqueue(self, jobs: Sequence[NewJob]) -> Sequence[None]:
+    async def _enqueue_all(self, jobs: Sequence[NewJob]) -> Sequence[None]:
         await self._producer.enqueue(jobs)
         return [None] * len(jobs)
 
-    def _remember(self, key: tuple[Scope, str], ahead: _Ahead, now: datetime) -> None:
-        if len(self._ahead) >= _NOTED_MAX:
-            self._ahead = {k: a for k, a in self._ahead.items() if a.run_at > now}
-        if len(self._ahead) < _NOTED_MAX:
-            self._ahead[key] = ahead
-            ahead.enqueued.add_done_callback(lambda done: self._forget_failed(key, done))
+    def _remember(self, key: tuple[Scope, str], pending: _PendingJob, now: datetime) -> None:
+        if len(self._pending_jobs) >= _PENDING_MAX:
+            self._pending_jobs = {k: a for k, a in self._pending_jobs.items() if a.run_at > now}
+        if len(self._pending_jobs) < _PENDING_MAX:
+            self._pending_jobs[key] = pending
+            pending.enqueued.add_done_callback(lambda done: self._forget_failed(key, done))
 
     def _forget_failed(self, key: tuple[Scope, str], enqueued: asyncio.Future[None]) -> None:
         if enqueued.cancelled() or enqueued.exception() is not None:
-            self._ahead.pop(key, None)
+            self._pending_jobs.pop(key, None)
 
 
 def with_windows(windows: SessionWindows, vectors: Handler) -> Handler:
-    """The handler of `reembed`: jobs that name sessions go to `windows`, others to `vectors`."""
+    """The handler of `reembed`: jobs with a payload go to `windows`, others to `vectors`."""
 
     async def handle(job: Job) -> Outcome:
         return await (windows(job) if job.payload else vectors(job))
@@ -211,7 +213,7 @@ def _session_job(scope: Scope, session_id: str, start: Place, run_at: datetime |
 
 
 def _start(payload: Mapping[str, Any]) -> Place | None:
-    """Where the job begins; None when its payload is none of ours."""
+    """Where the job starts, or None for an unknown payload."""
     match payload.get("from"):
         case [str(at), str(block_id)]:
             try:

@@ -1,13 +1,13 @@
-"""Which windows of turns a session needs, and what they say.
+"""Plan the windows of turns of a session, and their texts.
 
-A turn of a chat says little by itself ("Yes, since last May!"), so a few turns are embedded
-together and a block is ranked by the windows it is in as well. A window holds three turns and is
-stored with the last of them, so it is made of turns that are there and never has to wait for one.
-Every second turn ends one, so that each turn is in one or two: measured as good as a window for
-every turn, for half the cost (docs/recall.md).
+A single chat turn carries little meaning ("Yes, since last May!"), so a few turns are embedded
+together, and a block is also ranked by the windows that contain it. A window spans three turns and
+is stored with the last of them, so it never waits for a later turn. Every second turn ends a
+window, so each turn is in one or two: measured to be as good as a window per turn, at half the cost
+(docs/recall.md).
 
-The stored window carries a fingerprint of its turns. A turn that comes late, is edited or deleted
-changes what the windows around it should hold: they no longer fit and are made again, no others.
+A stored window has a fingerprint of its turns. When a turn is late, edited or deleted, only the
+windows around it no longer match and are made again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from uuid import UUID
 from luma_memory.domain.windows import Turn
 
 WINDOW_TURNS: Final = 3
-# Of each turn: three of them and their speakers fit into the 256 tokens the local model reads.
+# Per turn: three turns with their speakers fit into the 256 tokens of the local model.
 TURN_CHARACTERS: Final = 400
-# How many turns before the first one must be known to tell which of its windows still fit.
+# How many turns before the first one must be known to decide which of its windows still match.
 LOOK_BACK: Final = 2 * (WINDOW_TURNS - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A window to be made."""
+    """A window to embed."""
 
     block_id: UUID
     fingerprint: int
@@ -38,21 +38,21 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done in a stretch of a session."""
+    """The changes to a range of a session."""
 
     windows: Sequence[Window]
-    dropped: Sequence[UUID]  # blocks whose stored window no longer fits and is not made again
+    dropped: Sequence[UUID]  # blocks whose stored window no longer matches and is not replaced
 
 
 def plan_windows(turns: Sequence[Turn], *, embedding_model: str) -> Plan:
-    """The windows that a stretch of one session lacks.
+    """The windows that a range of one session lacks.
 
-    turns: in order; up to LOOK_BACK of them `is_before`, fewer only where the session begins.
-    Afterwards every turn but a last one is in a window that fits, and every window fits. A
-    session's only turn has nothing around it and gets none.
+    turns: in order; up to LOOK_BACK of them `is_before`, fewer only at the start of the session.
+    After the plan is applied, every turn except possibly the last is in a matching window, and
+    every window matches. A session with a single turn gets none.
     """
     known = sum(turn.is_before for turn in turns)
-    # Of these it cannot be told what their windows should hold: they are left as they are.
+    # The windows of these turns cannot be checked, so they are left unchanged.
     blind = WINDOW_TURNS - 1 if known == LOOK_BACK else 0
     covered = [index < blind for index in range(len(turns))]
     stale: list[int] = []

@@ -159,7 +159,7 @@ class Recall:
             stages.ended("scan")
             if self._serving is None or used is None:
                 break
-            if await self._serving.still_serves(used, request.scope):
+            if await self._serving.is_current(used, request.scope):
                 break
         return _Scanned(columns, used)
 
