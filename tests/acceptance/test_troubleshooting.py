@@ -287,7 +287,7 @@ async def test_redis_does_not_answer(service: Service, client: httpx2.AsyncClien
     assert (await client.get("/cache/stats")).json()["connected"] is False
     (doctor,) = commands(title)
     advice = re.sub(r"\s+", " ", (await service.command(doctor)).stdout)
-    assert "Redis does not answer" in advice
+    assert "Redis does not respond" in advice
     assert "check REDIS_URL" in advice
     await service.redis.start()
     await ask_until(service, client, "Cache available again")
