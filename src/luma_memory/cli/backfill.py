@@ -37,7 +37,7 @@ def backfill(
         print_note(backfill_line(pending))
 
 
-def backfill_line(pending: OwedBody) -> str:
+def backfill_line(pending: PendingBackfillBody) -> str:
     """The number of blocks by when their backfill runs."""
     return f"{pending.due:,} due, {pending.later:,} later, {pending.asked:,} on request"
 
