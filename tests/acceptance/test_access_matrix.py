@@ -193,6 +193,17 @@ async def test_another_users_key_sees_and_changes_nothing(ground: Ground) -> Non
     await _assert_untouched(ground)
 
 
+@pytest.mark.parametrize("path", ["/jobs/stats", "/cache/stats", "/metrics"])
+async def test_a_key_of_one_user_reads_no_numbers_over_all_users(ground: Ground, path: str) -> None:
+    of_user = await ground.door.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
+    of_project = await ground.door.key(*EVERY_PERMISSION, project_id="shop")
+    async with ground.door.client(of_user) as client:
+        answer = await client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (403, "user_not_allowed")
+    async with ground.door.client(of_project) as client:
+        assert (await client.get(path)).status_code == 200
+
+
 async def test_another_projects_key_sees_and_changes_nothing(ground: Ground) -> None:
     key = await ground.door.key(*EVERY_PERMISSION, project_id="forum")
     async for operation, answer in answers(ground, key):

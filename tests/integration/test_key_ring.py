@@ -18,7 +18,12 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 from luma_memory.domain.scope import Scope
-from luma_memory.pipeline.accounts.key_ring import ATTEMPTS_PER_MINUTE, LOOK_UPS_PER_MINUTE, KeyRing
+from luma_memory.pipeline.accounts.key_ring import (
+    ATTEMPTS_OF_ALL_PER_MINUTE,
+    ATTEMPTS_PER_MINUTE,
+    LOOK_UPS_PER_MINUTE,
+    KeyRing,
+)
 from luma_memory.pipeline.accounts.keys import Keys, hash_of
 from luma_memory.ports.accounts import StoredKey
 from luma_memory.postgres.database import Database
@@ -185,6 +190,18 @@ async def test_a_thousand_guesses_at_once_are_one_limit(desk: Desk) -> None:
     assert codes.count("credentials_invalid") == ATTEMPTS_PER_MINUTE
 
 
+async def test_guesses_from_many_addresses_are_limited_together(desk: Desk) -> None:
+    """A client behind a proxy can name another address in each request."""
+    ring, text = desk.ring(), await desk.key()
+    codes = [
+        await refusal(ring, "lmk_aaaaaaaaaaaa_" + "b" * 43, address=f"192.0.2.{n}")
+        for n in range(ATTEMPTS_OF_ALL_PER_MINUTE + 1)
+    ]
+    assert codes[-1] == "too_many_attempts"
+    assert set(codes[:-1]) == {"credentials_invalid"}
+    assert (await ring.caller(text, address="192.0.2.1")).project_id
+
+
 async def test_unknown_keys_cost_the_database_only_so_much(desk: Desk) -> None:
     ring = desk.ring()
     guesses = [f"lmk_{n:012d}_".translate(str.maketrans("0189", "abcd")) for n in range(4_000)]
@@ -193,7 +210,8 @@ async def test_unknown_keys_cost_the_database_only_so_much(desk: Desk) -> None:
         await refusal(ring, guess + "b" * 43, address=f"192.0.{n // 250}.{n % 250}")
         for n, guess in enumerate(guesses)
     ]
-    assert codes.count("credentials_invalid") == desk.store.finds == LOOK_UPS_PER_MINUTE
+    assert desk.store.finds == LOOK_UPS_PER_MINUTE
+    assert codes.count("credentials_invalid") == ATTEMPTS_OF_ALL_PER_MINUTE
 
 
 async def test_the_admin_key_is_a_key_of_the_default_project(desk: Desk) -> None:

@@ -39,6 +39,14 @@ class Caller:
             )
         return Scope(self.project_id, user_id)
 
+    def check_sees_installation(self) -> None:
+        """For numbers over all users. Raises Forbidden (code user_not_allowed)."""
+        if self.user_id is not None:
+            raise Forbidden(
+                "These credentials are for one user, and these numbers cover all users",
+                code="user_not_allowed",
+            )
+
     def narrowed(self, user_id: str | None) -> str | None:
         """The user to restrict a query over the project to; None for all of its users.
 

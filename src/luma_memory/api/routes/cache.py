@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from luma_memory.api.problems import RESPONSES
-from luma_memory.api.routing import ProtectedRoute, permission
+from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.wire import memory_size
 from luma_memory.protocol.context import CacheStatsBody
@@ -14,8 +14,9 @@ router = APIRouter(prefix="/cache", tags=["health"], route_class=ProtectedRoute)
 
 
 @router.get("/stats", responses=RESPONSES, **permission("read"))
-async def cache_stats(service: ServiceDep) -> CacheStatsBody:
+async def cache_stats(service: ServiceDep, caller: CallerDep) -> CacheStatsBody:
     """State and hit rate of the cache; also available while the cache is not."""
+    caller.check_sees_installation()
     report = await service.insights.cache()
     facts, counts = report.facts, report.counts
     return CacheStatsBody(

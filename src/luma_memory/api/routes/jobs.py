@@ -77,8 +77,9 @@ async def list_jobs(
 
 # Before the routes with an id in their path, which would match `stats` as an id.
 @router.get("/stats", responses=RESPONSES, **permission("read"))
-async def job_stats(service: ServiceDep) -> JobStatsBody:
+async def job_stats(service: ServiceDep, caller: CallerDep) -> JobStatsBody:
     """Statistics of the queue, as in health; the cost does not grow with the number of jobs."""
+    caller.check_sees_installation()
     return JobStatsBody.of(await service.jobs.stats())
 
 

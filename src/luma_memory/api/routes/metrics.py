@@ -28,6 +28,7 @@ router = APIRouter(prefix="/metrics", tags=["health"], route_class=ProtectedRout
 @router.get("", responses=RESPONSES, response_class=Response, **permission("admin"))
 async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
     """Metrics in Prometheus' text format, without the database's while it is unavailable."""
+    caller.check_sees_installation()
     registry = CollectorRegistry()
     await asyncio.gather(
         _in_time(_queue(service, registry)),

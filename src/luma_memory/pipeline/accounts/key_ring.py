@@ -39,6 +39,8 @@ LOOK_UP_SECONDS = 0.5
 OPEN_SECONDS = 1.0
 KEYS_MAX = 10_000
 ATTEMPTS_PER_MINUTE = 20
+# From all addresses together: behind a proxy, a client can name a new address in each request.
+ATTEMPTS_OF_ALL_PER_MINUTE = 200
 # Lookups of keys that are not cached, from all addresses: limits the database load of attacks.
 LOOK_UPS_PER_MINUTE = 3_000
 _TOO_MANY = "too_many_attempts"
@@ -79,6 +81,7 @@ class KeyRing:
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._looking: dict[str, asyncio.Task[StoredKey | None]] = {}
         self._attempts = TokenBuckets(ATTEMPTS_PER_MINUTE, monotonic=clock.monotonic)
+        self._all_attempts = TokenBuckets(ATTEMPTS_OF_ALL_PER_MINUTE, monotonic=clock.monotonic)
         self._look_ups = TokenBuckets(LOOK_UPS_PER_MINUTE, monotonic=clock.monotonic)
         self._used: set[str] = set()
         self._keys_exist = False
@@ -170,6 +173,7 @@ class KeyRing:
             "Too many failed authentications from this address",
             code=_TOO_MANY,
         )
+        check_rate(self._all_attempts, "all", "Too many failed authentications", code=_TOO_MANY)
 
     async def _of_token(self, tokens: TokenVerifier, token: str, address: str) -> Caller:
         try:

@@ -1,0 +1,48 @@
+"""Many contexts at once on one cold key, over two API processes and a slow provider."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from tests.fakes.openai_server import FakeOpenAI, late
+from tests.support.doors import beside
+from tests.support.load import client_of
+from tests.support.redis_server import running_redis, skip_without_redis
+
+from luma_memory.cli.processes import running_stack
+
+CALLS_MAX = 3
+
+
+@pytest.mark.parametrize("requests", [60, pytest.param(300, marks=pytest.mark.slow)])
+async def test_a_cold_question_costs_few_embedding_calls(requests: int, tmp_path: Path) -> None:
+    """One for the question, and one of each process that calibrates the model."""
+    skip_without_redis()
+    with FakeOpenAI(dimension=64) as provider:
+        async with (
+            running_redis() as redis,
+            running_stack(
+                data_dir=tmp_path / "data",
+                workers=1,
+                redis_url=redis.url,
+                openai_base_url=provider.base_url,
+                embedding_dimension=64,
+            ) as stack,
+            beside(stack) as other,
+            client_of(stack) as one,
+            client_of(other) as two,
+        ):
+            block = {"user_id": "ada", "content": "The green kayak lies in the boathouse."}
+            assert (await one.post("/blocks?wait=true", json=block)).status_code == 201
+            provider.always(late(1.0))
+            before = len(provider.calls)
+            body = {"user_id": "ada", "query": "Where is the kayak?", "timeout_ms": 10_000}
+            answers = await asyncio.gather(
+                *((one, two)[n % 2].post("/context", json=body) for n in range(requests))
+            )
+            asked = [call for call in provider.calls[before:] if call.path.endswith("/embeddings")]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.json()["text"] for answer in answers}) == 1
+    assert len(asked) <= CALLS_MAX
