@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from luma_memory.domain.scope import Scope
 
-EntryKind = Literal["context", "embedding"]
+EntryKind = Literal["context", "embedding", "erasure"]
 KeyPart: TypeAlias = str | int | float | bool | None
 
 _DIGEST_BYTES = 16
@@ -38,6 +38,11 @@ def context_owner(scope: Scope) -> str:
 def context_key(scope: Scope, parts: Sequence[KeyPart]) -> CacheKey:
     """The key of an answer to a scope. parts: whatever changes the answer, in a fixed order."""
     return CacheKey("context", context_owner(scope), _digest(parts))
+
+
+def erasure_key(owner: str) -> CacheKey:
+    """The key of the mark that a scope was erased."""
+    return CacheKey("erasure", owner, _digest([]))
 
 
 def embedding_key(model: str, text: str) -> CacheKey:

@@ -36,6 +36,7 @@ from luma_memory.domain.context import Context
 from luma_memory.domain.errors import CacheUnavailable, StoreUnavailable, UnavailableError
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.context.context_entry import Entry, decode_entry, encode_entry
+from luma_memory.pipeline.context.erasures import Erasures
 from luma_memory.pipeline.context.hit_counter import HitCounter
 from luma_memory.pipeline.context.local_entries import LocalEntries
 from luma_memory.ports.cache import Cache
@@ -112,16 +113,15 @@ class ContextCache:
         self._counter = counter
         self._clock = clock
         self._emit = emit
+        self._erasures = Erasures(cache, ttl=ttl)
         self._in_doubt = False
         self._flights: dict[Hashable, _Flight] = {}
 
     async def forget(self, scope: Scope) -> int:
-        """Drop what is kept of a scope; how many entries. What a cache that is away keeps ends by
-        its time, and matches no version before."""
-        try:
-            return await self._cache.drop_all("context", context_owner(scope))
-        except CacheUnavailable:
-            return 0
+        """Drop all entries of an erased scope; how many. A cache that is away does it later."""
+        owner = context_owner(scope)
+        self._local.drop_owner(owner)
+        return await self._erasures.erase(owner)
 
     async def answer(
         self,
@@ -151,7 +151,7 @@ class ContextCache:
     ) -> Answer:
         looked = await self._look(key, scope)
         if looked.state is None:
-            return self._unchecked(looked)
+            return await self._unchecked(looked, key)
         entry, state = looked.entry, looked.state
         outdated = _outdated(entry, state) if entry is not None else None
         if entry is not None and outdated is None:
@@ -174,6 +174,7 @@ class ContextCache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._erasures.close()
 
     async def _look(self, key: CacheKey, scope: Scope) -> _Looked:
         """Entry and state, read side by side; the state's reading begins now."""
@@ -216,10 +217,12 @@ class ContextCache:
             self._local.keep(key, entry)
         return entry, "unreadable"
 
-    def _unchecked(self, looked: _Looked) -> Answer:
+    async def _unchecked(self, looked: _Looked, key: CacheKey) -> Answer:
         now = self._clock.now()
         if looked.entry is None or looked.entry.valid_until <= now:
             raise StoreUnavailable("PostgreSQL does not answer, and no answer is kept")
+        if await self._erasures.may_be_erased(key.owner):
+            raise StoreUnavailable("PostgreSQL does not answer, and the kept answer may be erased")
         return self._hit(looked.entry, now, is_checked=False)
 
     def _hit(self, entry: Entry, now: datetime, *, is_checked: bool = True) -> Answer:

@@ -44,6 +44,11 @@ class LocalEntries:
         if entry is not None:
             self._size_bytes -= _size_bytes(entry)
 
+    def drop_owner(self, owner: str) -> None:
+        """Drop all entries of an owner."""
+        for key in [key for key in self._entries if key.owner == owner]:
+            self.drop(key)
+
 
 def _size_bytes(entry: Entry) -> int:
     blocks = entry.context.blocks
