@@ -1,4 +1,4 @@
-"""Between the wire's models and the domain's records."""
+"""Maps wire models to domain records and back."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from luma_memory.protocol.context import (
 from luma_memory.protocol.search import SearchHitBody, SearchResponse
 from luma_memory.settings import Settings
 
-# Without a time of its own, the same within a day is taken for the same sent again: what somebody
-# says again another day is another block.
+# Without occurred_at, an equal block within a day counts as the same block sent again; on another
+# day it is a new block.
 REPEATED_WITHIN = timedelta(days=1)
 
 
@@ -40,7 +40,7 @@ def new_block(
 ) -> NewBlock:
     """The block a body describes.
 
-    Raises Invalid when header and body name different keys, Forbidden for somebody else's block.
+    Raises Invalid when header and body name different keys, Forbidden for another user's block.
     """
     key = body.idempotency_key or header_key
     if header_key is not None and key != header_key:
@@ -187,16 +187,16 @@ def context_content(context: domain.Context) -> ContextContent:
 
 
 def context_circumstances(
-    answer: domain.ContextResult, request: domain.ContextRequest, *, counted_by: str
+    result: domain.ContextResult, request: domain.ContextRequest, *, counted_by: str
 ) -> ContextCircumstances:
     return ContextCircumstances(
         tokens=TokensBody(
-            count=answer.context.token_count, budget=request.token_budget, counted_by=counted_by
+            count=result.context.token_count, budget=request.token_budget, counted_by=counted_by
         ),
-        cached=answer.age_seconds is not None,
-        age_seconds=None if answer.age_seconds is None else round(answer.age_seconds, 3),
-        degraded=list(answer.degraded),
-        timings={stage: round(value, 3) for stage, value in answer.timings_ms.items()},
+        cached=result.age_seconds is not None,
+        age_seconds=None if result.age_seconds is None else round(result.age_seconds, 3),
+        degraded=list(result.degraded),
+        timings={stage: round(value, 3) for stage, value in result.timings_ms.items()},
     )
 
 
