@@ -85,13 +85,54 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
     assert then.hits[0].block.occurred_at == days[2]
 
 
+async def test_the_day_that_a_question_names_ranks_first(database: Database) -> None:
+    dishes = ("pasta", "rice", "soup", "salad", "pizza", "curry", "stew", "fish", "beans", "eggs")
+    start = datetime.fromisoformat("2026-03-01T19:00:00Z")
+    await ingest(
+        database,
+        *(
+            new_block(f"Dinner: {dish}", occurred_at=start + timedelta(days=day))
+            for day, dish in enumerate(dishes)
+        ),
+    )
+    recall = _recall(database, WordEmbedder(), events=EventLog())
+    asked_at = start + timedelta(days=len(dishes) - 1, hours=1)
+    found = await recall.search(
+        SearchRequest(scope=CAROLINE, query="What was dinner yesterday?", limit=3, as_of=asked_at)
+    )
+    assert found.hits[0].block.content == f"Dinner: {dishes[-2]}"
+
+
+async def test_a_question_about_a_time_alone_is_answered_by_its_blocks(database: Database) -> None:
+    """None of its words is in the block, and nothing of it is embedded yet."""
+    at = datetime.fromisoformat("2026-03-10T09:00:00Z")
+    await ingest(
+        database,
+        new_block("The boiler broke.", occurred_at=at),
+        new_block("Old news.", occurred_at=at - timedelta(days=40)),
+    )
+    recall = _recall(database, events=EventLog())
+    for query, expected in (
+        ("What did I do yesterday?", ["The boiler broke."]),
+        ("Which car did I buy yesterday?", []),
+    ):
+        asked_at = at + timedelta(days=1)
+        found = await recall.search(
+            SearchRequest(scope=CAROLINE, query=query, limit=5, as_of=asked_at, relevant_only=True)
+        )
+        assert [hit.block.content for hit in found.hits] == expected
+
+
 @pytest.mark.parametrize(
     ("query", "timely"),
     [
         ("What did we do at the lake before the move to Lisbon?", [1.0, 0.0]),
         ("What did we do at the lake after we moved to Lisbon?", [0.0, 1.0]),
         ("Since the move to Lisbon, were we at the lake?", [0.0, 1.0]),
-        ("What did we do at the lake before the wedding in Rome?", [0.0, 0.0]),  # nobody told of it
+        (
+            "What did we do at the lake before the wedding in Rome?",
+            [0.0, 0.0],
+        ),  # never mentioned
         ("Were we at the lake before?", [0.0, 0.0]),
     ],
 )

@@ -251,6 +251,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             reranker=providers.reranker,
             relations=relation_store if uses_relations(settings) else None,
             spending=spending,
+            users=users,
             emit=emit,
         )
         hits = HitCounter(PostgresCacheLedger(database), clock=clock, emit=emit)

@@ -26,6 +26,9 @@ class TimeSpan:
 
     start: datetime
     stop: datetime
+    # The question names nothing beside it ("What did I do yesterday?"), so that the time alone
+    # makes a block relevant.
+    is_whole_question: bool = False
 
 
 @dataclass(frozen=True, slots=True)

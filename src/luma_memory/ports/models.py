@@ -87,10 +87,12 @@ class Enricher(Protocol):
 class QuestionReader(Protocol):
     """What a question says beside its words."""
 
-    async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
+    async def times(
+        self, question: str, asked_at: datetime | None, *, time_zone: str = "UTC"
+    ) -> Sequence[TimeSpan]:
         """The times it names, "last week" being relative to `asked_at` (None: to now).
 
-        A few at most, often none.
+        A few at most, often none. Days are those of the time zone (a name of the IANA database).
         """
         ...
 

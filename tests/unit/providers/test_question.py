@@ -40,6 +40,66 @@ async def test_a_time_is_a_span_of_whole_days(question: str, expected: tuple[str
 
 
 @pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("What happened from 24 to 26 July 2023?", ("2023-07-24", "2023-07-27")),
+        ("What did we do 2023-07-25/26?", ("2023-07-25", "2023-07-27")),
+        ("What did we decide in Q3 2023?", ("2023-07-01", "2023-10-01")),
+        ("What did I get for Christmas?", ("2023-12-25", "2023-12-26")),
+    ],
+)
+async def test_a_range_is_one_span(question: str, expected: tuple[str, str]) -> None:
+    assert await spans(question) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("time_zone", "start"),
+    [
+        ("UTC", "2024-03-13T00:00:00+00:00"),
+        ("Asia/Tokyo", "2024-03-13T15:00:00+00:00"),  # it is the 15th there
+        ("America/New_York", "2024-03-13T04:00:00+00:00"),
+    ],
+)
+async def test_the_users_zone_decides_what_yesterday_is(time_zone: str, start: str) -> None:
+    asked_at = datetime(2024, 3, 14, 16, tzinfo=UTC)
+    reader = LocalQuestionReader(SystemClock())
+    (span,) = await reader.times("What did I do yesterday?", asked_at, time_zone=time_zone)
+    assert span.start.isoformat() == start
+
+
+@pytest.mark.parametrize(
+    ("question", "is_whole"),
+    [
+        ("What did I do yesterday?", True),
+        ("What happened last week?", True),
+        ("Was habe ich gestern gemacht?", True),
+        ("Qu'est-ce que j'ai fait hier ?", True),
+        ("¿Qué hice ayer?", True),
+        ("What was dinner yesterday?", False),
+        ("Who called me yesterday?", False),
+        ("Wo war das Auto gestern?", False),
+    ],
+)
+async def test_a_question_about_a_time_and_nothing_else(question: str, is_whole: bool) -> None:
+    (span,) = await LocalQuestionReader(SystemClock()).times(question, NOW)
+    assert span.is_whole_question is is_whole
+
+
+@pytest.mark.parametrize("year", [1, 2, 9998, 9999])
+@pytest.mark.parametrize("time_zone", ["UTC", "Pacific/Kiritimati", "Pacific/Pago_Pago"])
+async def test_the_ends_of_time_are_no_error_in_any_zone(year: int, time_zone: str) -> None:
+    reader = LocalQuestionReader(SystemClock())
+    for day in (datetime(year, 1, 1, tzinfo=UTC), datetime(year, 12, 31, 23, 59, tzinfo=UTC)):
+        for question in (
+            "What did I do yesterday, last year and tomorrow?",
+            "100,000 years ago in 10 billion years, on 0001-01-01 and 9999-12-31",
+            "the week before last, a week from Monday, on the 31st, at Christmas",
+        ):
+            for span in await reader.times(question, day, time_zone=time_zone):
+                assert span.start <= span.stop
+
+
+@pytest.mark.parametrize(
     ("question", "side", "event"),
     [
         ("Where did I work before the move?", "before", "the move"),

@@ -92,7 +92,7 @@ class NeighbourScores:
     windows: npt.NDArray[np.float32]  # [w] cosine, -1..1, never NaN
     covered: Indices  # [w, turns] blocks in each window, -1 where it has fewer
     meant: npt.NDArray[np.bool_]  # [m] said by the speaker the question means
-    timely: npt.NDArray[np.bool_]  # [m] of a time the question names
+    timely: Floats  # [m] >= 0, 0 where it is of no time the question names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +171,9 @@ class Fusion:
             self._z_scores = _z_scores(scores, groups, weights, additions, calibration)
             has_vector = groups.total(~np.isnan(scores.dense)) > 0
             self._has_score = has_vector | (groups.best(scores.lexical) > 0)
+            if scores.neighbour_scores is not None:
+                # "What did I do yesterday?", before any block of yesterday has a vector.
+                self._has_score |= scores.neighbour_scores.timely > 0
 
     def z_score(self, block: int) -> float:
         """In deviations, without any gain."""
@@ -179,7 +182,7 @@ class Fusion:
     def best(self, limit: int, *, gains: Mapping[int, float] | None = None) -> list[RankedBlock]:
         """Best first, at most `limit`. gains: added to the z-scores of some blocks.
 
-        A block with neither an embedding nor a matching term is left out.
+        A block with neither an embedding, a matching term nor a time named is left out.
         score = 1 / (1 + exp(3 - z_score)): 0.05 for an average block, 0.5 where chance ends.
         Raises ValueError if limit < 1.
         """
@@ -328,7 +331,7 @@ def _z_scores(
     speaker, time = np.zeros(groups.count), np.zeros(groups.count)
     if around is not None:
         speaker[around.meant] = additions.speaker
-        time[around.timely] = additions.time
+        time = additions.time * around.timely
     own = own + speaker + time
     session = own if around is None else _best_of_session(own, around.session)
     return _ZScores(

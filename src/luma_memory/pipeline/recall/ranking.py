@@ -19,7 +19,7 @@ from luma_memory.pipeline.recall.fusion import (
     rank_reciprocal,
 )
 from luma_memory.pipeline.recall.related import NumberedLink, Related, with_relations
-from luma_memory.pipeline.recall.relevance import relevance, word_relevance
+from luma_memory.pipeline.recall.relevance import RELEVANCE_BY_TIME, relevance, word_relevance
 from luma_memory.pipeline.recall.scope_layout import ScopeLayout
 
 # The wire's names of z-scores, from before they were called so.
@@ -54,6 +54,8 @@ class RelevanceScale:
 
     def of(self, block: int, layout: ScopeLayout) -> tuple[float, float]:
         """That of the block's most relevant passage, by all that is known and by words alone."""
+        if layout.is_proven_by_time(block):
+            return RELEVANCE_BY_TIME, RELEVANCE_BY_TIME
         own = layout.passages(block)
         coverage, unknown = layout.coverage[own], layout.unknown
         words = _best(word_relevance(coverage, unknown=unknown, by_pairs=self.by_pairs))

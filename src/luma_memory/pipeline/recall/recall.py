@@ -10,7 +10,14 @@ from luma_memory.domain.cut_off import calls_under_way
 from luma_memory.domain.enrichment import Embedding, ModelCall
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import Calibration, ScanRequest, ScopeScan, SearchHit, SearchResult
+from luma_memory.domain.search import (
+    Calibration,
+    ScanRequest,
+    ScopeScan,
+    SearchHit,
+    SearchResult,
+    TimeSpan,
+)
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.ingest.passages import split_passages
@@ -27,6 +34,7 @@ from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.questions import asked_first, query_terms
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
+from luma_memory.ports.accounts import UserStore
 from luma_memory.ports.blocks import BlockStore
 from luma_memory.ports.models import Embedder, QuestionReader, Reranker
 from luma_memory.ports.relations import RelationStore
@@ -56,7 +64,8 @@ class Recall:
     them. calibrations: what the models' cosines mean; None takes an average model's for all.
     threshold: the relevance from which a block counts as relevant, 0..1. reranker: reorders the
     best blocks; None keeps their order. relations: how blocks are related; None ignores relations.
-    spending: records what embedding questions costs; None records nothing.
+    spending: records what embedding questions costs; None records nothing. users: their time zones;
+    None reads times in UTC.
     """
 
     def __init__(
@@ -73,6 +82,7 @@ class Recall:
         reranker: Reranker | None = None,
         relations: RelationStore | None = None,
         spending: Spending | None = None,
+        users: UserStore | None = None,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
@@ -84,6 +94,7 @@ class Recall:
         self._reranker = reranker
         self._relations = relations
         self._spending = spending
+        self._users = users
         self._emit = emit
 
     @spans.traced("recall")
@@ -131,11 +142,21 @@ class Recall:
     ) -> Question:
         if self._reader is None:
             return question
-        times = await stages.optional("time", self._reader.times(request.query, request.as_of))
+        times = await stages.optional("time", self._times(self._reader, request))
         if times is None:
             return question
         events = await stages.optional("time", self._reader.events(request.query))
         return replace(question, spans=times, events=events or ())
+
+    async def _times(self, reader: QuestionReader, request: SearchRequest) -> Sequence[TimeSpan]:
+        """In days of the user's time zone, which is read only if the question names a time."""
+        spans = await reader.times(request.query, request.as_of)
+        if not spans or self._users is None:
+            return spans
+        time_zone = (await self._users.read(request.scope)).time_zone
+        if time_zone == "UTC":
+            return spans
+        return await reader.times(request.query, request.as_of, time_zone=time_zone)
 
     async def _scan(self, request: SearchRequest, question: Question, stages: Stages) -> _Scanned:
         for _ in range(SWITCHES_MAX):

@@ -29,6 +29,8 @@ _COVERAGE_WEIGHT: Final = 1.5
 _MIDPOINT: Final = 3.6
 # Words alone: 0.75 where a block has 60 percent of what the question's words weigh. A number or a
 # code that is found as it was written is relevant whatever a model makes of it.
+# Of a block of the time that a question asks about and about nothing else.
+RELEVANCE_BY_TIME: Final = 0.9
 _WORDS_SLOPE: Final = 10.0
 _WORDS_MIDPOINT: Final = 0.49
 # Of pairs of characters 40 percent: those across two words, and of endings, differ in any case.

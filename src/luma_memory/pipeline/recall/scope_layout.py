@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 from uuid import UUID
 
@@ -22,6 +22,12 @@ from luma_memory.pipeline.text.terms import QueryTerm, idf
 
 # A window holds the block it ends with and the turns before it.
 WINDOW_TURNS: Final = 3
+# Shares of `Additions.time`: for a day, a week, anything longer.
+_WEIGHT_BY_LENGTH: Final = (
+    (timedelta(days=1, hours=2), 4.0),
+    (timedelta(days=8), 2.0),
+    (timedelta.max, 1.0),
+)
 Buffer: TypeAlias = "array[float]"
 _ID_BYTES: Final = 16
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
@@ -36,6 +42,7 @@ class ScopeLayout:
     coverage: npt.NDArray[np.float32]  # [n] 0..1, what share of the question's words each has
     unknown: float  # 0..1, share of the things the question names that no passage has
     _ids: npt.NDArray[np.void]  # [m] by block number
+    is_about_time_only: bool = False  # the question names a time and nothing else
 
     def block_id(self, number: int) -> UUID:
         return UUID(bytes=self._ids[number].tobytes())
@@ -47,6 +54,11 @@ class ScopeLayout:
         firsts = np.array([int.from_bytes(key[:8]) for key in wanted], dtype=np.uint64)
         near = ((int(n), self._ids[n].tobytes()) for n in np.flatnonzero(np.isin(halves, firsts)))
         return {wanted[key]: number for number, key in near if key in wanted}
+
+    def is_proven_by_time(self, number: int) -> bool:
+        """Whether its time alone makes the block relevant: "What did I do yesterday?"."""
+        scores = self.scores.neighbour_scores
+        return self.is_about_time_only and scores is not None and bool(scores.timely[number] > 0)
 
     def passages(self, number: int) -> slice:
         """Where a block's passages stand: they lie together, by block number."""
@@ -96,8 +108,10 @@ def lay_out(
             named=scoring.named,
             own=scoring.own,
         ),
-        timely=_timely(instants, scoring.spans)
-        | fitting(scoring.events, words, block[passages], instants),
+        timely=np.maximum(
+            _timely(instants, scoring.spans),
+            fitting(scoring.events, words, block[passages], instants),
+        ),
     )
     scores = ScopeScores(
         dense=dense[passages],
@@ -106,7 +120,14 @@ def lay_out(
         own_lexical=own,
         neighbour_scores=neighbour_scores,
     )
-    return ScopeLayout(scores, ordinals[passages], coverage, unknown, distinct)
+    return ScopeLayout(
+        scores,
+        ordinals[passages],
+        coverage,
+        unknown,
+        distinct,
+        is_about_time_only=any(span.is_whole_question for span in scoring.spans),
+    )
 
 
 def _bm25(
@@ -150,11 +171,15 @@ def _covered(ends: Indices, neighbours: Neighbours) -> Indices:
     return np.stack(columns, axis=1)
 
 
-def _timely(instants: npt.NDArray[np.int64], spans: Sequence[TimeSpan]) -> npt.NDArray[np.bool_]:
-    fits = np.zeros(len(instants), dtype=bool)
+def _timely(instants: npt.NDArray[np.int64], spans: Sequence[TimeSpan]) -> npt.NDArray[np.float64]:
+    """[m] how much a block gains by its time: more, the more precisely the question names it."""
+    weights = np.zeros(len(instants))
     for span in spans:
-        fits |= (instants >= _microseconds(span.start)) & (instants < _microseconds(span.stop))
-    return fits
+        fits = (instants >= _microseconds(span.start)) & (instants < _microseconds(span.stop))
+        length = span.stop - span.start
+        weight = next(weight for longest, weight in _WEIGHT_BY_LENGTH if length <= longest)
+        weights[fits] = np.maximum(weights[fits], weight)
+    return weights
 
 
 def _microseconds(instant: datetime) -> int:

@@ -204,7 +204,7 @@ def surrounded(
             windows=np.array(list((windows or {}).values()), dtype=np.float32),
             covered=np.array(covered, dtype=np.intp).reshape(-1, 3),
             meant=np.isin(np.arange(count), meant),
-            timely=np.isin(np.arange(count), timely),
+            timely=np.isin(np.arange(count), timely).astype(np.float64),
         ),
     )
 

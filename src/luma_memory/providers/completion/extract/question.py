@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from functools import cache
 from threading import Thread
 from typing import Concatenate, ParamSpec, TypeVar
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.search import NamedEvent, TimeSpan
-from luma_memory.providers.completion.extract.dates import dates
-from luma_memory.providers.completion.extract.document import read
+from luma_memory.domain.weeks import zone_of
+from luma_memory.providers.completion.extract.dates import Mention, dates
+from luma_memory.providers.completion.extract.document import Document, read
 from luma_memory.providers.completion.extract.language import UNDETERMINED, identify, warm_up
 from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
@@ -24,6 +25,21 @@ INLINE_CHARS = 200
 SPANS_MAX = 8
 EVENTS_MAX = 2
 EVENT_CHARS_MAX = 120
+# "What happened", "what did I do", "was war los": questions about a time and nothing else.
+_GENERAL_WORDS = frozenset(
+    """
+    what's whats happen happens happened happening occur occurred do does did doing done go goes
+    went going on was were up tell me about show list give summarize recap remember know anything
+    everything something things thing all note notes noted memory memories write wrote written say
+    said talk talked discuss discussed day please
+    was ist war los passiert geschehen gemacht machte mache tun tat getan habe hatte ging gesagt
+    fait faire fis passé passe arrivé dit est-ce ce ai j'ai noté
+    hice hizo hicimos pasó pasa ocurrió sucedió dije dijo hecho
+    fatto successo accaduto detto facevo
+    gedaan gebeurde gebeurd deed zei
+    fiz fez fizemos aconteceu disse feito
+    """.split()  # noqa: SIM905 (a list of words)
+)
 
 ArgumentsT = ParamSpec("ArgumentsT")
 ResultT = TypeVar("ResultT")
@@ -47,10 +63,14 @@ class LocalQuestionReader:
         self._is_warming = True
         Thread(target=self._load, name="warm-question-reader", daemon=True).start()
 
-    async def times(self, question: str, asked_at: datetime | None) -> Sequence[TimeSpan]:
-        """See the port. Days are those of UTC."""
+    async def times(
+        self, question: str, asked_at: datetime | None, *, time_zone: str = "UTC"
+    ) -> Sequence[TimeSpan]:
+        """See the port."""
         await self._loaded()
-        return await _in_bounded_time(_times, question, asked_at or self._clock.now())
+        return await _in_bounded_time(
+            _times, question, asked_at or self._clock.now(), zone_of(time_zone)
+        )
 
     async def events(self, question: str) -> Sequence[NamedEvent]:
         """See the port."""
@@ -92,11 +112,34 @@ def _warm_up() -> None:
     _times("Was it yesterday?", datetime(2020, 1, 1, tzinfo=UTC))
 
 
-def _times(question: str, now: datetime) -> list[TimeSpan]:
+def _times(question: str, now: datetime, zone: tzinfo = UTC) -> list[TimeSpan]:
     text = question[:READ_CHARS]
-    mentions = dates(read(text, identify(text).reading), now.astimezone(UTC))
+    document = read(text, identify(text).reading)
+    mentions = dates(document, _in_zone(now, zone))
     values = dict.fromkeys(mention.value for mention in mentions if mention.value is not None)
-    return [_span(value) for value in values][:SPANS_MAX]
+    is_whole_question = not _other_words(document, mentions)
+    return [_span(value, zone, is_whole_question) for value in values][:SPANS_MAX]
+
+
+def _in_zone(now: datetime, zone: tzinfo) -> datetime:
+    """At either end of time, a zone may lie outside of it."""
+    try:
+        return now.astimezone(zone)
+    except OverflowError:
+        return now
+
+
+def _other_words(document: Document, mentions: Sequence[Mention]) -> set[str]:
+    """What the question is about beside its times: the words that say more than "what happened"."""
+    known = document.vocabulary
+    return {
+        word.base
+        for word in document.words
+        if len(word.base) > 1
+        and word.base not in known.stop
+        and word.base not in _GENERAL_WORDS
+        and not any(mention.start <= word.start < mention.end for mention in mentions)
+    }
 
 
 def _events(question: str) -> list[NamedEvent]:
@@ -128,11 +171,11 @@ def _event_pattern(language: str) -> re.Pattern[str] | None:
     )
 
 
-def _span(value: str) -> TimeSpan:
+def _span(value: str, zone: tzinfo, is_whole_question: bool) -> TimeSpan:
     """The instants of an ISO day, month, year, or interval of two days."""
     first, _, last = value.partition("/")
     start, stop = _first_day(first), _day_after(last or first)
-    return TimeSpan(_midnight(start), _midnight(stop))
+    return TimeSpan(_midnight(start, zone), _midnight(stop, zone), is_whole_question)
 
 
 def _first_day(value: str) -> date:
@@ -153,5 +196,8 @@ def _day_after(value: str) -> date:
             return date(*parts) + timedelta(days=1)
 
 
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
+def _midnight(day: date, zone: tzinfo) -> datetime:
+    try:
+        return datetime.combine(day, time(), zone).astimezone(UTC)
+    except OverflowError:
+        return datetime.combine(day, time(), UTC)
