@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up unit test test-all faults lint format generate docs bench lock wheel clean
+.PHONY: help setup demo up unit test test-all coverage faults lint format generate docs bench lock wheel clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -35,6 +35,10 @@ unit: $(READY) ## the tests without servers, in seconds while you write
 
 test-all: $(READY) ## as test, on the oldest supported PostgreSQL as well
 	@sh tools/check.sh packages format lint types contracts all-tests -- $(PYTEST_ARGS)
+
+coverage: $(READY) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
+		--cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
 
 faults: $(READY) ## the long tests: kills, outages and floods
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ import pytest_asyncio
 from tests.support.doors import Door, running_door
 from tests.support.tcp_proxy import hanging_server, proxied
 
+from luma_memory.cli.processes import Stack
 from luma_memory.client import (
     NO_RETRIES,
     AsyncMemoryClient,
@@ -346,6 +347,24 @@ async def test_examples_print_what_the_page_says(
         if isinstance(left := names.get("memory"), MemoryClient):
             left.close()
     assert len(EXAMPLES) > 8
+
+
+async def test_examples_work_with_the_service_of_the_quick_start(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without a key and with default settings, where no relations are detected."""
+    monkeypatch.delenv("MEMORY_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "example"}
+    try:
+        for example in EXAMPLES:
+            code = example.replace("http://127.0.0.1:8080", stack.base_url)
+            printed = await asyncio.to_thread(run, code, names)
+            promised = [] if "list_block_relations" in example else PROMISED.findall(example)
+            assert printed == promised, example
+    finally:
+        if isinstance(left := names.get("memory"), MemoryClient):
+            left.close()
 
 
 def run(code: str, names: dict[str, object]) -> list[str]:

@@ -46,5 +46,26 @@ def _make_sense(case: Any) -> None:
             case.body = {**case.body, "week": "2024-W10"}
         if case.body.get("time_zone"):
             case.body = {**case.body, "time_zone": "Europe/Lisbon"}
+        # The schema does not describe nested metadata, see JSON_VALUE_SCHEMA.
+        if isinstance(case.body.get("metadata"), dict):
+            case.body = {**case.body, "metadata": _without_nesting(case.body["metadata"])}
+        if isinstance(case.body.get("blocks"), list):
+            case.body = {
+                **case.body,
+                "blocks": [_flat_block(block) for block in case.body["blocks"]],
+            }
         if case.method == "PATCH" and not case.body:
             case.body = {"source": None}
+
+
+def _flat_block(block: Any) -> Any:
+    if isinstance(block, dict) and isinstance(block.get("metadata"), dict):
+        return {**block, "metadata": _without_nesting(block["metadata"])}
+    return block
+
+
+def _without_nesting(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value if not isinstance(value, list | dict) else []
+        for name, value in metadata.items()
+    }

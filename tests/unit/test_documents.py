@@ -96,3 +96,20 @@ def test_every_error_code_of_the_client_is_documented() -> None:
     assert len(codes) > 10
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "sdk.md").read_text("utf-8")))
     assert sorted(codes - documented) == []
+
+
+def test_the_folders_for_a_change_exist() -> None:
+    """CONTRIBUTING names where to make a change, below the package or in the repository."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("## Where would I change")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([a-z].*?) \| (.*?) \|$", table, re.MULTILINE)
+    assert len(rows) >= 10
+    for change, folders in rows:
+        base = ROOT if "of the repository" in folders else ROOT / "src" / "luma_memory"
+        named = re.findall(r"`([\w/]+)`", folders)
+        assert named, change
+        assert all((base / folder).is_dir() for folder in named), change
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRouter
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Scope
@@ -23,7 +23,12 @@ from luma_memory.api.authentication import Authentication
 from luma_memory.api.head import HeadAsGet
 from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
-from luma_memory.api.reference import CONTENT_SECURITY_POLICY, reference_page
+from luma_memory.api.reference import (
+    ASSETS,
+    CONTENT_SECURITY_POLICY,
+    reference_assets,
+    reference_page,
+)
 from luma_memory.api.rendered import RenderedContexts
 from luma_memory.api.request_context import RequestContext
 from luma_memory.api.request_target import RequestTarget
@@ -49,7 +54,8 @@ from luma_memory.protocol.base_path import BASE_PATH
 HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/ready"))
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
 REFERENCE_PATH = f"{BASE_PATH}/docs"
-OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH)
+_ASSET_PATHS = tuple(f"{REFERENCE_PATH}/{name}" for name in ASSETS)
+OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH, *_ASSET_PATHS)
 # What calls a provider while its client waits.
 _ASKING_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("search", "context", "summaries"))
 _BLOCK_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("blocks", "blocks/batch"))
@@ -114,11 +120,21 @@ def _waits_for_provider(scope: Scope, *, is_inline: bool) -> bool:
 
 
 def _add_reference(app: FastAPI) -> None:
+    title = f"{app.title} {app.version}"
+
     async def reference() -> HTMLResponse:
         policy = {"Content-Security-Policy": CONTENT_SECURITY_POLICY}
-        return HTMLResponse(reference_page(app.openapi()), headers=policy)
+        return HTMLResponse(reference_page(title), headers=policy)
+
+    async def asset(request: Request) -> Response:
+        found = reference_assets()[request.url.path.rpartition("/")[2]]
+        # The names carry no version: a browser asks again after an upgrade.
+        headers = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
+        return Response(found.content, media_type=found.media_type, headers=headers)
 
     app.add_api_route(REFERENCE_PATH, reference, include_in_schema=False)
+    for path in _ASSET_PATHS:
+        app.add_api_route(path, asset, include_in_schema=False)
 
 
 def _add_middleware(app: FastAPI, service: Service) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -28,23 +31,27 @@ SECURITY_SCHEMES: Final = {
 _DESCRIPTION: Final = """\
 A memory block is a stored record: one thing worth remembering, with its owner, time and history.
 
-Every operation but health names the permission it needs (`x-permission`). The project comes from
-the key; `user_id` is your own id of your end user. Without keys, on loopback, everybody may do
-everything.
+Every operation except health states the permission that it requires (`x-permission`). The API key
+determines the project; `user_id` is your own id of your end user. Without keys, on loopback, every
+client has all permissions.
 
-Errors are RFC 9457 problem documents with a stable `code`; `errors` says which parts of the request
-are to blame, `request_id` joins the answer to the service's log. 429 and 503 say in Retry-After
-when to try again. Times are ISO 8601, in UTC unless they say otherwise. Lists come in pages: pass
+Errors are RFC 9457 problem documents with a stable `code`. `errors` lists the invalid parts of the
+request, and `request_id` identifies the request in the service's log. 429 and 503 carry
+Retry-After. Times are ISO 8601, in UTC unless they state an offset. Lists are paginated: pass
 `next_cursor` as `cursor`.
 
-Limits: a name or id has at most 256 characters, a block 100,000, a question 10,000, a request's
-head 32,768 bytes; a body's limit stands at its operation (`x-body-bytes-max`)."""
+Limits: 256 characters for a name or id, 100,000 for a block, 10,000 for a query, 32,768 bytes for
+the head of a request. The limit for a body is listed with its operation (`x-body-bytes-max`)."""
+# Rendered without null values, so their nullable fields may be missing.
+NULLS_OMITTED: Final = frozenset({"Problem", "AcceptedBody", "BatchItem", "BatchItemError"})
+_REFERENCE: Final = re.compile(r'"#/components/schemas/(\w+)"')
 _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "Names this request: repeated within 7 days, it is answered as before and not"
-    " done again. Another request with the same key is refused (422 idempotency_key_reused).",
+    "description": "Identifies this request: repeated within 7 days, it returns the first response"
+    " and is not executed again. Another request with the same key returns 422"
+    " idempotency_key_reused.",
     "schema": {
         "type": "string",
         "minLength": 1,
@@ -83,9 +90,11 @@ def _completed(app: FastAPI, limits: Mapping[tuple[str, str], int]) -> dict[str,
     }
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
+    _require_sent_fields(document)
     for path, method, operation in _operations(document):
         for parameter in operation.get("parameters", []):
             _forget_null(parameter)
+        _describe_success(operation, components["schemas"])
         if PERMISSION not in operation:
             operation["security"] = []
             # It has no input that could be wrong.
@@ -98,6 +107,48 @@ def _completed(app: FastAPI, limits: Mapping[tuple[str, str], int]) -> dict[str,
         operation.pop("x-not-remembered", None)
         _name_headers(operation["responses"])
     return document
+
+
+def _require_sent_fields(document: dict[str, Any]) -> None:
+    """A response contains every field of its schema, those with a default too.
+
+    The framework marks only fields without a default as required, which is right for requests.
+    """
+    schemas = document["components"]["schemas"]
+    sent: set[str] = set()
+    names = {
+        name
+        for _, _, operation in _operations(document)
+        for name in _referenced(operation["responses"])
+    } | {"Problem"}
+    while names:
+        sent |= names
+        names = {other for name in names for other in _referenced(schemas[name])} - sent
+    for name in sent:
+        fields = {
+            field: schema
+            for field, schema in schemas[name].get("properties", {}).items()
+            if name not in NULLS_OMITTED or {"type": "null"} not in schema.get("anyOf", [])
+        }
+        if fields:
+            schemas[name]["required"] = list(fields)
+
+
+def _referenced(part: Any) -> set[str]:
+    """Names of the schemas that a part of the document refers to directly."""
+    return set(_REFERENCE.findall(json.dumps(part)))
+
+
+def _describe_success(operation: dict[str, Any], schemas: Mapping[str, Any]) -> None:
+    """Replace the framework's description by the first sentence on the response's schema."""
+    for status, response in operation["responses"].items():
+        if response["description"] != "Successful Response":
+            continue
+        text = ""
+        for content in response.get("content", {}).values():
+            name = content.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            text = schemas.get(name, {}).get("description", "").partition("\n\n")[0]
+        response["description"] = text or HTTPStatus(int(status)).phrase
 
 
 def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

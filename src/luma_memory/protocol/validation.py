@@ -35,10 +35,11 @@ JSON_VALUE_SCHEMA: dict[str, Any] = {
         {"type": "number", "exclusiveMinimum": -(2**53), "exclusiveMaximum": 2**53},
         {"type": "boolean"},
         {"type": "null"},
-        {"type": "array", "items": {"$ref": "#/components/schemas/JsonValue"}},
+        # What is nested is not described further: generated TypeScript cannot refer to itself here.
+        {"type": "array", "items": {}},
         {
             "type": "object",
-            "additionalProperties": {"$ref": "#/components/schemas/JsonValue"},
+            "additionalProperties": True,
             "propertyNames": {"pattern": NO_NUL_PATTERN},
         },
     ],

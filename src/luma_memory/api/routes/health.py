@@ -74,7 +74,13 @@ async def live() -> dict[str, bool]:
     return {"live": True}
 
 
-@router.get("/ready", responses={503: {"model": ReadyBody, "description": "Not ready."}})
+@router.get(
+    "/ready",
+    responses={
+        200: {"model": ReadyBody, "description": "Requests can be served."},
+        503: {"model": ReadyBody, "description": "Not ready."},
+    },
+)
 async def ready(service: ServiceDep) -> Response:
     """Whether requests can be served; names what is missing."""
     missing = await service.insights.missing()

@@ -25,7 +25,18 @@ READ_SECONDS_MAX = 2.0
 router = APIRouter(prefix="/metrics", tags=["health"], route_class=ProtectedRoute)
 
 
-@router.get("", responses=RESPONSES, response_class=Response, **permission("admin"))
+@router.get(
+    "",
+    responses={
+        **RESPONSES,
+        200: {
+            "description": "Metrics in the Prometheus text format",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+    },
+    response_class=Response,
+    **permission("admin"),
+)
 async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
     """Metrics in Prometheus' text format, without the database's while it is unavailable."""
     caller.check_sees_installation()
