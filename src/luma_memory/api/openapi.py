@@ -62,7 +62,7 @@ _KEY: Final = {
 
 
 def add_openapi(app: FastAPI, routers: Sequence[APIRouter], *, prefix: str) -> None:
-    """Let the app tell the whole document; it is made once, when somebody asks."""
+    """Build the document once, on the first request for it."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
