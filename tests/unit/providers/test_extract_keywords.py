@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import random
+
 import pytest
 
 from luma_memory.providers.completion.extract.document import quieted, read
@@ -70,3 +73,32 @@ def test_quieted_words_are_no_tags() -> None:
     document = read("The beekeeper sold honey.", "en")
     assert any("beekeeper" in tag for tag in keywords(document))
     assert not any("beekeeper" in tag for tag in keywords(quieted(document, {"beekeeper"})))
+
+
+IMAGE = base64.b64encode(random.Random(7).randbytes(4_000)).decode()
+LINES = "\n".join(IMAGE[start : start + 76] for start in range(0, len(IMAGE), 76))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        f"data:image/png;base64,{IMAGE}",
+        f"![photo](data:image/jpeg;base64,{IMAGE})",
+        f'<img src="data:image/gif;base64,{IMAGE}">',
+        f'{{"image_url": "data:image/webp;base64,{IMAGE}"}}',
+        IMAGE,
+        LINES,
+        "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0T",
+    ],
+)
+def test_data_in_text_form_makes_no_tags(data: str) -> None:
+    known = {"photo", "image_url", "url", "img", "src", "sha256", "bicycle", "red"}
+    found = tags(f"The red bicycle.\n{data}\nThe red bicycle again.")
+    assert "bicycle" in found
+    assert set(found) <= known
+
+
+def test_long_names_and_paths_stay_readable() -> None:
+    text = "src/luma_memory/pipeline/recall/scope_layout.py and NSURLSessionConfiguration crash."
+    assert readable(text) == text

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from luma_memory.domain.context import Citation, ContextBlock, Statement, Synthesis
+from luma_memory.domain.inert_text import is_inert
 from luma_memory.ports.models import TokenCounter
 
 STATEMENTS_MAX: Final = 60
@@ -16,8 +16,6 @@ STATEMENT_CHARACTERS_MAX: Final = 2_000
 _SPACE: Final = re.compile(r"\s+")
 # A mark the model wrote into its text itself stands for nothing we checked.
 _MARK: Final = re.compile(r"\s*\[\d+(?:\s*[,;–-]\s*\d+)*\]")
-_DROPPED: Final = frozenset({"Cc", "Cs", "Co", "Cn", "Cf"})
-_JOINERS: Final = frozenset("\u200c\u200d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +69,5 @@ def _line(said: Statement) -> tuple[str, Sequence[int]] | None:
 
 def _inert(text: str) -> str:
     """One line without signs that act on its reader, and without what could close a tag."""
-    kept = "".join(
-        sign
-        for sign in text
-        if sign.isspace() or sign in _JOINERS or unicodedata.category(sign) not in _DROPPED
-    )
+    kept = "".join(sign for sign in text if sign.isspace() or is_inert(sign))
     return _SPACE.sub(" ", kept).replace("<", "‹").replace(">", "›").strip()

@@ -18,6 +18,7 @@ from uuid import UUID
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError, NotFound, ProviderPaused, RateLimited
+from luma_memory.domain.inert_text import is_inert
 from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.relation import (
     BY_TIME,
@@ -196,7 +197,7 @@ _QUOTES: Final = str.maketrans("“”„«»‘’‚`", '"""""\'\'\'\'')
 
 
 def _shown(quote: str) -> str:
-    kept = "".join(sign if sign.isprintable() else " " for sign in quote)
+    kept = "".join(sign if is_inert(sign) else " " for sign in quote)
     return _SPACE.sub(" ", kept).strip()[:QUOTE_CHARACTERS_MAX]
 
 

@@ -23,6 +23,7 @@ from luma_memory.domain.errors import (
     QuotaExceeded,
     RateLimited,
 )
+from luma_memory.domain.inert_text import is_inert
 from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.summary import (
@@ -312,7 +313,8 @@ def _checked(draft: Draft, items: Sequence[Item], week: Week, model: str) -> New
 
 def _line(text: str, characters_max: int) -> str:
     """Without characters that cannot be stored or act on their reader."""
-    kept = "".join(sign for sign in text if sign.isprintable() or sign == "\n")
+    plain = (" " if sign.isspace() and sign != "\n" else sign for sign in text)
+    kept = "".join(sign for sign in plain if sign == "\n" or is_inert(sign))
     return kept.strip()[:characters_max]
 
 

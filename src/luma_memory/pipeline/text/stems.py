@@ -1,9 +1,9 @@
-"""What inflected words of other languages than English are found by, beside their spelling.
+"""Stems of words in other languages than English, indexed beside the words themselves.
 
-There is one index for all languages, and every text is in it by the rules of `words`: so an exact
-word, a number, a name or a code is found whatever language question and block are in. A block whose
-language is known has the stems of its own language as well, and a question asks for those of the
-languages it may be in. Stems are kept apart from words: of a Finnish stem no English word is found.
+All languages share one index, and every text is in it by the rules of `words`: an exact word, a
+number, a name or a code is found in whatever language question and block are. A block whose
+language is known also has the stems of that language, and a question searches for those of the
+languages it may be in. Stems and words are distinct terms: a Finnish stem finds no English word.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ALGORITHMS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 LANGUAGES: Final[Sequence[str]] = tuple(_ALGORITHMS)
-# No word begins with it.
+# No word begins with it: stems never match words.
 _MARK: Final = "~"
 _LENGTH_MIN: Final = 3
 _LENGTH_MAX: Final = 64
@@ -62,9 +62,7 @@ _LETTERS: Final = re.compile(rf"(?:[^\W\d_]|[{MARKS}])+")
 
 
 def stems(text: str, language: str) -> Iterator[str]:
-    """The stems of a text's words as terms, as they come; none for English and for languages
-    without rules.
-    """
+    """The stems of a text's words, in order; none for English and languages without rules."""
     if language not in _ALGORITHMS:
         return
     for word in _LETTERS.findall(text):
@@ -74,7 +72,7 @@ def stems(text: str, language: str) -> Iterator[str]:
 
 @lru_cache(maxsize=_CACHED_STEMS)
 def _stem(word: str, language: str) -> str:
-    """Accents are folded behind the stemmer, which wants them."""
+    """Accents are folded after stemming: the stemmer needs them."""
     return _MARK + fold(_stemmer(language)(unicodedata.normalize("NFC", word).lower()))
 
 

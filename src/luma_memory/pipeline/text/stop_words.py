@@ -1,4 +1,4 @@
-"""Words too common to tell one block from another, one list per language.
+"""Words too common to distinguish blocks, one list per language.
 
 ENGLISH holds the Snowball project's English stop list (snowballstem.org, BSD 3-clause licence;
 copyright 2001 Dr Martin Porter, 2002 Richard Boulton), then, as this project's own addition, the

@@ -9,8 +9,7 @@ document frequencies of its terms in the scope are known. Then
 which is BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009) with one
 liberty: `average_length` is a constant, because a vector already stored cannot follow a moving one.
 
-A term has no number of its own: it is hashed into 1..TERM_SPACE, so that no process needs a
-vocabulary.
+Terms are hashed into 1..TERM_SPACE, so no process needs a vocabulary.
 """
 
 from __future__ import annotations
@@ -131,9 +130,9 @@ def document_terms(
 ) -> TermVector:
     """The term vector of one passage.
 
-    context: further words the passage should be found by (who spoke, when). Those the text has
-    already change nothing; the others count once, and make the passage no longer.
-    language: ISO 639-1; adds the stems of that language, which make it no longer either.
+    context: further words that find the passage (speaker, day). Those already in the text change
+    nothing; the others count once and do not add to the passage's length.
+    language: ISO 639-1; adds the stems of that language, which do not add to it either.
     A text of stop words only keeps them, so that every block is found by its own words. Beyond
     MAX_ELEMENTS distinct terms the heaviest stay.
     """
@@ -170,9 +169,9 @@ def date_words(day: date) -> str:
 
 
 def idf(document_frequency: int, passage_count: int) -> float:
-    """How much a term tells: ln(1 + (N - df + 0.5) / (df + 0.5)), never negative.
+    """The information in a term: ln(1 + (N - df + 0.5) / (df + 0.5)), never negative.
 
-    df is held to 0..N: the two are counted by different statements, and a block may come between.
+    df is clamped to 0..N: two statements count them, and a block may be added in between.
     """
     df = min(max(document_frequency, 0), passage_count)
     return math.log1p((passage_count - df + 0.5) / (df + 0.5))
@@ -180,12 +179,12 @@ def idf(document_frequency: int, passage_count: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _context_indices(words: str) -> Sequence[int]:
-    """Who spoke and which day it was come again and again; together a third of the work."""
+    """Speakers and days repeat: computing their terms each time was a third of the work."""
     return tuple(ANALYZER.count(words)[0])
 
 
 def _weigh(frequencies: Mapping[int, int], length: int, weighting: TermWeighting) -> TermVector:
-    """BM25's document side. A frequency of 1 is by far the commonest, so it is worked out once."""
+    """BM25's document side. The weight of frequency 1, by far the most common, is computed once."""
     numerator = weighting.k1 + 1.0
     norm = weighting.k1 * (1.0 - weighting.b + weighting.b * length / weighting.average_length)
     once = numerator / (1.0 + norm)

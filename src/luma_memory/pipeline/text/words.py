@@ -24,15 +24,15 @@ from luma_memory.pipeline.text.marked import joined_digits, pictograms, stop_wor
 TERM_SPACE: Final = 1_000_000_000  # the most dimensions a pgvector sparsevec has
 DEFAULT_LANGUAGE: Final = "en"
 
-# Per process and language; about 16 MB when full. Longer words are analyzed anew each time, or a
-# handful of texts without spaces would fill the memory that the count of entries promises to bound.
+# Per process and language; about 16 MB when full. Longer words are not cached: a handful of
+# texts without spaces would fill the memory that the number of entries is meant to bound.
 _CACHED_WORDS: Final = 32_768
 _CACHED_WORD_LENGTH_MAX: Final = 64
 # No natural word is longer; a stemmer would only spend time on it.
 _STEMMED_LENGTH_MAX: Final = 64
 
-# Signs that belong to letters but are none to `\w`: accents written apart, and the vowels and tones
-# of Hebrew, Arabic, the Indic scripts, Thai, Lao, Burmese and Khmer.
+# Characters that belong to letters but do not match `\w`: combining accents, vowels and tones of
+# Hebrew, Arabic, the Indic scripts, Thai, Lao, Burmese and Khmer.
 MARKS: Final = (
     "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u0610-\u061a"
     "\u064b-\u065f\u0670\u06d6-\u06dc\u0900-\u0963\u0966-\u0dff\u0e00-\u0eff\u1000-\u103f"
@@ -76,7 +76,7 @@ _STROKES: Final = str.maketrans(
 
 
 def term_index(term: str) -> int:
-    """Where a term stands in the sparse vectors: 1..TERM_SPACE, the same on every machine for ever.
+    """Where a term stands in the sparse vectors: 1..TERM_SPACE, identical on every machine.
 
     Two terms may share an index: among 10,000 distinct ones with a probability of 5 percent.
     """

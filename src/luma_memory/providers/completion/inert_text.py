@@ -9,11 +9,8 @@ import re
 import unicodedata
 from typing import Final
 
-# Control, surrogate, private and unassigned characters, and of the format characters all but the
-# joiners
-# that scripts and emoji need: direction overrides make text read as what it is not.
-_DROPPED: Final = frozenset({"Cc", "Cs", "Co", "Cn", "Cf"})
-_JOINERS: Final = frozenset("\u200c\u200d")
+from luma_memory.domain.inert_text import is_inert
+
 _SPACE: Final = re.compile(r"\s+")
 _ELLIPSIS: Final = "…"
 
@@ -31,7 +28,7 @@ def inert_line(text: str, *, characters_max: int) -> str:
 def _kept(sign: str) -> str:
     if sign.isspace():
         return " "
-    return "" if unicodedata.category(sign) in _DROPPED and sign not in _JOINERS else sign
+    return sign if is_inert(sign) else ""
 
 
 def _cut(line: str, characters_max: int) -> str:

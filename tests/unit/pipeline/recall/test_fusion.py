@@ -63,21 +63,21 @@ def test_a_ranking_is_whole_ordered_bounded_and_explained(scores: ScopeScores, l
     blocks = [ranked.block for ranked in ranking]
     assert len(blocks) == len(set(blocks)) == min(limit, len(spoken_for))
     assert set(blocks) <= spoken_for
-    standings = [(-ranked.parts.z_score, ranked.block) for ranked in ranking]
-    assert standings == sorted(standings)
+    z_scores = [(-ranked.parts.z_score, ranked.block) for ranked in ranking]
+    assert z_scores == sorted(z_scores)
     assert [r.score for r in ranking] == sorted((r.score for r in ranking), reverse=True)
     for ranked in ranking:
         parts = ranked.parts
         mine = scores.block == ranked.block
         assert 0 <= ranked.score <= 1
-        assert parts.z_score == pytest.approx(_standing(parts))
+        assert parts.z_score == pytest.approx(_z_score(parts))
         assert scores.block[ranked.passage] == ranked.block
         assert parts.lexical_score == scores.lexical[mine].max()
         assert (parts.dense_similarity is None) == bool(np.isnan(scores.dense[mine]).all())
 
 
-def _standing(parts: Parts) -> float:
-    """The standing worked out again from the parts, by hand."""
+def _z_score(parts: Parts) -> float:
+    """The z-score computed from the parts."""
     weights = parts.weights
     own = weights.dense * parts.dense_z_score
     own += weights.lexical * parts.lexical_z_score
@@ -215,8 +215,8 @@ def test_a_window_speaks_for_every_block_in_it() -> None:
     windows[2, 1, 0] = 0.7
     ranking = fuse(surrounded(scores, windows=windows), limit=4)
     assert [ranked.block for ranked in ranking] == [0, 1, 2, 3]
-    standings = [ranked.parts.context_z_score for ranked in ranking]
-    assert standings[0] == standings[1] == standings[2] > 2 > standings[3]
+    z_scores = [ranked.parts.context_z_score for ranked in ranking]
+    assert z_scores[0] == z_scores[1] == z_scores[2] > 2 > z_scores[3]
 
 
 def test_a_block_in_two_windows_stands_between_them() -> None:
@@ -269,4 +269,4 @@ def test_surroundings_bring_no_block_in_and_leave_none_out(
     ranking = fuse(around, limit=100)
     assert {r.block for r in ranking} == set(order(scores))
     for ranked in ranking:
-        assert ranked.parts.z_score == pytest.approx(_standing(ranked.parts))
+        assert ranked.parts.z_score == pytest.approx(_z_score(ranked.parts))

@@ -19,10 +19,15 @@ from luma_memory.providers.completion.extract.text import (
     RAW_HEAD_CHARS,
     clean,
     heading,
+    one_line,
     readable,
+    shorten,
 )
 
 _MAX_SPEAKER_CHARS = 120
+
+# Of a block that holds nothing but data.
+_BEGINNING_CHARS = 120
 
 
 def extract(request: EnrichmentRequest, *, model: str) -> Enrichment:
@@ -43,7 +48,7 @@ def extract(request: EnrichmentRequest, *, model: str) -> Enrichment:
     partners = _partners(named)
     document = quieted(document, partners | _words_of(document, mentioned))
     return Enrichment(
-        title=title(document, heading(content)),
+        title=title(document, heading(content) or _beginning(content, text)),
         summary=summary(document, clean(content[:RAW_HEAD_CHARS])),
         tags=tuple(keywords(document)),
         entities=tuple(found),
@@ -51,6 +56,13 @@ def extract(request: EnrichmentRequest, *, model: str) -> Enrichment:
         language=language.reported,
         model=model,
     )
+
+
+def _beginning(content: str, read: str) -> str | None:
+    """How a block begins of which nothing is read: data alone; else None."""
+    if not read.isspace() and read:
+        return None
+    return shorten(one_line(clean(content[:_BEGINNING_CHARS])), _BEGINNING_CHARS // 2) or None
 
 
 def _partners(named: Sequence[Name]) -> frozenset[str]:

@@ -17,6 +17,17 @@ READ_TAIL_CHARS = 1_500
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
+# Data in text form (base64, hexadecimal, tokens): an image, a key, a digest. It tells nothing.
+_DATA_URI = re.compile(r"data:[\w.+/-]{1,100}(?:;[\w=.-]{1,60}){0,4};base64,[A-Za-z0-9+/=_\n-]*")
+_RUN = re.compile(
+    r"(?<![A-Za-z0-9+/=_.-])[A-Za-z0-9+/_.-]{20,}={0,2}(?:\n[A-Za-z0-9+/]{1,19}={1,2}(?!\S))?"
+)
+_CLASSES = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
+# Letters and digits of words and paths stay of one class for long; those of data change at every
+# other character. "NSURLSessionConfiguration" has runs of five on average, base64 of 1.6.
+_DATA_RUN_LENGTH_MAX = 3.0
+_SHORT_DATA_RUN_LENGTH_MAX = 2.0
+_SHORT_DATA_CHARS_MAX = 31
 _MARKUP = re.compile(r"[`#*_<|>\[~]|^[ \t]*(?:[-+•]|\d{1,3}[.)])[ \t]", re.MULTILINE)
 _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"#{1,3}[ \t]+([^\n]{1,200})(?:\n|\Z)")
@@ -38,6 +49,18 @@ def clean(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _UNPRINTABLE.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def without_data(text: str) -> str:
+    """The text without what only machines read; data alone leaves nothing."""
+    return _RUN.sub(_space_for_data, _DATA_URI.sub(" ", text) if "base64," in text else text)
+
+
+def _space_for_data(match: re.Match[str]) -> str:
+    run = match[0]
+    is_short = len(run) <= _SHORT_DATA_CHARS_MAX
+    longest = _SHORT_DATA_RUN_LENGTH_MAX if is_short else _DATA_RUN_LENGTH_MAX
+    return " " if len(run) <= longest * len(_CLASSES.findall(run)) else run
 
 
 def window(text: str, head_chars: int, tail_chars: int) -> str:
@@ -67,7 +90,7 @@ def plain(text: str) -> str:
 
 def readable(content: str) -> str:
     """What the extractors read of a block, bounded; the code itself where there is only code."""
-    raw = clean(window(content, RAW_HEAD_CHARS, RAW_TAIL_CHARS))
+    raw = without_data(clean(window(content, RAW_HEAD_CHARS, RAW_TAIL_CHARS)))
     prose = plain(raw)
     if not prose or prose.isspace():
         prose = raw
