@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +10,7 @@ import asyncpg
 import pytest
 from tests.support.running import Plan, ingest, job_row, read, working
 
+from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import ProviderUnavailable
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
@@ -26,24 +26,29 @@ VECTORS = """SELECT count(*), count(embedding), count(DISTINCT embedding_model)
 FROM memory_passages WHERE user_id = 'ada' AND ordinal >= 0"""
 
 
-class SlowModel:
-    """Takes a while for each text, and counts the texts."""
+class SlowModel(SystemClock):
+    """Takes 0.4 s for each text by its own clock, and counts the texts."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self) -> None:
+        self._seconds = 0.0
         self.texts: list[str] = []
+        self.longest_call = 0
+
+    def monotonic(self) -> float:
+        return self._seconds
 
     async def __call__(self, texts: Sequence[str]) -> None:
-        await asyncio.sleep(self._seconds * len(texts))
+        self._seconds += 0.4 * len(texts)
         self.texts += texts
+        self.longest_call = max(self.longest_call, len(texts))
 
 
 def _plan(model: SlowModel) -> Plan:
-    """A provider has 0.4 s, a job 0.6; sixteen texts take 0.16."""
+    """A provider has 20 s, and a run 5 of them: less than sixteen texts take."""
     return Plan(
         embedder=WordEmbedder(before=model),
-        provider_timeout=timedelta(seconds=0.4),
-        timeout=timedelta(seconds=0.6),
+        provider_timeout=timedelta(seconds=20),
+        clock=model,
         concurrent_jobs_max=3,
     )
 
@@ -52,13 +57,14 @@ def _plan(model: SlowModel) -> Plan:
 async def test_a_block_too_long_for_one_run_is_embedded_by_several(
     content: str, database: Database, connection: asyncpg.Connection
 ) -> None:
-    model = SlowModel(0.01)
+    model = SlowModel()
     block = replace(new_block(content), scope=ADA)
     (accepted,) = await ingest(database, block)
     async with working(database, _plan(model)) as running:
         await running.events.wait_for(JobCompleted)
-        assert running.events.of(JobDeferred)
+        assert len(running.events.of(JobDeferred)) > 2
         assert not running.events.of(JobFailed)
+    assert model.longest_call == 16
     assert (await read(database, block, accepted.id)).status == "active"
     passages, embedded, models = await connection.fetchrow(VECTORS) or (0, 0, 0)
     assert passages == embedded > 48
@@ -70,7 +76,7 @@ async def test_a_block_too_long_for_one_run_is_embedded_by_several(
 async def test_a_failed_part_leaves_what_was_made(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    model = SlowModel(0.001)
+    model = SlowModel()
     is_away = False
 
     async def fails_once(texts: Sequence[str]) -> None:

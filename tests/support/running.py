@@ -13,7 +13,7 @@ from uuid import UUID
 import asyncpg
 
 from luma_memory.domain.block import Accepted, Block, NewBlock
-from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.job import Handler, JobType
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.backfill import Backfill
@@ -55,6 +55,7 @@ class Plan:
     fallback: Enricher | None = None
     fail_fast: bool | None = None  # None: where nobody falls back
     can_wait: bool = True
+    clock: Clock = field(default_factory=SystemClock)  # of `enrich_and_embed`
     paused_wait: timedelta = timedelta(0)
     spending: Spending | None = None
     backfill: Backfill | None = None
@@ -180,7 +181,7 @@ def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Hand
         embedder=plan.embedder,
         fallback=plan.fallback,
         fail_fast=plan.fail_fast if plan.fail_fast is not None else plan.fallback is None,
-        clock=SystemClock(),
+        clock=plan.clock,
         emit=emit,
         can_wait=plan.can_wait,
         paused_wait=plan.paused_wait,
