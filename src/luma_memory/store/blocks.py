@@ -23,6 +23,7 @@ from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.blocks import BlockPage, EnrichedBlock, Lease, PendingBackfill
 from luma_memory.postgres.database import Database
+from luma_memory.postgres.instants import aware
 from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
 
@@ -316,4 +317,5 @@ def _block(row: asyncpg.Record) -> Block:
     values = dict(row)
     scope = Scope(values.pop("project_id"), values.pop("user_id"))
     entities = tuple(Entity(**entity) for entity in values.pop("entities"))
+    values |= {name: aware(values[name]) for name in ("occurred_at", "expires_at")}
     return Block(scope=scope, entities=entities, **values)

@@ -27,6 +27,7 @@ from luma_memory.domain.relation import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
+from luma_memory.postgres.instants import aware
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
@@ -194,7 +195,7 @@ def _block(row: asyncpg.Record) -> RelationBlock:
         id=row["id"],
         revision=row["revision"],
         content=row["content"],
-        occurred_at=row["occurred_at"],
+        occurred_at=aware(row["occurred_at"]),
         created_at=row["created_at"],
         session_id=row["session_id"],
         speaker=row["speaker"],

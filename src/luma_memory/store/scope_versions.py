@@ -5,6 +5,7 @@ from __future__ import annotations
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.search import ScopeState
 from luma_memory.postgres.database import Database
+from luma_memory.postgres.instants import aware
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
@@ -19,4 +20,4 @@ class PostgresScopeVersions:
     async def state(self, scope: Scope) -> ScopeState:
         row = await self._database.fetch_row(_SQL["scope_state"], scope.project_id, scope.user_id)
         assert row is not None  # sub-selects without FROM
-        return ScopeState(row["version"], row["read_at"], row["next_expiry_at"])
+        return ScopeState(row["version"], row["read_at"], aware(row["next_expiry_at"]))

@@ -132,6 +132,7 @@ WEDNESDAY = datetime(2026, 3, 11, 12, tzinfo=UTC)
         ("en", "05 MAR 24", ["2024-03-05"]),
         ("en", "Invoice of 05 MAR 24.", ["2024-03-05"]),
         ("en", "5-Mar-24", ["2024-03-05"]),
+        ("en", "100,000 years ago in 10 billion years", []),
         ("en", "on 5 March 24 people came", ["2026-03-05"]),
         ("en", "a week from Monday", ["2026-03-23"]),
         ("en", "two weeks from tomorrow", ["2026-03-26"]),

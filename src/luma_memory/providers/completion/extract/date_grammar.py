@@ -250,7 +250,8 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
 
 
 def _counted(words: DateWords) -> list[Rule]:
-    number = rf"(?P<n>\d{{1,3}}|{any_of(words.numerals)})"
+    # "100,000 years ago" is not "000 years ago".
+    number = rf"(?P<n>(?<![\d.,]\d)(?<!\d[.,])\d{{1,3}}|{any_of(words.numerals)})"
     unit, needed = _units(words.units), _words_of_units(words, words.units)
 
     def count(m: re.Match[str]) -> int:
