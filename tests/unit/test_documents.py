@@ -78,7 +78,9 @@ def test_every_error_code_is_documented() -> None:
     package = ROOT / "src" / "luma_memory"
     codes: set[str] = set()
     for file in package.rglob("*.py"):
-        if {"cli", "client", "testing", "embedded"} & set(file.relative_to(package).parts):
+        if {"cli", "client", "testing", "embedded", "importers"} & set(
+            file.relative_to(package).parts
+        ):
             continue
         text = file.read_text(encoding="utf-8")
         codes |= set(re.findall(r'\bcode(?:: str)?\s*=\s*"([a-z_]+)"', text))
@@ -86,6 +88,17 @@ def test_every_error_code_is_documented() -> None:
     assert len(codes) > 60
     documented = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "api.md").read_text("utf-8")))
     assert sorted(codes - documented - NOT_ANSWERED) == []
+
+
+def test_every_error_code_of_the_importers_is_documented() -> None:
+    codes: set[str] = set()
+    for file in (ROOT / "src" / "luma_memory" / "importers").glob("*.py"):
+        codes |= set(re.findall(r'\bcode="([a-z_]+)"', file.read_text(encoding="utf-8")))
+    assert len(codes) > 4
+    documented = set(
+        re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "importing.md").read_text("utf-8"))
+    )
+    assert sorted(codes - documented) == []
 
 
 def test_every_error_code_of_the_client_is_documented() -> None:

@@ -36,6 +36,9 @@ COMMANDS: Mapping[str, Entry] = {
     "worker": Entry("servers", "worker", "Run a worker only.", _RUN),
     "demo": Entry("demo", "demo", "Ingest a sample conversation and query it.", _RUN),
     "ingest": Entry("ingest", "ingest", "Store blocks from a JSON Lines file.", _USE),
+    "import": Entry(
+        "importing", "import_files", "Store exports of ChatGPT, Claude, Slack, WhatsApp …", _USE
+    ),
     "search": Entry("search", "search", "Search a user's blocks.", _USE),
     "context": Entry(
         "context", "context", "Get the context for a question, as text for a prompt.", _USE

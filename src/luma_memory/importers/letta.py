@@ -1,0 +1,112 @@
+"""Letta's agent files (`.af`): messages of each agent, and its memory blocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import ijson
+
+from luma_memory.importers.documents import Bundle
+from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
+from luma_memory.importers.texts import (
+    ContentIds,
+    as_list,
+    as_mapping,
+    instant,
+    json_items,
+    name,
+    parts,
+)
+
+SOURCE: Final = "letta"
+_SPOKEN: Final = ("user", "assistant")
+
+
+def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
+    """What user and agent said, then the labelled memory blocks."""
+    ids = ContentIds(SOURCE)
+    for document in bundle.documents:
+        for key, reader in (("agents", _agent), ("blocks", _memory_block)):
+            number = 0
+            with document.bytes() as stream:
+                try:
+                    for number, value in enumerate(json_items(stream, f"{key}.item"), 1):
+                        where = f"{document.name}: {key} {number}"
+                        yield from reader(as_mapping(value), where, options, ids)
+                except ijson.JSONError as error:
+                    where = f"{document.name}: {key} after {number}"
+                    yield SkippedItem(where, "malformed", str(error))
+
+
+def _agent(
+    agent: Mapping[str, Any], where: str, options: ImportOptions, ids: ContentIds
+) -> Iterator[Item]:
+    agent_id = name(agent.get("id"))
+    for number, value in enumerate(as_list(agent.get("messages")), 1):
+        message = as_mapping(value)
+        place = f"{where}: message {number}"
+        role, text = message.get("role"), _words(message)
+        if role not in _SPOKEN:
+            yield SkippedItem(place, str(role) if role in ("system", "tool") else "unknown_role")
+            continue
+        if not text.strip():
+            yield SkippedItem(place, "tool" if message.get("tool_calls") else "empty")
+            continue
+        message_id = name(message.get("id"))
+        for piece, suffix in parts(text):
+            yield ImportedBlock(
+                external_id=(
+                    f"{SOURCE}:{agent_id}:{message_id}" if message_id else ids.of(agent_id, text)
+                )
+                + suffix,
+                content=piece,
+                source=SOURCE,
+                occurred_at=instant(message.get("created_at"), options.time_zone),
+                speaker=name(message.get("name")) or str(role),
+                session_id=agent_id,
+                agent_id=name(agent.get("name")) or agent_id,
+            )
+
+
+def _words(message: Mapping[str, Any]) -> str:
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    texts = [
+        str(as_mapping(part).get("text") or "")
+        for part in as_list(content)
+        if as_mapping(part).get("type", "text") == "text"
+    ]
+    said = "\n\n".join(text for text in texts if text.strip())
+    return said or "\n\n".join(_sent(call) for call in as_list(message.get("tool_calls")))
+
+
+def _sent(call: object) -> str:
+    """Agents of older versions speak by calling `send_message`."""
+    function = as_mapping(as_mapping(call).get("function"))
+    if function.get("name") != "send_message":
+        return ""
+    try:
+        arguments = json.loads(str(function.get("arguments")))
+    except ValueError:
+        return ""
+    return str(as_mapping(arguments).get("message") or "")
+
+
+def _memory_block(
+    block: Mapping[str, Any], where: str, _options: ImportOptions, ids: ContentIds
+) -> Iterator[Item]:
+    text, label = block.get("value"), name(block.get("label"))
+    if not isinstance(text, str) or not text.strip():
+        yield SkippedItem(where, "empty", "a memory block without a value")
+        return
+    # A memory block is rewritten in place: its text is part of the id, so that a newer one is new.
+    for piece, suffix in parts(text):
+        yield ImportedBlock(
+            external_id=ids.of(block.get("id"), label, text) + suffix,
+            content=piece,
+            source=SOURCE,
+            metadata={"label": label} if label else {},
+        )

@@ -1,0 +1,118 @@
+"""Transcripts as subtitles: SRT and WebVTT."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
+from luma_memory.importers.texts import ContentIds, name, parts
+
+SOURCE: Final = "transcript"
+TIMING: Final = re.compile(
+    r"^\s*(?:(?P<h>\d+):)?(?P<m>\d{1,2}):(?P<s>\d{2})[.,](?P<ms>\d{3})\s+-->\s+[\d:.,]+"
+)
+_VOICE: Final = re.compile(r"^\s*<v(?:\.[\w.]+)?\s+(?P<speaker>[^>]+)>")
+_TAG: Final = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+# A block ends where the speaker changes, where a pause is longer, or a sentence after these.
+_PAUSE: Final = timedelta(seconds=8)
+_CHARACTERS: Final = 400
+_SENTENCE_END: Final = re.compile(r"[.!?…。！？]['\"»”)]?$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Cue:
+    line: int
+    starts: timedelta
+    speaker: str | None
+    text: str
+
+
+def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
+    """What was said, consecutive cues of one speaker joined to the end of a sentence.
+
+    occurred_at is `options.starts_at` plus the cue's time; without it there is none.
+    """
+    for document in bundle.ending(".srt", ".vtt") or bundle.documents:
+        ids = ContentIds(SOURCE)
+        group: list[_Cue] = []
+        for cue in _cues(document):
+            if isinstance(cue, SkippedItem):
+                yield cue
+            elif group and _is_next_block(group, cue):
+                yield from _block(group, document, options.starts_at, ids)
+                group = [cue]
+            else:
+                group.append(cue)
+        if group:
+            yield from _block(group, document, options.starts_at, ids)
+
+
+def _is_next_block(group: list[_Cue], cue: _Cue) -> bool:
+    last = group[-1]
+    if cue.speaker != last.speaker or cue.starts - last.starts > _PAUSE * 2:
+        return True
+    length = sum(len(member.text) for member in group)
+    return length >= _CHARACTERS and bool(_SENTENCE_END.search(last.text))
+
+
+def _cues(document: Document) -> Iterator[_Cue | SkippedItem]:
+    starts: timedelta | None = None
+    at = 0
+    lines: list[str] = []
+    with document.text() as text:
+        for number, raw in enumerate(text, 1):
+            line = raw.rstrip("\n")
+            timing = TIMING.match(line)
+            if timing is None and line.strip():
+                lines.append(line)
+                continue
+            if starts is not None and lines:
+                # Before a timing without a blank line stands the number of the next cue.
+                shown = lines[:-1] if timing and lines[-1].strip().isdigit() else lines
+                yield _cue(at, starts, shown, document)
+            lines = []
+            starts = _offset(timing) if timing else None
+            at = number
+    if starts is not None and lines:
+        yield _cue(at, starts, lines, document)
+
+
+def _cue(line: int, starts: timedelta, lines: list[str], document: Document) -> _Cue | SkippedItem:
+    voice = _VOICE.match(lines[0]) if lines else None
+    text = " ".join(html.unescape(_TAG.sub("", entry)).strip() for entry in lines).strip()
+    if not text:
+        return SkippedItem(f"{document.name}: line {line}", "empty")
+    return _Cue(line, starts, name(voice["speaker"]) if voice else None, text)
+
+
+def _offset(timing: re.Match[str]) -> timedelta:
+    return timedelta(
+        hours=int(timing["h"] or 0),
+        minutes=int(timing["m"]),
+        seconds=int(timing["s"]),
+        milliseconds=int(timing["ms"]),
+    )
+
+
+def _block(
+    group: list[_Cue], document: Document, starts_at: datetime | None, ids: ContentIds
+) -> Iterator[Item]:
+    first = group[0]
+    text = " ".join(cue.text for cue in group)
+    external_id = ids.of(document.stem, first.starts, text)
+    for piece, suffix in parts(text):
+        yield ImportedBlock(
+            external_id=external_id + suffix,
+            content=piece,
+            source=SOURCE,
+            occurred_at=starts_at + first.starts if starts_at is not None else None,
+            speaker=first.speaker,
+            session_id=name(document.stem),
+            metadata={"at": str(first.starts).partition(".")[0]},
+        )

@@ -1,0 +1,136 @@
+"""`import` through a running service: nothing twice, nothing lost, also when it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import stat
+import subprocess
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.support.commands import COMMAND, clean_environment, run
+from tests.support.exports import chatgpt_conversation, chatgpt_node, write
+from tests.support.service import all_blocks
+
+from luma_memory.cli.processes import Stack
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def conversations(count: int, messages: int = 4) -> list[dict[str, object]]:
+    made = []
+    for number in range(count):
+        nodes, parent = [], "root"
+        for turn in range(messages):
+            role = "user" if turn % 2 == 0 else "assistant"
+            node_id = f"m-{number}-{turn}"
+            text = f"Plank {number} was planed on day {turn}. 🪵"
+            nodes.append(chatgpt_node(node_id, parent, role=role, text=text))
+            parent = node_id
+        made.append(chatgpt_conversation(*nodes, current=parent, id=f"c-{number}"))
+    return made
+
+
+def imported(
+    *arguments: str | Path, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return run("import", *arguments, cwd=cwd, **environment)
+
+
+async def test_a_dry_run_counts_and_stores_nothing(
+    stack: Stack, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    path = write(tmp_path, {"conversations.json": conversations(2)})
+    shown = imported(path, "--user", "dry", "--dry-run", "--url", stack.base_url, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "would store 8 · skipped 0" in shown.stdout
+    assert "from 2026-03-02 09:00 +0000" in shown.stdout
+    assert "user: Plank 0 was planed" in shown.stdout
+    assert await all_blocks(client, "dry") == []
+
+
+async def test_an_import_again_changes_nothing(
+    stack: Stack, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    hidden = chatgpt_node("h", "root", metadata={"is_visually_hidden_from_conversation": True})
+    both = [*conversations(3), chatgpt_conversation(hidden, current="h", id="c-hidden")]
+    path = write(tmp_path / "export", {"conversations.json": both}, zipped=True)
+    arguments = (path, "--user", "ilka", "--url", stack.base_url, "--batch", "5")
+    first = imported(*arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "stored 12 · skipped 1" in first.stdout
+    report = tmp_path / "import-report.jsonl"
+    assert [json.loads(line)["reason"] for line in report.read_text().splitlines()] == ["hidden"]
+    assert stat.S_IMODE(report.stat().st_mode) == 0o600
+    before = await all_blocks(client, "ilka")
+    again = imported(*arguments, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    after = await all_blocks(client, "ilka")
+    assert sorted(block["id"] for block in after) == sorted(block["id"] for block in before)
+    one = next(block for block in after if block["external_id"] == "chatgpt:m-1-0")
+    assert (one["speaker"], one["session_id"], one["source"]) == ("user", "c-1", "chatgpt")
+    assert one["occurred_at"].startswith("2026-03-02T09:00:00.5")
+
+
+async def test_speakers_go_to_their_users(
+    stack: Stack, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    text = "13/03/2026, 09:01 - Ann Example: Ahoy\n13/03/2026, 09:02 - Bo: Aye\n"
+    path = write(tmp_path, {"WhatsApp Chat with Ann.txt": text})
+    options = ("--map", "Ann Example=ann", "--time-zone", "Europe/Berlin", "--url", stack.base_url)
+    shown = imported(path, *options, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "skipped no_user: 1" in shown.stdout
+    (block,) = await all_blocks(client, "ann")
+    assert block["occurred_at"] == "2026-03-13T08:01:00Z"
+
+
+async def test_dates_that_nothing_decides_are_asked_for(stack: Stack, tmp_path: Path) -> None:
+    path = write(tmp_path, {"chat.txt": "05/03/2026, 09:01 - Ann: Ahoy\n"})
+    shown = imported(path, "--user", "x", "--url", stack.base_url, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "--date-order" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+async def test_what_is_wrong_is_said_in_a_sentence(stack: Stack, tmp_path: Path) -> None:
+    missing = imported("nothing.json", "--user", "x", "--url", stack.base_url, cwd=tmp_path)
+    assert (missing.returncode, "There is no file" in missing.stderr) == (1, True)
+    odd = write(tmp_path, {"odd.json": {"a": 1}})
+    unknown = imported(odd, "--user", "x", "--url", stack.base_url, cwd=tmp_path)
+    assert (unknown.returncode, "--format" in unknown.stderr) == (1, True)
+    wrong = imported(odd, "--format", "icq", cwd=tmp_path)
+    assert (wrong.returncode, "must be auto or one of" in wrong.stderr) == (2, True)
+
+
+async def test_killed_at_random_and_continued_it_stores_each_message_once(
+    stack: Stack, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    path = write(tmp_path, {"conversations.json": conversations(150)})
+    random_delay = random.Random(7)
+    command = [*COMMAND, "import", str(path), "--user", "killed", "--url", stack.base_url]
+    for _ in range(3):
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            *("--batch", "7"),
+            env=clean_environment(),
+            cwd=tmp_path,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        await process.stderr.readline()  # it has begun to read
+        await asyncio.sleep(random_delay.uniform(0.05, 1.5))
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.communicate()
+    last = imported(path, "--user", "killed", "--url", stack.base_url, cwd=tmp_path)
+    assert last.returncode == 0, last.stderr
+    stored = await all_blocks(client, "killed")
+    assert sorted(block["external_id"] for block in stored) == sorted(
+        f"chatgpt:m-{number}-{turn}" for number in range(150) for turn in range(4)
+    )
