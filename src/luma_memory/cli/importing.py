@@ -18,7 +18,7 @@ import typer
 
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import Url, service_url
-from luma_memory.cli.output import Bar, console, printable, progress, say_note, shortened
+from luma_memory.cli.output import Bar, console, print_note, printable, progress, shortened
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.errors import Invalid, RejectedError, RequestError
@@ -268,7 +268,7 @@ def _items(bundle: Bundle, format_: str, options: ImportOptions, tally: Tally) -
     found = detect(bundle, options) if format_ == _AUTO else FORMATS[format_]
     if found.name not in tally.formats:
         tally.formats[found.name] = None
-        say_note(f"{bundle.title}: {found.title}")
+        print_note(f"{bundle.title}: {found.title}")
     return found.read(bundle, options)
 
 
