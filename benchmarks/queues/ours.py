@@ -144,7 +144,7 @@ async def work(dsn: str, handled: Handled, stop: asyncio.Event) -> None:
         worker_id=worker_id,
         timeout=_TIMEOUT,
         backoff=timedelta(seconds=1),
-        patience=timedelta(minutes=10),
+        record_timeout=timedelta(minutes=10),
         clock=clock,
         emit=log_event,
         report_bug=log_failure,

@@ -1,4 +1,4 @@
-"""The one reading service behind health, the command line and, later, dashboard and metrics."""
+"""The read model behind health, statistics, the command line and metrics."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from luma_memory.ports.jobs import JobQueue
 from luma_memory.ports.system import SystemProbe
 
 ResultT = TypeVar("ResultT")
-# Health answers in under a second whatever hangs; its questions run side by side.
+# Health responds in under a second whatever hangs; its queries run concurrently.
 PROBE_SECONDS = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """The context cache: this process's connection, and the answers of all processes."""
+    """The context cache: this process's connection, and the hit rate of all processes."""
 
     facts: CacheFacts
-    counts: CacheCounts | None  # of the last 24 hours; None: the database could not be asked
+    counts: CacheCounts | None  # of the last 24 hours; None: unknown, the database did not respond
 
     @property
     def hit_rate(self) -> float | None:
-        """0..1, None without reads."""
+        """Between 0 and 1; None without reads."""
         return self.counts.hit_rate if self.counts is not None else None
 
 
@@ -42,8 +42,8 @@ class Health:
     status: Literal["ok", "degraded", "unavailable"]
     system_enabled: bool
     worker_expected: bool
-    workers: int | None  # None: could not be asked
-    stats: JobStats | None  # None: could not be asked
+    workers: int | None  # None: unknown
+    stats: JobStats | None  # None: unknown
     database: Literal["ok", "unavailable"]
     cache: CacheReport
     uptime_seconds: int
@@ -51,9 +51,9 @@ class Health:
 
 
 class Insights:
-    """Reads; never waits longer than PROBE_SECONDS, never raises for what it reports on.
+    """Reads within PROBE_SECONDS and never raises for an unavailable component.
 
-    is_warming: whether this process still loads what its first answers would have to wait for.
+    is_warming: whether this process still loads data that its first requests would wait for.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Insights:
         self._started = clock.monotonic()
 
     async def health(self) -> Health:
-        """How things are, also when the answer is bad."""
+        """The state of the service, whatever is unavailable."""
         stats, workers, faults, cache = await asyncio.gather(
             _or_none(self._queue.stats()),
             _or_none(self._probe.live_worker_count()),
@@ -99,12 +99,12 @@ class Insights:
         )
 
     async def cache(self) -> CacheReport:
-        """How the context cache is, and how often it had the answer."""
+        """The connection and the hit rate of the context cache."""
         facts, counts = await asyncio.gather(self._cache.facts(), _or_none(self._hits.last_day()))
         return CacheReport(facts, counts)
 
     async def missing(self) -> list[str]:
-        """What keeps this process from serving requests; empty when it is ready."""
+        """What this process needs before it can serve requests; empty when it is ready."""
         current = await _or_none(self._probe.schema_is_current())
         missing = ["language data"] if self._is_warming() else []
         if current is None:

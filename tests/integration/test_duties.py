@@ -112,7 +112,7 @@ def _worker(
         worker_id=worker_id,
         timeout=timedelta(seconds=60),
         backoff=SHORT,
-        patience=timedelta(seconds=60),
+        record_timeout=timedelta(seconds=60),
         clock=clock or SystemClock(),
         emit=emit,
         report_bug=lambda _message, _error: None,

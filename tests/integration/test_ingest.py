@@ -89,7 +89,7 @@ def _door(
         worker_id=worker_id,
         timeout=timedelta(seconds=60),
         backoff=timedelta(seconds=1),
-        patience=timedelta(0),
+        record_timeout=timedelta(0),
         clock=SystemClock(),
         emit=EventLog(),
         report_bug=lambda _message, _error: None,

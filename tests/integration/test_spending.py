@@ -127,11 +127,13 @@ def _reports(database: Database) -> UsageReports:
 async def test_calls_are_added_up_by_day_scope_operation_and_model(database: Database) -> None:
     spending = _spending(database)
     for _ in range(20):
-        spending.note(ADA, "enrichment", [ModelCall(MODEL, 30, 10)], blocks=1)
-        spending.note(ADA, "embedding", [ModelCall("openai/vectors", 7)], blocks=1)
-    spending.note(Scope(DEFAULT_PROJECT, "bea"), "enrichment", [ModelCall(MODEL, 1, 1)], blocks=0)
+        spending.record(ADA, "enrichment", [ModelCall(MODEL, 30, 10)], blocks=1)
+        spending.record(ADA, "embedding", [ModelCall("openai/vectors", 7)], blocks=1)
+    spending.record(Scope(DEFAULT_PROJECT, "bea"), "enrichment", [ModelCall(MODEL, 1, 1)], blocks=0)
     # A model that failed first costs too; the block is the last one's.
-    spending.note(ADA, "enrichment", [ModelCall("nobody/x", 5), ModelCall(MODEL, 30, 10)], blocks=1)
+    spending.record(
+        ADA, "enrichment", [ModelCall("nobody/x", 5), ModelCall(MODEL, 30, 10)], blocks=1
+    )
     await spending.close()
     report = await _reports(database).report(_which("ada"))
     lines = {(line.key.operation, line.key.model): line.spent for line in report.lines}
@@ -217,7 +219,7 @@ async def test_calls_cut_off_by_a_deadline_and_useless_ones_are_counted(
 
 async def test_local_work_is_not_counted(database: Database) -> None:
     spending = _spending(database)
-    spending.note(ADA, "embedding", [ModelCall("local/some-model", 9)], blocks=1)
+    spending.record(ADA, "embedding", [ModelCall("local/some-model", 9)], blocks=1)
     await spending.close()
     assert (await _reports(database).report(_which())).lines == []
 
@@ -313,8 +315,8 @@ async def test_limits_in_calls_tokens_and_money(
     limits: DailyLimits, reached: bool, database: Database
 ) -> None:
     spending = _spending(database, limits)
-    spending.note(ADA, "enrichment", [ModelCall(MODEL, 20, 10)], blocks=1)
-    spending.note(ADA, "embedding", [ModelCall(MODEL, 10)], blocks=1)
+    spending.record(ADA, "enrichment", [ModelCall(MODEL, 20, 10)], blocks=1)
+    spending.record(ADA, "embedding", [ModelCall(MODEL, 10)], blocks=1)
     # Counted before it is written, and after.
     assert (await spending.admit(ADA) is not None) is reached
     spending.leave(ADA)
@@ -361,7 +363,7 @@ async def test_nothing_is_lost_while_the_database_is_away(database: Database) ->
     store = AwayAtFirst(PostgresUsageStore(database))
     spending = Spending(store, prices=CentAToken(), limits=DailyLimits(), clock=SystemClock())
     for _ in range(3):
-        spending.note(ADA, "enrichment", [ModelCall(MODEL, 1, 1)], blocks=1)
+        spending.record(ADA, "enrichment", [ModelCall(MODEL, 1, 1)], blocks=1)
         await asyncio.sleep(0)
     await spending.close()
     (spent,) = await store.spent([(ADA, TODAY)])

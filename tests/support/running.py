@@ -102,7 +102,7 @@ async def working(database: Database, plan: Plan | None = None) -> AsyncIterator
         worker_id=worker_id,
         timeout=plan.timeout,
         backoff=plan.backoff,
-        patience=timedelta(seconds=60),
+        record_timeout=timedelta(seconds=60),
         clock=SystemClock(),
         emit=events,
         report_bug=lambda _message, error: bugs.append(error),

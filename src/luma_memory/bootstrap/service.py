@@ -211,7 +211,7 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
             worker_id=worker_id,
             timeout=timedelta(milliseconds=settings.worker_job_timeout_ms),
             backoff=timedelta(milliseconds=settings.retry_backoff_ms),
-            patience=_SETTLE_PATIENCE[kind],
+            record_timeout=_SETTLE_PATIENCE[kind],
             clock=clock,
             emit=emit,
             report_bug=log_failure,

@@ -108,7 +108,7 @@ def _filled(
         worker_id="w",
         timeout=timedelta(seconds=60),
         backoff=timedelta(seconds=1),
-        patience=timedelta(0),
+        record_timeout=timedelta(0),
         clock=SystemClock(),
         emit=events,
         report_bug=lambda _message, _error: None,

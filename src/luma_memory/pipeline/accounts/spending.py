@@ -1,4 +1,4 @@
-"""Count what calls of the providers take, and defer work of users who spent their day's share."""
+"""Record the usage of providers, and defer jobs of users who have used up their daily budget."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from luma_memory.domain.usage import DailyLimits, Operation, Spent, UsageEntry, 
 from luma_memory.ports.accounts import Prices, UsageStore
 
 RETRY_SECONDS = 60.0
-# Between two statements: a busy worker would send one for every few blocks.
+# Pause between two statements; without it, a busy worker would send one for every few blocks.
 PAUSE_SECONDS = 0.25
 READ_BATCH_MAX = 200
-# A raised limit, and midnight, are noticed within this time.
+# A raised limit, or midnight, takes effect within this time.
 DEFER_MAX = timedelta(hours=1)
-# Until the calls of jobs under way are counted.
-DEFER_FOR_OTHERS = timedelta(seconds=5)
+# Until the calls of running jobs are counted.
+DEFER_FOR_RUNNING = timedelta(seconds=5)
 # Enrichment and embedding.
 CALLS_PER_JOB = 2
 
 
 class Spending:
-    """The account of the providers.
+    """Records usage and enforces daily limits.
 
-    Lines are written in the background, many in one statement; a limit counts what is written by
-    anybody, what waits here, and the jobs under way here. So with several workers a user may pass
-    a limit by the calls that the others have under way at that moment.
+    Entries are written in the background, many per statement. A limit counts all written entries,
+    and the unwritten ones and running jobs of this process. So with several workers, a user may
+    exceed a limit by the running calls of the other workers.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Spending:
         self._writing: dict[UsageKey, Spent] = {}
         self._writer: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self._under_way: Counter[Scope] = Counter()
+        self._running: Counter[Scope] = Counter()
         self._reads: Coalescer[tuple[Scope, date], Spent] = Coalescer(
             store.spent, items_max=READ_BATCH_MAX, is_shared=is_outage
         )
 
-    def note(
+    def record(
         self, scope: Scope, operation: Operation, calls: Sequence[ModelCall], *, blocks: int
     ) -> None:
-        """Count calls; blocks: how many they did their work for. Never blocks and never raises.
+        """Record calls; blocks: how many blocks they served. Never blocks and never raises.
 
-        The blocks are counted with the last of the calls: the one that worked.
+        The blocks are recorded with the last call, the successful one.
         """
         day = self._clock.now().astimezone(UTC).date()
         for number, call in enumerate(calls, start=1):
@@ -93,27 +93,27 @@ class Spending:
         if self._limits.reached_by(spent):
             midnight = datetime.combine(now.date() + timedelta(days=1), time(), UTC)
             return min(midnight, now + DEFER_MAX)
-        expected = spent.plus(Spent(calls=self._under_way[scope] * CALLS_PER_JOB))
-        if self._under_way[scope] and self._limits.reached_by(expected):
-            return now + DEFER_FOR_OTHERS
-        self._under_way[scope] += 1
+        expected = spent.plus(Spent(calls=self._running[scope] * CALLS_PER_JOB))
+        if self._running[scope] and self._limits.reached_by(expected):
+            return now + DEFER_FOR_RUNNING
+        self._running[scope] += 1
         return None
 
     def leave(self, scope: Scope) -> None:
-        """The calls of an admitted job are made and noted."""
+        """End an admitted job, after its calls were recorded."""
         if self._limits.any:
-            self._under_way[scope] -= 1
-            if self._under_way[scope] <= 0:
-                del self._under_way[scope]
+            self._running[scope] -= 1
+            if self._running[scope] <= 0:
+                del self._running[scope]
 
     async def close(self) -> None:
-        """Write what waits."""
+        """Write the remaining entries."""
         self._closing.set()
         while self._writer is not None:
             await asyncio.wait([self._writer])
 
     async def _pause(self) -> None:
-        """Let lines gather: at once only the first is written, and the last when this closes."""
+        """Collect entries before the next statement; `close` ends the pause."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
@@ -130,7 +130,7 @@ class Spending:
                 self._writing = {}
                 await self._pause()
         except StoreUnavailable:
-            # Kept, and written with what comes next.
+            # Keep the entries for the next statement.
             for key, spent in self._writing.items():
                 self._waiting[key] = self._waiting.get(key, Spent()).plus(spent)
             self._writing = {}

@@ -1,4 +1,4 @@
-"""What the providers took and cost, told by day, operation and model."""
+"""Usage and cost of the providers, by day, operation and model."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from luma_memory.domain.clock import Clock
 from luma_memory.domain.usage import Spent, UsageFilter, UsageReport
 from luma_memory.ports.accounts import Prices, UsageStore
 
-# Some years of days with a few models each.
+# Several years with a few models per day.
 LINES_MAX = 10_000
 DAYS_DEFAULT = 30
 
 
 class UsageReports:
-    """prices: made at the first report, beside the event loop."""
+    """prices: loaded in a thread at the first report."""
 
     def __init__(self, store: UsageStore, *, prices: Callable[[], Prices], clock: Clock) -> None:
         self._store = store
@@ -25,7 +25,7 @@ class UsageReports:
         self._clock = clock
 
     def period(self, since: date | None, until: date | None) -> tuple[date, date]:
-        """The days meant: by default the 30 that end today (UTC)."""
+        """The period; by default the 30 days that end today (UTC)."""
         until = until or self._clock.now().astimezone(UTC).date()
         return since or until - timedelta(days=DAYS_DEFAULT - 1), until
 
@@ -40,7 +40,7 @@ class UsageReports:
             total = total.plus(line.spent)
             of_its_kind = by_operation.get(line.key.operation, Spent())
             by_operation[line.key.operation] = of_its_kind.plus(line.spent)
-        # Calls that never got an answer took nothing.
+        # Calls without a response used no tokens.
         models = {line.key.model for line in lines if line.spent.tokens}
         return UsageReport(
             lines=lines,

@@ -10,23 +10,23 @@ from luma_memory.ports.accounts import UserStore
 
 
 class Users:
-    """Read and change them."""
+    """Read and change the settings of users."""
 
     def __init__(self, store: UserStore) -> None:
         self._store = store
 
     async def read(self, scope: Scope) -> User:
-        """A user of whom nothing is stored has the defaults."""
+        """The settings of a user; an unknown user has the defaults."""
         return await self._store.read(scope)
 
     async def set_time_zone(self, scope: Scope, time_zone: str) -> User:
-        """Whose calendar the user's weeks follow from now on.
+        """Set the time zone of the user's weeks.
 
-        Raises Invalid (code time_zone_unknown) for what is no name of the IANA database.
+        Raises Invalid (code time_zone_unknown) for a name that is not in the IANA database.
         """
         if not is_time_zone(time_zone):
             raise Invalid(
-                "This is no time zone of the IANA database; an example is Europe/Lisbon",
+                "This time zone is not in the IANA database; an example is Europe/Lisbon",
                 code="time_zone_unknown",
                 field="time_zone",
             )

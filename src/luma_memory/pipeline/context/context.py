@@ -1,4 +1,4 @@
-"""A question in, its context out: chosen blocks, and a text for a prompt."""
+"""Contexts: the chosen blocks for a question, and a text for a prompt."""
 
 from __future__ import annotations
 
@@ -36,16 +36,15 @@ from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RecallDegraded
 from luma_memory.telemetry.logs import Stopwatch
 
-# With less than this left of a request's time, a model is not even asked.
+# With less time left than this, the model is not called.
 SYNTHESIS_SECONDS_MIN: Final = 0.2
 
 
 class Contexts:
-    """Contexts of questions, from the cache where nothing changed since.
+    """Contexts of questions, from the cache if nothing has changed since.
 
-    synthesizer: None leaves the text to the template. configuration: every setting that changes an
-    answer; answers of different configurations never meet. spending: the account of what the
-    synthesizer takes, None for nobody's.
+    synthesizer: None to write the text from the template. configuration: every setting that changes
+    a context; it is part of the cache key. spending: records calls of the synthesizer; None not to.
     """
 
     def __init__(
@@ -73,36 +72,36 @@ class Contexts:
 
     @property
     def counted_by(self) -> str:
-        """Whose tokens the budget is counted in."""
+        """The tokenizer that counts the budget."""
         return self._tokens.name
 
     @spans.traced("context")
     async def get_context(self, request: ContextRequest) -> ContextResult:
-        """The answer, and what is poorer in it than asked for.
+        """The context, and in what it is degraded.
 
-        Raises StoreUnavailable when PostgreSQL does not answer and nothing is kept, SearchTimeout
-        and UnavailableError (code deadline_exceeded) when nothing was found out in time.
+        Raises StoreUnavailable when PostgreSQL does not respond and nothing is cached,
+        SearchTimeout, and UnavailableError (code deadline_exceeded) without a result in time.
         """
         watch = Stopwatch()
         timings: dict[str, float] = {}
-        answer = await self._cache.answer(
+        result = await self._cache.get_or_compute(
             self._key(request),
             request.scope,
             lambda: self._compute(request, timings),
             timeout_seconds=request.timeout_seconds,
             is_counted=not request.is_probe,
         )
-        degraded = list(answer.context.degraded)
-        if not answer.is_checked:
+        degraded = list(result.context.degraded)
+        if not result.is_checked:
             degraded.append(DATABASE)
         timings["total"] = watch.elapsed_ms
         spans.current().set(
-            {"luma.cached": answer.age_seconds is not None, "luma.degraded": " ".join(degraded)}
+            {"luma.cached": result.age_seconds is not None, "luma.degraded": " ".join(degraded)}
         )
-        return ContextResult(answer.context, answer.age_seconds, degraded, timings)
+        return ContextResult(result.context, result.age_seconds, degraded, timings)
 
     async def close(self) -> None:
-        """End what is being computed. Repeating it is harmless."""
+        """Cancel running computations. Idempotent."""
         await self._cache.close()
 
     def _key(self, request: ContextRequest) -> CacheKey:
@@ -124,7 +123,7 @@ class Contexts:
     async def _compute(
         self, request: ContextRequest, timings: dict[str, float]
     ) -> tuple[Context, bool]:
-        """The context, and whether it is as good as it can be."""
+        """The context, and whether it is complete."""
         watch = Stopwatch()
         ends = asyncio.get_running_loop().time() + request.timeout_seconds
         found = await self._recall.search(
@@ -158,18 +157,20 @@ class Contexts:
     async def _written(
         self, request: ContextRequest, context: Context, ends: float
     ) -> Context | str:
-        """The context told by the model, or why it is not."""
+        """The context with the model's text, or why there is none."""
         assert self._synthesizer is not None
         left_seconds = ends - asyncio.get_running_loop().time()
         if left_seconds < SYNTHESIS_SECONDS_MIN:
             return "no time is left for it"
-        asked = SynthesisRequest(request.query, context.blocks, request.token_budget)
+        synthesis_request = SynthesisRequest(request.query, context.blocks, request.token_budget)
         try:
             with calls_under_way() as cut_off:
-                synthesis = await within(self._synthesizer.synthesize(asked), left_seconds)
+                synthesis = await within(
+                    self._synthesizer.synthesize(synthesis_request), left_seconds
+                )
         except TimeoutError:
             self._note(request.scope, cut_off)
-            return "no answer in time"
+            return "the model did not respond in time"
         except LumaMemoryError as error:
             self._note(request.scope, error.calls)
             return str(error)
@@ -178,7 +179,7 @@ class Contexts:
             synthesis, context.blocks, token_budget=request.token_budget, tokens=self._tokens
         )
         if written is None:
-            return "the answer does not rest on the blocks"
+            return "the response does not cite the blocks"
         is_cut = not written.is_whole and TOKEN_BUDGET not in context.degraded
         return replace(
             context,
@@ -191,7 +192,7 @@ class Contexts:
 
     def _note(self, scope: Scope, calls: Sequence[ModelCall]) -> None:
         if self._spending is not None:
-            self._spending.note(scope, "synthesis", calls, blocks=0)
+            self._spending.record(scope, "synthesis", calls, blocks=0)
 
 
 def _context_block(hit: SearchHit) -> ContextBlock:

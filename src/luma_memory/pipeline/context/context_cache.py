@@ -1,22 +1,23 @@
-"""Answers that are kept, and never served when anything changed since.
+"""Cached contexts, returned only if the scope has not changed since they were computed.
 
-An entry holds the answer and the scope's version as it was before the answer was computed. Each
-request reads the entry and the present version side by side, and the entry is served only if the
-two versions are equal. There is no message that says "changed", so none can be lost.
+An entry contains the context and the scope's version from before it was computed. Each request
+reads the entry and the current version in parallel, and returns the entry only if the two versions
+are equal. There is no invalidation message, so none can be lost.
 
-- A write that commits before the request has raised the version the request reads: no stale answer.
-- A write that commits while an answer is computed raises it beyond the one the entry will carry:
-  the entry is never served. The version is read first, the blocks afterwards.
-- Versions never come twice (see `memory_next_version`), so equality means: nothing happened.
-- Time changes answers without a write: a block expires, "last week" becomes another one. An entry
-  ends when the next block of the scope expires, and with its tick (see TICK).
+- A write that commits before a request raises the version that the request reads, so the request
+  never gets a stale context.
+- A write that commits during a computation raises the version above the entry's, so the entry is
+  never returned. The version is read before the blocks.
+- Versions are never reused (see `memory_next_version`), so equal versions mean: no change.
+- Time changes contexts without a write: a block expires, "last week" becomes another week. An entry
+  expires with the next block of the scope, and with its tick (see TICK).
 
-With the cache elsewhere, a process keeps what it saw itself as well, and serves it by the same
-rule: then only the version is read, and a cache that is away is not missed.
+With a remote cache, a process also keeps its own copies of entries and returns them by the same
+rule: then only the version is read, and an unavailable cache does not matter.
 
-One request computes, those that ask the same meanwhile wait for it: in this process for its task,
-in others for its entry, as long as its claim in the cache stands. A holder that dies costs them the
-rest of the claim; a cache that is away costs them nothing, each process then computes for itself.
+Concurrent requests for the same context share one computation: in this process they await its task,
+in others its entry while the claim in the cache lasts. If the claiming process dies, they wait for
+the rest of the claim; if the cache is unavailable, each process computes by itself.
 """
 
 from __future__ import annotations
@@ -46,53 +47,52 @@ from luma_memory.telemetry.events import CacheHit, CacheMiss, Emit
 MissReason = Literal["absent", "changed", "expired", "unreadable", "unavailable"]
 Compute = Callable[[], Awaitable[tuple[Context, bool]]]
 
-# PostgreSQL answers this in a millisecond; whoever waits longer gets the entry unchecked, or learns
-# that there is nothing.
+# PostgreSQL takes a millisecond for this. After this timeout a request gets the entry unchecked, or
+# an error if there is none.
 STATE_SECONDS: Final = 1.0
-# After one that took too long the next ones wait less, until one is answered.
-STATE_SECONDS_IN_DOUBT: Final = 0.25
-# "Now" stands still for so long: whoever asks within one tick is asked by the same clock, and gets
-# the same answer whether it was kept or not.
+# After a timeout the next reads wait less, until one succeeds.
+STATE_SECONDS_AFTER_TIMEOUT: Final = 0.25
+# "Now" is constant within a tick: all requests of one tick get the same context, cached or not.
 TICK: Final = timedelta(minutes=15)
-# How long a claim stands when its holder does not come back; others wait no longer.
+# How long a claim lasts if its holder does not release it; other processes wait no longer.
 CLAIM_SECONDS: Final = 2.0
-# Whoever computes has a deadline of his own; this is for those whose computing does not keep it.
+# A computation has its own deadline; this is added for those that exceed it.
 GRACE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer and where it came from."""
+class CacheResult:
+    """A context and its origin."""
 
     context: Context
     age_seconds: float | None  # None: computed for this request
-    is_checked: bool = True  # False: PostgreSQL did not answer
+    is_checked: bool = True  # False: PostgreSQL did not respond
 
 
 @dataclass(frozen=True, slots=True)
-class _Looked:
-    """What one look found."""
+class _Lookup:
+    """The result of one lookup."""
 
-    state: ScopeState | None  # None: PostgreSQL did not answer
+    state: ScopeState | None  # None: PostgreSQL did not respond
     entry: Entry | None
-    reason: MissReason  # why there is no entry, or none in the cache behind the near one
+    reason: MissReason  # why there is no entry, or none behind the local copy
 
 
 @dataclass(frozen=True, slots=True)
-class _Flight:
-    """A computation under way, and what it will be true of."""
+class _Computation:
+    """A running computation, and the state that its result is valid for."""
 
     state: ScopeState
     valid_until: datetime
-    task: asyncio.Task[Answer]
+    task: asyncio.Task[CacheResult]
 
 
 class ContextCache:
-    """Keeps contexts in a cache, checked against the scope's version at every use.
+    """Caches contexts and checks them against the scope's version at every use.
 
-    local_bytes_max: of entries kept in this process, in front of a cache that is elsewhere; 0 where
-    the cache is in this process itself.
+    local_bytes_max: size of the local copies in front of a remote cache; 0 if the cache itself is
+    in this process.
     """
 
     def __init__(
@@ -114,16 +114,19 @@ class ContextCache:
         self._clock = clock
         self._emit = emit
         self._erasures = Erasures(cache, ttl=ttl)
-        self._in_doubt = False
-        self._flights: dict[Hashable, _Flight] = {}
+        self._timed_out = False
+        self._computations: dict[Hashable, _Computation] = {}
 
     async def forget(self, scope: Scope) -> int:
-        """Drop all entries of an erased scope; how many. A cache that is away does it later."""
+        """Delete the entries of an erased scope; returns how many.
+
+        If the cache is unavailable, the entries are deleted when it is back.
+        """
         owner = context_owner(scope)
         self._local.drop_owner(owner)
         return await self._erasures.erase(owner)
 
-    async def answer(
+    async def get_or_compute(
         self,
         key: CacheKey,
         scope: Scope,
@@ -131,78 +134,78 @@ class ContextCache:
         *,
         timeout_seconds: float,
         is_counted: bool = True,
-    ) -> Answer:
-        """The kept answer if it is still true, else a computed one.
+    ) -> CacheResult:
+        """The cached context if it is still valid, otherwise a computed one.
 
-        compute: the answer, and whether it is whole; one that is not is given to those who wait
-        for it and not kept. timeout_seconds: what the computing was given; only requests with the
-        same share a computation in this process. is_counted: whether it is a part of the hit rate;
-        events are emitted all the same. Raises what `compute` raises, and
-        StoreUnavailable when PostgreSQL does not answer and nothing is kept.
+        compute: returns the context, and whether it is complete; an incomplete one goes to the
+        waiting requests and is not cached. timeout_seconds: of the computation; only requests with
+        the same timeout share one in this process. is_counted: whether the request counts for the
+        hit rate; events are emitted in any case. Raises what `compute` raises, and StoreUnavailable
+        when PostgreSQL does not respond and nothing is cached.
         """
-        answer = await self._answer(key, scope, compute, timeout_seconds)
+        result = await self._get_or_compute(key, scope, compute, timeout_seconds)
         if is_counted:
-            made = answer.age_seconds is None
-            self._counter.count(CacheCounts(misses=1) if made else CacheCounts(hits=1))
-        return answer
+            is_miss = result.age_seconds is None
+            self._counter.count(CacheCounts(misses=1) if is_miss else CacheCounts(hits=1))
+        return result
 
-    async def _answer(
+    async def _get_or_compute(
         self, key: CacheKey, scope: Scope, compute: Compute, timeout_seconds: float
-    ) -> Answer:
-        looked = await self._look(key, scope)
-        if looked.state is None:
-            return await self._unchecked(looked, key)
-        entry, state = looked.entry, looked.state
+    ) -> CacheResult:
+        lookup = await self._look_up(key, scope)
+        if lookup.state is None:
+            return await self._unchecked(lookup, key)
+        entry, state = lookup.entry, lookup.state
         outdated = _outdated(entry, state) if entry is not None else None
         if entry is not None and outdated is None:
             return self._hit(entry, state.read_at)
-        self._emit(CacheMiss(outdated or looked.reason))
-        # A cache that just did not answer is not asked again.
-        is_shared = looked.reason != "unavailable"
-        flight = self._flight(key, scope, state, compute, timeout_seconds, is_shared)
-        # Whoever waits may go; the computing goes on for the others and for the cache.
+        self._emit(CacheMiss(outdated or lookup.reason))
+        # Do not call a cache again that just failed.
+        is_shared = lookup.reason != "unavailable"
+        computation = self._computation(key, scope, state, compute, timeout_seconds, is_shared)
+        # A caller may be cancelled; the computation continues for the others and for the cache.
         try:
-            return await within(asyncio.shield(flight.task), timeout_seconds + GRACE_SECONDS)
+            return await within(asyncio.shield(computation.task), timeout_seconds + GRACE_SECONDS)
         except TimeoutError:
             raise UnavailableError(
                 "The context was not ready in time", code="deadline_exceeded"
             ) from None
 
     async def close(self) -> None:
-        """End what is being computed. Repeating it is harmless."""
-        tasks = [flight.task for flight in self._flights.values()]
+        """Cancel running computations. Idempotent."""
+        tasks = [computation.task for computation in self._computations.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._erasures.close()
 
-    async def _look(self, key: CacheKey, scope: Scope) -> _Looked:
-        """Entry and state, read side by side; the state's reading begins now."""
+    async def _look_up(self, key: CacheKey, scope: Scope) -> _Lookup:
+        """Entry and state, read in parallel; starts the read of the state immediately."""
         state_read = asyncio.create_task(self._versions.state(scope))
         near = self._local.find(key)
         try:
             if near is None:
                 entry, reason = await self._entry(key)
-                return _Looked(await self._in_time(state_read), entry, reason)
+                return _Lookup(await self._in_time(state_read), entry, reason)
             state = await self._in_time(state_read)
             if state is None or _outdated(near, state) is None:
-                return _Looked(state, near, "absent")
-            # Another process may have kept a later one.
+                return _Lookup(state, near, "absent")
+            # Another process may have stored a newer one.
             self._local.drop(key)
             entry, reason = await self._entry(key)
-        except BaseException:  # the asker is gone
+        except BaseException:  # the caller was cancelled
             state_read.cancel()
             raise
-        return _Looked(state, entry or near, reason)
+        return _Lookup(state, entry or near, reason)
 
     async def _in_time(self, state_read: Awaitable[ScopeState]) -> ScopeState | None:
-        seconds = STATE_SECONDS_IN_DOUBT if self._in_doubt else STATE_SECONDS
+        seconds = STATE_SECONDS_AFTER_TIMEOUT if self._timed_out else STATE_SECONDS
         try:
             state = await within(state_read, seconds)
         except (StoreUnavailable, TimeoutError):
-            self._in_doubt = True
+            self._timed_out = True
             return None
-        self._in_doubt = False
+        self._timed_out = False
         return state
 
     async def _entry(self, key: CacheKey) -> tuple[Entry | None, MissReason]:
@@ -217,20 +220,22 @@ class ContextCache:
             self._local.keep(key, entry)
         return entry, "unreadable"
 
-    async def _unchecked(self, looked: _Looked, key: CacheKey) -> Answer:
+    async def _unchecked(self, lookup: _Lookup, key: CacheKey) -> CacheResult:
         now = self._clock.now()
-        if looked.entry is None or looked.entry.valid_until <= now:
-            raise StoreUnavailable("PostgreSQL does not answer, and no answer is kept")
+        if lookup.entry is None or lookup.entry.valid_until <= now:
+            raise StoreUnavailable("PostgreSQL does not respond, and no context is cached")
         if await self._erasures.may_be_erased(key.owner):
-            raise StoreUnavailable("PostgreSQL does not answer, and the kept answer may be erased")
-        return self._hit(looked.entry, now, is_checked=False)
+            raise StoreUnavailable(
+                "PostgreSQL does not respond, and the cached context may be erased"
+            )
+        return self._hit(lookup.entry, now, is_checked=False)
 
-    def _hit(self, entry: Entry, now: datetime, *, is_checked: bool = True) -> Answer:
+    def _hit(self, entry: Entry, now: datetime, *, is_checked: bool = True) -> CacheResult:
         age_seconds = max(0.0, (now - entry.computed_at).total_seconds())
         self._emit(CacheHit(age_seconds, is_checked))
-        return Answer(entry.context, age_seconds, is_checked)
+        return CacheResult(entry.context, age_seconds, is_checked)
 
-    def _flight(
+    def _computation(
         self,
         key: CacheKey,
         scope: Scope,
@@ -238,74 +243,74 @@ class ContextCache:
         compute: Compute,
         timeout_seconds: float,
         is_shared: bool,
-    ) -> _Flight:
-        """The flight whose answer is true at this state: one under way, or a new one."""
+    ) -> _Computation:
+        """The computation whose result is valid for this state: a running one, or a new one."""
         name = (key, timeout_seconds)
-        flight = self._flights.get(name)
+        computation = self._computations.get(name)
         if (
-            flight is not None
-            and flight.state.version >= state.version
-            and flight.valid_until > state.read_at
+            computation is not None
+            and computation.state.version >= state.version
+            and computation.valid_until > state.read_at
         ):
-            return flight
-        task = asyncio.create_task(self._fly(key, scope, state, compute, is_shared))
-        flight = self._flights[name] = _Flight(state, _valid_until(state), task)
-        task.add_done_callback(lambda _: self._landed(name, flight))
-        return flight
+            return computation
+        task = asyncio.create_task(self._compute(key, scope, state, compute, is_shared))
+        computation = self._computations[name] = _Computation(state, _valid_until(state), task)
+        task.add_done_callback(lambda _: self._on_done(name, computation))
+        return computation
 
-    def _landed(self, name: Hashable, flight: _Flight) -> None:
-        if self._flights.get(name) is flight:
-            del self._flights[name]
-        if not flight.task.cancelled():
-            flight.task.exception()  # all who waited for it may be gone
+    def _on_done(self, name: Hashable, computation: _Computation) -> None:
+        if self._computations.get(name) is computation:
+            del self._computations[name]
+        if not computation.task.cancelled():
+            computation.task.exception()  # retrieved, even if no caller waits any longer
 
-    async def _fly(
+    async def _compute(
         self, key: CacheKey, scope: Scope, state: ScopeState, compute: Compute, is_shared: bool
-    ) -> Answer:
-        """Compute and keep, or take what another process kept meanwhile."""
+    ) -> CacheResult:
+        """Compute and cache, or return what another process cached meanwhile."""
         if not is_shared:
-            context, is_whole = await compute()
-            if is_whole:
+            context, is_complete = await compute()
+            if is_complete:
                 self._local.keep(key, _entry(state, context))
-            return Answer(context, None)
+            return CacheResult(context, None)
         token = uuid.uuid4().hex
-        # With the version: who knows of a later change does not wait for an answer from before it.
+        # With the version: a process that knows of a newer one does not wait for this result.
         claim = replace(key, digest=f"{key.digest}:{state.version}")
         found = await self._claim_or_find(claim, token, key, scope, state)
         if isinstance(found, Entry):
-            return self._elsewhere(found)
+            return self._hit(found, self._clock.now())
         try:
-            context, is_whole = await compute()
-            if is_whole:
+            context, is_complete = await compute()
+            if is_complete:
                 await self._keep(key, state, context)
         finally:
             if found == "claimed":
-                await self._let_go(claim, token)
-        return Answer(context, None)
+                await self._release(claim, token)
+        return CacheResult(context, None)
 
     async def _claim_or_find(
         self, claim: CacheKey, token: str, key: CacheKey, scope: Scope, state: ScopeState
     ) -> Entry | Literal["claimed", "alone"]:
-        """The claim, or the entry of whoever held it; "alone" when neither is to be had."""
-        give_up_at = self._clock.monotonic() + CLAIM_SECONDS
+        """The claim, or the entry of the process that had it; "alone" if neither is available."""
+        deadline = self._clock.monotonic() + CLAIM_SECONDS
         while True:
             try:
                 is_claimed = await self._cache.claim(claim, token=token, seconds=CLAIM_SECONDS)
-                entry = await self._true_entry(key, scope, state)
+                entry = await self._valid_entry(key, scope, state)
             except (CacheUnavailable, StoreUnavailable):
                 return "alone"
             if entry is not None:
                 if is_claimed:
-                    await self._let_go(claim, token)
+                    await self._release(claim, token)
                 return entry
             if is_claimed:
                 return "claimed"
-            if self._clock.monotonic() >= give_up_at:
+            if self._clock.monotonic() >= deadline:
                 return "alone"
             await asyncio.sleep(jittered(_POLL_SECONDS))
 
-    async def _true_entry(self, key: CacheKey, scope: Scope, state: ScopeState) -> Entry | None:
-        """The entry as it is now, if it is true of this state or of a later one."""
+    async def _valid_entry(self, key: CacheKey, scope: Scope, state: ScopeState) -> Entry | None:
+        """The current entry, if it is valid for this state or a later one."""
         value = await self._cache.fetch(key)
         entry = decode_entry(value, key) if value is not None else None
         if entry is not None and entry.version > state.version:
@@ -314,31 +319,26 @@ class ContextCache:
             return None
         return entry
 
-    def _elsewhere(self, entry: Entry) -> Answer:
-        age_seconds = max(0.0, (self._clock.now() - entry.computed_at).total_seconds())
-        self._emit(CacheHit(age_seconds, is_checked=True))
-        return Answer(entry.context, age_seconds)
-
     async def _keep(self, key: CacheKey, state: ScopeState, context: Context) -> None:
         entry = _entry(state, context)
         left = (entry.valid_until - state.read_at).total_seconds()
-        # Entries of one busy moment do not end in one moment.
+        # Entries that were stored together must not expire together.
         ttl = jittered(self._ttl.total_seconds(), low=0.9, high=1.0)
         self._local.keep(key, entry)
         try:
             await self._cache.store(key, encode_entry(entry, key), ttl_seconds=min(ttl, left))
         except CacheUnavailable:
-            return  # nobody lost anything but time
+            return  # costs only the next computation
 
-    async def _let_go(self, claim: CacheKey, token: str) -> None:
+    async def _release(self, claim: CacheKey, token: str) -> None:
         try:
             await self._cache.let_go(claim, token=token)
         except CacheUnavailable:
-            return  # it ends by itself
+            return  # the claim expires
 
 
 def tick_of(now: datetime) -> datetime:
-    """The moment at which the tick of `now` began."""
+    """The start of the tick of `now`."""
     return datetime.fromtimestamp(
         now.timestamp() // TICK.total_seconds() * TICK.total_seconds(), UTC
     )
@@ -354,7 +354,7 @@ def _entry(state: ScopeState, context: Context) -> Entry:
 
 
 def _outdated(entry: Entry, state: ScopeState) -> Literal["changed", "expired"] | None:
-    """Why an entry is not true of a state; None when it is."""
+    """Why an entry is not valid for a state; None if it is."""
     if entry.version != state.version:
         return "changed"
     return "expired" if entry.valid_until <= state.read_at else None

@@ -1,7 +1,7 @@
-"""A context as bytes: what a cache keeps, and how what comes back is trusted.
+"""Encode and decode cached contexts; values from the cache are not trusted.
 
-JSON, compressed: anybody who can write to the cache can write nonsense, and nonsense must never be
-more than a miss. An entry names its own key, so that a value under another key is none.
+The format is compressed JSON: anyone with access to the cache can write invalid values, and these
+must only cause a miss. An entry contains its own key, so a value under another key is a miss, too.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from luma_memory.domain.cache import CacheKey
 from luma_memory.domain.context import Citation, Context, ContextBlock
 
 FORMAT: Final = 2
-# A whole context of 200 long blocks has some hundred kilobytes. What unpacks to more is no entry.
+# A context of 200 long blocks has some hundred kilobytes. A larger value is rejected.
 PLAIN_BYTES_MAX: Final = 8 << 20
 # Level 1 costs 70 µs for an entry of 6.7 kB and makes 1.4 kB of it; level 6 saves another 5 %.
 # (zstd: 20 µs, the same size; not worth a dependency.)
@@ -27,16 +27,16 @@ _LEVEL: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An answer, and what it is true of."""
+    """A context, and the state that it is valid for."""
 
     context: Context
-    version: int  # of the scope as it was before the answer was computed
+    version: int  # of the scope before the computation
     computed_at: datetime  # by the database's clock
-    valid_until: datetime  # from then on time alone may have changed the answer
+    valid_until: datetime  # from then on time alone may have changed the context
 
 
 def encode_entry(entry: Entry, key: CacheKey) -> bytes:
-    """The entry for its key."""
+    """The encoded entry."""
     context = entry.context
     plain = {
         "format": FORMAT,
@@ -57,7 +57,7 @@ def encode_entry(entry: Entry, key: CacheKey) -> bytes:
 
 
 def decode_entry(value: bytes, key: CacheKey) -> Entry | None:
-    """The entry that `value` holds for `key`; None for whatever else it is."""
+    """The entry for `key` in `value`; None for anything else."""
     try:
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(value, PLAIN_BYTES_MAX)
@@ -67,7 +67,7 @@ def decode_entry(value: bytes, key: CacheKey) -> Entry | None:
         if plain["format"] != FORMAT or plain["key"] != str(key):
             return None
         return _entry(plain)
-    # Foreign bytes fail in any of these ways; so do lists for objects and brackets in brackets.
+    # Foreign bytes, wrong types and deep nesting fail in any of these ways.
     except (zlib.error, ValueError, TypeError, KeyError, AttributeError):
         return None
     except (OverflowError, RecursionError):

@@ -1,7 +1,6 @@
-"""Entries this process has seen, ready to be served: what spares the way to Redis and back.
+"""Local copies of cache entries, which save the round trip to Redis.
 
-They are checked against the scope's version like every entry, so a copy here can be outdated but
-never be served as if it were not.
+They are checked against the scope's version like every entry, so no outdated copy is returned.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from collections import OrderedDict
 from luma_memory.domain.cache import CacheKey
 from luma_memory.pipeline.context.context_entry import Entry
 
-# Of an entry and of each of its blocks, beside their texts, measured with tracemalloc: 490 and 660;
-# and of the JSON that is written of them once and kept as long (api.rendered): 600 and 280.
+# Overhead of an entry and of each block without their texts, by tracemalloc: 490 and 660;
+# and of their rendered JSON, which lives as long (api.rendered): 600 and 280.
 _ENTRY_BYTES = 1_100
 _BLOCK_BYTES = 980
 
 
 class LocalEntries:
-    """At most so many bytes of entries, the least recently used going first; 0 keeps none."""
+    """An LRU cache limited in bytes; 0 stores nothing."""
 
     def __init__(self, *, size_bytes_max: int) -> None:
         self._size_bytes_max = size_bytes_max
@@ -39,7 +38,7 @@ class LocalEntries:
             self.drop(next(iter(self._entries)))
 
     def drop(self, key: CacheKey) -> None:
-        """Forget an entry; harmless when there is none."""
+        """Remove an entry, if present."""
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._size_bytes -= _size_bytes(entry)
@@ -53,5 +52,5 @@ class LocalEntries:
 def _size_bytes(entry: Entry) -> int:
     blocks = entry.context.blocks
     texts = len(entry.context.text) + sum(len(block.content) for block in blocks)
-    # Three bytes a character, kept and written: most have two, some eight.
+    # Three bytes per character, in both forms: most take two, some eight.
     return _ENTRY_BYTES + _BLOCK_BYTES * len(blocks) + 3 * texts

@@ -1,4 +1,4 @@
-"""What a model wrote from blocks, checked before anybody sees it."""
+"""Validate the text that a model wrote from blocks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from luma_memory.ports.models import TokenCounter
 STATEMENTS_MAX: Final = 60
 STATEMENT_CHARACTERS_MAX: Final = 2_000
 _SPACE: Final = re.compile(r"\s+")
-# A mark the model wrote into its text itself stands for nothing we checked.
+# A mark that the model wrote into its text is not validated.
 _MARK: Final = re.compile(r"\s*\[\d+(?:\s*[,;–-]\s*\d+)*\]")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A text that rests on blocks."""
+    """A text with citations of blocks."""
 
     text: str
     citations: Sequence[Citation]
@@ -35,16 +35,15 @@ async def checked_text(
     token_budget: int,
     tokens: TokenCounter,
 ) -> Written | None:
-    """The statements with their marks, within the budget; None when they must not be shown.
+    """The statements with their marks, within the budget; None if the synthesis is rejected.
 
-    A synthesis that names a block which was not given is made up, and so all of it is refused. A
-    statement without a mark rests on nothing and is left out; without any statement nothing is
-    shown.
+    A synthesis that cites a block outside the request is rejected as a whole. A statement without a
+    mark is dropped; a synthesis without any other statement is rejected.
     """
     statements = synthesis.statements[:STATEMENTS_MAX]
-    if any(not 1 <= mark <= len(blocks) for said in statements for mark in said.marks):
+    if any(not 1 <= mark <= len(blocks) for entry in statements for mark in entry.marks):
         return None
-    kept = [line for said in statements if (line := _line(said)) is not None]
+    kept = [line for entry in statements if (line := _line(entry)) is not None]
     is_whole = True
     while kept:
         text = "\n".join(line for line, _ in kept)
@@ -58,16 +57,16 @@ async def checked_text(
     return None
 
 
-def _line(said: Statement) -> tuple[str, Sequence[int]] | None:
-    """One line with its marks behind it; None without a text or a mark."""
-    words = _inert(_MARK.sub("", said.text[:STATEMENT_CHARACTERS_MAX]))
-    marks = sorted(set(said.marks))
+def _line(statement: Statement) -> tuple[str, Sequence[int]] | None:
+    """One line followed by its marks; None without a text or a mark."""
+    words = _inert(_MARK.sub("", statement.text[:STATEMENT_CHARACTERS_MAX]))
+    marks = sorted(set(statement.marks))
     if not words or not marks:
         return None
     return f"{words} {''.join(f'[{mark}]' for mark in marks)}", marks
 
 
 def _inert(text: str) -> str:
-    """One line without signs that act on its reader, and without what could close a tag."""
+    """One line without invisible control characters and without angle brackets."""
     kept = "".join(sign for sign in text if sign.isspace() or is_inert(sign))
     return _SPACE.sub(" ", kept).replace("<", "‹").replace(">", "›").strip()

@@ -52,7 +52,7 @@ BACKFILL_AGAIN = timedelta(minutes=5)
 # How often a backfill tries an account that was refused.
 REFUSED_ACCOUNT_RETRY = timedelta(seconds=30)
 # Of a provider's time, what one run takes for the parts of a long block: the rest of the job's is
-# for the part that is being results then.
+# for the part that is being embedded then.
 SLICE_SHARE = 0.25
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
@@ -71,7 +71,7 @@ class StepResults:
     enrich_error: LumaMemoryError | None = None
     calls: Sequence[ModelCall] = ()  # of the enrichment
     embedder: Embedder | None = None  # that was called
-    places: Sequence[PassagePlace] = ()  # whose vectors were still to be results
+    places: Sequence[PassagePlace] = ()  # that still need vectors
     vectors: Sequence[Embedding] | None = None  # one a place
     embed_error: LumaMemoryError | None = None
 
@@ -198,7 +198,7 @@ class EnrichBlock:
             return await self._writes.submit((block, result))
 
     async def _embedder_of(self, block: BlockToEnrich) -> Embedder | None:
-        """Who makes the block's vectors; None where none are to be results."""
+        """The embedder for the block; None if it needs no vectors."""
         if "embed" not in _steps(block) or self._embedder is None or self._scope_embedders is None:
             return self._embedder if "embed" in _steps(block) else None
         return await self._scope_embedders.of_scope(block.scope)
@@ -447,15 +447,15 @@ def _steps(block: BlockToEnrich) -> Sequence[BackfillStep]:
 
 def _record_spending(spending: Spending, scope: Scope, results: StepResults) -> None:
     if results.calls:
-        spending.note(
+        spending.record(
             scope, "enrichment", results.calls, blocks=int(results.enrichment is not None)
         )
     if results.embedder and results.vectors:
         tokens = sum(embedding.token_count for embedding in results.vectors)
         call = ModelCall(results.embedder.model.id, tokens)
-        spending.note(scope, "embedding", [call], blocks=1)
+        spending.record(scope, "embedding", [call], blocks=1)
     elif results.embed_error and results.embed_error.calls:
-        spending.note(scope, "embedding", results.embed_error.calls, blocks=0)
+        spending.record(scope, "embedding", results.embed_error.calls, blocks=0)
 
 
 def _first_not_in(

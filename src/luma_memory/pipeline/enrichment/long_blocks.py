@@ -98,7 +98,7 @@ class LongBlocks:
         if self._spending is not None:
             tokens = sum(embedding.token_count for embedding in embeddings)
             call = ModelCall(embedder.model.id, tokens)
-            self._spending.note(block.scope, "embedding", [call], blocks=0)
+            self._spending.record(block.scope, "embedding", [call], blocks=0)
         vectors = {
             passage.ordinal: embedding.vector
             for passage, embedding in zip(passages, embeddings, strict=True)

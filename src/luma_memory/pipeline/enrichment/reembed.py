@@ -86,7 +86,9 @@ class ReembedScope:
     def _record_spending(self, scope: Scope, embeddings: Sequence[Embedding | None]) -> None:
         if self._spending is not None:
             tokens = sum(embedding.token_count for embedding in embeddings if embedding)
-            self._spending.note(scope, "reembedding", [ModelCall(self._model_id, tokens)], blocks=0)
+            self._spending.record(
+                scope, "reembedding", [ModelCall(self._model_id, tokens)], blocks=0
+            )
 
 
 class Reembedding:

@@ -164,7 +164,7 @@ class SessionWindows:
         if self._spending is not None:
             tokens = sum(embedding.token_count for embedding in embeddings)
             calls = [ModelCall(embedder.model.id, tokens)]
-            self._spending.note(scope, "embedding", calls, blocks=0)
+            self._spending.record(scope, "embedding", calls, blocks=0)
         return [
             MadeWindow(window.block_id, window.fingerprint, embedding.vector)
             for window, embedding in zip(windows, embeddings, strict=True)

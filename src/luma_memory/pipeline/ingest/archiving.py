@@ -1,11 +1,11 @@
-"""Export a user as lines of JSON, and import such lines again.
+"""Export a user as JSON Lines, and import such an export.
 
     {"kind": "header", "format": "luma-memory-export/1", "user_id": "ada"}
     {"kind": "blocks", "row": {…}}
     {"kind": "end", "counts": {"blocks": 1}}
 
-Rows are those of the tables, vectors included, so that what is imported is what was exported. An
-export without its last line was cut off.
+The rows are table rows including vectors, so that an import restores the exported state. An export
+without its last line is incomplete.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from luma_memory.ports.archive import Archive
 from luma_memory.ports.models import Embedder
 
 FORMAT: Final = "luma-memory-export/1"
-# Rows of one statement, and what they may weigh together.
+# Rows per statement, and their total size.
 STORE_ROWS: Final = 200
 STORE_BYTES: Final = 4_000_000
 
 
 @dataclass(slots=True)
 class Imported:
-    """What an import came to, by kinds of rows."""
+    """The result of an import, by kind of row."""
 
     read: Counter[str] = field(default_factory=Counter)
-    stored: Counter[str] = field(default_factory=Counter)  # those that were not there before
+    stored: Counter[str] = field(default_factory=Counter)  # those that did not exist before
 
 
 class Archiving:
@@ -43,10 +43,10 @@ class Archiving:
 
     def __init__(self, archive: Archive, *, embedder: Embedder | None) -> None:
         self._archive = archive
-        self._embedder = embedder  # of questions
+        self._embedder = embedder  # of queries
 
     async def export(self, scope: Scope) -> AsyncIterator[bytes]:
-        """The lines, some at a time; never more than a page of rows in memory."""
+        """The lines in chunks, with at most one page of rows in memory."""
         yield _line({"kind": "header", "format": FORMAT, "user_id": scope.user_id})
         counts: Counter[str] = Counter()
         async for kind, rows in self._archive.rows(scope):
@@ -56,10 +56,10 @@ class Archiving:
         yield _line({"kind": "end", "counts": counts})
 
     async def store(self, scope: Scope, lines: AsyncIterator[tuple[int, Any]]) -> Imported:
-        """Store the lines of an export for a user, maybe another one, maybe of another project.
+        """Import an export for a user, who may differ from the exported one.
 
-        lines: each line's length in bytes, and what it says. What is there already stays as it is,
-        so that an import which was interrupted can be repeated. Raises Invalid naming the line.
+        lines: the size in bytes and the parsed value of each line. Existing rows stay unchanged, so
+        an interrupted import can be repeated. Raises Invalid with the number of the line.
         """
         imported = Imported()
         batch = _Batch()
@@ -71,7 +71,7 @@ class Archiving:
                 _check_header(line)
                 continue
             if ended:
-                raise _wrong(number, "there is something after the end")
+                raise _wrong(number, "it follows the end of the export")
             kind, row = _kind_and_row(number, line)
             if kind == "end":
                 ended = True
@@ -94,7 +94,7 @@ class Archiving:
         return imported
 
     def _model(self) -> EmbeddingModel | None:
-        """What vectors are compared with; None while nobody knows how long they are."""
+        """The model of the queries; None while its dimension is unknown."""
         try:
             return self._embedder.model if self._embedder else None
         except SetupError:
@@ -108,7 +108,7 @@ class Archiving:
 
 
 class _Batch:
-    """Rows of one kind and one form that are stored together."""
+    """Rows of one kind that are stored in one statement."""
 
     def __init__(self) -> None:
         self.kind = ""
@@ -116,7 +116,7 @@ class _Batch:
         self._bytes = 0
 
     def takes(self, kind: str, size: int) -> bool:
-        """Whether a row of that kind and size can join; the first one always can."""
+        """Whether a row of that kind and size fits; the first one always does."""
         if not self.rows:
             return True
         fits = len(self.rows) < STORE_ROWS and self._bytes + size <= STORE_BYTES
@@ -137,15 +137,15 @@ def _line(value: Mapping[str, Any]) -> bytes:
 
 def _check_header(line: Any) -> None:
     if not isinstance(line, Mapping) or line.get("format") != FORMAT:
-        raise _wrong(1, f"the first line does not say the format {FORMAT}")
+        raise _wrong(1, f"the first line does not have the format {FORMAT}")
 
 
 def _kind_and_row(number: int, line: Any) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(line, Mapping) or not isinstance(line.get("kind"), str):
-        raise _wrong(number, "it names no kind of row")
+        raise _wrong(number, "it has no kind")
     row = line.get("row", {})
     if not isinstance(row, Mapping):
-        raise _wrong(number, "its row is no object")
+        raise _wrong(number, "its row is not an object")
     return line["kind"], row
 
 
@@ -153,7 +153,7 @@ def _check_counts(line: Mapping[str, Any], imported: Imported, batch: _Batch) ->
     read = imported.read + Counter({batch.kind: len(batch.rows)} if batch.rows else {})
     if line.get("counts") != dict(read):
         raise Invalid(
-            "The export's last line counts other rows than there were", code="import_incomplete"
+            "The counts in the export's last line do not match its rows", code="import_incomplete"
         )
 
 

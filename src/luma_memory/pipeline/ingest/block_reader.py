@@ -1,4 +1,4 @@
-"""Read blocks back."""
+"""Read blocks."""
 
 from __future__ import annotations
 

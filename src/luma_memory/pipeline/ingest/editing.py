@@ -1,4 +1,4 @@
-"""Change and delete blocks after they were accepted."""
+"""Edit and delete blocks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from luma_memory.pipeline.ingest.ingest import INLINE_CHARACTERS_MAX
 from luma_memory.ports.blocks import BlockEditor, BlockStore
 from luma_memory.ports.jobs import JobSignal
 
-# Of these the words that search finds are made.
-WORDS: Final = frozenset({"content", "speaker", "occurred_at"})
-# Without a revision to hold, an edit that met another one is made again on top of it.
+# The fields that the search terms are built from.
+INDEXED_FIELDS: Final = frozenset({"content", "speaker", "occurred_at"})
+# An edit without an expected revision is retried after a concurrent one.
 _TRIES: Final = 5
 
 
@@ -42,11 +42,10 @@ class Editing:
         revision: int | None,
         changed_by: str,
     ) -> Block:
-        """Change fields of a block; it as it is then.
+        """Edit fields of a block; returns the edited block.
 
-        changes: new values by field. revision: the one that is to be changed, or None for whatever
-        it has. New words are searchable at once and enriched anew. Changes that change nothing
-        make no revision.
+        changes: new values by field. revision: the expected revision, None for any. Edited text is
+        searchable at once and enriched again. An edit without a difference creates no revision.
         """
         for _ in range(_TRIES):
             block = await self._read(scope, block_id)
@@ -57,10 +56,10 @@ class Editing:
             }
             if not different or await self._write(block, different, changed_by):
                 return await self._read(scope, block_id) if different else block
-        raise StoreContended("Others keep changing this block")
+        raise StoreContended("This block is being edited concurrently")
 
     async def delete(self, scope: Scope, block_id: UUID, *, revision: int | None) -> None:
-        """Delete a block with its history, its relations and whatever else refers to it."""
+        """Delete a block with its revisions, relations and everything else that refers to it."""
         outcome = await self._editor.delete(scope, block_id, revision=revision)
         if outcome == "missing":
             raise _missing()
@@ -70,7 +69,7 @@ class Editing:
     async def revisions(
         self, scope: Scope, block_id: UUID, *, below: int | None, limit: int
     ) -> RevisionPage:
-        """What a block was before its changes, newest first."""
+        """The earlier revisions of a block, newest first."""
         await self._read(scope, block_id)
         return await self._editor.revisions(scope, block_id, below=below, limit=limit)
 
@@ -82,7 +81,7 @@ class Editing:
 
     async def _write(self, block: Block, changes: Mapping[str, Any], changed_by: str) -> bool:
         after = replace(block, **changes)
-        new_words = bool(WORDS & changes.keys())
+        is_reindexed = bool(INDEXED_FIELDS & changes.keys())
         is_written = await self._editor.edit(
             block.scope,
             block.id,
@@ -90,7 +89,7 @@ class Editing:
             changed_by=changed_by,
             changes={name: _json(value) for name, value in changes.items()},
             content_hash=hashlib.sha256(after.content.encode()).digest(),
-            passages=await _passages(after) if new_words else None,
+            passages=await _passages(after) if is_reindexed else None,
         )
         if is_written:
             self._signal.notify()
@@ -114,4 +113,4 @@ def _missing() -> NotFound:
 
 def _mismatch(revision: int | None) -> PreconditionFailed:
     now = "another revision" if revision is None else f"revision {revision}"
-    return PreconditionFailed(f"The block has {now} now", code="revision_mismatch")
+    return PreconditionFailed(f"The block now has {now}", code="revision_mismatch")

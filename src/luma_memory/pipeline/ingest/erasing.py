@@ -1,4 +1,4 @@
-"""Erase a user for good, with a receipt; look whether a receipt holds."""
+"""Erase a user permanently and issue a receipt; verify receipts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,13 @@ from luma_memory.domain.scope import Scope
 from luma_memory.ports.archive import EraserStore
 from luma_memory.ports.cache import ScopeCache
 
-# A job of the user may be ended at the very moment; that takes milliseconds.
+# A job of the user may be completing concurrently, which takes milliseconds.
 RETRY_SECONDS: Final = 20.0
 _WAIT_SECONDS: Final = 0.05
 
 
 class Erasing:
-    """secret: this installation's own; without it nobody can make a receipt.
-
-    caches: what else knows of users.
-    """
+    """secret: of this installation; it signs the receipts. caches: other copies of users' data."""
 
     def __init__(
         self, store: EraserStore, *, secret: bytes, caches: tuple[ScopeCache, ...], clock: Clock
@@ -38,10 +35,10 @@ class Erasing:
         self._ids = IdMaker()
 
     async def erase(self, scope: Scope, *, key: str | None) -> Receipt:
-        """Delete everything there is of a user, also while others work on it.
+        """Delete all data of a user, also while other processes write to it.
 
-        key: names this request; repeated, it gets the first receipt again and erases nothing. What
-        is sent for the user after that is new. Raises StoreUnavailable; then it has to be repeated.
+        key: identifies this request; a repetition returns the first receipt and erases nothing.
+        Data sent for the user afterwards is new. Raises StoreUnavailable; then repeat the call.
         """
         key_digest = self._key_digest(key)
         if key_digest is not None and (done := await self._found(scope, key_digest)):
@@ -66,7 +63,7 @@ class Erasing:
                 if self._clock.monotonic() > give_up_at:
                     raise
             await asyncio.sleep(jittered(_WAIT_SECONDS))
-        # An answer that was being made meanwhile was kept after the first look.
+        # A context that was being computed may have been cached after the first call.
         await self._forget(scope)
         if erasure is None:
             assert key_digest is not None
@@ -76,15 +73,15 @@ class Erasing:
         return Receipt(erasure, scope, self._signature(erasure, scope))
 
     async def verify(self, receipt: Receipt) -> Verdict:
-        """Whether this receipt is ours, and whether anything of the user is left."""
+        """Whether this installation issued the receipt, and what data of the user is left."""
         scope = receipt.scope
         expected = self._signature(receipt.erasure, scope)
         recorded = await self._store.find(scope, erasure_id=receipt.erasure.id, key=None)
-        is_ours = hmac.compare_digest(expected, receipt.signature)
+        is_signed = hmac.compare_digest(expected, receipt.signature)
         remains = await self._store.remains(scope)
         since = remains.stored_since
         return Verdict(
-            is_genuine=is_ours and recorded == receipt.erasure,
+            is_genuine=is_signed and recorded == receipt.erasure,
             remaining=remains.counts,
             stored_again_at=since if since and since > receipt.erasure.erased_at else None,
         )
@@ -111,5 +108,5 @@ class Erasing:
         ).hex()
 
     def _hmac(self, *parts: str) -> bytes:
-        # As JSON, so that no two lists of parts read alike.
+        # As JSON, so that different lists never have the same encoding.
         return hmac.digest(self._secret, json.dumps(parts).encode(), hashlib.sha256)

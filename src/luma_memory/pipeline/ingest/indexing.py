@@ -1,4 +1,4 @@
-"""A block's searchable passages, made the same way at the door and by the worker."""
+"""A block's searchable passages, created identically by ingest and by the worker."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def index_passages(
     occurred_at: datetime,
     language: str = DEFAULT_LANGUAGE,
 ) -> Sequence[PassageText]:
-    """The passages of a block with their term vectors; who spoke, and when, are words of each.
+    """The passages of a block with their term vectors; each includes speaker and date as terms.
 
-    language: the content's, once enrichment knows it.
+    language: of the content, once enrichment has detected it.
     """
     context = [date_words(occurred_at.date()), *([speaker] if speaker else [])]
     return [
@@ -36,10 +36,10 @@ def index_passages(
 
 
 def embedding_text(content: str, passage: PassagePlace, *, speaker: str | None) -> str:
-    """What the embedding model reads of a passage: whose words they are belongs to the meaning."""
+    """The text to embed for a passage. The speaker is part of its meaning."""
     return spoken(content[passage.start : passage.stop], speaker=speaker)
 
 
 def spoken(text: str, *, speaker: str | None) -> str:
-    """A text as somebody's words."""
+    """The text, prefixed with its speaker."""
     return f"{speaker}: {text}" if speaker else text

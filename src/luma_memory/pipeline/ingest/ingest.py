@@ -1,4 +1,4 @@
-"""Accept blocks: cut, weigh, commit; optionally enrich at once."""
+"""Accept blocks: split, index, commit; optionally enrich at once."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ from luma_memory.telemetry import spans
 
 ResultT = TypeVar("ResultT")
 
-# One statement takes at most this many blocks and characters: far above what one arrival brings,
-# low enough that a statement stays in the tens of milliseconds.
-FLIGHT_BLOCKS_MAX = 500
-FLIGHT_CHARACTERS_MAX = 2_000_000
-# Batches have a lane of their own, so that a lone block never queues behind thousands.
-BATCH_FLIGHTS_MAX = 2
-# Blocks of one batch that are enriched at once while its caller waits.
-BATCH_WAITED_FOR_MAX = 5
-# About 2 ms of weighing; a thread costs a tenth of that.
+# Limits of one statement: far above a typical batch, and low enough that a statement takes tens of
+# milliseconds.
+STATEMENT_BLOCKS_MAX = 500
+STATEMENT_CHARACTERS_MAX = 2_000_000
+# Batches have their own statements, so that a single block never queues behind thousands.
+BATCH_STATEMENTS_MAX = 2
+# Blocks of one batch that are enriched concurrently while its caller waits.
+BATCH_CONCURRENT_MAX = 5
+# Indexing takes about 2 ms for this many characters; a thread costs a tenth of that.
 INLINE_CHARACTERS_MAX = 5_000
 
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """A block that was waited for: as it is stored now, and the answer it was accepted with."""
+    """A block that its caller waited for: as stored now, and how it was accepted."""
 
     accepted: Accepted
     block: Block
 
 
 class Ingest:
-    """The door of the pipeline.
+    """The entry point of the pipeline.
 
-    Blocks that arrive while a statement is in flight share the next one. Nothing here waits for a
-    model, unless the caller asks for the enriched block.
+    Blocks that arrive while a statement is in flight share the next one. Only calls that return the
+    enriched block wait for a model.
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class Ingest:
         self._lease = Lease(worker_id, lease)
         self._attempts_max = attempts_max
         self._ids = IdMaker()
-        self._flights = self._statements(batches_max=1)
-        self._batches = self._statements(batches_max=BATCH_FLIGHTS_MAX)
+        self._single = self._statements(batches_max=1)
+        self._batches = self._statements(batches_max=BATCH_STATEMENTS_MAX)
 
     @spans.traced("ingest")
     async def ingest_block_async(self, block: NewBlock) -> Accepted:
         """Accept a block; a worker enriches it. Returns once it is committed with its job.
 
         Raises Invalid (code idempotency_key_reused) when the key came with another request before,
-        StoreUnavailable when PostgreSQL does not answer: then nothing is promised.
+        StoreUnavailable when PostgreSQL does not respond: then nothing was accepted.
         """
         (item,) = await self._items([block])
-        accepted = _checked(await self._flights.submit(item), block)
+        accepted = _checked(await self._single.submit(item), block)
         self._signal.notify()
         spans.current().set({"luma.block.id": accepted.id, "luma.job.id": accepted.job_id})
         return accepted
@@ -97,45 +97,45 @@ class Ingest:
     async def ingest_batch_async(
         self, blocks: Sequence[NewBlock]
     ) -> Sequence[Accepted | Exception]:
-        """Accept blocks; one answer or error each, in order.
+        """Accept blocks; returns one result or error each, in order.
 
-        Raises StoreUnavailable when PostgreSQL answered for none of them.
+        Raises StoreUnavailable when it is the result of all of them.
         """
-        answers = await self._batches.submit_all(await self._items(blocks))
+        results = await self._batches.submit_all(await self._items(blocks))
         self._signal.notify()
         return _unless_all_unavailable(
             [
-                answer if isinstance(answer, Exception) else _outcome(answer, block)
-                for answer, block in zip(answers, blocks, strict=True)
+                result if isinstance(result, Exception) else _outcome(result, block)
+                for result, block in zip(results, blocks, strict=True)
             ]
         )
 
     @spans.traced("ingest and wait")
     async def ingest_block(self, block: NewBlock) -> Ingested:
-        """Accept a block and wait until it is enriched, here and now.
+        """Accept a block and enrich it in this process before returning.
 
-        The job is born claimed by this process: should it die, a worker takes the block over when
-        the lease ends. A failed attempt leaves the block accepted, pending and readable.
+        The job is created already claimed by this process; if the process dies, a worker takes over
+        when the lease expires. A failed attempt leaves the block accepted, pending and readable.
         """
         items = await self._items([block])
-        (answer,) = await retry_until(
+        (result,) = await retry_until(
             lambda: self._store.ingest(items, lease=self._lease),
             retry_on=StoreContended,
             timeout_seconds=PATIENCE_SECONDS,
         )
-        if isinstance(answer, Exception):
-            raise answer
-        accepted = _checked(answer, block)
+        if isinstance(result, Exception):
+            raise result
+        accepted = _checked(result, block)
         if accepted.created:
             await self._run_job(self._claimed(accepted, block.scope))
         return Ingested(accepted, await self._stored(block.scope, accepted.id))
 
     async def ingest_batch(self, blocks: Sequence[NewBlock]) -> Sequence[Ingested | Exception]:
-        """`ingest_block` for each, a few at once; one answer or error each, in order.
+        """`ingest_block` for each, a few concurrently; one result or error each, in order.
 
-        Raises StoreUnavailable when PostgreSQL answered for none of them.
+        Raises StoreUnavailable when it is the result of all of them.
         """
-        turn = asyncio.Semaphore(BATCH_WAITED_FOR_MAX)
+        turn = asyncio.Semaphore(BATCH_CONCURRENT_MAX)
 
         async def ingest_one(block: NewBlock) -> Ingested | Exception:
             async with turn:
@@ -147,8 +147,8 @@ class Ingest:
         return _unless_all_unavailable(await asyncio.gather(*map(ingest_one, blocks)))
 
     async def close(self) -> None:
-        """Wait until every accepted block has its answer."""
-        await self._flights.close()
+        """Wait until every call in progress has its result."""
+        await self._single.close()
         await self._batches.close()
 
     def _statements(self, *, batches_max: int) -> ContentionAware[IngestItem, Accepted, Scope]:
@@ -156,8 +156,8 @@ class Ingest:
             self._commit,
             key_of=lambda item: item.block.scope,
             locked=self._store.locked_scopes,
-            items_max=FLIGHT_BLOCKS_MAX,
-            size_max=FLIGHT_CHARACTERS_MAX,
+            items_max=STATEMENT_BLOCKS_MAX,
+            size_max=STATEMENT_CHARACTERS_MAX,
             size_of=lambda item: len(item.block.content),
             batches_max=batches_max,
             contended=StoreContended,
@@ -168,7 +168,7 @@ class Ingest:
         return await self._store.ingest(items, lease=None)
 
     async def _items(self, blocks: Sequence[NewBlock]) -> list[IngestItem]:
-        """Ready to store. Much text is weighed in a thread, so that other requests go on."""
+        """The items to store. Long text is indexed in a thread, not to block the event loop."""
         if sum(len(block.content) for block in blocks) <= INLINE_CHARACTERS_MAX:
             return [self._item(block) for block in blocks]
         return await asyncio.to_thread(lambda: [self._item(block) for block in blocks])
@@ -197,33 +197,35 @@ class Ingest:
     async def _stored(self, scope: Scope, block_id: UUID) -> Block:
         (block,) = await self._store.read([(scope, block_id)])
         if block is None:
-            raise NotFound("The block was accepted and is deleted by now", code="block_not_found")
+            raise NotFound(
+                "The block was accepted and has since been deleted", code="block_not_found"
+            )
         return block
 
 
 def _unless_all_unavailable(
-    answers: Sequence[ResultT | Exception],
+    results: Sequence[ResultT | Exception],
 ) -> Sequence[ResultT | Exception]:
-    errors = [answer for answer in answers if isinstance(answer, StoreUnavailable)]
-    if errors and len(errors) == len(answers):
+    errors = [result for result in results if isinstance(result, StoreUnavailable)]
+    if errors and len(errors) == len(results):
         raise errors[0]
-    return answers
+    return results
 
 
-def _checked(answer: Accepted, block: NewBlock) -> Accepted:
-    outcome = _outcome(answer, block)
+def _checked(result: Accepted, block: NewBlock) -> Accepted:
+    outcome = _outcome(result, block)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
 
 
-def _outcome(answer: Accepted, block: NewBlock) -> Accepted | Exception:
-    # An external id is the client's name for the thing, so a second description of it is answered
-    # with the first; an idempotency key is the name of one request.
-    if answer.created or answer.same_request or block.idempotency_key is None:
-        return answer
+def _outcome(result: Accepted, block: NewBlock) -> Accepted | Exception:
+    # An external id identifies a thing, so a second block with it returns the first; an idempotency
+    # key identifies one request.
+    if result.created or result.same_request or block.idempotency_key is None:
+        return result
     return Invalid(
-        "This idempotency key was used before with another request",
+        "This idempotency key was already used with another request",
         code="idempotency_key_reused",
         field="idempotency_key",
     )

@@ -1,10 +1,10 @@
-"""A block's text cut into the passages that search scans.
+"""Split a block's text into passages, the units of search.
 
-A block may have 100,000 characters, an embedding model reads a few hundred tokens. Cuts are made
-where the text itself pauses: between paragraphs, else sentences, else words, else anywhere.
+A block may have 100,000 characters; an embedding model reads a few hundred tokens. Text is split
+between paragraphs, else sentences, else words, else anywhere.
 
-Tokens are estimated, not counted: the door, which makes the lexical terms of each passage, carries
-no tokenizer, and the embedding model can change while the passages stay.
+Tokens are estimated, not counted: ingest creates the terms of each passage without a tokenizer, and
+the embedding model can change while the passages stay the same.
 """
 
 from __future__ import annotations
@@ -16,21 +16,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# The local model reads 256. On long technical chats 0.2 percent of the passages estimated at 220
-# have more, none more than 272.
+# The local model reads 256 tokens. In long technical chats 0.2 percent of the passages estimated at
+# 220 have more, and none more than 272.
 MAX_TOKENS: Final = 220
 
-# One match is about one token of a wordpiece vocabulary: a stretch of a Latin word (short words are
-# one token, long ones often two), two digits, or any other single sign, CJK and symbols included.
+# One match is about one token of a WordPiece vocabulary: part of a Latin word (short words are one
+# token, long ones often two), two digits, or any other character, including CJK and symbols.
 _PIECE: Final = re.compile(r"[A-Za-z]{1,6}|\d{1,2}|\S")
-# Strongest first; a cut is made behind the match.
+# Best first; the text is split after the match.
 _PAUSES: Final = (
     re.compile(r"\n[^\S\n]*\n\s*"),
     re.compile(r"[.!?…]+[\"'”’)\]*_]*\s+|[。！？｡]+[」』）]*\s*|\n\s*"),
     re.compile(r"\s+"),
 )
-_JOINED_SIGNS: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
-_GRAPHEME_LENGTH_MAX: Final = 16  # further back nothing is looked for: Zalgo text is cut anywhere
+_EXTENDERS: Final = frozenset("\u200c\u200d\ufe0e\ufe0f")
+_GRAPHEME_LENGTH_MAX: Final = (
+    16  # limit of the search backwards; longer sequences are split anywhere
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,11 @@ class Passage:
 
 
 def split_passages(content: str, *, max_tokens: int = MAX_TOKENS) -> Sequence[Passage]:
-    """The passages of a text: in order, adjacent, together the whole of it.
+    """The passages of a text: in order, adjacent, together the whole text.
 
-    Each is estimated at no more than `max_tokens` tokens, of which a character is at most one; so
-    a short text is one passage without a further look. Empty text is one empty passage.
-    Linear in the length. Raises ValueError if max_tokens < 2.
+    Each is estimated at no more than `max_tokens` tokens; a character is at most one token, so a
+    short text is one passage. Empty text is one empty passage. Linear in the length.
+    Raises ValueError if max_tokens < 2.
     """
     if max_tokens < 2:
         raise ValueError(f"max_tokens must be at least 2, not {max_tokens}")
@@ -64,10 +66,10 @@ def split_passages(content: str, *, max_tokens: int = MAX_TOKENS) -> Sequence[Pa
 
 
 def _cut(content: str, pieces: Sequence[int], first: int, max_tokens: int) -> int:
-    """Where the passage that begins at piece `first` ends.
+    """The end of the passage that starts at piece `first`.
 
-    Looked for in the second half only, so that a passage is never a stub; when two passages will
-    hold all that is left, in its middle half, so that the last is none either.
+    It is in the second half of the possible range, so that no passage is too short; when two
+    passages remain, it is in the middle half of the rest, so that the last is not too short either.
     """
     left = len(pieces) - first
     lower, upper = max_tokens // 2, max_tokens
@@ -82,13 +84,13 @@ def _cut(content: str, pieces: Sequence[int], first: int, max_tokens: int) -> in
 
 
 def _before_grapheme(content: str, cut: int, earliest: int) -> int:
-    """The cut moved back so that it does not part a sign from its accents, joiners or selectors."""
+    """The cut moved back so that it does not split a grapheme cluster."""
     for candidate in range(cut, max(earliest, cut - _GRAPHEME_LENGTH_MAX), -1):
         before, after = content[candidate - 1], content[candidate]
-        if not (_leans_back(after) or before == "\u200d"):
+        if not (_extends_previous(after) or before == "\u200d"):
             return candidate
     return cut
 
 
-def _leans_back(character: str) -> bool:
-    return character in _JOINED_SIGNS or unicodedata.combining(character) != 0
+def _extends_previous(character: str) -> bool:
+    return character in _EXTENDERS or unicodedata.combining(character) != 0

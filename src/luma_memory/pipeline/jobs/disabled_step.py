@@ -1,4 +1,4 @@
-"""Jobs of a step that is switched off: ended with the reason, so that none waits for ever."""
+"""Jobs of a disabled step: cancelled with the reason, so that none waits forever."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from luma_memory.domain.job import Cancel, Job, Outcome
 
 
 class DisabledStep:
-    """Handler of a job type nobody works on here. What is cancelled runs again when retried."""
+    """Handler that cancels all jobs of a disabled type. A retry runs them again."""
 
     def __init__(self, variable: str) -> None:
         """variable: the setting that is false."""

@@ -1,4 +1,4 @@
-"""Look at jobs and steer them, one or many."""
+"""Inspect and control jobs, one or many."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from luma_memory.ports.jobs import JobControl, JobPage, JobQueue, JobSignal
 
 
 class Jobs:
-    """The queue for operators and clients. Workers are told of work that appears.
+    """The queue for operators and clients. Notifies workers of new pending jobs.
 
-    All methods raise StoreUnavailable; `which` says how far the caller may look.
+    All methods raise StoreUnavailable. `which` limits them to the jobs that the caller may access.
     """
 
     def __init__(self, control: JobControl, queue: JobQueue, *, signal: JobSignal | None) -> None:
@@ -21,7 +21,7 @@ class Jobs:
         self._signal = signal
 
     async def stats(self) -> JobStats:
-        """The whole queue in numbers, all projects together."""
+        """Statistics of the whole queue, for all projects."""
         return await self._queue.stats()
 
     async def page(self, which: JobFilter, *, status: JobStatus | None, limit: int) -> JobPage:
@@ -29,16 +29,16 @@ class Jobs:
         return await self._control.page(which, status=status, limit=limit)
 
     async def one(self, which: JobFilter) -> JobRecord:
-        """The job of a filter with one id. Raises NotFound, also for a job of somebody else."""
+        """The job of a filter with one id. Raises NotFound, also for a job outside the filter."""
         page = await self._control.page(which, status=None, limit=1)
         if not page.jobs:
             raise NotFound("There is no such job", code="job_not_found")
         return page.jobs[0]
 
     async def retry_one(self, which: JobFilter) -> JobRecord:
-        """Let an ended job run again. One that is going to run or runs already stays as it is.
+        """Retry a failed or cancelled job. A pending or running one stays unchanged.
 
-        Raises NotFound, or Conflict (code job_not_retryable) when there is nothing to repeat.
+        Raises NotFound, or Conflict (code job_not_retryable) for a completed job.
         """
         retried = await self.retry(which, limit=1)
         job = await self.one(which)
@@ -50,9 +50,9 @@ class Jobs:
         return job
 
     async def cancel_one(self, which: JobFilter) -> JobRecord:
-        """Cancel a job that has not ended. One that is cancelled already stays as it is.
+        """Cancel a pending or running job. A cancelled one stays unchanged.
 
-        Raises NotFound, or Conflict (code job_not_cancellable) when the job has ended otherwise.
+        Raises NotFound, or Conflict (code job_not_cancellable) for a completed or failed job.
         """
         await self._control.cancel(which, limit=1)
         job = await self.one(which)
@@ -64,34 +64,34 @@ class Jobs:
         return job
 
     async def retry(self, which: JobFilter, *, limit: int) -> Sequence[int]:
-        """Let failed jobs run again, oldest first; their ids, rising."""
-        return self._announced(await self._control.retry(which, limit=limit))
+        """Retry failed jobs, oldest first; returns their ids in ascending order."""
+        return self._notified(await self._control.retry(which, limit=limit))
 
     async def cancel(self, which: JobFilter, *, limit: int) -> Sequence[int]:
-        """Cancel jobs that have not ended, oldest first; their ids, rising."""
+        """Cancel pending and running jobs, oldest first; returns their ids in ascending order."""
         return await self._control.cancel(which, limit=limit)
 
     async def clear_pending(self, which: JobFilter, *, limit: int) -> Sequence[int]:
-        """Delete pending jobs, oldest first; their ids, rising. Their blocks go on waiting."""
+        """Delete pending jobs, oldest first; returns their ids. Their blocks stay pending."""
         return await self._control.clear_pending(which, limit=limit)
 
     async def enqueue_waiting(
         self, *, project_id: str | None, user_id: str | None, limit: int
     ) -> Sequence[int]:
-        """A job for blocks that wait without one, oldest first; the ids of the jobs, rising."""
-        return self._announced(
+        """Enqueue jobs for pending blocks without one, oldest first; returns the job ids."""
+        return self._notified(
             await self._control.enqueue_waiting(project_id=project_id, user_id=user_id, limit=limit)
         )
 
     async def count(self, which: JobFilter, *, statuses: Sequence[JobStatus]) -> int:
-        """How many jobs in these states."""
+        """The number of jobs with these statuses."""
         return await self._control.count(which, statuses=statuses)
 
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
-        """Blocks that wait for enrichment without a job."""
+        """The number of pending blocks without a job."""
         return await self._control.count_waiting(project_id=project_id, user_id=user_id)
 
-    def _announced(self, job_ids: Sequence[int]) -> Sequence[int]:
+    def _notified(self, job_ids: Sequence[int]) -> Sequence[int]:
         if job_ids and self._signal is not None:
             self._signal.notify()
         return job_ids

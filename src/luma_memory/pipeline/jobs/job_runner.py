@@ -1,4 +1,4 @@
-"""Run one job: deadline, outcome, failure class, backoff. Where it was claimed does not matter."""
+"""Run one claimed job: deadline, outcome, error class, backoff."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ from luma_memory.telemetry.events import (
     JobLost,
 )
 
-# The whole range of a backoff is used, so that jobs that failed together do not return together.
+# Backoffs are spread, so that jobs that failed together are not retried together.
 _BACKOFF_MAX = timedelta(hours=1)
 COMPLETE_BATCH_MAX = 500
-# A restart of the database is waited out with the result in hand, also by who would rather give up:
-# a model call is not made twice.
+# How long a result is retried through a restart of the database, whatever the caller's timeout: a
+# model call must not be repeated.
 RESULT_RETRY_SECONDS = 10.0
 
 
 class JobRunner:
-    """Runs claimed jobs to their end and writes down how it was.
+    """Runs claimed jobs and records their outcomes.
 
-    handlers: one a job type. A handler returns an Outcome or raises; raising is a failed attempt,
-    except for RateLimited and StoreUnavailable: those defer and spend none. patience: how long an
-    end is tried to be written down while PostgreSQL is away. was_away_since: whether this process
-    has missed an answer of PostgreSQL after that moment of `clock.monotonic()`: time that runs out
-    in such a job is nobody's attempt either, whatever the job was doing just then.
+    handlers: one per job type. A handler returns an Outcome or raises; an exception is a failed
+    attempt, except that RateLimited and StoreUnavailable defer the job without consuming one.
+    record_timeout: how long an outcome is retried while PostgreSQL is unavailable. was_away_since:
+    whether PostgreSQL failed to respond to this process after that time of `clock.monotonic()`; a
+    job that times out in such a period does not consume an attempt either.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class JobRunner:
         worker_id: str,
         timeout: timedelta,
         backoff: timedelta,
-        patience: timedelta,
+        record_timeout: timedelta,
         clock: Clock,
         emit: Emit,
         report_bug: Callable[[str, BaseException], None],
         was_away_since: Callable[[float], bool] = lambda _moment: False,
     ) -> None:
         self._queue = queue
-        # Jobs that end while others are being completed share the next statement, and its commit.
+        # Jobs that end while a statement is in flight share the next one and its commit.
         self._completions: Coalescer[Job, bool] = Coalescer(
             self._complete, items_max=COMPLETE_BATCH_MAX, is_shared=is_outage
         )
@@ -82,7 +82,7 @@ class JobRunner:
         self._worker_id = worker_id
         self._timeout_seconds = timeout.total_seconds()
         self._backoff = backoff
-        self._settle_seconds = patience.total_seconds()
+        self._settle_seconds = record_timeout.total_seconds()
         self._clock = clock
         self._emit = emit
         self._report_bug = report_bug
@@ -90,21 +90,21 @@ class JobRunner:
 
     @property
     def job_types(self) -> list[JobType]:
-        """What this runner can run."""
+        """The job types with a handler."""
         return list(self._handlers)
 
     def works_on(self, job_type: JobType) -> bool:
-        """Whether jobs of a type do anything here, and are not only ended."""
+        """Whether jobs of a type are processed here rather than cancelled."""
         handler = self._handlers.get(job_type)
         return handler is not None and not isinstance(handler, DisabledStep)
 
     def run(
         self, job: Job, *, handled: Callable[[Job], None] = lambda _job: None
     ) -> Coroutine[Any, Any, None]:
-        """Run the job once. Raises StoreUnavailable when its end cannot be written down.
+        """Run the job once. Raises StoreUnavailable when its outcome cannot be recorded.
 
-        handled: called when the handler has ended and only writing down is left, which is a matter
-        of the database alone: another job may begin.
+        handled: called when the handler has ended. Only the database is involved from then on, so
+        another job may start.
         """
         if not spans.is_on():
             return self._run(job, handled)
@@ -135,19 +135,19 @@ class JobRunner:
                 until = self._clock.now() + timedelta(seconds=error.retry_after_seconds)
                 await self._ended(job, Defer(until, str(error)), started)
             case StoreUnavailable():
-                # Our own outage: nobody's attempt.
+                # A database outage consumes no attempt.
                 await self._ended(job, Defer(until, str(error)), started)
-            case TimeoutError() | ProviderTimeout() if await self._was_kept_by_an_outage(started):
-                reason = "the job's time ran out while PostgreSQL did not answer"
+            case TimeoutError() | ProviderTimeout() if await self._was_delayed_by_outage(started):
+                reason = "the job timed out while PostgreSQL did not respond"
                 await self._ended(job, Defer(until, reason), started)
             case _:
                 await self._failed(job, error)
 
-    async def _was_kept_by_an_outage(self, started: float) -> bool:
-        """Whether PostgreSQL was away during the job, or is now.
+    async def _was_delayed_by_outage(self, started: float) -> bool:
+        """Whether PostgreSQL was unavailable during the job, or is now.
 
-        Asked by a statement that changes nothing: a server that stands still carries out what was
-        sent to it when it goes on, also a failure nobody waits for any more.
+        Checks with a read-only statement: a frozen server executes what it received once it
+        resumes, which would include a failure that is already obsolete.
         """
         try:
             await self._queue.stats()
@@ -176,22 +176,24 @@ class JobRunner:
                 elif not outcome.is_written:
                     is_mine = await self._completed(job)
                 milliseconds = round((self._clock.monotonic() - started) * 1000)
-                self._tell(job, is_mine, JobCompleted(job.id, job.job_type, milliseconds))
+                self._emit_if_mine(job, is_mine, JobCompleted(job.id, job.job_type, milliseconds))
             case Cancel():
                 is_mine = await self._settle(
                     lambda: self._queue.cancel(self._worker_id, job, outcome.reason)
                 )
-                self._tell(job, is_mine, JobCancelled(job.id, job.job_type, outcome.reason))
+                self._emit_if_mine(job, is_mine, JobCancelled(job.id, job.job_type, outcome.reason))
             case Defer():
                 (is_mine,) = await self._settle(
                     lambda: self._queue.release(self._worker_id, [job], run_at=outcome.until)
                 )
                 seconds = (outcome.until - self._clock.now()).total_seconds()
-                self._tell(job, is_mine, JobDeferred(job.id, job.job_type, seconds, outcome.reason))
+                self._emit_if_mine(
+                    job, is_mine, JobDeferred(job.id, job.job_type, seconds, outcome.reason)
+                )
             case _:
                 assert_never(outcome)
 
-    def _tell(self, job: Job, is_mine: bool, event: Event) -> None:
+    def _emit_if_mine(self, job: Job, is_mine: bool, event: Event) -> None:
         self._emit(event if is_mine else JobLost(job.id, job.job_type, job.attempt))
 
     async def _completed(self, job: Job) -> bool:
@@ -208,7 +210,7 @@ class JobRunner:
         spans.current().set({"luma.job.outcome": "failed", "luma.job.error": failure.error_class})
         spans.current().failed(error)
         if failure.error_class == "internal" and not isinstance(error, LumaMemoryError):
-            self._report_bug("A job raised what it should have handled", error)
+            self._report_bug("A job raised an unexpected exception", error)
         backoff = self._backoff_after(job)
         final = await self._settle(
             lambda: self._queue.fail(self._worker_id, job, failure, backoff=backoff)
@@ -229,7 +231,7 @@ class JobRunner:
 
 
 def _parent(job: Job) -> str:
-    """The trace of the request that made the job, or a new one."""
+    """The trace of the request that created the job, or a new one."""
     return str(job.payload.get("traceparent", spans.NEW_TRACE))
 
 

@@ -1,10 +1,9 @@
-"""The job `detect_relations`: what a block has to do with those before it.
+"""The `detect_relations` job: relate a block to earlier ones.
 
-One call for all candidates. What comes back is checked before any of it counts: a candidate that
-was not given is made up and refused, as is a relation whose quotes are not in the texts. Relations
-that follow time are turned round to it: what happened later supersedes, whoever says otherwise. An
-answer can relate blocks and by that take one out of recall until somebody rejects it; it can never
-change what a block says.
+One model call covers all candidates. Its response is validated: a relation with an unknown
+candidate, or with quotes that are not in the texts, is rejected. Relations that follow time are
+reversed if necessary: the later block supersedes the earlier one. A response can relate blocks, and
+so remove one from recall until the relation is rejected; it can never change a block's text.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from luma_memory.ports.relations import RelationStore
 from luma_memory.telemetry.events import Emit, RelationsLimited, RelationsRefused
 
 WINDOW: Final = timedelta(hours=1)
-# Below it a relation is a guess that helps nobody.
+# Below this confidence a relation is only a guess.
 CONFIDENCE_MIN: Final = 0.5
 RELATIONS_MAX: Final = 40
 QUOTE_CHARACTERS_MAX: Final = 200
@@ -51,8 +50,8 @@ _SPACE: Final = re.compile(r"\s+")
 class DetectRelations:
     """Handler of `detect_relations`.
 
-    limit: detections of one user within an hour; those beyond wait. fallback: who looks when the
-    relator cannot, on the last attempt; None where nobody should.
+    limit: detections per user and hour; further ones are deferred. fallback: replaces the relator
+    when the last attempt fails; None for no fallback.
     """
 
     def __init__(
@@ -78,11 +77,11 @@ class DetectRelations:
 
     async def __call__(self, job: Job) -> Outcome:
         if job.block_id is None:
-            return Cancel("the job names no block")
+            return Cancel("the job has no block")
         if self._limit == 0:
             return Cancel("MEMORY_RELATION_DETECTION_RATE_LIMIT is 0")
         request = await self._store.candidates(job.scope, job.block_id)
-        # A block that is gone or was edited since needs nothing: an edit brings its own job.
+        # A block that was deleted or edited needs no detection: an edit enqueues its own job.
         if request is None or not request.candidates:
             return Done()
         if self._spending is None:
@@ -103,7 +102,9 @@ class DetectRelations:
             if admission.is_news:
                 scope = job.scope
                 self._emit(RelationsLimited(scope.project_id, scope.user_id, self._limit))
-            return Defer(admission.retry_at, "the user's relation detections of this hour are used")
+            return Defer(
+                admission.retry_at, "the user's relation detections of this hour are used up"
+            )
         relator = self._relator
         try:
             found = await self._found(job, relator, request)
@@ -130,19 +131,19 @@ class DetectRelations:
             findings = await relator.relate(request)
         except LumaMemoryError as error:
             if self._spending is not None:
-                self._spending.note(job.scope, "relations", error.calls, blocks=0)
+                self._spending.record(job.scope, "relations", error.calls, blocks=0)
             raise
         if self._spending is not None:
-            self._spending.note(job.scope, "relations", findings.calls, blocks=1)
+            self._spending.record(job.scope, "relations", findings.calls, blocks=1)
         return findings
 
 
 def checked(
     findings: Sequence[Finding], request: RelationRequest
 ) -> tuple[Sequence[NewRelation], int]:
-    """What may be stored, and how many were refused: made up, or not in the texts.
+    """The valid relations, and how many were rejected as invented or not quoted from the texts.
 
-    What is only unsure is left out without counting.
+    Relations with a low confidence are dropped without being counted.
     """
     kept: dict[tuple[UUID, UUID, RelationType], NewRelation] = {}
     refused = 0
@@ -159,14 +160,14 @@ def checked(
 
 
 def _relation(finding: Finding, request: RelationRequest) -> NewRelation | None:
-    """None for quotes that are not in the texts, and for a confidence that is no number."""
+    """None if a quote is not in the texts or the confidence is not a number."""
     block, other = request.block, request.candidates[finding.candidate - 1].block
     if not (
         _is_quoted(finding.block_quote, block.content)
         and _is_quoted(finding.candidate_quote, other.content)
     ):
         return None
-    if not finding.confidence >= 0:  # also what is no number
+    if not finding.confidence >= 0:  # also NaN
         return None
     source, target = (block, other) if finding.from_block else (other, block)
     if finding.type in BY_TIME and source.place < target.place:
@@ -188,7 +189,7 @@ def _is_quoted(quote: str, text: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Models change quotation marks, spaces and forms of letters when they copy."""
+    """Normalized text: models change quotation marks, spaces and letter forms when they quote."""
     signs = unicodedata.normalize("NFKC", text).translate(_QUOTES)
     return _SPACE.sub(" ", signs).strip(" \"'.…").casefold()
 
@@ -202,9 +203,9 @@ def _shown(quote: str) -> str:
 
 
 class RelationBacklog:
-    """Blocks that became active while relations were switched off.
+    """Blocks that became active while relations were disabled.
 
-    attempts_max: of each of their jobs.
+    attempts_max: of each job.
     """
 
     def __init__(self, store: RelationStore, *, attempts_max: int) -> None:
@@ -214,9 +215,9 @@ class RelationBacklog:
     async def enqueue(
         self, *, project_id: str | None, user_id: str | None, is_trial: bool
     ) -> AsyncIterator[int]:
-        """Make their jobs, some thousand blocks at a time; how many each time.
+        """Enqueue their jobs, page by page; yields the number of jobs per page.
 
-        Repeating it makes none twice. is_trial: only count. Raises StoreUnavailable.
+        Idempotent. is_trial: only count. Raises StoreUnavailable.
         """
         cursor = _BEGINNING
         while page := await self._store.enqueue_page(
@@ -232,7 +233,7 @@ class RelationBacklog:
 
 
 class Relations:
-    """Relations as clients see them: listed, accepted, rejected."""
+    """List, accept and reject relations."""
 
     def __init__(self, store: RelationStore) -> None:
         self._store = store
@@ -260,7 +261,7 @@ class Relations:
     async def decide(
         self, scope: Scope, relation_id: UUID, status: RelationStatus, *, decided_by: str
     ) -> Relation:
-        """Accept or reject for good; what was superseded by it follows at once. Raises NotFound."""
+        """Accept or reject a relation; superseded blocks are updated at once. Raises NotFound."""
         relation = await self._store.decide(scope, relation_id, status, decided_by=decided_by)
         if relation is None:
             raise NotFound("There is no such relation of this user", code="relation_not_found")

@@ -1,8 +1,8 @@
-"""The job `weekly_summary`, and the same when somebody asks: what a user's week came to.
+"""The `weekly_summary` job, and summaries on request.
 
-A week that is too much for one question is told in parts, and then the parts' highlights are told
-together; each rests on the blocks its own parts rest on. What a model cites and was not given is
-left out; a sentence that rests on nothing is no highlight.
+A week that is too long for one call is summarized in parts, and then the highlights of the parts
+are summarized; each keeps the citations of its part. A citation of an unknown block is dropped, and
+a sentence without citations is not a highlight.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ from luma_memory.ports.models import Summarizer
 from luma_memory.ports.summaries import SummaryStore
 from luma_memory.telemetry.events import Emit, SummaryFellBack
 
-# Some 8,000 tokens of English: a part is answered well within a job's time.
+# About 8,000 tokens of English: a call for one part fits well into a job's timeout.
 PART_CHARACTERS: Final = 32_000
-# Asked at once. What a week holds beyond them (a quarter of a million characters) is left to the
-# weightiest blocks.
+# Concurrent calls. A longer week (above a quarter of a million characters) is reduced to its most
+# important blocks.
 PARTS_MAX: Final = 8
 BLOCKS_MAX: Final = 2_000
-# Of one block: who pasted a book does not push out the rest of the week.
+# Per block, so that a pasted book does not crowd out the rest of the week.
 BLOCK_CHARACTERS_MAX: Final = 4_000
 _TRIES: Final = 3
 _TEXT_CHARACTERS_MAX: Final = 4_000
 _HIGHLIGHT_CHARACTERS_MAX: Final = 400
 _AGAIN: Final = timedelta(seconds=5)
-# Somebody waits for a week that is told now: beyond it the fallback tells it.
+# Timeout of a summary on request, after which the fallback is used.
 WAIT_SECONDS_MAX: Final = 20.0
 
 
 class Summaries:
-    """Weekly summaries: made by a job, or now; listed. Handler of `weekly_summary`.
+    """Create and list weekly summaries. Handler of `weekly_summary`.
 
-    fallback: who tells a week when the summarizer cannot, None where nobody should.
+    fallback: replaces the summarizer when it fails; None for no fallback.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Summaries:
     async def __call__(self, job: Job) -> Outcome:
         start = _monday(job.payload.get("week_start"))
         if start is None:
-            return Cancel("the job names no week")
+            return Cancel("the job has no week")
         week = Week.beginning(start, (await self._users.read(job.scope)).time_zone)
         if self._spending is not None and (until := await self._spending.admit(job.scope)):
             return Defer(until, "the user's daily budget is used up")
@@ -107,15 +107,15 @@ class Summaries:
             job.scope, made, week, read, worker_id=self._worker_id, job=job
         )
         if outcome == "changed":
-            return Defer(self._clock.now() + _AGAIN, "blocks of the week changed meanwhile")
+            return Defer(self._clock.now() + _AGAIN, "blocks of the week were changed meanwhile")
         return Done(is_written=True, is_mine=outcome == "stored")
 
     async def make(self, scope: Scope, week_start: date | None) -> Summary | None:
-        """Tell a week now, whatever was told of it before; None where it is empty.
+        """Summarize a week now and replace its summary; None if the week is empty.
 
-        week_start: its Monday; None is the week that ended last. Raises Invalid for a week to come,
-        QuotaExceeded, Conflict when its blocks keep changing, StoreUnavailable; where nobody falls
-        back also what the summarizer raises, and ProviderTimeout after WAIT_SECONDS_MAX.
+        week_start: its Monday; None is the last full week. Raises Invalid for a future week,
+        QuotaExceeded, Conflict when its blocks keep changing, StoreUnavailable; without a fallback
+        also the summarizer's errors, and ProviderTimeout after WAIT_SECONDS_MAX.
         """
         time_zone = (await self._users.read(scope)).time_zone
         running = Week.containing(self._clock.now(), time_zone)
@@ -124,7 +124,7 @@ class Summaries:
         except ValueError as error:
             raise Invalid(str(error), code="week_invalid", field="week") from None
         if week.starts_at > self._clock.now():
-            raise Invalid("That week has not begun", code="week_invalid", field="week")
+            raise Invalid("That week has not started", code="week_invalid", field="week")
         if self._spending is not None and (until := await self._spending.admit(scope)):
             seconds = (until - self._clock.now()).total_seconds()
             raise QuotaExceeded(
@@ -159,19 +159,19 @@ class Summaries:
         is_last: bool,
         ends_at: float | None = None,
     ) -> NewSummary | None:
-        """can_wait: a job waits for a provider as long as it takes, and spends no attempt by it.
+        """can_wait: defer for an unavailable provider without consuming an attempt.
 
-        is_last: no other attempt follows, so that the fallback tells the week. ends_at: when the
-        summarizer's time is over, on the loop's clock; None is a job's own.
+        is_last: no further attempt follows, so use the fallback. ends_at: deadline of the
+        summarizer on the loop's clock; None for the job's own.
         """
         items = [_item(block) for block in read.blocks]
         if not items:
             return None
         try:
             async with asyncio.timeout_at(ends_at):
-                return await self._told(scope, self._summarizer, week, items, read.before)
+                return await self._summarized(scope, self._summarizer, week, items, read.before)
         except TimeoutError as error:
-            late = ProviderTimeout(f"The week was not told within {WAIT_SECONDS_MAX:.0f} s")
+            late = ProviderTimeout(f"The week was not summarized within {WAIT_SECONDS_MAX:.0f} s")
             if self._fallback is None:
                 raise late from error
             self._emit(SummaryFellBack(late.code, str(late)))
@@ -183,9 +183,9 @@ class Summaries:
             if (error.retryable and not is_last) or self._fallback is None:
                 raise
             self._emit(SummaryFellBack(error.code, str(error)))
-        return await self._told(scope, self._fallback, week, items, read.before)
+        return await self._summarized(scope, self._fallback, week, items, read.before)
 
-    async def _told(
+    async def _summarized(
         self,
         scope: Scope,
         summarizer: Summarizer,
@@ -195,24 +195,24 @@ class Summaries:
     ) -> NewSummary:
         calls: list[ModelCall] = []
         try:
-            draft, items = await _tell(summarizer, week, items, before, calls)
+            draft, items = await _draft(summarizer, week, items, before, calls)
         except LumaMemoryError as error:
             calls += error.calls
             raise
         finally:
             if self._spending is not None:
-                self._spending.note(scope, "summaries", calls, blocks=len(items))
+                self._spending.record(scope, "summaries", calls, blocks=len(items))
         return _checked(draft, items, week, draft.model or summarizer.name)
 
 
-async def _tell(
+async def _draft(
     summarizer: Summarizer,
     week: Week,
     items: Sequence[Item],
     before: str | None,
     calls: list[ModelCall],
 ) -> tuple[Draft, Sequence[Item]]:
-    """The draft of all, and the items its marks speak of."""
+    """The draft of the week, and the items that its marks refer to."""
     parts = _parts(items)
     if len(parts) > 1:
         drafts = await asyncio.gather(
@@ -229,7 +229,7 @@ async def _tell(
             item
             for part, draft in zip(parts, drafts, strict=True)
             if isinstance(draft, Draft)
-            for item in _retold(draft, part)
+            for item in _as_items(draft, part)
         ]
     draft = await summarizer.summarize(SummaryRequest(week, items, before))
     calls += draft.calls
@@ -251,12 +251,12 @@ def _item(block: WeekBlock) -> Item:
 
 
 def _parts(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
-    """In order of time; where that is too much for all parts together, of the weightiest items."""
-    room = PART_CHARACTERS * PARTS_MAX
+    """The items in order of time; if they exceed all parts, only the most important ones."""
+    capacity = PART_CHARACTERS * PARTS_MAX
     kept, used = set[int](), 0
     for index in sorted(range(len(items)), key=lambda n: -items[n].importance):
         used += len(items[index].text)
-        if used > room and kept:
+        if used > capacity and kept:
             break
         kept.add(index)
     parts: list[list[Item]] = [[]]
@@ -272,8 +272,8 @@ def _parts(items: Sequence[Item]) -> Sequence[Sequence[Item]]:
     return parts
 
 
-def _retold(draft: Draft, part: Sequence[Item]) -> Sequence[Item]:
-    """A part's highlights as items of the whole, each at the time of the first it rests on."""
+def _as_items(draft: Draft, part: Sequence[Item]) -> Sequence[Item]:
+    """A part's highlights as items, each at the time of its first cited item."""
     return [
         Item(
             text=highlight.text,
@@ -288,9 +288,9 @@ def _retold(draft: Draft, part: Sequence[Item]) -> Sequence[Item]:
 
 def _highlights(draft: Draft, items: Sequence[Item]) -> Sequence[tuple[Highlight, Sequence[int]]]:
     found = []
-    for told in draft.highlights[:HIGHLIGHTS_MAX]:
-        marks = sorted({mark for mark in told.marks if 1 <= mark <= len(items)})
-        text = _line(told.text, _HIGHLIGHT_CHARACTERS_MAX)
+    for highlight in draft.highlights[:HIGHLIGHTS_MAX]:
+        marks = sorted({mark for mark in highlight.marks if 1 <= mark <= len(items)})
+        text = _line(highlight.text, _HIGHLIGHT_CHARACTERS_MAX)
         if marks and text:
             ids = dict.fromkeys(key for mark in marks for key in items[mark - 1].block_ids)
             found.append((Highlight(text, list(ids)), marks))
@@ -312,7 +312,7 @@ def _checked(draft: Draft, items: Sequence[Item], week: Week, model: str) -> New
 
 
 def _line(text: str, characters_max: int) -> str:
-    """Without characters that cannot be stored or act on their reader."""
+    """The text without characters that cannot be stored or that act on their reader."""
     plain = (" " if sign.isspace() and sign != "\n" else sign for sign in text)
     kept = "".join(sign for sign in plain if sign == "\n" or is_inert(sign))
     return kept.strip()[:characters_max]
@@ -322,9 +322,9 @@ def _waiting(error: RateLimited | ProviderPaused) -> RateLimited:
     return RateLimited(str(error), retry_after_seconds=error.retry_after_seconds, code=error.code)
 
 
-def _monday(said: Any) -> date | None:
-    """Payloads are not checked when jobs are enqueued."""
+def _monday(value: Any) -> date | None:
+    """Payloads are not validated when jobs are enqueued."""
     try:
-        return monday_of(str(said))
+        return monday_of(str(value))
     except ValueError:
         return None

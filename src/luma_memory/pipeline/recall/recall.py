@@ -323,14 +323,14 @@ async def _counted(
         with calls_under_way() as cut_off:
             embedding = await work
     except LumaMemoryError as error:
-        spending.note(scope, "query", error.calls, blocks=0)
+        spending.record(scope, "query", error.calls, blocks=0)
         raise
     except asyncio.CancelledError:
-        spending.note(scope, "query", cut_off, blocks=0)
+        spending.record(scope, "query", cut_off, blocks=0)
         raise
     if embedding.token_count:
         call = ModelCall(embedder.model.id, embedding.token_count)
-        spending.note(scope, "query", [call], blocks=0)
+        spending.record(scope, "query", [call], blocks=0)
     return embedding
 
 

@@ -21,7 +21,7 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.context import context_cache
-from luma_memory.pipeline.context.context_cache import TICK, Answer, ContextCache, tick_of
+from luma_memory.pipeline.context.context_cache import TICK, CacheResult, ContextCache, tick_of
 from luma_memory.pipeline.context.context_entry import Entry
 from luma_memory.pipeline.context.hit_counter import HitCounter
 from luma_memory.pipeline.context.local_entries import LocalEntries
@@ -113,8 +113,10 @@ class Setting:
             local_bytes_max=local_bytes_max,
         )
 
-    async def ask(self, key: CacheKey = KEY, *, timeout_seconds: float = 10.0) -> Answer:
-        return await self.contexts.answer(key, ADA, self.computing, timeout_seconds=timeout_seconds)
+    async def ask(self, key: CacheKey = KEY, *, timeout_seconds: float = 10.0) -> CacheResult:
+        return await self.contexts.get_or_compute(
+            key, ADA, self.computing, timeout_seconds=timeout_seconds
+        )
 
     async def until_computing(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -128,7 +130,7 @@ class Setting:
 async def test_a_probe_is_answered_like_anybody_and_not_counted() -> None:
     setting = Setting()
     for _ in range(3):  # a miss and two hits
-        await setting.contexts.answer(
+        await setting.contexts.get_or_compute(
             KEY, ADA, setting.computing, timeout_seconds=10.0, is_counted=False
         )
     assert setting.computing.count == 1
@@ -320,7 +322,7 @@ async def test_a_hanging_database_is_waited_for_once_and_then_less(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(context_cache, "STATE_SECONDS", 0.3)
-    monkeypatch.setattr(context_cache, "STATE_SECONDS_IN_DOUBT", 0.01)
+    monkeypatch.setattr(context_cache, "STATE_SECONDS_AFTER_TIMEOUT", 0.01)
     setting = Setting()
     setting.versions.now = datetime.now(UTC)
     await setting.ask()
