@@ -322,7 +322,7 @@ async def test_time_that_runs_out_in_an_outage_spends_no_attempt(
     assert ran.queue.released == [(7, NOW + timedelta(seconds=1))]
     assert ran.queue.failed == []
     (deferred,) = ran.events.of(JobDeferred)
-    assert "PostgreSQL did not answer" in deferred.reason
+    assert "PostgreSQL did not respond" in deferred.reason
 
 
 async def test_other_failures_count_whatever_the_database_did() -> None:
