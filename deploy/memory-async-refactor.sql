@@ -9,7 +9,26 @@ SELECT pg_advisory_xact_lock(4867010125002);
 SET LOCAL lock_timeout = '2s';
 SET LOCAL client_min_messages = warning;
 
+DO $server$ BEGIN
+    -- First, or an older server would complain of what it lacks.
+    IF current_setting('server_version_num')::integer < 160000 THEN
+        RAISE EXCEPTION 'PostgreSQL 16 or newer is needed; this server is PostgreSQL %.',
+            current_setting('server_version');
+    END IF;
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'The database must be in UTF8; this one is in %. Create another with CREATE DATABASE name ENCODING ''UTF8'' TEMPLATE template0.',
+            current_setting('server_encoding');
+    END IF;
+    IF current_schema() IS NULL THEN
+        RAISE EXCEPTION 'No schema of the search_path % exists. Create the schema, or correct the search_path.',
+            current_setting('search_path');
+    END IF;
+END $server$;
 CREATE EXTENSION IF NOT EXISTS vector;
+-- Platforms install extensions in schemas of their own, which a role's search_path may lack.
+SELECT set_config('search_path', concat_ws(', ', current_setting('search_path'), quote_ident(n.nspname)), true)
+FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true));
 CREATE TABLE IF NOT EXISTS memory_migrations (
     version text PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()
@@ -1066,7 +1085,7 @@ BEGIN
 
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
           AND c.relname LIKE 'memory\_%'
           AND c.relname NOT IN ('memory_jobs', 'memory_users', 'memory_api_keys')
           AND 2 = (SELECT count(*) FROM pg_attribute AS a
@@ -1096,7 +1115,7 @@ DECLARE
 BEGIN
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
           AND c.relname LIKE 'memory\_%'
           AND 2 = (SELECT pg_catalog.count(*) FROM pg_attribute AS a
                    WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
@@ -1231,7 +1250,8 @@ BEGIN
     ON CONFLICT (project_id, user_id) DO UPDATE
     SET version = memory_next_version(u.version, v_now);
 
-    -- What an earlier enrichment said is kept; a block's first one has nothing to keep.
+    -- What an earlier enrichment said is kept, and what a table that was here before the service or
+    -- a client's SQL had in these columns; a block's first enrichment mostly has nothing to keep.
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
     SELECT b.project_id, b.user_id, b.id, b.revision, 'enrichment', 'job ' || p_job_ids[d.n],
            jsonb_build_object('title', b.title, 'summary', b.summary, 'tags', b.tags,
@@ -1239,7 +1259,9 @@ BEGIN
                'enrichment', b.enrichment)
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-    WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
+    WHERE (b.enrichment <> 'none' OR b.title IS NOT NULL OR b.summary IS NOT NULL OR b.tags <> '{}'
+           OR b.entities <> '[]' OR b.importance IS NOT NULL)
+      AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
 
     -- Blocks that become active with this: a week that was told without them is told anew.
@@ -3046,7 +3068,7 @@ BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
         FROM pg_class AS c, pg_roles AS r
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind = 'r'
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
@@ -3060,7 +3082,7 @@ BEGIN
     END LOOP;
     FOR v_function IN
         SELECT p.oid::regprocedure FROM pg_proc AS p
-        WHERE p.pronamespace = current_schema()::regnamespace
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace
           AND p.proname IN ('ingest_memory_blocks', 'enqueue_memory_jobs', 'claim_memory_jobs',
               'complete_memory_jobs', 'complete_memory_enrichments', 'fail_memory_jobs',
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',

@@ -183,6 +183,37 @@ def test_a_password_that_takes_the_address_apart_is_refused_and_not_shown(
 @pytest.mark.parametrize(
     "address",
     [
+        f"postgresql://u:{SECRET}@rest@host/db",
+        f"postgresql://u@example.com:{SECRET}@host/db",
+        f"postgresql://u:@{SECRET}@host/db?sslmode=require",
+    ],
+)
+def test_an_unescaped_at_sign_is_named_and_the_password_not_shown(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", address)
+    with pytest.raises(SetupError, match=r"DATABASE_URL.*one @.*%40") as raised:
+        load_settings()
+    assert SECRET not in str(raised.value)
+
+
+def test_a_password_that_begins_like_a_port_is_refused_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u:1/{SECRET}@host/db")
+    with pytest.raises(SetupError, match=r"DATABASE_URL.*%2F") as raised:
+        load_settings()
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:p%40ss@host/db?sslmode=require&channel_binding=require",
+        "postgres://u@host.pooler.example.com:6543/db?pgbouncer=true&connection_limit=1",
+        "postgresql://host/db?connect_timeout=10&keepalives=1&application_name=a",
+        "postgresql://host/db?sslmode=verify-full&sslrootcert=system",
+        "postgresql://host/db?options=-c%20search_path%3D%22My-App%22&target_session_attrs=any",
         "postgresql:///name?host=/var/run/postgresql&port=5433",
         "postgres://u:s3cr%2Fet@[::1]:5432/db?sslmode=require",
         "postgresql://u@one:1,two:2/db",
@@ -203,9 +234,13 @@ def test_addresses_the_driver_reads_are_taken(
         ("sslmode=verify-full&sslrootcert=/nowhere/root.crt", "sslrootcert is a file"),
         ("sslkey=", "sslkey is a file"),
         ("target_session_attrs=any&ssl_min_protocol_version=SSLv3", "one of TLSv1"),
-        ("sslmode=require&channel_binding=require", "without channel_binding"),
-        ("pgbouncer=true", "without pgbouncer"),
-        ("connect_timeout=10", "without connect_timeout"),
+        ("sslmode=require&sslrootcert=system", "sslmode is verify-full"),
+        ("ssl=perhaps", "ssl is one of true"),
+        ("connect_timeout=soon", "connect_timeout is a whole number"),
+        ("replication=database", "without replication"),
+        ("require_auth=none", "without require_auth"),
+        ("gssencmode=require", "without gssencmode"),
+        ("schema=memory", "options=-csearch_path"),
     ],
 )
 def test_parameters_of_an_address_are_checked_at_the_start(

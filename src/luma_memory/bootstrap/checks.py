@@ -10,9 +10,10 @@ from luma_memory.bootstrap.providers import (
 from luma_memory.cache.in_process import InProcessCache
 from luma_memory.domain.cache import CacheFacts
 from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.database_facts import DatabaseFacts
 from luma_memory.domain.enrichment import EnrichmentRequest
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.inspection import DatabaseFacts, inspect_database
+from luma_memory.postgres.inspection import inspect_database
 from luma_memory.providers.breaker import NoCircuits
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.settings import Settings

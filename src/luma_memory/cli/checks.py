@@ -22,6 +22,7 @@ from luma_memory.bootstrap.checks import (
 from luma_memory.bootstrap.database import data_dir, database_address
 from luma_memory.cli.options import service_url
 from luma_memory.cli.service import ServiceClient
+from luma_memory.domain.database_facts import POSTGRES_MAJOR_MIN, DatabaseFacts
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.settings import Settings, unknown_variables
 
@@ -145,22 +146,51 @@ async def check_database(settings: Settings) -> list[Finding]:
     except LumaMemoryError as error:
         fix = "check DATABASE_URL and that the server is running" if settings.database_url else ""
         return [Finding("database", "fail", str(error), fix)]
-    findings = [
-        Finding("database", "ok", f"PostgreSQL {facts.version}")
-        if facts.is_recent
-        else Finding("database", "fail", f"PostgreSQL {facts.version}", "use 16 or newer"),
-        Finding("pgvector", "ok", f"{facts.pgvector}")
-        if facts.has_pgvector
-        else Finding(
+    return database_findings(facts)
+
+
+def database_findings(facts: DatabaseFacts) -> list[Finding]:
+    """The verdicts on a database that responds."""
+    return [_server_finding(facts), _pgvector_finding(facts), _schema_finding(facts)]
+
+
+def _server_finding(facts: DatabaseFacts) -> Finding:
+    version = f"PostgreSQL {facts.version}"
+    if not facts.is_recent:
+        fix = f"use PostgreSQL {POSTGRES_MAJOR_MIN} or newer"
+        return Finding("database", "fail", version, fix)
+    if not facts.is_utf8:
+        fix = "create the database with ENCODING 'UTF8' TEMPLATE template0"
+        return Finding("database", "fail", f"{version}, encoding {facts.encoding}", fix)
+    return Finding("database", "ok", version)
+
+
+def _pgvector_finding(facts: DatabaseFacts) -> Finding:
+    if not facts.has_pgvector:
+        return Finding(
             "pgvector",
             "fail",
             facts.pgvector or "not installed on the server",
             "install pgvector 0.8 or newer, or ALTER EXTENSION vector UPDATE",
-        ),
-    ]
+        )
+    if not facts.may_have_pgvector:
+        detail = f"{facts.pgvector} is available, but this user may not create the extension"
+        fix = "run CREATE EXTENSION vector; in this database as a superuser or its administrator"
+        return Finding("pgvector", "fail", detail, fix)
+    return Finding("pgvector", "ok", f"{facts.pgvector}")
+
+
+def _schema_finding(facts: DatabaseFacts) -> Finding:
     if facts.schema_current:
-        return [*findings, Finding("schema", "ok", "current")]
-    return [*findings, Finding("schema", "fail", "not current", "run luma-memory migrate")]
+        return Finding("schema", "ok", "current")
+    if facts.schema is None:
+        fix = "create the schema, or correct the search_path of the user"
+        return Finding("schema", "fail", "no schema of the search_path exists", fix)
+    if not facts.may_create_tables:
+        detail = f"not current, and this user may not create tables in {facts.schema}"
+        fix = "run luma-memory migrate as the owner of the schema, or GRANT CREATE ON SCHEMA"
+        return Finding("schema", "fail", detail, fix)
+    return Finding("schema", "fail", "not current", "run luma-memory migrate")
 
 
 async def check_cache(settings: Settings) -> list[Finding]:

@@ -24,34 +24,93 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
 }
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
-# Of other drivers and of poolers: the server would be asked for a setting of that name.
-_OF_OTHERS: Final = frozenset(
+SYSTEM_CERTIFICATES: Final = "system"  # as sslrootcert: those the operating system trusts
+# Parameters of libpq that the service's driver has no use for: each tunes what it does by itself,
+# and the connection is the same without it.
+WITHOUT_EFFECT: Final = frozenset(
     {
-        *("channel_binding", "connect_timeout", "connection_limit", "gssdelegation", "gssencmode"),
-        *("hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
-        *("load_balance_hosts", "max_protocol_version", "min_protocol_version", "pgbouncer"),
-        *("pool_timeout", "replication", "require_auth", "requirepeer", "requiressl", "schema"),
-        *("ssl", "sslcertmode", "sslcompression", "sslcrldir", "sslsni", "tcp_user_timeout"),
+        *("channel_binding", "client_encoding", "fallback_application_name", "gssdelegation"),
+        *("keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval"),
+        *("load_balance_hosts", "max_protocol_version", "min_protocol_version", "sslcertmode"),
+        *("sslcompression", "sslsni", "tcp_user_timeout"),
     }
 )
+# Parameters that hosted databases, poolers and other drivers put into the addresses they offer.
+# PostgreSQL knows none of them.
+OF_OTHER_CLIENTS: Final = frozenset(
+    {
+        *("binary_parameters", "connection_limit", "default_query_exec_mode", "pgbouncer"),
+        *("pool_max_conns", "pool_mode", "pool_size", "pool_timeout", "prepareThreshold"),
+        *("prepare_threshold", "prepared_statements", "prepared_statement_cache_size"),
+        *("socket_timeout", "sslaccept", "statement_cache_size", "supa", "uselibpqcompat"),
+        *("workaround",),
+    }
+)
+# Values that ask for nothing the driver would not do; others ask for what it cannot.
+_HARMLESS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gssencmode": ("", "disable", "prefer"),
+    "replication": ("", "false", "off", "no", "0"),
+    "require_auth": ("",),
+    "requirepeer": ("",),
+    "sslcrldir": ("",),
+    "hostaddr": ("",),
+}
+_SWITCHES: Final[Mapping[str, tuple[str, ...]]] = {
+    "ssl": ("true", "1", "on", "yes", "false", "0", "off", "no"),
+    "requiressl": ("0", "1"),
+}
+TAKEN_BY_VALUE: Final = (*_HARMLESS, *_SWITCHES, "connect_timeout")
 
 
 def expectation(url: str) -> str | None:
-    """What the address has to be, when it is not; None when a driver can read it.
+    """What the address has to be, when it is not; None when it can be used.
 
     Quotes nothing of it but names of parameters that are known: a broken password makes something
     else of what follows.
     """
+    if url.partition("://")[2].partition("/")[0].count("@") > 1:
+        # Drivers end the password at the first @, and look for a host named by the rest of it.
+        return (
+            "a URL with one @, before the host: the sign @ of a user name or a password is"
+            " written %40"
+        )
     if not _is_readable(url):
         return _FORM
-    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
-        if name in _OF_OTHERS:
-            return f"a URL without {name}, which is for other drivers"
-        if name in _CHOICES and value not in _CHOICES[name]:
-            return f"a URL whose {name} is one of {', '.join(_CHOICES[name])}"
-        if name in _FILES and not os.access(value, os.R_OK):
-            return f"a URL whose {name} is a file that can be read"
+    given = parse_qsl(urlsplit(url).query, keep_blank_values=True)
+    for name, value in given:
+        if (reason := _parameter_expectation(name, value)) is not None:
+            return f"a URL {reason}"
+    parameters = dict(given)
+    if (
+        parameters.get("sslrootcert") == SYSTEM_CERTIFICATES
+        and parameters.get("sslmode", "verify-full") != "verify-full"
+    ):
+        return "a URL whose sslmode is verify-full, as sslrootcert=system needs it"
     return None
+
+
+def _parameter_expectation(name: str, value: str) -> str | None:
+    if name in _CHOICES and value not in _CHOICES[name]:
+        return f"whose {name} is one of {', '.join(_CHOICES[name])}"
+    if name in _SWITCHES and value not in _SWITCHES[name]:
+        return f"whose {name} is one of {', '.join(_SWITCHES[name])}"
+    if name in _HARMLESS and value not in _HARMLESS[name]:
+        return f"without {name}, which the service's driver does not support"
+    if name == "schema":
+        return (
+            "without schema, which PostgreSQL does not know: options=-csearch_path%3Dname sets it"
+        )
+    if name == "connect_timeout" and not _is_seconds(value):
+        return "whose connect_timeout is a whole number of seconds"
+    is_system = name == "sslrootcert" and value == SYSTEM_CERTIFICATES
+    if name in _FILES and not is_system and not os.access(value, os.R_OK):
+        return f"whose {name} is a file that can be read"
+    return None
+
+
+def _is_seconds(value: str) -> bool:
+    digits = value.strip().removeprefix("-")
+    return digits.isascii() and digits.isdecimal() and len(digits) < 10
 
 
 def _is_readable(url: str) -> bool:
@@ -61,8 +120,8 @@ def _is_readable(url: str) -> bool:
         parse_qsl(parts.query, strict_parsing=bool(parts.query))
     except ValueError:
         return False
-    if parts.scheme not in ("postgres", "postgresql"):
-        return False
+    if parts.scheme not in ("postgres", "postgresql") or "@" in parts.path:
+        return False  # with an @ there, what looks like the port began a password
     hosts = parts.netloc.rpartition("@")[2]
     return not parts.fragment and all(_is_host(host) for host in hosts.split(","))
 

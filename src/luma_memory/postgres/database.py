@@ -1,4 +1,4 @@
-"""The connection pool, and the translation of the driver's errors."""
+"""The connection pool."""
 
 from __future__ import annotations
 
@@ -11,49 +11,15 @@ from typing import Any, TypeAlias
 
 import asyncpg
 
-from luma_memory.domain.errors import (
-    InvariantError,
-    SetupError,
-    StoreContended,
-    StoreUnavailable,
-)
+from luma_memory.domain.errors import SetupError, StoreUnavailable
+from luma_memory.postgres.address import driver_address
+from luma_memory.postgres.errors import NO_ANSWER, connecting, translated
 from luma_memory.postgres.liveness import Liveness
 from luma_memory.postgres.pooler import PoolerChoice, names_hosted_pooler, sessions_are_shared
-from luma_memory.postgres.vectors import register_vector_types
+from luma_memory.postgres.vectors import VectorSchema, register_vector_types, vector_schema
 
 # A pooled connection is the driver's proxy of one.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
-
-# Nobody answered. A time-out is also one of a pool that had no free connection.
-_NO_ANSWER = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    # A connection that was cut in the middle of a statement, and is asked again before it knows.
-    asyncpg.InternalClientError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-)
-# Everything that means "not now": also an answer, as out of connections or of disk.
-UNAVAILABLE = (
-    *_NO_ANSWER,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, while the primary changes
-)
-_SETUP = (
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.UndefinedTableError,
-    asyncpg.UndefinedFunctionError,
-    asyncpg.UndefinedColumnError,
-)
 
 _RELEASE_SECONDS = 0.5
 # Prepared statements a connection keeps; there are fewer different ones.
@@ -63,56 +29,6 @@ _ARRAY_ELEMENTS = (
     *("text", "boolean", "integer", "bigint", "real", "double precision", "bytea", "uuid"),
     *("jsonb", "timestamptz", "interval"),
 )
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Raise the driver's errors as ours, cause attached. Messages carry no value of a statement."""
-    try:
-        yield
-    except _SETUP as error:
-        raise SetupError(
-            f"PostgreSQL refuses ({type(error).__name__}): run `luma-memory migrate`, and check"
-            " the user and database of DATABASE_URL",
-            code="database_setup",
-        ) from error
-    except asyncpg.ClientConfigurationError as error:
-        raise SetupError(
-            "The PostgreSQL driver cannot use DATABASE_URL, or a PG… variable of the environment:"
-            " check the parameters behind its ? and the files they name",
-            code="database_setup",
-        ) from error
-    except asyncpg.LockNotAvailableError as error:
-        raise StoreContended("A row stayed locked by another statement") from error
-    except UNAVAILABLE as error:
-        if isinstance(error, asyncpg.InterfaceError) and not _is_about_connection(error):
-            raise InvariantError(f"a statement was misused ({type(error).__name__})") from error
-        raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
-    except asyncpg.PostgresError as error:
-        raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
-
-
-@contextmanager
-def _connecting() -> Iterator[None]:
-    """What the driver does not know behind the ?, it hands to the server as settings."""
-    try:
-        yield
-    except (
-        asyncpg.UndefinedObjectError,
-        asyncpg.CantChangeRuntimeParamError,
-        asyncpg.InvalidParameterValueError,
-        asyncpg.PostgresSyntaxError,
-    ) as error:
-        raise SetupError(
-            f"PostgreSQL refuses the parameters of DATABASE_URL ({type(error).__name__}): what"
-            " stands behind its ? must be parameters of the connection or settings of the server",
-            code="database_setup",
-        ) from error
-
-
-def _is_about_connection(error: asyncpg.InterfaceError) -> bool:
-    # The driver has one class for a closed connection and for a wrong number of arguments.
-    return any(word in str(error) for word in ("clos", "terminat", "released", "shut"))
 
 
 class Database:
@@ -138,6 +54,10 @@ class Database:
         notices_hanging: bool = False,
     ) -> None:
         self._dsn = dsn
+        self._address = driver_address(dsn)
+        self._connect_seconds = self._address.connect_seconds or acquire_timeout_seconds
+        # The session's search_path where the role's own lacks pgvector's schema.
+        self._search_path: str | None = None
         self._liveness = Liveness(self._connect) if notices_hanging else None
         self._pool_size = pool_size
         self._command_timeout = command_timeout_seconds
@@ -156,15 +76,17 @@ class Database:
         async with self._opening:
             if self._pool is not None:
                 return
-            with translated(), _connecting():
-                self._pool = await self._create_pool(shared=await self._find_out())
+            with translated(), connecting():
+                shared = await self._find_out()
+                self._search_path = await self._find_search_path(shared=shared)
+                self._pool = await self._create_pool(shared=shared)
                 if self._liveness is not None:
                     await self._liveness.open()
 
     async def shares_sessions(self) -> bool:
         """Whether statements of one connection may run in different sessions: no LISTEN, no SET,
         no session lock. Connects if that is not known yet; raises as `connection`."""
-        with translated(), _connecting():
+        with translated(), connecting():
             return await self._find_out()
 
     async def _find_out(self) -> bool:
@@ -174,18 +96,55 @@ class Database:
             )
         return self._sessions_shared
 
+    async def _find_search_path(self, *, shared: bool) -> str | None:
+        """What a session needs as search_path to find pgvector, if not its role's own.
+
+        Raises SetupError where that cannot be set for a connection.
+        """
+        connection = await self._connect()
+        try:
+            schema = await vector_schema(connection)
+        finally:
+            connection.terminate()
+        if schema is None or schema.is_on_path:
+            return None
+        if not schema.has_tables_schema:
+            raise SetupError(
+                "No schema of this user's search_path exists: create it, or correct the"
+                " search_path",
+                code="database_setup",
+            )
+        if not schema.is_usable:
+            raise SetupError(
+                f"pgvector is in the schema {schema.quoted}, which the user of DATABASE_URL may not"
+                f" use: run GRANT USAGE ON SCHEMA {schema.quoted} TO {schema.role}",
+                code="database_setup",
+            )
+        if shared:
+            raise _search_path_refused(schema)
+        try:
+            connection = await self._connect(search_path=schema.search_path)
+        except asyncpg.ProtocolViolationError as error:  # a pooler, in session mode
+            raise _search_path_refused(schema) from error
+        connection.terminate()
+        return schema.search_path
+
     async def _create_pool(self, *, shared: bool) -> asyncpg.Pool:
+        settings = {"application_name": self._application_name}
+        if self._search_path is not None:
+            settings["search_path"] = self._search_path
         pool: asyncpg.Pool = await asyncpg.create_pool(
-            self._dsn,
+            self._address.dsn,
             min_size=1,
             max_size=self._pool_size,
             command_timeout=self._command_timeout,
-            timeout=self._acquire_timeout,
+            timeout=self._connect_seconds,
             init=_prepare_shared if shared else _prepare_own,
             reset=_keep_session,
-            # No other setting here: poolers refuse most of them.
-            server_settings={"application_name": self._application_name},
+            # No setting here that is not needed: poolers refuse most of them.
+            server_settings=settings,
             statement_cache_size=0 if shared else _STATEMENTS_KEPT,
+            **self._address.options,
         )
         return pool
 
@@ -250,7 +209,7 @@ class Database:
                     finally:
                         self._taken -= 1
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, _NO_ANSWER):
+            if isinstance(error.__cause__, NO_ANSWER):
                 self._away_at = time.monotonic()
             raise
 
@@ -290,18 +249,29 @@ class Database:
 
         Behind a transaction pooler it is good for neither; see `shares_sessions`.
         """
-        with translated(), _connecting():
+        with translated(), connecting():
             return await self._connect()
 
-    async def _connect(self) -> asyncpg.Connection:
+    async def _connect(self, **settings: str) -> asyncpg.Connection:
         connection: asyncpg.Connection = await asyncpg.connect(
-            self._dsn,
-            timeout=self._acquire_timeout,
+            self._address.dsn,
+            timeout=self._connect_seconds,
             command_timeout=self._command_timeout,
-            server_settings={"application_name": self._application_name},
+            server_settings={"application_name": self._application_name, **settings},
+            **self._address.options,
             statement_cache_size=0,  # its few statements come once each, and maybe through a pooler
         )
         return connection
+
+
+def _search_path_refused(schema: VectorSchema) -> SetupError:
+    return SetupError(
+        f"pgvector is in the schema {schema.quoted}, which is not on the search_path of this user,"
+        " and the pooler of DATABASE_URL sets none for a connection: run"
+        f" ALTER ROLE {schema.role} SET search_path = {schema.search_path}; and reconnect the"
+        " pooler, or use the database's direct address",
+        code="database_setup",
+    )
 
 
 async def _keep_session(_connection: asyncpg.Connection) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from luma_memory.domain.errors import Invalid, SetupError
+from luma_memory.postgres.address import libpq_address
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded.account import Account, name_of
 from luma_memory.postgres.embedded.programs import programs_of
@@ -122,7 +123,7 @@ async def _program(database: Database, name: str) -> str:
 
 def _address(dsn: str) -> tuple[str, dict[str, str]]:
     """The address without its password, which a process list would show, and the environment."""
-    parts = urlsplit(dsn)
+    parts = urlsplit(libpq_address(dsn))
     credentials, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credentials.partition(":")
     address = urlunsplit(parts._replace(netloc=f"{user}@{hosts}" if user else hosts))

@@ -19,7 +19,7 @@ DECLARE
 BEGIN
     FOR v_table IN
         SELECT oid::regclass FROM pg_class
-        WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+        WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r'
           AND relname LIKE 'memory\_%' AND relname <> 'memory_migrations'
     LOOP
         EXECUTE format('TRUNCATE %s CASCADE', v_table);

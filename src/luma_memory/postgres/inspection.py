@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncpg
 
+from luma_memory.domain.database_facts import DatabaseFacts
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import schema_is_current
 
-POSTGRES_MAJOR_MIN = 16
-PGVECTOR_MIN = (0, 8)
 _FACTS = """
 SELECT current_setting('server_version_num')::int / 10000 AS major,
        current_setting('server_version') AS version,
+       current_setting('server_encoding') AS encoding,
+       current_schema() AS schema,
+       coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)
+           AS may_create_tables,
        (SELECT extversion FROM pg_extension WHERE extname = 'vector') AS pgvector_installed,
        (SELECT default_version FROM pg_available_extensions WHERE name = 'vector')
            AS pgvector_available
 """
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseFacts:
-    """One look at a database."""
-
-    major: int
-    version: str
-    pgvector: str | None  # installed in the database, else what could be; None: neither
-    schema_current: bool
-
-    @property
-    def is_recent(self) -> bool:
-        return self.major >= POSTGRES_MAJOR_MIN
-
-    @property
-    def has_pgvector(self) -> bool:
-        return self.pgvector is not None and _numbers(self.pgvector) >= PGVECTOR_MIN
-
-
 async def inspect_database(database: Database) -> DatabaseFacts:
     """Raises StoreUnavailable or SetupError when it cannot be asked."""
     row = await database.fetch_row(_FACTS)
     assert row is not None
+    installed, available = row["pgvector_installed"], row["pgvector_available"]
     return DatabaseFacts(
         major=row["major"],
         version=row["version"],
-        pgvector=row["pgvector_installed"] or row["pgvector_available"],
+        encoding=row["encoding"],
+        schema=row["schema"],
+        may_create_tables=row["may_create_tables"],
+        pgvector=installed or available,
+        may_have_pgvector=bool(installed or (available and await _may_create_pgvector(database))),
         schema_current=await schema_is_current(database),
     )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    parts = (part for part in version.split(".")[:2])
-    return tuple(int("".join(filter(str.isdigit, part)) or 0) for part in parts)
+async def _may_create_pgvector(database: Database) -> bool:
+    """Try it and undo it: hosted databases grant this in ways that no catalog shows."""
+    async with database.connection() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            await connection.execute("CREATE EXTENSION vector")
+        except asyncpg.InsufficientPrivilegeError:
+            return False
+        except asyncpg.PostgresError:
+            return True  # another reason, which the migration reports
+        finally:
+            await transaction.rollback()
+    return True

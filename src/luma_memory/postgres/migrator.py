@@ -12,15 +12,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Final
 
 import asyncpg
 
 from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.errors import SetupError, StoreUnavailable
-from luma_memory.postgres.database import UNAVAILABLE, Connection, Database, translated
+from luma_memory.postgres.database import Connection, Database
+from luma_memory.postgres.errors import UNAVAILABLE, translated
 
 _PACKAGE = "luma_memory.migrations"
 _LOCK_WAIT_ROUNDS_MAX = 15
+EXTENSION_REFUSED: Final = (
+    "This database user may not create the extension pgvector: run CREATE EXTENSION vector; once in"
+    " this database as a user who may (a superuser, or the administrator of a hosted database),"
+    " then migrate again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,8 @@ async def migrate(database: Database) -> MigrationReport:
 def _refusal(error: asyncpg.PostgresError) -> SetupError:
     # The first line only: details quote rows.
     message = str(error.args[0])
+    if isinstance(error, asyncpg.InsufficientPrivilegeError) and 'extension "vector"' in message:
+        return SetupError(EXTENSION_REFUSED, code="migration_refused")
     if isinstance(error, asyncpg.InsufficientPrivilegeError):
         message = f"This database user may not change the schema: {message}"
     elif 'extension "vector" is not available' in message:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import asyncpg
 import numpy as np
@@ -15,6 +16,16 @@ from luma_memory.domain.enrichment import Vector
 
 _HALFVEC_HEADER = struct.Struct("!hh")
 _TYPES = ("halfvec", "sparsevec")
+_SCHEMA = """
+SELECT n.nspname AS name, quote_ident(n.nspname) AS quoted, quote_ident(current_user) AS role,
+       has_schema_privilege(n.oid, 'USAGE') AS is_usable,
+       n.nspname = ANY (current_schemas(true)) AS is_on_path,
+       current_schema() IS NOT NULL AS has_tables_schema,
+       concat_ws(', ', nullif(current_setting('search_path'), ''), quote_ident(n.nspname))
+           AS search_path
+FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector'
+"""
 
 
 def encode_halfvec(vector: Vector) -> bytes:
@@ -23,21 +34,36 @@ def encode_halfvec(vector: Vector) -> bytes:
     return _HALFVEC_HEADER.pack(len(values), 0) + values.tobytes()
 
 
+@dataclass(frozen=True, slots=True)
+class VectorSchema:
+    """Where pgvector is installed, seen from a session. Names are quoted as SQL needs them."""
+
+    name: str
+    quoted: str
+    role: str  # quoted; the session's
+    is_usable: bool  # the role may use the schema
+    is_on_path: bool
+    has_tables_schema: bool  # another schema is there for the tables
+    search_path: str  # the session's, with the schema at its end
+
+
+async def vector_schema(connection: asyncpg.Connection) -> VectorSchema | None:
+    """None without pgvector, as before the first migration. Raises asyncpg errors."""
+    row = await connection.fetchrow(_SCHEMA)
+    return None if row is None else VectorSchema(**dict(row))
+
+
 async def register_vector_types(connection: asyncpg.Connection) -> Sequence[str]:
     """Teach a connection the two types; their names for a statement, none without pgvector.
 
-    Raises asyncpg errors. pgvector is missing before the first migration.
+    Raises asyncpg errors.
     """
-    schema = await connection.fetchrow(
-        "SELECT n.nspname AS name, quote_ident(n.nspname) AS quoted"
-        " FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace"
-        " WHERE t.typname = 'sparsevec' ORDER BY n.nspname LIMIT 1"
-    )
+    schema = await vector_schema(connection)
     if schema is None:
         return []
     # Encoded by the caller: inside an array parameter, the driver takes a vector for a dimension.
     for name in _TYPES:
         await connection.set_type_codec(
-            name, schema=schema["name"], encoder=bytes, decoder=bytes, format="binary"
+            name, schema=schema.name, encoder=bytes, decoder=bytes, format="binary"
         )
-    return [f"{schema['quoted']}.{name}" for name in _TYPES]
+    return [f"{schema.quoted}.{name}" for name in _TYPES]

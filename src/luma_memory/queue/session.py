@@ -22,7 +22,8 @@ import asyncpg
 
 from luma_memory import __version__
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.postgres.database import Database, translated
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.errors import translated
 from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.queue.signal import Listener
 

@@ -17,7 +17,8 @@ from collections.abc import Callable
 import asyncpg
 
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.postgres.database import Database, translated
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.errors import translated
 
 CHANNEL = "memory_jobs"
 INTERVAL_SECONDS = 0.05

@@ -17,7 +17,7 @@ SELECT c.relname AS name,
              WHERE a.attname NOT IN ('project_id', 'user_id') ORDER BY k.n) AS keys
 FROM pg_class AS c
 JOIN pg_index AS i ON i.indrelid = c.oid AND i.indisprimary
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relname LIKE 'memory\_%'
+WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relname LIKE 'memory\_%'
   AND 2 = (SELECT count(*) FROM pg_attribute AS a
            WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
              AND NOT a.attisdropped)

@@ -251,7 +251,7 @@ BEGIN
 
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
           AND c.relname LIKE 'memory\_%'
           AND c.relname NOT IN ('memory_jobs', 'memory_users', 'memory_api_keys')
           AND 2 = (SELECT count(*) FROM pg_attribute AS a
@@ -281,7 +281,7 @@ DECLARE
 BEGIN
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
           AND c.relname LIKE 'memory\_%'
           AND 2 = (SELECT pg_catalog.count(*) FROM pg_attribute AS a
                    WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')

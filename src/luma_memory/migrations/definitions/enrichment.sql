@@ -48,7 +48,8 @@ BEGIN
     ON CONFLICT (project_id, user_id) DO UPDATE
     SET version = memory_next_version(u.version, v_now);
 
-    -- What an earlier enrichment said is kept; a block's first one has nothing to keep.
+    -- What an earlier enrichment said is kept, and what a table that was here before the service or
+    -- a client's SQL had in these columns; a block's first enrichment mostly has nothing to keep.
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
     SELECT b.project_id, b.user_id, b.id, b.revision, 'enrichment', 'job ' || p_job_ids[d.n],
            jsonb_build_object('title', b.title, 'summary', b.summary, 'tags', b.tags,
@@ -56,7 +57,9 @@ BEGIN
                'enrichment', b.enrichment)
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-    WHERE b.enrichment <> 'none' AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
+    WHERE (b.enrichment <> 'none' OR b.title IS NOT NULL OR b.summary IS NOT NULL OR b.tags <> '{}'
+           OR b.entities <> '[]' OR b.importance IS NOT NULL)
+      AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
 
     -- Blocks that become active with this: a week that was told without them is told anew.

@@ -9,7 +9,7 @@ BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
         FROM pg_class AS c, pg_roles AS r
-        WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind = 'r'
           AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
@@ -23,7 +23,7 @@ BEGIN
     END LOOP;
     FOR v_function IN
         SELECT p.oid::regprocedure FROM pg_proc AS p
-        WHERE p.pronamespace = current_schema()::regnamespace
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace
           AND p.proname IN ('ingest_memory_blocks', 'enqueue_memory_jobs', 'claim_memory_jobs',
               'complete_memory_jobs', 'complete_memory_enrichments', 'fail_memory_jobs',
               'fail_memory_blocks', 'release_memory_jobs', 'rescue_memory_jobs',

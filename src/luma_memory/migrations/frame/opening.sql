@@ -9,7 +9,26 @@ SELECT pg_advisory_xact_lock(4867010125002);
 SET LOCAL lock_timeout = '2s';
 SET LOCAL client_min_messages = warning;
 
+DO $server$ BEGIN
+    -- First, or an older server would complain of what it lacks.
+    IF current_setting('server_version_num')::integer < 160000 THEN
+        RAISE EXCEPTION 'PostgreSQL 16 or newer is needed; this server is PostgreSQL %.',
+            current_setting('server_version');
+    END IF;
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'The database must be in UTF8; this one is in %. Create another with CREATE DATABASE name ENCODING ''UTF8'' TEMPLATE template0.',
+            current_setting('server_encoding');
+    END IF;
+    IF current_schema() IS NULL THEN
+        RAISE EXCEPTION 'No schema of the search_path % exists. Create the schema, or correct the search_path.',
+            current_setting('search_path');
+    END IF;
+END $server$;
 CREATE EXTENSION IF NOT EXISTS vector;
+-- Platforms install extensions in schemas of their own, which a role's search_path may lack.
+SELECT set_config('search_path', concat_ws(', ', current_setting('search_path'), quote_ident(n.nspname)), true)
+FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
+WHERE e.extname = 'vector' AND n.nspname <> ALL (current_schemas(true));
 CREATE TABLE IF NOT EXISTS memory_migrations (
     version text PRIMARY KEY,
     applied_at timestamptz NOT NULL DEFAULT now()

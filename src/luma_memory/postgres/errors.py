@@ -1,0 +1,163 @@
+"""The driver's errors as the service's own, with what the operator can do about each.
+
+No message carries a value of a statement, a row or a password.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import asyncpg
+
+from luma_memory.domain.errors import (
+    InvariantError,
+    SetupError,
+    StoreContended,
+    StoreUnavailable,
+)
+
+# Nobody answered. A time-out is also one of a pool that had no free connection.
+NO_ANSWER = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    # A connection that was cut in the middle of a statement, and is asked again before it knows.
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+)
+# Everything that means "not now": also an answer, as out of connections or of disk.
+UNAVAILABLE = (
+    *NO_ANSWER,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, while the primary changes
+)
+# Statements name tables, functions and columns that the schema lacks.
+_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.UndefinedColumnError,
+)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise the driver's errors as the service's, cause attached."""
+    try:
+        yield
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+        asyncpg.InsufficientPrivilegeError,
+        *_SCHEMA,
+    ) as error:
+        raise SetupError(_remedy(error), code="database_setup") from error
+    except asyncpg.ClientConfigurationError as error:
+        raise SetupError(
+            "The PostgreSQL driver cannot use DATABASE_URL, or a PG… variable of the environment:"
+            " check the parameters behind its ? and the files they name",
+            code="database_setup",
+        ) from error
+    except asyncpg.LockNotAvailableError as error:
+        raise StoreContended("A row stayed locked by another statement") from error
+    except UNAVAILABLE as error:
+        if isinstance(error, asyncpg.InterfaceError) and not _is_about_connection(error):
+            raise InvariantError(f"a statement was misused ({type(error).__name__})") from error
+        if isinstance(error, socket.gaierror):
+            raise StoreUnavailable(
+                "The host of DATABASE_URL cannot be found by its name"
+            ) from error
+        raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+    except asyncpg.PostgresError as error:
+        raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """Errors that only a connection attempt raises, inside `translated`.
+
+    Parameters of the address that the driver does not know go to the server as settings.
+    """
+    try:
+        yield
+    except (
+        asyncpg.UndefinedObjectError,
+        asyncpg.CantChangeRuntimeParamError,
+        asyncpg.InvalidParameterValueError,
+        asyncpg.PostgresSyntaxError,
+    ) as error:
+        raise SetupError(
+            f"PostgreSQL refuses the parameters of DATABASE_URL ({type(error).__name__}): what"
+            " stands behind its ? must be parameters of the connection or settings of the server",
+            code="database_setup",
+        ) from error
+    except ssl.SSLCertVerificationError as error:
+        raise SetupError(
+            f"PostgreSQL's certificate is not accepted ({error.verify_message}): check the host of"
+            " DATABASE_URL, and its sslrootcert",
+            code="database_setup",
+        ) from error
+    except ssl.SSLError as error:
+        raise SetupError(
+            f"No TLS connection to PostgreSQL ({error.reason}): check the ssl… parameters of"
+            " DATABASE_URL",
+            code="database_setup",
+        ) from error
+    except ConnectionError as error:
+        if "rejected SSL upgrade" not in str(error):
+            raise
+        raise SetupError(
+            "PostgreSQL offers no TLS, which sslmode of DATABASE_URL requires: turn on ssl at the"
+            " server, or choose sslmode=prefer or disable where the network is trusted",
+            code="database_setup",
+        ) from error
+
+
+def _remedy(error: asyncpg.PostgresError) -> str:
+    # Of these classes the message names users, databases, relations and functions only.
+    said = str(error.args[0])
+    match error:
+        case asyncpg.InvalidPasswordError():
+            return (
+                "PostgreSQL refuses the password of DATABASE_URL, or does not know its user: check"
+                " both (in a password the signs / # ? @ : are written %2F %23 %3F %40 %3A)"
+            )
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            hint = (
+                "; over a connection with TLS it may: set sslmode=require"
+                if "no encryption" in said or "SSL off" in said
+                else ""
+            )
+            return (
+                f"PostgreSQL does not let the user of DATABASE_URL in ({type(error).__name__}):"
+                f" check the user, and the server's pg_hba.conf{hint}"
+            )
+        case asyncpg.InvalidCatalogNameError():
+            return (
+                "The database that DATABASE_URL names does not exist: check the name behind the"
+                " host, or create the database"
+            )
+        case asyncpg.InsufficientPrivilegeError():
+            return (
+                f"PostgreSQL refuses ({said}): grant the user of DATABASE_URL what it needs, as"
+                " docs/security.md describes for a role that does not own the tables"
+            )
+        case _:
+            return (
+                f"The database lacks what this version needs ({type(error).__name__}): run"
+                " `luma-memory migrate`, and check the database and the search_path of DATABASE_URL"
+            )
+
+
+def _is_about_connection(error: asyncpg.InterfaceError) -> bool:
+    # The driver has one class for a closed connection and for a wrong number of arguments.
+    return any(word in str(error) for word in ("clos", "terminat", "released", "shut"))
