@@ -819,6 +819,22 @@ INSERT INTO memory_migrations (version) VALUES ('0014_provider_faults');
 END IF;
 END $migration_0014$;
 
+DO $migration_0015$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0015_block_input') THEN
+-- What a client may say of a block is listed once.
+
+-- The columns that accepting a block fills; the others of memory_blocks have defaults. A migration that
+-- adds such a field adds its column to the table and, at the end, to this view. It has to accept NULL:
+-- the version before does not know it.
+CREATE OR REPLACE VIEW memory_block_input WITH (security_invoker = true) AS
+SELECT id, project_id, user_id, content, agent_id, session_id, speaker, source, external_id, metadata,
+       occurred_at, expires_at, idempotency_key, content_hash, request_hash, job_id, created_at, updated_at
+FROM memory_blocks;
+
+INSERT INTO memory_migrations (version) VALUES ('0015_block_input');
+END IF;
+END $migration_0015$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -878,13 +894,18 @@ BEGIN
         to_jsonb(v_before) - ARRAY['project_id', 'user_id', 'id', 'idempotency_key', 'content_hash',
             'request_hash', 'job_id', 'revision'], v_now);
 
-    UPDATE memory_blocks
-    SET content = v_after.content, agent_id = v_after.agent_id, session_id = v_after.session_id,
-        speaker = v_after.speaker, source = v_after.source, metadata = v_after.metadata,
-        occurred_at = v_after.occurred_at, expires_at = v_after.expires_at,
-        content_hash = coalesce(p_content_hash, content_hash),
-        revision = p_revision + 1, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+    -- The changed ones of the fields that a client may send; callers check the names and values.
+    EXECUTE (
+        SELECT format('UPDATE memory_blocks SET content_hash = coalesce($5, content_hash),
+                revision = $6, updated_at = $7, (%s) = ROW(%s)
+                WHERE project_id = $2 AND user_id = $3 AND id = $4',
+            string_agg(quote_ident(f.name), ', '), string_agg('($1).' || quote_ident(f.name), ', '))
+        FROM (SELECT a.attname AS name FROM pg_attribute AS a
+              WHERE a.attrelid = 'memory_block_input'::regclass AND p_changes ? a.attname::text
+                AND a.attname NOT IN ('id', 'project_id', 'user_id', 'content', 'external_id',
+                    'idempotency_key', 'content_hash', 'request_hash', 'job_id', 'created_at', 'updated_at')
+              UNION ALL SELECT 'content') AS f  -- never an empty list
+    ) USING v_after, p_project_id, p_user_id, p_block_id, p_content_hash, p_revision + 1, v_now;
 
     PERFORM stale_memory_summaries(p_project_id, p_user_id, p_block_id,
         ARRAY[coalesce(v_before.occurred_at, v_before.created_at),
@@ -1368,25 +1389,24 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
         p_embedding_model, NULL)
 $body$;
 
+
 -- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
 --
--- Arrays of one length describe the items; p_passage_* describe their passages, p_passage_item
--- being the 1-based position of the item. Returns one row an item, in order:
---   created         false when the same idempotency key or external id was accepted before, or the same block
+-- p_blocks: an array of objects with the columns of memory_block_input, the one list of what a client may
+-- say of a block; unknown keys are ignored and missing ones are NULL, so that versions before and after a
+-- new field can both call this. p_passage_* describe the passages, p_passage_item being the 1-based
+-- position of the block. Returns one row per block, in order:
+--   created         false when the same idempotency key or external id was accepted before, or an equal block
 --   same_request    false when that earlier request had the same idempotency key and differed
---   repeats         where the same block stands already: its status; `block_id` is that one, and it is counted
+--   repeats         the status of the stored block that this one repeats; `block_id` is that one, and it is counted
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
--- two statements cannot deadlock. With p_claimed_by the jobs are born claimed by that worker.
--- p_traceparents: of the requests, one an item or NULL, for the traces of the jobs.
--- p_repeats_since: a block that says the same of the same (all fields but the time and the key), has no
--- external id and happened between this and the item's own time is the item sent again. NULL: none is.
--- One that failed or was superseded is not: saying it again is news.
+-- two statements cannot deadlock. With p_claimed_by the jobs are created already claimed by that worker.
+-- p_traceparents: of the requests, one per block or NULL, for the traces of the jobs.
+-- p_repeats_since: an equal block (all fields but the time and the key) that has no external id and happened
+-- between this and the block's own time is the same block sent again. NULL: none is. A failed or superseded
+-- block is never repeated: saying it again is news.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
-    p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
-    p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
-    p_external_ids text[], p_metadata jsonb[], p_occurred_at timestamptz[],
-    p_expires_at timestamptz[], p_idempotency_keys text[], p_content_hashes bytea[],
-    p_request_hashes bytea[],
+    p_blocks jsonb,
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
     p_passage_stop integer[], p_passage_lexemes sparsevec[],
     p_max_attempts integer, p_fair_step interval,
@@ -1400,10 +1420,15 @@ LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_blocks memory_block_input[] := ARRAY(
+        SELECT b FROM jsonb_populate_recordset(NULL::memory_block_input, p_blocks) AS b);
+    -- What tells two blocks of equal content_hash apart is every other field but these.
+    v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'idempotency_key', 'request_hash',
+        'job_id', 'created_at', 'updated_at', 'ordinality', 'n', 'since'];
     v_items integer[];
     v_jobs bigint[];
     v_keyed boolean := EXISTS (
-        SELECT FROM unnest(p_idempotency_keys || p_external_ids) AS k (key) WHERE k.key IS NOT NULL);
+        SELECT FROM unnest(v_blocks) AS b WHERE coalesce(b.idempotency_key, b.external_id) IS NOT NULL);
     v_fresh integer[];
     v_repeats integer[];  -- items that are sent again, and the blocks that they are
     v_same uuid[];
@@ -1417,7 +1442,7 @@ BEGIN
     -- The user's place in virtual time after this statement, one entry an item.
     WITH scope AS (
         SELECT i.project_id, i.user_id, count(*) AS items
-        FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+        FROM unnest(v_blocks) AS i
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
@@ -1432,7 +1457,8 @@ BEGIN
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
                  count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
-          FROM unnest(p_project_ids, p_user_ids) WITH ORDINALITY AS x (project_id, user_id, n)) AS i
+          FROM (SELECT b.project_id, b.user_id, b.ordinality AS n
+                FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x) AS i
     JOIN touched AS t USING (project_id, user_id);
 
     IF v_keyed THEN
@@ -1441,8 +1467,7 @@ BEGIN
         FROM (SELECT x.*,
                      row_number() OVER (PARTITION BY x.project_id, x.user_id, x.idempotency_key ORDER BY x.n) AS key_turn,
                      row_number() OVER (PARTITION BY x.project_id, x.user_id, x.external_id ORDER BY x.n) AS external_turn
-              FROM unnest(p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids)
-                   WITH ORDINALITY AS x (project_id, user_id, idempotency_key, external_id, n)) AS i
+              FROM (SELECT b.*, b.ordinality AS n FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x) AS i
         WHERE (i.idempotency_key IS NULL OR i.key_turn = 1)
           AND (i.external_id IS NULL OR i.external_turn = 1)
           AND NOT EXISTS (SELECT FROM memory_blocks AS b
@@ -1455,17 +1480,14 @@ BEGIN
                           WHERE k.project_id = i.project_id AND k.user_id = i.user_id
                             AND k.idempotency_key = i.idempotency_key);
     ELSE
-        v_fresh := ARRAY(SELECT generate_series(1, cardinality(p_ids)));
+        v_fresh := ARRAY(SELECT generate_series(1, cardinality(v_blocks)));
     END IF;
 
     IF p_repeats_since IS NOT NULL THEN
         -- Those that stand already, each the first of its kind. Final for the same reason.
         SELECT array_agg(i.n ORDER BY i.n), array_agg(b.id ORDER BY i.n) INTO v_repeats, v_same
-        FROM unnest(p_project_ids, p_user_ids, p_agent_ids, p_session_ids, p_speakers, p_sources,
-                    p_external_ids, p_metadata, p_occurred_at, p_expires_at, p_content_hashes,
-                    p_repeats_since)
-             WITH ORDINALITY AS i (project_id, user_id, agent_id, session_id, speaker, source,
-                    external_id, metadata, occurred_at, expires_at, content_hash, since, n)
+        FROM (SELECT x.*, x.ordinality AS n, p_repeats_since[x.ordinality] AS since
+              FROM unnest(v_blocks) WITH ORDINALITY AS x) AS i
         CROSS JOIN LATERAL (
             SELECT m.id FROM memory_blocks AS m
             -- As memory_blocks_said has it; what compares the scope itself must be of no use to an
@@ -1476,25 +1498,24 @@ BEGIN
               AND (m.project_id, m.user_id) IS NOT DISTINCT FROM (i.project_id, i.user_id)
               AND m.occurred_at BETWEEN i.since AND i.occurred_at
               AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
-              AND (m.agent_id, m.session_id, m.speaker, m.source, m.metadata, m.expires_at)
-                  IS NOT DISTINCT FROM
-                  (i.agent_id, i.session_id, i.speaker, i.source, i.metadata, i.expires_at)
+              -- Equal in whatever a client may say of a block, also in fields that are yet to come.
+              AND NOT EXISTS (
+                  SELECT FROM jsonb_each(to_jsonb(i) - v_not_compared) AS f
+                  WHERE f.value IS DISTINCT FROM to_jsonb(m) -> f.key)
             ORDER BY m.created_at, m.id LIMIT 1) AS b
         WHERE i.external_id IS NULL AND (NOT v_keyed OR i.n = ANY (v_fresh));
-        IF cardinality(p_ids) > 1 THEN
+        IF cardinality(v_blocks) > 1 THEN
             -- Those that an earlier item says.
             SELECT nullif(coalesce(v_repeats, '{}') || array_agg(i.n::integer ORDER BY i.n), '{}'),
-                   coalesce(v_same, '{}') || array_agg(p_ids[i.first_n] ORDER BY i.n)
+                   coalesce(v_same, '{}') || array_agg((v_blocks[i.first_n]).id ORDER BY i.n)
             INTO v_repeats, v_same
-            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash,
-                             x.agent_id, x.session_id, x.speaker, x.source, x.metadata, x.expires_at,
+            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash, x.said,
                              CASE WHEN x.since = x.occurred_at THEN x.since END) AS first_n
-                  FROM unnest(p_project_ids, p_user_ids, p_agent_ids, p_session_ids, p_speakers,
-                              p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
-                              p_content_hashes, p_repeats_since)
-                       WITH ORDINALITY AS x (project_id, user_id, agent_id, session_id, speaker,
-                              source, external_id, metadata, occurred_at, expires_at, content_hash,
-                              since, n)
+                  FROM (SELECT b.*, b.ordinality AS n, p_repeats_since[b.ordinality] AS since,
+                               -- Made only where there is something to compare.
+                               CASE WHEN count(*) OVER (PARTITION BY b.content_hash) > 1
+                                    THEN to_jsonb(b) - v_not_compared END AS said
+                        FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x
                   WHERE x.external_id IS NULL AND x.since IS NOT NULL AND x.n = ANY (v_fresh)
                     AND x.n <> ALL (coalesce(v_repeats, '{}'))) AS i
             WHERE i.first_n < i.n;
@@ -1502,63 +1523,59 @@ BEGIN
     END IF;
 
     WITH item AS (
-        SELECT x.*, nextval('memory_jobs_id_seq') AS job_id
-        FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
-                    p_speakers, p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
-                    p_idempotency_keys, p_content_hashes, p_request_hashes, v_place, p_traceparents)
-             WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
-                    source, external_id, metadata, occurred_at, expires_at, idempotency_key,
-                    content_hash, request_hash, fair_at, traceparent, n)
-        WHERE x.n = ANY (v_fresh) AND (v_repeats IS NULL OR x.n <> ALL (v_repeats))
+        SELECT n, v_place[n] AS fair_at, p_traceparents[n] AS traceparent,
+               jsonb_populate_record(v_blocks[n], jsonb_build_object('created_at', v_now,
+                   'updated_at', v_now, 'job_id', nextval('memory_jobs_id_seq'))) AS block
+        FROM unnest(v_fresh) AS n
+        WHERE v_repeats IS NULL OR n <> ALL (v_repeats)
     ), block AS (
-        INSERT INTO memory_blocks (id, project_id, user_id, content, agent_id, session_id, speaker,
-            source, external_id, metadata, occurred_at, expires_at, idempotency_key, content_hash,
-            request_hash, job_id, created_at, updated_at)
-        SELECT id, project_id, user_id, content, agent_id, session_id, speaker, source, external_id,
-               metadata, occurred_at, expires_at, idempotency_key, content_hash, request_hash,
-               job_id, v_now, v_now
-        FROM item
+        -- The view's columns by their order; the table's other columns have defaults.
+        INSERT INTO memory_block_input SELECT (i.block).* FROM item AS i
     ), passage AS (
         INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
             session_id, occurred_at, expires_at, speaker_key, lexemes)
-        SELECT i.project_id, i.user_id, i.id, p.ordinal, p.start_at, p.stop_at, i.session_id,
-               coalesce(i.occurred_at, v_now), i.expires_at, memory_speaker_key(i.speaker), p.lexemes
+        SELECT (i.block).project_id, (i.block).user_id, (i.block).id, p.ordinal, p.start_at, p.stop_at,
+               (i.block).session_id, coalesce((i.block).occurred_at, v_now), (i.block).expires_at,
+               memory_speaker_key((i.block).speaker), p.lexemes
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
         JOIN item AS i USING (n)
     ), job AS (
         INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
             run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at, payload)
-        SELECT job_id, project_id, user_id, id, 'enrich_and_embed', p_max_attempts,
-               v_now, fair_at, v_now,
+        SELECT (i.block).job_id, (i.block).project_id, (i.block).user_id, (i.block).id,
+               'enrich_and_embed', p_max_attempts, v_now, i.fair_at, v_now,
                CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
                CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
                p_claimed_by, v_now + p_lease,
                CASE WHEN p_claimed_by IS NOT NULL THEN v_now END,
-               CASE WHEN traceparent IS NULL THEN '{}' ELSE jsonb_build_object('traceparent', traceparent) END
-        FROM item
+               CASE WHEN i.traceparent IS NULL THEN '{}'
+                    ELSE jsonb_build_object('traceparent', i.traceparent) END
+        FROM item AS i
     )
-    SELECT array_agg(n), array_agg(job_id) INTO v_items, v_jobs FROM item;
+    SELECT array_agg(i.n), array_agg((i.block).job_id) INTO v_items, v_jobs FROM item AS i;
 
     IF v_repeats IS NOT NULL THEN
         -- One by one: joined to an array, a table that is not large would be read whole.
         FOR v_n, v_id IN SELECT x.n, x.id FROM unnest(v_repeats, v_same) AS x (n, id) LOOP
             UPDATE memory_blocks SET repeat_count = repeat_count + 1
-            WHERE project_id = p_project_ids[v_n] AND user_id = p_user_ids[v_n] AND id = v_id
+            WHERE project_id = (v_blocks[v_n]).project_id AND user_id = (v_blocks[v_n]).user_id
+              AND id = v_id
             RETURNING memory_blocks.job_id, memory_blocks.status INTO v_job_id, v_status;
-            -- Its key is used, too: a late repetition gets this answer, whatever became of the block.
-            IF p_idempotency_keys[v_n] IS NOT NULL THEN
+            -- Its key is used as well: a late repetition gets this response, whatever became of the block.
+            IF (v_blocks[v_n]).idempotency_key IS NOT NULL THEN
                 INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation,
                     request_hash, block_id, job_id, block_status, created_at)
-                VALUES (p_project_ids[v_n], p_user_ids[v_n], p_idempotency_keys[v_n], 'POST /blocks',
-                    p_request_hashes[v_n], v_id, v_job_id, v_status, v_now)
+                VALUES ((v_blocks[v_n]).project_id, (v_blocks[v_n]).user_id,
+                    (v_blocks[v_n]).idempotency_key, 'POST /blocks', (v_blocks[v_n]).request_hash,
+                    v_id, v_job_id, v_status, v_now)
                 ON CONFLICT DO NOTHING;
             END IF;
         END LOOP;
     ELSIF NOT v_keyed THEN
-        RETURN QUERY SELECT i.id, j.job_id, true, true, NULL
-        FROM unnest(p_ids) WITH ORDINALITY AS i (id, n)
-        JOIN unnest(v_items, v_jobs) AS j (n, job_id) USING (n) ORDER BY i.n;
+        RETURN QUERY SELECT i.id, j.job_id, true, true, NULL::text
+        FROM unnest(v_blocks) WITH ORDINALITY AS i
+        JOIN unnest(v_items, v_jobs) AS j (n, job_id) ON j.n = i.ordinality ORDER BY i.ordinality;
         RETURN;
     END IF;
 
@@ -1567,8 +1584,7 @@ BEGIN
         b.idempotency_key IS DISTINCT FROM i.idempotency_key
             OR b.request_hash IS NOT DISTINCT FROM i.request_hash,
         b.repeats
-    FROM unnest(p_ids, p_project_ids, p_user_ids, p_idempotency_keys, p_external_ids, p_request_hashes)
-         WITH ORDINALITY AS i (id, project_id, user_id, idempotency_key, external_id, request_hash, n)
+    FROM unnest(v_blocks) WITH ORDINALITY AS i
     LEFT JOIN LATERAL (
         SELECT m.id, m.job_id, m.request_hash, m.idempotency_key, NULL AS repeats
         FROM memory_blocks AS m
@@ -1586,7 +1602,7 @@ BEGIN
         UNION ALL
         SELECT m.id, m.job_id, NULL, NULL, m.status FROM memory_blocks AS m
         WHERE m.project_id = i.project_id AND m.user_id = i.user_id
-          AND m.id = v_same[array_position(v_repeats, i.n::integer)]
+          AND m.id = v_same[array_position(v_repeats, i.ordinality::integer)]
         UNION ALL
         -- A block that was deleted, or another write with this key.
         SELECT k.block_id, k.job_id, k.request_hash, k.idempotency_key, k.block_status
@@ -1595,8 +1611,35 @@ BEGIN
           AND k.idempotency_key = i.idempotency_key
         LIMIT 1
     ) AS b ON true
-    ORDER BY i.n;
+    ORDER BY i.ordinality;
 END $body$;
+
+-- As versions before 0015 call it: one array per column.
+CREATE OR REPLACE FUNCTION ingest_memory_blocks(
+    p_ids uuid[], p_project_ids text[], p_user_ids text[], p_contents text[],
+    p_agent_ids text[], p_session_ids text[], p_speakers text[], p_sources text[],
+    p_external_ids text[], p_metadata jsonb[], p_occurred_at timestamptz[],
+    p_expires_at timestamptz[], p_idempotency_keys text[], p_content_hashes bytea[],
+    p_request_hashes bytea[],
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[],
+    p_max_attempts integer, p_fair_step interval,
+    p_claimed_by text DEFAULT NULL, p_lease interval DEFAULT NULL, p_traceparents text[] DEFAULT NULL,
+    p_repeats_since timestamptz[] DEFAULT NULL
+) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
+                 repeats text)
+LANGUAGE sql AS $body$
+    SELECT * FROM ingest_memory_blocks((
+        SELECT jsonb_agg(to_jsonb(x) ORDER BY x.n)
+        FROM unnest(p_ids, p_project_ids, p_user_ids, p_contents, p_agent_ids, p_session_ids,
+                    p_speakers, p_sources, p_external_ids, p_metadata, p_occurred_at, p_expires_at,
+                    p_idempotency_keys, p_content_hashes, p_request_hashes)
+             WITH ORDINALITY AS x (id, project_id, user_id, content, agent_id, session_id, speaker,
+                    source, external_id, metadata, occurred_at, expires_at, idempotency_key,
+                    content_hash, request_hash, n)),
+        p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes,
+        p_max_attempts, p_fair_step, p_claimed_by, p_lease, p_traceparents, p_repeats_since)
+$body$;
 
 -- What all workers know of the model providers, and what those still owe the blocks.
 
@@ -3068,8 +3111,8 @@ BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
         FROM pg_class AS c, pg_roles AS r
-        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind = 'r'
-          AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'v')
+          AND c.relname IN ('memory_block_input', 'memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',

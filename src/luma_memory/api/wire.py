@@ -8,14 +8,13 @@ from datetime import datetime, timedelta
 
 from luma_memory.domain import context as domain
 from luma_memory.domain.access import Caller
-from luma_memory.domain.block import Accepted, Block, BlockStatus, NewBlock
+from luma_memory.domain.block import CLIENT_FIELDS, Accepted, Block, BlockStatus, NewBlock
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.revision import BlockRevision
 from luma_memory.domain.search import SearchResult
 from luma_memory.protocol.blocks import (
     AcceptedBody,
     BlockBody,
-    EntityBody,
     NewBlockBody,
     RevisionBody,
 )
@@ -53,13 +52,7 @@ def new_block(
         scope=caller.scope(body.user_id),
         content=body.content,
         occurred_at=body.occurred_at or now,
-        agent_id=body.agent_id,
-        session_id=body.session_id,
-        speaker=body.speaker,
-        source=body.source,
-        external_id=body.external_id,
-        metadata=body.metadata,
-        expires_at=body.expires_at,
+        **{name: getattr(body, name) for name in CLIENT_FIELDS},
         idempotency_key=key,
         request_hash=_request_hash(body) if key is not None else None,
         repeats_since=body.occurred_at or now - REPEATED_WITHIN,
@@ -77,39 +70,7 @@ def accepted_body(
 
 
 def block_body(block: Block) -> BlockBody:
-    return BlockBody(
-        id=block.id,
-        user_id=block.scope.user_id,
-        content=block.content,
-        status=block.status,
-        enrichment=block.enrichment,
-        enrichment_model=block.enrichment_model,
-        agent_id=block.agent_id,
-        session_id=block.session_id,
-        speaker=block.speaker,
-        source=block.source,
-        external_id=block.external_id,
-        metadata=dict(block.metadata),
-        occurred_at=block.occurred_at,
-        expires_at=block.expires_at,
-        title=block.title,
-        summary=block.summary,
-        tags=list(block.tags),
-        entities=[
-            EntityBody(name=entity.name, kind=entity.kind, value=entity.value)
-            for entity in block.entities
-        ],
-        importance=block.importance,
-        language=block.language,
-        error=block.error,
-        superseded_by=block.superseded_by,
-        superseded_at=block.superseded_at,
-        revision=block.revision,
-        job_id=block.job_id,
-        repeat_count=block.repeat_count,
-        created_at=block.created_at,
-        updated_at=block.updated_at,
-    )
+    return BlockBody.model_validate(block)
 
 
 def block_bodies(blocks: Sequence[Block]) -> list[BlockBody]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from luma_memory.domain.enrichment import EnrichmentKind, Entity
@@ -21,13 +21,13 @@ BackfillStep = Literal["enrich", "embed"]
 CONTENT_CHARACTERS_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class NewBlock:
-    """A block as its client describes it, checked and with its defaults filled in."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFields:
+    """What a client may add to a block's content; stored and returned as it was sent.
 
-    scope: Scope
-    content: str
-    occurred_at: datetime
+    The names are those of the wire (protocol.blocks) and of the columns (memory_block_input).
+    """
+
     agent_id: str | None = None
     session_id: str | None = None
     speaker: str | None = None
@@ -35,10 +35,22 @@ class NewBlock:
     external_id: str | None = None
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     expires_at: datetime | None = None
+
+
+CLIENT_FIELDS: Final = tuple(one.name for one in fields(ClientFields))
+
+
+@dataclass(frozen=True, slots=True)
+class NewBlock(ClientFields):
+    """A block as its client describes it, checked and with its defaults filled in."""
+
+    scope: Scope
+    content: str
+    occurred_at: datetime
     idempotency_key: str | None = None
     # SHA-256 of everything the client sent with an idempotency key: one key means one request.
     request_hash: bytes | None = None
-    # An equal block that happened between this and occurred_at is this one; None: none is.
+    # An equal block that happened between this and occurred_at is this one sent again; None: never.
     repeats_since: datetime | None = None
 
 
@@ -71,7 +83,7 @@ class IngestItem:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The answer to an accepted block; the same again for a repeated request."""
+    """What is returned for an accepted block; the same again for a repeated request."""
 
     id: UUID
     job_id: int
@@ -79,12 +91,12 @@ class Accepted:
     created: bool = True
     # False when that earlier request had the same idempotency key and was another one.
     same_request: bool = True
-    # Of the block that stood already, where the same was sent again; else None.
+    # Status of the stored block that this one repeats; else None.
     repeats: BlockStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(ClientFields):
     """A block as it is stored."""
 
     id: UUID
@@ -96,13 +108,6 @@ class Block:
     created_at: datetime
     updated_at: datetime
     revision: int
-    agent_id: str | None = None
-    session_id: str | None = None
-    speaker: str | None = None
-    source: str | None = None
-    external_id: str | None = None
-    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
-    expires_at: datetime | None = None
     title: str | None = None
     summary: str | None = None
     tags: Sequence[str] = ()
@@ -113,15 +118,19 @@ class Block:
     superseded_by: UUID | None = None
     superseded_at: datetime | None = None
     job_id: int | None = None
-    repeat_count: int = 0  # how often the same was sent again
+    repeat_count: int = 0  # how often an equal block was sent again
     enriched_revision: int | None = None  # the revision the derived facts were made from
     enrichment_model: str | None = None  # what made them, and its version
     # What is still to be made of an active block, None when nothing is.
     backfill_steps: Sequence[BackfillStep] | None = None
 
+    @property
+    def user_id(self) -> str:
+        return self.scope.user_id
+
 
 class BlockToEnrich(NamedTuple):
-    """What a block's own job reads of it: a backlog is worked off by reading thousands a second."""
+    """What a block's own job reads of it: a draining backlog reads thousands a second."""
 
     scope: Scope
     id: UUID
@@ -137,6 +146,6 @@ class BlockToEnrich(NamedTuple):
     language: str | None
     error: str | None
     backfill_steps: Sequence[BackfillStep] | None
-    # The door has stored the whole content as one passage, and nobody has told its language since:
-    # its words are those of the default language.
+    # Ingest stored the whole content as one passage, and its language is still unknown: its terms
+    # are those of the default language.
     is_indexed: bool

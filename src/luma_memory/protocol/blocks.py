@@ -16,7 +16,18 @@ from luma_memory.protocol.validation import Content, Instant, Metadata, Name
 BATCH_BLOCKS_MAX = 1_000
 
 
-class NewBlockBody(BaseModel):
+class ClientFields(BaseModel):
+    """What a client may add to a block's content, when it is stored and when it is changed."""
+
+    agent_id: Name | None = None
+    session_id: Name | None = Field(None, description="The conversation it belongs to.")
+    speaker: Name | None = Field(None, description="Who said it.")
+    source: Name | None = Field(None, description="Its origin: chat, mail, form …")
+    metadata: Metadata = Field(default_factory=dict, description="Anything else, as JSON.")
+    expires_at: Instant | None = Field(None, description="When the block expires.")
+
+
+class NewBlockBody(ClientFields):
     """One memory block to store.
 
     Besides the text, recall ranks by session, speaker and time: send them if you have them.
@@ -39,24 +50,18 @@ class NewBlockBody(BaseModel):
 
     user_id: Name = Field(description="Your own id of the end user the block belongs to.")
     content: Content = Field(description="The text to remember.")
-    agent_id: Name | None = None
-    session_id: Name | None = Field(None, description="The conversation it belongs to.")
-    speaker: Name | None = Field(None, description="Who said it.")
-    source: Name | None = Field(None, description="Its origin: chat, mail, form …")
     external_id: Name | None = Field(
         None, description="Your own id of the block; sending it twice stores one block."
     )
-    metadata: Metadata = Field(default_factory=dict, description="Anything else, as JSON.")
     occurred_at: Instant | None = Field(
         None, description="When it happened; defaults to now. UTC if no offset is given."
     )
-    expires_at: Instant | None = Field(None, description="When the block expires.")
     idempotency_key: Name | None = Field(
         None, description="Identifies this request, as the header Idempotency-Key does."
     )
 
 
-class BlockEditBody(BaseModel):
+class BlockEditBody(ClientFields):
     """The fields to change; omitted fields keep their values, `null` clears one.
 
     Derived fields (title, summary, tags …) cannot be edited: they follow the text.
@@ -79,11 +84,7 @@ class BlockEditBody(BaseModel):
         description="When it happened; UTC if no offset is given. The block is enriched again.",
     )
     speaker: Name | None = Field(None, description="Who said it. The block is enriched again.")
-    agent_id: Name | None = None
-    session_id: Name | None = None
-    source: Name | None = None
     metadata: Metadata = Field(default_factory=dict, description="Replaces the whole object.")
-    expires_at: Instant | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -144,6 +145,8 @@ class BatchResponse(BaseModel):
 
 
 class EntityBody(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
     name: str
     kind: EntityKind
     value: str | None = Field(None, description="Canonical form; ISO 8601 for dates.")
@@ -151,6 +154,8 @@ class EntityBody(BaseModel):
 
 class BlockBody(BaseModel):
     """A stored block."""
+
+    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     user_id: str

@@ -10,6 +10,7 @@ from uuid import UUID
 import asyncpg
 
 from luma_memory.domain.block import (
+    CLIENT_FIELDS,
     Accepted,
     Block,
     BlockStatus,
@@ -28,6 +29,10 @@ from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
 
 _SQL = SqlFile(__name__)
+_NEW_BLOCK_FIELDS = (
+    *("content", "occurred_at", "idempotency_key", "request_hash"),
+    *CLIENT_FIELDS,
+)
 
 
 class PostgresBlockStore:
@@ -57,7 +62,7 @@ class PostgresBlockStore:
     ) -> Sequence[Accepted | Exception]:
         rows = await self._database.fetch(
             _SQL["ingest"],
-            *_block_columns(items),
+            [_block_json(item) for item in items],
             *_passage_columns(items),
             self._attempts_max,
             self._fair_step,
@@ -196,25 +201,22 @@ def _key_columns(keys: Sequence[tuple[Scope, UUID]]) -> Iterable[list[Any]]:
     )
 
 
-def _block_columns(items: Sequence[IngestItem]) -> Iterable[list[Any]]:
-    blocks = [item.block for item in items]
-    return (
-        [item.id for item in items],
-        [block.scope.project_id for block in blocks],
-        [block.scope.user_id for block in blocks],
-        [block.content for block in blocks],
-        [block.agent_id for block in blocks],
-        [block.session_id for block in blocks],
-        [block.speaker for block in blocks],
-        [block.source for block in blocks],
-        [block.external_id for block in blocks],
-        [block.metadata for block in blocks],
-        [block.occurred_at for block in blocks],
-        [block.expires_at for block in blocks],
-        [block.idempotency_key for block in blocks],
-        [item.content_hash for item in items],
-        [block.request_hash for block in blocks],
-    )
+def _block_json(item: IngestItem) -> dict[str, Any]:
+    """The item in the columns of memory_block_input, which have the names of the fields."""
+    block = item.block
+    return {
+        "id": str(item.id),
+        "project_id": block.scope.project_id,
+        "user_id": block.scope.user_id,
+        "content_hash": _json(item.content_hash),
+        **{name: _json(getattr(block, name)) for name in _NEW_BLOCK_FIELDS},
+    }
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return "\\x" + value.hex() if isinstance(value, bytes) else value
 
 
 def _traceparents(items: Sequence[IngestItem]) -> list[str | None] | None:

@@ -1,7 +1,7 @@
 -- Blocks: ingest, read, write-back of enrichment.
 
 -- name: block_columns
--- In the names of `domain.block.Block`.
+-- In the names of domain.block.Block.
 b.id, b.project_id, b.user_id, b.content, b.status, b.enrichment,
     coalesce(b.occurred_at, b.created_at) AS occurred_at, b.created_at, b.updated_at,
     b.revision, b.agent_id, b.session_id, b.speaker, b.source, b.external_id, b.metadata,
@@ -12,8 +12,7 @@ b.id, b.project_id, b.user_id, b.content, b.status, b.enrichment,
 -- name: ingest
 -- Blocks, passages and jobs of many items in one transaction; one row per item, in order.
 SELECT block_id, job_id, created, same_request, repeats
-FROM ingest_memory_blocks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-    $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26)
+FROM ingest_memory_blocks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 
 -- name: locked_scopes
 -- Users whose rows another transaction holds, as a statement that raises their version would find them.

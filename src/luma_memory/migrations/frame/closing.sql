@@ -9,8 +9,8 @@ BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
         FROM pg_class AS c, pg_roles AS r
-        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind = 'r'
-          AND c.relname IN ('memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'v')
+          AND c.relname IN ('memory_block_input', 'memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
               'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',

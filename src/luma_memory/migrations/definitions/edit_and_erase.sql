@@ -44,13 +44,18 @@ BEGIN
         to_jsonb(v_before) - ARRAY['project_id', 'user_id', 'id', 'idempotency_key', 'content_hash',
             'request_hash', 'job_id', 'revision'], v_now);
 
-    UPDATE memory_blocks
-    SET content = v_after.content, agent_id = v_after.agent_id, session_id = v_after.session_id,
-        speaker = v_after.speaker, source = v_after.source, metadata = v_after.metadata,
-        occurred_at = v_after.occurred_at, expires_at = v_after.expires_at,
-        content_hash = coalesce(p_content_hash, content_hash),
-        revision = p_revision + 1, updated_at = v_now
-    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+    -- The changed ones of the fields that a client may send; callers check the names and values.
+    EXECUTE (
+        SELECT format('UPDATE memory_blocks SET content_hash = coalesce($5, content_hash),
+                revision = $6, updated_at = $7, (%s) = ROW(%s)
+                WHERE project_id = $2 AND user_id = $3 AND id = $4',
+            string_agg(quote_ident(f.name), ', '), string_agg('($1).' || quote_ident(f.name), ', '))
+        FROM (SELECT a.attname AS name FROM pg_attribute AS a
+              WHERE a.attrelid = 'memory_block_input'::regclass AND p_changes ? a.attname::text
+                AND a.attname NOT IN ('id', 'project_id', 'user_id', 'content', 'external_id',
+                    'idempotency_key', 'content_hash', 'request_hash', 'job_id', 'created_at', 'updated_at')
+              UNION ALL SELECT 'content') AS f  -- never an empty list
+    ) USING v_after, p_project_id, p_user_id, p_block_id, p_content_hash, p_revision + 1, v_now;
 
     PERFORM stale_memory_summaries(p_project_id, p_user_id, p_block_id,
         ARRAY[coalesce(v_before.occurred_at, v_before.created_at),
