@@ -3,8 +3,8 @@
 A time limit of each statement cannot tell a slow statement from a server that hangs: it would have
 to be longer than the slowest statement. So a statement that takes longer than a moment makes this
 process ask the server something that takes no time, on a connection of its own. If that is not
-answered either, everything that waits for the server is cancelled at once, and what comes after is
-refused until the server answers again.
+answered either, everything that waits for the server is cancelled. Later statements are tried,
+and cancelled with the next probe that fails: the first statement that succeeds needs no probe.
 """
 
 from __future__ import annotations
@@ -75,8 +75,6 @@ class Liveness:
         self._drop_connection()
 
     def begin(self, statement: Watched) -> None:
-        if self._is_away:
-            raise ServerAwayError("PostgreSQL does not answer")
         self._waiting[statement] = asyncio.get_running_loop().time()
         if self._task is None:
             self._task = asyncio.create_task(self._watch(), name="database-liveness")
