@@ -282,7 +282,7 @@ async def test_a_database_that_hangs_is_told_in_time(
                 assert answer.json()["code"] in ("database_unavailable", "search_timeout"), told
                 assert int(answer.headers["Retry-After"]) > 0
                 assert seconds < HANGING_SECONDS_MAX * callers, told
-        assert len(healths) > 3
+        assert len(healths) > 1
         assert min(seconds for _, seconds in healths) < HEALTH_SECONDS_MAX
         last, _ = healths[-1]
         assert (last.status_code, last.json()["status"]) == (200, "unavailable")
