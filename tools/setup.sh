@@ -1,11 +1,14 @@
 #!/bin/sh
-# Make .venv afresh from the hash-checked list, by Python's own tools. Called by `make setup`.
+# Install hash-checked lists in .venv, by Python's own tools, and the project itself. Called by the Makefile.
 #
-# The environment is rebuilt and not updated: an update would keep packages that left the list.
+# LAYER is runtime, project, dev or docs; a layer is added to what is there. If it was installed before and its list has
+# changed since, .venv is rebuilt and not updated: an update would keep packages that left the list.
 # Nothing is built here: --only-binary keeps out source packages, whose build would fetch unlisted tools.
 set -eu
 
-requirements=${1:?usage: tools/setup.sh REQUIREMENTS_FILE}
+layer=${1:?usage: tools/setup.sh LAYER [REQUIREMENTS_FILE...]}
+shift
+lists=$*
 
 fail() {
     printf 'luma-memory: %s\n' "$1" >&2
@@ -44,9 +47,32 @@ fi
 
 quiet=--quiet
 if [ -t 1 ]; then quiet=; fi
-printf 'Making .venv with %s, about 100 packages of %s ...\n' "$("$python" -V 2>&1)" "$requirements"
+pip() { .venv/bin/python -m pip "$@" --disable-pip-version-check; }
 
-"$python" -m venv --clear .venv
-# shellcheck disable=SC2086 # an empty $quiet is no argument
-.venv/bin/python -m pip install $quiet --disable-pip-version-check \
-    --require-hashes --no-deps --only-binary :all: -r "$requirements"
+# A list that git wrote anew with the same content is no reason to install it again.
+stamp=.venv/.installed-$layer
+# shellcheck disable=SC2086 # several names
+content=$(cat "$0" $lists | cksum)
+if [ "$layer" != project ] && [ "$(cat "$stamp" 2>/dev/null)" = "$content" ]; then
+    touch "$stamp"
+    exit 0
+fi
+if [ "$layer" != project ] && { [ -e "$stamp" ] || [ ! -x .venv/bin/python ]; }; then
+    "$python" -m venv --clear .venv
+    # The other layers stand on the runtime.
+    if [ "$layer" != runtime ]; then
+        sh "$0" runtime requirements/runtime.txt requirements/build.txt
+        sh "$0" project
+    fi
+fi
+for list in $lists; do
+    printf 'Installing %s packages of %s with %s ...\n' \
+        "$(grep -c '==' "$list")" "$list" "$(.venv/bin/python -V 2>&1)"
+    # shellcheck disable=SC2086 # an empty $quiet is no argument
+    pip install $quiet --require-hashes --no-deps --only-binary :all: -r "$list"
+done
+# No dependencies, and built by the hatchling that is pinned in requirements/build.txt.
+if [ "$layer" = project ]; then
+    pip install --quiet --no-deps --no-index --no-build-isolation --editable .
+fi
+printf '%s\n' "$content" >"$stamp"

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from benchmarks.queues.handled import Handled
 from luma_memory.bootstrap.database import migrate_database
-from luma_memory.bootstrap.service import LEASE_MARGIN
+from luma_memory.bootstrap.jobs import LEASE_MARGIN
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import Done, Job, Outcome
 from luma_memory.pipeline.jobs.job_runner import JobRunner

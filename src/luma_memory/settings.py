@@ -1,7 +1,7 @@
-"""One frozen Settings object, read from the environment when somebody asks for it.
+"""One frozen Settings object, read from the environment on request.
 
 Names and defaults are a contract with operators (docs/settings.md). Importing this module and
-building the object change nothing: no connections, no directories, no logging set-up.
+building the object change nothing: no connections, no directories, no logging setup.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.domain.redis_url import expectation as redis_expectation
 
 PREFIX = "MEMORY_"
-# Chosen by a person perhaps, so that its length is all that stands against guessing.
+# A person may have chosen it; then its length is the only protection against guessing.
 KEY_CHARACTERS_MIN = 24
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
 @dataclass(frozen=True, slots=True)
 class Unset:
-    """What stands in the place of a setting that is not given, for its documentation."""
+    """What applies when a setting is not given, for its documentation."""
 
     means: str
 
 
 class Settings(BaseSettings):
-    """Everything that can be configured, checked once at the door.
+    """Everything that can be configured, validated once on construction.
 
-    The text under a field is its documentation: docs/settings.md and .env.example are made of it
-    (`make generate`), with links as seen from docs/.
+    The text under a field is its documentation: docs/settings.md and .env.example are generated
+    from it (`make generate`), with links relative to docs/.
     """
 
     model_config = SettingsConfigDict(
@@ -66,19 +66,18 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("OPENAI_BASE_URL"),
         repr=False,  # may hold a password
     )
-    """Address of another OpenAI-compatible service; alone, without a key, it is used without
-    one."""
+    """Address of another OpenAI-compatible service; without a key, none is sent."""
     redis_url: Annotated[SecretStr | None, Unset("in-process cache")] = Field(
         None, validation_alias=AliasChoices("REDIS_URL")
     )
-    """`redis://…`, `rediss://…` (TLS) or `unix://…`, Redis 6.2 or newer; what contexts and
-    questions' vectors are kept in, see [the cache](cache.md)."""
+    """`redis://…`, `rediss://…` (TLS) or `unix://…`, Redis 6.2 or newer; stores contexts and
+    the vectors of queries, see [the cache](cache.md)."""
     supabase_url: Annotated[str | None, Unset("unset")] = Field(
         None,
         validation_alias=AliasChoices("SUPABASE_URL"),
         repr=False,  # may hold a password
     )
-    """End users' own access tokens of this project are accepted: `sub` is the `user_id`, see
+    """Accept end users' access tokens of this project: `sub` is the `user_id`, see
     [security](security.md)."""
     supabase_service_role_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("SUPABASE_SERVICE_ROLE_KEY")
@@ -88,42 +87,42 @@ class Settings(BaseSettings):
 
     # Switches
     system_enabled: bool = True
-    """`false`: writes are answered 503 `system_disabled`; reads go on and say so."""
+    """`false`: writes return 503 `system_disabled`; reads still work and report it."""
     enrichment_enabled: bool = True
     """`false`: blocks become active without title, summary, tags, entities; `luma-memory
-    backfill` makes up for it."""
+    backfill` adds them later."""
     embedding_enabled: bool = True
-    """`false`: no vectors, search by words alone; `luma-memory backfill` makes up for it."""
+    """`false`: no vectors, search by words alone; `luma-memory backfill` adds them later."""
     context_vectors_enabled: bool = True
-    """A second vector for every other turn of a session, made of three turns together, in the
+    """A second vector for every other turn of a session, made from three turns together, in the
     background after all blocks; two to three times the processor time of the blocks' own
-    vectors ([benchmarks](benchmarks.md)). `false`: a point of recall@10 less on chats of short
-    turns, two on chats with an assistant."""
+    vectors ([benchmarks](benchmarks.md)). `false`: recall@10 drops by one point on chats of
+    short turns, by two on chats with an assistant."""
     relations_enabled: bool = False
     """`true`: a job looks for relations of each block that becomes active, in one call of the
-    model provider or by local rules; what a later block replaced leaves recall
-    ([relations](relations.md))."""
+    model provider or by local rules; a block that a later one replaced is
+    left out of recall ([relations](relations.md))."""
     recall_relations_enabled: bool = True
-    """`false`: recall leaves relations aside. By default what the best blocks are related to is
-    lifted a little, and what says the same is folded, where relations are looked for
+    """`false`: recall ignores relations. By default, where relations are detected, blocks related
+    to the best ones rank a little higher and duplicates are folded
     ([recall](recall.md#relations))."""
     synthesis_enabled: bool = True
-    """`false`: contexts are always told by the template, never by a model."""
+    """`false`: contexts are always written by the template, never by a model."""
     weekly_summaries_enabled: bool = True
-    """`false`: no summaries of users' weeks, neither by the calendar nor when asked for
+    """`false`: no weekly summaries, neither by the calendar nor on request
     ([summaries](summaries.md))."""
     langfuse_enabled: bool = False
     """Send spans of every request and job to Langfuse ([tracing](tracing.md))."""
     worker_enabled: bool = True
-    """`false`: the API enriches each block itself before it answers 201, with one attempt, as
-    nobody would make a second."""
+    """`false`: the API enriches each block itself before it returns 201, with one attempt, because
+    no worker would make a second one."""
     fail_fast: bool = False
     """When a provider fails on the last attempt: false enriches locally (`enrichment =
-    fallback`) and makes up for it later, true fails the block with the reason; its text is
-    found either way ([providers](providers.md))."""
+    fallback`) and enriches with the model later, true fails the block with the reason; its text
+    is found either way ([providers](providers.md))."""
     auth_disabled: bool = False
-    """`true`: serve on any address and ask nobody for a key, because something in front checks
-    who asks."""
+    """`true`: serve on any address without keys, because a proxy in front authenticates
+    callers."""
 
     # Credentials
     admin_key: Annotated[SecretStr | None, Unset("unset")] = None
@@ -134,66 +133,66 @@ class Settings(BaseSettings):
 
     # Models
     completion_model: str = "gpt-4o-mini"
-    """Model of the provider; without `OPENAI_BASE_URL` also `vendor:model`, with the key where
-    that vendor's library looks for it."""
+    """Model of the provider; without `OPENAI_BASE_URL` also `vendor:model`, with the key in the
+    variable that the vendor's library reads."""
     completion_fallback_models: Annotated[str | None, Unset("none")] = None
-    """Further models, separated by commas: each attempt asks the next one when one fails
+    """Further models, separated by commas: when a model fails, the attempt continues with the next
     ([providers](providers.md))."""
     embedding_model: str = "text-embedding-3-small"
     """Embedding model of the provider."""
     embedding_dimension: Annotated[int | None, Unset("the model's own")] = Field(
         None, ge=1, le=3_500
     )
-    """Values of a vector, at most what is stored in line with its row; OpenAI's third generation
-    is asked to shorten to it."""
+    """Dimensions of a vector, at most what PostgreSQL stores in line with its row; OpenAI's third
+    generation of models shortens to it on request."""
     local_model: Annotated[str | None, Unset("all-MiniLM-L6-v2")] = None
     """A folder with a BERT-like sentence model, or a model name on the hub."""
     model_cache_dir: Annotated[Path | None, Unset("the user's cache folder")] = None
-    """Where the local model's built graph is kept."""
+    """Folder for the local model's built graph."""
     provider_timeout_ms: Milliseconds = 20_000
-    """One call, shared out among the models of a list; at most three quarters of the job
-    timeout, so that a hanging provider is told from a slow job."""
+    """Timeout of one call, divided among the models of a list; at most three quarters of the job
+    timeout, so that a hanging provider can be distinguished from a slow job."""
 
     rerank_url: Annotated[str | None, Unset("no reranking")] = None
-    """What stands before `/rerank` at a service that speaks Cohere's protocol, for example
-    `https://api.cohere.com/v2`: it is sent each question with the texts of up to 50 blocks, and
-    puts them in order ([recall](recall.md#reranking))."""
+    """Base URL, without `/rerank`, of a service that speaks Cohere's protocol, for example
+    `https://api.cohere.com/v2`: it receives each query with the texts of up to 50 blocks, and
+    orders them ([recall](recall.md#reranking))."""
     rerank_model: str = "rerank-v3.5"
-    """Asked of that service."""
+    """Model of that service."""
     rerank_api_key: Annotated[SecretStr | None, Unset("none is sent")] = None
     """Its key."""
 
     # Queue and worker
     retry_attempts: int = Field(3, ge=1, le=100)
-    """Attempts a job has."""
+    """Attempts per job."""
     retry_backoff_ms: Milliseconds = 1_000
-    """Wait after the first failed attempt; doubles with each, up to an hour, with jitter of
+    """Wait after the first failed attempt; doubles with each one, up to an hour, with jitter of
     half its length."""
     worker_poll_interval_ms: Milliseconds = 1_000
-    """Longest time until an idle worker looks for jobs when no notification reaches it."""
+    """Interval at which an idle worker checks for jobs when it receives no notification."""
     worker_max_concurrent_jobs: int = Field(5, ge=1, le=1_000)
-    """Jobs one worker process runs at once; with the local provider 128 works off a backlog
-    soonest."""
+    """Jobs one worker process runs at once; with the local provider, 128 drains a backlog
+    fastest."""
     worker_job_timeout_ms: Milliseconds = 30_000
-    """Deadline of one attempt, four fifths of it for a model provider that local enrichment
-    stands behind; the lease of a job is 10 s longer."""
+    """Deadline of one attempt, four fifths of it for a model provider with local enrichment as
+    its fallback; the lease of a job is 10 s longer."""
     worker_health_check_interval_ms: Milliseconds = 60_000
-    """How often the worker logs how it is."""
+    """How often the worker logs its health."""
 
     completed_job_retention_hours: int = Field(24, ge=1, le=87_600)
-    """How long completed and cancelled jobs stay in the table; the totals stay for ever."""
+    """How long completed and cancelled jobs stay in the table; the totals are kept forever."""
     failed_job_retention_hours: int = Field(720, ge=1, le=87_600)
-    """How long failed jobs stay to be looked at and retried."""
+    """How long failed jobs stay available for inspection and retry."""
 
     # Recall and limits
     cache_ttl_seconds: int = Field(3_600, ge=1, le=31_536_000)
-    """How long a cached context or question's vector is kept at most; a context is never served
-    when anything changed."""
+    """Longest time a cached context or query vector is kept; a context is never served after
+    anything in its scope changed."""
     cache_timeout_ms: int = Field(40, ge=1, le=10_000)
-    """Longest a request waits for Redis, connecting included; more where Redis is far away."""
+    """Longest time a request waits for Redis, connecting included; raise it for a distant Redis."""
     cache_memory_mb: int = Field(64, ge=1, le=65_536)
-    """Bound of what one API process keeps itself: the whole cache without `REDIS_URL`, copies
-    of entries it saw with it."""
+    """Memory that one API process uses for its cache: the whole cache without `REDIS_URL`, copies
+    of entries with it."""
     context_token_budget: int = Field(2_000, ge=50, le=100_000)
     """Tokens of a context's text unless the request says otherwise."""
     max_context_blocks: int = Field(10, ge=1, le=200)
@@ -202,17 +201,17 @@ class Settings(BaseSettings):
     """Requests one key, token or (without keys) address may send to one process in a minute;
     above that 429; 0: any number."""
     concurrent_requests_max: int = Field(256, ge=1, le=100_000)
-    """Requests in progress at once in one process; above that 503 `overloaded` at once. Those that
-    may wait for a model provider (search, context, summaries, `wait=true`) are counted apart, as
-    many again; bodies that are still arriving are not counted."""
+    """Concurrent requests of one process; above that, an immediate 503 `overloaded`. Those that may
+    wait for a model provider (search, context, summaries, `wait=true`) are counted separately, with
+    the same limit; bodies that are still arriving are not counted."""
     request_timeout_ms: Milliseconds = 30_000
-    """A body that has not arrived by then is answered 408."""
+    """A body that has not arrived by then returns 408."""
     similarity_threshold: float = Field(0.75, ge=0, le=1, allow_inf_nan=False)
-    """How relevant a block has to be to be called `relevant` in searches and contexts; means the
-    same for every embedding model ([what it measures](recall.md#nothing-relevant))."""
+    """Relevance from which a block counts as `relevant` in searches and contexts; comparable
+    across embedding models ([what it measures](recall.md#nothing-relevant))."""
     relation_detection_rate_limit: int = Field(5, ge=0)
-    """Blocks of one user whose relations are looked for within any hour; those beyond wait for the
-    next, none is dropped. 0: none is looked for."""
+    """Blocks of one user whose relations are detected within any hour; further ones wait for the
+    next, none is dropped. 0: none."""
     daily_budget_calls: Annotated[int | None, Unset("no limit")] = Field(None, ge=0)
     """Calls of model providers for one user in a UTC day; beyond it the user's jobs wait, none
     is dropped."""
@@ -228,30 +227,30 @@ class Settings(BaseSettings):
     """Address of the API; another one than loopback needs keys or `MEMORY_AUTH_DISABLED`."""
     port: int = Field(8080, ge=0, le=65_535)
     """Port of the API; 0 takes a free one and logs it."""
-    cors_origins: Annotated[str | None, Unset("nobody's")] = None
+    cors_origins: Annotated[str | None, Unset("none")] = None
     """Origins whose pages may call from a browser, separated by commas."""
     stop_with_parent: bool = False
     """Stop when standard input ends; set by `luma-memory up` for its children."""
     worker_metrics_port: Annotated[int | None, Unset("none")] = Field(None, ge=1, le=65_535)
-    """A worker answers `/metrics` and `/health/live` on this port
+    """A worker serves `/metrics` and `/health/live` on this port
     ([metrics](metrics.md)); several workers of one machine need one each."""
     worker_metrics_host: str = "127.0.0.1"
-    """Where that port is. In a container 0.0.0.0: whoever reaches the port then reads the counts,
-    without a key; they hold no text, no id and no name."""
+    """Address of that port. In a container 0.0.0.0: anyone who reaches the port can then read the
+    counts, without a key; they contain no text, no id and no name."""
     data_dir: Annotated[Path | None, Unset("the user's data folder")] = None
     """Where the embedded PostgreSQL lives."""
     database_pool_size: int = Field(8, ge=2, le=200)
     """Connections of one process, beside one or two of its own for notifications and its
     session lock."""
     database_wait_seconds: int = Field(60, ge=0, le=3_600)
-    """How long an API or a worker that starts waits for a database that does not answer, before
-    it ends with 1; 0: not at all."""
+    """How long a starting API or worker waits for a database that does not respond, before it exits
+    with code 1; 0: not at all."""
     database_pooler: Literal["auto", "transaction", "none"] = "auto"
-    """`auto`: port 6543 means a transaction pooler, at any other port the database is asked at
-    the start; `transaction` or `none`: it is as said. Behind a transaction pooler (PgBouncer's
-    `pool_mode = transaction`, the pooled address of a hosted database) nothing is left in a
-    session: workers find jobs by polling alone, and the jobs of a killed worker wait for the
-    end of their lease."""
+    """`auto`: port 6543 means a transaction pooler, at any other port the service tests for one at
+    startup; `transaction` or `none`: no test. Behind a transaction pooler (PgBouncer's
+    `pool_mode = transaction`, the pooled address of a hosted database) there is
+    no session state: workers find jobs by polling alone, and the jobs of a killed worker wait
+    for the end of their lease."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
     log_format: str = "text"
@@ -264,7 +263,7 @@ class Settings(BaseSettings):
     """A collector such as `http://collector:4318`: spans of every request and job go there by
     OTLP over HTTP; OpenTelemetry's other variables count too ([tracing](tracing.md))."""
     traces_content: bool = False
-    """`true`: spans hold the texts that are sent to models, and what they answer."""
+    """`true`: spans contain the texts sent to models, and their responses."""
     langfuse_public_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("LANGFUSE_PUBLIC_KEY")
     )
@@ -281,16 +280,16 @@ class Settings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
-        wanted = None if value is None else expectation(value.get_secret_value())
-        if wanted is not None:
-            raise ValueError(wanted)
+        expected = None if value is None else expectation(value.get_secret_value())
+        if expected is not None:
+            raise ValueError(expected)
         return value
 
     @field_validator("redis_url")
     @classmethod
     def _redis_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and (wanted := redis_expectation(value.get_secret_value())):
-            raise ValueError(wanted)
+        if value is not None and (expected := redis_expectation(value.get_secret_value())):
+            raise ValueError(expected)
         return value
 
     @field_validator(
@@ -312,7 +311,7 @@ class Settings(BaseSettings):
         key = value.get_secret_value() if value is not None else "x" * KEY_CHARACTERS_MIN
         if len(key) < KEY_CHARACTERS_MIN or not (key.isascii() and key.isprintable()) or " " in key:
             raise ValueError(
-                f"at least {KEY_CHARACTERS_MIN} characters that can stand in a header, no spaces"
+                f"at least {KEY_CHARACTERS_MIN} characters that a header can carry, no spaces"
             )
         return value
 
@@ -342,27 +341,27 @@ class Settings(BaseSettings):
 
     @property
     def client_key(self) -> SecretStr | None:
-        """What this machine's own commands show to the service."""
+        """The key that the command line sends to the service."""
         return self.api_key or self.admin_key
 
     @property
     def allowed_origins(self) -> list[str]:
-        """Whose pages may call from a browser; nobody's without the setting."""
+        """Origins whose pages may call from a browser; none without the setting."""
         return _listed(self.cors_origins)
 
     @property
     def has_model_provider(self) -> bool:
-        """Whether a model provider is configured; without one, the local provider does the work."""
+        """Whether a model provider is configured; without one, the local provider is used."""
         return self.openai_api_key is not None or self.openai_base_url is not None
 
     @property
     def completion_models(self) -> list[str]:
-        """The model that enriches, and those that stand in for it, in their order."""
+        """The completion model and its fallbacks, in order of preference."""
         return [self.completion_model, *_listed(self.completion_fallback_models)]
 
     @property
     def has_completion_provider(self) -> bool:
-        """The same for enrichment: another vendor by its name has its own key."""
+        """The same for completions: another vendor has its own key."""
         return self.has_model_provider or ":" in self.completion_model
 
 
@@ -397,7 +396,7 @@ def variable_name(field: str) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
-    """MEMORY_* variables nobody reads, each with the nearest known name, if one is near.
+    """MEMORY_* variables that are not settings, each with the nearest known name, if one is near.
 
     Others use the prefix too (systemd sets MEMORY_PRESSURE_WATCH), so this is worth a warning and
     never an error.

@@ -22,6 +22,7 @@ from tests.fakes.openai_server import (
     synthesis_content,
 )
 from tests.support.context_replica import Replica, replica
+from tests.support.providers import model_target
 from tests.support.redis_server import RedisServer
 from tests.support.running import ingest
 
@@ -57,7 +58,7 @@ def server() -> Iterator[FakeOpenAI]:
 @asynccontextmanager
 async def _asked_by_model(dsn: str, server: FakeOpenAI) -> AsyncIterator[Replica]:
     synthesizer = ModelSynthesizer(
-        model="gpt-4o-mini", api_key="none", base_url=server.base_url, timeout_seconds=20
+        [model_target("gpt-4o-mini", api_key="none", base_url=server.base_url, timeout_seconds=20)]
     )
     cache = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     try:

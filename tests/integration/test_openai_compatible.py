@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from tests.fakes import openai_server as fake
 from tests.fakes.openai_server import FakeOpenAI, Reply
+from tests.support.providers import model_target
 
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity, ModelCall
 from luma_memory.domain.errors import (
@@ -52,7 +53,7 @@ def server() -> Iterator[FakeOpenAI]:
 @pytest.fixture
 async def enricher(server: FakeOpenAI) -> AsyncIterator[ModelEnricher]:
     adapter = ModelEnricher(
-        model="gpt-test", api_key=KEY, base_url=server.base_url, timeout_seconds=5.0
+        [model_target("gpt-test", api_key=KEY, base_url=server.base_url, timeout_seconds=5.0)]
     )
     yield adapter
     await adapter.close()
@@ -245,7 +246,10 @@ async def test_no_answer_in_time(fault: Reply, server: FakeOpenAI) -> None:
         "base_url": server.base_url,
         "timeout_seconds": 0.3,
     }
-    for late in (ModelEnricher(model="m", **options), OpenAIEmbedder(model="m", **options)):
+    for late in (
+        ModelEnricher([model_target("m", **options)]),
+        OpenAIEmbedder(model="m", **options),
+    ):
         server.script(fault)
         error = await failure_of(late)
         assert (type(error), error.code) == (ProviderTimeout, "provider_timeout")
@@ -257,7 +261,7 @@ async def test_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
-        enricher = ModelEnricher(model="m", api_key=KEY, base_url=address)
+        enricher = ModelEnricher([model_target("m", api_key=KEY, base_url=address)])
         assert type(await failure_of(enricher)) is ProviderUnavailable
         await enricher.close()
 
@@ -396,7 +400,7 @@ async def test_a_megabyte_and_more_is_sent(server: FakeOpenAI) -> None:
 @pytest.mark.parametrize("key", ["two words", "new\nline", "ключ"])
 def test_a_key_no_header_can_carry(key: str) -> None:
     with pytest.raises(SetupError) as caught:
-        ModelEnricher(model="m", api_key=key)
+        ModelEnricher([model_target("m", api_key=key)])
     assert key not in str(caught.value)
 
 
@@ -501,7 +505,7 @@ async def test_a_fenced_answer_is_read(server: FakeOpenAI, enricher: ModelEnrich
 
 
 async def test_a_long_block_is_cut_and_said_so(server: FakeOpenAI) -> None:
-    enricher = ModelEnricher(model="m", api_key=KEY, base_url=server.base_url)
+    enricher = ModelEnricher([model_target("m", api_key=KEY, base_url=server.base_url)])
     await enricher.enrich(EnrichmentRequest("x" * 100_000, REQUEST.occurred_at))
     await enricher.close()
     asked = json.loads(server.calls[0].body["messages"][-1]["content"])
@@ -608,7 +612,7 @@ async def test_many_at_once_keep_apart(server: FakeOpenAI, enricher: ModelEnrich
 
 async def test_openais_own_names_need_no_prefix() -> None:
     for name in ("openai:gpt-5-mini", "gpt-5-mini"):
-        enricher = ModelEnricher(model=name, api_key=KEY)
+        enricher = ModelEnricher([model_target(name, api_key=KEY)])
         assert enricher.name == "openai/gpt-5-mini+enrich_v1"
         await enricher.close()
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.fakes import openai_server as fake
 from tests.fakes.openai_server import FakeOpenAI, Reply
+from tests.support.providers import model_target
 
 from luma_memory.domain.enrichment import EnrichmentRequest, ModelCall
 from luma_memory.domain.errors import (
@@ -38,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeOpenAI]:
 
 @pytest.fixture
 async def enricher(server: FakeOpenAI) -> AsyncIterator[ModelEnricher]:
-    adapter = ModelEnricher(model="ollama:qwen3", api_key=None, timeout_seconds=1.0)
+    adapter = ModelEnricher([model_target("ollama:qwen3", api_key=None, timeout_seconds=1.0)])
     yield adapter
     await adapter.close()
 
@@ -107,4 +108,4 @@ async def test_faults(fault: str, server: FakeOpenAI, enricher: ModelEnricher) -
 
 def test_a_vendor_nobody_knows() -> None:
     with pytest.raises(SetupError, match="nosuchvendor:model-1"):
-        ModelEnricher(model="nosuchvendor:model-1", api_key=KEY)
+        ModelEnricher([model_target("nosuchvendor:model-1", api_key=KEY)])

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, error, well
-from tests.support.providers import provided
+from tests.support.providers import model_target, provided
 from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
@@ -36,7 +36,7 @@ from luma_memory.postgres.database import Database
 from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.relations import ModelRelator
-from luma_memory.providers.model_provider import Account, model_relator, model_summarizer
+from luma_memory.providers.model_provider import Account, ModelProvider
 from luma_memory.store.archive import PostgresArchive
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.circuits import PostgresCircuits
@@ -180,7 +180,7 @@ async def test_recall_answers_with_what_is_true_now_and_as_of_then_with_what_was
     with FakeOpenAI() as server:
         server.always(as_a_model)
         relator = ModelRelator(
-            model="gpt-test", api_key="k", base_url=server.base_url, timeout_seconds=5.0
+            [model_target("gpt-test", api_key="k", base_url=server.base_url, timeout_seconds=5.0)]
         )
         async with provided(database, server) as plan:
             plan.relator = relator
@@ -505,13 +505,13 @@ async def test_the_next_model_stands_in_for_one_that_fails(database: Database) -
     with FakeOpenAI() as server:
         server.always(reply)
         account, clock = Account(api_key="k", base_url=server.base_url), SystemClock()
-        common: Any = {
-            "models": ("first", "second"),
-            "timeout_seconds": 10.0,
-            "breaker_of": lambda name: Breaker(PostgresCircuits(database), name, clock=clock),
-        }
-        relator = model_relator(account, **common)
-        summarizer = model_summarizer(account, **common)
+        provider = ModelProvider(
+            account,
+            models=("first", "second"),
+            timeout_seconds=10.0,
+            breaker_of=lambda name: Breaker(PostgresCircuits(database), name, clock=clock),
+        )
+        relator, summarizer = provider.relator(), provider.summarizer()
         findings = await relator.relate(asked)
         draft = await summarizer.summarize(SummaryRequest(week, [], None))
         await relator.close()

@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 from tests.fakes.openai_server import FakeOpenAI, hang, html
 from tests.support.context_replica import replica
+from tests.support.providers import model_target
 from tests.support.running import Plan, ingest, job_row, working
 
 from luma_memory.cache.in_process import InProcessCache
@@ -188,7 +189,7 @@ async def test_calls_cut_off_by_a_deadline_and_useless_ones_are_counted(
     with FakeOpenAI(dimension=4) as provider:
         account: dict[str, Any] = {"api_key": None, "base_url": provider.base_url}
         embedder = OpenAIEmbedder(model="vectors", dimension=4, **account)
-        writer = ModelSynthesizer(model="some-model", **account)
+        writer = ModelSynthesizer([model_target("some-model", **account)])
         async with replica(
             dsn,
             embedder=embedder,

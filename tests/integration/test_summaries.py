@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import pytest
 from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, hang, rate_limited
+from tests.support.providers import model_target
 from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.clock import SystemClock
@@ -317,7 +318,7 @@ async def test_a_model_tells_a_week_and_a_week_is_told_without_it_when_it_fails(
 
     with FakeOpenAI() as server:
         model = ModelSummarizer(
-            model="gpt-test", api_key="k", base_url=server.base_url, timeout_seconds=2.0
+            [model_target("gpt-test", api_key="k", base_url=server.base_url, timeout_seconds=2.0)]
         )
         server.always(answer)
         made = await _summaries(database, model, LocalSummarizer()).make(ADA, MONDAY)

@@ -12,12 +12,28 @@ from tests.support.running import Plan
 
 from luma_memory.domain.clock import SystemClock
 from luma_memory.postgres.database import Database
+from luma_memory.providers.api_key import ApiKey
 from luma_memory.providers.breaker import Breaker
+from luma_memory.providers.completion.completion_model import completion_model
 from luma_memory.providers.completion.local import LocalEnricher
-from luma_memory.providers.model_provider import Account, model_embedder, model_enricher
+from luma_memory.providers.completion.structured_call import Target
+from luma_memory.providers.model_provider import Account, ModelProvider
 from luma_memory.store.circuits import PostgresCircuits
 
 DIMENSION = 64
+
+
+def model_target(
+    model: str,
+    *,
+    api_key: ApiKey = None,
+    base_url: str | None = None,
+    timeout_seconds: float = 25.0,
+) -> Target:
+    """A completion model without a circuit breaker."""
+    return Target(
+        completion_model(model, api_key=api_key, base_url=base_url, timeout_seconds=timeout_seconds)
+    )
 
 
 @dataclass(frozen=True)
@@ -43,19 +59,14 @@ async def provided(
     def breaker_of(name: str) -> Breaker:
         return Breaker(circuits, name, clock=clock)
 
-    enricher, _ = model_enricher(
+    provider = ModelProvider(
         account,
         models=options.models,
         timeout_seconds=options.timeout_seconds,
         breaker_of=breaker_of,
     )
-    embedder, _, _ = model_embedder(
-        account,
-        model="text-embedding-3-small",
-        dimension=DIMENSION,
-        timeout_seconds=options.timeout_seconds,
-        breaker_of=breaker_of,
-    )
+    enricher = provider.enricher()
+    embedder, _, _ = provider.embedder("text-embedding-3-small", DIMENSION)
     try:
         yield Plan(
             enricher=enricher,

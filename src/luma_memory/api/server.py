@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 
-import uvicorn
 from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
 from luma_memory.api.http_protocol import BoundedHttpProtocol
+from luma_memory.bootstrap.http_server import http_server, listen
 from luma_memory.bootstrap.service import Service
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import SetupError
@@ -21,15 +21,6 @@ from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
 
 STOP_GRACE_SECONDS = 10
-_BACKLOG = 2048
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to us: it would raise them anew before anything is closed."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = create_app) -> None:
@@ -43,18 +34,8 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         service = await open_in_time(stack, settings, kind="api")
         assert service is not None  # without a stop event, a signal ends the process
         await check_address(service)
-        server = _Server(
-            uvicorn.Config(
-                create(service),
-                http=BoundedHttpProtocol,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                backlog=_BACKLOG,
-                timeout_graceful_shutdown=STOP_GRACE_SECONDS,
-                server_header=False,
-            )
+        server = http_server(
+            create(service), stop_seconds=STOP_GRACE_SECONDS, http=BoundedHttpProtocol
         )
         # Jobs of waiting requests belong to this process, so it registers like a worker.
         await service.presence.start(running=lambda: 0, on_signal=None)
@@ -83,20 +64,13 @@ async def check_address(service: Service) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
+        return listen(host, port)
     except OSError as error:
-        listening.close()
         raise SetupError(
             f"Cannot listen on {host}:{port}: {error.strerror}; {_remedy(error)}",
             code="address_unusable",
         ) from error
-    listening.setblocking(False)
-    return listening
 
 
 def _remedy(error: OSError) -> str:

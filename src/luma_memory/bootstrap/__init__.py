@@ -1,1 +1,1 @@
-"""Composition root: the only rooms that know which adapter stands behind which port."""
+"""Composition root: the only package that knows which adapter implements which port."""

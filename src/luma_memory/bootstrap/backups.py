@@ -19,14 +19,14 @@ async def back_up(settings: Settings, file: Path) -> None:
 async def restore(settings: Settings, file: Path) -> None:
     """Bring an empty database to this version's schema and the backup's rows.
 
-    Raises SetupError (code database_not_empty) where anything is kept already, and as `load`.
+    Raises SetupError (code database_not_empty) if the database is not empty, and as `load`.
     """
     async with database_address(settings) as dsn:
         await migrate_database(settings, dsn)
         async with operators_database(settings) as database:
             if await holds_something(database):
                 raise SetupError(
-                    "This database keeps something already; a backup goes into an empty one",
+                    "This database is not empty; a backup is restored into an empty one",
                     code="database_not_empty",
                 )
             await load(database, dsn, file)

@@ -1,4 +1,4 @@
-"""What `luma-memory doctor` asks of each dependency."""
+"""What `luma-memory doctor` checks of each dependency."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from luma_memory.telemetry.logs import log_event
 
 
 async def database_facts(dsn: str) -> DatabaseFacts:
-    """What the database is and has; changes nothing. Raises StoreUnavailable or SetupError."""
+    """The state of the database; changes nothing. Raises StoreUnavailable or SetupError."""
     database = Database(dsn, pool_size=2)
     try:
         return await inspect_database(database)
@@ -30,7 +30,7 @@ async def database_facts(dsn: str) -> DatabaseFacts:
 
 
 async def cache_facts(settings: Settings) -> CacheFacts:
-    """How the configured cache is; changes nothing and never raises."""
+    """The state of the configured cache; changes nothing and never raises."""
     cache = make_cache(settings, SystemClock(), log_event)
     try:
         return await cache.facts()
@@ -50,7 +50,7 @@ def check_local_model(settings: Settings) -> str:
 
 
 async def try_providers(settings: Settings, text: str) -> dict[str, str]:
-    """Embed and enrich a text with the configured providers; what each of them is.
+    """Embed and enrich a text with the configured providers; returns their names.
 
     A model provider's calls cost money. Raises what the providers raise.
     """

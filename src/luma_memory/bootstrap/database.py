@@ -1,4 +1,4 @@
-"""Which database it is: found, started, opened, migrated."""
+"""Locate, start, open and migrate the database."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import log_event
 
 ProcessKind = Literal["api", "worker"]
-# A statement takes milliseconds; one that takes this long hangs, and its caller should know. At the
-# API somebody waits.
+# A statement takes milliseconds; one that takes this long hangs, and its caller should get an
+# error. At the API a client is waiting.
 _COMMAND_SECONDS: Mapping[ProcessKind, float] = {"api": 4.0, "worker": 10.0}
-# An operator may look through millions of rows, and can press Ctrl-C.
+# An operator may read millions of rows, and can press Ctrl-C.
 _OPERATOR_SECONDS = 300.0
 SCHEMA_MISSING: Final = "schema_missing"
 _POOLER_NOTICE = (
@@ -37,7 +37,7 @@ _POOLER_NOTICE = (
 
 @asynccontextmanager
 async def database_address(settings: Settings, *, exclusive: bool = False) -> AsyncIterator[str]:
-    """The DSN of the configured database, or of the embedded one, started if need be.
+    """The DSN of the configured database, or of the embedded one, started if necessary.
 
     exclusive: refuse a data directory that another `luma-memory up` is using. Raises SetupError.
     """
@@ -53,7 +53,7 @@ async def database_address(settings: Settings, *, exclusive: bool = False) -> As
 
 
 def embedded_database_ended(settings: Settings) -> bool:
-    """Whether the embedded database is used and not there. Raises SetupError."""
+    """Whether the embedded database is used and does not run. Raises SetupError."""
     return settings.database_url is None and not server_runs(data_dir(settings))
 
 
@@ -96,7 +96,7 @@ async def open_database(
         if settings.database_url is not None:
             raise schema_missing()
         await migrate(database)
-        # Connections opened before know nothing of the vector types.
+        # Connections opened earlier do not know the vector types.
         await database.renew()
     return database
 
@@ -105,11 +105,11 @@ async def open_database(
 async def operators_database(settings: Settings) -> AsyncIterator[Database]:
     """The database without providers: what an operator needs when the service is down.
 
-    Never makes a database or a schema. Raises SetupError and StoreUnavailable.
+    Never creates a database or a schema. Raises SetupError and StoreUnavailable.
     """
     if settings.database_url is None and not (data_dir(settings) / "postgres").exists():
         raise SetupError(
-            f"There is no database in {data_dir(settings)}: say where it is with --data-dir or"
+            f"There is no database in {data_dir(settings)}: give its folder with --data-dir, or set"
             " DATABASE_URL",
             code="no_database",
         )

@@ -1,4 +1,4 @@
-"""What the operator's commands work with while the service may be down: a part each, no more."""
+"""The parts that operator commands need while the service may be down, one each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from luma_memory.store.vector_models import PostgresVectorModels
 
 @asynccontextmanager
 async def open_jobs(settings: Settings) -> AsyncIterator[Jobs]:
-    """The queue alone; workers meet new work at their next poll.
+    """The queue alone; workers find new jobs at their next poll.
 
     Raises as `operators_database`.
     """
@@ -58,7 +58,7 @@ async def open_erasing(settings: Settings) -> AsyncIterator[Erasing]:
 
 @asynccontextmanager
 async def open_accounts(settings: Settings) -> AsyncIterator[tuple[UsageReports, Backfill]]:
-    """The providers' account, and what they owe. Raises as `operators_database`."""
+    """Usage reports and pending backfill. Raises as `operators_database`."""
     async with operators_database(settings) as database:
         backfill = Backfill(PostgresBackfillStore(database), circuits=())
         yield usage_reports(settings, database, SystemClock()), backfill
@@ -66,7 +66,7 @@ async def open_accounts(settings: Settings) -> AsyncIterator[tuple[UsageReports,
 
 @asynccontextmanager
 async def open_relation_backlog(settings: Settings) -> AsyncIterator[RelationBacklog]:
-    """Blocks whose relations were never looked for. Raises as `operators_database`."""
+    """Blocks whose relations were never detected. Raises as `operators_database`."""
     async with operators_database(settings) as database:
         store = PostgresRelationStore(database)
         yield RelationBacklog(store, attempts_max=settings.retry_attempts)
@@ -76,7 +76,7 @@ async def open_relation_backlog(settings: Settings) -> AsyncIterator[RelationBac
 async def open_reembedding(
     settings: Settings,
 ) -> AsyncIterator[tuple[Reembedding, Callable[[], Awaitable[int]]]]:
-    """The change of the embedding model, and how many workers there are for it.
+    """The switch of the embedding model, and the number of workers available for it.
 
     Raises as `operators_database`, and SetupError while embedding is switched off.
     """

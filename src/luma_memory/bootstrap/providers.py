@@ -1,17 +1,15 @@
-"""Settings in, providers out: who enriches and embeds, behind which breakers, at which price."""
+"""Settings in, providers out: what enriches and embeds, and with which circuit breakers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
-from typing import Any, Protocol
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING
 
 from luma_memory.cache.in_process import InProcessCache
 from luma_memory.domain.clock import Clock
+from luma_memory.domain.extras import missing_extra
 from luma_memory.domain.usage import DailyLimits
 from luma_memory.ports.accounts import Prices
 from luma_memory.ports.cache import Cache
@@ -31,27 +29,30 @@ from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.providers.embedding.caching import CachingEmbedder
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
-from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.providers.tokens import CountedTokens, EstimatedTokens
 from luma_memory.settings import Settings
 
-# Of a job's time, for the model provider: the rest is the fallback's, whose enrichment of the
-# longest block takes about a second. A call ends before, and so is known to have timed out.
+if TYPE_CHECKING:
+    from luma_memory.providers.embedding.local import LocalEmbedder
+    from luma_memory.providers.model_provider import ModelProvider
+
+# Share of a job's time for the model provider: the rest is for the fallback, whose enrichment of
+# the longest block takes about a second. A call ends earlier, so its timeout is seen as one.
 PROVIDER_SHARE = 0.8
 CALL_SHARE = 0.75
 # Jobs that are embedded together end together, and then share their write-back and the next claim.
-# Half of a worker's jobs make a group, so that one is embedded while the other is written down; the
-# larger, the fewer statements.
+# Half of a worker's jobs form a group, so that one is embedded while the other is written; larger
+# groups need fewer statements.
 LOCAL_GROUP = (16, 64)
-# Less than recall waits: a service that hangs is then known to, and soon not asked any more.
+# Shorter than recall waits, so that a hanging service opens its circuit and is soon skipped.
 RERANK_SECONDS_MAX = 1.5
-# Some four thousand questions.
+# About four thousand queries.
 LOCAL_VECTORS_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """Who does the work of the models; None where that step is switched off."""
+    """The models; None where a step is switched off."""
 
     enricher: Enricher | None
     embedder: Embedder | None
@@ -59,13 +60,13 @@ class Providers:
     reranker: Reranker | None
     summarizer: Summarizer | None
     relator: Relator | None
-    fallback: Enricher | None  # who enriches when the provider cannot
-    falls_back: bool  # whether anything is made locally when the provider cannot
+    fallback: Enricher | None  # enriches when the provider cannot
+    falls_back: bool  # whether local methods replace a failing provider
     tokens: TokenCounter  # in which a context's budget is counted
     embedding_model_id: str | None
     vectors_name: str  # the embedding model with everything that changes its vectors
-    circuits: Sequence[str]  # of those that are called over a network
-    names: dict[str, str]  # "enrichment" and "embedding" to what does it
+    circuits: Sequence[str]  # of models called over a network
+    names: dict[str, str]  # of the models for "enrichment" and "embedding"
 
     async def close(self) -> None:
         for provider in (
@@ -76,88 +77,26 @@ class Providers:
                 await provider.close()
 
 
-class ModelProvider(Protocol):
-    """What `providers.model_provider` offers."""
-
-    def Account(self, *, api_key: SecretStr | None, base_url: str | None) -> Any: ...  # noqa: N802
-
-    def model_embedder(
-        self,
-        account: Any,
-        *,
-        model: str,
-        dimension: int | None,
-        timeout_seconds: float,
-        breaker_of: Callable[[str], Breaker],
-    ) -> tuple[Embedder, str, str]: ...
-
-    def model_enricher(
-        self,
-        account: Any,
-        *,
-        models: Sequence[str],
-        timeout_seconds: float,
-        breaker_of: Callable[[str], Breaker],
-    ) -> tuple[Enricher, Sequence[str]]: ...
-
-    def model_synthesizer(
-        self,
-        account: Any,
-        *,
-        model: str,
-        timeout_seconds: float,
-        breaker_of: Callable[[str], Breaker],
-    ) -> Synthesizer: ...
-
-    def http_reranker(
-        self,
-        *,
-        model: str,
-        api_key: SecretStr | None,
-        base_url: str,
-        timeout_seconds: float,
-        breaker_of: Callable[[str], Breaker],
-    ) -> Reranker: ...
-
-    def model_summarizer(
-        self,
-        account: Any,
-        *,
-        models: Sequence[str],
-        timeout_seconds: float,
-        breaker_of: Callable[[str], Breaker],
-    ) -> Summarizer: ...
-
-    def model_relator(
-        self,
-        account: Any,
-        *,
-        models: Sequence[str],
-        timeout_seconds: float,
-        breaker_of: Callable[[str], Breaker],
-    ) -> Relator: ...
-
-    def model_prices(self, base_url: str | None) -> Prices: ...
-
-
 async def open_providers(
     settings: Settings, circuits: Circuits, cache: Cache, clock: Clock
 ) -> Providers:
-    """Raises SetupError where one of them cannot be had."""
+    """Raises SetupError for a provider that cannot be used."""
 
     def breaker_of(name: str) -> Breaker:
         return Breaker(circuits, name, clock=clock)
 
-    enricher, used = _enricher(settings, breaker_of)
-    embedding = await _embedding(settings, breaker_of, cache, clock)
+    provider = model_provider(settings, breaker_of) if settings.has_completion_provider else None
+    enricher = _enricher(settings, provider)
+    embedding = await _embedding(settings, provider, cache, clock)
+    used = provider.circuits if provider and enricher else ()
     return Providers(
         enricher=enricher,
         embedder=embedding.embedder,
-        synthesizer=_synthesizer(settings, breaker_of),
+        synthesizer=provider.synthesizer() if provider and settings.synthesis_enabled else None,
         reranker=_reranker(settings, breaker_of),
-        summarizer=_summarizer(settings, breaker_of),
-        relator=_relator(settings, breaker_of),
-        fallback=_fallback(settings),
+        summarizer=_summarizer(settings, provider),
+        relator=_relator(settings, provider),
+        fallback=LocalEnricher() if provider and enricher and not settings.fail_fast else None,
         falls_back=not settings.fail_fast,
         tokens=embedding.tokens,
         embedding_model_id=embedding.model_id,
@@ -170,62 +109,30 @@ async def open_providers(
     )
 
 
-def _enricher(
-    settings: Settings, breaker_of: Callable[[str], Breaker]
-) -> tuple[Enricher | None, Sequence[str]]:
+def _enricher(settings: Settings, provider: ModelProvider | None) -> Enricher | None:
     if not settings.enrichment_enabled:
-        return None, ()
-    if not settings.has_completion_provider:
-        return LocalEnricher(), ()
-    return model_provider().model_enricher(
-        _account(settings),
-        models=settings.completion_models,
-        timeout_seconds=_call_seconds(settings),
-        breaker_of=breaker_of,
-    )
+        return None
+    return provider.enricher() if provider else LocalEnricher()
 
 
-def _summarizer(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Summarizer | None:
+def _summarizer(settings: Settings, provider: ModelProvider | None) -> Summarizer | None:
     if not settings.weekly_summaries_enabled:
         return None
-    if not settings.has_completion_provider:
-        return LocalSummarizer()
-    return model_provider().model_summarizer(
-        _account(settings),
-        models=settings.completion_models,
-        timeout_seconds=_call_seconds(settings),
-        breaker_of=breaker_of,
-    )
+    return provider.summarizer() if provider else LocalSummarizer()
 
 
-def _relator(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Relator | None:
+def _relator(settings: Settings, provider: ModelProvider | None) -> Relator | None:
     if not settings.relations_enabled:
         return None
-    if not settings.has_completion_provider:
-        return LocalRelator()
-    return model_provider().model_relator(
-        _account(settings),
-        models=settings.completion_models,
-        timeout_seconds=_call_seconds(settings),
-        breaker_of=breaker_of,
-    )
-
-
-def _synthesizer(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Synthesizer | None:
-    if not settings.synthesis_enabled or not settings.has_completion_provider:
-        return None
-    return model_provider().model_synthesizer(
-        _account(settings),
-        model=settings.completion_model,
-        timeout_seconds=_call_seconds(settings),
-        breaker_of=breaker_of,
-    )
+    return provider.relator() if provider else LocalRelator()
 
 
 def _reranker(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Reranker | None:
     if settings.rerank_url is None:
         return None
-    return model_provider().http_reranker(
+    from luma_memory.providers.model_provider import http_reranker
+
+    return http_reranker(
         model=settings.rerank_model,
         api_key=settings.rerank_api_key,
         base_url=settings.rerank_url,
@@ -236,7 +143,7 @@ def _reranker(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Reran
 
 @dataclass(frozen=True, slots=True)
 class _Embedding:
-    """What embeds, questions' vectors kept; and whose tokens a context's budget is counted in."""
+    """The embedder with its query cache, and the tokenizer that measures a context's budget."""
 
     embedder: Embedder | None
     tokens: TokenCounter
@@ -247,15 +154,15 @@ class _Embedding:
 
 
 async def _embedding(
-    settings: Settings, breaker_of: Callable[[str], Breaker], cache: Cache, clock: Clock
+    settings: Settings, provider: ModelProvider | None, cache: Cache, clock: Clock
 ) -> _Embedding:
     if not settings.embedding_enabled:
         return _Embedding(None, EstimatedTokens())
     ttl = timedelta(seconds=settings.cache_ttl_seconds)
-    if not settings.has_model_provider:
-        local = await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
+    if provider is None or not settings.has_model_provider:
+        local = await _local_embedder(settings)
         name = local.model.id
-        # Computing one takes about as long as asking Redis for it.
+        # Computing a vector takes about as long as reading it from Redis.
         own = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)
         return _Embedding(
             CachingEmbedder(_shared(local, settings), own, name=name, ttl=ttl),
@@ -264,14 +171,10 @@ async def _embedding(
             name=name,
             vectors_name=name,
         )
-    embedder, model_id, circuit = model_provider().model_embedder(
-        _account(settings),
-        model=settings.embedding_model,
-        dimension=settings.embedding_dimension,
-        timeout_seconds=_call_seconds(settings),
-        breaker_of=breaker_of,
+    embedder, model_id, circuit = provider.embedder(
+        settings.embedding_model, settings.embedding_dimension
     )
-    # Everything that changes its vectors: services share names.
+    # Everything that changes its vectors: different services use the same names.
     vectors_name = (
         f"{settings.embedding_model} {settings.embedding_dimension} {settings.openai_base_url}"
     )
@@ -293,20 +196,26 @@ async def open_embedder(
     vendor, _, name = model_id.partition("/")
     if vendor == "openai" and settings.has_model_provider:
         model, _, dimension = name.partition("@")
-        embedder, found, _ = model_provider().model_embedder(
-            _account(settings),
-            model=model,
-            dimension=int(dimension) if dimension.isdigit() else None,
-            timeout_seconds=_call_seconds(settings),
-            breaker_of=lambda name: Breaker(circuits, name, clock=clock),
+        provider = model_provider(settings, lambda name: Breaker(circuits, name, clock=clock))
+        embedder, found, _ = provider.embedder(
+            model, int(dimension) if dimension.isdigit() else None
         )
     else:
-        local = await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
+        local = await _local_embedder(settings)
         embedder, found = _shared(local, settings), local.model.id
     if found == model_id:
         return embedder
     await embedder.close()
     return None
+
+
+async def _local_embedder(settings: Settings) -> LocalEmbedder:
+    """Raises SetupError where the model, or the extra that runs it, is not installed."""
+    try:
+        from luma_memory.providers.embedding.local import LocalEmbedder
+    except ModuleNotFoundError as error:
+        raise missing_extra(error) from error
+    return await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
 
 
 def _shared(local: LocalEmbedder, settings: Settings) -> Embedder:
@@ -315,29 +224,34 @@ def _shared(local: LocalEmbedder, settings: Settings) -> Embedder:
     return CoalescingEmbedder(local, jobs_max=group, calls_max=2)
 
 
-def model_provider() -> ModelProvider:
-    """Loaded on demand: its libraries cost seconds that a local installation need not pay."""
-    module: Any = import_module("luma_memory.providers.model_provider")
-    provider: ModelProvider = module
-    return provider
+def model_provider(settings: Settings, breaker_of: Callable[[str], Breaker]) -> ModelProvider:
+    """The configured account. Its libraries cost seconds that a local installation need not pay."""
+    from luma_memory.providers.model_provider import Account, ModelProvider
+
+    return ModelProvider(
+        Account(api_key=settings.openai_api_key, base_url=settings.openai_base_url),
+        models=settings.completion_models,
+        timeout_seconds=_call_seconds(settings),
+        breaker_of=breaker_of,
+    )
 
 
 def prices_of(base_url: str | None) -> Prices:
-    """The price table, for reports; loading it takes a moment."""
-    module: Any = import_module("luma_memory.providers.prices")
-    prices: Prices = module.TablePrices(base_url)
-    return prices
+    """The price table; importing it takes a moment."""
+    from luma_memory.providers.prices import TablePrices
+
+    return TablePrices(base_url)
 
 
 def daily_limits(settings: Settings) -> DailyLimits:
-    """What a user may take of the providers in a day."""
+    """A user's daily limits."""
     return DailyLimits(
         settings.daily_budget_calls, settings.daily_budget_tokens, settings.daily_budget_usd
     )
 
 
 def provider_timeout(settings: Settings) -> timedelta | None:
-    """What of a job's time a model provider may use up: the rest is the fallback's."""
+    """The share of a job's time that a model provider may use: the rest is for the fallback."""
     job = timedelta(milliseconds=settings.worker_job_timeout_ms)
     waits = settings.has_completion_provider and not settings.fail_fast
     return job * PROVIDER_SHARE if waits else None
@@ -346,16 +260,3 @@ def provider_timeout(settings: Settings) -> timedelta | None:
 def _call_seconds(settings: Settings) -> float:
     job_ms = settings.worker_job_timeout_ms
     return min(settings.provider_timeout_ms, job_ms * CALL_SHARE) / 1000
-
-
-def _account(settings: Settings) -> Any:
-    return model_provider().Account(
-        api_key=settings.openai_api_key, base_url=settings.openai_base_url
-    )
-
-
-def _fallback(settings: Settings) -> Enricher | None:
-    wanted = (
-        settings.enrichment_enabled and settings.has_completion_provider and not settings.fail_fast
-    )
-    return LocalEnricher() if wanted else None

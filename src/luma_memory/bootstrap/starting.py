@@ -1,4 +1,4 @@
-"""A process may start before its database, or in the middle of the database's restart."""
+"""Start a process before its database, or while the database restarts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from luma_memory.settings import Settings
 from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import log_event
 
-_AGAIN_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 
 async def open_in_time(
@@ -25,28 +25,28 @@ async def open_in_time(
     kind: ProcessKind,
     stop: asyncio.Event | None = None,
 ) -> Service | None:
-    """The service, entered into `stack`; while PostgreSQL is away it is tried again.
+    """The service, entered into `stack`; retried while PostgreSQL is unavailable.
 
-    For MEMORY_DATABASE_WAIT_SECONDS, beside what a try itself takes. None: `stop` was set
-    meanwhile. Raises StoreUnavailable when the time is over, and SetupError, which no waiting
-    mends, at once.
+    Retries for MEMORY_DATABASE_WAIT_SECONDS, plus the time of the last attempt. None: `stop` was
+    set meanwhile. Raises StoreUnavailable after that time, and SetupError, which waiting cannot
+    resolve, immediately.
     """
-    ends = time.monotonic() + settings.database_wait_seconds
-    is_told = False
+    deadline = time.monotonic() + settings.database_wait_seconds
+    is_logged = False
     while True:
         try:
             service = await stack.enter_async_context(open_service(settings, kind=kind))
         except StoreUnavailable as error:
-            if time.monotonic() >= ends:
+            if time.monotonic() >= deadline:
                 raise
-            if not is_told:
-                _tell(f"{error}; waiting for it, {settings.database_wait_seconds} s at most")
-            is_told = True
+            if not is_logged:
+                _log(f"{error}; waiting up to {settings.database_wait_seconds} s for it")
+            is_logged = True
         else:
-            if is_told:
-                _tell("PostgreSQL answers")
+            if is_logged:
+                _log("PostgreSQL is available")
             return service
-        if await _is_set_within(stop, _AGAIN_SECONDS):
+        if await _is_set_within(stop, _RETRY_SECONDS):
             return None
 
 
@@ -57,5 +57,5 @@ async def _is_set_within(stop: asyncio.Event | None, seconds: float) -> bool:
     return waited_for.is_set()
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     log_event(Notice(text, severity="warning"))

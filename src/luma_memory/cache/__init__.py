@@ -1,5 +1,5 @@
 """The cache: Redis, or this process's own memory, behind one port.
 
-It only makes reads faster. Nothing is stored here alone, and whatever happens to it, requests are
-answered: a cache that is away, slow or full is a cache without the entry.
+It only makes reads faster. Nothing is stored here alone, and requests are served in any case: a
+cache that is unavailable, slow or full counts as one without the entry.
 """

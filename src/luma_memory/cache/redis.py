@@ -1,15 +1,15 @@
 """The cache in Redis.
 
-What the client library does by itself is switched off, because a request waits: by default it
-tries eleven times, each with time-outs of five seconds. Here every command has one deadline of
-tens of milliseconds and one attempt. After some failures in a row nobody asks any more (the
-breaker), and a probe beside the requests finds out when Redis is back.
+The client library's own retries are switched off, because a request is waiting: by default it
+tries eleven times, each with timeouts of five seconds. Here every command has one deadline of
+tens of milliseconds and one attempt. After some consecutive failures no more commands are
+sent (a circuit breaker), and a background probe detects when Redis is back.
 
 A server that turns out to be one of a cluster is joined as such: `REDIS_URL` names any of its
 nodes.
 
-A command that is given up, at its deadline or because its asker was cancelled, takes its connection
-with it: an answer that comes late must never be read by the next asker.
+A command that is given up, at its deadline or because its caller was cancelled, closes its
+connection: a late reply must never be read by the next caller.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from luma_memory.domain.cache import CacheFacts, CacheKey, EntryKind
 from luma_memory.domain.errors import CacheUnavailable, SetupError
 from luma_memory.telemetry.events import CacheReturned, CacheUnreachable, Emit
 
-AnswerT = TypeVar("AnswerT")
+ResultT = TypeVar("ResultT")
 
 PREFIX: Final = "luma-memory:"
-# Contexts have a few kilobytes; whatever is larger would keep the others waiting.
+# Contexts have a few kilobytes; anything larger would delay the others.
 VALUE_BYTES_MAX: Final = 1 << 20
 # Commands at the same time; further ones wait their turn, within their deadline.
 CONNECTIONS_MAX: Final = 32
-# In a row, before nobody asks any more. One alone may be a hiccup of this process.
+# Consecutive, before commands stop. A single one may be a delay of this process.
 FAILURES_MAX: Final = 3
-# A deadline passes in steps: an event loop that is late by all of it has still looked that often at
-# its sockets before the command is given up.
+# A deadline passes in steps: an event loop that is late by all of it has still polled its sockets
+# that often before the command is given up.
 _STEPS: Final = 4
 _PROBE_SECONDS: Final = 1.0
 _PROBE_PAUSE_SECONDS: Final = 0.5
@@ -48,15 +48,15 @@ _PROBE_PAUSE_SECONDS_MAX: Final = 10.0
 _FACTS_SECONDS: Final = 0.5
 _CLOSE_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 5.0
-# Keys that one step of looking for an owner's goes through.
+# Keys that one step of the scan for an owner's entries reads.
 _SCAN_KEYS: Final = 1_000
 # A full Redis refuses every write: once a minute is enough to know.
-_REFUSAL_TOLD_SECONDS: Final = 60.0
+_REFUSAL_LOGGED_SECONDS: Final = 60.0
 _LET_GO: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
 
 class _Deadline:
-    """Raises TimeoutError inside, in place of what is waited for there, once the time is over.
+    """Raises TimeoutError inside, in place of the pending await, once the time is over.
 
     As `asyncio.timeout`, but for the steps; and no task is made, which would cost a fifth of what
     the command does.
@@ -83,7 +83,7 @@ class _Deadline:
         self._timer.cancel()
         if not self._is_over:
             return
-        # Somebody else's cancelling goes on.
+        # Cancellation by another task propagates.
         if self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 
@@ -108,7 +108,7 @@ class RedisCache:
         self._emit = emit
         self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
         self._failures = 0
-        self._refusal_told_at: float | None = None
+        self._refusal_logged_at: float | None = None
         self._probe: asyncio.Task[None] | None = None
         self._is_closed = False
         self._url = url
@@ -123,7 +123,7 @@ class RedisCache:
 
     async def fetch(self, key: CacheKey) -> bytes | None:
         try:
-            value: Any = await self._ask(lambda: self._client.get(_name(key)))
+            value: Any = await self._run(lambda: self._client.get(_name(key)))
         except ResponseError:  # of another type: not ours
             return None
         return value if isinstance(value, bytes) else None
@@ -153,7 +153,7 @@ class RedisCache:
             raise CacheUnavailable("The cache did not drop everything") from error
 
     async def _drop_each(self, pattern: str) -> int:
-        # What lies on other nodes is not seen by asking one, and nothing would say so.
+        # A single node does not see the keys of the others, and reports no error.
         if isinstance(self._client, Redis) and await self._is_of_a_cluster():
             await self._join_cluster()
         dropped = 0
@@ -176,7 +176,7 @@ class RedisCache:
         try:
             await within(self._client.aclose(), _CLOSE_SECONDS)
         except (RedisError, OSError, TimeoutError):
-            return  # whom we say goodbye to is gone
+            return  # the server is gone already
 
     async def _measured(self) -> tuple[int, int]:
         client = self._client
@@ -185,8 +185,8 @@ class RedisCache:
             return int(info["used_memory"]), int(await client.dbsize())
         await client.initialize()
         nodes = client.get_primaries()
-        asked = (client.info("memory", target_nodes=node) for node in nodes)
-        memory = sum(int(info["used_memory"]) for info in await asyncio.gather(*asked))
+        replies = (client.info("memory", target_nodes=node) for node in nodes)
+        memory = sum(int(info["used_memory"]) for info in await asyncio.gather(*replies))
         keys = [int(await client.dbsize(target_nodes=node)) for node in nodes]
         return memory, sum(keys)
 
@@ -203,15 +203,15 @@ class RedisCache:
         await within(alone.aclose(), _CLOSE_SECONDS)
         await self._client.initialize()
 
-    async def _write(self, command: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+    async def _write(self, command: Callable[[], Awaitable[ResultT]]) -> ResultT:
         try:
-            return await self._ask(command)
+            return await self._run(command)
         except ResponseError as error:
-            # Full and told to keep what it has, or a replica: reading goes on.
-            self._tell_refusal(type(error).__name__)
+            # Full with eviction disabled, or a replica: reads still work.
+            self._log_refusal(type(error).__name__)
             raise CacheUnavailable("The cache refuses to write") from error
 
-    async def _ask(self, command: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+    async def _run(self, command: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """One command within the deadline. Raises CacheUnavailable, or ResponseError."""
         if self._probe is not None or self._is_closed:
             raise CacheUnavailable("The cache is given up for now")
@@ -220,13 +220,13 @@ class RedisCache:
             with _Deadline(self._timeout_seconds):
                 async with self._turns:
                     has_begun = True
-                    answer = await command()
+                    result = await command()
         except TimeoutError as error:
-            if has_begun:  # busy is not broken
-                self._failed("no answer in time")
-            raise CacheUnavailable("The cache does not answer in time") from error
-        except AskError as error:  # or MOVED: the key lies on another node
-            self._look_around()
+            if has_begun:  # a wait for a connection is no failure of Redis
+                self._failed("no reply in time")
+            raise CacheUnavailable("The cache does not reply in time") from error
+        except AskError as error:  # or MOVED: the key is on another node
+            self._start_joining()
             raise CacheUnavailable("The cache is a cluster that is being joined") from error
         except ResponseError:
             self._failures = 0
@@ -235,21 +235,24 @@ class RedisCache:
             self._failed(type(error).__name__)
             raise CacheUnavailable("The connection to the cache failed") from error
         self._failures = 0
-        return answer
+        return result
 
-    def _tell_refusal(self, reason: str) -> None:
+    def _log_refusal(self, reason: str) -> None:
         now = asyncio.get_running_loop().time()
-        if self._refusal_told_at is None or now - self._refusal_told_at > _REFUSAL_TOLD_SECONDS:
-            self._refusal_told_at = now
+        if (
+            self._refusal_logged_at is None
+            or now - self._refusal_logged_at > _REFUSAL_LOGGED_SECONDS
+        ):
+            self._refusal_logged_at = now
             self._emit(CacheUnreachable(f"it refuses to write ({reason})"))
 
     def _failed(self, reason: str) -> None:
         self._failures += 1
         if self._failures >= FAILURES_MAX and self._probe is None and not self._is_closed:
             self._emit(CacheUnreachable(reason))
-            self._probe = asyncio.create_task(self._until_it_answers())
+            self._probe = asyncio.create_task(self._probe_until_available())
 
-    def _look_around(self) -> None:
+    def _start_joining(self) -> None:
         if self._probe is None and not self._is_closed and isinstance(self._client, Redis):
             self._probe = asyncio.create_task(self._joined())
 
@@ -258,11 +261,11 @@ class RedisCache:
             await within(self._join_cluster(), _PROBE_SECONDS)
         except (RedisError, OSError, TimeoutError) as error:
             self._emit(CacheUnreachable(type(error).__name__))
-            await self._until_it_answers()
+            await self._probe_until_available()
         else:
             self._failures, self._probe = 0, None
 
-    async def _until_it_answers(self) -> None:
+    async def _probe_until_available(self) -> None:
         pause_seconds = _PROBE_PAUSE_SECONDS
         while True:
             await asyncio.sleep(jittered(pause_seconds, low=0.75, high=1.25))
@@ -281,7 +284,7 @@ class RedisCache:
 
 def _options(*, retries: int) -> dict[str, Any]:
     return {
-        # Deadlines are kept here, for connecting, sending and reading together.
+        # Deadlines are set here, for connecting, sending and reading together.
         "socket_timeout": None,
         "socket_connect_timeout": None,
         "retry": Retry(NoBackoff(), retries),
@@ -289,7 +292,7 @@ def _options(*, retries: int) -> dict[str, Any]:
         "max_connections": CONNECTIONS_MAX + 8,
         "client_name": "luma-memory",
         "protocol": 2,
-        # Each would be a round trip more for every new connection.
+        # Each would add a round trip to every new connection.
         "driver_info": None,
     }
 

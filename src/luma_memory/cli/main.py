@@ -13,6 +13,7 @@ from luma_memory import __version__
 from luma_memory.cli.commands import LazyGroup
 from luma_memory.cli.output import print_error
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.extras import missing_extra
 from luma_memory.telemetry.logs import configure_logs, trace_without_texts
 
 PROGRAM = "luma-memory"
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
         command.main(args=arguments, prog_name=PROGRAM)
     except LumaMemoryError as error:
         print_error(str(error))
+    except ModuleNotFoundError as error:
+        print_error(str(missing_extra(error)))
     except OSError as error:
         print_error(
             f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from luma_memory.bootstrap.operators import open_relation_backlog
-from luma_memory.bootstrap.parts import looks_for_relations
+from luma_memory.bootstrap.parts import detects_relations
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.jobs_options import OfUser, Project
 from luma_memory.cli.options import DataDir, Url, User, service_url
@@ -76,7 +76,7 @@ def relations_detect(
     default five blocks per user and hour. Idempotent.
     """
     settings = load_settings(data_dir=data_dir)
-    if not (dry_run or looks_for_relations(settings)):
+    if not (dry_run or detects_relations(settings)):
         print_note("relations are disabled here: their jobs wait until workers have them enabled")
     count = run_async(_enqueue(settings, project, user, dry_run=dry_run))
     typer.echo(f"{count:,} blocks to check" if dry_run else f"enqueued {count:,} jobs")

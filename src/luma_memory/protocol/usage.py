@@ -67,7 +67,7 @@ class PriceTableBody(BaseModel):
     """The source and age of the prices."""
 
     source: str
-    dated: date | None = Field(description="Day of the most recent price check in the source.")
+    dated: date | None = Field(description="Day of the latest price change that has taken effect.")
 
 
 class PendingBackfillBody(BaseModel):

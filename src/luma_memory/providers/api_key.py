@@ -1,4 +1,4 @@
-"""API keys on their way to a client."""
+"""API keys as they are passed to a client."""
 
 from __future__ import annotations
 

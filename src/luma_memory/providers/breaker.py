@@ -1,12 +1,12 @@
-"""Ask before a call whether the provider is known to be down, tell all workers what came of it.
+"""Check before a call whether the provider is known to be down, and share the result of calls.
 
     closed    call
-    limited   the account was told to wait: nobody calls until then       -> RateLimited
-    away      failed several times in a row, whoever called               -> ProviderPaused
+    limited   the provider asked to wait: no calls until then             -> RateLimited
+    away      failed several times in a row, in any process               -> ProviderPaused
     refused   the key or the account was refused several times in a row   -> ProviderRejected
 
-When the time of an open circuit is over, one caller in all processes tries; the others wait until
-that is known. Faults of a single text (a refusal, an answer that does not fit) open nothing: the
+When an open circuit expires, one caller of all processes probes the provider; the others wait for
+its result. Faults of a single text (a refusal, an answer that does not fit) open nothing: the
 provider is there.
 """
 
@@ -34,15 +34,15 @@ from luma_memory.ports.circuits import CircuitNote, CircuitOutcome, Circuits, Ci
 
 ResultT = TypeVar("ResultT")
 
-# How old what is known of the others may be: a statement a second and process.
+# Age limit of the shared state: one statement per second and process.
 REFRESH_SECONDS: Final = 1.0
-# While somebody else tries.
+# While another caller probes.
 PROBED_SECONDS: Final = 1.0
 _UNKNOWN: Final = CircuitView(state="closed")
 
 
 class NoCircuits:
-    """`ports.circuits.Circuits` of a process by itself, which asks each provider once."""
+    """`ports.circuits.Circuits` of a process that calls each provider once."""
 
     async def enter(self, name: str) -> CircuitView:
         return _UNKNOWN
@@ -52,10 +52,10 @@ class NoCircuits:
 
 
 class Breaker:
-    """One provider, account and model, as `name` tells them apart.
+    """One provider, account and model, identified by `name`.
 
-    Without an answer of the database it lets every call through: the breaker spares calls, it does
-    not guard anything.
+    While the database is unavailable it lets every call through: the breaker saves calls, it
+    protects nothing.
     """
 
     def __init__(self, circuits: Circuits, name: str, *, clock: Clock) -> None:
@@ -71,7 +71,7 @@ class Breaker:
     async def call(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """What `work` returns or raises; or, not called, the error the circuit stands for.
 
-        Cancelled, it notes nothing; a probe is then somebody else's when its time is over.
+        Cancelled, it records nothing; another caller takes over the probe when its time is over.
         """
         view = await self._enter()
         _check(view)
@@ -90,7 +90,7 @@ class Breaker:
 
     async def _enter(self) -> CircuitView:
         if self._clock.monotonic() >= self._valid_until:
-            # One question for all who come meanwhile; whoever is cancelled leaves it to the others.
+            # One statement for all concurrent callers; it survives the cancellation of any of them.
             if self._asking is None:
                 self._asking = asyncio.create_task(self._ask())
             await asyncio.shield(self._asking)
@@ -122,7 +122,7 @@ class Breaker:
 def _check(view: CircuitView) -> None:
     if view.is_probe:
         return
-    # What somebody else tries just now is known soon.
+    # The result of another caller's probe is known soon.
     seconds = max(view.wait_seconds, PROBED_SECONDS)
     reason = view.reason or "The provider cannot be called now."
     match view.state:
@@ -151,5 +151,5 @@ def _note_of(error: LumaMemoryError, view: CircuitView) -> CircuitNote:
         case ProviderResponseInvalid() if error.code == "provider_redirected":
             outcome = "away"  # as gateways under maintenance do
         case _:
-            pass  # it is there, and answers
+            pass  # it is available
     return CircuitNote(outcome, view.is_probe, error.code, str(error), wait)

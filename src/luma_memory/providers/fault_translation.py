@@ -1,4 +1,4 @@
-"""Errors of the provider libraries, told in the words of `domain.errors`.
+"""Errors of the provider libraries as errors of `domain.errors`.
 
 | what happened                        | becomes                 | code                      |
 |--------------------------------------|-------------------------|---------------------------|
@@ -12,14 +12,14 @@
 | 429                                  | RateLimited             | rate_limited              |
 | 408, 409, 425, 5xx                   | ProviderUnavailable     | provider_unavailable      |
 | reset, cut body, name, TLS           | ProviderUnavailable     | provider_unavailable      |
-| no answer within the time-out        | ProviderTimeout         | provider_timeout          |
+| no response within the timeout       | ProviderTimeout         | provider_timeout          |
 | malformed JSON, wrong schema         | ProviderResponseInvalid | provider_response_invalid |
 | null or cut-off content              | ProviderResponseInvalid | provider_response_invalid |
 | redirect (by `http_client`)          | ProviderResponseInvalid | provider_redirected       |
 | body over its cap (by `http_client`) | ProviderResponseInvalid | provider_answer_too_large |
 
-No message repeats what the other side sent or was sent. The libraries' own messages do (the body
-of an error, the model's words, sometimes the key), and a log prints the whole chain of causes, so
+No message repeats what was sent or received. The libraries' own messages do (the body of an error,
+the model's output, sometimes the key), and a log prints the whole chain of causes, so
 the cause attached here is a `ForeignError`: type and trace of the original, without its text.
 """
 
@@ -85,21 +85,21 @@ _PASSING_STATUSES: Final = frozenset({408, 409, 425})
 
 
 class ForeignError(Exception):
-    """Stands in a chain of causes for an error whose text must not be logged."""
+    """Replaces, in a chain of causes, an error whose text must not be logged."""
 
 
 def translated(error: Exception) -> LumaMemoryError:
     """The domain error for a foreign one; never raises. The table above is what it does."""
     match error:
-        # Time-outs are connection errors too: they stand first.
+        # Timeouts are connection errors too, so they come first.
         case TimeoutError() | httpx2.TimeoutException():
             return not_in_time()
         case HttpFaultError():
-            return answered_with(error.fault)
+            return error_of_response(error.fault)
         case aiohttp.ClientError() | httpx2.TransportError() | OSError():
             return unreachable()
         case _:
-            return ProviderResponseInvalid("The provider's answer does not fit its schema.")
+            return ProviderResponseInvalid("The provider's response does not match its schema.")
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def provider_faults(
     """Raise a domain error, cause attached, for whatever goes wrong inside.
 
     Put it around library calls only. The `except` is broad for one reason: inside is third-party
-    code fed with an answer anybody may have written, and such code fails in any way it likes
+    code parsing an untrusted response, which may fail in any way
     (`IndexError` on empty choices, `RecursionError` on deep JSON). Cancellation passes.
     """
     try:
@@ -131,7 +131,7 @@ def textless(error: BaseException) -> ForeignError:
 
 
 def not_in_time() -> ProviderTimeout:
-    return ProviderTimeout("The provider did not answer in time.")
+    return ProviderTimeout("The provider did not respond in time.")
 
 
 def unreachable() -> ProviderUnavailable:
@@ -142,11 +142,11 @@ def refused() -> ProviderRejected:
     return ProviderRejected("The model refused the text.", code="provider_refused")
 
 
-def answered_with(fault: HttpFault) -> LumaMemoryError:
-    """The domain error for an error answer."""
+def error_of_response(fault: HttpFault) -> LumaMemoryError:
+    """The domain error for an error response."""
     status = fault.status
     if status >= 500 or status in _PASSING_STATUSES:
-        return ProviderUnavailable(f"The provider cannot answer now (HTTP {status}).")
+        return ProviderUnavailable(f"The provider is unavailable (HTTP {status}).")
     if rejection := _rejection(fault):
         code, what = rejection
         return ProviderRejected(f"{what} (HTTP {status}).", code=code)
@@ -157,7 +157,7 @@ def answered_with(fault: HttpFault) -> LumaMemoryError:
         )
     if status >= 400:
         return ProviderRejected(f"The provider rejected the request (HTTP {status}).")
-    return ProviderResponseInvalid(f"The provider answered with HTTP {status}.")
+    return ProviderResponseInvalid(f"The provider responded with HTTP {status}.")
 
 
 def _rejection(fault: HttpFault) -> tuple[str, str] | None:
@@ -180,5 +180,5 @@ def _rejection(fault: HttpFault) -> tuple[str, str] | None:
 
 
 def _is_too_long(fault: HttpFault) -> bool:
-    said = fault.codes & _TOO_LONG or any(words in fault.message for words in _TOO_LONG_WORDS)
-    return bool(said) or fault.status == 413
+    is_stated = fault.codes & _TOO_LONG or any(words in fault.message for words in _TOO_LONG_WORDS)
+    return bool(is_stated) or fault.status == 413

@@ -1,6 +1,6 @@
 """The HTTP client of everything remote but services of OpenAI's protocol (see `service_client`).
 
-What it promises, whatever the other side does: no redirect is followed, no body larger than its
+What it guarantees for any response: no redirect is followed, no body larger than its
 cap is held in memory, no compressed body is unpacked, and each wait for bytes ends. Retries are
 the queue's.
 """
@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from ipaddress import ip_address
 from typing import Final
 
 import httpx2
 
 from luma_memory.domain.errors import ProviderResponseInvalid, SetupError
+from luma_memory.domain.loopback import is_loopback
 
 CONNECT_SECONDS: Final = 5.0
 # An error's body is only read for its code; providers say that in the first few hundred bytes.
 ERROR_BODY_BYTES_MAX: Final = 64 * 1024
-# Shorter than the idle time-out of common load balancers, so that a pooled connection is not reused
-# in the moment in which the other side drops it.
+# Shorter than the idle timeout of common load balancers, so that a pooled connection is not reused
+# at the moment the peer closes it.
 KEEP_ALIVE_SECONDS: Final = 15.0
 
 
@@ -65,13 +65,6 @@ def checked_base_url(base_url: str) -> httpx2.URL:
     return url
 
 
-def is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
 class _ResponseGuard:
     """Looks at the head of every response before a byte of its body is read.
 
@@ -96,25 +89,25 @@ class _ResponseGuard:
 
 
 def redirected(status: int) -> ProviderResponseInvalid:
-    """Following would carry the key and the text to an address nobody configured. Retryable,
+    """Following would carry the key and the text to an address that is not configured. Retryable,
     because gateways under maintenance redirect for a while.
     """
     return ProviderResponseInvalid(
-        f"The provider answered with a redirect (HTTP {status}); "
+        f"The provider responded with a redirect (HTTP {status}); "
         "the base URL must name the final address.",
         code="provider_redirected",
     )
 
 
 def is_compressed(content_encoding: str | None) -> bool:
-    """The client asked for none. The cap counts bytes as they arrive, and a compressed body grows
+    """The client requests none. The cap counts bytes as they arrive, and a compressed body grows
     later.
     """
     return (content_encoding or "").strip().lower() not in {"", "identity"}
 
 
 def compressed() -> ProviderResponseInvalid:
-    return ProviderResponseInvalid("The provider sent a compressed body nobody asked for.")
+    return ProviderResponseInvalid("The provider sent a compressed body that was not requested.")
 
 
 def _declared_bytes(response: httpx2.Response) -> int:
@@ -124,7 +117,8 @@ def _declared_bytes(response: httpx2.Response) -> int:
 
 def body_too_large(bytes_max: int) -> ProviderResponseInvalid:
     return ProviderResponseInvalid(
-        f"The provider's answer is larger than {bytes_max} bytes.", code="provider_answer_too_large"
+        f"The provider's response is larger than {bytes_max} bytes.",
+        code="provider_answer_too_large",
     )
 
 

@@ -1,4 +1,4 @@
-"""What an error answer says, whichever library read it."""
+"""The contents of an error response, independent of the HTTP library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 @dataclass(frozen=True, slots=True)
 class HttpFault:
-    """What tells one error answer from another; its text is looked at and never passed on."""
+    """What distinguishes error responses; the text is inspected and never passed on."""
 
     status: int
     codes: frozenset[str]  # the body's `code` and `type`, lower case
@@ -19,7 +19,7 @@ class HttpFault:
 
 
 class HttpFaultError(Exception):
-    """An error answer of `service_client`."""
+    """An error response read by `service_client`."""
 
     def __init__(self, fault: HttpFault) -> None:
         super().__init__(f"HTTP {fault.status}")
@@ -28,9 +28,9 @@ class HttpFaultError(Exception):
     @classmethod
     def of(cls, status: int, body: bytes, headers: Mapping[str, str]) -> HttpFaultError:
         """body: in OpenAI's form, in another one, or a page of a proxy in front."""
-        said = _error_of(body)
-        words = [said.get("code"), said.get("type")] if isinstance(said, Mapping) else []
-        fault = HttpFault(status, lower_words(words), message_of(said), headers)
+        error = _error_of(body)
+        words = [error.get("code"), error.get("type")] if isinstance(error, Mapping) else []
+        fault = HttpFault(status, lower_words(words), message_of(error), headers)
         return cls(fault)
 
 
@@ -38,15 +38,15 @@ def lower_words(words: list[object]) -> frozenset[str]:
     return frozenset(word.lower() for word in words if isinstance(word, str))
 
 
-def message_of(said: object) -> str:
-    """The words of an error's body, or of its `error`."""
-    words = said.get("message") if isinstance(said, Mapping) else said
+def message_of(error: object) -> str:
+    """The message in an error's body, or in its `error`."""
+    words = error.get("message") if isinstance(error, Mapping) else error
     return words[:4096].lower() if isinstance(words, str) else ""
 
 
 def _error_of(body: bytes) -> object:
     try:
-        answer: object = from_json(body)
+        document: object = from_json(body)
     except ValueError:
         return body.decode("utf-8", "replace")
-    return answer.get("error", answer) if isinstance(answer, dict) else answer
+    return document.get("error", document) if isinstance(document, dict) else document

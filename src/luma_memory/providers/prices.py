@@ -1,8 +1,7 @@
-"""What a call costs, by the table of genai-prices, which its makers keep up to date."""
+"""What a call costs, by the price table of the package genai-prices."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,15 +13,12 @@ from typing import Final
 from genai_prices import Usage, calc_price
 from genai_prices import __version__ as table_version
 from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import StartDateConstraint
 
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.usage import PriceTable
 
-# Its makers note where they looked, and when: "verified on 2026-01-31".
-_CHECKED: Final = re.compile(r"(?:verified|checked|as of)\b[^.;]{0,40}?(\d{4}-\d{2}-\d{2})")
-
-
-# Below the lengths from which any vendor asks for more.
+# Below the lengths from which any vendor charges more.
 PLAIN_TOKENS_MAX: Final = 30_000
 # Some vendors' prices change with the hour.
 RATES_SECONDS: Final = 60.0
@@ -48,9 +44,9 @@ class _Rates:
 class TablePrices:
     """Implements `ports.accounts.Prices`.
 
-    base_url: of the OpenAI-compatible service, None for OpenAI. A service that the table does not
-    know by its address (a gateway, say) is taken to charge OpenAI's prices for OpenAI's models, and
-    nothing that is known for others.
+    base_url: of the OpenAI-compatible service, None for OpenAI. A service whose address the table
+    does not list (a gateway, say) is assumed to charge OpenAI's prices for OpenAI's models; the
+    price of any other model is unknown.
     """
 
     def __init__(self, base_url: str | None) -> None:
@@ -60,8 +56,8 @@ class TablePrices:
     def cost_usd(self, call: ModelCall) -> Decimal | None:
         """None where no price is known.
 
-        The table takes half a millisecond a call. It is asked what a token costs now and then;
-        only long calls, for which some vendors have other prices, are looked up one by one.
+        A query of the table takes half a millisecond, so rates per token are cached; only long
+        calls, for which some vendors have other prices, are queried one by one.
         """
         if call.input_tokens > PLAIN_TOKENS_MAX:
             return self._of_table(call)
@@ -76,10 +72,10 @@ class TablePrices:
             self._of_table(ModelCall(model, *tokens))
             for tokens in ((0, 0), (_SAMPLE, 0), (0, _SAMPLE))
         ]
-        a_call, reading, writing = costs
-        if a_call is None or reading is None or writing is None:
+        a_call, input_cost, output_cost = costs
+        if a_call is None or input_cost is None or output_cost is None:
             return None
-        return _Rates(a_call, (reading - a_call) / _SAMPLE, (writing - a_call) / _SAMPLE)
+        return _Rates(a_call, (input_cost - a_call) / _SAMPLE, (output_cost - a_call) / _SAMPLE)
 
     def _of_table(self, call: ModelCall) -> Decimal | None:
         vendor, _, model = call.model.partition("/")
@@ -107,20 +103,17 @@ class TablePrices:
 
 @cache
 def price_table() -> PriceTable:
-    """The table that is installed."""
+    """The installed table, dated by the latest price change in it that has taken effect."""
     today = datetime.now(UTC).date()
-    days = [day for day in _days_of_checks() if day <= today]
-    return PriceTable(f"genai-prices {table_version}", max(days, default=None))
+    return PriceTable(
+        f"genai-prices {table_version}",
+        max((day for day in _price_changes() if day <= today), default=None),
+    )
 
 
-def _days_of_checks() -> Iterator[date]:
+def _price_changes() -> Iterator[date]:
     for provider in get_snapshot().providers:
-        for noted in (
-            provider.price_comments,
-            *(model.price_comments for model in provider.models),
-        ):
-            for match in _CHECKED.finditer(noted or ""):
-                try:
-                    yield date.fromisoformat(match[1])
-                except ValueError:
-                    continue
+        for model in provider.models:
+            for price in model.prices if isinstance(model.prices, list) else ():
+                if isinstance(price.constraint, StartDateConstraint):
+                    yield price.constraint.start_date

@@ -15,7 +15,7 @@ from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.service_client import ServiceClient
 
-# An index and a score each; services that send the texts back are answered by the cap.
+# An index and a score each; the cap rejects services that send the texts back.
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
@@ -24,7 +24,7 @@ class _Result(BaseModel):
     relevance_score: float
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     results: list[_Result]
 
 
@@ -32,7 +32,7 @@ class HttpReranker:
     """`ports.models.Reranker`; one call, no retry. Behind a breaker: a service that is down costs
     the searches after the first few nothing.
 
-    base_url: what stands before `/rerank`.
+    base_url: without `/rerank`.
     """
 
     def __init__(
@@ -71,15 +71,15 @@ class HttpReranker:
             "top_n": len(texts),
         }
         with provider_faults():
-            said = await self._client.post("rerank", to_json(body))
-            answer = _Answer.model_validate_json(said)
-        return _scores(answer, len(texts))
+            body_received = await self._client.post("rerank", to_json(body))
+            response = _Response.model_validate_json(body_received)
+        return _scores(response, len(texts))
 
 
-def _scores(answer: _Answer, count: int) -> Sequence[float]:
+def _scores(response: _Response, count: int) -> Sequence[float]:
     """One a text, in the order of the texts. Raises ProviderResponseInvalid."""
-    scores = {result.index: result.relevance_score for result in answer.results}
-    is_whole = len(answer.results) == len(scores) == count and set(scores) == set(range(count))
+    scores = {result.index: result.relevance_score for result in response.results}
+    is_whole = len(response.results) == len(scores) == count and set(scores) == set(range(count))
     if not is_whole or not all(map(math.isfinite, scores.values())):
         raise ProviderResponseInvalid("The reranker did not score each text once.")
     return [scores[index] for index in range(count)]

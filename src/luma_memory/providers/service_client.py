@@ -1,7 +1,7 @@
 """JSON posted to a service that speaks OpenAI's protocol, over one pool of connections.
 
-The vendor's own library takes 3 ms of processor time a call, of which a worker that keeps fifty
-calls under way has not enough; this takes 0.2. It promises what `http_client` promises: no redirect
+The vendor's own library takes 3 ms of processor time per call, too much for a worker with fifty
+concurrent calls; this takes 0.2. It guarantees what `http_client` promises: no redirect
 is followed, no body larger than its cap is held, no compressed body is unpacked, one deadline is
 over the whole call, nothing is tried twice.
 """
@@ -23,6 +23,7 @@ from yarl import URL
 
 from luma_memory import __version__
 from luma_memory.domain.errors import SetupError
+from luma_memory.domain.loopback import is_loopback
 from luma_memory.providers.api_key import ApiKey, revealed
 from luma_memory.providers.http_client import (
     CONNECT_SECONDS,
@@ -32,7 +33,6 @@ from luma_memory.providers.http_client import (
     checked_base_url,
     compressed,
     is_compressed,
-    is_loopback,
     redirected,
 )
 from luma_memory.providers.http_fault import HttpFaultError
@@ -154,7 +154,7 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _authorization(url: URL, api_key: ApiKey) -> str:
-    """A name and password in the address are a gateway's, which stands before the service."""
+    """A name and password in the address are a gateway's, in front of the service."""
     if url.user is None:
         return f"Bearer {_sendable(api_key)}"
     pair = f"{url.user}:{url.password or ''}"

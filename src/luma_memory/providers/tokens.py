@@ -1,4 +1,10 @@
-"""How long texts are, in tokens."""
+"""How long texts are, in tokens: counted by a model's own tokenizer, or estimated.
+
+An exact count needs the model's own vocabulary. For OpenAI's models that is a download at run time
+(`tiktoken` carries none), which an installation behind a firewall cannot make, and for another
+vendor's model behind the same protocol it would be the wrong one. The estimate errs on the high
+side.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +16,13 @@ from typing import Final
 
 # Half a millisecond; a thread costs a fifth of that.
 INLINE_CHARACTERS_MAX: Final = 4_000
-# Runs of letters and digits, line ends and blanks beyond the one that belongs to a word, any sign.
+# Runs of letters and digits, line ends, blanks beyond the one that belongs to a word, any sign.
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+|\n+|[^\S\n]{2,}|\S")
 _WORD: Final = re.compile(r"[A-Z]?[a-z]{0,12}|[A-Z]{2,6}")
 _LETTERS_PER_TOKEN: Final = 4
 _DIGITS_PER_TOKEN: Final = 3
-# Identifiers, keys, hashes: hardly any piece of them stands in a vocabulary.
-_SIGNS_OF_NOISE_PER_TOKEN: Final = 1.2
+# Identifiers, keys, hashes: vocabularies hold hardly any piece of them.
+_NOISE_PER_TOKEN: Final = 1.2
 
 
 class CountedTokens:
@@ -38,7 +44,7 @@ class CountedTokens:
 
 
 class EstimatedTokens:
-    """`ports.models.TokenCounter` for models whose vocabulary is not here: an upper estimate."""
+    """`ports.models.TokenCounter` for models without an installed vocabulary: an upper estimate."""
 
     @property
     def name(self) -> str:
@@ -57,6 +63,18 @@ def estimated_tokens(text: str) -> int:
     return max(1, sum(_tokens_of(match.group()) for match in _PIECE.finditer(text)))
 
 
+def cut_to_tokens(text: str, tokens_max: int) -> tuple[str, int]:
+    """The longest start within `tokens_max` estimated tokens, and its estimate (at least 1)."""
+    total = 0
+    for match in _PIECE.finditer(text):
+        tokens = _tokens_of(match.group())
+        if total + tokens > tokens_max:
+            fitting = int((tokens_max - total) * _characters_per_token(match.group()))
+            return text[: match.start() + fitting], tokens_max
+        total += tokens
+    return text, max(1, total)
+
+
 def _tokens_of(piece: str) -> int:
     if not piece.isascii():
         # A sign has at most as many tokens as bytes; only those beyond 16 bits come near it.
@@ -64,8 +82,13 @@ def _tokens_of(piece: str) -> int:
         return 3 if size_bytes > 3 else -(-size_bytes // 2)
     if not piece[0].isalnum():
         return 1
+    return math.ceil(len(piece) / _characters_per_token(piece))
+
+
+def _characters_per_token(piece: str) -> float:
+    """0 for what is not worth cutting inside."""
+    if not piece.isascii() or not piece[0].isalnum():
+        return 0
     if piece.isdigit():
-        return -(-len(piece) // _DIGITS_PER_TOKEN)
-    if _WORD.fullmatch(piece):
-        return -(-len(piece) // _LETTERS_PER_TOKEN)
-    return math.ceil(len(piece) / _SIGNS_OF_NOISE_PER_TOKEN)
+        return _DIGITS_PER_TOKEN
+    return _LETTERS_PER_TOKEN if _WORD.fullmatch(piece) else _NOISE_PER_TOKEN

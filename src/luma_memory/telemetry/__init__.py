@@ -1,1 +1,1 @@
-"""Ground floor: what happened, told once, read by logs, metrics and traces."""
+"""Events: each emitted once, subscribed to by logs, metrics and traces."""

@@ -1,6 +1,6 @@
-"""The catalogue of what happens: constant names, fields, units.
+"""The catalogue of events: constant names, fields, units.
 
-An event is emitted once; logs (and later metrics and traces) subscribe. Fields never hold the text
+An event is emitted once; logs and metrics subscribe. Fields never hold the text
 of a block, a query or a secret. The wording of the lines operators look for is a contract.
 """
 
@@ -48,7 +48,7 @@ class WorkerStarting(Event):
 @dataclass(frozen=True, slots=True)
 class WorkerStopped(Event):
     worker_id: str
-    released: int  # jobs handed back
+    released: int  # jobs released
 
     def message(self) -> str:
         return f"🛑 Memory Worker Stopped ({self.released} jobs handed back)"
@@ -113,7 +113,7 @@ class WentWithout(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobCancelled(Event):
-    """There was nothing to do any more."""
+    """There was nothing left to do."""
 
     job_id: int
     job_type: str
@@ -160,7 +160,7 @@ class WorkerHealth(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerRoundFailed(Event):
-    """A duty could not do its round; it goes on with the next."""
+    """One round of a periodic duty failed; the next one runs as planned."""
 
     duty: str
     error: str
@@ -213,7 +213,7 @@ class CacheMiss(Event):
 
 @dataclass(frozen=True, slots=True)
 class CacheUsed(Event):
-    """What came of the requests of some seconds: a line each would cost a tenth of a hit."""
+    """Hits and misses of some seconds: one line per request would cost a tenth of a hit."""
 
     hits: int
     misses: int
@@ -224,7 +224,7 @@ class CacheUsed(Event):
 
 @dataclass(frozen=True, slots=True)
 class CacheUnreachable(Event):
-    """Requests go on without it."""
+    """Requests are served without it."""
 
     reason: str
 
@@ -251,7 +251,7 @@ class RequestHandled(Event):
 
     @property
     def level(self) -> Level:
-        # What a probe is told is an answer: a process that is not ready yet has not failed.
+        # A probe's 503 is a valid response: a process that is not ready yet has not failed.
         is_probe = self.status == 503 and self.path.startswith("/health")
         return "error" if self.status >= 500 and not is_probe else "debug"
 
@@ -279,7 +279,7 @@ class Notice(Event):
 
 @dataclass(frozen=True, slots=True)
 class SummaryFellBack(Event):
-    """A week was told without the model."""
+    """A week was summarized without the model."""
 
     code: str  # of the provider's error
     error: str
@@ -294,7 +294,7 @@ class SummaryFellBack(Event):
 
 @dataclass(frozen=True, slots=True)
 class RelationsLimited(Event):
-    """A user's relation detections of this window are used up; once a user and window."""
+    """A user's relation detections of this window are used up; logged once per user and window."""
 
     project_id: str
     user_id: str
@@ -310,7 +310,7 @@ class RelationsLimited(Event):
 
 @dataclass(frozen=True, slots=True)
 class RelationsRefused(Event):
-    """Of what was found, some named what was not given or quoted what is not there."""
+    """Some relations named an unknown candidate or quoted text that does not exist."""
 
     job_id: int
     count: int

@@ -1,4 +1,4 @@
-"""Where log lines leave the process: what one turn of the event loop says goes in one write."""
+"""Where log lines leave the process: the lines of one turn of the event loop share one write."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import TextIO
 
 
 class LineWriter:
-    """The last link of structlog's chain; it is called with finished lines, from any thread.
+    """The last link of structlog's chain; called with finished lines, from any thread.
 
     A worker ends jobs by the dozen in one turn, each with its line: written one by one, each costs
-    a system call and wakes whoever reads. Errors, and lines from outside of a loop, do not wait for
-    the turn's end. The order is kept. A stream that is gone takes no line, and fails nobody.
+    a system call and wakes the reader. Errors, and lines from outside a loop, are written
+    immediately. The order is kept. Lines to a closed stream are dropped without an error.
     """
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lines: list[str] = []
-        # The garbage collector may run while it is held, and what it ends may have its own say.
+        # The garbage collector may run while it is locked, and a finalizer may log.
         self._lock = RLock()
         self._planned_in: asyncio.AbstractEventLoop | None = None
         atexit.register(self.flush)
@@ -53,7 +53,7 @@ class LineWriter:
             if not lines:
                 return
             text = "\n".join(lines) + "\n"
-            # ValueError: closed by whoever gave it.
+            # ValueError: closed by its owner.
             with contextlib.suppress(OSError, ValueError):
                 try:
                     self._out.write(text)

@@ -1,4 +1,4 @@
-"""Structured logs: one subscriber to the events, and the set-up an entrance calls once."""
+"""Structured logs: a subscriber to the events, and the setup that an entry point calls once."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
 _COLUMNS = frozenset({"logger", "logger_name", "stack", "exc_info"})
 _console = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
 _QUOTED = frozenset(" \t=\r\n\"'")
-# Bound once: asking the library for a logger at each event costs more than a line nobody reads may.
+# Bound once: asking the library for a logger at each event costs more than a filtered line should.
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None) -> None:
     """Set up structlog for this process, libraries' warnings included.
 
-    Only entrances call this; a host keeps its own set-up.
+    Only entry points call this; a host application keeps its own setup.
     """
     out = stream or sys.stderr
     writer = LineWriter(out)
@@ -59,7 +59,7 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
 def plain_line(
     _logger: structlog.typing.WrappedLogger, _method: str, values: structlog.typing.EventDict
 ) -> str:
-    """What structlog's ConsoleRenderer writes without colours, in a fifth of its time.
+    """What structlog's ConsoleRenderer writes without colors, in a fifth of its time.
 
     A worker writes a line a block, and these were a fortieth of all it did.
     """
@@ -67,8 +67,8 @@ def plain_line(
         return _console(_logger, _method, values)
     exception = values.pop("exception", None)
     line = f"{values.pop('timestamp')} [{values.pop('level'):<9}] {values.pop('event')}"
-    told = [f" {key}={_shown(values[key])}" for key in sorted(values)]
-    return f"{line}{''.join(told)}".rstrip(" ") + ("" if exception is None else f"\n{exception}")
+    fields = [f" {key}={_shown(values[key])}" for key in sorted(values)]
+    return f"{line}{''.join(fields)}".rstrip(" ") + ("" if exception is None else f"\n{exception}")
 
 
 def _shown(value: object) -> str:
@@ -79,43 +79,43 @@ def _shown(value: object) -> str:
 def log_event(event: Event) -> None:
     """Write an event as one line: the message, then its fields."""
     level = _LEVELS[event.level]
-    if _logger.is_enabled_for(level):  # or every request would format a line that nobody reads
+    if _logger.is_enabled_for(level):  # a filtered line is not formatted
         _logger.log(level, event.message(), **event.values())
 
 
 def log_failure(message: str, error: BaseException) -> None:
-    """Our own bug: the line carries its trace, as `trace_without_texts` tells it."""
+    """Log a bug with its trace, in the form of `trace_without_texts`."""
     structlog.get_logger().error(message, exc_info=error)
 
 
 def trace_without_texts(exc_info: ExceptionInfo) -> str:
     """The trace of an error and of its causes, first cause first.
 
-    Foreign errors are told by their type alone: a driver quotes the row, a parser the text it
-    stumbled over. Our own messages hold neither.
+    Errors of libraries are shown by their type alone: a driver quotes the row, a parser the text
+    it failed on. Messages of this package contain neither.
     """
     links: list[BaseException] = []
     link: BaseException | None = exc_info[1]
     while link is not None and link not in links:
         links.append(link)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
-    return "\n".join(map(_told, reversed(links)))
+    return "\n".join(map(_described, reversed(links)))
 
 
-def _told(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    says = f": {error}" if kind.__module__.startswith(_OWN_MODULES) else ""
-    return "".join(traceback.format_tb(error.__traceback__)) + name + says
+    message = f": {error}" if kind.__module__.startswith(_OWN_MODULES) else ""
+    return "".join(traceback.format_tb(error.__traceback__)) + name + message
 
 
 class _Forwarder(logging.Handler):
     """What libraries warn about (server, driver, event loop), as lines of ours."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The first line only: asyncio goes on with a task's repr, and with its error's text.
+        # The first line only: asyncio appends a task's repr, with the text of its error.
         first_line = record.getMessage().partition("\n")[0]
-        # The driver tells the trace of each connection that broke: in an outage of the database
+        # The driver logs the trace of each broken connection: in an outage of the database
         # that is all of them, and our own errors say what it was.
         exc_info = None if record.name.startswith("asyncpg") else record.exc_info
         structlog.get_logger().log(

@@ -34,7 +34,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._requests = Histogram(
             "luma_request_seconds",
-            "Time to answer a request.",
+            "Time to serve a request.",
             ("method", "route", "status"),
             buckets=_REQUEST_SECONDS,
             registry=self.registry,
@@ -62,7 +62,7 @@ class Metrics:
             "luma_context_cache_reads", "Looks for a kept context.", "result"
         )
         self._unreachable = self._counter(
-            "luma_cache_unreachable", "Times the cache was given up until it answers again."
+            "luma_cache_unreachable", "Times the cache was given up until it responded again."
         )
         self._rounds = self._counter(
             "luma_duty_failures", "Rounds of a background duty that failed.", "duty"
@@ -100,11 +100,11 @@ class Metrics:
 
 
 def gauge(registry: CollectorRegistry, name: str, about: str, *labels: str) -> Gauge:
-    """A value as it is now, told by whoever reads it."""
+    """The current value, read when it is scraped."""
     return Gauge(name, about, labels, registry=registry)
 
 
 def oldest_pending(registry: CollectorRegistry, seconds: float | None) -> None:
-    """What workers are added by; told by API and workers alike, whichever is scraped."""
+    """What workers are scaled by; exposed by the API and by every worker."""
     oldest = gauge(registry, "luma_oldest_pending_seconds", "Age of the oldest job that could run.")
     oldest.set(seconds or 0)

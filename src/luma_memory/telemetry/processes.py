@@ -1,4 +1,4 @@
-"""What an entrance does with its process: when it should stop, and how it collects garbage."""
+"""What an entry point sets for its process: when to stop, and how to collect garbage."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Callable
 
-# New objects between two looks for cycles among the young. Python's 700 are reached at every batch
-# of jobs or requests, and the libraries in memory (100,000 objects) were gone through again
-# and again for a handful of cycles: a third of all a worker did besides its jobs.
+# New objects between two garbage collections of the youngest generation. Every batch of jobs or
+# requests reaches Python's 700, and the libraries in memory (100,000 objects) were traversed again
+# and again for a handful of cycles: a third of a worker's time outside its jobs.
 _YOUNG_OBJECTS_MAX = 10_000
 
 

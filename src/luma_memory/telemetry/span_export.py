@@ -1,10 +1,11 @@
 """Spans by OpenTelemetry: to a collector by OTLP over HTTP, to Langfuse, or to both.
 
 A module of its own because importing its libraries takes about a second: `bootstrap` loads it only
-where spans are wanted. Nothing global of OpenTelemetry is set: a host keeps its own tracing.
+where spans are exported. No global state of OpenTelemetry is set: a host application keeps its
+own tracing.
 
-Spans are sent by threads of the libraries, in batches, from queues with bounds: whoever does not
-take them costs spans and nothing else.
+Threads of the libraries send spans in batches from bounded queues: a receiver that does not take
+them costs spans and nothing else.
 """
 
 from __future__ import annotations
@@ -29,10 +30,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from luma_memory.telemetry.spans import Kind, Parent, Span, Values
 
-# How long a stopping process waits for its last spans to be taken.
+# How long a stopping process waits for its last spans to be delivered.
 STOP_SECONDS: Final = 3.0
 CONTENT_CHARACTERS_MAX: Final = 20_000
-_TELL_AGAIN_SECONDS: Final = 300.0
+_WARN_AGAIN_SECONDS: Final = 300.0
 _OWN_MODULES: Final = f"{__name__.partition('.')[0]}."
 _LIBRARIES: Final = ("opentelemetry", "langfuse")
 _KINDS: Final = {
@@ -46,7 +47,7 @@ _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 @dataclass(frozen=True, slots=True)
 class LangfuseAccount:
-    """Where Langfuse is, and as whom to write there."""
+    """The address of Langfuse and the keys to write there."""
 
     public_key: str
     secret_key: str
@@ -56,8 +57,8 @@ class LangfuseAccount:
 class OpenTelemetrySpans:
     """`telemetry.spans.Recorder` over a tracer.
 
-    shows_content: whether texts are wanted. expected: errors that are an answer and no fault; spans
-    that end with them are not marked as failed.
+    shows_content: whether texts are recorded. expected: errors that are a valid result; spans that
+    end with them are not marked as failed.
     """
 
     def __init__(
@@ -93,8 +94,8 @@ class OpenTelemetrySpans:
         return _Recorded(started, above, self._shows_content, self._expected)
 
     def current(self) -> Span:
-        under_way = trace.get_current_span()
-        return _Recorded(under_way, None, self._shows_content, self._expected)
+        current = trace.get_current_span()
+        return _Recorded(current, None, self._shows_content, self._expected)
 
     def traceparent(self) -> str | None:
         carrier: dict[str, str] = {}
@@ -151,16 +152,16 @@ class _Recorded:
         self._span.set_attribute("error.type", getattr(error, "code", None) or name)
         if isinstance(error, (asyncio.CancelledError, *self._expected)):
             return
-        # Foreign errors quote what they stumbled over: their type has to do.
-        says = str(error) if kind.__module__.startswith(_OWN_MODULES) else name
-        self._span.set_status(trace.StatusCode.ERROR, says)
+        # Errors of libraries quote the text they failed on: only their type is recorded.
+        description = str(error) if kind.__module__.startswith(_OWN_MODULES) else name
+        self._span.set_status(trace.StatusCode.ERROR, description)
 
 
 class Export:
-    """Where the spans of this process go, until it is stopped.
+    """The export of this process's spans, until it is stopped.
 
-    tell: is given a sentence, now and then, when something keeps spans from arriving.
-    Raises whatever the libraries raise for variables of theirs that make no sense.
+    warn: called with a sentence, at intervals, while spans cannot be delivered.
+    Raises what the libraries raise for invalid values of their variables.
     """
 
     def __init__(
@@ -172,10 +173,10 @@ class Export:
         langfuse: LangfuseAccount | None,
         shows_content: bool,
         expected: tuple[type[BaseException], ...],
-        tell: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
-        self._told = _Told(tell)
-        self._told.listen()
+        self._warnings = _LibraryWarnings(warn)
+        self._warnings.listen()
         self._provider = TracerProvider(
             resource=_resource(service_name, version), shutdown_on_exit=False
         )
@@ -187,7 +188,7 @@ class Export:
                 self._langfuse = _langfuse_client(langfuse, self._provider)
         except BaseException:
             self._provider.shutdown()
-            self._told.unlisten()
+            self._warnings.unlisten()
             raise
         self.recorder = OpenTelemetrySpans(
             self._provider.get_tracer("luma_memory", version),
@@ -196,7 +197,7 @@ class Export:
         )
 
     async def stop(self) -> None:
-        """Send what waits, for STOP_SECONDS at most; the rest is lost."""
+        """Send the queued spans, for STOP_SECONDS at most; the rest is lost."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
         def end() -> None:
@@ -206,29 +207,30 @@ class Export:
             try:
                 loop.call_soon_threadsafe(ended.set)
             except RuntimeError:
-                return  # nobody waited so long
+                return  # the loop is closed by now
 
-        # A thread that ends with the process: one of a pool would be waited for.
+        # A daemon thread ends with the process: one of a pool would block its exit.
         threading.Thread(target=end, name="spans-stop", daemon=True).start()
         try:
             async with asyncio.timeout(STOP_SECONDS):
                 await ended.wait()
         except TimeoutError:
-            self._told.say("the last ones were not taken in time")
-            return  # the libraries go on trying, and logging, until the process ends
-        self._told.unlisten()
+            self._warnings.warn("the last ones were not delivered in time")
+            return  # the libraries keep trying, and logging, until the process ends
+        self._warnings.unlisten()
 
 
-class _Told(logging.Handler):
-    """What the libraries log, in one sentence of ours now and then.
+class _LibraryWarnings(logging.Handler):
+    """Warnings of the libraries, replaced by one sentence at intervals.
 
-    Their own words repeat at every batch, and quote headers and answers: a key may stand in them.
+    Their own messages repeat at every batch, and quote headers and responses, which may contain a
+    key.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, warn: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
-        self._told_at: dict[str, float] = {}
+        self._warn = warn
+        self._warned_at: dict[str, float] = {}
         self._before: list[tuple[logging.Logger, bool]] = []
 
     def listen(self) -> None:
@@ -245,38 +247,38 @@ class _Told(logging.Handler):
         self._before.clear()
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Foreign loggers and their own handlers may log in any thread.
-        self.say(f"{record.name} reports a problem")
+        # The libraries may log in any thread.
+        self.warn(f"{record.name} reports a problem")
 
-    def say(self, what: str) -> None:
+    def warn(self, what: str) -> None:
         now = time.monotonic()
-        if now - self._told_at.get(what, float("-inf")) >= _TELL_AGAIN_SECONDS:
-            self._told_at[what] = now
-            self._tell(f"Spans are being lost: {what}; the service goes on without them")
+        if now - self._warned_at.get(what, float("-inf")) >= _WARN_AGAIN_SECONDS:
+            self._warned_at[what] = now
+            self._warn(f"Spans are being lost: {what}; the service runs without them")
 
 
 def _resource(service_name: str, version: str) -> Resource:
-    """What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say counts more than ours."""
-    said = Resource.create()
+    """OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override the defaults."""
+    given = Resource.create()
     own: dict[str, str] = {"service.version": version}
-    if str(said.attributes["service.name"]).startswith("unknown_service"):
-        said = said.merge(Resource({"service.name": service_name}))
+    if str(given.attributes["service.name"]).startswith("unknown_service"):
+        given = given.merge(Resource({"service.name": service_name}))
     for name, variable in (
         ("langfuse.environment", "LANGFUSE_TRACING_ENVIRONMENT"),
         ("langfuse.release", "LANGFUSE_RELEASE"),
     ):
         if value := os.environ.get(variable):
             own[name] = value
-    return Resource(own).merge(said)
+    return Resource(own).merge(given)
 
 
 def _langfuse_client(account: LangfuseAccount, provider: TracerProvider) -> Any:
-    from langfuse import Langfuse  # it takes another second, and few want it
+    from langfuse import Langfuse  # takes another second, and few use it
 
     sampler = TraceIdRatioBased(float(os.environ.get("LANGFUSE_SAMPLE_RATE") or 1.0))
 
-    def is_wanted(span: ReadableSpan) -> bool:
-        # The client's own sampling is for providers that it makes itself.
+    def is_sampled(span: ReadableSpan) -> bool:
+        # The client samples only with providers that it creates itself.
         known = span.get_span_context()
         if known is None:
             return False
@@ -288,12 +290,12 @@ def _langfuse_client(account: LangfuseAccount, provider: TracerProvider) -> Any:
         secret_key=account.secret_key,
         base_url=account.base_url,
         tracer_provider=provider,
-        should_export_span=is_wanted,
+        should_export_span=is_sampled,
     )
 
 
 def _context_of(traceparent: str) -> context.Context:
-    """The context a text stands for; an empty one, so a new trace, where it stands for none."""
+    """The context that a text encodes; an empty one, so a new trace, if it encodes none."""
     return _PROPAGATOR.extract({"traceparent": traceparent}, context=context.Context())
 
 

@@ -1,11 +1,11 @@
 """Spans: what a request or a job did, and how long each part of it took.
 
-Nothing is recorded until somebody installs a recorder, and then next to nothing is done: `span`
-hands out one object that does nothing, and a traced function is called as it stands. The catalogue
+Nothing is recorded until a recorder is installed, and until then almost nothing is done: `span`
+returns one object without effect, and a traced function is called directly. The catalogue
 of names and values is docs/tracing.md.
 
 Values are numbers, ids, names of models and codes. Texts and users' ids are for `content`, which
-stays empty unless an operator asked for them; secrets are for nobody.
+stays empty unless an operator enabled it; secrets are never recorded.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
 
 Kind: TypeAlias = Literal["internal", "server", "client", "consumer"]
-# Anything: what is neither a number nor a text is told as its text. None is left out.
+# Anything: what is neither a number nor a text is converted to text. None is left out.
 Values: TypeAlias = Mapping[str, object]
-# W3C's trace context as one text. "" begins a trace of its own; None goes on with the current one.
+# W3C's trace context as one text. "" begins a new trace; None continues the current one.
 Parent: TypeAlias = "str | None"
 NEW_TRACE: Final = ""
 
 
 class Span(Protocol):
-    """A part of the work that is under way."""
+    """A part of the current work."""
 
     def rename(self, name: str) -> None:
-        """What it is called, where that is known only later."""
+        """Set the name, where it is known only later."""
         ...
 
     def set(self, values: Values) -> None:
-        """Say more about it."""
+        """Add attributes."""
         ...
 
     def content(self, values: Callable[[], Values]) -> None:
-        """Say more about it in texts, which are made only if somebody wants them."""
+        """Add texts, which are computed only if content is recorded."""
         ...
 
     def failed(self, error: BaseException) -> None:
-        """It ended with this error, though it raises nothing."""
+        """Mark it as failed with this error, though nothing is raised."""
         ...
 
 
 class Recorder(Protocol):
-    """Whoever keeps the spans."""
+    """What records spans."""
 
     def span(
         self,
@@ -62,13 +62,13 @@ class Recorder(Protocol):
         values: Values,
         started_ns: int | None,
     ) -> AbstractContextManager[Span]:
-        """A span from entering to leaving; an exception that passes is its end."""
+        """A span from entering to leaving; an exception marks it as failed."""
         ...
 
     def current(self) -> Span: ...
 
     def traceparent(self) -> str | None:
-        """The current span, for those who go on elsewhere; None outside of any."""
+        """The current span, to continue it elsewhere; None outside of any."""
         ...
 
 
@@ -105,13 +105,13 @@ _recorder: Recorder | None = None
 
 
 def install(recorder: Recorder | None) -> None:
-    """Record spans from now on in this process; None: no more."""
+    """Record spans in this process from now on; None: stop."""
     global _recorder
     _recorder = recorder
 
 
 def is_on() -> bool:
-    """Whether anybody records, for what costs something to find out."""
+    """Whether spans are recorded, for attributes that are costly to compute."""
     return _recorder is not None
 
 
@@ -126,8 +126,8 @@ def span(
 ) -> AbstractContextManager[Span]:
     """Record what happens inside.
 
-    links: other spans that this one works for. started_ns: by `now_ns`, for what turns out to be
-    worth a span when it is over.
+    links: other spans that this one works for. started_ns: by `now_ns`, for work that proves worth
+    a span only at its end.
     """
     if _recorder is None:
         return NOTHING
@@ -137,7 +137,7 @@ def span(
 
 
 def current() -> Span:
-    """The span that is under way, to say more about it."""
+    """The current span, to add attributes to it."""
     return NOTHING if _recorder is None else _recorder.current()
 
 
@@ -147,7 +147,7 @@ def now_ns() -> int:
 
 
 def traceparent() -> str | None:
-    """The current span, for work that goes on in another task or process."""
+    """The current span, for work that continues in another task or process."""
     return None if _recorder is None else _recorder.traceparent()
 
 

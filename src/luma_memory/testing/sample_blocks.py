@@ -29,7 +29,7 @@ def new_block(
 
 
 def ingest_item(block: NewBlock | None = None) -> IngestItem:
-    """The block (or a sample) as the door hands it to the store, under a new id."""
+    """The block (or a sample) as the API passes it to the store, under a new id."""
     block = block or new_block()
     return IngestItem(
         id=_ids.make(),

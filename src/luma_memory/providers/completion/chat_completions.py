@@ -1,8 +1,8 @@
 """POST /chat/completions: completions of any service that speaks OpenAI's protocol.
 
-Asked without the vendor's library and pydantic-ai's model in front of it, which take 4 ms of
-processor time a call, most of it for what is the same in every one: here the request is bytes made
-once around the message, and only what is needed of the answer is read.
+Called without the vendor's library and pydantic-ai's model, which take 4 ms of processor time per
+call, mostly for what is the same in every one: here the request is constant bytes around the
+message, and only what is needed is read from the response.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from luma_memory.providers.completion.strict_schema import strict_schema
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.service_client import ServiceClient
 
-# A whole enrichment is a few kilobytes; models that think aloud write more.
+# A whole enrichment is a few kilobytes; models that write their reasoning write more.
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 _THOUGHT_END: Final = "</think>"
 
@@ -43,14 +43,14 @@ class ChatCompletions:
         return f"openai/{self._model}"
 
     def prepared(self, question: Question) -> Ask:
-        """The service itself enforces the answer's JSON schema."""
+        """The service itself enforces the output's JSON schema."""
         head, tail = _request_around_message(self._model, question)
 
         async def ask(message: str) -> Reply:
             body = b"".join((head, json.dumps(message, ensure_ascii=False).encode(), tail))
             with provider_faults():
-                answer = await self._client.post("chat/completions", body)
-                return _reply(_Completion.model_validate_json(answer))
+                body = await self._client.post("chat/completions", body)
+                return _reply(_Completion.model_validate_json(body))
 
         return ask
 
@@ -59,11 +59,11 @@ class ChatCompletions:
 
 
 def _request_around_message(model: str, question: Question) -> tuple[bytes, bytes]:
-    answer, placeholder = question.answer, "\x00"
+    output, placeholder = question.output, "\x00"
     shape = {
-        "name": answer.__name__,
-        "description": answer.__doc__ or "",
-        "schema": strict_schema(answer),
+        "name": output.__name__,
+        "description": output.__doc__ or "",
+        "schema": strict_schema(output),
         "strict": True,
     }
     request = {
@@ -108,7 +108,7 @@ def _reply(completion: _Completion) -> Reply:
 
 
 def _text_of(message: _Message) -> str:
-    """Without what some services' models thought aloud before."""
+    """Without the reasoning that some services' models write first."""
     content = message.content
     if isinstance(content, list):
         parts = (part.get("text") for part in content if part.get("type") == "text")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 from luma_memory.providers.api_key import ApiKey
 from luma_memory.providers.completion.chat_completions import ChatCompletions
 from luma_memory.providers.completion.question import CompletionModel
@@ -30,7 +27,7 @@ def completion_model(
 
 
 def _of_other_vendor(name: str, timeout_seconds: float) -> CompletionModel:
-    # Loaded on demand: the libraries cost a process two seconds.
-    module: Any = import_module("luma_memory.providers.completion.other_vendors")
-    model: CompletionModel = module.VendorModel(name, timeout_seconds=timeout_seconds)
-    return model
+    # Loaded on demand: its libraries cost a process two seconds.
+    from luma_memory.providers.completion.other_vendors import VendorModel
+
+    return VendorModel(name, timeout_seconds=timeout_seconds)

@@ -1,6 +1,6 @@
-"""Text a model wrote, made safe to store: bounded, one line, nothing that acts on its reader.
+"""Text written by a model, made safe to store: bounded, one line, without control characters.
 
-Markup stays as it is, as characters: whoever shows it escapes it for where it is shown.
+Markup is kept as plain characters: the program that displays it has to escape it.
 """
 
 from __future__ import annotations

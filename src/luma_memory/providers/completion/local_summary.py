@@ -1,7 +1,6 @@
-"""Weekly summaries without a model: the weightiest of the week's own sentences, with their sources.
+"""Weekly summaries without a model: the most important sentences of the week, with their sources.
 
-In whatever language the blocks are: nothing is written here but what they say, and the names of the
-topics that came and went.
+In the language of the blocks: the summary quotes them, and lists new and continued topics.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _HIGHLIGHTS_MAX: Final = 8
 _TEXT_SENTENCES_MAX: Final = 5
 _SENTENCE_CHARACTERS_MAX: Final = 300
 _TOPICS_MAX: Final = 5
-# More of its words than this in one that stands already: said before.
+# A sentence that shares more of its words than this with a chosen one is a repetition.
 _SAME_SHARE: Final = 0.6
 _SENTENCE: Final = re.compile(r".+?(?:[.!?…。！？]+(?=\s|$)|$)", re.DOTALL)
 _WORD: Final = re.compile(r"\w{2,}")
@@ -36,11 +35,11 @@ class LocalSummarizer:
         return await asyncio.to_thread(draft, request)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Holds no resources."""
 
 
 def draft(request: SummaryRequest) -> Draft:
-    """The same for the same request, whatever the text."""
+    """Deterministic for a request."""
     sentences = [_lead(item) for item in request.items]
     words = [frozenset(_WORD.findall(sentence.casefold())) for sentence in sentences]
     spread = Counter(word for some in words for word in some)
@@ -58,14 +57,14 @@ def draft(request: SummaryRequest) -> Draft:
         elif len(chosen) < _HIGHLIGHTS_MAX:
             chosen.append(number)
             sources[number] = [number + 1]
-    told = [Told(_said(request.items[n], sentences[n]), sources[n]) for n in chosen]
+    highlights = [Told(_attributed(request.items[n], sentences[n]), sources[n]) for n in chosen]
     first = sorted(chosen[:_TEXT_SENTENCES_MAX])
-    text = "\n".join(_said(request.items[n], sentences[n]) for n in first)
-    return Draft(text, told, _comparison(request))
+    text = "\n".join(_attributed(request.items[n], sentences[n]) for n in first)
+    return Draft(text, highlights, _comparison(request))
 
 
 def _lead(item: Item) -> str:
-    """The first sentence that says something, on one line."""
+    """The first sentence of at least three words, on one line."""
     for match in _SENTENCE.finditer(item.text[:4_000]):
         line = " ".join(match[0].split())
         if len(_WORD.findall(line)) >= 3:
@@ -73,12 +72,12 @@ def _lead(item: Item) -> str:
     return " ".join(item.text[:_SENTENCE_CHARACTERS_MAX].split())
 
 
-def _said(item: Item, sentence: str) -> str:
+def _attributed(item: Item, sentence: str) -> str:
     return f"{item.speaker}: {sentence}" if item.speaker else sentence
 
 
 def _weight(item: Item, words: frozenset[str], spread: Counter[str]) -> float:
-    """What matters, and more so what the week came back to."""
+    """Importance, raised for what the week returned to."""
     if not words:
         return 0.0
     returns = sum(min(spread[word] - 1, 4) for word in words) / len(words)
@@ -91,15 +90,15 @@ def _is_same(one: frozenset[str], other: frozenset[str]) -> bool:
 
 
 def _comparison(request: SummaryRequest) -> str | None:
-    """Topics of this week that the week before did not speak of: +, and those that both do: =."""
+    """Topics that the week before did not mention: +, and those that both mention: =."""
     if request.before is None:
         return None
     topics = Counter(tag for item in request.items for tag in item.tags)
     before = request.before.casefold()
     names = [name for name, _ in topics.most_common(4 * _TOPICS_MAX)]
     new = [name for name in names if name.casefold() not in before][:_TOPICS_MAX]
-    went_on = [name for name in names if name.casefold() in before][:_TOPICS_MAX]
-    return _signed("+", new, _signed("=", went_on, "")) or None
+    continued = [name for name in names if name.casefold() in before][:_TOPICS_MAX]
+    return _signed("+", new, _signed("=", continued, "")) or None
 
 
 def _signed(sign: str, names: Sequence[str], rest: str) -> str:

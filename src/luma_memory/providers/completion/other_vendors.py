@@ -22,7 +22,7 @@ from luma_memory.domain.errors import LumaMemoryError, SetupError
 from luma_memory.providers.completion.chat_completions import BODY_BYTES_MAX
 from luma_memory.providers.completion.question import Ask, Question, Reply, bounded_tokens
 from luma_memory.providers.fault_translation import (
-    answered_with,
+    error_of_response,
     not_in_time,
     provider_faults,
     refused,
@@ -62,7 +62,7 @@ class VendorModel:
     def prepared(self, question: Question) -> Ask:
         """The service enforces a JSON schema where it can, else it has to call a function."""
         parameters = _parameters(question, self._model)
-        # Their clients retry unless told not to.
+        # Their clients retry by default.
         settings = ModelSettings(max_tokens=question.output_tokens_max, max_retries=0)
 
         async def ask(message: str) -> Reply:
@@ -115,8 +115,8 @@ def _opened(name: str, timeout_seconds: float) -> tuple[Model, Callable[[], Awai
 
 
 def _parameters(question: Question, model: Model) -> ModelRequestParameters:
-    answer = question.answer
-    schema, name, about = answer.model_json_schema(), answer.__name__, answer.__doc__
+    output = question.output
+    schema, name, about = output.model_json_schema(), output.__name__, output.__doc__
     parts = [InstructionPart(content=question.instructions)]
     if model.profile.get("supports_json_schema_output", False):
         shape = OutputObjectDefinition(schema, name=name, description=about, strict=True)
@@ -151,7 +151,7 @@ def _vendor_fault(error: Exception) -> LumaMemoryError:
         case ai.ModelTimeoutError() | ai.ModelRequestTimeout() | httpx2.TimeoutException():
             return not_in_time()
         case ai.ModelHTTPError():
-            return answered_with(_fault_of(error))
+            return error_of_response(_fault_of(error))
         case ai.ModelConnectionError() | httpx2.TransportError():
             return unreachable()
         case ai.ContentFilterError():

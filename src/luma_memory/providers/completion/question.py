@@ -1,4 +1,4 @@
-"""What a model is asked, and what it answers, whoever carries it there."""
+"""A request to a model and its reply, independent of the protocol."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Question:
     """What stays the same from call to call."""
 
     instructions: str
-    answer: type[BaseModel]  # the shape that is demanded
+    output: type[BaseModel]  # the response schema
     output_tokens_max: int
 
 
@@ -24,7 +24,7 @@ class Question:
 class Reply:
     """What came back."""
 
-    text: str  # the answer's JSON, if the model kept to it
+    text: str  # the JSON, if the model kept to the schema
     is_refused: bool = False
     model: str | None = None  # as the service names it
     input_tokens: int = 0
@@ -43,10 +43,10 @@ class CompletionModel(Protocol):
         ...
 
     def prepared(self, question: Question) -> Ask:
-        """Whoever calls it sends one message and gets its reply. Nothing is sent yet.
+        """A function that sends one message and returns the reply. Nothing is sent yet.
 
-        Raises SetupError for a question this model cannot be asked. A call raises as
-        `Embedder.embed_documents`, with nothing of the other side's text in it.
+        Raises SetupError for a question that this model does not support. A call raises as
+        `Embedder.embed_documents`, without text of the provider in the error.
         """
         ...
 
@@ -54,5 +54,5 @@ class CompletionModel(Protocol):
 
 
 def bounded_tokens(count: object) -> int:
-    """What a service says it counted; 0 for what is no count."""
+    """The token count of a service; 0 for an invalid one."""
     return min(max(count, 0), _TOKENS_MAX) if isinstance(count, int) else 0

@@ -1,4 +1,4 @@
-"""Relations by a model: one structured call a block, for all of its candidates."""
+"""Relations by a model: one structured call per block, for all of its candidates."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from luma_memory.domain.relation import (
     RelationType,
 )
 from luma_memory.providers.completion.prompted_model import PromptedModel
+from luma_memory.providers.completion.structured_call import ParsedResponse
 
 # Of the block, and of each candidate: twenty of them stay below 10,000 tokens of English.
 BLOCK_CHARACTERS_MAX: Final = 6_000
@@ -22,11 +23,11 @@ CANDIDATE_CHARACTERS_MAX: Final = 1_500
 _TYPES: Final = frozenset(get_args(RelationType))
 
 
-def _known_type(said: object) -> object:
-    return said if said in _TYPES else "related"
+def _known_type(value: object) -> object:
+    return value if value in _TYPES else "related"
 
 
-class RelationAnswer(BaseModel):
+class RelationOutput(BaseModel):
     """One relation between the block and one candidate."""
 
     model_config = ConfigDict(extra="forbid")
@@ -35,37 +36,39 @@ class RelationAnswer(BaseModel):
     type: Annotated[RelationType, BeforeValidator(_known_type)]
     from_block: bool
     confidence: float = Field(description="From 0 to 1.")
-    block_quote: str = Field(description="Words of the block, exactly.")
-    candidate_quote: str = Field(description="Words of the candidate, exactly.")
+    block_quote: str = Field(description="Exact text from the block.")
+    candidate_quote: str = Field(description="Exact text from the candidate.")
 
 
-class RelationsAnswer(BaseModel):
+class RelationsOutput(BaseModel):
     """Every relation of the block."""
 
     model_config = ConfigDict(extra="forbid")
 
-    relations: list[RelationAnswer]
+    relations: list[RelationOutput]
 
 
-class ModelRelator(PromptedModel[RelationsAnswer]):
-    """`ports.models.Relator`: one call a block, for all of its candidates."""
+class ModelRelator(PromptedModel[RelationsOutput]):
+    """`ports.models.Relator`: one call per block, for all of its candidates."""
 
     prompt = "relate_v1"
-    answer = RelationsAnswer
+    output = RelationsOutput
 
     async def relate(self, request: RelationRequest) -> Findings:
-        answered = await self._call(user_message(request))
+        return await self._call(user_message(request), self._findings)
+
+    def _findings(self, parsed: ParsedResponse[RelationsOutput]) -> Findings:
         return Findings(
-            [Finding(**said.model_dump()) for said in answered.answer.relations],
-            (answered.call,),
-            self.name,
+            [Finding(**relation.model_dump()) for relation in parsed.output.relations],
+            parsed.calls,
+            self.name_of(parsed.model_id),
         )
 
 
 def user_message(request: RelationRequest) -> str:
-    """Block and candidates as one JSON object: no text can end the string it stands in.
+    """Block and candidates as one JSON object: no text can break out of its string.
 
-    Candidates go by number: there is no id to be invented, and none to be given away.
+    Candidates are numbered, so the model cannot invent an id and learns none.
     """
     return json.dumps(
         {

@@ -1,4 +1,4 @@
-"""The JSON schema of an answer as services enforce it."""
+"""The JSON schema of a response as services enforce it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import BaseModel
 
 
-def strict_schema(answer: type[BaseModel]) -> dict[str, Any]:
+def strict_schema(output: type[BaseModel]) -> dict[str, Any]:
     """OpenAI's strict form: every property required, no other ones allowed, no defaults.
 
     For models of plain fields, lists and other models; bounds (lengths, ranges, patterns), which
-    the strict form does not know, are left for the reader of the answer to check.
+    the strict form does not know, are left for the parser of the response to check.
     """
-    schema: dict[str, Any] = _strict(answer.model_json_schema())
+    schema: dict[str, Any] = _strict(output.model_json_schema())
     return schema
 
 

@@ -1,8 +1,13 @@
-"""One question to a model, one typed answer."""
+"""One request to a list of models, one typed response.
+
+Everything around a model call happens here and nowhere else: the circuit breaker, the fallback from
+one model to the next, the record of what each call used, and the span.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -10,73 +15,136 @@ from pydantic import BaseModel
 
 from luma_memory.domain.cut_off import under_way
 from luma_memory.domain.enrichment import ModelCall
-from luma_memory.domain.errors import LumaMemoryError, ProviderResponseInvalid
+from luma_memory.domain.errors import (
+    LumaMemoryError,
+    ProviderPaused,
+    ProviderResponseInvalid,
+    RateLimited,
+)
+from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.completion.question import CompletionModel, Question, Reply
 from luma_memory.providers.fault_translation import provider_faults, refused
 from luma_memory.telemetry import spans
 
-AnswerT = TypeVar("AnswerT", bound=BaseModel)
+OutputT = TypeVar("OutputT", bound=BaseModel)
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
-class Answered(Generic[AnswerT]):
-    """What the model said and what it cost."""
+class Target:
+    """A model to call. breaker: None for a process that calls it once, such as a check."""
 
-    answer: AnswerT
-    call: ModelCall
+    model: CompletionModel
+    breaker: Breaker | None = None
 
 
-class StructuredCall(Generic[AnswerT]):
-    """A prepared question: the same instructions and the same shape of answer for every message."""
+@dataclass(frozen=True, slots=True)
+class ParsedResponse(Generic[OutputT]):
+    """A parsed response."""
+
+    output: OutputT
+    model_id: str  # the model that wrote it
+    calls: tuple[ModelCall, ...]  # of every model that was called, the successful one last
+
+
+class StructuredCall(Generic[OutputT]):
+    """The same instructions and the same response schema for every message.
+
+    A model that fails, whatever the reason, is followed by the next one within the same attempt: at
+    most one call for each model and attempt, and no retry. If all fail, the caller gets the
+    shortest wait that one of them requested, else the error that another attempt may resolve, else
+    the first one.
+    """
 
     def __init__(
         self,
-        model: CompletionModel,
-        answer: type[AnswerT],
+        targets: Sequence[Target],
+        output: type[OutputT],
         *,
         instructions: str,
         output_tokens_max: int,
     ) -> None:
-        """Prepare the call; nothing is sent yet."""
-        self._ask = model.prepared(Question(instructions, answer, output_tokens_max))
-        self._model_id = model.id
-        self._answer = answer
-        vendor, _, name = model.id.partition("/")
-        self._span_name = f"chat {name}"
-        self._span_values = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": vendor,
-            "gen_ai.request.model": name,
-            "gen_ai.request.max_tokens": output_tokens_max,
-            "luma.answer": answer.__name__,
-        }
+        """Prepare the calls; nothing is sent yet. targets: at least one, in order of preference."""
+        question = Question(instructions, output, output_tokens_max)
+        self._steps = [(target.breaker, _ModelStep(target.model, question)) for target in targets]
+        self._output = output
 
-    async def __call__(self, message: str) -> Answered[AnswerT]:
-        """Raises as `Embedder.embed_documents`; a refusal is `provider_refused`.
+    async def __call__(
+        self, message: str, read: Callable[[ParsedResponse[OutputT]], ResultT]
+    ) -> ResultT:
+        """What `read` makes of the first usable response.
 
-        The error knows the call too: an answer that does not fit costs as much as one that does.
+        read: may raise ProviderResponseInvalid, which counts as a failure of that model.
+        Raises as `Embedder.embed_documents`; a refusal has the code `provider_refused`. The error
+        carries the calls: a response that cannot be used costs as much as one that can.
         """
-        with spans.span(self._span_name, kind="client", values=self._span_values) as span:
-            return await self._answered(message, span)
+        errors: list[LumaMemoryError] = []
+        calls: list[ModelCall] = []
 
-    async def _answered(self, message: str, span: spans.Span) -> Answered[AnswerT]:
-        call = ModelCall(self._model_id)
-        try:
-            with under_way(call):
-                reply = await self._ask(message)
-            call = ModelCall(self._model_id, reply.input_tokens, reply.output_tokens)
-            _tell_span(span, message, reply)
+        for breaker, step in self._steps:
+
+            async def result(step: _ModelStep = step) -> ResultT:
+                return await self._result(step, message, calls, read)
+
+            try:
+                return await (result() if breaker is None else breaker.call(result))
+            except LumaMemoryError as error:
+                errors.append(error)
+        decisive = _decisive(errors)
+        decisive.calls = calls
+        raise decisive
+
+    async def _result(
+        self,
+        step: _ModelStep,
+        message: str,
+        calls: list[ModelCall],
+        read: Callable[[ParsedResponse[OutputT]], ResultT],
+    ) -> ResultT:
+        """Adds the call to `calls`, also if it fails."""
+        calls.append(ModelCall(step.model_id))
+        with spans.span(step.span_name, kind="client", values=step.span_values) as span:
+            with under_way(calls[-1]):
+                reply = await step.ask(message)
+            calls[-1] = ModelCall(step.model_id, reply.input_tokens, reply.output_tokens)
+            _describe(span, message, reply)
             if reply.is_refused:
                 raise refused()
             with provider_faults():
-                answer = self._answer.model_validate_json(_json_of(reply.text))
-        except LumaMemoryError as error:
-            error.calls = (call,)
-            raise
-        return Answered(answer, call)
+                output = self._output.model_validate_json(_json_of(reply.text))
+            return read(ParsedResponse(output, step.model_id, tuple(calls)))
 
 
-def _tell_span(span: spans.Span, message: str, reply: Reply) -> None:
+class _ModelStep:
+    """A prepared call of one model."""
+
+    def __init__(self, model: CompletionModel, question: Question) -> None:
+        vendor, _, name = model.id.partition("/")
+        self.model_id = model.id
+        self.ask = model.prepared(question)
+        self.span_name = f"chat {name}"
+        self.span_values = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": vendor,
+            "gen_ai.request.model": name,
+            "gen_ai.request.max_tokens": question.output_tokens_max,
+            "luma.answer": question.output.__name__,
+        }
+
+
+def _decisive(errors: Sequence[LumaMemoryError]) -> LumaMemoryError:
+    waits = [error for error in errors if isinstance(error, RateLimited | ProviderPaused)]
+    if len(waits) == len(errors):
+        limits = [error for error in waits if isinstance(error, RateLimited)]
+        return min(limits or waits, key=lambda error: error.retry_after_seconds)
+    failures = [error for error in errors if not isinstance(error, RateLimited | ProviderPaused)]
+    # A model was called and failed: that is an attempt. If it refused for good and another one only
+    # asks to wait, waiting may still help.
+    retryable = [error for error in failures if error.retryable]
+    return next(iter(retryable or waits or failures))
+
+
+def _describe(span: spans.Span, message: str, reply: Reply) -> None:
     span.set(
         {
             "gen_ai.response.model": reply.model,
@@ -93,13 +161,13 @@ def _tell_span(span: spans.Span, message: str, reply: Reply) -> None:
 
 
 def _as_messages(role: str, text: str) -> str:
-    """One message as OpenTelemetry writes those of models."""
+    """One message in the form of OpenTelemetry's conventions for generative AI."""
     return json.dumps([{"role": role, "parts": [{"type": "text", "content": text}]}])
 
 
 def _json_of(text: str) -> str:
-    # Services that do not know schemas like to wrap the object in a Markdown fence.
+    # Services without schema support often wrap the object in a Markdown fence.
     start, end = text.find("{"), text.rfind("}")
     if start < 0 or end < start:
-        raise ProviderResponseInvalid("The model's answer holds no JSON object.")
+        raise ProviderResponseInvalid("The model's response holds no JSON object.")
     return text[start : end + 1]

@@ -1,4 +1,4 @@
-"""Synthesis by a model: one structured call a context."""
+"""Synthesis by a model: one structured call per context."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.context import Statement, Synthesis, SynthesisRequest
 from luma_memory.providers.completion.prompted_model import PromptedModel
+from luma_memory.providers.completion.structured_call import ParsedResponse
 
 
-class StatementAnswer(BaseModel):
-    """One statement and what it rests on."""
+class StatementOutput(BaseModel):
+    """One statement and the blocks it rests on."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -19,30 +20,34 @@ class StatementAnswer(BaseModel):
     blocks: list[int] = Field(description="Numbers of the blocks it rests on.")
 
 
-class SynthesisAnswer(BaseModel):
+class SynthesisOutput(BaseModel):
     """A context, statement by statement."""
 
     model_config = ConfigDict(extra="forbid")
 
-    statements: list[StatementAnswer]
+    statements: list[StatementOutput]
 
 
-class ModelSynthesizer(PromptedModel[SynthesisAnswer]):
-    """`ports.models.Synthesizer`: one call a context; the template stands behind it."""
+class ModelSynthesizer(PromptedModel[SynthesisOutput]):
+    """`ports.models.Synthesizer`: one call per context; the template is its fallback."""
 
     prompt = "synthesize_v1"
-    answer = SynthesisAnswer
+    output = SynthesisOutput
 
     async def synthesize(self, request: SynthesisRequest) -> Synthesis:
-        answered = await self._call(user_message(request))
-        return Synthesis(
-            [Statement(said.text, said.blocks) for said in answered.answer.statements],
-            calls=[answered.call],
-        )
+        return await self._call(user_message(request), _synthesis)
+
+
+def _synthesis(parsed: ParsedResponse[SynthesisOutput]) -> Synthesis:
+    statements = parsed.output.statements
+    return Synthesis(
+        [Statement(statement.text, statement.blocks) for statement in statements],
+        calls=parsed.calls,
+    )
 
 
 def user_message(request: SynthesisRequest) -> str:
-    """Question and blocks as one JSON object: no text can end the string it stands in."""
+    """Question and blocks as one JSON object: no text can break out of its string."""
     return json.dumps(
         {
             "question": request.query,

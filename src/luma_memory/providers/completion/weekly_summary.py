@@ -1,4 +1,4 @@
-"""Weekly summaries by a model: one structured call a part of a week."""
+"""Weekly summaries by a model: one structured call per part of a week."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from luma_memory.domain.summary import Draft, SummaryRequest, Told
 from luma_memory.domain.weeks import zone_of
 from luma_memory.providers.completion.prompted_model import PromptedModel
+from luma_memory.providers.completion.structured_call import ParsedResponse
 
 
-class HighlightAnswer(BaseModel):
-    """One thing of the week and what it rests on."""
+class HighlightOutput(BaseModel):
+    """One thing of the week and the items it rests on."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,36 +22,38 @@ class HighlightAnswer(BaseModel):
     items: list[int] = Field(description="Numbers of the items it rests on.")
 
 
-class SummaryAnswer(BaseModel):
+class SummaryOutput(BaseModel):
     """The summary of one week."""
 
     model_config = ConfigDict(extra="forbid")
 
     text: str
-    highlights: list[HighlightAnswer]
+    highlights: list[HighlightOutput]
     comparison: str | None
 
 
-class ModelSummarizer(PromptedModel[SummaryAnswer]):
-    """`ports.models.Summarizer`: one call a part of a week."""
+class ModelSummarizer(PromptedModel[SummaryOutput]):
+    """`ports.models.Summarizer`: one call per part of a week."""
 
     prompt = "summarize_v1"
-    answer = SummaryAnswer
+    output = SummaryOutput
 
     async def summarize(self, request: SummaryRequest) -> Draft:
-        answered = await self._call(user_message(request))
-        answer = answered.answer
-        return Draft(
-            answer.text,
-            [Told(said.text, said.items) for said in answer.highlights],
-            answer.comparison if request.before is not None else None,
-            (answered.call,),
-            self.name,
-        )
+        def draft(parsed: ParsedResponse[SummaryOutput]) -> Draft:
+            output = parsed.output
+            return Draft(
+                output.text,
+                [Told(highlight.text, highlight.items) for highlight in output.highlights],
+                output.comparison if request.before is not None else None,
+                parsed.calls,
+                self.name_of(parsed.model_id),
+            )
+
+        return await self._call(user_message(request), draft)
 
 
 def user_message(request: SummaryRequest) -> str:
-    """The week as one JSON object: no text can end the string it stands in."""
+    """The week as one JSON object: no text can break out of its string."""
     week = request.week
     zone = zone_of(week.time_zone)
     items = []

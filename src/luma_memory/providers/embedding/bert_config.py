@@ -11,7 +11,7 @@ from luma_memory.domain.errors import SetupError
 
 Pooling = Literal["mean", "cls"]
 
-# What follows the transformer in a sentence-transformers folder. The graph always normalises.
+# What follows the transformer in a sentence-transformers folder. The graph always normalizes.
 KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 
 
@@ -22,7 +22,7 @@ class BertConfig:
     layers: int
     heads: int
     dimension: int
-    epsilon: float  # of every layer normalisation
+    epsilon: float  # of every layer normalization
     pooling: Pooling
     max_tokens: int  # special tokens included
 

@@ -1,4 +1,4 @@
-"""Vectors of questions, kept: the same question is asked again, and asking costs a call."""
+"""A cache of query vectors: the same query returns, and each vector costs a call."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class CachingEmbedder:
                 key, encode_vector(vector), ttl_seconds=self._ttl.total_seconds()
             )
         except CacheUnavailable:
-            return  # nobody lost anything but time
+            return  # only time is lost
 
 
 def encode_vector(vector: Vector) -> bytes:

@@ -45,8 +45,8 @@ class CoalescingEmbedder:
 
     A spoilt vector fails its own job alone. When the provider refuses a whole call for what may be
     one of its texts, each job's texts are sent once more by themselves; a refusal of the key or
-    the account is nobody's text. When a shared call fails otherwise, one of its texts may be what
-    the provider breaks on: at their next attempt those who shared it go by themselves.
+    the account concerns no single text. When a shared call fails otherwise, one of its texts may
+    make the provider fail: at their next attempt its jobs are sent separately.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CoalescingEmbedder:
         embed_each: EmbedEach | None = None,
     ) -> None:
         """jobs_max: whose texts share a call; calls_max: calls at the same time. embed_each: the
-        inner one's, where it tells spoilt vectors one by one.
+        inner one's, if it reports invalid vectors one by one.
         """
         self._inner = inner
         self._suspects: dict[int, bool] = {}  # hashes of texts whose shared call failed

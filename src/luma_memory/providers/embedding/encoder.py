@@ -33,7 +33,7 @@ from luma_memory.providers.embedding.model_cache import cached_graph
 from luma_memory.providers.embedding.onnx_runtime import InferenceSession, SessionOptions
 from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer, find_model
 
-# Longer texts are cut before they are tokenised: 256 tokens of any language are well within it.
+# Longer texts are cut before they are tokenized: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
 
 # A vocabulary made for a script has far more words of it; English ones have under 100 of any other.

@@ -58,7 +58,7 @@ class LocalEmbedder:
         return self._encoder.model
 
     async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
-        """See the port. Cancelled, it stops after the texts under way (a few, under 0.2 s)."""
+        """See the port. Cancelled, it stops after the current texts (a few, under 0.2 s)."""
         found: list[Embedding | None] = [None] * len(texts)
         size = min(TEXTS_PER_STEP, math.ceil(len(texts) / self._threads))
         steps = iter(_steps(texts, size))
@@ -78,7 +78,7 @@ class LocalEmbedder:
         return self._encoder.tokens(text)
 
     async def close(self) -> None:
-        """Wait for the texts under way and stop the threads."""
+        """Wait for the current texts and stop the threads."""
         for pool in (self._documents, self._queries):
             await asyncio.to_thread(pool.shutdown)
 

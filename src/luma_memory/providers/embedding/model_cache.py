@@ -113,7 +113,7 @@ def _store(path: Path, graph: bytes) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # Not a temporary file of the library's, which nobody else may read: users share a cache.
+    # Not the library's temporary file, which only its owner may read: users share a cache.
     building = path.with_name(f".building-{secrets.token_hex(8)}")
     try:
         building.write_bytes(content)

@@ -2,7 +2,8 @@
 
 Its Linux wheels hold Microsoft's telemetry client, switched on: importing the library makes an
 identifier of the device and a queue of events in the user's cache folder (seen with 1.32), and the
-queue is sent to its maker by HTTPS. A service that keeps people's memories reports to nobody.
+queue is sent to its maker by HTTPS. A service that stores people's memories must not report to
+third parties.
 
 `disable_telemetry_events` alone comes too late: by then the files are there. So the variable is set
 first, at the import, which is the one moment that is early enough.

@@ -23,10 +23,10 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.providers.api_key import ApiKey
 from luma_memory.providers.embedding.outcomes import all_or_first_error
-from luma_memory.providers.embedding.token_estimate import cut_to_tokens
 from luma_memory.providers.embedding.vector_checks import IndexedValues, checked_each
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.service_client import ServiceClient
+from luma_memory.providers.tokens import cut_to_tokens
 from luma_memory.telemetry import spans
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -34,9 +34,9 @@ BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 TEXTS_PER_CALL_MAX: Final = 2048
 TOKENS_PER_CALL_MAX: Final = 300_000
 TOKENS_PER_TEXT_MAX: Final = 8191
-# One value written out in full; servers that know no base64 answer in decimal text.
+# One value written out in full; servers without base64 support send decimal text.
 _BYTES_PER_VALUE: Final = 24
-# What else stands in an answer.
+# For the rest of a response.
 _BYTES_BESIDES: Final = 1024 * 1024
 # Assumed for the first call of a model whose dimension is not known yet.
 _DIMENSION_GUESS: Final = 4096
@@ -52,8 +52,8 @@ _SHORTENABLE: Final = frozenset({"text-embedding-3-small", "text-embedding-3-lar
 class OpenAIEmbedder:
     """`ports.models.Embedder` over POST /embeddings.
 
-    One call after the other for a long list; whoever wants more at once calls more often. Texts
-    longer than the model reads are cut by an estimate of their tokens, and the result says so.
+    Sequential calls for a long list; callers that want concurrency make concurrent calls. Texts
+    longer than the model's limit are cut by an estimate of their tokens, and marked as truncated.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class OpenAIEmbedder:
     ) -> None:
         """Opens no connection yet.
 
-        model_id: stored beside every vector; "openai/" and the model's name unless told otherwise,
+        model_id: stored beside every vector; by default "openai/" and the model's name,
         with "@" and the dimension if that is shortened. Vectors of equal ids are compared, so
         another service's model of the same name needs its own id.
-        dimension: None takes the known one of OpenAI's models, else that of the first answer; from
-        then on every other dimension is an error. OpenAI's third generation is asked to shorten to
-        it.
+        dimension: None takes the known one of OpenAI's models, else that of the first response;
+        from then on every other dimension is an error. OpenAI's third generation shortens to it on
+        request.
         timeout_seconds: for one call, from the first byte sent to the last byte read.
         Raises SetupError for a key or an address that cannot be used.
         """
@@ -111,12 +111,12 @@ class OpenAIEmbedder:
         if self._dimension is None:
             raise SetupError(
                 f"The dimension of the embedding model {self._id} is not known; set it, "
-                "or let the provider answer once."
+                "or make one call."
             )
         return EmbeddingModel(id=self._id, dimension=self._dimension, max_tokens=self._max_tokens)
 
     async def learn_dimension(self) -> int:
-        """The model's dimension, asked of the provider if nobody said it. Raises as
+        """The model's dimension, found by a call if it is not configured. Raises as
         `embed_documents`.
         """
         if self._dimension is None:
@@ -140,10 +140,10 @@ class OpenAIEmbedder:
             for text, blank in zip(texts, outcomes, strict=True)
             if blank is None
         ]
-        answered: list[Embedding | LumaMemoryError] = []
+        embedded: list[Embedding | LumaMemoryError] = []
         for batch in self._batches(inputs):
-            answered.extend(await self._embedded(batch))
-        of_inputs = iter(answered)
+            embedded.extend(await self._embedded(batch))
+        of_inputs = iter(embedded)
         return [next(of_inputs) if outcome is None else outcome for outcome in outcomes]
 
     async def embed_query(self, text: str) -> Embedding:
@@ -158,8 +158,8 @@ class OpenAIEmbedder:
         return _Input(text=cut, tokens=tokens, truncated=len(cut) < len(text))
 
     def _batches(self, inputs: Sequence[_Input]) -> Iterator[list[_Input]]:
-        """Runs of inputs within the bounds of one call; asked again per call, as a dimension is
-        learnt.
+        """Runs of inputs within the bounds of one call; evaluated per call: the first may set the
+        dimension.
         """
         start = 0
         while start < len(inputs):
@@ -177,10 +177,10 @@ class OpenAIEmbedder:
         return max(1, min(self._texts_per_call_max, BODY_BYTES_MAX // value_bytes))
 
     async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
-        """An error knows the call: an answer of no use costs as much as one that is."""
+        """An error knows the call: an unusable response costs as much as a usable one."""
         call = ModelCall(self._id)
         try:
-            outcomes = await self._answered(batch)
+            outcomes = await self._call(batch)
         except LumaMemoryError as error:
             error.calls = (call,)
             raise
@@ -189,25 +189,27 @@ class OpenAIEmbedder:
                 outcome.calls = (call,)
         return outcomes
 
-    async def _answered(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
+    async def _call(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
         with (
             spans.span(f"embeddings {self._name}", kind="client", values=self._span_values) as span,
             provider_faults(),
         ):
             span.content(lambda: {"gen_ai.input.messages": [item.text for item in batch]})
             with under_way(ModelCall(self._id)):
-                body = await self._answer_to([item.text for item in batch])
-            answer = _Answer.model_validate_json(body)
-            span.set({"gen_ai.usage.input_tokens": answer.tokens_read()})
-            values = [IndexedValues(item.index, _values_of(item.embedding)) for item in answer.data]
+                body = await self._post([item.text for item in batch])
+            response = _Response.model_validate_json(body)
+            span.set({"gen_ai.usage.input_tokens": response.tokens_read()})
+            values = [
+                IndexedValues(item.index, _values_of(item.embedding)) for item in response.data
+            ]
         outcomes = checked_each(values, count=len(batch), dimension=self._dimension)
         if self._dimension is None:
             self._dimension = next(
                 (len(outcome) for outcome in outcomes if not isinstance(outcome, Exception)), None
             )
-        return _embeddings_of(batch, outcomes, answer.tokens_read())
+        return _embeddings_of(batch, outcomes, response.tokens_read())
 
-    async def _answer_to(self, texts: Sequence[str]) -> bytes:
+    async def _post(self, texts: Sequence[str]) -> bytes:
         request: dict[str, object] = {
             "model": self._name,
             "input": texts,
@@ -215,7 +217,7 @@ class OpenAIEmbedder:
         }
         if self._shortened is not None:
             request["dimensions"] = self._shortened
-        # Many calls are under way at once; none of them holds more than its own vectors could be.
+        # Many calls run at once; none may hold more than its own vectors could take.
         values = len(texts) * (self._dimension or _DIMENSION_GUESS)
         most = _BYTES_BESIDES + 2 * values * _BYTES_PER_VALUE
         return await self._client.post("embeddings", to_json(request), bytes_max=most)
@@ -239,12 +241,12 @@ class _Item(BaseModel):
     embedding: object
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     data: list[_Item]
     usage: object = None
 
     def tokens_read(self) -> int | None:
-        """None where the service does not count, or counts in a way nobody can use."""
+        """None where the service does not count, or its count is invalid."""
         try:
             return _Usage.model_validate(self.usage).prompt_tokens
         except ValueError:
@@ -256,7 +258,7 @@ def _default_id(model: str, shortened: int | None) -> str:
 
 
 def _blank(text: str) -> LumaMemoryError | None:
-    # The provider refuses the whole call for one blank text, in words that do not say which.
+    # The provider refuses the whole call for one blank text, without naming it.
     if text.strip():
         return None
     return ProviderRejected("A blank text has no embedding.", code="provider_input_empty")

@@ -1,4 +1,4 @@
-"""One outcome a text: what a shared call tells each of those who share it."""
+"""One outcome per text: the result of a shared call for each of its callers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from luma_memory.ports.models import Embedder
 
 
 class OutcomeEmbedder(Embedder, Protocol):
-    """An embedder that tells texts whose vectors are spoilt from those that are well."""
+    """An embedder that reports invalid vectors text by text."""
 
     async def embed_each(self, texts: Sequence[str]) -> Sequence[Embedding | LumaMemoryError]:
-        """In the order of the texts. Raises what concerns all of them."""
+        """In the order of the texts. Raises what concerns the whole call."""
         ...
 
 

@@ -26,11 +26,11 @@ class IndexedValues:
 
 
 def checked_vectors(
-    answers: Sequence[IndexedValues], *, count: int, dimension: int | None
+    received: Sequence[IndexedValues], *, count: int, dimension: int | None
 ) -> list[Vector]:
     """Unit vectors in the order of the texts. Raises what `checked_each` says of any of them."""
     vectors: list[Vector] = []
-    for outcome in checked_each(answers, count=count, dimension=dimension):
+    for outcome in checked_each(received, count=count, dimension=dimension):
         if isinstance(outcome, ProviderResponseInvalid):
             raise outcome
         vectors.append(outcome)
@@ -38,23 +38,23 @@ def checked_vectors(
 
 
 def checked_each(
-    answers: Sequence[IndexedValues], *, count: int, dimension: int | None
+    received: Sequence[IndexedValues], *, count: int, dimension: int | None
 ) -> list[Vector | ProviderResponseInvalid]:
     """A unit vector for each text, in their order, or what is wrong with it: that it is missing,
     of another dimension, without length, or has a value that is not finite.
 
-    answers: any order, each index of 0..count-1 at most once. dimension: None accepts any that all
+    received: any order, each index of 0..count-1 at most once. dimension: None accepts any that all
     share.
-    Raises ProviderResponseInvalid where it cannot be told which vector is whose.
+    Raises ProviderResponseInvalid if vectors cannot be matched to texts.
     """
-    by_index = {answer.index: answer.values for answer in answers}
-    if len(by_index) != len(answers) or not by_index.keys() <= set(range(count)):
+    by_index = {vector.index: vector.values for vector in received}
+    if len(by_index) != len(received) or not by_index.keys() <= set(range(count)):
         raise ProviderResponseInvalid("The provider numbered its vectors wrongly.")
     if count and not by_index:
         raise ProviderResponseInvalid(f"The provider sent no vectors for {count} texts.")
     ordered = [by_index.get(index) for index in range(count)]
     expected = dimension or next((values.size for values in ordered if _is_plain(values)), 0)
-    return [_unit_or_fault(values, expected, len(answers)) for values in ordered]
+    return [_unit_or_fault(values, expected, len(received)) for values in ordered]
 
 
 def _is_plain(values: npt.NDArray[np.float32] | None) -> TypeGuard[npt.NDArray[np.float32]]:

@@ -2,7 +2,7 @@
 
 A model is a folder as sentence-transformers publishes it. It comes from one of three places: the
 pinned package (the default), a folder of the operator's, or the Hugging Face hub. Only the pinned
-one has known digests; the others are taken as they are and told apart by their own.
+one has known digests; the others are used as they are and distinguished by their own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
-import huggingface_hub
 
 from luma_memory.domain.errors import SetupError
 
@@ -121,12 +120,14 @@ def _pinned_model() -> ModelFiles:
 
 
 def _download(name: str) -> Path:
+    import huggingface_hub  # 0.3 s, and only for a model that is named on the hub
+
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))
     except (OSError, ValueError, httpx2.HTTPError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SetupError(
-            f"The embedding model {name!r} is neither a folder here nor to be had from the "
+            f"The embedding model {name!r} is neither a folder nor available from the "
             f"Hugging Face hub: {reason}"
         ) from error
 

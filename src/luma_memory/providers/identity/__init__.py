@@ -1,1 +1,1 @@
-"""Who end users are, told by somebody else: one file an issuer."""
+"""Identities of end users from other issuers, one file per issuer."""

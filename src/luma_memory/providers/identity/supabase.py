@@ -47,7 +47,7 @@ class SupabaseTokens:
         )
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._read_at = self._tried_at = float("-inf")
-        self._reading = asyncio.Lock()
+        self._refresh_lock = asyncio.Lock()
 
     async def subject(self, token: str) -> str:
         key = await self._key(_key_id(token))
@@ -73,25 +73,25 @@ class SupabaseTokens:
     async def _key(self, key_id: str) -> jwt.PyJWK:
         now = self._clock.monotonic()
         if key_id not in self._keys or now - self._read_at > FRESH_SECONDS:
-            async with self._reading:
+            async with self._refresh_lock:
                 if self._clock.monotonic() - self._tried_at > RETRY_SECONDS:
                     self._tried_at = self._clock.monotonic()
                     await self._read()
         if self._clock.monotonic() - self._read_at > TRUSTED_SECONDS:
             raise ProviderUnavailable(
-                "The issuer of access tokens does not tell its keys", code="identity_unavailable"
+                "The keys of the access token issuer are unavailable", code="identity_unavailable"
             )
         if key_id not in self._keys:
             raise _refused()
         return self._keys[key_id]
 
     async def _read(self) -> None:
-        """Take over the issuer's keys; when it does not tell them, those of before stay."""
+        """Replace the keys by the issuer's; while it is unavailable, keep the current ones."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                answer = await self._client.get(self._jwks_url)
-                answer.raise_for_status()
-            listed = answer.json()["keys"]
+                response = await self._client.get(self._jwks_url)
+                response.raise_for_status()
+            listed = response.json()["keys"]
             self._keys = {entry["kid"]: key for entry in listed if (key := _usable(entry))}
         except (TimeoutError, httpx2.HTTPError, ValueError, KeyError, TypeError, AttributeError):
             return
@@ -99,7 +99,7 @@ class SupabaseTokens:
 
 
 def _usable(entry: Mapping[str, Any]) -> jwt.PyJWK | None:
-    """A public key of an algorithm that counts; others in the set are nobody's business."""
+    """A public key of an algorithm that counts; others in the set are ignored."""
     if not isinstance(entry.get("kid"), str) or entry.get("use", "sig") != "sig":
         return None
     try:

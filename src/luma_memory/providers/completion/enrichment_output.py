@@ -1,8 +1,8 @@
-"""What a model is asked for about one block, and what is made of its answer.
+"""The response schema of an enrichment, and how a response becomes an `Enrichment`.
 
-The answer's shape is demanded (a wrong one is the provider's failure), its measure is not: too
-long, too many or unknown is cut, dropped or set to the nearest allowed value, as another attempt
-would cost money and answer the same.
+The schema is enforced (a mismatch is the provider's failure), the bounds are not: what is too long,
+too many or unknown is cut, dropped or set to the nearest allowed value, because another attempt
+would cost money and return the same.
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ class EntityMention(BaseModel):
 class DateMention(BaseModel):
     """A date the text mentions, in any form."""
 
-    text: str = Field(description="The words of the text, for example 'last Friday'.")
+    text: str = Field(description="As the text writes it, for example 'last Friday'.")
     iso: str | None = Field(
         description="That date as YYYY-MM-DD, YYYY-MM or YYYY, no more exact than the text; "
         "null if unclear."
     )
 
 
-class EnrichmentAnswer(BaseModel):
+class EnrichmentOutput(BaseModel):
     """Facts about one text, in the language of the text."""
 
     title: str = Field(description=f"One line, at most {TITLE_CHARACTERS_MAX} characters.")
@@ -79,43 +79,37 @@ class EnrichmentAnswer(BaseModel):
     )
     dates: list[DateMention] = Field(description="Every date mentioned, resolved by occurred_at.")
     importance: float = Field(description="From 0 (small talk) to 1 (changes a life).")
-    language: str = Field(description="ISO 639-1 code of the text; 'und' if it cannot be told.")
+    language: str = Field(description="ISO 639-1 code of the text; 'und' if unclear.")
 
 
 def enrichment_of(
-    answer: EnrichmentAnswer,
+    output: EnrichmentOutput,
     request: EnrichmentRequest,
     *,
     model: str,
-    call: ModelCall,
+    calls: tuple[ModelCall, ...],
 ) -> Enrichment:
-    """The answer within every bound of `Enrichment`.
+    """The response, reduced to the bounds of `Enrichment`.
 
     Raises ProviderResponseInvalid if nothing readable is left of title or summary: an empty
-    enrichment must not pass for a done one.
+    enrichment must not pass for a complete one.
     """
-    try:
-        title = _required(answer.title, TITLE_CHARACTERS_MAX, "title")
-        summary = _required(answer.summary, SUMMARY_CHARACTERS_MAX, "summary")
-    except ProviderResponseInvalid as error:
-        error.calls = (call,)
-        raise
     return Enrichment(
-        title=title,
-        summary=summary,
-        tags=_tags(answer.tags),
-        entities=_entities(answer, request.content),
-        importance=_unit_interval(answer.importance),
-        language=_language(answer.language),
+        title=_required(output.title, TITLE_CHARACTERS_MAX, "title"),
+        summary=_required(output.summary, SUMMARY_CHARACTERS_MAX, "summary"),
+        tags=_tags(output.tags),
+        entities=_entities(output, request.content),
+        importance=_unit_interval(output.importance),
+        language=_language(output.language),
         model=model,
-        calls=(call,),
+        calls=calls,
     )
 
 
 def _required(text: str, characters_max: int, what: str) -> str:
     line = inert_line(text, characters_max=characters_max)
     if not line:
-        raise ProviderResponseInvalid(f"The model answered without a {what}.")
+        raise ProviderResponseInvalid(f"The model's response has no {what}.")
     return line
 
 
@@ -130,12 +124,10 @@ def _tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(unique)
 
 
-def _entities(answer: EnrichmentAnswer, content: str) -> tuple[Entity, ...]:
-    """Named things and dates together, in order of appearance; what the text does not hold comes
-    last.
-    """
+def _entities(output: EnrichmentOutput, content: str) -> tuple[Entity, ...]:
+    """Named things and dates together, in order of appearance; those not in the text come last."""
     unique: dict[tuple[str, EntityKind], Entity] = {}
-    for entity in (*_named(answer.entities), *_dated(answer.dates)):
+    for entity in (*_named(output.entities), *_dated(output.dates)):
         if entity.name:
             unique.setdefault((entity.name, entity.kind), entity)
     text = content.casefold()
@@ -156,7 +148,7 @@ def _dated(mentions: list[DateMention]) -> Iterable[Entity]:
 
 
 def _iso_date(text: str) -> str | None:
-    """The text itself if it is a day, month or year of the calendar."""
+    """The text itself if it is a valid day, month or year."""
     match = _PARTIAL_DATE.fullmatch(text.strip())
     if match is None or not match[0].isascii():
         return None
@@ -168,11 +160,11 @@ def _iso_date(text: str) -> str | None:
 
 
 def _unit_interval(value: float) -> float:
-    # Not a number says nothing about importance: the middle.
+    # NaN carries no information about importance: use the middle.
     return 0.5 if math.isnan(value) else min(max(value, 0.0), 1.0)
 
 
 def _language(code: str) -> str:
-    """Regions and scripts ("de-AT", "zh_Hant") are left off."""
+    """Without region and script ("de-AT", "zh_Hant")."""
     base = re.split(r"[-_]", code.strip().lower(), maxsplit=1)[0]
     return base if base in _LANGUAGES else UNKNOWN_LANGUAGE

@@ -1,0 +1,54 @@
+"""uvicorn as the API and the worker run it: on a socket of theirs, in their event loop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+
+BACKLOG = 2048
+
+
+class HttpServer(uvicorn.Server):
+    """A server that leaves signals to the process: uvicorn would raise them again before anything
+    is closed. Ends when `should_exit` is set.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def http_server(app: Any, *, stop_seconds: int, **options: Any) -> HttpServer:
+    """app: an ASGI application. stop_seconds: for open requests to end. options: of uvicorn."""
+    return HttpServer(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            backlog=BACKLOG,
+            timeout_graceful_shutdown=stop_seconds,
+            server_header=False,
+            **options,
+        )
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; `::` takes IPv4 as well where the system allows it. Raises OSError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    listening.setblocking(False)
+    return listening

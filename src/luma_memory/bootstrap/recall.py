@@ -1,0 +1,104 @@
+"""Search, and the contexts assembled from its results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from luma_memory import __version__
+from luma_memory.bootstrap.models import Models
+from luma_memory.bootstrap.process import Process
+from luma_memory.bootstrap.storage import Storage
+from luma_memory.pipeline.context.context import Contexts
+from luma_memory.pipeline.context.context_cache import ContextCache
+from luma_memory.pipeline.context.hit_counter import HitCounter
+from luma_memory.pipeline.recall.calibration import Calibrations
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.providers.completion.extract.question import LocalQuestionReader
+from luma_memory.settings import Settings
+from luma_memory.store.cache_ledger import PostgresCacheLedger
+from luma_memory.store.scope_versions import PostgresScopeVersions
+from luma_memory.store.search import PostgresSearchStore
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Recall with the reader of its queries."""
+
+    recall: Recall
+    question_reader: LocalQuestionReader
+
+
+@dataclass(frozen=True, slots=True)
+class ContextParts:
+    """Contexts and their cache."""
+
+    contexts: Contexts
+    cache: ContextCache
+    hits: HitCounter
+
+
+def uses_relations(settings: Settings) -> bool:
+    """Whether recall reads relations."""
+    return settings.relations_enabled and settings.recall_relations_enabled
+
+
+def make_recall(process: Process, storage: Storage, models: Models) -> Search:
+    """At the API, starts loading the language data in the background."""
+    settings, providers = process.settings, models.providers
+    reader = LocalQuestionReader(process.clock)
+    if process.kind == "api":
+        reader.warm()
+    calibrations = Calibrations(storage.vectors)
+    process.stack.push_async_callback(calibrations.close)
+    recall = Recall(
+        PostgresSearchStore(storage.database),
+        storage.blocks,
+        embedder=providers.embedder,
+        serving=models.scope_embedders,
+        reader=reader,
+        calibrations=calibrations,
+        threshold=settings.similarity_threshold,
+        reranker=providers.reranker,
+        relations=storage.relations if uses_relations(settings) else None,
+        spending=models.spending,
+        users=storage.users,
+        emit=process.emit,
+    )
+    return Search(recall, reader)
+
+
+def make_contexts(
+    process: Process, storage: Storage, models: Models, recall: Recall
+) -> ContextParts:
+    settings, providers, stack = process.settings, models.providers, process.stack
+    ledger = PostgresCacheLedger(storage.database)
+    hits = HitCounter(ledger, clock=process.clock, emit=process.emit)
+    stack.push_async_callback(hits.close)
+    cache = ContextCache(
+        storage.cache,
+        PostgresScopeVersions(storage.database),
+        ttl=timedelta(seconds=settings.cache_ttl_seconds),
+        counter=hits,
+        clock=process.clock,
+        emit=process.emit,
+        local_bytes_max=settings.cache_memory_mb << 20 if settings.redis_url else 0,
+    )
+    contexts = Contexts(
+        recall,
+        cache,
+        synthesizer=providers.synthesizer,
+        tokens=providers.tokens,
+        # Every setting that changes what recall finds.
+        configuration=(
+            __version__,
+            providers.vectors_name,
+            settings.similarity_threshold,
+            providers.reranker.name if providers.reranker is not None else None,
+            uses_relations(settings),
+        ),
+        emit=process.emit,
+        spending=models.spending,
+    )
+    stack.push_async_callback(contexts.close)
+    return ContextParts(contexts, cache, hits)
