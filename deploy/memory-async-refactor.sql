@@ -835,6 +835,31 @@ INSERT INTO memory_migrations (version) VALUES ('0015_block_input');
 END IF;
 END $migration_0015$;
 
+DO $migration_0016$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0016_scope_changes') THEN
+-- What changed in a scope since a version: readers that keep a copy of it bring that up to date.
+
+ALTER TABLE memory_users
+    -- The version before `version`; entries of the log below chain by it.
+    ADD COLUMN IF NOT EXISTS previous bigint NOT NULL DEFAULT 0;
+
+-- One row for each rise of a version, kept for some minutes. Unlogged: a crash empties it, and a reader
+-- whose chain of entries is broken reads the scope again.
+CREATE UNLOGGED TABLE IF NOT EXISTS memory_changes (
+    project_id text NOT NULL,
+    user_id text NOT NULL,
+    version bigint NOT NULL,
+    previous bigint NOT NULL,
+    -- Blocks whose passages, windows, expiry or supersession may have changed; NULL: all of the scope.
+    block_ids uuid[],
+    PRIMARY KEY (project_id, user_id, version)
+);
+ALTER TABLE memory_changes ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0016_scope_changes');
+END IF;
+END $migration_0016$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -886,8 +911,7 @@ BEGIN
     END IF;
     v_after := jsonb_populate_record(v_before, p_changes);
 
-    UPDATE memory_users SET version = memory_next_version(version, v_now)
-    WHERE project_id = p_project_id AND user_id = p_user_id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], v_now);
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by,
         before, created_at)
     VALUES (p_project_id, p_user_id, p_block_id, p_revision, 'edit', p_changed_by,
@@ -983,8 +1007,7 @@ BEGIN
         RETURN 'stale';
     END IF;
 
-    UPDATE memory_users SET version = memory_next_version(version, v_now)
-    WHERE project_id = p_project_id AND user_id = p_user_id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], v_now);
     UPDATE memory_jobs
     SET status = 'cancelled', finished_at = v_now, locked_until = NULL,
         last_error = 'its block was deleted'
@@ -1174,10 +1197,9 @@ DECLARE
     v_new text := '';
     v_stored bigint;
 BEGIN
-    INSERT INTO memory_users (project_id, user_id, version)
-    VALUES (p_project_id, p_user_id, memory_next_version(0, v_now))
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(memory_users.version, v_now);
+    INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
+    ON CONFLICT (project_id, user_id) DO NOTHING;
+    PERFORM raise_memory_version(p_project_id, p_user_id, NULL, v_now);
     IF p_table = 'memory_users' THEN
         -- One that nobody knows fails here, and not the weeks of everybody later.
         PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
@@ -1265,11 +1287,7 @@ BEGIN
     JOIN memory_jobs AS j ON j.id = i.job_id AND j.attempts = p_attempts[i.n]
     WHERE j.id = ANY (v_done);
 
-    INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
-    FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(u.version, v_now);
+    PERFORM raise_memory_versions(v_projects, v_users, v_blocks, v_now);
 
     -- What an earlier enrichment said is kept, and what a table that was here before the service or
     -- a client's SQL had in these columns; a block's first enrichment mostly has nothing to keep.
@@ -1441,7 +1459,7 @@ DECLARE
 BEGIN
     -- The user's place in virtual time after this statement, one entry an item.
     WITH scope AS (
-        SELECT i.project_id, i.user_id, count(*) AS items
+        SELECT i.project_id, i.user_id, count(*) AS items, array_agg(i.id) AS ids
         FROM unnest(v_blocks) AS i
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
@@ -1450,9 +1468,15 @@ BEGIN
                v_head + p_fair_step * s.items
         FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = memory_next_version(u.version, v_now), last_ingest_at = v_now,
+        SET version = memory_next_version(u.version, v_now), previous = u.version,
+            last_ingest_at = v_now,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
-        RETURNING u.project_id, u.user_id, u.fair_at
+        RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
+    ), logged AS (
+        -- All ids: one that turns out to be stored already costs a reader nothing.
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+        SELECT t.project_id, t.user_id, t.version, t.previous, s.ids
+        FROM touched AS t JOIN scope AS s USING (project_id, user_id)
     )
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
@@ -1738,9 +1762,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    INSERT INTO memory_users AS u (project_id, user_id, version) VALUES (v_project, v_user, memory_next_version(0, v_now))
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(u.version, v_now);
+    PERFORM raise_memory_versions(ARRAY[v_project], ARRAY[v_user], ARRAY[NULL::uuid], v_now);
     UPDATE memory_blocks
     SET title = p_title, summary = p_summary,
         tags = ARRAY(SELECT jsonb_array_elements_text(p_facts -> 'tags')),
@@ -2012,12 +2034,9 @@ CREATE OR REPLACE FUNCTION fail_memory_blocks(
 DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
-    INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
-    FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
-    ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(u.version, v_now);
+    -- A status is nothing that is searched: no block's passages change.
+    PERFORM raise_memory_versions(p_project_ids, p_user_ids,
+        array_fill(NULL::uuid, ARRAY[cardinality(p_user_ids)]), v_now);
 
     UPDATE memory_blocks AS b
     SET status = 'failed', error = i.error, updated_at = v_now
@@ -2424,12 +2443,19 @@ CREATE OR REPLACE FUNCTION store_memory_windows(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_named uuid[];  -- turns whose speaker's key is still missing
+    v_changed uuid[];
 BEGIN
-    IF cardinality(p_blocks) + cardinality(p_dropped) > 0 THEN
-        INSERT INTO memory_users AS u (project_id, user_id, version)
-        VALUES (p_project_id, p_user_id, memory_next_version(0, v_now))
-        ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = memory_next_version(u.version, v_now);
+    v_named := ARRAY(SELECT DISTINCT m.block_id
+        FROM memory_passages AS m
+        JOIN memory_blocks AS b ON b.project_id = m.project_id AND b.user_id = m.user_id
+            AND b.id = m.block_id
+        WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (p_turns)
+          AND m.speaker_key IS NULL AND m.ordinal >= 0 AND b.speaker IS NOT NULL);
+    v_changed := p_blocks || p_dropped || v_named;
+    IF cardinality(v_changed) > 0 THEN
+        PERFORM raise_memory_versions(array_fill(p_project_id, ARRAY[cardinality(v_changed)]),
+            array_fill(p_user_id, ARRAY[cardinality(v_changed)]), v_changed, v_now);
     END IF;
 
     DELETE FROM memory_passages
@@ -2451,7 +2477,7 @@ BEGIN
 
     UPDATE memory_passages AS m SET speaker_key = memory_speaker_key(b.speaker)
     FROM memory_blocks AS b
-    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (p_turns)
+    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (v_named)
       AND m.speaker_key IS NULL AND m.ordinal >= 0
       AND b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = m.block_id
       AND b.speaker IS NOT NULL;
@@ -2466,20 +2492,26 @@ RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_session text;
     v_at timestamptz;
+    v_dropped uuid[];
 BEGIN
     SELECT session_id, coalesce(occurred_at, created_at) INTO v_session, v_at FROM memory_blocks
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
     IF v_session IS NULL THEN
         RETURN;
     END IF;
-    DELETE FROM memory_passages
-    WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
-      AND block_id = ANY (ARRAY(
-          SELECT b.id FROM memory_blocks AS b
-          WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.session_id = v_session
-            AND (coalesce(b.occurred_at, b.created_at), b.id) >= (v_at, p_block_id)
-          ORDER BY coalesce(b.occurred_at, b.created_at), b.id LIMIT 3));
-    IF FOUND THEN
+    WITH dropped AS (
+        DELETE FROM memory_passages
+        WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
+          AND block_id = ANY (ARRAY(
+              SELECT b.id FROM memory_blocks AS b
+              WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.session_id = v_session
+                AND (coalesce(b.occurred_at, b.created_at), b.id) >= (v_at, p_block_id)
+              ORDER BY coalesce(b.occurred_at, b.created_at), b.id LIMIT 3))
+        RETURNING block_id
+    )
+    SELECT array_agg(block_id) INTO v_dropped FROM dropped;
+    IF v_dropped IS NOT NULL THEN
+        PERFORM raise_memory_version(p_project_id, p_user_id, v_dropped, clock_timestamp());
         PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
             NULL, ARRAY[jsonb_build_object('session_id', v_session,
                 'from', jsonb_build_array(v_at, p_block_id))],
@@ -2496,7 +2528,7 @@ END $body$;
 -- Find anew by which block each of these was replaced: the earliest later one that an accepted
 -- `supersedes` or `contradicts` names, if whoever found it was sure or somebody confirmed it. Keeps a
 -- revision of each block that changes, and marks summaries that told it otherwise. The caller holds the
--- user's row and raises its version. Returns how many changed.
+-- user's row; its version rises if any changed. Returns how many did.
 CREATE OR REPLACE FUNCTION settle_memory_supersession(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_changed_by text, p_now timestamptz
 ) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $body$
@@ -2547,6 +2579,7 @@ BEGIN
         updated_at = p_now
     FROM unnest(v_blocks, v_after) AS i (id, after)
     WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = i.id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, v_blocks, p_now);
 
     -- A week is told as it stood at its end: only what changed within it changes what is told.
     UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
@@ -2724,8 +2757,7 @@ BEGIN
     IF v_stored > 0 THEN
         PERFORM settle_memory_supersession(p_project_id, p_user_id, p_sources || p_targets,
             'job ' || p_job_id, v_now);
-        UPDATE memory_users SET version = memory_next_version(version, v_now)
-        WHERE project_id = p_project_id AND user_id = p_user_id;
+        PERFORM raise_memory_version(p_project_id, p_user_id, '{}', v_now);
     END IF;
     RETURN QUERY SELECT true, v_stored;
 END $body$;
@@ -2749,8 +2781,7 @@ BEGIN
     END IF;
     PERFORM settle_memory_supersession(p_project_id, p_user_id,
         ARRAY[v_relation.source_id, v_relation.target_id], p_decided_by, v_now);
-    UPDATE memory_users SET version = memory_next_version(version, v_now)
-    WHERE project_id = p_project_id AND user_id = p_user_id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, '{}', v_now);
     RETURN true;
 END $body$;
 
@@ -2894,9 +2925,12 @@ BEGIN
         FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = memory_next_version(u.version, v_now),
+        SET version = memory_next_version(u.version, v_now), previous = u.version,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
-        RETURNING u.project_id, u.user_id, u.fair_at
+        RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
+    ), logged AS (
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+        SELECT project_id, user_id, version, previous, '{}' FROM touched
     )
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM item AS i JOIN touched AS t USING (project_id, user_id);
@@ -3014,8 +3048,8 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
--- Delete ended jobs older than their retention, oldest first, at most p_limit, and rows of workers
--- long gone. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
+-- Delete ended jobs older than their retention, oldest first, at most p_limit, rows of workers long
+-- gone, and what the log of changes has of earlier than 15 minutes ago. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
 -- number of jobs deleted; fewer than p_limit means there is nothing more for now.
 CREATE OR REPLACE FUNCTION prune_memory_jobs(
     p_completed_before timestamptz, p_failed_before timestamptz, p_limit integer DEFAULT 1000
@@ -3047,6 +3081,11 @@ BEGIN
         VALUES ('(gone)', v_completed, p_completed_before)
         ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
     END IF;
+
+    -- Versions follow the clock: the log of changes is kept for 15 minutes.
+    DELETE FROM memory_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM memory_changes
+        WHERE version < memory_next_version(0, clock_timestamp() - interval '15 min')
+        LIMIT 100 * p_limit));
     RETURN v_deleted;
 END $body$;
 
@@ -3095,9 +3134,48 @@ END $body$;
 -- other contents: not after a user was erased and came back, not after a crash undid the last
 -- transaction, not after the database was restored from a backup. Whoever changes by hand what recall can
 -- answer says so: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
+-- Such a change has no entry in memory_changes, so that every copy of the scope is read again.
 CREATE OR REPLACE FUNCTION memory_next_version(p_version bigint, p_now timestamptz)
 RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $body$
     SELECT greatest(p_version + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
+$body$;
+
+-- Raise the version of scopes after a change at p_now, and log which of their blocks changed. Arrays of
+-- one length name a changed block each; an entry without a block raises the version alone. A user
+-- without a row gets one. Rows are locked in order, so that two statements cannot deadlock.
+CREATE OR REPLACE FUNCTION raise_memory_versions(
+    p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_now timestamptz
+) RETURNS void LANGUAGE sql AS $body$
+    WITH scope AS (
+        SELECT i.project_id, i.user_id,
+               coalesce(array_agg(i.block_id) FILTER (WHERE i.block_id IS NOT NULL), '{}') AS block_ids
+        FROM unnest(p_project_ids, p_user_ids, p_block_ids) AS i (project_id, user_id, block_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
+    ), raised AS (
+        INSERT INTO memory_users AS u (project_id, user_id, version)
+        SELECT s.project_id, s.user_id, memory_next_version(0, p_now) FROM scope AS s
+        ORDER BY s.project_id, s.user_id
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET version = memory_next_version(u.version, p_now), previous = u.version
+        RETURNING u.project_id, u.user_id, u.version, u.previous
+    )
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+    SELECT r.project_id, r.user_id, r.version, r.previous, s.block_ids
+    FROM raised AS r JOIN scope AS s USING (project_id, user_id)
+$body$;
+
+-- The same for one scope whose row the caller holds; nothing where there is none. NULL for the blocks:
+-- all of them may have changed.
+CREATE OR REPLACE FUNCTION raise_memory_version(
+    p_project_id text, p_user_id text, p_block_ids uuid[], p_now timestamptz
+) RETURNS void LANGUAGE sql AS $body$
+    WITH raised AS (
+        UPDATE memory_users SET version = memory_next_version(version, p_now), previous = version
+        WHERE project_id = p_project_id AND user_id = p_user_id
+        RETURNING project_id, user_id, version, previous
+    )
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+    SELECT project_id, user_id, version, previous, p_block_ids FROM raised
 $body$;
 
 -- Hosted platforms let anonymous callers run every new function and write every new table; ours are
@@ -3117,7 +3195,7 @@ BEGIN
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
-              'memory_next_passages')
+              'memory_next_passages', 'memory_changes')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -3132,6 +3210,7 @@ BEGIN
               'drop_memory_jobs', 'memory_waiting_blocks', 'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
+              'raise_memory_versions', 'raise_memory_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
               'erase_memory_user', 'memory_user_digest', 'sweep_memory_jobs', 'count_memory_rows',
               'import_memory_rows', 'memory_own_job_id',

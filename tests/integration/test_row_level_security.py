@@ -41,6 +41,7 @@ CLOSED_TABLES = [
     "memory_embedding_models",
     "memory_scope_models",
     "memory_next_passages",
+    "memory_changes",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
 # The roles themselves every test server has.

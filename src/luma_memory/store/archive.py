@@ -18,7 +18,11 @@ _SQL = SqlFile(__name__)
 PAGE_ROWS: Final = 50
 _PREFIX: Final = "memory_"
 # What is work under way, limits and credentials, and not what is remembered.
-_NOT_KEPT: Final[Collection[str]] = ("jobs", "rate_limits", "idempotency", "api_keys")
+_NOT_KEPT: Final[Collection[str]] = (
+    *("jobs", "rate_limits", "idempotency", "api_keys"),
+    # Of versions that mean nothing elsewhere; imported, they would vouch for changes that were not.
+    "changes",
+)
 # Before what refers to them.
 _FIRST: Final[Sequence[str]] = ("users", "blocks")
 

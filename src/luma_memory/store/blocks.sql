@@ -72,11 +72,19 @@ WHERE project_id = $1 AND user_id = $2 AND block_id = $3 AND ordinal >= 0
   AND embedding IS NOT NULL AND embedding_model = $4
 
 -- name: store_vectors
--- Vectors of some passages of a long block, before the rest is made. The scope's version stays: it
--- changes when the block's job is completed.
-WITH block AS (
-    SELECT project_id, user_id, id FROM memory_blocks
-    WHERE project_id = $1 AND user_id = $2 AND id = $3 AND revision = $4 FOR SHARE
+-- Vectors of some passages of a long block, before the rest is made. The user's row is locked before
+-- the block's, as everywhere.
+WITH raised AS (
+    UPDATE memory_users SET version = memory_next_version(version, now()), previous = version
+    WHERE project_id = $1 AND user_id = $2
+    RETURNING project_id, user_id, version, previous
+), logged AS (
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+    SELECT project_id, user_id, version, previous, ARRAY[$3::uuid] FROM raised
+), block AS (
+    SELECT b.project_id, b.user_id, b.id
+    FROM raised AS r JOIN memory_blocks AS b USING (project_id, user_id)
+    WHERE b.id = $3 AND b.revision = $4 FOR SHARE OF b
 )
 UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = $5
 FROM block AS b, unnest($6::integer[], $7::halfvec[]) AS p (ordinal, embedding)

@@ -80,8 +80,7 @@ SELECT move_memory_vectors($1, $2, $3) AS moved
 
 -- name: bump_scope_version
 -- What recall answers has changed.
-UPDATE memory_users SET version = memory_next_version(version, now())
-WHERE project_id = $1 AND user_id = $2
+SELECT raise_memory_version($1, $2, NULL, now())
 
 -- name: reembed_progress
 -- How many passages of all scopes have a vector of model $1, in use or prepared.

@@ -36,8 +36,7 @@ BEGIN
     END IF;
     v_after := jsonb_populate_record(v_before, p_changes);
 
-    UPDATE memory_users SET version = memory_next_version(version, v_now)
-    WHERE project_id = p_project_id AND user_id = p_user_id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], v_now);
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by,
         before, created_at)
     VALUES (p_project_id, p_user_id, p_block_id, p_revision, 'edit', p_changed_by,
@@ -133,8 +132,7 @@ BEGIN
         RETURN 'stale';
     END IF;
 
-    UPDATE memory_users SET version = memory_next_version(version, v_now)
-    WHERE project_id = p_project_id AND user_id = p_user_id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], v_now);
     UPDATE memory_jobs
     SET status = 'cancelled', finished_at = v_now, locked_until = NULL,
         last_error = 'its block was deleted'
@@ -324,10 +322,9 @@ DECLARE
     v_new text := '';
     v_stored bigint;
 BEGIN
-    INSERT INTO memory_users (project_id, user_id, version)
-    VALUES (p_project_id, p_user_id, memory_next_version(0, v_now))
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(memory_users.version, v_now);
+    INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
+    ON CONFLICT (project_id, user_id) DO NOTHING;
+    PERFORM raise_memory_version(p_project_id, p_user_id, NULL, v_now);
     IF p_table = 'memory_users' THEN
         -- One that nobody knows fails here, and not the weeks of everybody later.
         PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');

@@ -42,11 +42,7 @@ BEGIN
     JOIN memory_jobs AS j ON j.id = i.job_id AND j.attempts = p_attempts[i.n]
     WHERE j.id = ANY (v_done);
 
-    INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
-    FROM unnest(v_projects, v_users) AS i (project_id, user_id) ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(u.version, v_now);
+    PERFORM raise_memory_versions(v_projects, v_users, v_blocks, v_now);
 
     -- What an earlier enrichment said is kept, and what a table that was here before the service or
     -- a client's SQL had in these columns; a block's first enrichment mostly has nothing to keep.

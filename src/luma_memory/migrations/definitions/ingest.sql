@@ -50,7 +50,7 @@ DECLARE
 BEGIN
     -- The user's place in virtual time after this statement, one entry an item.
     WITH scope AS (
-        SELECT i.project_id, i.user_id, count(*) AS items
+        SELECT i.project_id, i.user_id, count(*) AS items, array_agg(i.id) AS ids
         FROM unnest(v_blocks) AS i
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
@@ -59,9 +59,15 @@ BEGIN
                v_head + p_fair_step * s.items
         FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = memory_next_version(u.version, v_now), last_ingest_at = v_now,
+        SET version = memory_next_version(u.version, v_now), previous = u.version,
+            last_ingest_at = v_now,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
-        RETURNING u.project_id, u.user_id, u.fair_at
+        RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
+    ), logged AS (
+        -- All ids: one that turns out to be stored already costs a reader nothing.
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+        SELECT t.project_id, t.user_id, t.version, t.previous, s.ids
+        FROM touched AS t JOIN scope AS s USING (project_id, user_id)
     )
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,

@@ -95,9 +95,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    INSERT INTO memory_users AS u (project_id, user_id, version) VALUES (v_project, v_user, memory_next_version(0, v_now))
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(u.version, v_now);
+    PERFORM raise_memory_versions(ARRAY[v_project], ARRAY[v_user], ARRAY[NULL::uuid], v_now);
     UPDATE memory_blocks
     SET title = p_title, summary = p_summary,
         tags = ARRAY(SELECT jsonb_array_elements_text(p_facts -> 'tags')),

@@ -84,12 +84,9 @@ CREATE OR REPLACE FUNCTION fail_memory_blocks(
 DECLARE
     v_now timestamptz := clock_timestamp();
 BEGIN
-    INSERT INTO memory_users AS u (project_id, user_id, version)
-    SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now)
-    FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
-    ORDER BY i.project_id, i.user_id
-    ON CONFLICT (project_id, user_id) DO UPDATE
-    SET version = memory_next_version(u.version, v_now);
+    -- A status is nothing that is searched: no block's passages change.
+    PERFORM raise_memory_versions(p_project_ids, p_user_ids,
+        array_fill(NULL::uuid, ARRAY[cardinality(p_user_ids)]), v_now);
 
     UPDATE memory_blocks AS b
     SET status = 'failed', error = i.error, updated_at = v_now

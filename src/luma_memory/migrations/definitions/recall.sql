@@ -16,12 +16,19 @@ CREATE OR REPLACE FUNCTION store_memory_windows(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_named uuid[];  -- turns whose speaker's key is still missing
+    v_changed uuid[];
 BEGIN
-    IF cardinality(p_blocks) + cardinality(p_dropped) > 0 THEN
-        INSERT INTO memory_users AS u (project_id, user_id, version)
-        VALUES (p_project_id, p_user_id, memory_next_version(0, v_now))
-        ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = memory_next_version(u.version, v_now);
+    v_named := ARRAY(SELECT DISTINCT m.block_id
+        FROM memory_passages AS m
+        JOIN memory_blocks AS b ON b.project_id = m.project_id AND b.user_id = m.user_id
+            AND b.id = m.block_id
+        WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (p_turns)
+          AND m.speaker_key IS NULL AND m.ordinal >= 0 AND b.speaker IS NOT NULL);
+    v_changed := p_blocks || p_dropped || v_named;
+    IF cardinality(v_changed) > 0 THEN
+        PERFORM raise_memory_versions(array_fill(p_project_id, ARRAY[cardinality(v_changed)]),
+            array_fill(p_user_id, ARRAY[cardinality(v_changed)]), v_changed, v_now);
     END IF;
 
     DELETE FROM memory_passages
@@ -43,7 +50,7 @@ BEGIN
 
     UPDATE memory_passages AS m SET speaker_key = memory_speaker_key(b.speaker)
     FROM memory_blocks AS b
-    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (p_turns)
+    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = ANY (v_named)
       AND m.speaker_key IS NULL AND m.ordinal >= 0
       AND b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = m.block_id
       AND b.speaker IS NOT NULL;
@@ -58,20 +65,26 @@ RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_session text;
     v_at timestamptz;
+    v_dropped uuid[];
 BEGIN
     SELECT session_id, coalesce(occurred_at, created_at) INTO v_session, v_at FROM memory_blocks
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
     IF v_session IS NULL THEN
         RETURN;
     END IF;
-    DELETE FROM memory_passages
-    WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
-      AND block_id = ANY (ARRAY(
-          SELECT b.id FROM memory_blocks AS b
-          WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.session_id = v_session
-            AND (coalesce(b.occurred_at, b.created_at), b.id) >= (v_at, p_block_id)
-          ORDER BY coalesce(b.occurred_at, b.created_at), b.id LIMIT 3));
-    IF FOUND THEN
+    WITH dropped AS (
+        DELETE FROM memory_passages
+        WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
+          AND block_id = ANY (ARRAY(
+              SELECT b.id FROM memory_blocks AS b
+              WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.session_id = v_session
+                AND (coalesce(b.occurred_at, b.created_at), b.id) >= (v_at, p_block_id)
+              ORDER BY coalesce(b.occurred_at, b.created_at), b.id LIMIT 3))
+        RETURNING block_id
+    )
+    SELECT array_agg(block_id) INTO v_dropped FROM dropped;
+    IF v_dropped IS NOT NULL THEN
+        PERFORM raise_memory_version(p_project_id, p_user_id, v_dropped, clock_timestamp());
         PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
             NULL, ARRAY[jsonb_build_object('session_id', v_session,
                 'from', jsonb_build_array(v_at, p_block_id))],

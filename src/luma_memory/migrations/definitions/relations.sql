@@ -7,7 +7,7 @@
 -- Find anew by which block each of these was replaced: the earliest later one that an accepted
 -- `supersedes` or `contradicts` names, if whoever found it was sure or somebody confirmed it. Keeps a
 -- revision of each block that changes, and marks summaries that told it otherwise. The caller holds the
--- user's row and raises its version. Returns how many changed.
+-- user's row; its version rises if any changed. Returns how many did.
 CREATE OR REPLACE FUNCTION settle_memory_supersession(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_changed_by text, p_now timestamptz
 ) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $body$
@@ -58,6 +58,7 @@ BEGIN
         updated_at = p_now
     FROM unnest(v_blocks, v_after) AS i (id, after)
     WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = i.id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, v_blocks, p_now);
 
     -- A week is told as it stood at its end: only what changed within it changes what is told.
     UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
@@ -235,8 +236,7 @@ BEGIN
     IF v_stored > 0 THEN
         PERFORM settle_memory_supersession(p_project_id, p_user_id, p_sources || p_targets,
             'job ' || p_job_id, v_now);
-        UPDATE memory_users SET version = memory_next_version(version, v_now)
-        WHERE project_id = p_project_id AND user_id = p_user_id;
+        PERFORM raise_memory_version(p_project_id, p_user_id, '{}', v_now);
     END IF;
     RETURN QUERY SELECT true, v_stored;
 END $body$;
@@ -260,7 +260,6 @@ BEGIN
     END IF;
     PERFORM settle_memory_supersession(p_project_id, p_user_id,
         ARRAY[v_relation.source_id, v_relation.target_id], p_decided_by, v_now);
-    UPDATE memory_users SET version = memory_next_version(version, v_now)
-    WHERE project_id = p_project_id AND user_id = p_user_id;
+    PERFORM raise_memory_version(p_project_id, p_user_id, '{}', v_now);
     RETURN true;
 END $body$;

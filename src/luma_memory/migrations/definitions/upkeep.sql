@@ -52,9 +52,12 @@ BEGIN
         FROM item AS i
         ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET version = memory_next_version(u.version, v_now),
+        SET version = memory_next_version(u.version, v_now), previous = u.version,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
-        RETURNING u.project_id, u.user_id, u.fair_at
+        RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
+    ), logged AS (
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+        SELECT project_id, user_id, version, previous, '{}' FROM touched
     )
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM item AS i JOIN touched AS t USING (project_id, user_id);
@@ -172,8 +175,8 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
--- Delete ended jobs older than their retention, oldest first, at most p_limit, and rows of workers
--- long gone. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
+-- Delete ended jobs older than their retention, oldest first, at most p_limit, rows of workers long
+-- gone, and what the log of changes has of earlier than 15 minutes ago. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
 -- number of jobs deleted; fewer than p_limit means there is nothing more for now.
 CREATE OR REPLACE FUNCTION prune_memory_jobs(
     p_completed_before timestamptz, p_failed_before timestamptz, p_limit integer DEFAULT 1000
@@ -205,6 +208,11 @@ BEGIN
         VALUES ('(gone)', v_completed, p_completed_before)
         ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
     END IF;
+
+    -- Versions follow the clock: the log of changes is kept for 15 minutes.
+    DELETE FROM memory_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM memory_changes
+        WHERE version < memory_next_version(0, clock_timestamp() - interval '15 min')
+        LIMIT 100 * p_limit));
     RETURN v_deleted;
 END $body$;
 

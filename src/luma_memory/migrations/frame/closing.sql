@@ -15,7 +15,7 @@ BEGIN
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
-              'memory_next_passages')
+              'memory_next_passages', 'memory_changes')
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
@@ -30,6 +30,7 @@ BEGIN
               'drop_memory_jobs', 'memory_waiting_blocks', 'heartbeat_memory_worker', 'get_memory_job_stats', 'retry_memory_jobs',
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
+              'raise_memory_versions', 'raise_memory_version',
               'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
               'erase_memory_user', 'memory_user_digest', 'sweep_memory_jobs', 'count_memory_rows',
               'import_memory_rows', 'memory_own_job_id',

@@ -1,0 +1,99 @@
+"""Whoever raises a scope's version logs it, and whoever changes what search reads raises it.
+
+A reader brings its copy of a scope up to date from the log, so the only way to a stale result is
+a change that the log does not have. The lists below name every statement of both kinds: a new one
+has to be entered here, with its log entry.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from luma_memory.postgres.sql_files import SqlFile
+
+PACKAGE = Path(__file__).parents[2] / "src" / "luma_memory"
+DEFINITIONS = PACKAGE / "migrations" / "definitions"
+_FUNCTION = re.compile(
+    r"CREATE OR REPLACE FUNCTION (\w+)\s*\(.*?AS \$body\$(.*?)\$body\$;", re.DOTALL
+)
+
+
+def _statements() -> dict[str, str]:
+    """Bodies of functions and the statements of repositories, without comments."""
+    found: dict[str, str] = {}
+    for file in sorted(DEFINITIONS.glob("*.sql")):
+        for name, body in _FUNCTION.findall(file.read_text(encoding="utf-8")):
+            found[name] = found.get(name, "") + body
+    for package in ("store", "queue"):
+        for file in sorted((PACKAGE / package).glob("*.sql")):
+            found |= dict(SqlFile(f"luma_memory.{package}.{file.stem}").items())
+    return {name: re.sub(r"--[^\n]*", "", text) for name, text in found.items()}
+
+
+STATEMENTS = _statements()
+_RAISES = re.compile(r"\bversion\s*=\s*memory_next_version\(")
+# Passages, and what else of a block decides whether the scan reads them.
+_CHANGES = re.compile(
+    r"\b(?:INSERT INTO|UPDATE|DELETE FROM)\s+memory_passages\b|\bsuperseded_at\s*=", re.IGNORECASE
+)
+_CALLS = re.compile(r"\braise_memory_versions?\(")
+
+RAISING = {
+    "ingest_memory_blocks",
+    "raise_memory_version",
+    "raise_memory_versions",
+    "retry_memory_jobs",
+    "store_vectors",
+}
+CALLING = {
+    "bump_scope_version",
+    "complete_memory_enrichments",
+    "decide_memory_relation",
+    "delete_memory_block",
+    "edit_memory_block",
+    "fail_memory_blocks",
+    "forget_memory_windows",
+    "import_memory_rows",
+    "keep_memory_enrichment",
+    "relate_memory_block",
+    "settle_memory_supersession",
+    "store_memory_windows",
+}
+CHANGING = {
+    "complete_memory_enrichments",
+    "delete_memory_block",
+    "edit_memory_block",
+    "forget_memory_windows",
+    "ingest_memory_blocks",
+    "move_memory_vectors",
+    "settle_memory_supersession",
+    "store_memory_windows",
+    "store_vectors",
+}
+# Changes passages and does not raise the version, each with the reason.
+UNLOGGED = {
+    "move_memory_vectors": "notes its time in memory_scope_models; the caller raises the version",
+}
+
+
+def test_every_statement_that_raises_a_version_is_listed() -> None:
+    assert {name for name, text in STATEMENTS.items() if _RAISES.search(text)} == RAISING
+    assert {name for name, text in STATEMENTS.items() if _CALLS.search(text)} == CALLING
+
+
+@pytest.mark.parametrize("name", sorted(RAISING))
+def test_raising_a_version_keeps_the_one_before_and_logs(name: str) -> None:
+    statements = [text for text in STATEMENTS[name].split(";") if _RAISES.search(text)]
+    for text in statements:
+        raises = len(_RAISES.findall(text))
+        assert len(re.findall(r"\bprevious\s*=\s*(?:u\.)?version\b", text)) == raises
+        assert len(re.findall(r"\bINSERT INTO memory_changes\b", text)) == raises
+
+
+def test_every_statement_that_changes_what_search_reads_is_listed_and_logs() -> None:
+    changing = {name for name, text in STATEMENTS.items() if _CHANGES.search(text)}
+    assert changing == CHANGING
+    assert changing - RAISING - CALLING == set(UNLOGGED)
