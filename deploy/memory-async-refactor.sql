@@ -860,6 +860,22 @@ INSERT INTO memory_migrations (version) VALUES ('0016_scope_changes');
 END IF;
 END $migration_0016$;
 
+DO $migration_0017$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0017_sender_offset') THEN
+-- Blocks keep the offset from UTC that their time was sent with: "today" is the sender's day.
+
+-- NULL: sent in UTC, without an offset, or by the version before.
+ALTER TABLE memory_blocks ADD COLUMN IF NOT EXISTS utc_offset_minutes smallint;
+CREATE OR REPLACE VIEW memory_block_input WITH (security_invoker = true) AS
+SELECT id, project_id, user_id, content, agent_id, session_id, speaker, source, external_id, metadata,
+       occurred_at, expires_at, idempotency_key, content_hash, request_hash, job_id, created_at, updated_at,
+       utc_offset_minutes
+FROM memory_blocks;
+
+INSERT INTO memory_migrations (version) VALUES ('0017_sender_offset');
+END IF;
+END $migration_0017$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1441,7 +1457,7 @@ DECLARE
     v_blocks memory_block_input[] := ARRAY(
         SELECT b FROM jsonb_populate_recordset(NULL::memory_block_input, p_blocks) AS b);
     -- What tells two blocks of equal content_hash apart is every other field but these.
-    v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'idempotency_key', 'request_hash',
+    v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'utc_offset_minutes', 'idempotency_key', 'request_hash',
         'job_id', 'created_at', 'updated_at', 'ordinality', 'n', 'since'];
     v_items integer[];
     v_jobs bigint[];

@@ -46,7 +46,7 @@ class NewBlock(ClientFields):
 
     scope: Scope
     content: str
-    occurred_at: datetime
+    occurred_at: datetime  # with the offset it was sent with
     idempotency_key: str | None = None
     # SHA-256 of everything the client sent with an idempotency key: one key means one request.
     request_hash: bytes | None = None
@@ -104,7 +104,7 @@ class Block(ClientFields):
     content: str
     status: BlockStatus
     enrichment: EnrichmentKind
-    occurred_at: datetime
+    occurred_at: datetime  # with the offset it was sent with
     created_at: datetime
     updated_at: datetime
     revision: int

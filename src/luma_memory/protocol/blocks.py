@@ -11,7 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.enrichment import EnrichmentKind, EntityKind
 from luma_memory.domain.revision import RevisionReason
-from luma_memory.protocol.validation import Content, Instant, Metadata, Name
+from luma_memory.protocol.validation import (
+    Content,
+    Instant,
+    LocalInstant,
+    Metadata,
+    Name,
+    UtcInstant,
+)
 
 BATCH_BLOCKS_MAX = 1_000
 
@@ -53,7 +60,7 @@ class NewBlockBody(ClientFields):
     external_id: Name | None = Field(
         None, description="Your own id of the block; sending it twice stores one block."
     )
-    occurred_at: Instant | None = Field(
+    occurred_at: LocalInstant | None = Field(
         None, description="When it happened; defaults to now. UTC if no offset is given."
     )
     idempotency_key: Name | None = Field(
@@ -79,7 +86,7 @@ class BlockEditBody(ClientFields):
     content: Content = Field(
         default_factory=str, description="The new text; the block is enriched again."
     )
-    occurred_at: Instant = Field(
+    occurred_at: LocalInstant = Field(
         default_factory=lambda: datetime.now(UTC),
         description="When it happened; UTC if no offset is given. The block is enriched again.",
     )
@@ -169,7 +176,7 @@ class BlockBody(BaseModel):
     source: str | None
     external_id: str | None
     metadata: dict[str, Any]
-    occurred_at: datetime
+    occurred_at: UtcInstant
     expires_at: datetime | None
     title: str | None
     summary: str | None

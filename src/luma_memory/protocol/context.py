@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from luma_memory.protocol.validation import Name, Query
+from luma_memory.protocol.validation import Name, Query, UtcInstant
 
 BLOCKS_MAX = 200
 TOKEN_BUDGET_MIN = 50
@@ -66,7 +65,7 @@ class ContextBlockBody(BaseModel):
     relevance: float = Field(
         ge=0, le=1, description="How likely the block is about the query at all."
     )
-    occurred_at: datetime
+    occurred_at: UtcInstant
     speaker: str | None
     session_id: str | None
     source: str | None

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
+from luma_memory.domain.local_time import in_utc
 
 # For a character class: spaces, controls, and characters that Unicode declares invisible
 # (Default_Ignorable_Code_Point), plus the Braille blank and annotation marks.
@@ -94,6 +95,12 @@ def check_instant(value: datetime) -> datetime:
         raise PydanticCustomError(
             "instant_range", "must lie between the years 1 and 9999"
         ) from None
+
+
+def check_local_instant(value: datetime) -> datetime:
+    """An aware instant with the offset it was sent with; without one it is UTC."""
+    utc = check_instant(value)
+    return utc if value.tzinfo is None else value
 
 
 def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -184,6 +191,12 @@ Query = Annotated[
     AfterValidator(_text(QUERY_CHARACTERS_MAX)),
 ]
 Instant = Annotated[datetime, BeforeValidator(check_instant_form), AfterValidator(check_instant)]
+# Keeps the sender's offset: it decides what day "today" was.
+LocalInstant = Annotated[
+    datetime, BeforeValidator(check_instant_form), AfterValidator(check_local_instant)
+]
+# Of responses: always UTC.
+UtcInstant = Annotated[datetime, AfterValidator(in_utc)]
 Metadata = Annotated[
     dict[str, Any],
     Field(

@@ -21,6 +21,7 @@ from luma_memory.domain.block import (
 from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Entity, Vector
 from luma_memory.domain.errors import Conflict, InvariantError
 from luma_memory.domain.job import Job
+from luma_memory.domain.local_time import at_offset, utc_offset_minutes
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.blocks import BlockPage, EnrichedBlock, Lease, PendingBackfill
 from luma_memory.postgres.database import Database
@@ -98,8 +99,17 @@ class PostgresBlockStore:
             *_key_columns(keys),
         )
         blocks = {}
-        for project_id, user_id, *values in rows:
-            block = BlockToEnrich(Scope(project_id, user_id), *values)
+        for project_id, user_id, block_id, content, speaker, session_id, at, offset, *rest in rows:
+            occurred_at = at_offset(aware(at), offset)
+            block = BlockToEnrich(
+                Scope(project_id, user_id),
+                block_id,
+                content,
+                speaker,
+                session_id,
+                occurred_at,
+                *rest,
+            )
             blocks[block.scope, block.id] = block
         return [blocks.get(key) for key in keys]
 
@@ -209,6 +219,7 @@ def _block_json(item: IngestItem) -> dict[str, Any]:
         "project_id": block.scope.project_id,
         "user_id": block.scope.user_id,
         "content_hash": _json(item.content_hash),
+        "utc_offset_minutes": utc_offset_minutes(block.occurred_at),
         **{name: _json(getattr(block, name)) for name in _NEW_BLOCK_FIELDS},
     }
 
@@ -319,5 +330,9 @@ def _block(row: asyncpg.Record) -> Block:
     values = dict(row)
     scope = Scope(values.pop("project_id"), values.pop("user_id"))
     entities = tuple(Entity(**entity) for entity in values.pop("entities"))
-    values |= {name: aware(values[name]) for name in ("occurred_at", "expires_at")}
+    offset = values.pop("utc_offset_minutes")
+    values |= {
+        "occurred_at": at_offset(aware(values["occurred_at"]), offset),
+        "expires_at": aware(values["expires_at"]),
+    }
     return Block(scope=scope, entities=entities, **values)

@@ -3,7 +3,7 @@
 -- name: block_columns
 -- In the names of domain.block.Block.
 b.id, b.project_id, b.user_id, b.content, b.status, b.enrichment,
-    coalesce(b.occurred_at, b.created_at) AS occurred_at, b.created_at, b.updated_at,
+    coalesce(b.occurred_at, b.created_at) AS occurred_at, b.utc_offset_minutes, b.created_at, b.updated_at,
     b.revision, b.agent_id, b.session_id, b.speaker, b.source, b.external_id, b.metadata,
     b.expires_at, b.title, b.summary, b.tags, b.entities, b.importance, b.language, b.error,
     b.superseded_by, b.superseded_at, b.job_id, b.repeat_count, b.enriched_revision, b.enrichment_model,
@@ -38,7 +38,7 @@ CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
 -- What jobs read of their blocks, in the order of `domain.block.BlockToEnrich`; in any order of keys.
 -- Foreign and missing ids yield no row alike.
 SELECT b.project_id, b.user_id, b.id, b.content, b.speaker, b.session_id,
-       coalesce(b.occurred_at, b.created_at), b.created_at, b.status, b.revision, b.enrichment,
+       coalesce(b.occurred_at, b.created_at), b.utc_offset_minutes, b.created_at, b.status, b.revision, b.enrichment,
        b.enriched_revision, b.language, b.error, b.backfill_steps,
        -- No EXISTS: for many keys, a table that is not large would be read whole for that.
        b.language IS NULL AND coalesce((

@@ -12,6 +12,7 @@ import asyncpg
 from luma_memory.domain.enrichment import Entity
 from luma_memory.domain.ids import IdMaker
 from luma_memory.domain.job import Job
+from luma_memory.domain.local_time import at_offset
 from luma_memory.domain.relation import (
     Admission,
     Candidate,
@@ -195,7 +196,7 @@ def _block(row: asyncpg.Record) -> RelationBlock:
         id=row["id"],
         revision=row["revision"],
         content=row["content"],
-        occurred_at=aware(row["occurred_at"]),
+        occurred_at=at_offset(aware(row["occurred_at"]), row["utc_offset_minutes"]),
         created_at=row["created_at"],
         session_id=row["session_id"],
         speaker=row["speaker"],

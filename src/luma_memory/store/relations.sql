@@ -46,8 +46,8 @@ WITH me AS (
     UNION (SELECT id FROM named)
     UNION (SELECT id FROM previous)
 )
-SELECT b.id, b.revision, b.content, coalesce(b.occurred_at, b.created_at) AS occurred_at, b.created_at,
-       b.session_id, b.speaker, b.entities, n.similarity, coalesce(n.overlap, 0) AS overlap,
+SELECT b.id, b.revision, b.content, coalesce(b.occurred_at, b.created_at) AS occurred_at, b.utc_offset_minutes,
+       b.created_at, b.session_id, b.speaker, b.entities, n.similarity, coalesce(n.overlap, 0) AS overlap,
        b.id = (SELECT id FROM previous LIMIT 1) IS TRUE AS is_previous
 FROM me
 JOIN memory_blocks AS b ON b.project_id = $1 AND b.user_id = $2

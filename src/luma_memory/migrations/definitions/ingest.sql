@@ -32,7 +32,7 @@ DECLARE
     v_blocks memory_block_input[] := ARRAY(
         SELECT b FROM jsonb_populate_recordset(NULL::memory_block_input, p_blocks) AS b);
     -- What tells two blocks of equal content_hash apart is every other field but these.
-    v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'idempotency_key', 'request_hash',
+    v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'utc_offset_minutes', 'idempotency_key', 'request_hash',
         'job_id', 'created_at', 'updated_at', 'ordinality', 'n', 'since'];
     v_items integer[];
     v_jobs bigint[];

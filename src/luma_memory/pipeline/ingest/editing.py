@@ -12,6 +12,7 @@ from uuid import UUID
 
 from luma_memory.domain.block import Block
 from luma_memory.domain.errors import NotFound, PreconditionFailed, StoreContended
+from luma_memory.domain.local_time import utc_offset_minutes
 from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.ingest.indexing import index_passages
@@ -87,7 +88,7 @@ class Editing:
             block.id,
             revision=block.revision,
             changed_by=changed_by,
-            changes={name: _json(value) for name, value in changes.items()},
+            changes=_stored(changes),
             content_hash=hashlib.sha256(after.content.encode()).digest(),
             passages=await _passages(after) if is_reindexed else None,
         )
@@ -101,6 +102,14 @@ async def _passages(block: Block) -> Any:
         return index_passages(block.content, speaker=block.speaker, occurred_at=block.occurred_at)
 
     return make() if len(block.content) <= INLINE_CHARACTERS_MAX else await asyncio.to_thread(make)
+
+
+def _stored(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes in the names of the columns."""
+    stored = {name: _json(value) for name, value in changes.items()}
+    if "occurred_at" in changes:
+        stored["utc_offset_minutes"] = utc_offset_minutes(changes["occurred_at"])
+    return stored
 
 
 def _json(value: Any) -> Any:
