@@ -16,7 +16,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from benchmarks import accept, context, enrichment, provider, recall, scale
+from benchmarks import accept, context, enrichment, provider, recall, scale, snapshots
 from benchmarks.figures import Line, WrongAnswerError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
@@ -37,6 +37,7 @@ SECTIONS: Mapping[str, Section] = {
     "provider": provider.throughput,
     "search": recall.search,
     "search-sizes": scale.search,
+    "snapshots": snapshots.compare,
     "context": context.cached_and_not,
     "hanging-redis": context.hanging,
     "queue": queue.compare,

@@ -23,6 +23,7 @@ class Sizes:
     scale_users: tuple[int, int]  # with so many blocks each: few, then many
     scale_copies: tuple[int, ...]  # scopes of so many times as many blocks
     scale_questions: int  # of one client; 16 take twice as many
+    snapshot_scopes: tuple[int, ...]  # blocks, the smallest first
     context_blocks: int  # of the user whose contexts are asked for
     context_reads: int  # cached contexts of one client a round
     replayed: int  # requests of a replayed workload
@@ -52,6 +53,7 @@ FULL = Sizes(
     scale_users=(10, 1_000),
     scale_copies=(10, 100),
     scale_questions=100,
+    snapshot_scopes=(1_000, 10_048, 100_000),
     context_blocks=1_000,
     context_reads=300,
     replayed=1_500,
@@ -80,6 +82,7 @@ SHORT = Sizes(
     scale_users=(2, 6),
     scale_copies=(4,),
     scale_questions=4,
+    snapshot_scopes=(300, 700),
     context_blocks=60,
     context_reads=10,
     replayed=60,

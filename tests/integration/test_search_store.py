@@ -19,7 +19,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScanRequest, ScopeScan
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
-from luma_memory.pipeline.recall.scope_layout import lay_out
+from luma_memory.pipeline.recall.scope_layout import lay_out, scored_by_scan
 from luma_memory.pipeline.text.questions import query_terms
 from luma_memory.pipeline.text.terms import TermVector, document_terms, query_vector
 from luma_memory.postgres.database import Database
@@ -113,7 +113,7 @@ async def test_bm25_of_the_columns_is_bm25_by_inner_product(database: Database) 
     query = "grey cat cat park"
     scan = await _scan(database, query)
     terms = query_terms(query)
-    layout = lay_out(scan, terms)
+    layout = lay_out(scored_by_scan(scan), terms)
     frequencies = [sum(weight > 0 for weight in column) for column in scan.term_weights]
     weighed = query_vector(terms, frequencies, passage_count=scan.row_count)
     expected = {

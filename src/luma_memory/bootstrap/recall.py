@@ -14,11 +14,13 @@ from luma_memory.pipeline.context.context_cache import ContextCache
 from luma_memory.pipeline.context.hit_counter import HitCounter
 from luma_memory.pipeline.recall.calibration import Calibrations
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.snapshots import Snapshots
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.settings import Settings
 from luma_memory.store.cache_ledger import PostgresCacheLedger
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
+from luma_memory.store.snapshots import PostgresSnapshotStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,7 @@ class Search:
 
     recall: Recall
     question_reader: LocalQuestionReader
+    snapshots: Snapshots  # empty while switched off
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,10 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
         reader.warm()
     calibrations = Calibrations(storage.vectors)
     process.stack.push_async_callback(calibrations.close)
+    snapshots = Snapshots(
+        PostgresSnapshotStore(storage.database), settings.snapshot_memory_mb << 20, process.clock
+    )
+    process.stack.push_async_callback(snapshots.close)
     recall = Recall(
         PostgresSearchStore(storage.database),
         storage.blocks,
@@ -63,9 +70,10 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
         relations=storage.relations if uses_relations(settings) else None,
         spending=models.spending,
         users=storage.users,
+        snapshots=snapshots if settings.snapshot_memory_mb else None,
         emit=process.emit,
     )
-    return Search(recall, reader)
+    return Search(recall, reader, snapshots)
 
 
 def make_contexts(

@@ -151,7 +151,7 @@ def _service(
             storage.blocks,
             signal=work.notifier,
         ),
-        erasing=make_erasing(database, storage.secrets, clock, contexts.cache),
+        erasing=make_erasing(database, storage.secrets, clock, contexts.cache, search.snapshots),
         archiving=Archiving(PostgresArchive(database), embedder=models.providers.embedder),
         responses=PostgresResponseStore(database),
         cursors=Cursors(storage.secrets["cursors"]),

@@ -79,6 +79,58 @@ class ScopeScan:
         return len(self.ordinals)
 
 
+# An expiry that never comes, in microseconds.
+NEVER = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRows:
+    """Passages and windows as they are stored; columns in one order, numbers in native form."""
+
+    block_ids: bytes  # 16 bytes a row
+    ordinals: array[int]  # 'i', see ScopeScan, as are the next three
+    sessions: array[int]  # 'q'
+    instants: array[int]  # 'q'
+    speakers: array[int]  # 'q'
+    expiries: array[int]  # 'q', microseconds since 2000-01-01 UTC; NEVER for none
+    has_vector: bytes  # one byte a row, 1 where a vector of the model is stored
+    vectors: array[float]  # 'f', those vectors one after the other
+    term_counts: array[int]  # 'i', distinct terms of each row
+    term_indices: array[int]  # 'i', 1.. as QueryTerm.index, the rows' terms one after the other
+    term_weights: array[float]  # 'f'
+
+    @property
+    def row_count(self) -> int:
+        return len(self.ordinals)
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeMark:
+    """What a copy of a scope is a copy of. Equal marks: nothing that search reads has changed."""
+
+    version: int
+    moved_at: datetime | None  # when vectors of another model took the place of the old ones
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeChanges:
+    """What has changed since a mark, by an unbroken chain of log entries."""
+
+    block_ids: frozenset[bytes]  # 16 bytes each; none of their older rows holds
+    rows: ScopeRows  # what is stored of these blocks now
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A scope's state at one moment."""
+
+    mark: ScopeMark
+    read_at: int  # by the database's clock, in microseconds since 2000-01-01 UTC
+    name_keys: array[int]  # 'i', one a name asked for
+    # None: the chain is broken, or more has changed than one answer holds.
+    changes: ScopeChanges | None
+
+
 @dataclass(frozen=True, slots=True)
 class SearchHit:
     """One block that answers a question."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScanRequest, ScopeScan
+from luma_memory.domain.search import LookUp, ScanRequest, ScopeMark, ScopeRows, ScopeScan
 
 
 class SearchStore(Protocol):
@@ -16,6 +18,34 @@ class SearchStore(Protocol):
     async def scan(self, scope: Scope, request: ScanRequest) -> ScopeScan:
         """Score every live passage and window of the scope in one statement."""
         ...
+
+
+class SnapshotStore(Protocol):
+    """What a copy of a scope in memory is made of. All methods raise StoreUnavailable."""
+
+    async def look_up(
+        self, scope: Scope, model: str, names: Sequence[str], mark: ScopeMark
+    ) -> LookUp:
+        """The scope's state, and what has changed since `mark`, in one statement."""
+        ...
+
+    async def page(
+        self, scope: Scope, model: str, *, after: tuple[UUID, int] | None, limit: int
+    ) -> RowPage:
+        """Rows of blocks that nothing superseded, in order of block and ordinal."""
+        ...
+
+    async def erased(self, read_at: Mapping[Scope, int]) -> Sequence[Scope]:
+        """Those of the scopes whose user was erased since: gone, or come back later."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """Some rows of a scope, and where the next page begins; None at the end."""
+
+    rows: ScopeRows
+    next_after: tuple[UUID, int] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     Calibration,
     ScanRequest,
-    ScopeScan,
     SearchHit,
     SearchResult,
     TimeSpan,
@@ -28,7 +27,14 @@ from luma_memory.pipeline.recall.ranking import Place, RelevanceScale, place_blo
 from luma_memory.pipeline.recall.related import FOLDING_PLACES, LINKS_MAX, NumberedLink
 from luma_memory.pipeline.recall.request import Question, SearchRequest, one_hot
 from luma_memory.pipeline.recall.reranking import CANDIDATES_MAX, candidate_text, reordered
-from luma_memory.pipeline.recall.scope_layout import ScopeLayout, ScoringRequest, lay_out
+from luma_memory.pipeline.recall.scope_layout import (
+    ScopeLayout,
+    ScoredRows,
+    ScoringRequest,
+    lay_out,
+    scored_by_scan,
+)
+from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.questions import asked_first, query_terms
@@ -52,7 +58,7 @@ RELEVANCE_THRESHOLD = 0.75
 class _Scanned:
     """The raw scores of a scope, and the model whose vectors they come from."""
 
-    columns: ScopeScan
+    rows: ScoredRows
     embedder: Embedder | None  # None: no vector took part
 
 
@@ -65,7 +71,7 @@ class Recall:
     threshold: the relevance from which a block counts as relevant, 0..1. reranker: reorders the
     best blocks; None keeps their order. relations: how blocks are related; None ignores relations.
     spending: records what embedding questions costs; None records nothing. users: their time zones;
-    None reads times in UTC.
+    None reads times in UTC. snapshots: copies of scopes that are searched often; None scans always.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Recall:
         relations: RelationStore | None = None,
         spending: Spending | None = None,
         users: UserStore | None = None,
+        snapshots: Snapshots | None = None,
     ) -> None:
         self._search_store = search_store
         self._block_store = block_store
@@ -95,6 +102,7 @@ class Recall:
         self._relations = relations
         self._spending = spending
         self._users = users
+        self._snapshots = snapshots
         self._emit = emit
 
     @spans.traced("recall")
@@ -108,7 +116,7 @@ class Recall:
         stages = Stages(request.timeout_ms, self._emit)
         question = await self._understand(request, stages)
         scanned = await self._scan(request, question, stages)
-        if scanned.columns.row_count == 0:
+        if not len(scanned.rows.arrangement.passages):
             return SearchResult(hits=(), degraded=stages.degraded, timings_ms=stages.timings_ms)
         layout, places = await self._rank(request, question, scanned, stages)
         hits = await self._read(request, layout, places, scanned.embedder, stages)
@@ -163,26 +171,61 @@ class Recall:
             embedder = self._embedder
             if self._serving is not None:
                 embedder = await self._serving.of_scope(request.scope)
-            embedding = await self._embedding(request, embedder, stages)
-            stages.ended("embed")
-            used = embedder if embedding is not None else None
-            scan = ScanRequest(
-                vector=embedding.vector if embedding else None,
-                embedding_model=used.model.id if used else None,
-                terms=[one_hot([term]) for term in question.terms],
-                all_terms=one_hot(question.terms),
-                names=[*question.named, *question.own],
-                as_of=request.as_of,
-                include_superseded=request.include_superseded,
-                filters=request.filters,
-            )
-            columns = await stages.required(self._search_store.scan(request.scope, scan))
+            looked_up = self._look_up(request, question, embedder)
+            try:
+                embedding = await self._embedding(request, embedder, stages)
+                stages.ended("embed")
+                used = embedder if embedding is not None else None
+                current = None
+                if looked_up is not None and embedding is not None:
+                    current = await stages.required(looked_up)
+            finally:
+                if looked_up is not None:
+                    looked_up.cancel()
+            if current is not None and embedding is not None:
+                rows = current.scored(embedding.vector, [term.index for term in question.terms])
+            else:
+                rows = await self._scanned(request, question, embedding, used, stages)
             stages.ended("scan")
             if self._serving is None or used is None:
                 break
             if await self._serving.is_current(used, request.scope):
                 break
-        return _Scanned(columns, used)
+        return _Scanned(rows, used)
+
+    def _look_up(
+        self, request: SearchRequest, question: Question, embedder: Embedder | None
+    ) -> asyncio.Task[Current | None] | None:
+        """Begin to look for a snapshot, beside the embedding; None where the scope is scanned."""
+        if self._snapshots is None or embedder is None:
+            return None
+        if request.filters is not None or request.as_of is not None or request.include_superseded:
+            return None
+        names = [*question.named, *question.own]
+        work = self._snapshots.current(request.scope, embedder.model.id, names)
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    async def _scanned(
+        self,
+        request: SearchRequest,
+        question: Question,
+        embedding: Embedding | None,
+        embedder: Embedder | None,
+        stages: Stages,
+    ) -> ScoredRows:
+        scan = ScanRequest(
+            vector=embedding.vector if embedding else None,
+            embedding_model=embedder.model.id if embedder else None,
+            terms=[one_hot([term]) for term in question.terms],
+            all_terms=one_hot(question.terms),
+            names=[*question.named, *question.own],
+            as_of=request.as_of,
+            include_superseded=request.include_superseded,
+            filters=request.filters,
+        )
+        return scored_by_scan(await stages.required(self._search_store.scan(request.scope, scan)))
 
     @spans.traced("embed")
     async def _embedding(
@@ -203,14 +246,14 @@ class Recall:
     ) -> tuple[ScopeLayout, Sequence[Place]]:
         calibration = await self._calibration(scanned.embedder, stages)
         stages.ended("calibrate")
-        keys, named = scanned.columns.name_keys, len(question.named)
+        keys, named = scanned.rows.name_keys, len(question.named)
         scoring = ScoringRequest(
             named=keys[:named],
             own=keys[named:],
             spans=question.spans,
             events=query_events(question.events, question.terms),
         )
-        layout = lay_out(scanned.columns, question.terms, scoring)
+        layout = lay_out(scanned.rows, question.terms, scoring)
         fusion = _fusion(layout, calibration) if request.ranking == "fused" else None
         limit = request.limit
         if fusion is not None and self._reranker is not None:

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 
 from luma_memory.domain.search import WINDOW_ORDINAL, ScopeScan, TimeSpan
 from luma_memory.pipeline.recall.fusion import fuse
-from luma_memory.pipeline.recall.scope_layout import ScopeLayout, ScoringRequest, lay_out
+from luma_memory.pipeline.recall.scope_layout import (
+    ScopeLayout,
+    ScoringRequest,
+    lay_out,
+    scored_by_scan,
+)
 from luma_memory.pipeline.text.terms import QueryTerm
 
 TERM = QueryTerm("cat", 7, 1)
@@ -56,9 +61,9 @@ def scopes(draw: st.DrawFn) -> list[Row]:
 def test_the_same_scores_to_the_last_digit_in_any_order_of_rows(
     rows: list[Row], dice: np.random.Generator
 ) -> None:
-    first = fuse(lay_out(scan_of(rows), [TERM]).scores, limit=50)
+    first = fuse(lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores, limit=50)
     dice.shuffle(rows)
-    assert fuse(lay_out(scan_of(rows), [TERM]).scores, limit=50) == first
+    assert fuse(lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores, limit=50) == first
 
 
 def test_a_window_without_its_block_is_nobodys() -> None:
@@ -67,7 +72,7 @@ def test_a_window_without_its_block_is_nobodys() -> None:
         (1, WINDOW_ORDINAL, 1, 1, 0, 0.9, 0.0),
         (2, 0, 1, 2, 0, 0.5, 0.0),
     ]
-    layout = lay_out(scan_of(rows), [TERM])
+    layout = lay_out(scored_by_scan(scan_of(rows)), [TERM])
     assert [layout.block_id(n).int for n in range(2)] == [3, 1]
     assert layout.scores.neighbour_scores is not None
     assert len(layout.scores.neighbour_scores.windows) == 0
@@ -77,14 +82,14 @@ def test_a_window_covers_the_turns_before_it_in_its_own_session() -> None:
     # Newest first: blocks 4, 3, 2, 1, 0 have the numbers 0 to 4.
     rows: list[Row] = [(n, 0, 2 if n == 2 else 1, n, 0, 0.1, 0.0) for n in range(5)]
     rows += [(4, WINDOW_ORDINAL, 1, 4, 0, 0.8, 0.0), (1, WINDOW_ORDINAL, 1, 1, 0, 0.2, 0.0)]
-    around = lay_out(scan_of(rows), [TERM]).scores.neighbour_scores
+    around = lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores.neighbour_scores
     assert around is not None
     assert around.covered.tolist() == [[0, 1, 3], [3, 4, -1]]
 
 
 def test_words_lent_by_a_neighbour_count_and_are_told_apart() -> None:
     rows: list[Row] = [(0, 0, 1, 0, 0, 0.1, 1.0), (1, 0, 1, 1, 0, 0.1, 0.0)]
-    scores = lay_out(scan_of(rows), [TERM]).scores
+    scores = lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores
     assert scores.own_lexical is not None
     assert scores.own_lexical[0] == 0 < scores.lexical[0] < scores.lexical[1]
     assert scores.own_lexical[1] == scores.lexical[1]
@@ -99,7 +104,7 @@ def test_a_word_counts_as_its_best_form_and_coverage_is_a_share(
 
     def laid(columns: list[list[float]], terms: list[QueryTerm]) -> ScopeLayout:
         columns_of = [array("f", column) for column in columns]
-        return lay_out(replace(scan_of(rows), term_weights=columns_of), terms)
+        return lay_out(scored_by_scan(replace(scan_of(rows), term_weights=columns_of)), terms)
 
     one, other, second = (list(column) for column in zip(*weights, strict=True))
     forms = [QueryTerm("cats", 1, 1, 0), QueryTerm("dog", 3, 1, 1), QueryTerm("~cat", 2, 1, 0)]
@@ -120,6 +125,7 @@ def test_a_word_counts_as_its_best_form_and_coverage_is_a_share(
 def test_a_span_holds_its_start_and_not_its_stop() -> None:
     rows: list[Row] = [(n, 0, 0, n * 1_000_000, 0, 0.1, 0.0) for n in range(4)]
     span = TimeSpan(EPOCH + timedelta(seconds=1), EPOCH + timedelta(seconds=3))
-    around = lay_out(scan_of(rows), [TERM], ScoringRequest(spans=[span])).scores.neighbour_scores
+    scoring = ScoringRequest(spans=[span])
+    around = lay_out(scored_by_scan(scan_of(rows)), [TERM], scoring).scores.neighbour_scores
     assert around is not None
     assert (around.timely > 0).tolist() == [False, True, True, False]

@@ -1,0 +1,281 @@
+"""Snapshots of the scopes that are searched often, each checked before it is used.
+
+PostgreSQL holds the facts. One look-up a search returns the scope's version and what has changed
+since the snapshot's; with that the snapshot equals the scope at the moment of the look-up. Where
+the log does not reach back, the search scans and the snapshot is loaded again.
+
+A scope is loaded at its second search within ten minutes, in the background, and dropped after ten
+minutes without one, when others need the room, and once its user is erased.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import numpy as np
+
+from luma_memory.domain.clock import Clock
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.search import LookUp, ScopeMark, ScopeRows
+from luma_memory.pipeline.recall.scope_layout import ScoredRows
+from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot, snapshot_of
+from luma_memory.ports.search import SnapshotStore
+
+IDLE_SECONDS: Final = 600.0
+# How soon after an erasure no process has the scope any more.
+SWEEP_SECONDS: Final = 5.0
+PAGE_ROWS: Final = 2_000
+# Scopes that were searched once; only their names are kept.
+_TOUCHED_MAX: Final = 10_000
+# A scope for which there was no room is not loaded again for so long.
+_REFUSED_SECONDS: Final = 60.0
+# Loads of one scope until its changes are few enough to catch up with.
+_LOADS_MAX: Final = 3
+# From so many rows on, arrays are made in a thread: the event loop has other requests.
+_THREAD_ROWS: Final = 5_000
+_NOTHING: Final = ScopeMark(version=-1, moved_at=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    scope: Scope
+    model: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    snapshot: ScopeSnapshot
+    used_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """A snapshot that equals its scope, and the keys of the names asked for."""
+
+    snapshot: ScopeSnapshot
+    name_keys: array[int]
+
+    def scored(self, vector: Sequence[float], terms: Sequence[int]) -> ScoredRows:
+        """All rows scored for a question. vector: as the embedder returns it; terms: indices."""
+        # PostgreSQL compares halves, so the question's vector is rounded as the stored ones are.
+        rounded = np.asarray(vector, dtype=np.float32).astype(np.float16).astype(np.float32)
+        return ScoredRows(
+            self.snapshot.arrangement,
+            self.snapshot.dense(rounded),
+            [self.snapshot.weights(term) for term in terms],
+            self.name_keys,
+        )
+
+
+@dataclass(slots=True)
+class SnapshotCounts:
+    """What became of the searches that asked for a snapshot."""
+
+    used: int = 0
+    updated: int = 0
+    scanned: int = 0
+    loaded: int = 0
+    evicted: int = 0
+
+
+@dataclass(slots=True)
+class Snapshots:
+    """The snapshots of one process, at most `bytes_max` together."""
+
+    store: SnapshotStore
+    bytes_max: int
+    clock: Clock
+    counts: SnapshotCounts = field(default_factory=SnapshotCounts)
+    _entries: OrderedDict[_Key, _Entry] = field(default_factory=OrderedDict)  # least used first
+    _touched: OrderedDict[_Key, float] = field(default_factory=OrderedDict)
+    _refused: dict[_Key, float] = field(default_factory=dict)  # no room, since when
+    _loads: dict[_Key, asyncio.Task[None]] = field(default_factory=dict)
+    _sweeper: asyncio.Task[None] | None = None
+
+    async def current(self, scope: Scope, model: str, names: Sequence[str]) -> Current | None:
+        """The scope as it is now; None where the search has to scan it.
+
+        Raises StoreUnavailable.
+        """
+        key = _Key(scope, model)
+        entry = self._entries.get(key)
+        if entry is None:
+            self._touch(key)
+            self.counts.scanned += 1
+            return None
+        now = self.clock.monotonic()
+        entry.used_at = now
+        self._entries.move_to_end(key)
+        before = entry.snapshot
+        found = await self.store.look_up(scope, model, names, before.mark)
+        if found.changes is None:
+            if self._entries.get(key) is entry and entry.snapshot is before:
+                self._drop(key)
+                self._load(key)
+            self.counts.scanned += 1
+            return None
+        after = await _brought_up(before, found)
+        self._keep(key, after)
+        self.counts.used += 1
+        self.counts.updated += after is not before
+        return Current(after, found.name_keys)
+
+    async def forget(self, scope: Scope) -> int:
+        """Drop what is kept of an erased scope; how many snapshots. A load in progress ends."""
+        for key in [key for key in self._loads if key.scope == scope]:
+            self._loads[key].cancel()
+        dropped = [key for key in self._entries if key.scope == scope]
+        for key in dropped:
+            self._drop(key)
+        for key in [key for key in self._touched if key.scope == scope]:
+            del self._touched[key]
+        return len(dropped)
+
+    def holds(self, scope: Scope) -> bool:
+        """Whether anything of the scope is kept here."""
+        return any(key.scope == scope for key in self._entries)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(entry.snapshot.size_bytes for entry in self._entries.values())
+
+    async def loaded(self) -> None:
+        """Wait for loads in progress."""
+        await asyncio.gather(*self._loads.values(), return_exceptions=True)
+
+    async def sweep(self) -> None:
+        """Drop snapshots of erased users, and those that no search has used for a while."""
+        now = self.clock.monotonic()
+        self._refused = {
+            key: since for key, since in self._refused.items() if now - since < _REFUSED_SECONDS
+        }
+        for key in [
+            key for key, entry in self._entries.items() if now - entry.used_at > IDLE_SECONDS
+        ]:
+            self._drop(key)
+        read = {key.scope: entry.snapshot.read_at for key, entry in self._entries.items()}
+        if read:
+            for scope in await self.store.erased(read):
+                await self.forget(scope)
+
+    async def close(self) -> None:
+        """Cancel loads and let go of all snapshots. Idempotent."""
+        tasks = [*self._loads.values(), *([self._sweeper] if self._sweeper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._entries.clear()
+        self._sweeper = None
+
+    def _touch(self, key: _Key) -> None:
+        now = self.clock.monotonic()
+        earlier = self._touched.get(key)
+        self._touched[key] = now
+        self._touched.move_to_end(key)
+        if len(self._touched) > _TOUCHED_MAX:
+            self._touched.popitem(last=False)
+        if earlier is not None and now - earlier <= IDLE_SECONDS:
+            self._load(key)
+
+    def _load(self, key: _Key) -> None:
+        """Begin to load the scope unless that is in progress, or there was no room just now."""
+        if key in self._loads or key in self._refused:
+            return
+        task = asyncio.create_task(self._loaded(key))
+        self._loads[key] = task
+        task.add_done_callback(lambda done: self._on_loaded(key, done))
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep_forever())
+
+    def _on_loaded(self, key: _Key, task: asyncio.Task[None]) -> None:
+        self._loads.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # retrieved; the next search scans and begins another load
+
+    async def _loaded(self, key: _Key) -> None:
+        for _ in range(_LOADS_MAX):
+            start = await self.store.look_up(key.scope, key.model, (), _NOTHING)
+            if start.mark.version == 0:
+                return
+            pages = await self._pages(key)
+            if pages is None:
+                self._refused[key] = self.clock.monotonic()
+                return
+            read = await _in_thread(
+                sum(page.row_count for page in pages),
+                partial(_arranged, pages, start.mark, start.read_at),
+            )
+            found = await self.store.look_up(key.scope, key.model, (), start.mark)
+            if found.changes is None:
+                continue
+            after = await _brought_up(read, found)
+            self._entries.setdefault(key, _Entry(after, self.clock.monotonic()))
+            self._keep(key, after)
+            self.counts.loaded += 1
+            return
+
+    async def _pages(self, key: _Key) -> Sequence[ScopeRows] | None:
+        """All rows of the scope; None if they would not fit."""
+        pages: list[ScopeRows] = []
+        size, after = 0, None
+        while True:
+            page = await self.store.page(key.scope, key.model, after=after, limit=PAGE_ROWS)
+            pages.append(page.rows)
+            size += 4 * (len(page.rows.vectors) + 2 * len(page.rows.term_indices))
+            if size > self.bytes_max:
+                return None
+            after = page.next_after
+            if after is None:
+                return pages
+
+    def _keep(self, key: _Key, snapshot: ScopeSnapshot) -> None:
+        """Put a newer snapshot in the place of the older one, and make room for it."""
+        entry = self._entries.get(key)
+        if entry is None:  # dropped meanwhile
+            return
+        kept = entry.snapshot
+        if (snapshot.mark.version, snapshot.read_at) >= (kept.mark.version, kept.read_at):
+            entry.snapshot = snapshot
+        while self._entries and self.size_bytes > self.bytes_max:
+            evicted, _ = self._entries.popitem(last=False)
+            self._refused[evicted] = self.clock.monotonic()
+            self.counts.evicted += 1
+
+    def _drop(self, key: _Key) -> None:
+        self._entries.pop(key, None)
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.sweep()
+            except LumaMemoryError:
+                continue  # the database is away: searches fail as well
+
+
+async def _brought_up(snapshot: ScopeSnapshot, found: LookUp) -> ScopeSnapshot:
+    def make() -> ScopeSnapshot:
+        after = snapshot.at(found.mark, found.read_at, found.changes)
+        _ = after.arrangement, after.next_expiry  # made here, and kept with it
+        return after
+
+    if found.mark == snapshot.mark and snapshot.read_at <= found.read_at < snapshot.next_expiry:
+        return snapshot
+    return await _in_thread(snapshot.row_count, make)
+
+
+def _arranged(pages: Sequence[ScopeRows], mark: ScopeMark, read_at: int) -> ScopeSnapshot:
+    read = snapshot_of(pages, mark, read_at)
+    _ = read.arrangement, read.next_expiry
+    return read
+
+
+async def _in_thread(rows: int, make: Callable[[], ScopeSnapshot]) -> ScopeSnapshot:
+    return make() if rows < _THREAD_ROWS else await asyncio.to_thread(make)

@@ -1,0 +1,283 @@
+"""A search by a snapshot returns what the scan returns, whatever happened to the scope."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import numpy as np
+import pytest
+from tests.support.postgres_majors import every_postgres
+from tests.support.running import ingest
+from tests.support.scope_machine import ADA, MODELS, ScopeMachine, embedder, run_machine
+
+from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.search import SearchResult
+from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.recall.request import SearchRequest
+from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot
+from luma_memory.pipeline.recall.snapshots import IDLE_SECONDS, Snapshots
+from luma_memory.postgres.database import Database
+from luma_memory.store.blocks import PostgresBlockStore
+from luma_memory.store.search import PostgresSearchStore
+from luma_memory.store.snapshots import PostgresSnapshotStore
+from luma_memory.testing.event_log import EventLog
+from luma_memory.testing.sample_blocks import new_block
+
+QUERIES = ("Where is Bea's grey kayak?", "who sold the old boat in May, E0277?")
+
+
+def new_snapshots(database: Database, *, bytes_max: int = 1 << 28) -> Snapshots:
+    return Snapshots(PostgresSnapshotStore(database), bytes_max, SystemClock())
+
+
+def new_recall(database: Database, snapshots: Snapshots | None, model: str = MODELS[0]) -> Recall:
+    return Recall(
+        PostgresSearchStore(database),
+        PostgresBlockStore(database, attempts_max=3),
+        embedder=embedder(model),
+        emit=EventLog(),
+        snapshots=snapshots,
+    )
+
+
+async def top(recall: Recall, query: str, **fields: Any) -> SearchResult:
+    return await recall.search(
+        SearchRequest(scope=ADA, query=query, limit=50, explain=True, **fields)
+    )
+
+
+def assert_equal(found: SearchResult, expected: SearchResult) -> None:
+    """The same blocks in the same order, but for scores that are one within 1e-6."""
+    scores = [[hit.score for hit in result.hits] for result in (found, expected)]
+    np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-6)
+    by_id = {hit.block.id: hit for hit in expected.hits}
+    assert {hit.block.id for hit in found.hits} == set(by_id)
+    for hit in found.hits:
+        other = by_id[hit.block.id]
+        assert abs(hit.score - other.score) <= 1e-6
+        assert abs(hit.relevance - other.relevance) <= 1e-6
+        assert hit.block == other.block
+
+
+async def assert_as_scanned(recall: Recall, scan: Recall, query: str) -> None:
+    """As the scan just before or just after: a block may expire in between."""
+    before, found = await top(scan, query), await top(recall, query)
+    try:
+        assert_equal(found, before)
+    except AssertionError:
+        assert_equal(found, await top(scan, query))
+
+
+def held_rows(snapshot: ScopeSnapshot) -> dict[tuple[bytes, int], tuple[Any, ...]]:
+    """What a snapshot has of each row that holds, whichever segment it lies in."""
+    places, found = snapshot.places, {}
+    terms = _terms(snapshot)
+    vectors = _vectors(snapshot)
+    for row in np.flatnonzero(snapshot.holds).tolist():
+        found[places.ids[row].tobytes(), int(places.ordinals[row])] = (
+            int(places.sessions[row]),
+            int(places.instants[row]),
+            int(places.speakers[row]),
+            int(snapshot.expiries[row]),
+            vectors.get(row),
+            terms.get(row),
+        )
+    return found
+
+
+def _terms(snapshot: ScopeSnapshot) -> dict[int, dict[int, float]]:
+    found: dict[int, dict[int, float]] = {}
+    start = 0
+    for segment in snapshot.segments:
+        columns = (segment.terms, segment.term_rows, segment.term_weights)
+        for term, row, weight in zip(*columns, strict=True):
+            found.setdefault(start + int(row), {})[int(term)] = float(weight)
+        start += segment.row_count
+    return found
+
+
+def _vectors(snapshot: ScopeSnapshot) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    start = 0
+    for segment in snapshot.segments:
+        for row, vector in zip(segment.vector_rows.tolist(), segment.vectors, strict=True):
+            found[start + int(row)] = vector.tobytes()
+        start += segment.row_count
+    return found
+
+
+class SnapshotMachine(ScopeMachine):
+    """Two processes' snapshots follow the scope; one of them only now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._processes = [new_snapshots(self.world.database) for _ in range(2)]
+        self._checks = 0
+
+    def check(self) -> None:
+        self._checks += 1
+        for number, snapshots in enumerate(self._processes):
+            if number == 0 or self._checks % 3 == 0:
+                self.world.run(self._compare(snapshots))
+
+    async def _compare(self, snapshots: Snapshots) -> None:
+        scan = new_recall(self.world.database, None, self.model)
+        recall = new_recall(self.world.database, snapshots, self.model)
+        before = snapshots.counts.loaded
+        for query in QUERIES:
+            await assert_as_scanned(recall, scan, query)
+        await snapshots.loaded()
+        if not self.chain_is_broken and self._checks > 1 and snapshots is self._processes[0]:
+            assert snapshots.counts.loaded <= before + 1
+        current = await snapshots.current(ADA, self.model, ())
+        if current is None:
+            return
+        used = snapshots.counts.used
+        await assert_as_scanned(recall, scan, QUERIES[0])
+        assert snapshots.counts.used == used + 1
+        fresh = new_snapshots(self.world.database)
+        for _ in range(2):
+            await fresh.current(ADA, self.model, ())
+        await fresh.loaded()
+        loaded = await fresh.current(ADA, self.model, ())
+        if loaded is not None:
+            assert held_rows(current.snapshot) == held_rows(loaded.snapshot)
+        await fresh.close()
+
+    def teardown(self) -> None:
+        for snapshots in self._processes:
+            self.world.run(snapshots.close())
+
+
+@every_postgres
+def test_a_snapshot_equals_the_scan_in_any_order(dsn: str) -> None:
+    run_machine(SnapshotMachine, dsn, examples=5, steps=15)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+@every_postgres
+def test_a_snapshot_equals_the_scan_in_many_long_orders(dsn: str) -> None:
+    run_machine(SnapshotMachine, dsn, examples=200, steps=50)
+
+
+async def _write(database: Database, *texts: str) -> None:
+    await ingest(database, *(new_block(text, user_id="ada") for text in texts))
+
+
+async def _loaded(database: Database, **fields: Any) -> Snapshots:
+    """Snapshots that hold Ada's scope, by two searches."""
+    snapshots = new_snapshots(database, **fields)
+    recall = new_recall(database, snapshots)
+    for _ in range(2):
+        await top(recall, QUERIES[0])
+    await snapshots.loaded()
+    return snapshots
+
+
+async def test_processes_that_write_and_search_in_turns_find_each_others_writes(
+    database: Database, connect_database: Callable[[], Database]
+) -> None:
+    await _write(database, "The kayak is in the garage.")
+    other = connect_database()
+    processes = [(database, await _loaded(database)), (other, await _loaded(other))]
+    for number in range(12):
+        text = f"The kayak was moved to harbour {number}."
+        await _write(processes[number % 2][0], text)
+        for own, snapshots in processes:
+            used = snapshots.counts.used
+            found = await top(new_recall(own, snapshots), f"Was the kayak at harbour {number}?")
+            assert text in [hit.block.content for hit in found.hits]
+            assert snapshots.counts.used == used + 1
+            assert_equal(
+                found, await top(new_recall(own, None), f"Was the kayak at harbour {number}?")
+            )
+    for _, snapshots in processes:
+        assert snapshots.counts.loaded == 1  # the log was enough
+        await snapshots.close()
+
+
+async def test_searches_during_updates_equal_the_scan(database: Database) -> None:
+    await _write(database, *(f"The kayak trip {n} went down the river." for n in range(80)))
+    snapshots = await _loaded(database)
+    recall = new_recall(database, snapshots)
+    for number in range(4):
+        await _write(database, *(f"Another {number} boat {n} on the river." for n in range(40)))
+        found = await asyncio.gather(*(top(recall, query) for query in QUERIES * 3))
+        for result, query in zip(found, QUERIES * 3, strict=True):
+            assert_equal(result, await top(new_recall(database, None), query))
+    assert snapshots.counts.loaded == 1
+    await snapshots.close()
+
+
+async def test_more_changes_than_one_answer_holds_scan_and_load_again(database: Database) -> None:
+    await _write(database, "The kayak is in the garage.")
+    snapshots = await _loaded(database)
+    await _write(database, *(f"Bea sold boat {n}." for n in range(300)))
+    recall, scan = new_recall(database, snapshots), new_recall(database, None)
+    assert_equal(await top(recall, QUERIES[0]), await top(scan, QUERIES[0]))
+    await snapshots.loaded()
+    assert_equal(await top(recall, QUERIES[0]), await top(scan, QUERIES[0]))
+    assert snapshots.counts.loaded == 2
+    await snapshots.close()
+
+
+async def test_what_does_not_fit_is_scanned(database: Database) -> None:
+    await _write(database, *(f"The kayak trip {n} went down the river." for n in range(20)))
+    snapshots = await _loaded(database, bytes_max=1_000)
+    assert not snapshots.holds(ADA)
+    found = await top(new_recall(database, snapshots), QUERIES[0])
+    assert_equal(found, await top(new_recall(database, None), QUERIES[0]))
+    await snapshots.close()
+
+
+async def test_the_scope_used_longest_ago_makes_room(database: Database) -> None:
+    bea = Scope("default", "bea")
+    for user in ("ada", "bea"):
+        await ingest(database, *(new_block(f"The kayak {n}.", user_id=user) for n in range(20)))
+    first = await _loaded(database)
+    snapshots = await _loaded(database, bytes_max=int(first.size_bytes * 1.5))
+    for _ in range(2):
+        await snapshots.current(bea, MODELS[0], ())
+    await snapshots.loaded()
+    assert (snapshots.holds(bea), snapshots.holds(ADA)) == (True, False)
+    assert snapshots.counts.evicted == 1
+    await first.close()
+    await snapshots.close()
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_an_erased_user_is_in_no_process_any_more(
+    comes_back: bool, database: Database, connection: asyncpg.Connection
+) -> None:
+    await _write(database, "The kayak is in the garage.")
+    snapshots = await _loaded(database)
+    assert snapshots.holds(ADA)
+    await snapshots.sweep()
+    assert snapshots.holds(ADA)
+    await connection.execute(
+        "SELECT erase_memory_user('default', 'ada', gen_random_uuid(), NULL, now(), 0, 0, 0)"
+    )
+    if comes_back:
+        await _write(database, "Somewhere else.")
+    await snapshots.sweep()
+    assert not snapshots.holds(ADA)
+    await snapshots.close()
+
+
+async def test_an_idle_snapshot_is_dropped(database: Database) -> None:
+    await _write(database, "The kayak is in the garage.")
+    snapshots = await _loaded(database)
+    snapshots.clock = _Later()
+    await snapshots.sweep()
+    assert not snapshots.holds(ADA)
+    await snapshots.close()
+
+
+class _Later(SystemClock):
+    def monotonic(self) -> float:
+        return super().monotonic() + IDLE_SECONDS + 1
