@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
+import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
 from benchmarks import accept, context, enrichment, provider, recall, scale, snapshots
 from benchmarks.figures import Line, WrongAnswerError
 from benchmarks.queues import section as queue

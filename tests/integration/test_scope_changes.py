@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ import asyncpg
 import pytest
 from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest
-from tests.support.scope_machine import ScopeMachine, World, run_machine
+from tests.support.scope_machine import ADA, ScopeMachine, World, run_machine
 
 from luma_memory.postgres.database import Database
 from luma_memory.testing.sample_blocks import new_block
@@ -93,6 +94,48 @@ def test_a_copy_that_follows_the_log_equals_the_scope(dsn: str) -> None:
 @every_postgres
 def test_a_copy_that_follows_the_log_equals_the_scope_in_many_long_orders(dsn: str) -> None:
     run_machine(LogMachine, dsn, examples=300, steps=50)
+
+
+@pytest.fixture
+def machine(dsn: str) -> Iterator[LogMachine]:
+    """A scope with three turns of one session and the window that each ends."""
+    world = World(dsn)
+    made: LogMachine = type("Machine", (LogMachine,), {"world": world})()
+    made.ingest(ADA, ["kayak one", "boat two", "cat three"], "s1", None, 0, None)
+    made.write_back(3, True)
+    for number in range(3):
+        made.windows(number, None, "grey river", False)
+    made.check()
+    yield made
+    world.close()
+
+
+def test_windows_of_the_turns_after_a_changed_one_are_logged(machine: LogMachine) -> None:
+    machine.edit(0, "sold the boat", "s1", False)
+    machine.check()
+    for number in range(3):
+        machine.windows(number, None, "old garage", False)
+    machine.check()
+    machine.delete(0)
+    machine.check()
+
+
+def test_a_block_that_comes_back_with_the_deletion_of_a_later_one_is_logged(
+    machine: LogMachine,
+) -> None:
+    machine.supersede(2, 0)
+    machine.check()
+    superseded = "SELECT FROM memory_blocks WHERE superseded_at IS NOT NULL"
+    assert len(machine.world.rows(superseded)) == 1
+    machine.delete(2)
+    assert machine.world.rows(superseded) == []
+    machine.check()
+
+
+def test_keys_of_speakers_are_logged(machine: LogMachine) -> None:
+    machine.ingest(ADA, ["a speaker's turn"], "s2", "Bea Smith", 0, None)
+    machine.windows(0, None, "cat", True)
+    machine.check()
 
 
 async def test_entries_are_pruned_after_fifteen_minutes(
