@@ -1794,7 +1794,7 @@ END $body$;
 
 -- Jobs for active blocks that something is still owed to and whose time has come, behind all other
 -- work, as long as fewer than p_open_max of them wait and none of these circuits says that it would
--- be in vain. Returns how many were made.
+-- be in vain. Their payload names the steps: {"backfill": ["enrich"]}. Returns how many were made.
 CREATE OR REPLACE FUNCTION enqueue_memory_backfill(p_open_max integer, p_circuits text[])
 RETURNS integer LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
@@ -1805,6 +1805,7 @@ DECLARE
     v_projects text[];
     v_users text[];
     v_blocks uuid[];
+    v_payloads jsonb[];
 BEGIN
     -- Every worker comes here; one of them at a time is enough.
     IF NOT pg_try_advisory_xact_lock(hashtext('enqueue_memory_backfill')) THEN
@@ -1818,9 +1819,10 @@ BEGIN
     FROM (SELECT FROM memory_jobs
           WHERE status = 'pending' AND fair_at < 'infinity' AND priority = v_priority
           LIMIT p_open_max) AS j;
-    SELECT array_agg(w.project_id), array_agg(w.user_id), array_agg(w.id)
-    INTO v_projects, v_users, v_blocks
-    FROM (SELECT b.project_id, b.user_id, b.id FROM memory_blocks AS b
+    SELECT array_agg(w.project_id), array_agg(w.user_id), array_agg(w.id),
+           array_agg(jsonb_build_object('backfill', coalesce(w.backfill_steps, '{}')))
+    INTO v_projects, v_users, v_blocks, v_payloads
+    FROM (SELECT b.project_id, b.user_id, b.id, b.backfill_steps FROM memory_blocks AS b
           WHERE b.backfill_at <= v_now AND b.status = 'active'
             AND NOT EXISTS (SELECT FROM memory_jobs AS j
                 WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
@@ -1831,8 +1833,7 @@ BEGIN
         RETURN 0;
     END IF;
     PERFORM enqueue_memory_jobs(v_projects, v_users,
-        array_fill('enrich_and_embed'::text, ARRAY[cardinality(v_blocks)]), v_blocks,
-        array_fill(NULL::jsonb, ARRAY[cardinality(v_blocks)]),
+        array_fill('enrich_and_embed'::text, ARRAY[cardinality(v_blocks)]), v_blocks, v_payloads,
         array_fill(v_priority, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), 1);

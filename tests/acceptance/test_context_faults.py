@@ -48,6 +48,15 @@ async def _ask(client: httpx2.AsyncClient, query: str) -> httpx2.Response:
     return await client.post("/context", json={"user_id": "ada", "query": query})
 
 
+async def _complete(client: httpx2.AsyncClient, query: str) -> dict[str, Any]:
+    """The context of a question with nothing left out: a busy machine may exceed its time."""
+    async with asyncio.timeout(RETRY_SECONDS):
+        while True:
+            answer = await _ask(client, query)
+            if answer.status_code == 200 and not answer.json()["degraded"]:
+                return dict(answer.json())
+
+
 async def _until_well(client: httpx2.AsyncClient) -> None:
     async with asyncio.timeout(RETRY_SECONDS):
         while (await _ask(client, "Is the database back?")).status_code != 200:  # noqa: ASYNC110
@@ -62,8 +71,7 @@ async def test_without_the_database_kept_contexts_are_served_and_others_refused_
     async with client_of(stack) as client:
         await client.post("/blocks", json={"user_id": "ada", "content": f"A {fault} kayak."})
         await until_idle(client)
-        first = (await _ask(client, "Where is the kayak?")).json()
-        assert not first["degraded"]
+        first = await _complete(client, "Where is the kayak?")
         async with _fault(server, fault):
             for number in range(3):
                 started = time.perf_counter()

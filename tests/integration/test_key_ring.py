@@ -18,6 +18,7 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.accounts import key_ring
 from luma_memory.pipeline.accounts.key_ring import (
     ATTEMPTS_OF_ALL_PER_MINUTE,
     ATTEMPTS_PER_MINUTE,
@@ -99,7 +100,7 @@ async def test_a_key_names_project_user_and_permissions(desk: Desk) -> None:
     assert caller.permissions == {"read", "ingest"}
     assert caller.scope("ada") == Scope("shop", "ada")
     assert caller.narrowed(None) == "ada"
-    with pytest.raises(Forbidden, match="one user"):
+    with pytest.raises(Forbidden, match="another user"):
         caller.scope("bob")
     with pytest.raises(Forbidden, match="admin"):
         caller.check_may("admin")
@@ -183,7 +184,11 @@ async def test_guesses_at_a_known_prefix_are_limited_and_its_owner_goes_on(desk:
     assert (await ring.caller(text, address=HERE)).project_id == "shop"
 
 
-async def test_a_thousand_guesses_at_once_are_one_limit(desk: Desk) -> None:
+async def test_a_thousand_guesses_at_once_are_one_limit(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a busy machine the last of a thousand lookups takes longer than a request may wait.
+    monkeypatch.setattr(key_ring, "LOOK_UP_SECONDS", 60.0)
     ring = desk.ring()
     guesses = [f"lmk_{n:012d}_".translate(str.maketrans("0189", "abcd")) for n in range(1_000)]
     codes = await asyncio.gather(*(refusal(ring, guess + "b" * 43) for guess in guesses))

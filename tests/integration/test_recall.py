@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import asyncpg
 import pytest
@@ -13,8 +15,11 @@ from tests.support.running import ingest, working
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import SearchTimeout
 from luma_memory.domain.scope import Scope
+from luma_memory.pipeline.recall import recall as recall_module
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
+from luma_memory.pipeline.text.questions import query_terms
+from luma_memory.pipeline.text.terms import QueryTerm
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.store.blocks import PostgresBlockStore
@@ -219,3 +224,22 @@ async def test_a_database_that_does_not_answer_in_time_is_said_so(
                 SearchRequest(scope=CAROLINE, query="grey cat", limit=3, timeout_ms=300)
             )
     assert len(await _texts(_recall(database, events=EventLog()), "grey cat")) == 1
+
+
+@pytest.mark.parametrize("word", ["next ", "Jan ", "1 day ", "ﷺ", "aB", "漢"])
+async def test_the_words_of_a_long_question_are_read_beside_the_event_loop(
+    database: Database, monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def noted(query: str, **options: Any) -> Sequence[QueryTerm]:
+        threads.append(threading.current_thread())
+        return query_terms(query, **options)
+
+    monkeypatch.setattr(recall_module, "query_terms", noted)
+    recall = _recall(database, events=EventLog())
+    for query in ("Where is the kayak?", (word * 10_000)[:10_000]):
+        await recall.search(SearchRequest(scope=CAROLINE, query=query, limit=5))
+    short, long = threads
+    assert short is threading.current_thread()
+    assert long is not threading.current_thread()

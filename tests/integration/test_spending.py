@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -93,11 +93,11 @@ class HangingUsageStore(PostgresUsageStore):
         self.asked, self.free = asyncio.Event(), asyncio.Event()
         self.statements = 0
 
-    async def add(self, entries: Sequence[UsageEntry]) -> None:
+    async def add(self, entries: Sequence[UsageEntry]) -> Collection[Scope]:
         self.statements += 1
         self.asked.set()
         await self.free.wait()
-        await super().add(entries)
+        return await super().add(entries)
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +246,32 @@ async def test_an_account_that_cannot_be_written_delays_no_answer(
     assert (line.spent.calls, store.statements) == (20, 2)
 
 
+async def test_a_locked_user_delays_no_others_lines(
+    dsn: str, database: Database, connection: asyncpg.Connection
+) -> None:
+    spending = Spending(
+        PostgresUsageStore(database), prices=CentAToken(), limits=DailyLimits(), clock=SystemClock()
+    )
+    count = "SELECT coalesce(sum(calls), 0) FROM memory_usage WHERE user_id = $1"
+    holder = await asyncpg.connect(dsn)
+    try:
+        async with asyncio.timeout(30), holder.transaction():
+            await holder.execute("SELECT FROM memory_users WHERE user_id = 'ada' FOR UPDATE")
+            for user_id in ("ada", "bea"):
+                scope = Scope(DEFAULT_PROJECT, user_id)
+                spending.record(scope, "enrichment", [ModelCall(MODEL, 30, 10)], blocks=1)
+            while await connection.fetchval(count, "bea") != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert await connection.fetchval(count, "ada") == 0
+        async with asyncio.timeout(30):
+            while await connection.fetchval(count, "ada") != 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        await holder.close()
+        await spending.close()
+    assert await connection.fetchval(count, "bea") == 1, "added once"
+
+
 async def test_a_worker_counts_what_its_blocks_took_also_in_vain(
     database: Database, connection: asyncpg.Connection
 ) -> None:
@@ -347,11 +373,11 @@ class AwayAtFirst:
         self.inner = inner
         self.tries = 0
 
-    async def add(self, entries: Sequence[UsageEntry]) -> None:
+    async def add(self, entries: Sequence[UsageEntry]) -> Collection[Scope]:
         self.tries += 1
         if self.tries < 3:
             raise StoreUnavailable("away")
-        await self.inner.add(entries)
+        return await self.inner.add(entries)
 
     async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:
         return await self.inner.spent(keys)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -384,8 +385,9 @@ async def test_the_fallback_enriches_when_no_attempt_can_help(
     assert (stored.status, stored.enrichment, stored.error) == ("active", kind, str(error))
     step = "enrich" if who == "enricher" else "embed"
     assert stored.backfill_steps == [step]
-    # The same text would be refused again, so only `luma-memory backfill` sends it once more.
-    is_automatic = error.code != "provider_rejected"
+    # The same text would be refused again, and a model that gave invalid responses in three
+    # attempts costs a fourth call: only `luma-memory backfill` sends it once more.
+    is_automatic = error.code not in ("provider_rejected", "provider_response_invalid")
     pending = await _backfill(database).pending_counts(project_id=None, user_id=None)
     assert pending == PendingBackfillCounts(0, int(is_automatic), int(not is_automatic))
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
@@ -515,6 +517,9 @@ async def test_a_fallback_is_made_up_for_when_the_provider_is_back(
     assert len(embedded) == 1  # only what was missing is made
     before = await connection.fetchval("SELECT before ->> 'enrichment' FROM memory_block_revisions")
     assert before == "fallback"
+    # The second job of the block says what it is.
+    payloads = await connection.fetch("SELECT payload FROM memory_jobs ORDER BY id")
+    assert [json.loads(row["payload"]) for row in payloads] == [{}, {"backfill": ["enrich"]}]
 
 
 async def test_a_vain_backfill_changes_nothing_and_comes_back_later(

@@ -33,8 +33,12 @@ class Prices(Protocol):
 class UsageStore(Protocol):
     """The account of all scopes. All methods raise StoreUnavailable."""
 
-    async def add(self, entries: Sequence[UsageEntry]) -> None:
-        """Add to what is counted."""
+    async def add(self, entries: Sequence[UsageEntry]) -> Collection[Scope]:
+        """Add to what is counted, without waiting for locked users.
+
+        Returns the scopes whose users' rows another transaction has locked: their entries were not
+        added and are to be added later.
+        """
         ...
 
     async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:

@@ -31,7 +31,9 @@ class JobBody(BaseModel):
     user_id: str
     block_id: UUID | None
     job_type: JobType
-    payload: dict[str, Any]
+    payload: dict[str, Any] = Field(
+        description="Of a backfill: `backfill`, the steps that the block lacks."
+    )
     status: JobStatus
     priority: int = Field(description="Higher runs first.")
     attempts: int

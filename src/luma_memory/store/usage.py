@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date
 
 import asyncpg
@@ -21,8 +21,8 @@ class PostgresUsageStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, entries: Sequence[UsageEntry]) -> None:
-        await self._database.execute(
+    async def add(self, entries: Sequence[UsageEntry]) -> Collection[Scope]:
+        locked = await self._database.fetch(
             _SQL["add_usage"],
             [entry.key.day for entry in entries],
             [entry.key.scope.project_id for entry in entries],
@@ -35,6 +35,7 @@ class PostgresUsageStore:
             [entry.spent.cost_usd for entry in entries],
             [entry.spent.blocks for entry in entries],
         )
+        return {Scope(row["project_id"], row["user_id"]) for row in locked}
 
     async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:
         rows = await self._database.fetch(

@@ -3,11 +3,17 @@
 --
 -- What was spent for a user who was erased meanwhile is added to the project without a name: they must
 -- not come back as a line of the account. The lock keeps a user there until the line is; an erasure
--- waits for it.
+-- waits for it. Returns the users whose rows another transaction has locked: whether they are being
+-- erased is not known yet, so nothing is added for them, and the others do not wait for them.
 WITH live AS MATERIALIZED (
     SELECT m.project_id, m.user_id FROM memory_users AS m
     WHERE (m.project_id, m.user_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
-    ORDER BY m.project_id, m.user_id FOR KEY SHARE
+    ORDER BY m.project_id, m.user_id FOR KEY SHARE SKIP LOCKED
+), locked AS MATERIALIZED (
+    SELECT m.project_id, m.user_id FROM memory_users AS m
+    WHERE (m.project_id, m.user_id) IN (SELECT * FROM unnest($2::text[], $3::text[]))
+      AND NOT EXISTS (SELECT FROM live AS l
+          WHERE l.project_id = m.project_id AND l.user_id = m.user_id)
 ), item AS (
     SELECT x.day, x.project_id, x.operation, x.model, x.calls, x.input_tokens, x.output_tokens,
            x.cost_usd, x.blocks,
@@ -20,18 +26,22 @@ WITH live AS MATERIALIZED (
         $7::bigint[], $8::bigint[], $9::numeric[], $10::bigint[]) AS x (day, project_id, user_id,
         operation, model, calls, input_tokens, output_tokens, cost_usd, blocks)
     LEFT JOIN live AS l ON l.project_id = x.project_id AND l.user_id = x.user_id
+    WHERE NOT EXISTS (SELECT FROM locked AS k
+        WHERE k.project_id = x.project_id AND k.user_id = x.user_id)
+), added AS (
+    INSERT INTO memory_usage AS u (day, project_id, user_id, operation, model, calls, input_tokens,
+        output_tokens, cost_usd, blocks)
+    SELECT i.day, i.project_id, i.user_id, i.operation, i.model, sum(i.calls), sum(i.input_tokens),
+           sum(i.output_tokens), sum(i.cost_usd), sum(i.blocks)
+    FROM item AS i
+    GROUP BY i.project_id, i.user_id, i.day, i.operation, i.model
+    ORDER BY i.project_id, i.user_id, i.day, i.operation, i.model
+    ON CONFLICT (project_id, user_id, day, operation, model) DO UPDATE
+    SET calls = u.calls + excluded.calls, input_tokens = u.input_tokens + excluded.input_tokens,
+        output_tokens = u.output_tokens + excluded.output_tokens,
+        cost_usd = u.cost_usd + excluded.cost_usd, blocks = u.blocks + excluded.blocks
 )
-INSERT INTO memory_usage AS u (day, project_id, user_id, operation, model, calls, input_tokens,
-    output_tokens, cost_usd, blocks)
-SELECT i.day, i.project_id, i.user_id, i.operation, i.model, sum(i.calls), sum(i.input_tokens),
-       sum(i.output_tokens), sum(i.cost_usd), sum(i.blocks)
-FROM item AS i
-GROUP BY i.project_id, i.user_id, i.day, i.operation, i.model
-ORDER BY i.project_id, i.user_id, i.day, i.operation, i.model
-ON CONFLICT (project_id, user_id, day, operation, model) DO UPDATE
-SET calls = u.calls + excluded.calls, input_tokens = u.input_tokens + excluded.input_tokens,
-    output_tokens = u.output_tokens + excluded.output_tokens,
-    cost_usd = u.cost_usd + excluded.cost_usd, blocks = u.blocks + excluded.blocks
+SELECT project_id, user_id FROM locked
 
 -- name: spent
 -- One row a key, in order, also for scopes that took nothing.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -118,21 +118,34 @@ class Spending:
             await asyncio.wait_for(self._closing.wait(), PAUSE_SECONDS)
 
     async def _write(self) -> None:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + RETRY_SECONDS
         try:
-            while self._waiting:
-                self._writing, self._waiting = self._waiting, {}
-                entries = [UsageEntry(key, spent) for key, spent in self._writing.items()]
-                await retry_until(
-                    lambda entries=entries: self._store.add(entries),  # type: ignore[misc]
-                    retry_on=StoreUnavailable,
-                    timeout_seconds=RETRY_SECONDS,
-                )
-                self._writing = {}
-                await self._pause()
+            while self._waiting and loop.time() < give_up_at:
+                if await self._add_waiting():
+                    await asyncio.sleep(PAUSE_SECONDS)
+                else:
+                    give_up_at = loop.time() + RETRY_SECONDS
+                    await self._pause()
         except StoreUnavailable:
-            # Keep the entries for the next statement.
-            for key, spent in self._writing.items():
-                self._waiting[key] = self._waiting.get(key, Spent()).plus(spent)
-            self._writing = {}
+            pass  # the lines are written with what comes next
         finally:
             self._writer = None
+
+    async def _add_waiting(self) -> bool:
+        """Write the lines; True if those of locked users are left. Raises StoreUnavailable."""
+        self._writing, self._waiting = self._waiting, {}
+        entries = [UsageEntry(key, spent) for key, spent in self._writing.items()]
+        left: Collection[Scope] = {entry.key.scope for entry in entries}
+        try:
+            left = await retry_until(
+                lambda: self._store.add(entries),
+                retry_on=StoreUnavailable,
+                timeout_seconds=RETRY_SECONDS,
+            )
+        finally:
+            writing, self._writing = self._writing, {}
+            for key, spent in writing.items():
+                if key.scope in left:
+                    self._waiting[key] = self._waiting.get(key, Spent()).plus(spent)
+        return bool(left)

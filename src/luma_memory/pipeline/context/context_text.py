@@ -7,6 +7,7 @@ tag.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -59,7 +60,8 @@ async def fit(
         fitting = block if used + size + 1 <= token_budget else None
         if fitting is None:
             is_whole = False
-            excerpt = excerpted(block, query)
+            # In a thread: long questions and blocks take tens of milliseconds.
+            excerpt = await asyncio.to_thread(excerpted, block, query)
             if excerpt is None:
                 continue
             (size,) = await tokens.count([_line(excerpt, len(blocks))])

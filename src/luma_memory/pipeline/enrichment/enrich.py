@@ -26,6 +26,7 @@ from luma_memory.domain.errors import (
     LumaMemoryError,
     ProviderPaused,
     ProviderRejected,
+    ProviderResponseInvalid,
     ProviderTimeout,
     ProviderUnavailable,
     RateLimited,
@@ -400,7 +401,13 @@ async def _retry(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
 
 
 def _can_succeed_later(error: LumaMemoryError) -> bool:
-    """Whether the same text may succeed later. An account can be repaired, a text cannot."""
+    """Whether the same text may succeed later without a request.
+
+    An account or an address can be repaired, a text cannot. A model that gave invalid responses in
+    every attempt gives them again, at a price.
+    """
+    if isinstance(error, ProviderResponseInvalid):
+        return error.code == "provider_redirected"
     return error.retryable or _refuses_account(error)
 
 

@@ -144,9 +144,9 @@ class Analyzer:
     def words(self, text: str) -> list[WordTerms]:
         """The words of a text with their terms; stop words where there is nothing else."""
         raw = _WORD.findall(unmarked(text))
-        found = [self._word(word) for word in raw]
+        found = self._each_once(raw)
         if not any(found):
-            found = [self._word(word, keep_stop_words=True) for word in raw]
+            found = self._each_once(raw, keep_stop_words=True)
         return [word for word in found if word is not None]
 
     def names_of_stop_words(self, text: str) -> list[str]:
@@ -157,6 +157,13 @@ class Analyzer:
         yield from pictograms(text)
         yield from (number for _, number in joined_digits(text))
         yield from stop_word_names(text, self._stops)
+
+    def _each_once(
+        self, raw: Sequence[str], *, keep_stop_words: bool = False
+    ) -> Sequence[WordTerms | None]:
+        """One for each word; a word that a text repeats is analyzed once."""
+        distinct = {word: self._word(word, keep_stop_words=keep_stop_words) for word in set(raw)}
+        return [distinct[word] for word in raw]
 
     def _word(self, word: str, *, keep_stop_words: bool = False) -> WordTerms | None:
         whole: str | None = None

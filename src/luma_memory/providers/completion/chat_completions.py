@@ -18,8 +18,9 @@ from luma_memory.providers.completion.strict_schema import strict_schema
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.service_client import ServiceClient
 
-# A whole enrichment is a few kilobytes; models that write their reasoning write more.
-BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+# A whole enrichment is a few kilobytes; models that write their reasoning write more. Each call in
+# flight may hold this much.
+BODY_BYTES_MAX: Final = 1024 * 1024
 _THOUGHT_END: Final = "</think>"
 
 

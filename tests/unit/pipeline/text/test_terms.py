@@ -215,3 +215,19 @@ def test_the_word_cache_is_bounded_and_keeps_no_long_word() -> None:
     document_terms("z" * 1000)
     assert cache.cache_info().currsize <= 32_768
     assert cache.cache_info().misses == before
+
+
+@pytest.mark.parametrize("word", ["next", "Jan", "ﷺ", "Ｗｉｄｅ", "a.b"])
+def test_a_word_that_a_text_repeats_is_stemmed_once(word: str) -> None:
+    """Questions have up to 10,000 characters."""
+    stemmed: list[str] = []
+
+    def stem(text: str) -> str:
+        stemmed.append(text)
+        return text
+
+    analyzer = words.Analyzer(stem, frozenset())
+    once = analyzer.words(word)
+    calls = len(stemmed)
+    assert analyzer.words(f"{word} " * 2_000) == once * 2_000
+    assert len(stemmed) == 2 * calls
