@@ -876,6 +876,27 @@ INSERT INTO memory_migrations (version) VALUES ('0017_sender_offset');
 END IF;
 END $migration_0017$;
 
+DO $migration_0018$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0018_operable_queue') THEN
+-- The queue can be paused, tells what each attempt ended with, and counts as processing what runs.
+ALTER TABLE memory_jobs
+    -- The last ten failed attempts, oldest first: attempt, at, worker, error_class, message.
+    ADD COLUMN IF NOT EXISTS attempt_errors jsonb NOT NULL DEFAULT '[]';
+ALTER TABLE memory_workers
+    -- Jobs it runs at once. NULL for workers of earlier versions.
+    ADD COLUMN IF NOT EXISTS slots integer;
+-- Job types that no worker claims; 'all' is the whole queue. Almost always empty, and read once a claim.
+CREATE TABLE IF NOT EXISTS memory_job_pauses (
+    job_type text PRIMARY KEY
+        CHECK (job_type IN ('all', 'enrich_and_embed', 'detect_relations', 'weekly_summary', 'reembed')),
+    paused_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE memory_job_pauses ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0018_operable_queue');
+END IF;
+END $migration_0018$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -2044,6 +2065,42 @@ BEGIN
     RETURNING id;
 END $body$;
 
+-- The history of a job's failed attempts with one more: the last ten are kept, oldest first.
+CREATE OR REPLACE FUNCTION memory_attempt_errors(
+    p_errors jsonb, p_attempt integer, p_at timestamptz, p_worker text, p_error_class text,
+    p_message text
+) RETURNS jsonb LANGUAGE plpgsql STABLE AS $body$
+BEGIN
+    WHILE jsonb_array_length(p_errors) >= 10 LOOP
+        p_errors := p_errors - 0;
+    END LOOP;
+    RETURN p_errors || jsonb_build_array(jsonb_build_object('attempt', p_attempt,
+        'at', to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'worker', p_worker, 'error_class', p_error_class, 'message', left(p_message, 500)));
+END $body$;
+
+-- No worker claims jobs of a type, or any job where the type is NULL, until they are resumed; what
+-- runs goes on, and jobs can be enqueued. Returns whether it was not paused before.
+CREATE OR REPLACE FUNCTION pause_memory_jobs(p_job_type text DEFAULT NULL)
+RETURNS boolean LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO memory_job_pauses (job_type) VALUES (coalesce(p_job_type, 'all'))
+    ON CONFLICT (job_type) DO NOTHING;
+    RETURN FOUND;
+END $body$;
+
+-- Workers claim jobs of this type again; where the type is NULL, whatever was paused. Returns how
+-- many pauses ended.
+CREATE OR REPLACE FUNCTION resume_memory_jobs(p_job_type text DEFAULT NULL)
+RETURNS integer LANGUAGE plpgsql AS $body$
+DECLARE
+    v_ended integer;
+BEGIN
+    DELETE FROM memory_job_pauses WHERE p_job_type IS NULL OR job_type = p_job_type;
+    GET DIAGNOSTICS v_ended = ROW_COUNT;
+    RETURN v_ended;
+END $body$;
+
 -- Blocks whose enrichment ended in failure say so; their text stays searchable.
 CREATE OR REPLACE FUNCTION fail_memory_blocks(
     p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_errors text[]
@@ -2135,6 +2192,9 @@ BEGIN
         finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
         error_class = CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
         last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
+        attempt_errors = memory_attempt_errors(attempt_errors, attempts, v_now, locked_by,
+            CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
+            format('worker %s was gone while it ran attempt %s', locked_by, attempts)),
         locked_until = NULL
     WHERE id = ANY (v_ids);
     GET DIAGNOSTICS v_rescued = ROW_COUNT;
@@ -2177,6 +2237,7 @@ DECLARE
     v_running integer;
     v_running_background integer;
     v_background integer;
+    v_paused text[];
 BEGIN
     -- Nobody was promised a claim: one that a crash of the server undoes is made again by whoever comes
     -- next, and the fence keeps the first worker's result out. So its commit waits for no disk; this holds for the
@@ -2185,6 +2246,15 @@ BEGIN
 
     IF p_rescue THEN
         PERFORM rescue_memory_jobs(p_worker);
+    END IF;
+
+    SELECT array_agg(job_type) INTO v_paused FROM memory_job_pauses;
+    IF v_paused IS NOT NULL THEN
+        p_job_types := ARRAY(SELECT t FROM unnest(p_job_types) AS t
+            WHERE t <> ALL (v_paused) AND 'all' <> ALL (v_paused));
+        IF cardinality(p_job_types) = 0 THEN
+            RETURN;
+        END IF;
     END IF;
 
     -- Jobs whose time has come get a place: each user's first is next in line, the others follow
@@ -2328,6 +2398,8 @@ BEGIN
                           ELSE v_now + i.backoff END,
             fair_at = 'infinity', locked_until = NULL,
             error_class = i.error_class, last_error = left(i.error, 2000),
+            attempt_errors = memory_attempt_errors(j.attempt_errors, j.attempts, v_now, p_worker,
+                i.error_class, i.error),
             finished_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN v_now END
         FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
              AS i (id, attempts, error_class, error, backoff, final)
@@ -2429,8 +2501,8 @@ LANGUAGE plpgsql STABLE SET enable_bitmapscan = off SET enable_seqscan = off AS 
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT
-        r.ready + d.deferred,
-        (SELECT count(*) FROM memory_jobs WHERE status = 'processing'),
+        r.ready + d.deferred + c.claimed - c.running,
+        c.running,
         (SELECT coalesce(sum(w.completed), 0)::bigint FROM memory_workers AS w),
         (SELECT count(*) FROM memory_jobs WHERE status = 'failed'),
         d.deferred,
@@ -2439,7 +2511,13 @@ BEGIN
                  extract(epoch FROM clock_timestamp() - min(run_at))::double precision AS oldest
           FROM memory_jobs WHERE status = 'pending' AND fair_at < 'infinity') AS r,
          (SELECT count(*) AS deferred
-          FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d;
+          FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d,
+         -- A worker claims a little ahead, and claims while it writes results back: what exceeds its
+         -- slots does not run, and counts as pending.
+         (SELECT coalesce(sum(w.jobs), 0)::bigint AS claimed,
+                 coalesce(sum(least(w.jobs, w.slots)), 0)::bigint AS running
+          FROM (SELECT count(*) AS jobs, (SELECT h.slots FROM memory_workers AS h WHERE h.id = j.locked_by) AS slots
+                FROM memory_jobs AS j WHERE j.status = 'processing' GROUP BY j.locked_by) AS w) AS c;
 END $body$;
 
 -- A speaker's name as recall compares it: the whole name's hash in the upper half, its first word's in
@@ -3195,28 +3273,61 @@ CREATE OR REPLACE FUNCTION raise_memory_version(
     SELECT project_id, user_id, version, previous, p_block_ids FROM raised
 $body$;
 
--- Hosted platforms let anonymous callers run every new function and write every new table; ours are
--- for the service alone. Row-level security would not hold back a TRUNCATE.
+-- Some hosted platforms let anonymous callers run every new function and write every new table; those
+-- of this schema are for the service alone. Row-level security would not hold back a TRUNCATE. Others
+-- grant nothing by default: end users read their own rows, and the service role works with everything.
 DO $grants$
 DECLARE
     v_function regprocedure;
     v_table regclass;
     v_role text;
+    v_privileges text;
+    v_names text[] := ARRAY['memory_block_input', 'memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
+              'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
+              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
+              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
+              'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
+              'memory_next_passages', 'memory_changes', 'memory_job_pauses'];
 BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
         FROM pg_class AS c, pg_roles AS r
         WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'v')
-          AND c.relname IN ('memory_block_input', 'memory_migrations', 'memory_users', 'memory_blocks', 'memory_passages',
-              'memory_block_revisions', 'memory_relations', 'memory_summaries', 'memory_jobs',
-              'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
-              'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
-              'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
-              'memory_next_passages', 'memory_changes')
+          AND c.relname = ANY (v_names)
           AND r.rolname IN ('anon', 'authenticated')
     LOOP
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I',
             v_table, v_role);
+    END LOOP;
+    FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('authenticated', 'service_role') LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', current_schema(), v_role);
+    END LOOP;
+    FOR v_table, v_privileges, v_role IN
+        SELECT c.oid::regclass, p.privileges, r.rolname
+        FROM pg_class AS c
+        JOIN (SELECT polrelid, 'SELECT' AS privileges, 'authenticated' AS role FROM pg_policy
+              UNION SELECT t.oid, CASE WHEN t.relname = 'memory_migrations' THEN 'SELECT'
+                                       ELSE 'SELECT, INSERT, UPDATE, DELETE' END, 'service_role'
+              FROM pg_class AS t) AS p ON p.polrelid = c.oid
+        JOIN pg_roles AS r ON r.rolname = p.role
+        WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'v')
+          AND c.relname = ANY (v_names)
+    LOOP
+        EXECUTE format('GRANT %s ON %s TO %I', v_privileges, v_table, v_role);
+    END LOOP;
+    FOR v_table, v_role IN
+        SELECT s.oid::regclass, r.rolname
+        FROM pg_class AS s
+        JOIN pg_depend AS d ON d.classid = 'pg_class'::regclass AND d.objid = s.oid AND d.deptype IN ('a', 'i')
+        JOIN pg_class AS c ON c.oid = d.refobjid
+        JOIN pg_roles AS r ON r.rolname = 'service_role'
+        WHERE s.relkind = 'S' AND c.relname = ANY (v_names)
+          AND c.relnamespace = quote_ident(current_schema())::regnamespace
+    LOOP
+        EXECUTE format('GRANT USAGE, SELECT ON SEQUENCE %s TO %I', v_table, v_role);
+    END LOOP;
+    FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('authenticated', 'service_role') LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION memory_token_subject() TO %I', v_role);
     END LOOP;
     FOR v_function IN
         SELECT p.oid::regprocedure FROM pg_proc AS p
@@ -3236,6 +3347,7 @@ BEGIN
               'enqueue_memory_reembeds', 'memory_speaker_key', 'store_memory_windows',
               'forget_memory_windows', 'settle_memory_supersession', 'unrelate_memory_block',
               'admit_memory_relations', 'relate_memory_block', 'decide_memory_relation',
+              'memory_attempt_errors', 'pause_memory_jobs', 'resume_memory_jobs',
               'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);

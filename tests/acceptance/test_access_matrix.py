@@ -204,6 +204,21 @@ async def test_a_key_of_one_user_reads_no_numbers_over_all_users(ground: Ground,
         assert (await client.get(path)).status_code == 200
 
 
+@pytest.mark.parametrize("change", ["pause", "resume"])
+async def test_only_the_operator_pauses_the_queue_of_all_projects(
+    ground: Ground, change: str
+) -> None:
+    keys = {
+        "user_not_allowed": await ground.door.key(*EVERY_PERMISSION, user_id=BOB),
+        "project_not_allowed": await ground.door.key(*EVERY_PERMISSION, project_id="shop"),
+        "permission_missing": await ground.door.key("ingest", "read"),
+    }
+    for code, key in keys.items():
+        async with ground.door.client(key) as client:
+            answer = await client.post(f"/jobs/{change}", json={})
+            assert (answer.status_code, answer.json()["code"]) == (403, code)
+
+
 async def test_another_projects_key_sees_and_changes_nothing(ground: Ground) -> None:
     key = await ground.door.key(*EVERY_PERMISSION, project_id="forum")
     async for operation, answer in answers(ground, key):

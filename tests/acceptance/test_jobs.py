@@ -464,3 +464,43 @@ async def test_cleared_jobs_are_enqueued_again_while_the_service_is_down_and_the
 
 def _client(stack: Stack) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=30)
+
+
+async def test_the_queue_is_paused_and_resumed_by_api_and_command(
+    still: Stack, door: httpx2.AsyncClient
+) -> None:
+    paused = await door.post("/jobs/pause", json={"job_type": "weekly_summary"})
+    assert (paused.status_code, paused.json()) == (200, {"paused": ["weekly_summary"]})
+    assert (await door.get("/jobs/stats")).json()["paused"] == ["weekly_summary"]
+    both = await command(folder(still), "pause")
+    assert "the whole queue" in both.stdout
+    health = (await door.get("/health")).json()
+    assert health["queue_stats"]["paused"] == ["all", "weekly_summary"]
+    one = await command(folder(still), "resume", "--type", "weekly_summary", "--json")
+    assert json.loads(one.stdout) == {"paused": ["all"]}
+    assert "paused: the whole queue" in (await command(folder(still), "stats")).stdout
+    assert (await door.post("/jobs/resume", json={})).json() == {"paused": []}
+    wrong = await door.post("/jobs/pause", json={"job_type": "everything"})
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_request")
+
+
+async def test_a_jobs_failed_attempts_are_listed(
+    still: Stack, door: httpx2.AsyncClient, table: asyncpg.Connection
+) -> None:
+    (job_id,) = await accept(door, user())
+    await table.execute(
+        "UPDATE memory_jobs SET status = 'processing', locked_by = 'worker-x', attempts = 1"
+        " WHERE id = $1",
+        job_id,
+    )
+    await table.execute(
+        "SELECT fail_memory_jobs(ARRAY[$1::bigint], '{1}', 'worker-x', '{provider}', '{away}',"
+        " '{0}', '{false}')",
+        job_id,
+    )
+    (error,) = (await door.get(f"/jobs/{job_id}")).json()["attempt_errors"]
+    assert (error["attempt"], error["worker"], error["error_class"], error["message"]) == (
+        *(1, "worker-x", "provider", "away"),
+    )
+    shown = await command(folder(still), "show", str(job_id))
+    assert "worker-x: provider: away" in shown.stdout

@@ -90,6 +90,20 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
     assert then.hits[0].block.occurred_at == days[2]
 
 
+@pytest.mark.parametrize(
+    ("query", "names_times"),
+    [("the lake yesterday", True), ("the lake last week", True), ("Who was at the lake?", False)],
+)
+async def test_a_result_says_whether_the_question_names_a_time(
+    query: str, names_times: bool, database: Database
+) -> None:
+    recall = _recall(database, events=EventLog())
+    for count in (0, 1):  # without and with anything stored
+        result = await recall.search(SearchRequest(scope=CAROLINE, query=query, limit=3))
+        assert (len(result.hits), result.names_times) == (count, names_times)
+        await ingest(database, new_block("We went to the lake."))
+
+
 async def test_the_day_that_a_question_names_ranks_first(database: Database) -> None:
     dishes = ("pasta", "rice", "soup", "salad", "pizza", "curry", "stew", "fish", "beans", "eggs")
     start = datetime.fromisoformat("2026-03-01T19:00:00Z")

@@ -42,6 +42,7 @@ CLOSED_TABLES = [
     "memory_scope_models",
     "memory_next_passages",
     "memory_changes",
+    "memory_job_pauses",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
 # The roles themselves every test server has.
@@ -50,6 +51,11 @@ GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO anon, authenticated, service_role;
+"""
+# And as those that grant nothing by default.
+BARE = """
+REVOKE ALL ON SCHEMA public FROM PUBLIC, anon, authenticated, service_role;
+ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC;
 """
 TRIGGER_FUNCTION = "suppress_redundant_updates_trigger"
 # A row of every table that nothing in the pipeline writes yet, for two users and two projects.
@@ -66,6 +72,7 @@ INSERT INTO memory_rate_limits SELECT project_id, user_id, 'o', now(), 1 FROM me
 INSERT INTO memory_usage SELECT '2023-05-08', project_id, user_id, 'o', 'm' FROM memory_users;
 INSERT INTO memory_api_keys (prefix, key_hash) VALUES ('p', 'h');
 INSERT INTO memory_circuits (name) VALUES ('c');
+INSERT INTO memory_job_pauses (job_type) VALUES ('reembed');
 INSERT INTO memory_embedding_models (id) VALUES ('m');
 INSERT INTO memory_scope_models SELECT project_id, user_id, 'm' FROM memory_users;
 INSERT INTO memory_next_passages SELECT project_id, user_id, id, 0, 1, 'm' FROM memory_blocks;
@@ -80,8 +87,21 @@ INSERT INTO memory_erasures (id, user_digest, counts, started_at, erased_at)
 @pytest.fixture
 async def hosted(empty_dsn: str) -> AsyncIterator[asyncpg.Connection]:
     """A migrated database on a hosted platform, with rows in every table."""
+    async with _prepared(empty_dsn, HOSTED) as connection:
+        yield connection
+
+
+@pytest.fixture
+async def bare(empty_dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    """The same on a platform that grants nothing by default."""
+    async with _prepared(empty_dsn, BARE) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _prepared(empty_dsn: str, platform: str) -> AsyncIterator[asyncpg.Connection]:
     connection: asyncpg.Connection = await asyncpg.connect(empty_dsn)
-    await connection.execute(HOSTED)
+    await connection.execute(platform)
     database = Database(empty_dsn, pool_size=3)
     await migrate(database)
     await database.renew()
@@ -216,6 +236,42 @@ async def _assert_refused(
         async with _as(connection, role, {"sub": "caroline"}) as request:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await request.execute(statement)
+
+
+async def test_without_default_grants_users_still_read_their_own_rows(
+    bare: asyncpg.Connection,
+) -> None:
+    async with _as(bare, "authenticated", {"sub": "caroline"}) as request:
+        for table in OWN_TABLES:
+            assert await _owners(request, table) == [("default", "caroline")], table
+    for table in CLOSED_TABLES:
+        await _assert_refused(bare, "authenticated", [f"SELECT FROM {table}"])
+    for table in OWN_TABLES + CLOSED_TABLES:
+        await _assert_refused(bare, "anon", [f"SELECT FROM public.{table}"])
+        await _assert_refused(bare, "authenticated", [f"DELETE FROM {table}"])
+
+
+async def test_without_default_grants_the_service_role_still_does_everything(
+    bare: asyncpg.Connection,
+) -> None:
+    async with _as(bare, "service_role", None) as request:
+        for table in OWN_TABLES + CLOSED_TABLES:
+            assert await _count(request, table) > 0, table
+        await request.execute("SELECT * FROM get_memory_job_stats()")
+        await request.execute(
+            "SELECT enqueue_memory_jobs('{default}', '{caroline}', '{reembed}', '{NULL}', '{NULL}',"
+            " '{0}', '{NULL}', '{NULL}')"
+        )
+        claimed = await request.fetch(
+            "SELECT id FROM claim_memory_jobs('w', 9, '1 min', ARRAY['weekly_summary'])"
+        )
+        assert claimed == []
+        await request.execute(
+            "SELECT * FROM erase_memory_user('default', 'caroline', gen_random_uuid(), NULL, now(),"
+            " 0, 0, 0)"
+        )
+        for table in set(OWN_TABLES + CLOSED_TABLES) - {"memory_migrations"}:
+            await request.execute(f"DELETE FROM {table}")
 
 
 async def test_the_rights_of_the_users_own_functions_stay(

@@ -43,8 +43,7 @@ class Replica:
 
     async def fresh(self, scope: Scope, query: str) -> Context:
         """The answer as it is without any cache."""
-        context, _ = await self.contexts._compute(request(scope, query), {})
-        return context
+        return (await self.contexts._compute(request(scope, query), {})).context
 
 
 def request(scope: Scope, query: str, **changes: object) -> ContextRequest:

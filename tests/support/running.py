@@ -111,7 +111,7 @@ async def working(database: Database, plan: Plan | None = None) -> AsyncIterator
         queue,
         PostgresQueueUpkeep(database),
         runner,
-        WorkerSession(database, worker_id),
+        WorkerSession(database, worker_id, slots=plan.concurrent_jobs_max),
         backfill=plan.backfill,
         reembedding=plan.reembedding,
         concurrent_jobs_max=plan.concurrent_jobs_max,

@@ -14,6 +14,7 @@ from luma_memory.domain.errors import InvariantError
 from luma_memory.telemetry import spans
 from luma_memory.telemetry.events import Emit, RequestHandled
 from luma_memory.telemetry.logs import Stopwatch, log_failure
+from luma_memory.telemetry.requests import in_request
 
 HEADER: Final = b"x-request-id"
 _ACCEPTABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -33,15 +34,17 @@ class RequestContext:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif not spans.is_on() or scope["path"] in self._untraced:
-            await self._handle(scope, receive, send)
-        else:
-            with spans.span(scope["method"], kind="server", parent=_given_parent(scope)):
-                await self._handle(scope, receive, send)
-
-    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            return
         request_id = _given_id(scope) or secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
+        with in_request(request_id):
+            if not spans.is_on() or scope["path"] in self._untraced:
+                await self._handle(scope, receive, send, request_id)
+            else:
+                with spans.span(scope["method"], kind="server", parent=_given_parent(scope)):
+                    await self._handle(scope, receive, send, request_id)
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         watch, status, is_replaced = Stopwatch(), 0, False
 
         async def send_with_id(message: Message) -> None:

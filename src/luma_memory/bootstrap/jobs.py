@@ -59,7 +59,9 @@ def make_work(process: Process, storage: Storage, models: Models) -> Work:
     runner = _runner(process, storage, models, summaries)
     notifier = Notifier(storage.database)
     stack.push_async_callback(notifier.stop)
-    presence = WorkerSession(storage.database, process.worker_id)
+    presence = WorkerSession(
+        storage.database, process.worker_id, slots=settings.worker_max_concurrent_jobs
+    )
     stack.push_async_callback(presence.stop)
     lease = _job_timeout(settings) + LEASE_MARGIN
     ingest = Ingest(

@@ -84,6 +84,11 @@ def make_cache(settings: Settings, clock: Clock, emit: Emit) -> Cache:
     )
 
 
+def chosen_attempts(settings: Settings) -> int | None:
+    """A worker's own limit for the jobs it claims, if one is set; None leaves each job its own."""
+    return settings.retry_attempts if "retry_attempts" in settings.model_fields_set else None
+
+
 def attempts_max(settings: Settings) -> int:
     """Attempts of a new job. Without a worker there is no second one."""
     return settings.retry_attempts if settings.worker_enabled else 1

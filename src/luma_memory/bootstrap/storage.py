@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from luma_memory.bootstrap.database import database_address, open_database
-from luma_memory.bootstrap.parts import attempts_max, detects_relations, make_cache
+from luma_memory.bootstrap.parts import attempts_max, chosen_attempts, detects_relations, make_cache
 from luma_memory.bootstrap.process import Process
 from luma_memory.ports.cache import Cache
 from luma_memory.postgres.database import Database
@@ -47,7 +47,7 @@ async def open_storage(process: Process) -> Storage:
         blocks=PostgresBlockStore(
             database, attempts_max=attempts_max(settings), relates=detects_relations(settings)
         ),
-        queue=PostgresJobQueue(database),
+        queue=PostgresJobQueue(database, attempts_max=chosen_attempts(settings)),
         circuits=PostgresCircuits(database),
         relations=PostgresRelationStore(database),
         users=PostgresUserStore(database),

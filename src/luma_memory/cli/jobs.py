@@ -13,6 +13,7 @@ from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.instants import parse_instant
 from luma_memory.cli.jobs_change import jobs_cancel, jobs_clear, jobs_enqueue, jobs_retry
 from luma_memory.cli.jobs_options import AsJson, Class, JobIdArgument, OfUser, Project, Type
+from luma_memory.cli.jobs_pause import jobs_pause, jobs_resume
 from luma_memory.cli.jobs_view import job_table, jobs_table, stats_table
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, print_note
@@ -135,11 +136,14 @@ def _page_facts(page: JobPage) -> dict[str, Any]:
 
 
 jobs = command_group(
-    """Inspect the queue; retry, cancel and delete jobs.
+    """Inspect the queue; retry, cancel, delete and pause jobs.
 
     Uses the database directly (DATABASE_URL or the data directory), so it also works while the
     service is down. Commands that change many jobs ask for confirmation unless --yes is given.""",
-    (jobs_stats, jobs_list, jobs_show, jobs_retry, jobs_cancel, jobs_clear, jobs_enqueue),
+    (
+        *(jobs_stats, jobs_list, jobs_show, jobs_retry, jobs_cancel, jobs_clear, jobs_enqueue),
+        *(jobs_pause, jobs_resume),
+    ),
     "luma-memory jobs stats",
     "luma-memory jobs list --status failed --since 2h",
     "luma-memory jobs retry --class provider --yes",

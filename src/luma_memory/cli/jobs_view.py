@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from luma_memory.cli.output import plain, shortened
-from luma_memory.domain.job import JobRecord, JobStats, JobStatus
+from luma_memory.domain.job import AttemptError, JobRecord, JobStats, JobStatus, Paused
 
 _STYLES: dict[JobStatus, str] = {
     "pending": "yellow",
@@ -36,7 +36,20 @@ def stats_table(stats: JobStats) -> Table:
         f"{stats.deferred:,}",
         "-" if oldest is None else f"{oldest:,.1f} s",
     )
+    if stats.paused:
+        table.caption = paused_line(stats.paused)
+        table.caption_style = "bold yellow"
     return table
+
+
+def paused_line(paused: Sequence[Paused]) -> str:
+    """What no worker claims, in words."""
+    if not paused:
+        return "nothing is paused"
+    if "all" in paused:
+        return "paused: the whole queue (luma-memory jobs resume)"
+    types = ", ".join(paused)
+    return f"paused: {types} (luma-memory jobs resume)"
 
 
 def jobs_table(jobs: Sequence[JobRecord]) -> Table:
@@ -69,6 +82,8 @@ def job_table(job: JobRecord) -> Table:
         if value is not None:
             style = _STYLES[job.status] if name == "status" else ""
             table.add_row(name, plain(_shown(value), style=style))
+    for error in job.attempt_errors:
+        table.add_row(f"attempt {error.attempt}", plain(_attempt(error)))
     return table
 
 
@@ -93,6 +108,11 @@ def _facts(job: JobRecord) -> Sequence[tuple[str, object]]:
         ("lease until", job.locked_until),
         ("ended", job.finished_at),
     )
+
+
+def _attempt(error: AttemptError) -> str:
+    where = f" on {error.worker}" if error.worker else ""
+    return f"{_instant(error.at)}{where}: {error.error_class}: {error.message}"
 
 
 def _shown(value: object) -> str:

@@ -83,6 +83,8 @@ def _queue(snapshot: Snapshot, before: Snapshot | None) -> Panel:
         return Panel(grid, title="queue")
     oldest = stats.oldest_pending_seconds
     old = "bold red" if (oldest or 0) > _OLD_SECONDS else ""
+    if stats.paused:
+        grid.add_row("paused", Text(", ".join(stats.paused), style="bold yellow"))
     grid.add_row("pending", f"{stats.pending - stats.deferred:,}")
     grid.add_row("deferred", f"{stats.deferred:,}")
     grid.add_row("processing", f"{stats.processing:,}")

@@ -47,6 +47,16 @@ class Caller:
                 code="user_not_allowed",
             )
 
+    def check_operates_installation(self) -> None:
+        """For what all projects share, as the queue. Raises Forbidden (user_not_allowed,
+        project_not_allowed)."""
+        self.check_sees_installation()
+        if self.project_id != DEFAULT_PROJECT:
+            raise Forbidden(
+                f"All projects share this: it needs credentials of the project {DEFAULT_PROJECT}",
+                code="project_not_allowed",
+            )
+
     def narrowed(self, user_id: str | None) -> str | None:
         """The user to restrict a query over the project to; None for all of its users.
 

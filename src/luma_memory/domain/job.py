@@ -21,6 +21,9 @@ from luma_memory.domain.scope import Scope
 JobType = Literal["enrich_and_embed", "detect_relations", "weekly_summary", "reembed"]
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 ErrorClass = Literal["provider", "provider_permanent", "schema", "timeout", "poison", "internal"]
+Paused: TypeAlias = Literal[
+    "all", "enrich_and_embed", "detect_relations", "weekly_summary", "reembed"
+]
 OPEN: Sequence[JobStatus] = ("pending", "processing")
 JOB_ID_MAX = 2**63 - 1
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -114,6 +117,19 @@ class JobStats:
     failed: int
     deferred: int  # those pending jobs whose time has not come
     oldest_pending_seconds: float | None  # age of the oldest job that could run
+    # What no worker claims: job types, "all" for the whole queue.
+    paused: Sequence[Paused] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """How a failed attempt of a job ended."""
+
+    attempt: int  # begins again at 1 when the job is retried by hand
+    at: datetime
+    worker: str | None
+    error_class: ErrorClass | None
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +158,7 @@ class JobRecord:
     created_at: datetime
     started_at: datetime | None  # of the last attempt
     finished_at: datetime | None
+    attempt_errors: Sequence[AttemptError] = ()  # of the last ten failed attempts, oldest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,3 +152,5 @@ class SearchResult:
     is_relevant: bool = False
     degraded: Sequence[str] = ()  # what was left out: "embedding", "calibration", "relations" …
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage
+    # Whether the question names a time, such as "last week": tomorrow the result may be another.
+    names_times: bool = False

@@ -104,7 +104,7 @@ class JobPage:
 
 
 class JobControl(Protocol):
-    """The queue as operators and clients see it: look, run again, cancel, clear.
+    """The queue as operators and clients see it: look, run again, cancel, clear, pause.
 
     Every method says for which project. What changes jobs changes at most `limit` of them, the
     oldest first, in one statement. All methods raise StoreUnavailable.
@@ -134,6 +134,14 @@ class JobControl(Protocol):
         self, *, project_id: str | None, user_id: str | None, limit: int
     ) -> Sequence[int]:
         """A job for every block that waits for enrichment without one; the ids of the jobs."""
+        ...
+
+    async def pause(self, job_type: JobType | None) -> None:
+        """Let no worker claim jobs of a type, or any; repeating it is harmless."""
+        ...
+
+    async def resume(self, job_type: JobType | None) -> None:
+        """Let workers claim jobs of a type again, or whatever was paused."""
         ...
 
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:

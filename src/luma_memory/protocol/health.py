@@ -14,6 +14,9 @@ class QueueStatsBody(BaseModel):
     processing: int
     completed: int
     failed: int
+    paused: list[str] = Field(
+        default=[], description="Job types that no worker claims; `all` is the whole queue."
+    )
 
 
 class CacheHealthBody(BaseModel):

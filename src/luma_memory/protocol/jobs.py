@@ -9,11 +9,13 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.job import (
+    AttemptError,
     ErrorClass,
     JobRecord,
     JobStats,
     JobStatus,
     JobType,
+    Paused,
 )
 from luma_memory.protocol.validation import Instant, Name
 
@@ -21,6 +23,26 @@ from luma_memory.protocol.validation import Instant, Name
 BULK_JOBS_MAX = 1_000
 # The largest integer that every JSON parser represents exactly; the column never exceeds it.
 JobId = Annotated[int, Field(ge=1, le=2**53 - 1)]
+
+
+class AttemptErrorBody(BaseModel):
+    """How a failed attempt of a job ended."""
+
+    attempt: int = Field(description="Counted from 1; again from 1 after a retry.")
+    at: datetime
+    worker: str | None
+    error_class: ErrorClass | None
+    message: str
+
+    @classmethod
+    def of(cls, error: AttemptError) -> AttemptErrorBody:
+        return cls(
+            attempt=error.attempt,
+            at=error.at,
+            worker=error.worker,
+            error_class=error.error_class,
+            message=error.message,
+        )
 
 
 class JobBody(BaseModel):
@@ -48,6 +70,9 @@ class JobBody(BaseModel):
     created_at: datetime
     started_at: datetime | None = Field(description="Of the last attempt.")
     finished_at: datetime | None
+    attempt_errors: list[AttemptErrorBody] = Field(
+        default=[], description="The last ten failed attempts, oldest first."
+    )
 
     @classmethod
     def of(cls, job: JobRecord) -> JobBody:
@@ -72,6 +97,7 @@ class JobBody(BaseModel):
             created_at=job.created_at,
             started_at=job.started_at,
             finished_at=job.finished_at,
+            attempt_errors=[AttemptErrorBody.of(error) for error in job.attempt_errors],
         )
 
 
@@ -93,6 +119,9 @@ class JobStatsBody(BaseModel):
     oldest_pending_seconds: float | None = Field(
         description="Age of the oldest job that could run."
     )
+    paused: list[Paused] = Field(
+        default=[], description="Job types that no worker claims; `all` is the whole queue."
+    )
 
     @classmethod
     def of(cls, stats: JobStats) -> JobStatsBody:
@@ -103,6 +132,7 @@ class JobStatsBody(BaseModel):
             failed=stats.failed,
             deferred=stats.deferred,
             oldest_pending_seconds=stats.oldest_pending_seconds,
+            paused=list(stats.paused),
         )
 
 
@@ -136,3 +166,21 @@ class RetryResponse(BaseModel):
     retried: int
     ids: list[int]
     more: bool = Field(description="The limit was reached: repeat the request for the rest.")
+
+
+class PauseBody(BaseModel):
+    """What to pause or resume."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"job_type": "weekly_summary"}]}
+    )
+
+    job_type: JobType | None = Field(
+        None, description="Jobs of this type; null: pause the whole queue, or resume everything."
+    )
+
+
+class PausedResponse(BaseModel):
+    """What no worker claims now."""
+
+    paused: list[Paused]

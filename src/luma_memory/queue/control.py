@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, get_args
 
 import asyncpg
 
-from luma_memory.domain.job import OPEN, JobFilter, JobRecord, JobStatus
+from luma_memory.domain.job import OPEN, AttemptError, JobFilter, JobRecord, JobStatus, JobType
 from luma_memory.domain.scope import Scope
 from luma_memory.ports.jobs import JobPage
 from luma_memory.postgres.database import Database
@@ -73,6 +74,12 @@ class PostgresJobControl:
         assert row is not None
         return int(row["blocks"])
 
+    async def pause(self, job_type: JobType | None) -> None:
+        await self._database.execute(_SQL["pause"], job_type)
+
+    async def resume(self, job_type: JobType | None) -> None:
+        await self._database.execute(_SQL["resume"], job_type)
+
     async def _change(
         self, name: str, which: JobFilter, statuses: Sequence[JobStatus], limit: int
     ) -> Sequence[int]:
@@ -103,4 +110,15 @@ def _statement(
 def _record(row: asyncpg.Record) -> JobRecord:
     values = dict(row)
     scope = Scope(values.pop("project_id"), values.pop("user_id"))
-    return JobRecord(scope=scope, **values)
+    errors = [_attempt_error(error) for error in values.pop("attempt_errors")]
+    return JobRecord(scope=scope, attempt_errors=errors, **values)
+
+
+def _attempt_error(stored: Mapping[str, Any]) -> AttemptError:
+    return AttemptError(
+        attempt=stored["attempt"],
+        at=datetime.fromisoformat(stored["at"]),
+        worker=stored["worker"],
+        error_class=stored["error_class"],
+        message=stored["message"] or "",
+    )

@@ -3,7 +3,7 @@
 SELECT j.id, j.project_id, j.user_id, j.block_id, j.job_type, j.payload, j.status, j.priority,
        j.attempts, j.max_attempts, j.run_at, nullif(j.fair_at, 'infinity') AS fair_at, j.locked_by,
        j.locked_until, j.unique_key, j.error_class, j.last_error, j.created_at, j.started_at,
-       j.finished_at
+       j.finished_at, j.attempt_errors
 FROM memory_jobs AS j
 WHERE /*conditions*/
 ORDER BY j.id DESC
@@ -53,3 +53,11 @@ WHERE b.status = 'pending_enrichment'
       WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
         AND j.job_type = 'enrich_and_embed'
         AND j.project_id = b.project_id AND j.user_id = b.user_id)
+
+-- name: pause
+-- Stop claims of a job type, or of all.
+SELECT pause_memory_jobs($1)
+
+-- name: resume
+-- Allow claims again.
+SELECT resume_memory_jobs($1)

@@ -18,10 +18,15 @@ _SQL = SqlFile(__name__)
 
 
 class PostgresJobQueue:
-    """Every method is one statement in its own transaction and fenced by (id, attempt, worker)."""
+    """Every method is one statement in its own transaction and fenced by (id, attempt, worker).
 
-    def __init__(self, database: Database) -> None:
+    attempts_max: attempts of the jobs claimed here, whatever they were enqueued with; None leaves
+    each job its own.
+    """
+
+    def __init__(self, database: Database, *, attempts_max: int | None = None) -> None:
         self._database = database
+        self._attempts_max = attempts_max
 
     async def claim(
         self,
@@ -36,7 +41,7 @@ class PostgresJobQueue:
         rows = await self._database.fetch(
             _SQL["claim"], worker_id, limit, lease, list(job_types), rescue
         )
-        jobs = [_job(row) for row in rows]
+        jobs = [self._job(row) for row in rows]
         if jobs and spans.is_on():
             _record_claim(jobs, started)
         return jobs
@@ -47,6 +52,10 @@ class PostgresJobQueue:
     async def fail(
         self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta
     ) -> bool | None:
+        if self._attempts_max is not None and not failure.final:
+            await self._database.execute(
+                _SQL["allow_attempts"], job.id, job.attempt, worker_id, self._attempts_max
+            )
         row = await self._database.fetch_row(
             _SQL["fail"],
             *_identities([job]),
@@ -71,7 +80,7 @@ class PostgresJobQueue:
 
     async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
         rows = await self._database.fetch(_SQL["list_claimed"], worker_id)
-        return [_job(row) for row in rows]
+        return [self._job(row) for row in rows]
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
         (is_mine,) = await self._were_mine("cancel", [job], worker_id, [reason])
@@ -81,6 +90,17 @@ class PostgresJobQueue:
         row = await self._database.fetch_row(_SQL["job_stats"])
         assert row is not None
         return JobStats(**dict(row))
+
+    def _job(self, row: asyncpg.Record) -> Job:
+        return Job(
+            row["id"],
+            Scope(row["project_id"], row["user_id"]),
+            row["job_type"],
+            row["block_id"],
+            row["attempts"],
+            self._attempts_max or row["max_attempts"],
+            row["payload"] or {},
+        )
 
     async def _were_mine(
         self, statement: str, jobs: Sequence[Job], *values: object
@@ -109,15 +129,3 @@ def _record_claim(jobs: Sequence[Job], started: int) -> None:
 
 def _identities(jobs: Sequence[Job]) -> tuple[list[int], list[int]]:
     return [job.id for job in jobs], [job.attempt for job in jobs]
-
-
-def _job(row: asyncpg.Record) -> Job:
-    return Job(
-        row["id"],
-        Scope(row["project_id"], row["user_id"]),
-        row["job_type"],
-        row["block_id"],
-        row["attempts"],
-        row["max_attempts"],
-        row["payload"] or {},
-    )

@@ -20,8 +20,14 @@ FROM memory_jobs WHERE status = 'processing' AND locked_by = $1
 
 -- name: job_stats
 -- Counts by status and the age of the oldest pending job.
-SELECT pending, processing, completed, failed, deferred, oldest_pending_seconds
+SELECT pending, processing, completed, failed, deferred, oldest_pending_seconds,
+       ARRAY(SELECT job_type FROM memory_job_pauses ORDER BY job_type) AS paused
 FROM get_memory_job_stats()
+
+-- name: allow_attempts
+-- The worker's own limit of attempts for a job it is about to fail.
+UPDATE memory_jobs SET max_attempts = $4
+WHERE id = $1 AND attempts = $2 AND locked_by = $3 AND status = 'processing' AND max_attempts <> $4
 
 -- name: complete
 -- One array: a row for each job costs the driver more than the jobs did.

@@ -42,9 +42,13 @@ def new_worker_id(kind: str = "worker") -> str:
 
 
 class WorkerSession:
-    """`ports.jobs.WorkerPresence`; outlives any outage of the database."""
+    """`ports.jobs.WorkerPresence`; outlives any outage of the database.
 
-    def __init__(self, database: Database, worker_id: str) -> None:
+    slots: how many jobs the worker runs at once; None where that is not known.
+    """
+
+    def __init__(self, database: Database, worker_id: str, *, slots: int | None = None) -> None:
+        self._slots = slots
         self._worker_id = worker_id
         self._database = database
         self._running: Callable[[], int] = lambda: 0
@@ -66,6 +70,8 @@ class WorkerSession:
             self._listener = Listener(on_signal) if on_signal is not None else None
             await self._connect()
             await self._heartbeat()
+            if self._slots is not None:
+                await self._database.execute(_SQL["store_slots"], self._worker_id, self._slots)
             self._task = asyncio.create_task(self._keep(), name="worker-session")
 
     async def stop(self) -> None:

@@ -253,7 +253,9 @@ class RequestHandled(Event):
     def level(self) -> Level:
         # A probe's 503 is a valid response: a process that is not ready yet has not failed.
         is_probe = self.status == 503 and self.path.startswith("/health")
-        return "error" if self.status >= 500 and not is_probe else "debug"
+        if self.status >= 500 and not is_probe:
+            return "error"
+        return "info" if 400 <= self.status < 500 else "debug"
 
     def message(self) -> str:
         return f"{self.method} {self.path} {self.status} ({self.duration_ms:.1f}ms)"

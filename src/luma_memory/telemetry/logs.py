@@ -13,6 +13,7 @@ import structlog
 
 from luma_memory.telemetry.events import Event, Level
 from luma_memory.telemetry.line_writer import LineWriter
+from luma_memory.telemetry.requests import add_request_id
 
 ExceptionInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None]
 _OWN_MODULES = f"{__name__.partition('.')[0]}."
@@ -40,6 +41,7 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
     )
     structlog.configure(
         processors=[
+            add_request_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.ExceptionRenderer(trace_without_texts),

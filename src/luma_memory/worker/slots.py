@@ -77,6 +77,11 @@ class Slots:
         ahead = (job for _, job in self._ahead)
         return [*self._jobs.values(), *ahead, *chain.from_iterable(self._releases.values())]
 
+    @property
+    def busy(self) -> int:
+        """How many jobs occupy a slot: without those not started and those being written back."""
+        return self._size - max(0, self._open())
+
     def start(self, job: Job) -> None:
         """Run a claimed job as soon as a slot is free; returns immediately.
 

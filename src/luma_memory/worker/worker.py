@@ -108,9 +108,7 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Raises the error of a failed duty after releasing the jobs."""
         self._emit(WorkerStarting(self._presence.worker_id, self._concurrent_jobs_max))
-        await self._presence.start(
-            running=lambda: len(self._slots.running), on_signal=self._claimer.wake
-        )
+        await self._presence.start(running=lambda: self._slots.busy, on_signal=self._claimer.wake)
         for duty in self._duties:
             duty.start()
         ends: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
@@ -195,7 +193,7 @@ class Worker:
         self._emit(
             WorkerHealth(
                 uptime_seconds=round(self._clock.monotonic() - self._started),
-                jobs_processing=len(self._slots.running),
+                jobs_processing=self._slots.busy,
                 pending=stats.pending,
                 processing=stats.processing,
                 completed=stats.completed,

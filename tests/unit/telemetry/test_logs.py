@@ -136,7 +136,9 @@ def test_setting_up_twice_reports_once(stream: io.StringIO) -> None:
     ("path", "status", "level"),
     [
         ("/blocks", 503, "error"),
-        ("/blocks", 422, "debug"),
+        ("/blocks", 422, "info"),
+        ("unmatched", 404, "info"),
+        ("/blocks", 202, "debug"),
         ("/health/ready", 503, "debug"),  # a probe before its time is no failure
         ("/health", 200, "debug"),
     ],

@@ -36,6 +36,7 @@ async def health(service: ServiceDep) -> HealthBody:
             processing=stats.processing,
             completed=stats.completed,
             failed=stats.failed,
+            paused=list(stats.paused),
         ),
         oldest_pending_seconds=stats.oldest_pending_seconds if stats else None,
         database=report.database,

@@ -16,6 +16,8 @@ from luma_memory.protocol.jobs import (
     JobBody,
     JobPageBody,
     JobStatsBody,
+    PauseBody,
+    PausedResponse,
     RetryBody,
     RetryResponse,
 )
@@ -24,6 +26,7 @@ from luma_memory.protocol.validation import Instant, Name
 PAGE_JOBS_MAX = 200
 # A thousand ids of twenty characters each, and the filters.
 RETRY_BYTES_MAX = 100_000
+PAUSE_BYTES_MAX = 1_000
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=ProtectedRoute)
 _ONE = {**RESPONSES, 404: problem_document("There is no such job of this project and user.")}
@@ -101,6 +104,23 @@ async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) ->
         )
     retried = await service.jobs.retry(which, limit=body.limit)
     return RetryResponse(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
+
+
+@router.post("/pause", responses=RESPONSES, max_body_size=PAUSE_BYTES_MAX, **permission("admin"))
+async def pause_jobs(body: PauseBody, service: ServiceDep, caller: CallerDep) -> PausedResponse:
+    """Stop workers from claiming jobs of a type, or any job, of all projects.
+
+    Running jobs end; blocks are accepted and searchable by words. Repeating it changes nothing.
+    """
+    caller.check_operates_installation()
+    return PausedResponse(paused=list(await service.jobs.pause(body.job_type)))
+
+
+@router.post("/resume", responses=RESPONSES, max_body_size=PAUSE_BYTES_MAX, **permission("admin"))
+async def resume_jobs(body: PauseBody, service: ServiceDep, caller: CallerDep) -> PausedResponse:
+    """Let workers claim jobs of a type again, or everything that was paused."""
+    caller.check_operates_installation()
+    return PausedResponse(paused=list(await service.jobs.resume(body.job_type)))
 
 
 @router.get("/{job_id}", responses=_ONE, **permission("read"))

@@ -1,4 +1,4 @@
-"""The queue: list, retry and cancel jobs."""
+"""The queue: list, retry, cancel and pause jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,13 @@ from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import read, segment, without_none, write
 from luma_memory.client.responses import parsed
 from luma_memory.domain.job import ErrorClass, JobStatus, JobType
-from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
+from luma_memory.protocol.jobs import (
+    JobBody,
+    JobPageBody,
+    JobStatsBody,
+    PausedResponse,
+    RetryResponse,
+)
 
 
 class Jobs(Connection):
@@ -79,6 +85,18 @@ class Jobs(Connection):
         """Statistics of the whole queue."""
         return parsed(JobStatsBody, await self._send(read("/jobs/stats")))
 
+    async def pause_jobs(
+        self, *, job_type: JobType | None = None, idempotency_key: str | None = None
+    ) -> PausedResponse:
+        """Stop workers from claiming jobs of a type, or any job, of all projects."""
+        return await self._claims("pause", job_type, idempotency_key)
+
+    async def resume_jobs(
+        self, *, job_type: JobType | None = None, idempotency_key: str | None = None
+    ) -> PausedResponse:
+        """Let workers claim jobs of a type again, or everything that was paused."""
+        return await self._claims("resume", job_type, idempotency_key)
+
     async def retry_jobs(
         self,
         *,
@@ -117,6 +135,13 @@ class Jobs(Connection):
     ) -> JobBody:
         """Cancel a job that has not ended; the result of a running one is discarded."""
         return await self._change(job_id, "cancel", user_id, idempotency_key)
+
+    async def _claims(
+        self, change: str, job_type: JobType | None, idempotency_key: str | None
+    ) -> PausedResponse:
+        body = without_none(job_type=job_type)
+        call = write("POST", f"/jobs/{change}", body, idempotency_key=idempotency_key)
+        return parsed(PausedResponse, await self._send(call))
 
     async def _change(
         self, job_id: int, change: str, user_id: str | None, idempotency_key: str | None

@@ -77,6 +77,42 @@ BEGIN
     RETURNING id;
 END $body$;
 
+-- The history of a job's failed attempts with one more: the last ten are kept, oldest first.
+CREATE OR REPLACE FUNCTION memory_attempt_errors(
+    p_errors jsonb, p_attempt integer, p_at timestamptz, p_worker text, p_error_class text,
+    p_message text
+) RETURNS jsonb LANGUAGE plpgsql STABLE AS $body$
+BEGIN
+    WHILE jsonb_array_length(p_errors) >= 10 LOOP
+        p_errors := p_errors - 0;
+    END LOOP;
+    RETURN p_errors || jsonb_build_array(jsonb_build_object('attempt', p_attempt,
+        'at', to_char(p_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'worker', p_worker, 'error_class', p_error_class, 'message', left(p_message, 500)));
+END $body$;
+
+-- No worker claims jobs of a type, or any job where the type is NULL, until they are resumed; what
+-- runs goes on, and jobs can be enqueued. Returns whether it was not paused before.
+CREATE OR REPLACE FUNCTION pause_memory_jobs(p_job_type text DEFAULT NULL)
+RETURNS boolean LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO memory_job_pauses (job_type) VALUES (coalesce(p_job_type, 'all'))
+    ON CONFLICT (job_type) DO NOTHING;
+    RETURN FOUND;
+END $body$;
+
+-- Workers claim jobs of this type again; where the type is NULL, whatever was paused. Returns how
+-- many pauses ended.
+CREATE OR REPLACE FUNCTION resume_memory_jobs(p_job_type text DEFAULT NULL)
+RETURNS integer LANGUAGE plpgsql AS $body$
+DECLARE
+    v_ended integer;
+BEGIN
+    DELETE FROM memory_job_pauses WHERE p_job_type IS NULL OR job_type = p_job_type;
+    GET DIAGNOSTICS v_ended = ROW_COUNT;
+    RETURN v_ended;
+END $body$;
+
 -- Blocks whose enrichment ended in failure say so; their text stays searchable.
 CREATE OR REPLACE FUNCTION fail_memory_blocks(
     p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_errors text[]
@@ -168,6 +204,9 @@ BEGIN
         finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
         error_class = CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
         last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
+        attempt_errors = memory_attempt_errors(attempt_errors, attempts, v_now, locked_by,
+            CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
+            format('worker %s was gone while it ran attempt %s', locked_by, attempts)),
         locked_until = NULL
     WHERE id = ANY (v_ids);
     GET DIAGNOSTICS v_rescued = ROW_COUNT;
@@ -210,6 +249,7 @@ DECLARE
     v_running integer;
     v_running_background integer;
     v_background integer;
+    v_paused text[];
 BEGIN
     -- Nobody was promised a claim: one that a crash of the server undoes is made again by whoever comes
     -- next, and the fence keeps the first worker's result out. So its commit waits for no disk; this holds for the
@@ -218,6 +258,15 @@ BEGIN
 
     IF p_rescue THEN
         PERFORM rescue_memory_jobs(p_worker);
+    END IF;
+
+    SELECT array_agg(job_type) INTO v_paused FROM memory_job_pauses;
+    IF v_paused IS NOT NULL THEN
+        p_job_types := ARRAY(SELECT t FROM unnest(p_job_types) AS t
+            WHERE t <> ALL (v_paused) AND 'all' <> ALL (v_paused));
+        IF cardinality(p_job_types) = 0 THEN
+            RETURN;
+        END IF;
     END IF;
 
     -- Jobs whose time has come get a place: each user's first is next in line, the others follow
@@ -361,6 +410,8 @@ BEGIN
                           ELSE v_now + i.backoff END,
             fair_at = 'infinity', locked_until = NULL,
             error_class = i.error_class, last_error = left(i.error, 2000),
+            attempt_errors = memory_attempt_errors(j.attempt_errors, j.attempts, v_now, p_worker,
+                i.error_class, i.error),
             finished_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN v_now END
         FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
              AS i (id, attempts, error_class, error, backoff, final)
@@ -462,8 +513,8 @@ LANGUAGE plpgsql STABLE SET enable_bitmapscan = off SET enable_seqscan = off AS 
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT
-        r.ready + d.deferred,
-        (SELECT count(*) FROM memory_jobs WHERE status = 'processing'),
+        r.ready + d.deferred + c.claimed - c.running,
+        c.running,
         (SELECT coalesce(sum(w.completed), 0)::bigint FROM memory_workers AS w),
         (SELECT count(*) FROM memory_jobs WHERE status = 'failed'),
         d.deferred,
@@ -472,5 +523,11 @@ BEGIN
                  extract(epoch FROM clock_timestamp() - min(run_at))::double precision AS oldest
           FROM memory_jobs WHERE status = 'pending' AND fair_at < 'infinity') AS r,
          (SELECT count(*) AS deferred
-          FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d;
+          FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d,
+         -- A worker claims a little ahead, and claims while it writes results back: what exceeds its
+         -- slots does not run, and counts as pending.
+         (SELECT coalesce(sum(w.jobs), 0)::bigint AS claimed,
+                 coalesce(sum(least(w.jobs, w.slots)), 0)::bigint AS running
+          FROM (SELECT count(*) AS jobs, (SELECT h.slots FROM memory_workers AS h WHERE h.id = j.locked_by) AS slots
+                FROM memory_jobs AS j WHERE j.status = 'processing' GROUP BY j.locked_by) AS w) AS c;
 END $body$;

@@ -26,7 +26,7 @@ from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import SearchHit
 from luma_memory.pipeline.accounts.spending import Spending
-from luma_memory.pipeline.context.context_cache import ContextCache
+from luma_memory.pipeline.context.context_cache import Computed, ContextCache
 from luma_memory.pipeline.context.context_text import Fitted, fit
 from luma_memory.pipeline.context.synthesize import checked_text
 from luma_memory.pipeline.recall.recall import Recall
@@ -120,10 +120,8 @@ class Contexts:
     def _is_synthesized(self, request: ContextRequest) -> bool:
         return request.synthesize and self._synthesizer is not None
 
-    async def _compute(
-        self, request: ContextRequest, timings: dict[str, float]
-    ) -> tuple[Context, bool]:
-        """The context, and whether it is complete."""
+    async def _compute(self, request: ContextRequest, timings: dict[str, float]) -> Computed:
+        """The context, and how long it may be cached."""
         watch = Stopwatch()
         ends = asyncio.get_running_loop().time() + request.timeout_seconds
         found = await self._recall.search(
@@ -145,13 +143,13 @@ class Contexts:
         degraded = [*found.degraded, *([] if fitted.is_whole else [TOKEN_BUDGET])]
         context = _templated(fitted, degraded, is_relevant=found.is_relevant)
         if not fitted.blocks or not self._is_synthesized(request):
-            return context, not found.degraded
+            return Computed(context, not found.degraded, found.names_times)
         written = await self._written(request, context, ends)
         timings["synthesize"] = watch.lap_ms()
         if isinstance(written, str):
             self._emit(RecallDegraded(SYNTHESIS, written))
-            return replace(context, degraded=[*degraded, SYNTHESIS]), False
-        return written, not found.degraded
+            return Computed(replace(context, degraded=[*degraded, SYNTHESIS]), is_complete=False)
+        return Computed(written, not found.degraded, found.names_times)
 
     @spans.traced("synthesize")
     async def _written(

@@ -10,7 +10,8 @@ are equal. There is no invalidation message, so none can be lost.
   never returned. The version is read before the blocks.
 - Versions are never reused (see `memory_next_version`), so equal versions mean: no change.
 - Time changes contexts without a write: a block expires, "last week" becomes another week. An entry
-  expires with the next block of the scope, and with its tick (see TICK).
+  expires with the next block of the scope; if the query names a time, also with its tick (see
+  TICK). Apart from that it lives for the configured time, in every copy.
 
 With a remote cache, a process also keeps its own copies of entries and returns them by the same
 rule: then only the version is read, and an unavailable cache does not matter.
@@ -45,20 +46,32 @@ from luma_memory.ports.search import ScopeState, ScopeVersions
 from luma_memory.telemetry.events import CacheHit, CacheMiss, Emit
 
 MissReason = Literal["absent", "changed", "expired", "unreadable", "unavailable"]
-Compute = Callable[[], Awaitable[tuple[Context, bool]]]
 
 # PostgreSQL takes a millisecond for this. After this timeout a request gets the entry unchecked, or
 # an error if there is none.
 STATE_SECONDS: Final = 1.0
 # After a timeout the next reads wait less, until one succeeds.
 STATE_SECONDS_AFTER_TIMEOUT: Final = 0.25
-# "Now" is constant within a tick: all requests of one tick get the same context, cached or not.
+# For queries that name a time, "now" is constant within a tick: all requests of one tick get the
+# same context, cached or not. Midnight is on a tick in every time zone.
 TICK: Final = timedelta(minutes=15)
 # How long a claim lasts if its holder does not release it; other processes wait no longer.
 CLAIM_SECONDS: Final = 2.0
 # A computation has its own deadline; this is added for those that exceed it.
 GRACE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The result of a computation."""
+
+    context: Context
+    is_complete: bool  # False: it goes to the waiting requests and is not cached
+    names_times: bool = False  # the query names a time, so the context depends on the current one
+
+
+Compute = Callable[[], Awaitable[Computed]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +150,10 @@ class ContextCache:
     ) -> CacheResult:
         """The cached context if it is still valid, otherwise a computed one.
 
-        compute: returns the context, and whether it is complete; an incomplete one goes to the
-        waiting requests and is not cached. timeout_seconds: of the computation; only requests with
-        the same timeout share one in this process. is_counted: whether the request counts for the
-        hit rate; events are emitted in any case. Raises what `compute` raises, and StoreUnavailable
-        when PostgreSQL does not respond and nothing is cached.
+        timeout_seconds: of the computation; only requests with the same timeout share one in this
+        process. is_counted: whether the request counts for the hit rate; events are emitted in any
+        case. Raises what `compute` raises, and StoreUnavailable when PostgreSQL does not respond
+        and nothing is cached.
         """
         result = await self._get_or_compute(key, scope, compute, timeout_seconds)
         if is_counted:
@@ -269,10 +281,10 @@ class ContextCache:
     ) -> CacheResult:
         """Compute and cache, or return what another process cached meanwhile."""
         if not is_shared:
-            context, is_complete = await compute()
-            if is_complete:
-                self._local.keep(key, _entry(state, context))
-            return CacheResult(context, None)
+            computed = await compute()
+            if computed.is_complete:
+                self._local.keep(key, self._entry_of(state, computed))
+            return CacheResult(computed.context, None)
         token = uuid.uuid4().hex
         # With the version: a process that knows of a newer one does not wait for this result.
         claim = replace(key, digest=f"{key.digest}:{state.version}")
@@ -280,13 +292,13 @@ class ContextCache:
         if isinstance(found, Entry):
             return self._hit(found, self._clock.now())
         try:
-            context, is_complete = await compute()
-            if is_complete:
-                await self._keep(key, state, context)
+            computed = await compute()
+            if computed.is_complete:
+                await self._keep(key, state, computed)
         finally:
             if found == "claimed":
                 await self._release(claim, token)
-        return CacheResult(context, None)
+        return CacheResult(computed.context, None)
 
     async def _claim_or_find(
         self, claim: CacheKey, token: str, key: CacheKey, scope: Scope, state: ScopeState
@@ -319,14 +331,20 @@ class ContextCache:
             return None
         return entry
 
-    async def _keep(self, key: CacheKey, state: ScopeState, context: Context) -> None:
-        entry = _entry(state, context)
+    def _entry_of(self, state: ScopeState, computed: Computed) -> Entry:
+        expiries = [state.read_at + self._ttl]
+        if state.next_expiry_at is not None:
+            expiries.append(state.next_expiry_at)
+        if computed.names_times:
+            expiries.append(tick_of(state.read_at) + TICK)
+        return Entry(computed.context, state.version, state.read_at, min(expiries))
+
+    async def _keep(self, key: CacheKey, state: ScopeState, computed: Computed) -> None:
+        entry = self._entry_of(state, computed)
         left = (entry.valid_until - state.read_at).total_seconds()
-        # Entries that were stored together must not expire together.
-        ttl = jittered(self._ttl.total_seconds(), low=0.9, high=1.0)
         self._local.keep(key, entry)
         try:
-            await self._cache.store(key, encode_entry(entry, key), ttl_seconds=min(ttl, left))
+            await self._cache.store(key, encode_entry(entry, key), ttl_seconds=left)
         except CacheUnavailable:
             return  # costs only the next computation
 
@@ -345,12 +363,9 @@ def tick_of(now: datetime) -> datetime:
 
 
 def _valid_until(state: ScopeState) -> datetime:
+    """Of a computation whose query is not parsed yet: it may name a time."""
     tick_end = tick_of(state.read_at) + TICK
     return tick_end if state.next_expiry_at is None else min(tick_end, state.next_expiry_at)
-
-
-def _entry(state: ScopeState, context: Context) -> Entry:
-    return Entry(context, state.version, state.read_at, _valid_until(state))
 
 
 def _outdated(entry: Entry, state: ScopeState) -> Literal["changed", "expired"] | None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from luma_memory.domain.errors import Conflict, NotFound
-from luma_memory.domain.job import OPEN, JobFilter, JobRecord, JobStats, JobStatus
+from luma_memory.domain.job import (
+    OPEN,
+    JobFilter,
+    JobRecord,
+    JobStats,
+    JobStatus,
+    JobType,
+    Paused,
+)
 from luma_memory.ports.jobs import JobControl, JobPage, JobQueue, JobSignal
 
 
@@ -90,6 +98,24 @@ class Jobs:
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
         """The number of pending blocks without a job."""
         return await self._control.count_waiting(project_id=project_id, user_id=user_id)
+
+    async def pause(self, job_type: JobType | None) -> Sequence[Paused]:
+        """Stop workers from claiming jobs of a type, or any job (None); returns all pauses.
+
+        For the whole installation. Running jobs end, and jobs can be enqueued.
+        """
+        await self._control.pause(job_type)
+        return (await self._queue.stats()).paused
+
+    async def resume(self, job_type: JobType | None) -> Sequence[Paused]:
+        """Allow claims again, of jobs of a type or of all that are paused (None).
+
+        Returns the remaining pauses.
+        """
+        await self._control.resume(job_type)
+        if self._signal is not None:
+            self._signal.notify()
+        return (await self._queue.stats()).paused
 
     def _notified(self, job_ids: Sequence[int]) -> Sequence[int]:
         if job_ids and self._signal is not None:

@@ -119,7 +119,12 @@ class Recall:
         question = await self._understand(request, stages)
         scanned = await self._scan(request, question, stages)
         if not len(scanned.rows.arrangement.passages):
-            return SearchResult(hits=(), degraded=stages.degraded, timings_ms=stages.timings_ms)
+            return SearchResult(
+                hits=(),
+                degraded=stages.degraded,
+                timings_ms=stages.timings_ms,
+                names_times=bool(question.spans),
+            )
         layout, places = await self._rank(request, question, scanned, stages)
         hits = await self._read(request, layout, places, scanned.embedder, stages)
         return SearchResult(
@@ -127,6 +132,7 @@ class Recall:
             is_relevant=any(hit.relevance >= self._threshold for hit in hits),
             degraded=stages.degraded,
             timings_ms=stages.timings_ms,
+            names_times=bool(question.spans),
         )
 
     async def _understand(self, request: SearchRequest, stages: Stages) -> Question:

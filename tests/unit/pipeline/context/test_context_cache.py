@@ -21,7 +21,13 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.context import context_cache
-from luma_memory.pipeline.context.context_cache import TICK, CacheResult, ContextCache, tick_of
+from luma_memory.pipeline.context.context_cache import (
+    TICK,
+    CacheResult,
+    Computed,
+    ContextCache,
+    tick_of,
+)
 from luma_memory.pipeline.context.context_entry import Entry
 from luma_memory.pipeline.context.hit_counter import HitCounter
 from luma_memory.pipeline.context.local_entries import LocalEntries
@@ -76,16 +82,17 @@ class Computing:
         self.count = 0
         self.gate = asyncio.Event()
         self.gate.set()
-        self.is_whole = True
+        self.is_complete = True
+        self.names_times = False
         self.error: Exception | None = None
 
-    async def __call__(self) -> tuple[Context, bool]:
+    async def __call__(self) -> Computed:
         self.count += 1
         number = self.count
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        return _context(f"answer {number}"), self.is_whole
+        return Computed(_context(f"answer {number}"), self.is_complete, self.names_times)
 
 
 def _context(text: str) -> Context:
@@ -95,7 +102,13 @@ def _context(text: str) -> Context:
 class Setting:
     """A ContextCache and everything around it."""
 
-    def __init__(self, cache: InProcessCache | None = None, *, local_bytes_max: int = 0) -> None:
+    def __init__(
+        self,
+        cache: InProcessCache | None = None,
+        *,
+        local_bytes_max: int = 0,
+        ttl: timedelta = timedelta(hours=1),
+    ) -> None:
         self.clock = SystemClock()
         self.cache = cache or InProcessCache(size_bytes_max=1 << 20, clock=self.clock)
         self.versions = Versions()
@@ -106,7 +119,7 @@ class Setting:
         self.contexts = ContextCache(
             self.cache,
             self.versions,
-            ttl=timedelta(hours=1),
+            ttl=ttl,
             counter=self.counter,
             clock=self.clock,
             emit=self.events,
@@ -175,11 +188,28 @@ async def test_an_entry_ends_when_the_next_block_expires() -> None:
     assert setting.misses() == ["absent", "expired"]
 
 
-async def test_an_entry_ends_with_its_tick() -> None:
+async def test_an_entry_of_a_question_that_names_a_time_ends_with_its_tick() -> None:
     setting = Setting()
+    setting.computing.names_times = True
     await setting.ask()
+    setting.versions.now = tick_of(NOON) + TICK - timedelta(milliseconds=1)
+    assert (await setting.ask()).age_seconds is not None
     setting.versions.now = tick_of(NOON) + TICK
     assert (await setting.ask()).context.text == "answer 2"
+
+
+@pytest.mark.parametrize("local_bytes_max", [0, 1 << 20])
+@pytest.mark.parametrize("ttl", [timedelta(seconds=2), timedelta(hours=1), timedelta(days=3)])
+async def test_an_entry_and_its_copies_live_for_the_configured_time(
+    ttl: timedelta, local_bytes_max: int
+) -> None:
+    setting = Setting(local_bytes_max=local_bytes_max, ttl=ttl)
+    await setting.ask()
+    setting.versions.now = NOON + ttl - timedelta(milliseconds=1)
+    assert (await setting.ask()).age_seconds is not None
+    setting.versions.now = NOON + ttl
+    assert (await setting.ask()).context.text == "answer 2"
+    assert setting.misses()[-1] in ("absent", "expired")
 
 
 @pytest.mark.parametrize("value", [b"", b"nonsense", b"\x80\x04K\x01.", b"x\x9c\x03\x00"])
@@ -267,9 +297,9 @@ async def test_an_answer_nobody_waits_for_any_more_is_kept() -> None:
 
 async def test_an_answer_that_is_not_whole_is_given_and_not_kept() -> None:
     setting = Setting()
-    setting.computing.is_whole = False
+    setting.computing.is_complete = False
     assert (await setting.ask()).context.text == "answer 1"
-    setting.computing.is_whole = True
+    setting.computing.is_complete = True
     assert (await setting.ask()).context.text == "answer 2"
     assert (await setting.ask()).context.text == "answer 2"
 
@@ -449,7 +479,7 @@ async def test_what_a_process_saw_is_served_without_the_cache_by_the_same_rule()
     # Kept here, though the cache is away.
     assert (await setting.ask()).context.text == "answer 2"
     setting.versions.next_expiry_at = NOON
-    setting.versions.now = tick_of(NOON) + TICK
+    setting.versions.now = NOON + timedelta(hours=1)
     assert (await setting.ask()).context.text == "answer 3"
     assert setting.misses()[-1] == "expired"
 
