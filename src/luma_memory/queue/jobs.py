@@ -54,7 +54,9 @@ class PostgresJobQueue:
     ) -> bool | None:
         if self._attempts_max is not None and not failure.final:
             await self._database.execute(
-                _SQL["allow_attempts"], job.id, job.attempt, worker_id, self._attempts_max
+                _SQL["allow_attempts"],
+                *(job.id, job.attempt, worker_id, self._attempts_max),
+                *(job.scope.project_id, job.scope.user_id),
             )
         row = await self._database.fetch_row(
             _SQL["fail"],

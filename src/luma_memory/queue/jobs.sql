@@ -28,6 +28,7 @@ FROM get_memory_job_stats()
 -- The worker's own limit of attempts for a job it is about to fail.
 UPDATE memory_jobs SET max_attempts = $4
 WHERE id = $1 AND attempts = $2 AND locked_by = $3 AND status = 'processing' AND max_attempts <> $4
+  AND project_id = $5 AND user_id = $6
 
 -- name: complete
 -- One array: a row for each job costs the driver more than the jobs did.
