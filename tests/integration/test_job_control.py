@@ -124,7 +124,11 @@ async def test_a_dead_letter_tells_everything(
     assert record.finished_at is not None
     assert record.started_at is not None
     assert record.finished_at >= record.started_at >= record.created_at
-    for column in set(row) - {"project_id", "user_id", "payload", "fair_at"}:
+    assert [(one.attempt, one.worker, one.message) for one in record.attempt_errors] == [
+        (1, "w1", "away, time 1"),
+        (2, "w2", "away, time 2"),
+    ]
+    for column in set(row) - {"project_id", "user_id", "payload", "fair_at", "attempt_errors"}:
         assert getattr(record, column) == row[column], column
 
 
