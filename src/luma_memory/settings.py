@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
+import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -225,6 +226,25 @@ class Settings(BaseSettings):
     )
     """The same in estimated US dollars."""
 
+    # Agents (Model Context Protocol)
+    mcp_enabled: bool = True
+    """`false`: no `/mcp` ([agents](mcp.md))."""
+    mcp_read_only: bool = False
+    """`true`: agents get only the tools that read."""
+    mcp_search_fetch: bool = False
+    """`true`: two more tools, `search` and `fetch`, for hosts that require these names."""
+    mcp_user_id: Annotated[str | None, Unset("none")] = Field(None, min_length=1, max_length=256)
+    """The user of tool calls that name none, with a key that may access several users. `luma-memory
+    mcp` without `MEMORY_API_URL` uses `local`."""
+    mcp_result_tokens: int = Field(4_000, ge=500, le=100_000)
+    """Size of a tool's result, estimated at four bytes a token; the rest is linked."""
+    mcp_preview_characters: int = Field(500, ge=50, le=10_000)
+    """Characters of each memory in a list of results."""
+    mcp_idle_seconds: int = Field(300, ge=1, le=86_400)
+    """How long the service that `luma-memory mcp` starts outlives the last session."""
+    api_url: Annotated[str | None, Unset("a service of its own")] = Field(None, repr=False)
+    """The service that `luma-memory mcp` and `luma-memory hook` use, without `/api/v1/memory`."""
+
     # Process
     host: str = "127.0.0.1"
     """Address of the API; another one than loopback needs keys or `MEMORY_AUTH_DISABLED`."""
@@ -299,6 +319,7 @@ class Settings(BaseSettings):
         "openai_base_url",
         "supabase_url",
         "rerank_url",
+        "api_url",
         "otel_exporter_otlp_endpoint",
         "langfuse_base_url",
     )
@@ -341,6 +362,11 @@ class Settings(BaseSettings):
         if value.lower() not in ("text", "json"):
             raise ValueError("text or json")
         return value.lower()
+
+    @property
+    def data_folder(self) -> Path:
+        """Where the embedded PostgreSQL lives; not created here."""
+        return self.data_dir or platformdirs.user_data_path("luma-memory", appauthor=False)
 
     @property
     def client_key(self) -> SecretStr | None:

@@ -24,7 +24,7 @@ import psutil
 import pytest
 from tests.support.commands import COMMAND, clean_environment, run
 
-from luma_memory.postgres.embedded.file_lock import is_locked
+from luma_memory.concurrency.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import Layout
 from luma_memory.postgres.embedded.postmaster import read_pid_file
 

@@ -27,14 +27,15 @@ import pytest
 from structlog.testing import capture_logs
 from tests.support.postgres_majors import every_postgres
 
+from luma_memory.concurrency.file_lock import is_locked
 from luma_memory.domain.errors import SetupError
-from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir
+from luma_memory.postgres.embedded import EmbeddedPostgres
 from luma_memory.postgres.embedded.account import let_read, server_account
-from luma_memory.postgres.embedded.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import SOCKET_NAME, Layout
 from luma_memory.postgres.embedded.postmaster import read_pid_file
 from luma_memory.postgres.embedded.programs import Programs, programs_of
 from luma_memory.postgres.embedded.socket_folder import choose_socket_folder
+from luma_memory.settings import Settings
 
 RETRY_SECONDS = 60.0
 NOBODY_UID = 65534
@@ -500,9 +501,9 @@ class TestOneProcess:
     ) -> None:
         monkeypatch.setenv("XDG_DATA_HOME", str(place))
         monkeypatch.setenv("HOME", str(place))
-        assert default_data_dir().name == "luma-memory"
-        assert default_data_dir().is_relative_to(place)
-        assert not default_data_dir().exists()
+        assert Settings().data_folder.name == "luma-memory"
+        assert Settings().data_folder.is_relative_to(place)
+        assert not Settings().data_folder.exists()
 
     def test_importing_warns_of_nothing(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k != "XDG_RUNTIME_DIR"}

@@ -26,8 +26,8 @@ from luma_memory.testing.event_log import EventLog
 
 ROOT = Path(luma_memory.__file__).parent
 PROJECT: dict[str, Any] = tomllib.loads((ROOT.parents[1] / "pyproject.toml").read_text())["project"]
-# They come with what is declared and are used beside it: pydantic, FastAPI, aiohttp.
-BROUGHT_ALONG = {"pydantic_core", "starlette", "yarl"}
+# They come with what is declared and are used beside it: pydantic, FastAPI, aiohttp, mcp.
+BROUGHT_ALONG = {"pydantic_core", "starlette", "yarl", "mcp_types"}
 CLIENT = ("client", "protocol", "domain", "__init__.py", "__main__.py")
 
 
@@ -38,7 +38,10 @@ def names(requirements: list[str]) -> set[str]:
 DECLARED = {
     "client": names(PROJECT["dependencies"]),
     **{name: names(PROJECT["optional-dependencies"][name]) for name in ("server", "local")},
-    **{name: names(PROJECT["optional-dependencies"][name]) for name in ("embedded", "tracing")},
+    **{
+        name: names(PROJECT["optional-dependencies"][name])
+        for name in ("embedded", "tracing", "mcp")
+    },
 }
 
 

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRouter
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 from starlette.types import Scope
 
 from luma_memory import __version__
@@ -48,6 +49,7 @@ from luma_memory.api.routes import metrics as metrics_routes
 from luma_memory.api.routing import ProtectedRoute
 from luma_memory.bootstrap.service import Service
 from luma_memory.concurrency.token_buckets import TokenBuckets
+from luma_memory.mcp import MCP_PATH, is_installed
 from luma_memory.protocol.base_path import BASE_PATH
 
 # Served without credentials and regardless of load.
@@ -72,7 +74,10 @@ _ROUTERS: Sequence[APIRouter] = (
     users.router,
     health.router,
 )
-_REQUEST_HEADERS = ("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match")
+_REQUEST_HEADERS = (
+    *("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match"),
+    *("Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name"),
+)
 _RESPONSE_HEADERS = ("ETag", "Location", "Retry-After", "X-Memory-System", "X-Request-ID")
 
 
@@ -82,6 +87,8 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.rendered = RenderedContexts()
     _add_reference(app)
+    if service.settings.mcp_enabled and is_installed():
+        _add_mcp(app, service)
     _add_middleware(app, service)
     return app
 
@@ -114,7 +121,7 @@ def _waits_for_provider(scope: Scope, *, is_inline: bool) -> bool:
     """Whether a request may wait for a model. is_inline: accepting a block enriches it."""
     if scope["method"] != "POST":
         return False
-    if scope["path"] in _ASKING_PATHS:
+    if scope["path"] in _ASKING_PATHS or scope["path"] == MCP_PATH:
         return True
     return scope["path"] in _BLOCK_PATHS and (is_inline or b"wait=" in scope["query_string"])
 
@@ -135,6 +142,14 @@ def _add_reference(app: FastAPI) -> None:
     app.add_api_route(REFERENCE_PATH, reference, include_in_schema=False)
     for path in _ASSET_PATHS:
         app.add_api_route(path, asset, include_in_schema=False)
+
+
+def _add_mcp(app: FastAPI, service: Service) -> None:
+    from luma_memory.mcp.http import McpEndpoint  # an optional dependency, and slow to import
+
+    endpoint = McpEndpoint(service)
+    app.router.routes.append(Route(MCP_PATH, endpoint))
+    app.router.lifespan_context = lambda _app: endpoint.run()
 
 
 def _add_middleware(app: FastAPI, service: Service) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import weakref
 
-from luma_memory.api.wire import context_circumstances, context_content
 from luma_memory.domain.context import Context, ContextRequest, ContextResult
+from luma_memory.protocol.mapping import context_circumstances, context_content
 
 
 class RenderedContexts:

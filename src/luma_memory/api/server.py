@@ -34,9 +34,9 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         service = await open_in_time(stack, settings, kind="api")
         assert service is not None  # without a stop event, a signal ends the process
         await check_address(service)
-        server = http_server(
-            create(service), stop_seconds=STOP_GRACE_SECONDS, http=BoundedHttpProtocol
-        )
+        app = create(service)
+        await stack.enter_async_context(app.router.lifespan_context(app))
+        server = http_server(app, stop_seconds=STOP_GRACE_SECONDS, http=BoundedHttpProtocol)
         # Jobs of waiting requests belong to this process, so it registers like a worker.
         await service.presence.start(running=lambda: 0, on_signal=None)
         await service.keys.start()

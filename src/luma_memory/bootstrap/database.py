@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.database import Database
-from luma_memory.postgres.embedded import EmbeddedPostgres, default_data_dir, server_runs
+from luma_memory.postgres.embedded import EmbeddedPostgres, server_runs
 from luma_memory.postgres.migrator import (
     MigrationReport,
     migrate,
@@ -59,7 +59,7 @@ def embedded_database_ended(settings: Settings) -> bool:
 
 def data_dir(settings: Settings) -> Path:
     """Where the embedded database lives."""
-    return settings.data_dir or default_data_dir()
+    return settings.data_folder
 
 
 async def migrate_database(settings: Settings, dsn: str) -> MigrationReport:

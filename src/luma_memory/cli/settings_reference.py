@@ -27,6 +27,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "completion_model": "Models",
     "retry_attempts": "Queue and worker",
     "cache_ttl_seconds": "Recall and limits",
+    "mcp_enabled": "Agents",
     "host": "Process",
     "otel_exporter_otlp_endpoint": "Tracing",
 }

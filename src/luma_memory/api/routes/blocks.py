@@ -14,7 +14,6 @@ from luma_memory.api.problems import RESPONSES, field_problem, problem_document
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.strict_json import bounded
-from luma_memory.api.wire import accepted_body, block_bodies, block_body, new_block, revision_body
 from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
 from luma_memory.domain.errors import (
@@ -36,6 +35,13 @@ from luma_memory.protocol.blocks import (
     BlockPageBody,
     NewBlockBody,
     RevisionPageBody,
+)
+from luma_memory.protocol.mapping import (
+    accepted_body,
+    block_bodies,
+    block_body,
+    new_block,
+    revision_body,
 )
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.validation import Name

@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
-from luma_memory.api.wire import memory_size
 from luma_memory.protocol.context import CacheStatsBody
+from luma_memory.protocol.mapping import memory_size
 
 router = APIRouter(prefix="/cache", tags=["health"], route_class=ProtectedRoute)
 

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Request, Response
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import SYSTEM_DISABLED, ProtectedRoute, caller_of, permission
 from luma_memory.api.services import service_of
-from luma_memory.api.wire import context_request
 from luma_memory.protocol.context import ContextBody, ContextResponse
+from luma_memory.protocol.mapping import context_request
 
 CONTEXT_BYTES_MAX = 200_000
 
@@ -46,7 +46,11 @@ async def get_context(body: ContextBody, request: Request) -> Response:
     service, contexts = service_of(request), request.app.state.rendered
     is_probe = request.headers.get(PROBE_HEADER) == "true"
     context_query = context_request(
-        body, caller=caller_of(request), settings=service.settings, is_probe=is_probe
+        body,
+        caller=caller_of(request),
+        blocks_max=service.settings.max_context_blocks,
+        token_budget=service.settings.context_token_budget,
+        is_probe=is_probe,
     )
     result = await service.contexts.get_context(context_query)
     if not service.settings.system_enabled:

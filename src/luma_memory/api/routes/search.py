@@ -7,9 +7,9 @@ from fastapi import APIRouter, Response
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import SYSTEM_DISABLED, CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
-from luma_memory.api.wire import search_response
 from luma_memory.domain.filters import parse_filter
 from luma_memory.pipeline.recall.request import SearchRequest
+from luma_memory.protocol.mapping import search_response
 from luma_memory.protocol.search import SearchBody, SearchResponse
 
 SEARCH_BYTES_MAX = 200_000

@@ -26,8 +26,7 @@ The locks need a local disk, as PostgreSQL does.
 
 from luma_memory.postgres.embedded.lifecycle import (
     EmbeddedPostgres,
-    default_data_dir,
     server_runs,
 )
 
-__all__ = ["EmbeddedPostgres", "default_data_dir", "server_runs"]
+__all__ = ["EmbeddedPostgres", "server_runs"]

@@ -11,13 +11,11 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
-import platformdirs
-
+from luma_memory.concurrency.file_lock import FileLock, is_locked
 from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.embedded.account import Account, let_pass, server_account
 from luma_memory.postgres.embedded.cluster import check_cluster, create_cluster
 from luma_memory.postgres.embedded.faults import told_in_one_sentence
-from luma_memory.postgres.embedded.file_lock import FileLock, is_locked
 from luma_memory.postgres.embedded.layout import DATABASE, PORT, SUPERUSER, Layout
 from luma_memory.postgres.embedded.programs import Programs, programs_of
 from luma_memory.postgres.embedded.server import START_SECONDS, Server
@@ -28,11 +26,6 @@ _CHANGE_LOCK_SECONDS = START_SECONDS + 60.0
 # The owner writes its process id right after taking the lock.
 _OWNER_PID_SECONDS = 1.0
 _POLL_SECONDS = 0.02
-
-
-def default_data_dir() -> Path:
-    """The folder for data of this user and this application; not made here."""
-    return platformdirs.user_data_path("luma-memory", appauthor=False)
 
 
 def server_runs(data_dir: Path) -> bool:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import structlog
 
+from luma_memory.concurrency.file_lock import FileLock, is_locked
 from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.embedded import faults
-from luma_memory.postgres.embedded.file_lock import FileLock, is_locked
 from luma_memory.postgres.embedded.layout import DATABASE, PORT, SUPERUSER, Layout
 from luma_memory.postgres.embedded.postmaster import PidFile, may_serve, read_pid_file
 from luma_memory.postgres.embedded.programs import Programs

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_memory.domain.context import ContextBlock, Statement, Synthesis
+from luma_memory.domain.quoted_text import quoted
 from luma_memory.pipeline.context.context_text import (
     PREAMBLE,
     block_record,
     context_text,
     excerpted,
     fit,
-    quoted,
 )
 from luma_memory.pipeline.context.synthesize import checked_text
 from luma_memory.providers.tokens import CountedTokens, EstimatedTokens, estimated_tokens

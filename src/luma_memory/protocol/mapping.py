@@ -27,7 +27,6 @@ from luma_memory.protocol.context import (
     TokensBody,
 )
 from luma_memory.protocol.search import SearchHitBody, SearchResponse
-from luma_memory.settings import Settings
 
 # Without occurred_at, an equal block within a day counts as the same block sent again; on another
 # day it is a new block.
@@ -105,14 +104,22 @@ def search_response(result: SearchResult) -> SearchResponse:
 
 
 def context_request(
-    body: ContextBody, *, caller: Caller, settings: Settings, is_probe: bool = False
+    body: ContextBody,
+    *,
+    caller: Caller,
+    blocks_max: int,
+    token_budget: int,
+    is_probe: bool = False,
 ) -> domain.ContextRequest:
-    """The request a body describes, within what the installation allows. Raises Forbidden."""
+    """The request a body describes. Raises Forbidden.
+
+    blocks_max: limit and default of its blocks. token_budget: its default.
+    """
     return domain.ContextRequest(
         scope=caller.scope(body.user_id),
         query=body.query,
-        blocks_max=min(body.max_blocks or settings.max_context_blocks, settings.max_context_blocks),
-        token_budget=body.token_budget or settings.context_token_budget,
+        blocks_max=min(body.max_blocks or blocks_max, blocks_max),
+        token_budget=body.token_budget or token_budget,
         synthesize=body.synthesize,
         timeout_seconds=body.timeout_ms / 1000,
         relevant_only=body.relevant_only,

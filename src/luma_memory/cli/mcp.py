@@ -1,0 +1,104 @@
+"""`mcp`: the Model Context Protocol over standard input and output."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from pydantic import SecretStr
+
+from luma_memory.cli.commands import examples
+from luma_memory.cli.local_sessions import Service, Sessions
+from luma_memory.cli.options import DataDir
+from luma_memory.client import AsyncMemoryClient, Retries
+from luma_memory.domain.errors import SetupError
+from luma_memory.mcp import is_installed
+from luma_memory.settings import Settings, load_settings
+
+LOCAL_USER: Final = "local"
+# A host waits for each call; one that was sent is not repeated for long.
+_RETRIES: Final = Retries(attempts_max=2, seconds_max=2.0, first_pause_seconds=0.1)
+_TIMEOUT_SECONDS: Final = 30.0
+
+
+@examples(
+    "luma-memory mcp",
+    "MEMORY_API_URL=https://memory.example.com MEMORY_API_KEY=… luma-memory mcp",
+)
+def mcp(data_dir: DataDir = None) -> None:
+    """Serve one agent host over standard input and output.
+
+    With MEMORY_API_URL the tools work on that service, with the key MEMORY_API_KEY. Without it,
+    they work on a service with an embedded database, which all sessions of one data directory
+    share: the first session starts it in the background, and it stops five minutes after the last
+    one has ended (MEMORY_MCP_IDLE_SECONDS).
+    """
+    if not is_installed():
+        raise SetupError(
+            "The Model Context Protocol needs another package: pip install 'luma-memory[mcp]'",
+            code="extra_missing",
+        )
+    settings = load_settings(data_dir=data_dir)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    from luma_memory.mcp.server import Options  # an optional dependency, and slow to import
+    from luma_memory.mcp.stdio import serve_stdio
+
+    link = _Remote(settings) if settings.api_url is not None else _Local(settings)
+    is_local = settings.api_url is None
+    try:
+        await serve_stdio(
+            Options.of(settings),
+            link.connect,
+            default_user=settings.mcp_user_id or (LOCAL_USER if is_local else None),
+        )
+    finally:
+        await link.close()
+
+
+class _Remote:
+    """The service of MEMORY_API_URL."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.api_url is not None
+        self._client = _client(settings.api_url, settings.client_key)
+
+    async def connect(self) -> AsyncMemoryClient:
+        return self._client
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+class _Local:
+    """The shared service of the data directory; found anew when it has ended."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._sessions = Sessions(settings)
+        self._sessions.enter()
+        self._finding = asyncio.Lock()
+        self._service: Service | None = None
+        self._client: AsyncMemoryClient | None = None
+
+    async def connect(self) -> AsyncMemoryClient:
+        async with self._finding:
+            found = await self._sessions.find()
+            if self._client is None or found != self._service:
+                await self._close_client()
+                self._service, self._client = found, _client(found.url, found.key)
+            return self._client
+
+    async def close(self) -> None:
+        await self._close_client()
+        self._sessions.leave()
+
+    async def _close_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+
+def _client(url: str, key: SecretStr | None) -> AsyncMemoryClient:
+    return AsyncMemoryClient(url, api_key=key, timeout_seconds=_TIMEOUT_SECONDS, retries=_RETRIES)
