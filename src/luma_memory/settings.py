@@ -80,6 +80,13 @@ class Settings(BaseSettings):
     )
     """Accept end users' access tokens of this project: `sub` is the `user_id`, see
     [security](security.md)."""
+    oidc_issuer: Annotated[str | None, Unset("unset")] = None
+    """Access tokens of this OpenID provider are accepted, exactly as its tokens name it in `iss`;
+    `sub` is the `user_id`, see [security](security.md)."""
+    oidc_audience: Annotated[str | None, Unset("unset")] = None
+    """The `aud` of tokens for this service; required with `MEMORY_OIDC_ISSUER`."""
+    public_url: Annotated[str | None, Unset("as the request names it")] = None
+    """This service's address as clients see it, for [agents](mcp.md) that sign in with OAuth."""
     supabase_service_role_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("SUPABASE_SERVICE_ROLE_KEY")
     )
@@ -242,6 +249,8 @@ class Settings(BaseSettings):
     """Characters of each memory in a list of results."""
     mcp_idle_seconds: int = Field(300, ge=1, le=86_400)
     """How long the service that `luma-memory mcp` starts outlives the last session."""
+    hook_enabled: bool = True
+    """`false`: `luma-memory hook` does nothing ([plugin](mcp.md#coding-agents))."""
     api_url: Annotated[str | None, Unset("a service of its own")] = Field(None, repr=False)
     """The service that `luma-memory mcp` and `luma-memory hook` use, without `/api/v1/memory`."""
 
@@ -318,6 +327,8 @@ class Settings(BaseSettings):
     @field_validator(
         "openai_base_url",
         "supabase_url",
+        "oidc_issuer",
+        "public_url",
         "rerank_url",
         "api_url",
         "otel_exporter_otlp_endpoint",

@@ -1,5 +1,6 @@
 """End users' access tokens, against a real server that publishes its keys."""
 
+# ruff: noqa: F811 - a fixture is imported, and an argument of the tests
 from __future__ import annotations
 
 import base64
@@ -13,10 +14,19 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
-from tests.support.token_issuer import EC_KEY, ED_KEY, RSA_KEY, Issuer, _jwk, signed
+from tests.support.token_issuer import (
+    EC_KEY,
+    ED_KEY,
+    RSA_KEY,
+    Issuer,
+    _jwk,
+    issuer,  # noqa: F401 - a fixture
+    signed,
+)
 
 from luma_memory.domain.errors import LumaMemoryError
-from luma_memory.providers.identity.supabase import SupabaseTokens
+from luma_memory.providers.identity.open_id import OpenIdTokens
+from luma_memory.providers.identity.supabase import supabase_issuer
 from luma_memory.testing.moved_clock import MovedClock
 
 OTHER_EC_KEY = ec.generate_private_key(ec.SECP256R1())
@@ -30,14 +40,14 @@ def clock() -> MovedClock:
 
 @pytest.fixture
 async def tokens(issuer: Issuer, clock: MovedClock) -> Any:
-    verifier = SupabaseTokens(issuer.url + "/", clock=clock)
+    verifier = OpenIdTokens(supabase_issuer(issuer.url + "/"), clock=clock)
     yield verifier
     await verifier.close()
 
 
-async def refusal(tokens: SupabaseTokens, token: str) -> str:
+async def refusal(tokens: OpenIdTokens, token: str) -> str:
     with pytest.raises(LumaMemoryError) as refused:
-        await tokens.subject(token)
+        await tokens.verify(token)
     return refused.value.code
 
 
@@ -46,10 +56,10 @@ async def refusal(tokens: SupabaseTokens, token: str) -> str:
     [(EC_KEY, "ES256", "ec"), (RSA_KEY, "RS256", "rsa"), (ED_KEY, "EdDSA", "ed")],
 )
 async def test_a_good_token_names_its_user(
-    tokens: SupabaseTokens, issuer: Issuer, key: Any, algorithm: str, key_id: str
+    tokens: OpenIdTokens, issuer: Issuer, key: Any, algorithm: str, key_id: str
 ) -> None:
     token = signed(issuer.claims(), key, algorithm, kid=key_id)
-    assert await tokens.subject(token) == "0b7c6e1e-ada"
+    assert (await tokens.verify(token)).subject == "0b7c6e1e-ada"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +81,7 @@ async def test_a_good_token_names_its_user(
     ],
 )
 async def test_a_claim_that_is_wrong_is_refused(
-    tokens: SupabaseTokens, issuer: Issuer, changed: dict[str, Any], code: str
+    tokens: OpenIdTokens, issuer: Issuer, changed: dict[str, Any], code: str
 ) -> None:
     # PyJWT would not encode a subject that is no text; a signer elsewhere may.
     claims = issuer.claims(**changed)
@@ -81,9 +91,7 @@ async def test_a_claim_that_is_wrong_is_refused(
     assert await refusal(tokens, token) == code
 
 
-async def test_only_the_issuers_own_signature_counts(
-    tokens: SupabaseTokens, issuer: Issuer
-) -> None:
+async def test_only_the_issuers_own_signature_counts(tokens: OpenIdTokens, issuer: Issuer) -> None:
     claims = issuer.claims()
     public_pem = RSA_KEY.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -118,24 +126,24 @@ def _hmac_with(secret: bytes, claims: dict[str, Any], *, key_id: str) -> str:
 
 
 async def test_a_new_key_is_fetched_when_a_token_names_it(
-    tokens: SupabaseTokens, issuer: Issuer, clock: MovedClock
+    tokens: OpenIdTokens, issuer: Issuer, clock: MovedClock
 ) -> None:
-    await tokens.subject(signed(issuer.claims()))
+    await tokens.verify(signed(issuer.claims()))
     issuer.keys = [_jwk(ECAlgorithm.to_jwk(OTHER_EC_KEY.public_key()), "rotated")]
     clock.move(seconds=11)
     rotated = signed(issuer.claims(), OTHER_EC_KEY, kid="rotated")
-    assert await tokens.subject(rotated) == "0b7c6e1e-ada"
+    assert (await tokens.verify(rotated)).subject == "0b7c6e1e-ada"
     assert await refusal(tokens, signed(issuer.claims())) == "credentials_invalid"
 
 
-async def test_made_up_key_ids_do_not_make_requests(tokens: SupabaseTokens, issuer: Issuer) -> None:
+async def test_made_up_key_ids_do_not_make_requests(tokens: OpenIdTokens, issuer: Issuer) -> None:
     for number in range(50):
         await refusal(tokens, signed(issuer.claims(), kid=f"made-up-{number}"))
     assert issuer.requests == 1
 
 
 async def test_an_issuer_that_is_away_is_waited_out_with_the_keys_that_are_known(
-    tokens: SupabaseTokens, issuer: Issuer, clock: MovedClock
+    tokens: OpenIdTokens, issuer: Issuer, clock: MovedClock
 ) -> None:
     good = signed(issuer.claims())
     issuer.status = 500
@@ -143,9 +151,9 @@ async def test_an_issuer_that_is_away_is_waited_out_with_the_keys_that_are_known
     assert await refusal(tokens, good) == "identity_unavailable"
     issuer.status = 200
     clock.move(seconds=11)
-    await tokens.subject(good)
+    await tokens.verify(good)
     issuer.status = 500
     clock.move(seconds=1_800)
-    await tokens.subject(good)
+    await tokens.verify(good)
     clock.move(seconds=3_601)
     assert await refusal(tokens, good) == "identity_unavailable"

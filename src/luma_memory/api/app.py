@@ -15,11 +15,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRouter
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route
 from starlette.types import Scope
 
 from luma_memory import __version__
 from luma_memory.api.admission import Admission
+from luma_memory.api.agents import Challenges, add_agents
 from luma_memory.api.authentication import Authentication
 from luma_memory.api.head import HeadAsGet
 from luma_memory.api.openapi import add_openapi
@@ -49,7 +49,7 @@ from luma_memory.api.routes import metrics as metrics_routes
 from luma_memory.api.routing import ProtectedRoute
 from luma_memory.bootstrap.service import Service
 from luma_memory.concurrency.token_buckets import TokenBuckets
-from luma_memory.mcp import MCP_PATH, is_installed
+from luma_memory.mcp import MCP_PATH, METADATA_PATHS
 from luma_memory.protocol.base_path import BASE_PATH
 
 # Served without credentials and regardless of load.
@@ -87,9 +87,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.rendered = RenderedContexts()
     _add_reference(app)
-    if service.settings.mcp_enabled and is_installed():
-        _add_mcp(app, service)
-    _add_middleware(app, service)
+    _add_middleware(app, service, add_agents(app, service))
     return app
 
 
@@ -144,24 +142,17 @@ def _add_reference(app: FastAPI) -> None:
         app.add_api_route(path, asset, include_in_schema=False)
 
 
-def _add_mcp(app: FastAPI, service: Service) -> None:
-    from luma_memory.mcp.http import McpEndpoint  # an optional dependency, and slow to import
-
-    endpoint = McpEndpoint(service)
-    app.router.routes.append(Route(MCP_PATH, endpoint))
-    app.router.lifespan_context = lambda _app: endpoint.run()
-
-
-def _add_middleware(app: FastAPI, service: Service) -> None:
+def _add_middleware(app: FastAPI, service: Service, challenges: Challenges) -> None:
     """The innermost first."""
     settings = service.settings
     per_minute = settings.requests_per_minute
     app.add_middleware(
         Authentication,
         keys=service.keys,
-        open_paths=OPEN_PATHS,
+        open_paths=(*OPEN_PATHS, *METADATA_PATHS),
         limit=TokenBuckets(per_minute, monotonic=service.clock.monotonic) if per_minute else None,
         allowed_origins=settings.allowed_origins,
+        challenges=challenges,
     )
     app.add_middleware(
         Admission,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,7 +21,8 @@ class Authentication:
     """ASGI middleware: stores the Caller in the request's state, or responds with an error.
 
     open_paths: need no credentials. limit: requests per minute and caller, None for no limit.
-    allowed_origins: origins whose pages may call a service without keys.
+    allowed_origins: origins whose pages may call a service without keys. challenges: by path,
+    the header WWW-Authenticate of a response 401.
     """
 
     def __init__(
@@ -32,19 +33,25 @@ class Authentication:
         open_paths: Collection[str],
         limit: TokenBuckets | None,
         allowed_origins: Collection[str],
+        challenges: Mapping[str, Callable[[Scope], str]],
     ) -> None:
         self._app = app
         self._keys = keys
         self._open_paths = frozenset(open_paths)
         self._limit = limit
         self._allowed_origins = frozenset(allowed_origins)
+        self._challenges = challenges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
             try:
                 scope["state"]["caller"] = await self._caller(scope)
             except LumaMemoryError as error:
-                await error_response(scope, error)(scope, receive, send)
+                response = error_response(scope, error)
+                challenge = self._challenges.get(scope["path"])
+                if challenge is not None and response.status_code == 401:
+                    response.headers["WWW-Authenticate"] = challenge(scope)
+                await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from luma_memory.bootstrap.providers import (
     Providers,
@@ -18,7 +18,13 @@ from luma_memory.pipeline.enrichment.reembed import Reembedding
 from luma_memory.pipeline.ingest.erasing import Erasing
 from luma_memory.ports.cache import Cache, ScopeCache
 from luma_memory.postgres.database import Database
-from luma_memory.providers.identity.supabase import SupabaseTokens
+from luma_memory.providers.identity.open_id import (
+    Issuer,
+    OpenIdTokens,
+    TokensOfIssuers,
+    configured_issuer,
+)
+from luma_memory.providers.identity.supabase import supabase_issuer
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.settings import Settings
 from luma_memory.store.erasures import PostgresEraserStore
@@ -63,15 +69,30 @@ def make_erasing(
 
 
 def key_ring(database: Database, settings: Settings, clock: Clock) -> KeyRing:
-    admin_key, supabase_url = settings.admin_key, settings.supabase_url
+    admin_key, tokens = settings.admin_key, _tokens(settings, clock)
     return KeyRing(
         PostgresKeyStore(database),
         admin_key=admin_key.get_secret_value() if admin_key is not None else None,
-        tokens=SupabaseTokens(supabase_url, clock=clock) if supabase_url is not None else None,
-        open_without_keys=is_loopback(settings.host) and admin_key is None and supabase_url is None,
+        tokens=tokens,
+        open_without_keys=is_loopback(settings.host) and admin_key is None and tokens is None,
         required=not settings.auth_disabled,
         clock=clock,
     )
+
+
+def token_issuers(settings: Settings) -> Sequence[Issuer]:
+    """Whose access tokens are accepted. Raises SetupError for incomplete settings."""
+    issuers = [configured_issuer(settings.oidc_issuer, settings.oidc_audience)]
+    if settings.supabase_url is not None:
+        issuers.append(supabase_issuer(settings.supabase_url))
+    return [issuer for issuer in issuers if issuer is not None]
+
+
+def _tokens(settings: Settings, clock: Clock) -> TokensOfIssuers | None:
+    issuers = token_issuers(settings)
+    if not issuers:
+        return None
+    return TokensOfIssuers([OpenIdTokens(issuer, clock=clock) for issuer in issuers])
 
 
 def make_cache(settings: Settings, clock: Clock, emit: Emit) -> Cache:

@@ -35,6 +35,8 @@ COMMANDS: Mapping[str, Entry] = {
     "serve": Entry("servers", "serve", "Run the API only.", _RUN),
     "worker": Entry("servers", "worker", "Run a worker only.", _RUN),
     "demo": Entry("demo", "demo", "Ingest a sample conversation and query it.", _RUN),
+    "connect": Entry("connect", "connect", "Add the server to an agent host.", _USE),
+    "hook": Entry("hook", "hook", "Handle an event of a coding agent.", _USE),
     "mcp": Entry("mcp", "mcp", "Serve an agent host over standard input and output.", _RUN),
     "ingest": Entry("ingest", "ingest", "Store blocks from a JSON Lines file.", _USE),
     "import": Entry(

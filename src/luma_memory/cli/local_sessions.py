@@ -30,6 +30,8 @@ from luma_memory.domain.errors import SetupError, UnavailableError
 from luma_memory.settings import Settings
 
 SERVICE_MODULE: Final = "luma_memory.cli.local_service"
+# The user of sessions that name none.
+LOCAL_USER: Final = "local"
 CONNECTION_FILE: Final = "mcp-service.json"
 SERVICE_LOCK: Final = ".mcp-service"
 SESSIONS_LOCK: Final = ".mcp-sessions"
@@ -107,10 +109,8 @@ class Sessions:
 
     async def _ready(self) -> Service | None:
         """The service of the connection file, if it runs and accepts connections."""
-        found = _read(self._folder / CONNECTION_FILE)
-        if found is None or not self._runs():
-            return None
-        return found if await _accepts(found.url) else None
+        found = running_service(self._settings)
+        return found if found is not None and await _accepts(found.url) else None
 
     def _runs(self) -> bool:
         return is_locked(self._folder / SERVICE_LOCK)
@@ -130,6 +130,13 @@ class Sessions:
                 start_new_session=True,
                 cwd=self._folder,
             )
+
+
+def running_service(settings: Settings) -> Service | None:
+    """The ready service of the data directory; starts none."""
+    folder = settings.data_folder
+    found = _read(folder / CONNECTION_FILE)
+    return found if found is not None and is_locked(folder / SERVICE_LOCK) else None
 
 
 def _private_opener(path: str, flags: int) -> int:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from importlib import import_module
 from typing import Final
 
 from pydantic import SecretStr
 
 from luma_memory.cli.commands import examples
-from luma_memory.cli.local_sessions import Service, Sessions
+from luma_memory.cli.local_sessions import LOCAL_USER, Service, Sessions
 from luma_memory.cli.options import DataDir
 from luma_memory.client import AsyncMemoryClient, Retries
 from luma_memory.domain.errors import SetupError
 from luma_memory.mcp import is_installed
 from luma_memory.settings import Settings, load_settings
 
-LOCAL_USER: Final = "local"
 # A host waits for each call; one that was sent is not repeated for long.
 _RETRIES: Final = Retries(attempts_max=2, seconds_max=2.0, first_pause_seconds=0.1)
 _TIMEOUT_SECONDS: Final = 30.0
@@ -43,14 +43,13 @@ def mcp(data_dir: DataDir = None) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    from luma_memory.mcp.server import Options  # an optional dependency, and slow to import
-    from luma_memory.mcp.stdio import serve_stdio
-
+    # The protocol's SDK is an optional dependency.
+    stdio = import_module("luma_memory.mcp.stdio")
     link = _Remote(settings) if settings.api_url is not None else _Local(settings)
     is_local = settings.api_url is None
     try:
-        await serve_stdio(
-            Options.of(settings),
+        await stdio.serve_stdio(
+            settings,
             link.connect,
             default_user=settings.mcp_user_id or (LOCAL_USER if is_local else None),
         )

@@ -65,6 +65,18 @@ class Caller:
         return self.user_id if user_id is None else self.scope(user_id).user_id
 
 
+# What an end user may do with their own memory.
+END_USER_PERMISSIONS: frozenset[Permission] = frozenset({"ingest", "read"})
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A verified access token: whom it is about, and what it permits."""
+
+    subject: str
+    permissions: frozenset[Permission]
+
+
 # The caller of a service that has no keys and listens on loopback only.
 ANONYMOUS = Caller(DEFAULT_PROJECT, frozenset(EVERY_PERMISSION))
 

@@ -12,6 +12,11 @@ from typing import Final
 
 # Of streamable HTTP, at the API's address.
 MCP_PATH: Final = "/mcp"
+# Where hosts look for the resource's metadata (RFC 9728), at the root and for this path.
+METADATA_PATHS: Final = (
+    "/.well-known/oauth-protected-resource",
+    f"/.well-known/oauth-protected-resource{MCP_PATH}",
+)
 
 
 def is_installed() -> bool:

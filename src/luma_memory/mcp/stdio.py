@@ -11,10 +11,11 @@ from mcp.server.stdio import stdio_server
 from luma_memory.client import AsyncMemoryClient
 from luma_memory.mcp.client_memory import ClientMemory
 from luma_memory.mcp.server import Options, build_server
+from luma_memory.settings import Settings
 
 
 async def serve_stdio(
-    options: Options,
+    settings: Settings,
     connect: Callable[[], Awaitable[AsyncMemoryClient]],
     *,
     default_user: str | None,
@@ -25,7 +26,7 @@ async def serve_stdio(
     its tools while the service still starts.
     """
     memory = ClientMemory(connect, default_user=default_user)
-    server = build_server(options, lambda _ctx: memory)
+    server = build_server(Options.of(settings), lambda _ctx: memory)
     async with stdio_server() as (read_stream, write_stream):
         starting = asyncio.ensure_future(_prepare(connect))
         try:

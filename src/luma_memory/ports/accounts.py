@@ -8,7 +8,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
-from luma_memory.domain.access import ApiKey
+from luma_memory.domain.access import AccessToken, ApiKey
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.usage import PriceTable, Spent, UsageEntry, UsageFilter
@@ -89,8 +89,8 @@ class KeyStore(Protocol):
 class TokenVerifier(Protocol):
     """Access tokens that somebody else gives to end users."""
 
-    async def subject(self, token: str) -> str:
-        """Whom the token is about. Raises Unauthenticated, or ProviderUnavailable."""
+    async def verify(self, token: str) -> AccessToken:
+        """The token's content. Raises Unauthenticated, or ProviderUnavailable."""
         ...
 
     async def close(self) -> None:

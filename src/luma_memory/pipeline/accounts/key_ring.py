@@ -177,11 +177,11 @@ class KeyRing:
 
     async def _of_token(self, tokens: TokenVerifier, token: str, address: str) -> Caller:
         try:
-            subject = await tokens.subject(token)
+            verified = await tokens.verify(token)
         except Unauthenticated:
             self._count_failure(address)
             raise
-        return Caller(DEFAULT_PROJECT, frozenset({"ingest", "read"}), subject, "access token")
+        return Caller(DEFAULT_PROJECT, verified.permissions, verified.subject, "access token")
 
     async def _stored(self, prefix: str, known: _Known | None) -> StoredKey | None:
         now = self._clock.monotonic()

@@ -1,0 +1,39 @@
+"""The endpoint of agent hosts, and what they need to sign in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+
+from fastapi import FastAPI
+from starlette.routing import Route
+from starlette.types import Scope
+
+from luma_memory.bootstrap.parts import token_issuers
+from luma_memory.bootstrap.service import Service
+from luma_memory.mcp import MCP_PATH, METADATA_PATHS, is_installed
+from luma_memory.mcp.resource_metadata import ProtectedResource
+
+Challenges = Mapping[str, Callable[[Scope], str]]
+
+
+def add_agents(app: FastAPI, service: Service) -> Challenges:
+    """Serve the Model Context Protocol, if it is enabled and installed.
+
+    Returns the challenges of its responses 401, by path. Without an issuer of tokens there are
+    none, and no metadata either: hosts then ask their users for a key.
+    """
+    settings = service.settings
+    if not (settings.mcp_enabled and is_installed()):
+        return {}
+    # The protocol's SDK is an optional dependency.
+    endpoint = import_module("luma_memory.mcp.http").McpEndpoint(service)
+    app.router.routes.append(Route(MCP_PATH, endpoint))
+    app.router.lifespan_context = lambda _app: endpoint.run()
+    issuers = [issuer.issuer for issuer in token_issuers(settings)]
+    if not issuers:
+        return {}
+    resource = ProtectedResource(issuers, settings.public_url)
+    for path in METADATA_PATHS:
+        app.router.routes.append(Route(path, resource.metadata))
+    return {MCP_PATH: resource.challenge}

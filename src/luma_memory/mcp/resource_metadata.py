@@ -1,0 +1,51 @@
+"""This server as an OAuth 2.1 protected resource (RFC 9728): where hosts get their tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
+
+from luma_memory.mcp import MCP_PATH, METADATA_PATHS
+
+_TTL_SECONDS: Final = 300
+_SCOPES: Final = ("memory:read", "memory:write")
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedResource:
+    """The resource `/mcp`.
+
+    issuers: the authorization servers whose tokens are accepted. public_url: the service's address
+    as clients see it; None: as the request names it.
+    """
+
+    issuers: Sequence[str]
+    public_url: str | None
+
+    async def metadata(self, request: Request) -> Response:
+        """The metadata document; served without credentials."""
+        document: dict[str, Any] = {
+            "resource": self._base(request.scope) + MCP_PATH,
+            "authorization_servers": list(self.issuers),
+            "scopes_supported": list(_SCOPES),
+            "bearer_methods_supported": ["header"],
+            "resource_name": "Luma Memory",
+        }
+        headers = {"Cache-Control": f"max-age={_TTL_SECONDS}"}
+        return JSONResponse(document, headers=headers)
+
+    def challenge(self, scope: Scope) -> str:
+        """The header WWW-Authenticate of a response 401."""
+        url = self._base(scope) + METADATA_PATHS[1]
+        return f'Bearer resource_metadata="{url}", scope="{" ".join(_SCOPES)}"'
+
+    def _base(self, scope: Scope) -> str:
+        if self.public_url is not None:
+            return self.public_url.rstrip("/")
+        base = Request(scope).base_url
+        return f"{base.scheme}://{base.netloc}"
