@@ -32,13 +32,13 @@ up: $(PROJECT) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 900
 	@.venv/bin/luma-memory up $(UP_ARGS)
 
 test: $(DEV) $(DOCS) ## all that CI runs: format, lint, wording, types, import contracts, tests (PYTEST_ARGS=…)
-	@sh tools/check.sh packages format lint wording types contracts tests -- $(PYTEST_ARGS)
+	@sh tools/check.sh packages format lint sizes wording types contracts tests -- $(PYTEST_ARGS)
 
 unit: $(DEV) ## the tests without servers, in seconds while you write
 	@.venv/bin/python -m pytest -q -n auto tests/unit $(PYTEST_ARGS)
 
 test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well
-	@sh tools/check.sh packages format lint types contracts all-tests -- $(PYTEST_ARGS)
+	@sh tools/check.sh packages format lint sizes wording types contracts all-tests -- $(PYTEST_ARGS)
 
 coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
@@ -47,15 +47,15 @@ coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/cov
 faults: $(DEV) ## the long tests: kills, outages and floods
 	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
 
-lint: $(DEV) $(DOCS) ## the checks that read code and do not run it
-	@sh tools/check.sh format lint wording types contracts
+lint: $(DEV) $(DOCS) ## the static checks: format, lint, sizes, wording, types, contracts
+	@sh tools/check.sh format lint sizes wording types contracts
 
-format: $(DEV) ## put the code into form, mend what can be mended, generate the synchronous client
+format: $(DEV) ## format the code, apply automatic fixes, generate the synchronous client
 	@.venv/bin/python tools/synchronous_client.py
 	@.venv/bin/python -m ruff format .
 	@.venv/bin/python -m ruff check --fix .
 
-generate: $(DEV) ## write the files that are made of the code: settings' documentation, .env.example, the SQL file
+generate: $(DEV) ## write the files that are generated from the code: settings' documentation, .env.example, the SQL file
 	@.venv/bin/python -m tools.generate
 
 docs: $(DOCS) ## build the documentation's site, warnings are errors: build/site

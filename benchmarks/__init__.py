@@ -1,5 +1,5 @@
-"""What the service costs beside what this machine could do at best: `python -m benchmarks`.
+"""Measure the service against the limits of the machine: `python -m benchmarks`.
 
-Every figure is held against a limit measured in the same run, turn by turn with it: machines differ
-and are shared, ratios travel. docs/benchmarks.md says what each line means.
+Every figure is compared with a limit measured in the same run, in alternating rounds: machines
+differ and are shared, but ratios are comparable. docs/benchmarks.md explains each line.
 """

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure everything, print one table, write JSON if asked."""
+"""`python -m benchmarks`: measure everything, print one table, write JSON on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 
 import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
 from benchmarks import accept, context, enrichment, provider, recall, scale, snapshots
-from benchmarks.figures import Line, WrongAnswerError
+from benchmarks.figures import Line, WrongResultError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
 from benchmarks.stack import Stack, machine, running_stack
@@ -53,7 +53,7 @@ def main() -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             lines = runner.run(_measure(arguments, progress))
-    except (WrongAnswerError, LumaMemoryError) as error:
+    except (WrongResultError, LumaMemoryError) as error:
         progress.print(f"benchmarks: {error}", style="red", markup=False)
         return 1
     except asyncio.CancelledError:
@@ -66,7 +66,7 @@ def main() -> int:
         "machine": machine(),
         "lines": [line.to_json() for line in lines],
     }
-    _tell(lines, report, arguments.json)
+    _report(lines, report, arguments.json)
     missed = any(line.verdict == "miss" for line in lines)
     return 1 if missed and arguments.strict else 0
 
@@ -89,7 +89,7 @@ async def _measure(arguments: argparse.Namespace, progress: Console) -> Sequence
     return lines
 
 
-def _tell(lines: Sequence[Line], report: Mapping[str, Any], path: Path | None) -> None:
+def _report(lines: Sequence[Line], report: Mapping[str, Any], path: Path | None) -> None:
     console = Console(width=None if sys.stdout.isatty() else 150)
     console.print(table(lines))
     console.print(

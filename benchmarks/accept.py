@@ -1,4 +1,4 @@
-"""The door: one client, one client beside a busy worker, and 64 clients."""
+"""Accepting blocks: one client, one client beside a busy worker, and 64 clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from benchmarks.chat import turns
 from benchmarks.client import Connection, closed_loop, connections
-from benchmarks.figures import Line, Round, Target, WrongAnswerError, bounded, compared, percentile
+from benchmarks.figures import Line, Round, Target, WrongResultError, bounded, compared, percentile
 from benchmarks.inputs import block_request, stored_item, stored_items
 from benchmarks.server import PARSE_PATH
 from benchmarks.sizes import Sizes
@@ -58,8 +58,8 @@ async def _round_of_one(stack: Stack, client: Connection, count: int, *, seed: i
         for number, turn in enumerate(some):
             request = block_request(turn, "by-http", number)
             statement = await captured_ingest([stored_item(turn, "by-sql", number)])
-            answer = (await closed_loop([client], [request], 202)).answers[0]
-            accepted.append(answer.duration_ms)
+            response = (await closed_loop([client], [request], 202)).responses[0]
+            accepted.append(response.duration_ms)
             started = time.perf_counter()
             await connection.fetch(statement.text, *statement.values)
             bare.append((time.perf_counter() - started) * 1000)
@@ -96,17 +96,17 @@ async def with_keys(stack: Stack, sizes: Sizes) -> Sequence[Line]:
 async def _round_of_keys(
     guarded: Connection, plain: Connection, key: str, count: int, *, seed: int
 ) -> Round:
-    """Turn by turn, and in turn which goes first: both share one database."""
+    """Alternate both clients and which is first: they share one database."""
     with_key: list[float] = []
     without: list[float] = []
     for number, turn in enumerate(turns(count, seed=seed)):
-        asked = [
+        calls = [
             (guarded, block_request(turn, "with-key", number, key=key), with_key),
             (plain, block_request(turn, "without-key", number), without),
         ]
-        for client, request, durations in asked if number % 2 else reversed(asked):
-            answer = (await closed_loop([client], [request], 202)).answers[0]
-            durations.append(answer.duration_ms)
+        for client, request, durations in calls if number % 2 else reversed(calls):
+            response = (await closed_loop([client], [request], 202)).responses[0]
+            durations.append(response.duration_ms)
     return Round(median(with_key), median(without))
 
 
@@ -127,9 +127,9 @@ async def beside_busy_worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:
         )
     assert left is not None
     if left["jobs"] == 0:
-        raise WrongAnswerError("the worker was done before the client: the backlog is too small")
+        raise WrongResultError("the worker was done before the client: the backlog is too small")
     await stack.clear()
-    durations = [answer.duration_ms for answer in load.answers]
+    durations = [response.duration_ms for response in load.responses]
     return [
         bounded(
             "accept_p99_busy_worker",
@@ -152,7 +152,7 @@ async def many_clients(stack: Stack, sizes: Sizes) -> Sequence[Line]:
             accept = _requests(sizes.loads, seed=20 + number, path="/blocks")
             limit = await closed_loop(clients, parse, 202)
             value = await closed_loop(clients, accept, 202)
-            accepted += len(value.answers)
+            accepted += len(value.responses)
             client_seconds += value.client_seconds
             if number > 0:  # the first one warms both up
                 rounds.append(Round(value.per_second, limit.per_second))
@@ -205,7 +205,7 @@ async def _check_stored(stack: Stack, expected: int) -> None:
         " (SELECT count(*) FROM memory_jobs WHERE status = 'pending') AS jobs"
     )
     if row is None or (row["blocks"], row["jobs"]) != (expected, expected):
-        raise WrongAnswerError(f"{expected} blocks were accepted, there are {row}")
+        raise WrongResultError(f"{expected} blocks were accepted, there are {row}")
 
 
 async def _wait_until_begun(stack: Stack) -> None:

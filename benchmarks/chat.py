@@ -1,7 +1,7 @@
 """Varied chat turns and questions about them, made from word lists by a seeded generator.
 
-Real turns would be somebody's; these have what costs time in real ones: names, dates, places,
-figures, 30 to 180 characters, words that occur often and words that occur seldom.
+Real turns are private; these have what makes real ones expensive: names, dates, places, figures,
+30 to 180 characters, frequent and rare words.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ def questions(count: int, *, seed: int) -> Sequence[str]:
 
 
 def _content(dice: random.Random) -> str:
-    wanted = dice.randint(CHARACTERS_MIN, CHARACTERS_MAX)
+    length = dice.randint(CHARACTERS_MIN, CHARACTERS_MAX)
     text = _sentence(dice)
-    while len(text) < wanted - 20:
+    while len(text) < length - 20:
         longer = f"{text} {dice.choice(_SHORT) if dice.random() < 0.2 else _sentence(dice)}"
         if len(longer) > CHARACTERS_MAX:
             break

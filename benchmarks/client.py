@@ -1,7 +1,7 @@
-"""A keep-alive HTTP/1.1 client that costs next to nothing, for it shares the cores with the server.
+"""A keep-alive HTTP/1.1 client with little overhead, because it shares the cores with the server.
 
-One request at a time on a connection, answers with Content-Length only: what our server sends.
-Requests are bytes made before the clock starts.
+One request at a time per connection; responses need a Content-Length, which our server sends.
+Requests are bytes built before the clock starts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, cast
 
-from benchmarks.figures import WrongAnswerError
+from benchmarks.figures import WrongResultError
 
 BASE_PATH = "/api/v1/memory"
 
@@ -30,7 +30,7 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     status: int
     body: bytes
     duration_ms: float
@@ -40,24 +40,24 @@ class Answer:
 
 
 class Connection(asyncio.Protocol):
-    """One connection; `ask` awaits the answer of the request before it."""
+    """One connection; `ask` awaits the response to the previous request."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
-        self._answer: asyncio.Future[bytes] | None = None
+        self._response: asyncio.Future[bytes] | None = None
         self._received = b""
         self._length = -1  # of head and body together; -1: the head is not complete yet
 
-    async def ask(self, request: bytes) -> Answer:
+    async def ask(self, request: bytes) -> HttpResponse:
         """Send and wait. Raises ConnectionError when the server goes away."""
         assert self._transport is not None
-        self._answer = asyncio.get_running_loop().create_future()
+        self._response = asyncio.get_running_loop().create_future()
         started = time.perf_counter()
         self._transport.write(request)
-        whole = await self._answer
+        whole = await self._response
         duration_ms = (time.perf_counter() - started) * 1000
         head, _, body = whole.partition(b"\r\n\r\n")
-        return Answer(int(head[9:12]), body, duration_ms)
+        return HttpResponse(int(head[9:12]), body, duration_ms)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -70,15 +70,15 @@ class Connection(asyncio.Protocol):
         self._received += data
         if self._length < 0:
             self._length = _whole_length(self._received)
-        if 0 <= self._length <= len(self._received) and self._answer is not None:
-            answer, self._answer = self._answer, None
+        if 0 <= self._length <= len(self._received) and self._response is not None:
+            response, self._response = self._response, None
             whole, self._received, self._length = self._received, b"", -1
-            if not answer.done():
-                answer.set_result(whole)
+            if not response.done():
+                response.set_result(whole)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(exc or ConnectionError("the server closed the connection"))
+        if self._response is not None and not self._response.done():
+            self._response.set_exception(exc or ConnectionError("the server closed the connection"))
 
 
 def _whole_length(received: bytes) -> int:
@@ -88,7 +88,7 @@ def _whole_length(received: bytes) -> int:
     for line in received[:end].lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return end + 4 + int(line[15:])
-    raise WrongAnswerError("an answer without Content-Length")
+    raise WrongResultError("a response without Content-Length")
 
 
 def post(path: str, body: Any, *, key: str | None = None) -> bytes:
@@ -119,35 +119,35 @@ async def connections(address: Address, count: int) -> AsyncIterator[Sequence[Co
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a number of clients, each asking again as soon as it is answered, got."""
+    """The responses to several clients, each sending its next request after a response."""
 
-    answers: Sequence[Answer]
+    responses: Sequence[HttpResponse]
     seconds: float
     client_seconds: float  # processor time of this side
 
     @property
     def per_second(self) -> float:
-        return len(self.answers) / self.seconds
+        return len(self.responses) / self.seconds
 
 
 async def closed_loop(
     clients: Sequence[Connection], requests: Sequence[bytes], status: int
 ) -> Load:
-    """Send all requests over the clients. Raises WrongAnswerError for any other status."""
+    """Send all requests over the clients. Raises WrongResultError for any other status."""
     waiting = iter(requests)
 
-    async def work(client: Connection) -> list[Answer]:
+    async def work(client: Connection) -> list[HttpResponse]:
         return [await client.ask(request) for request in waiting]
 
     started, cpu = time.perf_counter(), time.process_time()
-    answers = chain.from_iterable(await asyncio.gather(*(work(client) for client in clients)))
-    load = Load([*answers], time.perf_counter() - started, time.process_time() - cpu)
-    for answer in load.answers:
-        expect(answer, status)
+    responses = chain.from_iterable(await asyncio.gather(*(work(client) for client in clients)))
+    load = Load([*responses], time.perf_counter() - started, time.process_time() - cpu)
+    for response in load.responses:
+        expect(response, status)
     return load
 
 
-def expect(answer: Answer, status: int) -> None:
-    """Raises WrongAnswerError with the beginning of the answer."""
-    if answer.status != status:
-        raise WrongAnswerError(f"{answer.status} instead of {status}: {answer.body[:300]!r}")
+def expect(response: HttpResponse, status: int) -> None:
+    """Raises WrongResultError with the beginning of the body."""
+    if response.status != status:
+        raise WrongResultError(f"{response.status} instead of {status}: {response.body[:300]!r}")

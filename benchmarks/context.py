@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from benchmarks.chat import questions, turns
 from benchmarks.client import Address, Connection, closed_loop, connections, expect, post
-from benchmarks.figures import Line, Round, Target, WrongAnswerError, bounded, compared, percentile
+from benchmarks.figures import Line, Round, Target, WrongResultError, bounded, compared, percentile
 from benchmarks.inputs import block_body, block_request
 from benchmarks.redis_server import hanging_redis, running_redis
 from benchmarks.sizes import Sizes
@@ -21,7 +21,7 @@ from benchmarks.stack import Stack, api_process, waited_for
 from luma_memory.cache.redis import PREFIX
 
 CLIENTS = 64
-ASKED = "asked"
+SEARCHED_USER = "searched"
 BATCH = 500
 # Of the promise: 1,000 users with 10 different questions each.
 KEPT_CONTEXTS = 10_000
@@ -60,7 +60,7 @@ async def cached_and_not(stack: Stack, sizes: Sizes) -> Sequence[Line]:
 async def _fill(stack: Stack, api: Address, sizes: Sizes) -> None:
     """Blocks of one user, enriched and embedded by a worker."""
     bodies = [
-        block_body(turn, ASKED, number)
+        block_body(turn, SEARCHED_USER, number)
         for number, turn in enumerate(turns(sizes.context_blocks, seed=80))
     ]
     async with connections(api, 1) as (client,), stack.worker(concurrent_jobs_max=16):
@@ -80,19 +80,19 @@ async def _one_client(stack: Stack, api: Address, bare: Any, sizes: Sizes) -> Li
     """The same context again and again, and the two bare look-ups, turn by turn."""
     question = questions(1, seed=81)[0]
     async with connections(api, 1) as (client,), stack.database.connection() as connection:
-        await _asked(client, question)
+        await _measured(client, question)
         (name,) = [key async for key in bare.scan_iter(match=f"{PREFIX}context:*")]
         rounds = []
         for number in range(sizes.rounds + 1):
             ours, theirs = [], []
             for _ in range(sizes.context_reads):
-                ours.append(await _asked(client, question, cached=True))
+                ours.append(await _measured(client, question, cached=True))
                 started = time.perf_counter()
                 value = await bare.get(name)
-                version = await connection.fetchval(_VERSION, "default", ASKED)
+                version = await connection.fetchval(_VERSION, "default", SEARCHED_USER)
                 theirs.append((time.perf_counter() - started) * 1000)
                 if not value or not version:
-                    raise WrongAnswerError("a bare look-up found nothing")
+                    raise WrongResultError("a bare look-up found nothing")
             if number > 0:  # the first one fills caches
                 rounds.append(Round(median(ours), median(theirs)))
     return compared(
@@ -111,9 +111,9 @@ async def _many_clients(api: Address, sizes: Sizes) -> Line:
     async with connections(api, CLIENTS) as clients:
         await closed_loop(clients, requests[: len(some)], 200)
         load = await closed_loop(clients, requests, 200)
-    if not all(answer.json()["cached"] for answer in load.answers):
-        raise WrongAnswerError("a context was computed again though nothing had changed")
-    p99 = percentile([answer.duration_ms for answer in load.answers], 99)
+    if not all(response.json()["cached"] for response in load.responses):
+        raise WrongResultError("a context was computed again though nothing had changed")
+    p99 = percentile([response.duration_ms for response in load.responses], 99)
     return Line(
         "context_cached_rate_64_clients",
         "contexts from the cache, 64 clients",
@@ -124,12 +124,12 @@ async def _many_clients(api: Address, sizes: Sizes) -> Line:
 
 
 async def _uncached(api: Address, sizes: Sizes) -> Sequence[Line]:
-    """Different questions: searched, fitted into the budget, told and kept."""
+    """Different questions: searched, fitted into the budget, rendered and cached."""
     async with connections(api, 1) as (client,):
         some = questions(sizes.questions * (sizes.rounds + 1), seed=83)
         # Each question is another one, whatever the generator repeats.
         taken = [
-            await _asked(client, f"{question} ({number})", cached=False)
+            await _measured(client, f"{question} ({number})", cached=False)
             for number, question in enumerate(some)
         ]
     measured = taken[sizes.questions :]
@@ -145,9 +145,9 @@ async def _uncached(api: Address, sizes: Sizes) -> Sequence[Line]:
 
 
 async def _replayed(api: Address, sizes: Sizes, write_share: float) -> Line:
-    """A day of conversations: users ask, mostly what they asked before, and store blocks between.
+    """A day of conversations: users mostly repeat questions, and store blocks in between.
 
-    20 users, one as often as the next two together (Zipf); each has ten questions, asked as often
+    20 users, one as often as the next two together (Zipf); each has ten questions, chosen as often
     as their rank says (Zipf). Between questions a share of the requests stores a block, which makes
     all cached contexts of its user outdated.
     """
@@ -157,7 +157,7 @@ async def _replayed(api: Address, sizes: Sizes, write_share: float) -> Line:
     question_weights = [1 / rank for rank in range(1, QUESTIONS_A_USER + 1)]
     own = {user: questions(QUESTIONS_A_USER, seed=85 + number) for number, user in enumerate(users)}
     blocks = iter(turns(sizes.replayed, seed=86))
-    hits = asked = 0
+    hits = query_count = 0
     async with connections(api, 1) as (client,):
         for number in range(sizes.replayed):
             (user,) = dice.choices(users, user_weights)
@@ -165,16 +165,16 @@ async def _replayed(api: Address, sizes: Sizes, write_share: float) -> Line:
                 expect(await client.ask(block_request(next(blocks), user, number)), 202)
                 continue
             (question,) = dice.choices(own[user], question_weights)
-            answer = await client.ask(_request(question, user))
-            expect(answer, 200)
-            hits += answer.json()["cached"]
-            asked += 1
+            response = await client.ask(_request(question, user))
+            expect(response, 200)
+            hits += response.json()["cached"]
+            query_count += 1
     return Line(
         f"context_hit_rate_{write_share:.0%}_writes".replace("%", "_percent"),
         f"hit rate of a replay, {write_share:.0%} of requests store a block",
-        hits / asked,
+        hits / query_count,
         "",
-        note=f"{asked:,} questions of {USERS} users, {QUESTIONS_A_USER} different ones each",
+        note=f"{query_count:,} questions of {USERS} users, {QUESTIONS_A_USER} different ones each",
     )
 
 
@@ -229,9 +229,9 @@ async def hanging(stack: Stack, sizes: Sizes) -> Sequence[Line]:
                 }
                 for what, (request, status) in requests.items():
                     for client, into in ((ours, taken.ours), (theirs, taken.theirs)):
-                        answer = await client.ask(request)
-                        expect(answer, status)
-                        into.setdefault(what, []).append(answer.duration_ms)
+                        response = await client.ask(request)
+                        expect(response, status)
+                        into.setdefault(what, []).append(response.duration_ms)
     await stack.clear()
     return [
         bounded(
@@ -255,15 +255,15 @@ class _Taken:
     theirs: dict[str, list[float]] = field(default_factory=dict)
 
 
-def _request(question: str, user_id: str = ASKED) -> bytes:
+def _request(question: str, user_id: str = SEARCHED_USER) -> bytes:
     return post("/context", {"user_id": user_id, "query": question})
 
 
-async def _asked(client: Connection, question: str, *, cached: bool | None = None) -> float:
+async def _measured(client: Connection, question: str, *, cached: bool | None = None) -> float:
     """Milliseconds of a context. Raises WrongAnswerError when it is not what was expected."""
-    answer = await client.ask(_request(question))
-    expect(answer, 200)
-    body = answer.json()
+    response = await client.ask(_request(question))
+    expect(response, 200)
+    body = response.json()
     if not body["blocks"] or body["degraded"] or cached not in (None, body["cached"]):
-        raise WrongAnswerError(f"a context of {len(body['blocks'])} blocks, {body['cached']=}")
-    return answer.duration_ms
+        raise WrongResultError(f"a context of {len(body['blocks'])} blocks, {body['cached']=}")
+    return response.duration_ms

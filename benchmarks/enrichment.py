@@ -15,7 +15,7 @@ import psutil
 from benchmarks.accept import ATTEMPTS_MAX
 from benchmarks.chat import Turn, turns
 from benchmarks.client import Connection, connections, expect
-from benchmarks.figures import Line, Round, Target, WrongAnswerError, bounded, compared, percentile
+from benchmarks.figures import Line, Round, Target, WrongResultError, bounded, compared, percentile
 from benchmarks.inputs import block_request, stored_items
 from benchmarks.processor import database_process, processor_seconds
 from benchmarks.sizes import Sizes
@@ -100,13 +100,13 @@ async def _rounds(
     database = await database_process(stack)
     async with stack.worker(concurrent_jobs_max=jobs) as worker_id:
         processes = (psutil.Process(worker_id), database)
-        await _worked_off(stack, turns(WARM_UP_BLOCKS, seed=31))
+        await _drained(stack, turns(WARM_UP_BLOCKS, seed=31))
         await _idle(stack)
         for number in range(sizes.rounds):
             some = turns(sizes.jobs, seed=40 + number)
             bare = await _embedded(embedder, _texts(some))
             before = sum(map(processor_seconds, processes))
-            per_second = await _worked_off(stack, some)
+            per_second = await _drained(stack, some)
             active = sum(map(processor_seconds, processes))
             if jobs is not None:
                 await stack.database.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
@@ -139,14 +139,14 @@ async def _embedded(embedder: LocalEmbedder, texts: Sequence[str]) -> _Pace:
     return _Pace(len(texts) / seconds, cpu_seconds / len(texts) * 1000)
 
 
-async def _worked_off(stack: Stack, some: Sequence[Turn]) -> float:
+async def _drained(stack: Stack, some: Sequence[Turn]) -> float:
     """Blocks a second, by the database's own clock."""
     store = PostgresBlockStore(stack.database, attempts_max=ATTEMPTS_MAX)
     before = await _last_job(stack)
     await store.ingest(stored_items(some, "worked-off"), lease=None)
     done = await waited_for(lambda: _finished(stack, before), every_seconds=_POLL_SECONDS)
     if done["completed"] != len(some) or done["active"] != len(some):
-        raise WrongAnswerError(f"of {len(some)} blocks: {dict(done)}")
+        raise WrongResultError(f"of {len(some)} blocks: {dict(done)}")
     return len(some) / float(done["seconds"])
 
 
@@ -170,7 +170,7 @@ async def _last_job(stack: Stack) -> int:
 async def _finished(stack: Stack, after_job: int) -> asyncpg.Record | None:
     """How the jobs ended; None while one has not.
 
-    The first look ends at the first open job: counting thousands four times a second would take
+    The first check ends at the first open job: counting thousands four times a second would take
     from what is measured.
     """
     if await stack.database.fetch_row(
@@ -200,7 +200,7 @@ async def idle_worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     dice = random.Random(50)
     times = []
     async with stack.worker(), connections(stack.api, 1) as (client,):
-        await _worked_off(stack, turns(WARM_UP_BLOCKS, seed=51))
+        await _drained(stack, turns(WARM_UP_BLOCKS, seed=51))
         for number, turn in enumerate(turns(sizes.pickups, seed=52)):
             times.append(await _posted(stack, client, block_request(turn, "idle", number)))
             if number % 2:
@@ -229,9 +229,9 @@ async def idle_worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:
 
 async def _posted(stack: Stack, client: Connection, request: bytes) -> asyncpg.Record:
     """The job's times, once it is completed."""
-    answer = await client.ask(request)
-    expect(answer, 202)
-    job_id = answer.json()["job_id"]
+    response = await client.ask(request)
+    expect(response, 202)
+    job_id = response.json()["job_id"]
     rows = await waited_for(lambda: stack.database.fetch(_TIMES, job_id), every_seconds=0.002)
     return rows[0]
 

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.far_provider`: a model provider far away, in a process of its own.
+"""`python -m benchmarks.far_provider`: a slow model provider, in a separate process.
 
-An OpenAI-compatible service on a real socket that answers each call well after a fixed time. It
-shares the cores with what is measured, so it is kept cheap: answers are bytes made before they are
-asked for, every text gets the same vector, and of a request only the head is read, and how many
-texts there are. GET /calls tells how many calls there were.
+An OpenAI-compatible service on a real socket that responds to each call after a fixed time. It
+shares the cores with the measured processes, so it does little work: responses are prepared bytes,
+every text gets the same vector, and only the head and the number of texts of a request are read.
+GET /calls returns the number of calls.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class FarProvider(asyncio.Protocol):
             self._send(str(FarProvider.calls).encode())
             return
         FarProvider.calls += 1
-        answer = _COMPLETION if b"/chat/completions " in head[:64] else _embeddings(body)
+        response = _COMPLETION if b"/chat/completions " in head[:64] else _embeddings(body)
         loop = asyncio.get_running_loop()
-        loop.call_later(FarProvider.latency_seconds, self._send, answer)
+        loop.call_later(FarProvider.latency_seconds, self._send, response)
 
     def _send(self, body: bytes) -> None:
         if not self._transport.is_closing():
@@ -80,7 +80,7 @@ def _embeddings(body: bytes) -> bytes:
 
 def _completion() -> bytes:
     message = {"role": "assistant", "content": json.dumps(_CONTENT), "refusal": None}
-    answer = {
+    response = {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1_700_000_000,
@@ -88,7 +88,7 @@ def _completion() -> bytes:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 1_690, "completion_tokens": 184, "total_tokens": 1_874},
     }
-    return json.dumps(answer).encode()
+    return json.dumps(response).encode()
 
 
 _COMPLETION = _completion()
@@ -100,7 +100,7 @@ async def _serve(latency_seconds: float, dimension: int) -> None:
     FarProvider.vector = base64.b64encode(values.astype("<f4").tobytes()).decode()
     server = await asyncio.get_running_loop().create_server(FarProvider, "127.0.0.1", 0)
     print(f"Listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    # Until whoever started this closes our standard input.
+    # Until the parent process closes our standard input.
     await asyncio.to_thread(sys.stdin.read)
     server.close()
 

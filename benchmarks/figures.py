@@ -1,4 +1,4 @@
-"""The lines of the report: a value, the limit it is held against, and whether that is kept."""
+"""The lines of the report: a value, its limit, and whether it is within the limit."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Literal
 
 
-class WrongAnswerError(Exception):
+class WrongResultError(Exception):
     """The service gave a wrong answer, so its speed means nothing."""
 
 
@@ -29,9 +29,9 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One measurement. Without a limit it is told for its own sake."""
+    """One measurement. Without a limit it is reported only."""
 
-    key: str  # stable name, for whoever reads the JSON
+    key: str  # stable name in the JSON
     what: str
     value: float
     unit: str

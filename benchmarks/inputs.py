@@ -1,4 +1,4 @@
-"""Chat turns as requests, and as the items that the pipeline hands to the store."""
+"""Chat turns as requests, and as the items that the pipeline passes to the store."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def block_request(
 
 
 def stored_item(turn: Turn, user_id: str, number: int) -> IngestItem:
-    """The same turn behind the door: identified, hashed, and its words weighed."""
+    """The same turn after ingest: with its id, hash and term weights."""
     return ingest_item(
         NewBlock(
             scope=Scope(DEFAULT_PROJECT, user_id),

@@ -1,9 +1,8 @@
-"""The worker with a model provider far away: does it keep all its calls under way?
+"""The worker with a slow model provider: does it keep its full number of calls running?
 
-The provider is a real server on a real socket that answers well after 300 ms, each call by itself,
-in a cheap process of its own.
-Enrichment and embedding of a block go at the same time, so `n` jobs at once can do at most `n`
-blocks in 300 ms: that is the limit, and what is missing is the worker's own time between two calls.
+The provider is a real server on a real socket, in a process with little overhead; it responds to
+each call after 300 ms. A block is enriched and embedded in parallel, so `n` concurrent jobs process
+at most `n` blocks in 300 ms: that is the limit. The rest is spent by the worker between two calls.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import psutil
 
 from benchmarks.accept import ATTEMPTS_MAX
 from benchmarks.chat import turns
-from benchmarks.figures import Line, Round, Target, WrongAnswerError, compared
+from benchmarks.figures import Line, Round, Target, WrongResultError, compared
 from benchmarks.inputs import stored_items
 from benchmarks.processor import database_process, processor_seconds
 from benchmarks.sizes import Sizes
@@ -63,8 +62,8 @@ async def far_provider() -> AsyncIterator[Provider]:
     assert child.stdin is not None
     assert child.stdout is not None
     try:
-        said = (await child.stdout.readline()).decode()
-        yield Provider(said.split()[-1], psutil.Process(child.pid))
+        line = (await child.stdout.readline()).decode()
+        yield Provider(line.split()[-1], psutil.Process(child.pid))
     finally:
         child.stdin.close()
         await child.wait()
@@ -89,12 +88,12 @@ async def _lines(stack: Stack, provider: Provider, sizes: Sizes, jobs: int) -> S
     processor: list[float] = []
     async with stack.worker(concurrent_jobs_max=jobs, variables=variables) as worker_id:
         processes = (psutil.Process(worker_id), await database_process(stack))
-        await _worked_off(stack, jobs, seed=60)
+        await _drained(stack, jobs, seed=60)
         before_calls, blocks = await provider.calls(), jobs * sizes.provider_waves
         rounds = min(sizes.rounds, ROUNDS_MAX)
         for number in range(rounds):
             before = sum(map(processor_seconds, processes))
-            rates.append(Round(await _worked_off(stack, blocks, seed=61 + number), limit))
+            rates.append(Round(await _drained(stack, blocks, seed=61 + number), limit))
             spent = sum(map(processor_seconds, processes)) - before
             processor.append(spent / blocks * 1_000)
         calls = (await provider.calls() - before_calls) / (blocks * rounds)
@@ -140,10 +139,10 @@ async def _bare(provider: Provider, jobs: int, blocks: int) -> float:
 
     async def one_job(number: int) -> None:
         for _ in range(blocks // jobs):
-            asked = [client.post("chat/completions", question)]
+            calls = [client.post("chat/completions", question)]
             if number % TEXTS_A_CALL == 0:
-                asked.append(client.post("embeddings", texts))
-            await asyncio.gather(*asked)
+                calls.append(client.post("embeddings", texts))
+            await asyncio.gather(*calls)
 
     started = time.perf_counter()
     await asyncio.gather(*map(one_job, range(jobs)))
@@ -152,7 +151,7 @@ async def _bare(provider: Provider, jobs: int, blocks: int) -> float:
     return blocks // jobs * jobs / seconds
 
 
-async def _worked_off(stack: Stack, count: int, *, seed: int) -> float:
+async def _drained(stack: Stack, count: int, *, seed: int) -> float:
     """Blocks a second, by the database's own clock."""
     row = await stack.database.fetch_row("SELECT coalesce(max(id), 0) AS id FROM memory_jobs")
     assert row is not None
@@ -163,7 +162,7 @@ async def _worked_off(stack: Stack, count: int, *, seed: int) -> float:
         await store.ingest(stored_items(some[start : start + 50], f"user-{start}"), lease=None)
     done = await waited_for(lambda: _finished(stack, int(row["id"])), every_seconds=_POLL_SECONDS)
     if done["active"] != count:
-        raise WrongAnswerError(f"of {count} blocks: {dict(done)}")
+        raise WrongResultError(f"of {count} blocks: {dict(done)}")
     return count / float(done["seconds"])
 
 

@@ -1,4 +1,4 @@
-"""Search in a scope of 10,000 blocks, beside what it is made of."""
+"""Search in a scope of 10,000 blocks, beside its parts alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.accept import ATTEMPTS_MAX
 from benchmarks.chat import questions, turns
 from benchmarks.client import Connection, connections, expect, post
-from benchmarks.figures import Line, Round, Target, WrongAnswerError, compared
+from benchmarks.figures import Line, Round, Target, WrongResultError, compared
 from benchmarks.inputs import stored_item
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack
@@ -33,7 +33,7 @@ from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.windows import PostgresWindowStore
 
 LIMIT = 10
-ASKED = "asked"
+SEARCHED_USER = "searched"
 BLOCKS_PER_STATEMENT = 600
 FOREIGN_USERS = 50
 _LEASE = Lease("benchmark", timedelta(hours=1))
@@ -65,7 +65,7 @@ async def search(stack: Stack, sizes: Sizes) -> Sequence[Line]:
                     f"{question} ({number}/{place})"
                     for place, question in enumerate(questions(sizes.questions, seed=60 + number))
                 ]
-                measured = [await _asked(client, bare, question) for question in some]
+                measured = [await _measured(client, bare, question) for question in some]
                 if number > 0:  # the first one fills caches
                     rounds.append(_round(measured))
                     timings += [entry.stages for entry in measured]
@@ -87,28 +87,28 @@ async def search(stack: Stack, sizes: Sizes) -> Sequence[Line]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One question both ways."""
+class _Measured:
+    """One question, through the API and as bare parts."""
 
     http_ms: float
     bare_ms: Mapping[str, float]  # by part
-    stages: Mapping[str, float]  # what the answer says of itself, and the bare parts
+    stages: Mapping[str, float]  # as reported by the response, and the bare parts
 
 
-async def _asked(client: Connection, bare: _Bare, question: str) -> _Asked:
-    answer = await client.ask(
-        post("/search", {"user_id": ASKED, "query": question, "limit": LIMIT})
+async def _measured(client: Connection, bare: _Bare, question: str) -> _Measured:
+    response = await client.ask(
+        post("/search", {"user_id": SEARCHED_USER, "query": question, "limit": LIMIT})
     )
-    expect(answer, 200)
-    body = answer.json()
+    expect(response, 200)
+    body = response.json()
     if len(body["results"]) != LIMIT or body["degraded"]:
-        raise WrongAnswerError(f"{len(body['results'])} results, degraded: {body['degraded']}")
+        raise WrongResultError(f"{len(body['results'])} results, degraded: {body['degraded']}")
     parts = await bare.parts(question)
     stages = {f"in search: {name}": value for name, value in body["timings_ms"].items()}
-    return _Asked(answer.duration_ms, parts, stages | parts)
+    return _Measured(response.duration_ms, parts, stages | parts)
 
 
-def _round(measured: Sequence[_Asked]) -> Round:
+def _round(measured: Sequence[_Measured]) -> Round:
     return Round(
         median(entry.http_ms for entry in measured),
         median(sum(entry.bare_ms.values()) for entry in measured),
@@ -140,11 +140,11 @@ class _Bare:
         terms = query_terms(question)
         words = query_vector(terms, [10] * len(terms), passage_count=10_000).to_binary()
         async with self._stack.database.connection() as connection:
-            scope = ("default", ASKED)
+            scope = ("default", SEARCHED_USER)
             dense, dense_ms = await _timed(connection.fetch(_DENSE, *scope, vector, model, LIMIT))
             lexical, lexical_ms = await _timed(connection.fetch(_LEXICAL, *scope, words, LIMIT))
         if len(dense) != LIMIT or len(lexical) != LIMIT:
-            raise WrongAnswerError("a bare scan found too little")
+            raise WrongResultError("a bare scan found too little")
         return {"bare: embed": embed_ms, "bare: dense": dense_ms, "bare: lexical": lexical_ms}
 
 
@@ -167,7 +167,7 @@ async def _fill(stack: Stack, sizes: Sizes, model: EmbeddingModel) -> None:
 
     The users' blocks come mixed, as they do in life: one user's rows do not lie side by side.
     """
-    await _store(stack, list(_mixed_items(sizes)), ASKED, model)
+    await _store(stack, list(_mixed_items(sizes)), SEARCHED_USER, model)
 
 
 async def _store(
@@ -180,10 +180,11 @@ async def _store(
         some = items[first : first + BLOCKS_PER_STATEMENT]
         accepted = await store.ingest(some, lease=_LEASE)
         results = [
-            _result(item, answer, model, noise) for item, answer in zip(some, accepted, strict=True)
+            _result(item, response, model, noise)
+            for item, response in zip(some, accepted, strict=True)
         ]
         if not all(await store.write_back(_LEASE.worker_id, results)):
-            raise WrongAnswerError("a block could not be written back")
+            raise WrongResultError("a block could not be written back")
         await _fill_windows(stack, some, windows_of, model, noise)
     await stack.database.execute("VACUUM ANALYZE memory_passages, memory_blocks")
 
@@ -209,28 +210,30 @@ async def _fill_windows(
 
 def _mixed_items(sizes: Sizes) -> Iterator[IngestItem]:
     count = sizes.searched + sizes.foreign
-    asked = 0
+    searched_count = 0
     for number, turn in enumerate(turns(count, seed=71)):
-        # The share of the asked user's blocks is the same everywhere.
-        is_asked = asked * count <= number * sizes.searched and asked < sizes.searched
-        asked += is_asked
-        user_id = ASKED if is_asked else f"other-{number % FOREIGN_USERS}"
+        # The share of the searched user's blocks is the same everywhere.
+        is_searched = (
+            searched_count * count <= number * sizes.searched and searched_count < sizes.searched
+        )
+        searched_count += is_searched
+        user_id = SEARCHED_USER if is_searched else f"other-{number % FOREIGN_USERS}"
         yield stored_item(turn, user_id, number)
 
 
 def _result(
     item: IngestItem,
-    answer: Accepted | Exception,
+    response: Accepted | Exception,
     model: EmbeddingModel,
     noise: np.random.Generator,
 ) -> EnrichedBlock:
-    if isinstance(answer, Exception):
-        raise answer
+    if isinstance(response, Exception):
+        raise response
     job = Job(
-        id=answer.job_id,
+        id=response.job_id,
         scope=item.block.scope,
         job_type="enrich_and_embed",
-        block_id=answer.id,
+        block_id=response.id,
         attempt=1,
         attempts_max=ATTEMPTS_MAX,
     )

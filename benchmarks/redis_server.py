@@ -15,7 +15,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from benchmarks.figures import WrongAnswerError
+from benchmarks.figures import WrongResultError
 
 _START_SECONDS_MAX = 20.0
 
@@ -26,7 +26,7 @@ async def running_redis() -> AsyncIterator[str]:
     beside_us = str(Path(sys.executable).parent)
     program = shutil.which("redis-server", path=beside_us) or shutil.which("redis-server")
     if program is None:
-        raise WrongAnswerError("redis-server is not installed: apt-get install redis-server")
+        raise WrongResultError("redis-server is not installed: apt-get install redis-server")
     port = _free_port()
     folder = tempfile.mkdtemp(prefix="luma-memory-bench-redis-")
     process = await asyncio.create_subprocess_exec(
@@ -38,7 +38,7 @@ async def running_redis() -> AsyncIterator[str]:
     )
     try:
         url = f"redis://127.0.0.1:{port}/0"
-        await _answering(url)
+        await _responding(url)
         yield url
     finally:
         process.terminate()
@@ -59,7 +59,7 @@ async def hanging_redis() -> AsyncIterator[str]:
             writer.close()
 
 
-async def _answering(url: str) -> None:
+async def _responding(url: str) -> None:
     client = Redis.from_url(url)
     try:
         async with asyncio.timeout(_START_SECONDS_MAX):

@@ -1,8 +1,8 @@
 """Search in scopes of 1,000 to 100,000 blocks, and in one of 1,000 beside a million of others.
 
 A thousand blocks are stored the way the service stores them; the rest are copies of them made
-inside the database, each with ids, a session and a user of its own. Copies of one block lie side by
-side, so every user's rows lie among all the others', as they do when users come mixed.
+inside the database, each with ids, a session and a user of its own. Copies of one block are
+adjacent, so the rows of all users are interleaved, as with concurrent users.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.chat import questions
 from benchmarks.client import Connection, connections, expect, post
-from benchmarks.figures import Line, Target, WrongAnswerError
+from benchmarks.figures import Line, Target, WrongResultError
 from benchmarks.recall import LIMIT, store_template
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack
@@ -24,8 +24,8 @@ from luma_memory.providers.embedding.local import LocalEmbedder
 
 TEMPLATE = "template"
 CLIENTS_MANY = 16
-# Users who are asked in turn where there are many: no one's rows alone are warm.
-ASKED_USERS = 16
+# Users searched in turn where there are many, so that not only one user's rows are cached.
+SEARCHED_USERS = 16
 _SEEDS = itertools.count(800, 10)
 _ID = "(left(replace(t.{0}::text, '-', ''), 16) || right(md5(t.{0}::text || n), 16))::uuid"
 _BLOCKS = f"""
@@ -102,19 +102,19 @@ class _Found:
 
 
 async def _measure(stack: Stack, sizes: Sizes, users: Sequence[str]) -> _Found:
-    """No question is asked twice, in no scope: the vector of a question is kept."""
+    """No question is repeated in any scope, because its vector is cached."""
     count, seed = sizes.scale_questions, next(_SEEDS)
     async with connections(stack.api, 1) as one:
-        await _asked(one, users, max(count // 4, len(users)), seed=seed)  # fills caches
-        alone = await _asked(one, users, count, seed=seed + 1)
+        await _measured(one, users, max(count // 4, len(users)), seed=seed)  # fills caches
+        alone = await _measured(one, users, count, seed=seed + 1)
     # Opened when they are needed: the server closes connections that wait for long.
     async with connections(stack.api, CLIENTS_MANY) as clients:
-        together = await _asked(clients, users, 2 * count, seed=seed + 2)
+        together = await _measured(clients, users, 2 * count, seed=seed + 2)
     memory = psutil.Process(stack.api.process_id).memory_info().rss
     return _Found(sorted(alone), sorted(together), memory)
 
 
-async def _asked(
+async def _measured(
     clients: Sequence[Connection], users: Sequence[str], count: int, *, seed: int
 ) -> list[float]:
     """Milliseconds of each question; the clients take them from one list."""
@@ -124,12 +124,12 @@ async def _asked(
     async def work(client: Connection) -> None:
         for number, question in todo:
             body = {"user_id": users[number % len(users)], "query": question, "limit": LIMIT}
-            answer = await client.ask(post("/search", body))
-            expect(answer, 200)
-            told = answer.json()
-            if len(told["results"]) != LIMIT or told["degraded"]:
-                raise WrongAnswerError(f"{len(told['results'])} results, {told['degraded']}")
-            taken.append(answer.duration_ms)
+            response = await client.ask(post("/search", body))
+            expect(response, 200)
+            found = response.json()
+            if len(found["results"]) != LIMIT or found["degraded"]:
+                raise WrongResultError(f"{len(found['results'])} results, {found['degraded']}")
+            taken.append(response.duration_ms)
 
     await asyncio.gather(*map(work, clients))
     return taken
@@ -143,8 +143,8 @@ async def _copy(stack: Stack, name: str, first: int, last: int, *, apart: bool) 
 
 
 def _users(count: int) -> list[str]:
-    step = max(count // ASKED_USERS, 1)
-    return [f"user-{number}" for number in range(1, count + 1, step)][:ASKED_USERS]
+    step = max(count // SEARCHED_USERS, 1)
+    return [f"user-{number}" for number in range(1, count + 1, step)][:SEARCHED_USERS]
 
 
 def _lines(found: _Found, searched: int, total: int | None) -> Iterator[Line]:

@@ -32,8 +32,8 @@ router = APIRouter(prefix=BASE_PATH, route_class=StrictJsonRoute)
 )
 async def parse_only(body: NewBlockBody) -> Response:
     """Answer like an accepted block, without storing any."""
-    answer = AcceptedBody(id=UUID(int=len(body.content)), job_id=1)
-    return Response(answer.model_dump_json(), 202, media_type="application/json")
+    response = AcceptedBody(id=UUID(int=len(body.content)), job_id=1)
+    return Response(response.model_dump_json(), 202, media_type="application/json")
 
 
 def create_measured_app(service: Service) -> FastAPI:

@@ -16,7 +16,7 @@ class Sizes:
     concurrencies: tuple[int, ...]  # other than the default
     provider_waves: int  # blocks a round with a model provider: so many times the jobs at once
     pickups: int  # single blocks for an idle worker
-    searched: int  # blocks in the scope that is asked
+    searched: int  # blocks in the searched scope
     foreign: int  # blocks of other users
     questions: int  # a round of search
     scale_template: int  # blocks that are stored one by one, and in each of many users
@@ -24,7 +24,7 @@ class Sizes:
     scale_copies: tuple[int, ...]  # scopes of so many times as many blocks
     scale_questions: int  # of one client; 16 take twice as many
     snapshot_scopes: tuple[int, ...]  # blocks, the smallest first
-    context_blocks: int  # of the user whose contexts are asked for
+    context_blocks: int  # of the user whose contexts are requested
     context_reads: int  # cached contexts of one client a round
     replayed: int  # requests of a replayed workload
     hanging_requests: int  # of each kind, with Redis hanging and without

@@ -21,7 +21,7 @@ from typing import TypeVar
 from pydantic import SecretStr
 
 from benchmarks.client import Address
-from benchmarks.figures import WrongAnswerError
+from benchmarks.figures import WrongResultError
 from luma_memory.bootstrap.database import migrate_database
 from luma_memory.cli.child import Child
 from luma_memory.postgres.database import Database
@@ -105,17 +105,17 @@ async def running_stack(parent: Path | None) -> AsyncIterator[Stack]:
 
 
 async def waited_for(
-    look: Callable[[], Awaitable[WaitedT | None]], *, every_seconds: float = 0.02
+    check: Callable[[], Awaitable[WaitedT | None]], *, every_seconds: float = 0.02
 ) -> WaitedT:
     """What `look` finds, once it is anything. Raises TimeoutError after WAIT_SECONDS_MAX."""
     async with asyncio.timeout(WAIT_SECONDS_MAX):
-        while not (found := await look()):  # noqa: ASYNC110 - another process's work
+        while not (found := await check()):  # noqa: ASYNC110 - another process's work
             await asyncio.sleep(every_seconds)
     return found
 
 
 def machine() -> dict[str, object]:
-    """What the figures were measured on, as far as it can be told without naming the machine."""
+    """The environment of the measurement, without identifying the machine."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
         "cores": _usable_cores(),
@@ -141,11 +141,11 @@ async def api_process(
     """An API process that listens, by its address; stopped at the end."""
     started = time.perf_counter()
     listening = asyncio.Event()
-    said: list[str] = []
+    lines: list[str] = []
 
     def read(_name: str, line: str) -> None:
         if "Listening on http://" in line:
-            said.append(line)
+            lines.append(line)
             listening.set()
 
     environment = {"MEMORY_PORT": "0", **variables}
@@ -153,7 +153,7 @@ async def api_process(
         await _first(listening.wait(), child.wait())
         check_running(child)
         start_ms.setdefault("api", _ms_since(started))
-        host, _, port = said[0].partition("http://")[2].split()[0].rpartition(":")
+        host, _, port = lines[0].partition("http://")[2].split()[0].rpartition(":")
         yield Address(host, int(port), child.pid)
 
 
@@ -186,7 +186,7 @@ async def _first(*works: Awaitable[object]) -> None:
 def check_running(child: Child) -> None:
     """Raises WrongAnswerError with its last words when the process has ended."""
     if child.exit_code is not None:
-        raise WrongAnswerError(child.exit_report())
+        raise WrongResultError(child.exit_report())
 
 
 def _environment(dsn: str) -> dict[str, str]:

@@ -27,6 +27,7 @@ run_step() {
     packages) packages_agree ;;
     format) "$bin/python" -m ruff format --check . ;;
     lint) "$bin/python" -m ruff check . ;;
+    sizes) "$bin/python" tools/sizes.py ;;
     wording) "$bin/python" tools/wording.py ;;
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;

@@ -1,9 +1,10 @@
-"""Draw the Mermaid diagrams of docs/ as SVG, by hand when one was changed.
+"""Draw the Mermaid diagrams of docs/ as SVG. Run it after changing one.
 
     npm install mermaid; python -m tools.diagrams node_modules/mermaid/dist/mermaid.min.js
 
 The site shows docs/diagrams/DIGEST.svg where a page has the source with that digest, because the
-theme would load Mermaid from somebody else's server. Needs Chromium; a test says what is missing.
+theme would load Mermaid from a third party's server. Needs Chromium; a test fails if one is
+missing.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def drawing(source: str) -> Path:
 
 
 def sources() -> Iterator[tuple[Path, str]]:
-    """Every diagram with the page it stands on."""
+    """Every diagram with its page."""
     for page in sorted(DOCS.rglob("*.md")):
         for match in FENCE.finditer(page.read_text(encoding="utf-8")):
             yield page, match.group(1)
@@ -58,11 +59,11 @@ def _draw(source: str, mermaid: str) -> str:
 
 def main() -> None:
     mermaid = Path(sys.argv[1]).read_text(encoding="utf-8")
-    wanted = {drawing(source): source for _, source in sources()}
+    expected = {drawing(source): source for _, source in sources()}
     for path in (DOCS / "diagrams").glob("*.svg"):
-        if path not in wanted:
+        if path not in expected:
             path.unlink()
-    for path, source in wanted.items():
+    for path, source in expected.items():
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             path.write_text(_draw(source, mermaid), encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Write the files that are made of the code; `make generate` runs it.
+"""Write the files that are generated from the code; `make generate` runs it.
 
 docs/settings.md (between its two marks) · .env.example · deploy/memory-async-refactor.sql
-A test holds each against what this would write.
+A test compares each with the output of this script.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Fail if a tracked file names a place on somebody's machine, a package address or something like a secret.
-# A line that means it carries the words "guard: allow".
+# Fail if a tracked file contains an absolute path of a developer's machine, a package address or a likely secret.
+# A line with "guard: allow" is skipped.
 set -euo pipefail
 
 readonly HOME_PATH='(^|[^A-Za-z0-9._~/-])/(root|home|Users|work)/[A-Za-z0-9._-]'

@@ -1,9 +1,9 @@
-"""Make src/luma_memory/client/synchronous from its asynchronous neighbour.
+"""Generate src/luma_memory/client/synchronous from the asynchronous client.
 
 Usage: python tools/synchronous_client.py [--check]
 
-One source for two clients: twins that are kept by hand drift apart. Words are exchanged, `async`
-and `await` go away, and ruff puts the rest into form.
+One source for two clients, because hand-written twins drift apart. Names are replaced, `async` and
+`await` removed, and ruff formats the result.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NOTE = "# Generated from {name} in `asynchronous`; change it there, then `make f
 
 
 def synchronous(source: str) -> str:
-    """The same module without asyncio, not yet in form."""
+    """The same module without asyncio, not formatted yet."""
     tokens = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NAME:
@@ -91,16 +91,16 @@ def modules() -> dict[str, str]:
 
 
 def main(arguments: list[str]) -> int:
-    wanted = modules()
+    expected = modules()
     found = {file.name: file.read_text("utf-8") for file in TARGET.glob("*.py")}
-    if found == wanted:
+    if found == expected:
         return 0
     if "--check" in arguments:
-        raise SystemExit("The synchronous client is not what its source says: run `make format`")
+        raise SystemExit("The synchronous client does not match its source: run `make format`")
     TARGET.mkdir(exist_ok=True)
-    for name in found.keys() - wanted.keys():
+    for name in found.keys() - expected.keys():
         (TARGET / name).unlink()
-    for name, text in wanted.items():
+    for name, text in expected.items():
         (TARGET / name).write_text(text, encoding="utf-8")
     return 0
 

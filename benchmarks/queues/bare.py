@@ -26,7 +26,7 @@ WHERE id = ANY ($1)
 
 
 async def jobs_per_second(dsn: str, *, batch: int, warm: int) -> float:
-    """Work off all pending jobs; the first `warm` of them do not count."""
+    """Process all pending jobs; the first `warm` of them do not count."""
     connection = await asyncpg.connect(dsn)
     try:
         done, started = 0, time.perf_counter()

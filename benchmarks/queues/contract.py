@@ -1,4 +1,4 @@
-"""What is measured of every queue, whoever made it."""
+"""The interface through which every queue is measured."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class MeasuredQueue(Protocol):
     async def enqueue(self, count: int) -> None:
         """So many jobs in one call, by the queue's own way for many; one by its way for one.
 
-        Returns when they are committed, and workers are told by then or at once afterwards.
+        Returns when they are committed; workers are notified by then or immediately afterwards.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""A fresh database for each queue, on the server that is there."""
+"""A new database for each queue, on the running server."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def opened(dsn: str, queue: MeasuredQueue) -> AsyncIterator[Opened]:
     await _execute(dsn, f"CREATE DATABASE {name}")
     try:
         own = urlsplit(dsn)._replace(path=f"/{name}").geturl()
-        # An empty host before the path is lost on the way.
+        # An empty host before the path would be lost.
         own = own if own.startswith("postgresql://") else own.replace(":", "://", 1)
         await queue.open(own)
         try:

@@ -1,4 +1,4 @@
-"""A worker's side of the measurement: when its handler was called, told by lines of output.
+"""The worker's part of the measurement: print the times at which its handler was called.
 
 The clock is the machine's monotonic one, which all its processes share.
 """
@@ -20,7 +20,7 @@ class Call:
 
 
 class Handled:
-    """Called by every handler first of all; tells each `every`th call."""
+    """Called first by every handler; prints each `every`th call."""
 
     def __init__(self, every: int) -> None:
         self._every = every
@@ -34,7 +34,7 @@ class Handled:
 
 
 def read_call(line: str) -> Call | None:
-    """The call a line tells of; None for any other line."""
+    """The call that a line reports; None for any other line."""
     words = line.split()
     if len(words) != 3 or words[0] != PREFIX:
         return None

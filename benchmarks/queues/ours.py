@@ -1,4 +1,4 @@
-"""Our own queue, made of the parts of the service."""
+"""Our own queue, built from the parts of the service."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class OurQueue:
         await migrate_database(Settings(database_url=SecretStr(dsn)), dsn)
         self.database = Database(dsn, pool_size=POOL_SIZE, command_timeout_seconds=_BENCH_SECONDS)
         await self.database.open()
-        # Whoever can call SQL can enqueue: a plain connection, as PgQueuer gets one.
+        # Jobs are enqueued by SQL, so a plain connection is enough, as for PgQueuer.
         self._producer = await asyncpg.connect(dsn)
         self._queue = PostgresJobQueue(self.database)
         self._worker_id = new_worker_id()

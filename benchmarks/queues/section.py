@@ -12,13 +12,13 @@ from statistics import median
 
 from rich.console import Console
 
-from benchmarks.figures import Line, Round, Target, WrongAnswerError, bounded, compared, percentile
+from benchmarks.figures import Line, Round, Target, WrongResultError, bounded, compared, percentile
 from benchmarks.queues import bare
 from benchmarks.queues.databases import Opened, opened
 from benchmarks.queues.ours import OurQueue
 from benchmarks.queues.pgqueuer import PgQueuerQueue
 from benchmarks.queues.procrastinate import ProcrastinateQueue
-from benchmarks.queues.workers import worked_off, working
+from benchmarks.queues.workers import drained, working
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack
 from luma_memory.worker.claimer import CLAIM_MAX
@@ -89,7 +89,7 @@ async def _enqueued(queues: Sequence[Opened], *, calls: int, jobs: int) -> Mappi
             seconds[one.name] += time.perf_counter() - started
     for one in queues:
         if await one.queue.open_jobs() != calls * jobs:
-            raise WrongAnswerError(f"{one.name} lost jobs on their way in")
+            raise WrongResultError(f"{one.name} lost enqueued jobs")
     return {name: calls * jobs / spent for name, spent in seconds.items()}
 
 
@@ -101,7 +101,7 @@ async def _throughput(queues: Sequence[Opened], sizes: Sizes) -> Sequence[Line]:
         for one in queues:
             jobs = sizes.queue_jobs // (SINGLE_SHARE if one.queue.claim_max == 1 else 1)
             await _given(one, jobs)
-            rates[one.name].append(await worked_off(one, jobs))
+            rates[one.name].append(await drained(one, jobs))
         ours = queues[0]
         await _given(ours, sizes.queue_jobs)
         limits.append(
@@ -183,7 +183,7 @@ async def _claimed(queues: Sequence[Opened], count: int, *, batch: int) -> Figur
             claimed = await one.queue.claim(batch)
             spent = (time.perf_counter() - started) * 1000
             if len(claimed) != batch:
-                raise WrongAnswerError(f"{one.name} claimed {len(claimed)} jobs of {batch}")
+                raise WrongResultError(f"{one.name} claimed {len(claimed)} jobs of {batch}")
             await one.queue.complete(claimed)
             if number >= 0:
                 times[one.name].append(spent)
@@ -201,7 +201,7 @@ async def _statistics(ours: OurQueue, sizes: Sizes) -> Line:
         row = await ours.database.fetch_row("SELECT * FROM get_memory_job_stats()")
         times.append((time.perf_counter() - started) * 1000)
         if row is None or row["completed"] != rows:
-            raise WrongAnswerError(f"of {rows} completed jobs: {row}")
+            raise WrongResultError(f"of {rows} completed jobs: {row}")
     return bounded(
         "queue_stats_p99",
         f"get_memory_job_stats(), {rows:,} completed, p99",

@@ -1,6 +1,6 @@
 """`python -m benchmarks.queues.worker QUEUE EVERY`: one worker of a queue, until SIGTERM.
 
-It works on DATABASE_URL and tells every EVERYth call of its handler.
+It works on DATABASE_URL and prints every EVERYth call of its handler.
 """
 
 from __future__ import annotations

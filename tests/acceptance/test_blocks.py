@@ -1,4 +1,4 @@
-"""A block's way through the doors: accepted, readable at once, enriched, found."""
+"""The life of a block through the API: accepted, readable at once, enriched, found."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ async def accept(client: httpx2.AsyncClient, **block: object) -> httpx2.Response
 
 
 async def contents(client: httpx2.AsyncClient, user_id: str, query: str) -> list[str]:
-    answer = await client.post("/search", json={"user_id": user_id, "query": query})
-    assert answer.status_code == 200, answer.text
-    return [hit["block"]["content"] for hit in answer.json()["results"]]
+    response = await client.post("/search", json={"user_id": user_id, "query": query})
+    assert response.status_code == 200, response.text
+    return [hit["block"]["content"] for hit in response.json()["results"]]
 
 
 async def test_an_accepted_block_is_read_and_found_in_the_very_next_request(
     client: httpx2.AsyncClient,
 ) -> None:
     user_id = user()
-    answer = await accept(client, user_id=user_id, content="The boiler's serial is KX-4471/b.")
-    assert answer.status_code == 202
-    assert set(answer.json()) == {"id", "status", "job_id"}
-    assert answer.json()["status"] == "pending_enrichment"
+    response = await accept(client, user_id=user_id, content="The boiler's serial is KX-4471/b.")
+    assert response.status_code == 202
+    assert set(response.json()) == {"id", "status", "job_id"}
+    assert response.json()["status"] == "pending_enrichment"
 
     assert await contents(client, user_id, "KX-4471/b") == ["The boiler's serial is KX-4471/b."]
-    read = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": user_id})
+    read = await client.get(f"/blocks/{response.json()['id']}", params={"user_id": user_id})
     assert read.json()["content"] == "The boiler's serial is KX-4471/b."
 
 
@@ -63,11 +63,13 @@ async def test_the_same_block_sent_again_is_the_first_one(client: httpx2.AsyncCl
 async def test_a_worker_enriches_and_embeds_it(client: httpx2.AsyncClient) -> None:
     user_id = user()
     text = "Marta moved from Porto to Lisbon last week and her dog Rufus hates the new lift."
-    answer = await accept(
+    response = await accept(
         client, user_id=user_id, content=text, speaker="Marta", occurred_at="2026-03-04T18:30:00Z"
     )
     await until_idle(client)
-    block = (await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": user_id})).json()
+    block = (
+        await client.get(f"/blocks/{response.json()['id']}", params={"user_id": user_id})
+    ).json()
     assert block["status"] == "active"
     assert block["enrichment"] == "local"
     assert block["title"]
@@ -87,10 +89,10 @@ async def test_explain_names_every_part_of_the_score(client: httpx2.AsyncClient)
     await accept(client, user_id=user_id, content="Grandmother's plum cake needs cardamom.")
     await accept(client, user_id=user_id, content="The tram to the harbour runs every ten minutes.")
     await until_idle(client)
-    answer = await client.post(
+    response = await client.post(
         "/search", json={"user_id": user_id, "query": "cardamom cake", "explain": True}
     )
-    first, *_ = answer.json()["results"]
+    first, *_ = response.json()["results"]
     assert first["block"]["content"].startswith("Grandmother")
     parts = first["explanation"]
     assert parts["dense_similarity"] > 0
@@ -106,14 +108,14 @@ async def test_explain_names_every_part_of_the_score(client: httpx2.AsyncClient)
 
 
 async def test_wait_answers_with_the_enriched_block(client: httpx2.AsyncClient) -> None:
-    answer = await client.post(
+    response = await client.post(
         "/blocks",
         params={"wait": "true"},
         json={"user_id": user(), "content": "On 5 May 2023 Bob bought a bicycle in Berlin."},
     )
-    assert answer.status_code == 201
-    assert answer.json()["status"] == "active"
-    assert {"name": "5 May 2023", "kind": "date", "value": "2023-05-05"} in answer.json()[
+    assert response.status_code == 201
+    assert response.json()["status"] == "active"
+    assert {"name": "5 May 2023", "kind": "date", "value": "2023-05-05"} in response.json()[
         "entities"
     ]
 
@@ -122,11 +124,11 @@ async def test_fifty_callers_with_one_key_store_one_block(client: httpx2.AsyncCl
     user_id = user()
     headers = {"Idempotency-Key": "order-1"}
     body = {"user_id": user_id, "content": "One order, sent by an impatient client."}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(client.post("/blocks", json=body, headers=headers) for _ in range(50))
     )
-    assert {answer.status_code for answer in answers} == {202}
-    assert len({answer.text for answer in answers}) == 1
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.text for response in responses}) == 1
     assert len(await all_blocks(client, user_id)) == 1
 
     other = await client.post("/blocks", json=body | {"content": "Another"}, headers=headers)
@@ -134,7 +136,7 @@ async def test_fifty_callers_with_one_key_store_one_block(client: httpx2.AsyncCl
     assert other.json()["code"] == "idempotency_key_reused"
     elsewhere = await client.post("/blocks", json=body | {"user_id": user()}, headers=headers)
     assert elsewhere.status_code == 202
-    assert elsewhere.json()["id"] != answers[0].json()["id"]
+    assert elsewhere.json()["id"] != responses[0].json()["id"]
 
 
 async def test_the_same_external_id_gets_the_first_answer(client: httpx2.AsyncClient) -> None:
@@ -154,9 +156,9 @@ async def test_a_batch_answers_for_each_block(client: httpx2.AsyncClient) -> Non
         {"content": "nobody's"},
         7,
     ]
-    answer = await client.post("/blocks/batch", json={"blocks": blocks})
-    assert answer.status_code == 202
-    body = answer.json()
+    response = await client.post("/blocks/batch", json={"blocks": blocks})
+    assert response.status_code == 202
+    body = response.json()
     assert (body["accepted"], body["rejected"]) == (2, 4)
     codes = [result.get("error", {}).get("code") for result in body["results"]]
     assert codes == [None, "text_blank", "text_nul", None, "missing", "model_type"]
@@ -167,8 +169,8 @@ async def test_a_batch_answers_for_each_block(client: httpx2.AsyncClient) -> Non
 
 async def test_nobody_sees_anothers_blocks(client: httpx2.AsyncClient) -> None:
     owner, stranger = user(), user()
-    answer = await accept(client, user_id=owner, content="The safe's code is 7741.")
-    foreign = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": stranger})
+    response = await accept(client, user_id=owner, content="The safe's code is 7741.")
+    foreign = await client.get(f"/blocks/{response.json()['id']}", params={"user_id": stranger})
     missing = await client.get(f"/blocks/{uuid4()}", params={"user_id": stranger})
     assert foreign.status_code == missing.status_code == 404
     for problem in (foreign, missing):

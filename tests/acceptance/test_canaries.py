@@ -114,7 +114,7 @@ async def test_no_command_tells_a_secret_while_nothing_can_be_reached(
     environment = {**secrets(port=1), "MEMORY_DATA_DIR": str(tmp_path)}
     told = await outputs(environment, iter(commands))
     assert sings(told) == []
-    assert "does not answer" in told
+    assert "does not respond" in told
 
 
 @pytest.mark.slow
@@ -181,15 +181,15 @@ async def test_a_running_service_tells_no_secret_whatever_goes_away(
     monkeypatch.setenv("MEMORY_PROVIDER_TIMEOUT_MS", "1000")
     lines: list[str] = []
     async with service(tmp_path / "database", lines) as (server, stack):
-        answers, doctor = await asyncio.gather(
+        responses, doctor = await asyncio.gather(
             everything_asked(stack),
             outputs({"DATABASE_URL": stack.database_url}, iter([("doctor", "--online")])),
         )
-        assert {answer.status_code for answer in answers} >= {200, 202, 401, 404, 422}
+        assert {answer.status_code for answer in responses} >= {200, 202, 401, 404, 422}
         await server.stop_hard()
         later = await everything_asked(stack)
         assert {answer.status_code for answer in later} >= {401, 503}
-    told = [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in answers]
+    told = [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in responses]
     told += [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in later]
     assert sings("\n".join([*told, *lines, doctor])) == []
     assert any("provider" in line for line in lines), "the provider was tried"

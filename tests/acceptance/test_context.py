@@ -57,16 +57,16 @@ async def _send(client: httpx2.AsyncClient, user_id: str, *contents: str, **more
     ids = []
     for content in contents:
         body = {"user_id": user_id, "content": content, **more}
-        answer = await client.post("/blocks", json=body)
-        assert answer.status_code == 202, answer.text
-        ids.append(answer.json()["id"])
+        response = await client.post("/blocks", json=body)
+        assert response.status_code == 202, response.text
+        ids.append(response.json()["id"])
     return ids
 
 
 async def _ask(client: httpx2.AsyncClient, user_id: str, query: str, **more: Any) -> dict[str, Any]:
-    answer = await client.post("/context", json={"user_id": user_id, "query": query, **more})
-    assert answer.status_code == 200, answer.text
-    told: dict[str, Any] = answer.json()
+    response = await client.post("/context", json={"user_id": user_id, "query": query, **more})
+    assert response.status_code == 200, response.text
+    told: dict[str, Any] = response.json()
     return told
 
 
@@ -193,9 +193,9 @@ async def test_a_wrong_request_is_told_so(
     client: httpx2.AsyncClient, wrong: dict[str, Any]
 ) -> None:
     body = {"user_id": "ada", "query": "Where?"} | wrong
-    answer = await client.post("/context", json=body)
-    assert answer.status_code == 422
-    assert answer.json()["code"] == "invalid_request"
+    response = await client.post("/context", json=body)
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid_request"
 
 
 async def test_the_cache_tells_its_numbers(client: httpx2.AsyncClient) -> None:
@@ -222,10 +222,10 @@ async def test_three_hundred_askers_of_one_cold_question_share_the_work(
     told = await asyncio.gather(
         *(_ask(client, "crowd", "What about the lighthouse?") for _ in range(300))
     )
-    assert len({json.dumps(_same(answer)) for answer in told}) == 1
+    assert len({json.dumps(_same(response)) for response in told}) == 1
     # Only whoever computed has the stages of computing. As a rule that is one; an asker whose look
     # at the cache took too long on a busy machine is another.
-    assert 1 <= sum("scan" in answer["timings"] for answer in told) <= COMPUTATIONS_MAX
+    assert 1 <= sum("scan" in response["timings"] for response in told) <= COMPUTATIONS_MAX
     after = (await client.get("/cache/stats")).json()
     assert after["hits"] + after["misses"] == before["hits"] + before["misses"] + 300
 

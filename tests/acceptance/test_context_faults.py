@@ -144,9 +144,9 @@ async def _taken(
         for path, body in bodies.items():
             for number, client in enumerate(clients):
                 started = time.perf_counter()
-                answer = await client.post(path, json=body)
+                response = await client.post(path, json=body)
                 taken.setdefault((number, path), []).append(time.perf_counter() - started)
-                assert answer.status_code < 300, answer.text
+                assert response.status_code < 300, response.text
     return taken
 
 

@@ -201,10 +201,10 @@ class Machine(RuleBasedStateMachine):
         having = {entry.id for entry in here.blocks if entry.has(word)}
         by_words = here.client.search(word, user_id=here.user_id, ranking="lexical", limit=ALL)
         assert {hit.block.id for hit in by_words.results} == having
-        answer = here.client.search(word, user_id=here.user_id, limit=ALL)
-        assert having <= {hit.block.id for hit in answer.results}
+        response = here.client.search(word, user_id=here.user_id, limit=ALL)
+        assert having <= {hit.block.id for hit in response.results}
         known = {entry.id: entry for entry in here.blocks}
-        for hit in (*by_words.results, *answer.results):
+        for hit in (*by_words.results, *response.results):
             check(hit.block, known[hit.block.id])
 
     @rule(owner=owners, word=st.sampled_from(WORDS))
@@ -212,11 +212,11 @@ class Machine(RuleBasedStateMachine):
         here = self.owners[owner]
         known = {entry.id: entry for entry in here.blocks}
         for _ in range(2):  # computed, then perhaps from the cache
-            answer = here.client.get_context(word, user_id=here.user_id)
-            assert {citation.block_id for citation in answer.citations} <= known.keys()
-            for block in answer.blocks:
+            response = here.client.get_context(word, user_id=here.user_id)
+            assert {citation.block_id for citation in response.citations} <= known.keys()
+            for block in response.blocks:
                 assert block.content == known[block.id].content
-            words_told = {word for word in WORDS if word in answer.text}
+            words_told = {word for word in WORDS if word in response.text}
             assert words_told <= {word for entry in here.blocks for word in entry.content.split()}
 
     @rule(owner=owners)

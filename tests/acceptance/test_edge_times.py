@@ -50,14 +50,14 @@ async def test_no_accepted_time_breaks_a_read(client: httpx2.AsyncClient, time_z
         for as_of in (None, *EDGES):
             at = {} if as_of is None else {"as_of": as_of}
             for path in ("/search", "/context"):
-                answer = await client.post(
+                response = await client.post(
                     path, json={**asked, **(at if path == "/search" else {})}
                 )
-                assert answer.status_code < 500, (path, question, as_of, answer.text)
+                assert response.status_code < 500, (path, question, as_of, response.text)
     for block_id in stored:
         for path in (f"/blocks/{block_id}", f"/blocks/{block_id}/relations"):
-            answer = await client.get(path, params=whose)
-            assert answer.status_code == 200, (path, answer.text)
+            response = await client.get(path, params=whose)
+            assert response.status_code == 200, (path, response.text)
     for path in ("/blocks", "/summaries", "/relations"):
-        answer = await client.get(path, params=whose)
-        assert answer.status_code < 500, (path, answer.text)
+        response = await client.get(path, params=whose)
+        assert response.status_code < 500, (path, response.text)

@@ -27,14 +27,14 @@ class Blocks:
 
     async def accept(self, content: str, **more: Any) -> str:
         body = {**self.whose, "content": content, **more}
-        answer = await self.client.post("/blocks", json=body)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
+        response = await self.client.post("/blocks", json=body)
+        assert response.status_code == 202, response.text
+        return str(response.json()["id"])
 
     async def read(self, block_id: str) -> dict[str, Any]:
-        answer = await self.client.get(f"/blocks/{block_id}", params=self.whose)
-        block: dict[str, Any] = answer.json()
-        assert answer.headers["etag"] == f'"{block["revision"]}"'
+        response = await self.client.get(f"/blocks/{block_id}", params=self.whose)
+        block: dict[str, Any] = response.json()
+        assert response.headers["etag"] == f'"{block["revision"]}"'
         return block
 
     async def edit(self, block_id: str, body: Any, **headers: str) -> httpx2.Response:
@@ -58,8 +58,8 @@ class Blocks:
                 return found
 
     async def found(self, query: str) -> list[str]:
-        answer = await self.client.post("/search", json={**self.whose, "query": query})
-        return [hit["block"]["content"] for hit in answer.json()["results"]]
+        response = await self.client.post("/search", json={**self.whose, "query": query})
+        return [hit["block"]["content"] for hit in response.json()["results"]]
 
 
 @pytest.fixture
@@ -67,8 +67,8 @@ def blocks(client: httpx2.AsyncClient) -> Blocks:
     return Blocks(client)
 
 
-def code(answer: httpx2.Response) -> tuple[int, str]:
-    return answer.status_code, answer.json()["code"]
+def code(response: httpx2.Response) -> tuple[int, str]:
+    return response.status_code, response.json()["code"]
 
 
 async def test_an_edit_is_found_at_once_and_enriched_anew(blocks: Blocks) -> None:
@@ -77,15 +77,15 @@ async def test_an_edit_is_found_at_once_and_enriched_anew(blocks: Blocks) -> Non
     before = await blocks.read(block_id)
     assert (before["status"], before["revision"]) == ("active", 1)
 
-    answer = await blocks.edit(block_id, {"content": "The zither tuner comes on Friday."})
-    assert answer.status_code == 200, answer.text
-    edited = answer.json()
+    response = await blocks.edit(block_id, {"content": "The zither tuner comes on Friday."})
+    assert response.status_code == 200, response.text
+    edited = response.json()
     assert (edited["status"], edited["revision"], edited["title"]) == (
         "pending_enrichment",
         2,
         None,
     )
-    assert answer.headers["etag"] == '"2"'
+    assert response.headers["etag"] == '"2"'
     assert await blocks.found("zither") == ["The zither tuner comes on Friday."]
 
     await until_idle(blocks.client)
@@ -123,8 +123,8 @@ async def test_an_edit_holds_the_revision_it_was_made_for(blocks: Blocks) -> Non
     for never in ('W/"2"', '"two"', '""', '"99999999999999999999"'):
         assert code(await blocks.edit(block_id, {"speaker": "x"}, If_Match=never))[0] == 412, never
     for wrong in ("2", '"1", "2"', '"'):
-        answer = await blocks.edit(block_id, {"speaker": "x"}, If_Match=wrong)
-        assert code(answer) == (422, "if_match_invalid"), wrong
+        response = await blocks.edit(block_id, {"speaker": "x"}, If_Match=wrong)
+        assert code(response) == (422, "if_match_invalid"), wrong
     assert (await blocks.read(block_id))["content"] == "Version two."
     assert (await blocks.edit(block_id, {"content": "Any."}, If_Match="*")).is_success
     assert (await blocks.delete(block_id, If_Match='"3"')).status_code == 204
@@ -135,10 +135,10 @@ async def test_parallel_edits_are_all_made_and_all_kept(blocks: Blocks) -> None:
     held = await asyncio.gather(
         *(blocks.edit(block_id, {"source": f"s{n}"}, If_Match='"1"') for n in range(20))
     )
-    assert sorted(answer.status_code for answer in held) == [200] + [412] * 19
+    assert sorted(response.status_code for response in held) == [200] + [412] * 19
     free = await asyncio.gather(*(blocks.edit(block_id, {"agent_id": f"a{n}"}) for n in range(4)))
-    assert {answer.status_code for answer in free} <= {200, 503}
-    done = sum(answer.status_code == 200 for answer in free)
+    assert {response.status_code for response in free} <= {200, 503}
+    done = sum(response.status_code == 200 for response in free)
     assert len(await blocks.revisions(block_id)) == 1 + done
 
 
@@ -159,10 +159,10 @@ async def test_a_bad_edit_changes_nothing(
     blocks: Blocks, body: Any, expected: tuple[int, str]
 ) -> None:
     block_id = await blocks.accept("As it was.")
-    answer = await blocks.edit(block_id, body)
-    problem = answer.json()
+    response = await blocks.edit(block_id, body)
+    problem = response.json()
     codes = {problem["code"], *(error["code"] for error in problem["errors"])}
-    assert answer.status_code == expected[0]
+    assert response.status_code == expected[0]
     assert expected[1] in codes
     assert (await blocks.read(block_id))["revision"] == 1
 
@@ -172,13 +172,13 @@ async def test_what_is_deleted_is_gone_from_every_answer(blocks: Blocks) -> None
     await until_idle(blocks.client)
     assert (await blocks.delete(gone)).status_code == 204
     path = f"/blocks/{gone}"
-    for answer in (
+    for response in (
         await blocks.client.get(path, params=blocks.whose),
         await blocks.client.get(f"{path}/revisions", params=blocks.whose),
         await blocks.edit(gone, {"content": "Back?"}),
         await blocks.delete(gone),
     ):
-        assert code(answer) == (404, "block_not_found")
+        assert code(response) == (404, "block_not_found")
     assert [block["id"] for block in await all_blocks(blocks.client, blocks.user_id)] == [kept]
     assert "A note about quokkas." not in await blocks.found("quokkas")
 
@@ -198,16 +198,16 @@ async def test_a_late_repetition_does_not_bring_a_deleted_block_back(blocks: Blo
 async def test_an_edit_with_a_key_is_made_once(blocks: Blocks) -> None:
     block_id = await blocks.accept("Zero.")
     body = {"content": "One."}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(blocks.edit(block_id, body, Idempotency_Key="e1") for _ in range(50))
     )
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.text for answer in answers}) == 1
-    assert {answer.headers["etag"] for answer in answers} == {'"2"'}
-    assert len({answer.headers["x-request-id"] for answer in answers}) == 50
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.text for response in responses}) == 1
+    assert {response.headers["etag"] for response in responses} == {'"2"'}
+    assert len({response.headers["x-request-id"] for response in responses}) == 50
     await blocks.edit(block_id, {"content": "Two."})
     late = await blocks.edit(block_id, body, Idempotency_Key="e1")
-    assert late.text == answers[0].text
+    assert late.text == responses[0].text
     assert (await blocks.read(block_id))["content"] == "Two."
     other = await blocks.edit(block_id, {"content": "Three."}, Idempotency_Key="e1")
     assert code(other) == (422, "idempotency_key_reused")
@@ -217,8 +217,8 @@ async def test_an_edit_with_a_key_is_made_once(blocks: Blocks) -> None:
 
 async def test_a_deletion_with_a_key_is_answered_again(blocks: Blocks) -> None:
     block_id = await blocks.accept("Short lived.")
-    answers = [await blocks.delete(block_id, Idempotency_Key="d1") for _ in range(2)]
-    assert [answer.status_code for answer in answers] == [204, 204]
+    responses = [await blocks.delete(block_id, Idempotency_Key="d1") for _ in range(2)]
+    assert [response.status_code for response in responses] == [204, 204]
     assert (await blocks.delete(block_id, Idempotency_Key="d2")).status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""A user out, in again, and away for good: over HTTP, while a worker is at work."""
+"""Export, import and erase a user over HTTP while a worker runs."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ async def store(client: httpx2.AsyncClient, user_id: str, count: int) -> None:
         {"user_id": user_id, "content": f"Entry {n} of the logbook.", "session_id": f"s{n % 3}"}
         for n in range(count)
     ]
-    answer = await client.post("/blocks/batch", json={"blocks": blocks})
-    assert answer.json()["accepted"] == count
+    response = await client.post("/blocks/batch", json={"blocks": blocks})
+    assert response.json()["accepted"] == count
 
 
 async def export(client: httpx2.AsyncClient, user_id: str) -> bytes:
-    answer = await client.get(f"/users/{user_id}/export")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"] == "application/x-ndjson"
-    return answer.content
+    response = await client.get(f"/users/{user_id}/export")
+    assert response.status_code == 200
+    assert response.headers["content-type"] == "application/x-ndjson"
+    return response.content
 
 
 def rows(exported: bytes) -> dict[str, list[dict[str, Any]]]:
@@ -127,7 +127,7 @@ async def test_an_erased_user_leaves_a_receipt_and_nothing_else(
     held = verify(stack, receipt)
     assert held.returncode == 0, held.stderr
     refused = verify(stack, {**receipt, "counts": {**counts, "blocks": 41}})
-    assert (refused.returncode, "not made by this" in refused.stderr) == (1, True)
+    assert (refused.returncode, "not issued by this" in refused.stderr) == (1, True)
 
     await store(client, user_id, 1)
     anew = verify(stack, receipt)
@@ -148,19 +148,19 @@ async def test_what_runs_meanwhile_brings_nothing_back(
             params = {"wait": "true"} if sent % 5 == 0 else {}
             body = {"user_id": user_id, "content": f"Message {sent} in a bottle."}
             sent += 1
-            answer = await client.post("/blocks", json=body, params=params)
-            assert answer.status_code in (201, 202, 404, 503), answer.text
-            if answer.status_code == 202:
-                path = f"/blocks/{answer.json()['id']}"
+            response = await client.post("/blocks", json=body, params=params)
+            assert response.status_code in (201, 202, 404, 503), response.text
+            if response.status_code == 202:
+                path = f"/blocks/{response.json()['id']}"
                 await client.patch(path, params={"user_id": user_id}, json={"content": "Edited."})
 
     senders = [asyncio.create_task(send()) for _ in range(4)]
     receipts = []
     for _ in range(5):
         await asyncio.sleep(0.3)  # the load is what is waited for: some of everything is under way
-        answer = await client.delete(f"/users/{user_id}")
-        assert answer.status_code == 200, answer.text
-        receipts.append(answer.json())
+        response = await client.delete(f"/users/{user_id}")
+        assert response.status_code == 200, response.text
+        receipts.append(response.json())
     stop.set()
     await asyncio.gather(*senders)
     last = (await client.delete(f"/users/{user_id}")).json()
@@ -193,11 +193,11 @@ async def test_what_is_imported_is_what_was_exported(client: httpx2.AsyncClient)
 
     await client.delete(f"/users/{user_id}")
     for expected in (sum(exported_rows.values()), 0):
-        answer = await client.post(f"/users/{user_id}/import", content=exported)
-        assert answer.status_code == 200, answer.text
-        stored = answer.json()["stored"]
+        response = await client.post(f"/users/{user_id}/import", content=exported)
+        assert response.status_code == 200, response.text
+        stored = response.json()["stored"]
         assert sum(stored.values()) - stored["users"] == expected - (1 if expected else 0)
-        assert answer.json()["enqueued"] == 0
+        assert response.json()["enqueued"] == 0
     assert await all_blocks(client, user_id) == before
     assert (await client.post("/search", json=question)).json()["results"] == found
     assert without_ids(rows(await export(client, user_id))) == without_ids(rows(exported))
@@ -227,8 +227,8 @@ async def test_blocks_that_waited_wait_again_after_an_import(client: httpx2.Asyn
         + "\n"
         + json.dumps({"kind": "end", "counts": {"blocks": 1}})
     )
-    answer = await client.post(f"/users/{user_id}/import", content=exported)
-    assert answer.json() == {
+    response = await client.post(f"/users/{user_id}/import", content=exported)
+    assert response.json() == {
         "read": {"blocks": 1},
         "stored": {"blocks": 1},
         "enqueued": 1,
@@ -270,8 +270,8 @@ END = '{"kind": "end", "counts": {}}\n'
 async def test_what_is_no_export_is_refused(
     client: httpx2.AsyncClient, lines: str, code: str
 ) -> None:
-    answer = await client.post(f"/users/{user()}/import", content=lines)
-    assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+    response = await client.post(f"/users/{user()}/import", content=lines)
+    assert (response.status_code, response.json()["code"]) == (422, code), response.text
 
 
 def passage(block_id: str, **parts: object) -> dict[str, object]:
@@ -342,8 +342,8 @@ async def test_rows_that_would_break_later_reading_are_refused(
     for kind, row in hostile_rows(model):
         lines = [HEADER.strip(), json.dumps({"kind": kind, "row": row})]
         lines.append(json.dumps({"kind": "end", "counts": {kind: 1}}))
-        answer = await client.post(f"/users/{user_id}/import", content="\n".join(lines))
-        assert (answer.status_code, answer.json()["code"]) == (422, "import_row_invalid"), row
+        response = await client.post(f"/users/{user_id}/import", content="\n".join(lines))
+        assert (response.status_code, response.json()["code"]) == (422, "import_row_invalid"), row
     question = {"user_id": user_id, "query": "lighthouse"}
     assert (await client.post("/search", json=question)).status_code == 200
     assert len(rows(await export(client, user_id))["passages"]) == len(rows(exported)["passages"])

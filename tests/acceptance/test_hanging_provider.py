@@ -1,4 +1,4 @@
-"""The door while the provider hangs, and what becomes of the blocks: seconds, or ten minutes."""
+"""The API while the provider hangs, for seconds or ten minutes, and the final state of blocks."""
 
 from __future__ import annotations
 
@@ -134,9 +134,9 @@ async def test_requests_that_wait_for_the_provider_take_no_place_of_others(
                     block = {"user_id": "ada", "content": f"Note {turn} {number}."}
                     accepted = await client.post("/blocks", json=block)
                     assert accepted.status_code == 202, accepted.text
-                answers = await asyncio.gather(*contexts)
-                assert {answer.status_code for answer in answers} <= {200, 503}
-                assert 200 in {answer.status_code for answer in answers}
+                responses = await asyncio.gather(*contexts)
+                assert {response.status_code for response in responses} <= {200, 503}
+                assert 200 in {response.status_code for response in responses}
 
 
 @pytest.mark.parametrize(("reply", "state"), [(hang(), "away"), (error(401), "refused")])
@@ -188,8 +188,8 @@ async def _posted(client: httpx2.AsyncClient, outage: Outage) -> list[float]:
     began = time.monotonic()
     while (now := time.monotonic()) - began < outage.seconds:
         block = {"user_id": "ada", "content": f"Ada drank tea number {len(times)}."}
-        answer = await client.post("/blocks", json=block)
-        assert answer.status_code == 202
+        response = await client.post("/blocks", json=block)
+        assert response.status_code == 202
         times.append(time.monotonic() - now)
         await asyncio.sleep(max(0.0, now + 1 / outage.blocks_per_second - time.monotonic()))
     return times

@@ -58,9 +58,9 @@ class Writes:
         return sorted(block["content"] for block in page.json()["blocks"])
 
 
-def told(answer: httpx2.Response) -> tuple[int, str, str | None]:
-    assert answer.is_success, answer.text
-    return answer.status_code, answer.text, answer.headers.get("ETag")
+def told(response: httpx2.Response) -> tuple[int, str, str | None]:
+    assert response.is_success, response.text
+    return response.status_code, response.text, response.headers.get("ETag")
 
 
 async def test_fifty_callers_at_once_are_answered_alike_and_it_is_done_once(door: Door) -> None:
@@ -69,8 +69,8 @@ async def test_fifty_callers_at_once_are_answered_alike_and_it_is_done_once(door
         await writes.prepare()
         for number, request in enumerate(writes.requests()):
             sent = (writes.send(request, key=f"fifty-{number}") for _ in range(CALLERS))
-            answers = {told(answer) for answer in await asyncio.gather(*sent)}
-            assert len(answers) == 1, request
+            responses = {told(response) for response in await asyncio.gather(*sent)}
+            assert len(responses) == 1, request
         assert await writes.contents() == ["Edited.", "New.", "Newer."]
 
 
@@ -107,8 +107,8 @@ async def test_projects_and_users_have_keys_of_their_own(door: Door) -> None:
             writes = Writes(client, f"{user_id}-{name}")
             await writes.prepare()
             body = {"user_id": writes.user_id, "content": "Mine."}
-            answer = await writes.send(("POST", "/blocks", body), key=name)
-            made.append(answer.json()["id"])
+            response = await writes.send(("POST", "/blocks", body), key=name)
+            made.append(response.json()["id"])
             edited = await writes.send(writes.requests()[2], key=f"edit-{name}")
             assert edited.json()["content"] == "Edited."
             assert edited.json()["user_id"] == writes.user_id

@@ -1,4 +1,4 @@
-"""The queue through the doors: HTTP, and the command line, also while the service is down."""
+"""Job control over HTTP and the command line, also while the service is down."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ async def table(still: Stack) -> AsyncIterator[asyncpg.Connection]:
 async def accept(client: httpx2.AsyncClient, user_id: str, count: int = 1) -> list[int]:
     """Blocks of a user; the ids of their jobs."""
     blocks = [{"user_id": user_id, "content": f"note {n}"} for n in range(count)]
-    answer = await client.post("/blocks/batch", json={"blocks": blocks})
-    return [result["job_id"] for result in answer.json()["results"]]
+    response = await client.post("/blocks/batch", json={"blocks": blocks})
+    return [result["job_id"] for result in response.json()["results"]]
 
 
 async def fail(table: asyncpg.Connection, ids: list[int], *, error_class: str = "provider") -> None:
@@ -81,8 +81,8 @@ def user() -> str:
 
 
 async def block_status(client: httpx2.AsyncClient, user_id: str) -> set[str]:
-    answer = await client.get("/blocks", params={"user_id": user_id, "limit": "200"})
-    return {block["status"] for block in answer.json()["blocks"]}
+    response = await client.get("/blocks", params={"user_id": user_id, "limit": "200"})
+    return {block["status"] for block in response.json()["blocks"]}
 
 
 async def command(data_dir: Path, *arguments: str | int) -> subprocess.CompletedProcess[str]:
@@ -112,10 +112,10 @@ async def test_a_job_is_read_by_the_id_that_accepting_answered(
     door: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    answer = await door.post("/blocks", json={"user_id": user_id, "content": "A note."})
-    job_id = answer.json()["job_id"]
+    response = await door.post("/blocks", json={"user_id": user_id, "content": "A note."})
+    job_id = response.json()["job_id"]
     job = (await door.get(f"/jobs/{job_id}")).json()
-    assert (job["id"], job["block_id"], job["user_id"]) == (job_id, answer.json()["id"], user_id)
+    assert (job["id"], job["block_id"], job["user_id"]) == (job_id, response.json()["id"], user_id)
     assert (job["status"], job["job_type"], job["attempts"]) == ("pending", "enrich_and_embed", 0)
     await fail(table, [job_id])
     dead = (await door.get(f"/jobs/{job_id}", params={"user_id": user_id})).json()
@@ -132,9 +132,9 @@ async def test_lists_are_filtered_and_paged(
     await fail(table, ids[:2], error_class="schema")
 
     async def listed(**params: str) -> list[int]:
-        answer = await door.get("/jobs", params={"user_id": user_id} | params)
-        assert answer.status_code == 200, answer.text
-        return [job["id"] for job in answer.json()["jobs"]]
+        response = await door.get("/jobs", params={"user_id": user_id} | params)
+        assert response.status_code == 200, response.text
+        return [job["id"] for job in response.json()["jobs"]]
 
     assert await listed() == ids[::-1]
     assert await listed(status="failed") == [ids[1], ids[0]]
@@ -188,8 +188,8 @@ async def test_a_state_that_does_not_allow_it_is_a_conflict(
     (job_id,) = await accept(door, user())
     await table.execute("UPDATE memory_jobs SET status = 'completed' WHERE id = $1", job_id)
     for action, code in (("retry", "job_not_retryable"), ("cancel", "job_not_cancellable")):
-        answer = await door.post(f"/jobs/{job_id}/{action}")
-        assert (answer.status_code, answer.json()["code"]) == (409, code)
+        response = await door.post(f"/jobs/{job_id}/{action}")
+        assert (response.status_code, response.json()["code"]) == (409, code)
     await table.execute("UPDATE memory_jobs SET status = 'failed' WHERE id = $1", job_id)
     assert (await door.post(f"/jobs/{job_id}/cancel")).status_code == 409
 
@@ -210,10 +210,10 @@ async def test_a_foreign_job_and_a_missing_one_answer_alike(
         (f"/jobs/{job_id}", {"user_id": user()}),
     ):
         for method, suffix in (("GET", ""), ("POST", "/retry"), ("POST", "/cancel")):
-            answer = await door.request(method, path + suffix, params=params)
-            assert answer.status_code == 404
-            assert answer.json().pop("request_id")
-            problems.append({**answer.json(), "request_id": ""})
+            response = await door.request(method, path + suffix, params=params)
+            assert response.status_code == 404
+            assert response.json().pop("request_id")
+            problems.append({**response.json(), "request_id": ""})
     assert problems == [problems[0]] * 9
     assert problems[0]["code"] == "job_not_found"
     assert foreign not in [job["id"] for job in (await door.get("/jobs")).json()["jobs"]]
@@ -232,10 +232,10 @@ async def test_bulk_retry_takes_what_its_filters_leave(
     await fail(table, ids[4:5], error_class="schema")
 
     async def retried(**body: Any) -> list[int]:
-        answer = await door.post("/jobs/retry", json=body)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["retried"] == len(answer.json()["ids"])
-        found: list[int] = answer.json()["ids"]
+        response = await door.post("/jobs/retry", json=body)
+        assert response.status_code == 200, response.text
+        assert response.json()["retried"] == len(response.json()["ids"])
+        found: list[int] = response.json()["ids"]
         return found
 
     assert await retried(user_id=user_id, error_class="timeout") == []
@@ -284,9 +284,9 @@ async def test_bulk_retry_takes_what_its_filters_leave(
 async def test_bad_requests_are_refused_with_a_code(
     method: str, path: str, body: object, status: int, code: str, door: httpx2.AsyncClient
 ) -> None:
-    answer = await door.request(method, path, json=body)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert answer.headers["content-type"] == "application/problem+json"
+    response = await door.request(method, path, json=body)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
 
 
 async def test_retried_jobs_are_done_by_the_worker_and_forget_their_errors(
@@ -337,7 +337,7 @@ async def test_the_commands_tell_what_the_routes_tell(
     assert json.loads(listed.stdout) == {"jobs": answered["jobs"], "next_below": None}
     assert re.search(rf"{ids[2]}\s+pending\s+enrich_and_embed\s+", page.stdout)
     assert str(ids[0]) not in page.stdout.split()
-    assert f"there are more: --below {ids[1]}" in page.stderr
+    assert f"more: --below {ids[1]}" in page.stderr
 
     table_shown = await command(data_dir, "show", ids[0])
     for fact in ("failed", "3 of 3", "worker-x", "provider", "the provider is away", user_id):
@@ -398,16 +398,16 @@ async def test_wrong_use_is_told(
 async def test_an_operator_is_asked_and_may_say_no(still: Stack, door: httpx2.AsyncClient) -> None:
     user_id = user()
     (job_id,) = await accept(door, user_id)
-    for answer, code, status in (("n", 1, "pending"), ("y", 0, "cancelled")):
+    for response, code, status in (("n", 1, "pending"), ("y", 0, "cancelled")):
         ended, screen = await asyncio.to_thread(
-            _at_a_terminal, folder(still), ["cancel", str(job_id)], answer
+            _at_a_terminal, folder(still), ["cancel", str(job_id)], response
         )
         assert "Cancel 1 job? [y/N]" in screen
         assert ended == code
         assert (await door.get(f"/jobs/{job_id}")).json()["status"] == status
 
 
-def _at_a_terminal(data_dir: Path, arguments: list[str], answer: str) -> tuple[int, str]:
+def _at_a_terminal(data_dir: Path, arguments: list[str], response: str) -> tuple[int, str]:
     """Run a `jobs` command in a terminal and answer its question; exit code and screen."""
     ours, theirs = pty.openpty()
     line = [sys.executable, "-m", "luma_memory.cli", "jobs", *arguments]
@@ -419,7 +419,7 @@ def _at_a_terminal(data_dir: Path, arguments: list[str], answer: str) -> tuple[i
     try:
         while b"[y/N]" not in screen:
             screen += os.read(ours, 4096)
-        os.write(ours, f"{answer}\n".encode())
+        os.write(ours, f"{response}\n".encode())
         try:
             while part := os.read(ours, 4096):
                 screen += part

@@ -1,4 +1,4 @@
-"""The door with keys: command line, HTTP, several processes."""
+"""API keys: command line, HTTP, several processes."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ async def test_a_key_is_made_used_listed_and_revoked(door: Door) -> None:
     text = made.stdout.strip()
     assert text.startswith("lmk_")
     async with door.client(text) as client:
-        answer = await client.post("/blocks", json={"user_id": "ada", "content": "Tea at four."})
-        assert answer.status_code == 202
+        response = await client.post("/blocks", json={"user_id": "ada", "content": "Tea at four."})
+        assert response.status_code == 202
         assert (await client.get("/blocks", params={"user_id": "ada"})).status_code == 200
         refused = await client.post("/jobs/retry", json={"all": True})
         assert (refused.status_code, refused.json()["code"]) == (403, "permission_missing")
@@ -98,8 +98,8 @@ async def test_both_headers_carry_a_key_and_two_different_ones_are_refused(door:
 
         async def status(**headers: str) -> tuple[int, str | None]:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
-            answer = await client.get("/blocks", params={"user_id": "ada"}, headers=named)
-            return answer.status_code, answer.json().get("code")
+            response = await client.get("/blocks", params={"user_id": "ada"}, headers=named)
+            return response.status_code, response.json().get("code")
 
         assert await status(Authorization=f"Bearer {text}") == (200, None)
         assert await status(Authorization=f"bearer  {text}") == (200, None)
@@ -131,11 +131,11 @@ async def test_the_project_comes_from_the_key(door: Door) -> None:
 
 async def test_the_answer_to_no_credentials_says_how_to_show_some(door: Door) -> None:
     async with door.client(None) as client:
-        answer = await client.get("/nowhere")
-    assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == "Bearer"
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["request_id"] == answer.headers["x-request-id"]
+        response = await client.get("/nowhere")
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["request_id"] == response.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("key", [None, "lmk_abcdefghijkl_wrong"])
@@ -171,8 +171,8 @@ async def test_the_body_of_a_stranger_is_not_read(door: Door) -> None:
 
     async with door.client(None) as client:
         try:
-            answer = await client.post("/blocks", content=endless())
-            assert answer.status_code == 401
+            response = await client.post("/blocks", content=endless())
+            assert response.status_code == 401
         except httpx2.TransportError:
             pass  # answered and closed while we were still sending
     assert sent < 1_000, "the server took in 100 MB for nobody"
@@ -195,12 +195,12 @@ async def test_a_key_that_asks_too_often_is_held_back_and_no_other(door: Door) -
     async with beside(door.stack, requests_per_minute=60) as counted, AsyncExitStack() as stack:
         one, bound, other = [await stack.enter_async_context(Door(counted).client(k)) for k in keys]
         spent = 0
-        while (answer := await one.get("/jobs")).status_code == 200:
+        while (response := await one.get("/jobs")).status_code == 200:
             spent += 1
         assert 60 <= spent <= 75, "a minute's worth, and what came in while it was spent"
-        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 2
-        assert answer.headers["content-type"] == "application/problem+json"
+        assert (response.status_code, response.json()["code"]) == (429, "too_many_requests")
+        assert 1 <= int(response.headers["Retry-After"]) <= 2
+        assert response.headers["content-type"] == "application/problem+json"
         for client in (bound, other):
             assert (await client.get("/jobs")).status_code == 200
         # The SDK waits as long as it is told, and its caller notices nothing.

@@ -74,13 +74,13 @@ async def accepted_id(client: httpx2.AsyncClient, key: str, user_id: str) -> str
     body = {"user_id": user_id, "content": f"Sender and number {key} met at the old lighthouse."}
     while True:
         try:
-            answer = await client.post("/blocks", json=body, headers={"Idempotency-Key": key})
+            response = await client.post("/blocks", json=body, headers={"Idempotency-Key": key})
         except httpx2.TransportError:
             await asyncio.sleep(0.05)
             continue
-        if answer.status_code == 202:
-            return str(answer.json()["id"])
-        assert answer.status_code == 503, answer.text
+        if response.status_code == 202:
+            return str(response.json()["id"])
+        assert response.status_code == 503, response.text
 
 
 async def test_nothing_is_lost_or_done_twice(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""One user's row is locked by a transaction that does not end; all other users go on."""
+"""One user's row is locked by a transaction that does not end; no other user is affected."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ async def test_others_are_accepted_and_enriched_while_a_users_row_is_locked(
             held += [asyncio.create_task(post(client, HELD, f"Held {rounds} {number}."))]
             others = [post(client, f"user-{n}", f"Free {rounds} {number}.") for n in range(12)]
             # All of them, before the lock ends; none is told to try again.
-            answers = await asyncio.gather(*others)
-            assert {answer.status_code for answer in answers} == {202}
+            responses = await asyncio.gather(*others)
+            assert {response.status_code for response in responses} == {202}
         async with asyncio.timeout(60):
             while True:
                 blocks = chain(*[await all_blocks(client, f"user-{n}") for n in range(12)])

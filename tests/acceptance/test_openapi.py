@@ -31,8 +31,8 @@ async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def document(door: Door) -> dict[str, Any]:
     async with door.client(None) as client:
-        answer: dict[str, Any] = (await client.get("/openapi.json")).json()
-        return answer
+        response: dict[str, Any] = (await client.get("/openapi.json")).json()
+        return response
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -51,9 +51,9 @@ async def test_every_operation_is_described(document: dict[str, Any]) -> None:
         assert operation["x-permission"] in ("ingest", "read", "admin"), name
         assert operation["security"] == [{"bearer": []}, {"apiKey": []}], name
         assert {"401", "403", "422", "429", "503"} <= set(operation["responses"]), name
-        for status, answer in operation["responses"].items():
+        for status, response in operation["responses"].items():
             if status >= "400":
-                assert list(answer["content"]) == ["application/problem+json"], (name, status)
+                assert list(response["content"]) == ["application/problem+json"], (name, status)
         if "requestBody" in operation:
             assert operation["x-body-bytes-max"] > 0, name
         keyed = [p["name"].lower() for p in operation.get("parameters", []) if p["in"] == "header"]

@@ -106,10 +106,10 @@ async def test_under_load_a_killed_workers_jobs_come_back_by_their_lease(
 
 
 async def test_search_and_health_after_the_load(client: httpx2.AsyncClient) -> None:
-    answer = await client.post(
+    response = await client.post(
         "/search", json={"user_id": _user(3), "query": "Who met at lighthouse 17?"}
     )
-    assert answer.json()["results"][0]["block"]["content"] == _content(3, 17)
+    assert response.json()["results"][0]["block"]["content"] == _content(3, 17)
     health = (await client.get("/health")).json()
     assert (health["status"], health["worker_running"]) == ("ok", True)
 
@@ -128,9 +128,9 @@ async def _send(service: Pooled, number: int) -> list[str]:
         ids = []
         for n in range(BLOCKS_EACH):
             body = {"user_id": _user(number), "content": _content(number, n)}
-            answer = await client.post("/blocks", json=body)
-            assert answer.status_code == 202, answer.text
-            ids.append(answer.json()["id"])
+            response = await client.post("/blocks", json=body)
+            assert response.status_code == 202, response.text
+            ids.append(response.json()["id"])
         return ids
 
 

@@ -1,4 +1,4 @@
-"""A model provider that fails, through the doors: usage, making up for it, changing the model."""
+"""A failing model provider through API and CLI: usage, backfill, change of the model."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ async def cli(stack: Stack, *arguments: str, **variables: str) -> subprocess.Com
 
 async def _post(client: httpx2.AsyncClient, user: str, count: int) -> None:
     blocks = [{"user_id": user, "content": f"{user} drank tea number {n}."} for n in range(count)]
-    answer = await client.post("/blocks/batch", json={"blocks": blocks})
-    assert answer.status_code == 202
+    response = await client.post("/blocks/batch", json={"blocks": blocks})
+    assert response.status_code == 202
     await until_idle(client)
 
 
@@ -119,15 +119,15 @@ async def test_usage_tells_calls_tokens_cost_and_a_block_s_price(
 async def test_every_metric_of_the_catalogue_is_told_and_no_other(
     client: httpx2.AsyncClient,
 ) -> None:
-    answer = await client.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.headers["content-type"].startswith("text/plain")
-    told = set(re.findall(r"^# TYPE (\S+)", answer.text, re.MULTILINE))
+    response = await client.get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/plain")
+    told = set(re.findall(r"^# TYPE (\S+)", response.text, re.MULTILINE))
     told = {name.removesuffix("_total").removesuffix("_created") for name in told}
     catalogue = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
     assert told == set(re.findall(r"^\| `(luma_\w+)`", catalogue, re.MULTILINE))
-    assert 'luma_request_seconds_bucket{le="+Inf",method="POST",route="' in answer.text
-    assert "ada" not in answer.text
+    assert 'luma_request_seconds_bucket{le="+Inf",method="POST",route="' in response.text
+    assert "ada" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ async def test_every_metric_of_the_catalogue_is_told_and_no_other(
 async def test_a_wrong_period_is_refused(
     params: dict[str, str], code: str, client: httpx2.AsyncClient
 ) -> None:
-    answer = await client.get("/usage", params=params)
-    assert answer.status_code == 422
-    assert answer.json()["code"] == code
+    response = await client.get("/usage", params=params)
+    assert response.status_code == 422
+    assert response.json()["code"] == code
 
 
 @pytest.mark.parametrize(

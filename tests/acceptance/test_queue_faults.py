@@ -60,8 +60,8 @@ async def until_block_is(
     """The block, once it has that status."""
     async with asyncio.timeout(RETRY_SECONDS):
         while True:
-            answer = await client.get(f"/blocks/{block_id}", params={"user_id": user_id})
-            block = answer.json()
+            response = await client.get(f"/blocks/{block_id}", params={"user_id": user_id})
+            block = response.json()
             if block.get("status") == status:
                 return block
             await asyncio.sleep(0.02)

@@ -42,14 +42,17 @@ async def test_what_is_true_now_and_what_a_week_came_to(
             (relation,) = page["relations"]
             assert (relation["type"], relation["source_id"]) == ("supersedes", new)
             path = f"/relations/{relation['id']}"
-            answer = await client.patch(path, params=whose, json={"status": "rejected"})
-            assert answer.json()["status"] == "rejected"
+            response = await client.patch(path, params=whose, json={"status": "rejected"})
+            assert response.json()["status"] == "rejected"
             again = (await client.post("/search", json=question)).json()["results"]
             assert {hit["block"]["id"] for hit in again} == {old, new}
             for wrong in ({"user_id": "bob"}, whose):
                 missing = f"/relations/{uuid4()}"
-                answer = await client.patch(missing, params=wrong, json={"status": "accepted"})
-                assert (answer.status_code, answer.json()["code"]) == (404, "relation_not_found")
+                response = await client.patch(missing, params=wrong, json={"status": "accepted"})
+                assert (response.status_code, response.json()["code"]) == (
+                    404,
+                    "relation_not_found",
+                )
 
             user = await client.patch("/users/ada", json={"time_zone": "Asia/Kathmandu"})
             assert user.json()["time_zone"] == "Asia/Kathmandu"
@@ -69,7 +72,7 @@ async def test_what_is_true_now_and_what_a_week_came_to(
                 ("9999-12-31", 422, "week_invalid"),
                 ("2026-W60", 422, "invalid_request"),
             ):
-                answer = await client.post("/summaries", json={**whose, "week": week})
-                assert (answer.status_code, answer.json()["code"]) == (status, code), week
+                response = await client.post("/summaries", json={**whose, "week": week})
+                assert (response.status_code, response.json()["code"]) == (status, code), week
             listed = (await client.get("/summaries", params=whose)).json()["summaries"]
             assert [summary["week"] for summary in listed] == ["2026-W10"]

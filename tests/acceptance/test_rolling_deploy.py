@@ -1,4 +1,4 @@
-"""The version before goes on serving while the schema is migrated, and beside the new one.
+"""The previous version keeps serving during a migration, and beside the new version.
 
 old API and worker → migration under load → new API and worker beside them → the old ones stop.
 No request may fail on the way, no block may be lost or enriched twice.
@@ -54,11 +54,11 @@ class Doors:
         self, client: httpx2.AsyncClient, method: str, path: str, **options: Any
     ) -> httpx2.Response:
         started = time.perf_counter()
-        answer = await client.request(method, self.url() + path, **options)
+        response = await client.request(method, self.url() + path, **options)
         self.slowest_ms = max(self.slowest_ms, (time.perf_counter() - started) * 1_000)
-        self.answers[answer.status_code] += 1
-        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer
+        self.answers[response.status_code] += 1
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response
 
 
 async def send(doors: Doors, sender: int, ledger: Ledger, stop: asyncio.Event) -> None:
@@ -70,8 +70,8 @@ async def send(doors: Doors, sender: int, ledger: Ledger, stop: asyncio.Event) -
             user = ledger.users[number % len(ledger.users)]
             block = {"user_id": user, "content": f"Number {key} met at the old lighthouse."}
             headers = {"Idempotency-Key": key}
-            answer = await doors.request(client, "POST", "/blocks", json=block, headers=headers)
-            await ledger.enter(key, str(answer.json()["id"]))
+            response = await doors.request(client, "POST", "/blocks", json=block, headers=headers)
+            await ledger.enter(key, str(response.json()["id"]))
             question = {"user_id": user, "query": f"Who met at the lighthouse? {number % 3}"}
             match number % 3:
                 case 0:

@@ -124,8 +124,8 @@ async def test_a_block_from_its_birth_to_its_end(sdk: Any, user: str) -> None:
     was = [change async for change in sdk.iterate_revisions(block.id, user_id=user, page_size=1)]
     assert "Ada keeps bees." in [change.before.get("content") for change in was]
 
-    answer = await sdk.search("hens", user_id=user, explain=True)
-    assert [hit.block.id for hit in answer.results] == [block.id]
+    response = await sdk.search("hens", user_id=user, explain=True)
+    assert [hit.block.id for hit in response.results] == [block.id]
     context = await sdk.get_context("What does Ada keep?", user_id=user, timeout_ms=20_000)
     assert [entry.id for entry in context.blocks] == [block.id]
 
@@ -203,8 +203,8 @@ async def test_any_number_of_blocks_and_pages(sdk: Any, user: str) -> None:
     listed = [block.id async for block in sdk.iterate_blocks(user, page_size=200)]
     assert set(listed) == {item.id for item in first if item.id}
     assert len(listed) == 449
-    answer = await sdk.ingest_batch_async([{"user_id": user, "content": "One more"}, {"x": 1}])
-    assert (answer.accepted, answer.rejected) == (1, 1)
+    response = await sdk.ingest_batch_async([{"user_id": user, "content": "One more"}, {"x": 1}])
+    assert (response.accepted, response.rejected) == (1, 1)
 
 
 async def test_jobs(sdk: Any, user: str) -> None:

@@ -18,8 +18,8 @@ async def _stored(client: httpx2.AsyncClient) -> str:
         {"content": "The kayak was sold.", "source": "chat", "metadata": {"team": "blue"}},
     ]
     for block in blocks:
-        answer = await client.post("/blocks", json={"user_id": user_id, **block})
-        assert answer.status_code == 202
+        response = await client.post("/blocks", json={"user_id": user_id, **block})
+        assert response.status_code == 202
     return user_id
 
 
@@ -28,9 +28,9 @@ async def _search(client: httpx2.AsyncClient, user_id: str, **fields: Any) -> ht
     return await client.post("/search", json=body)
 
 
-def _contents(answer: httpx2.Response) -> set[str]:
-    assert answer.status_code == 200, answer.text
-    return {hit["block"]["content"] for hit in answer.json()["results"]}
+def _contents(response: httpx2.Response) -> set[str]:
+    assert response.status_code == 200, response.text
+    return {hit["block"]["content"] for hit in response.json()["results"]}
 
 
 async def test_filters_and_as_of_narrow(client: httpx2.AsyncClient) -> None:
@@ -61,22 +61,22 @@ async def test_filters_and_as_of_narrow(client: httpx2.AsyncClient) -> None:
 async def test_what_cannot_be_meant_is_refused(
     fields: dict[str, Any], code: str | None, client: httpx2.AsyncClient
 ) -> None:
-    answer = await _search(client, f"user-{uuid4()}", **fields)
-    assert 400 <= answer.status_code < 500
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert code is None or answer.json()["code"] == code
+    response = await _search(client, f"user-{uuid4()}", **fields)
+    assert 400 <= response.status_code < 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert code is None or response.json()["code"] == code
 
 
 @pytest.mark.parametrize("ranking", ["fused", "dense", "lexical", "reciprocal"])
 async def test_every_ranking_answers(ranking: str, client: httpx2.AsyncClient) -> None:
     user_id = await _stored(client)
-    answer = await _search(client, user_id, ranking=ranking, explain=True, timeout_ms=5_000)
-    assert answer.status_code == 200
+    response = await _search(client, user_id, ranking=ranking, explain=True, timeout_ms=5_000)
+    assert response.status_code == 200
     if ranking != "dense":  # no worker may have seen them yet
-        assert len(answer.json()["results"]) == 2
-    scores = [hit["score"] for hit in answer.json()["results"]]
+        assert len(response.json()["results"]) == 2
+    scores = [hit["score"] for hit in response.json()["results"]]
     assert scores == sorted(scores, reverse=True)
-    assert set(answer.json()["timings_ms"]) >= {"embed", "scan"}
+    assert set(response.json()["timings_ms"]) >= {"embed", "scan"}
 
 
 async def test_nothing_relevant_is_an_answer(client: httpx2.AsyncClient) -> None:

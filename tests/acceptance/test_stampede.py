@@ -39,10 +39,10 @@ async def test_a_cold_question_costs_few_embedding_calls(requests: int, tmp_path
             provider.always(late(1.0))
             before = len(provider.calls)
             body = {"user_id": "ada", "query": "Where is the kayak?", "timeout_ms": 10_000}
-            answers = await asyncio.gather(
+            responses = await asyncio.gather(
                 *((one, two)[n % 2].post("/context", json=body) for n in range(requests))
             )
             asked = [call for call in provider.calls[before:] if call.path.endswith("/embeddings")]
-    assert {answer.status_code for answer in answers} == {200}
-    assert len({answer.json()["text"] for answer in answers}) == 1
+    assert {response.status_code for response in responses} == {200}
+    assert len({response.json()["text"] for response in responses}) == 1
     assert len(asked) <= CALLS_MAX

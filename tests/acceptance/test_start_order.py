@@ -45,7 +45,7 @@ async def test_api_and_worker_wait_for_their_database(dsn: str, tmp_path: Path) 
     )
     async with api as running_api, worker as running_worker:
         for name in ("api", "worker"):
-            await until_said(said, name, "PostgreSQL does not answer")
+            await until_said(said, name, "PostgreSQL does not respond")
         let_in(link, dsn)
         await until_ready(port, said)
         await until_said(said, "worker", "Memory Worker Starting")

@@ -69,8 +69,8 @@ BAD: list[tuple[str, bytes, int, str]] = [
 async def test_a_bad_block_is_refused_with_its_code(
     client: httpx2.AsyncClient, body: bytes, status: int, code: str
 ) -> None:
-    answer = await client.post("/blocks", content=body, headers=JSON)
-    assert_problem(answer, status, code)
+    response = await client.post("/blocks", content=body, headers=JSON)
+    assert_problem(response, status, code)
 
 
 async def test_a_body_without_a_length_is_cut_off(client: httpx2.AsyncClient) -> None:
@@ -82,8 +82,8 @@ async def test_a_body_without_a_length_is_cut_off(client: httpx2.AsyncClient) ->
         for chunk in endless():
             yield chunk
 
-    answer = await client.post("/blocks", content=chunks(), headers=JSON)
-    assert_problem(answer, 413, "body_too_large")
+    response = await client.post("/blocks", content=chunks(), headers=JSON)
+    assert_problem(response, 413, "body_too_large")
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ async def test_a_lone_surrogate_fails_only_its_own_block(
 ) -> None:
     good = block('"whole \U0001f600"')
     body = b'{"blocks":[' + good + b"," + broken + b"," + good + b"]}"
-    answer = await client.post("/blocks/batch", content=body, headers=JSON)
-    assert answer.status_code == 202, answer.text
-    results = answer.json()["results"]
+    response = await client.post("/blocks/batch", content=body, headers=JSON)
+    assert response.status_code == 202, response.text
+    results = response.json()["results"]
     assert [result.get("error", {}).get("code") for result in results] == [None, code, None]
 
 
@@ -124,8 +124,8 @@ async def test_a_lone_surrogate_fails_only_its_own_block(
 async def test_a_batch_that_is_no_json_beside_is_refused(
     client: httpx2.AsyncClient, body: bytes
 ) -> None:
-    answer = await client.post("/blocks/batch", content=body, headers=JSON)
-    assert_problem(answer, 400, "malformed_json")
+    response = await client.post("/blocks/batch", content=body, headers=JSON)
+    assert_problem(response, 400, "malformed_json")
 
 
 async def test_whatever_number_metadata_holds_is_found_by_it(client: httpx2.AsyncClient) -> None:
@@ -135,9 +135,9 @@ async def test_whatever_number_metadata_holds_is_found_by_it(client: httpx2.Asyn
         assert (await client.post("/blocks", content=body, headers=JSON)).status_code == 202
     for number in numbers:
         asked = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
-        answer = await client.post("/search", json=asked)
-        assert answer.status_code == 200, answer.text
-        assert [hit["block"]["metadata"]["n"] for hit in answer.json()["results"]] == [number]
+        response = await client.post("/search", json=asked)
+        assert response.status_code == 200, response.text
+        assert [hit["block"]["metadata"]["n"] for hit in response.json()["results"]] == [number]
     for number in (2**63, 1e300):
         asked = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
         assert_problem(await client.post("/search", json=asked), 422, "invalid_filter")
@@ -181,10 +181,10 @@ async def test_bad_paths_and_parameters(
 
 
 async def test_a_body_of_another_type_is_named(client: httpx2.AsyncClient) -> None:
-    answer = await client.post(
+    response = await client.post(
         "/blocks", content=b"user_id=gate", headers={"Content-Type": "text/plain"}
     )
-    assert_problem(answer, 415, "unsupported_media_type")
+    assert_problem(response, 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize(
@@ -207,8 +207,8 @@ async def test_a_bad_question_is_refused(
 async def test_a_bad_part_is_named_also_where_it_is_called_query(
     client: httpx2.AsyncClient,
 ) -> None:
-    answer = await client.post("/search", json={"user_id": "gate", "query": " "})
-    assert [problem["field"] for problem in answer.json()["errors"]] == ["query"]
+    response = await client.post("/search", json={"user_id": "gate", "query": " "})
+    assert [problem["field"] for problem in response.json()["errors"]] == ["query"]
 
 
 @pytest.mark.parametrize(
@@ -225,8 +225,8 @@ async def test_a_bad_part_is_named_also_where_it_is_called_query(
     ],
 )
 async def test_hostile_questions_are_just_words(client: httpx2.AsyncClient, query: str) -> None:
-    answer = await client.post("/search", json={"user_id": "gate", "query": query})
-    assert answer.status_code == 200, answer.text
+    response = await client.post("/search", json={"user_id": "gate", "query": query})
+    assert response.status_code == 200, response.text
 
 
 any_json = st.recursive(
@@ -249,18 +249,18 @@ async def test_whatever_comes_is_refused_or_comes_back_as_it_was(
     client: httpx2.AsyncClient, content: str, metadata: dict[str, Any]
 ) -> None:
     body = json.dumps({"user_id": "gate", "content": content, "metadata": metadata}).encode()
-    answer = await client.post("/blocks", content=body, headers=JSON)
-    assert answer.status_code in (202, 400, 422), answer.text
-    if answer.status_code == 202:
-        read = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": "gate"})
+    response = await client.post("/blocks", content=body, headers=JSON)
+    assert response.status_code in (202, 400, 422), response.text
+    if response.status_code == 202:
+        read = await client.get(f"/blocks/{response.json()['id']}", params={"user_id": "gate"})
         assert read.json()["content"] == content
         assert read.json()["metadata"] == metadata
 
 
-def assert_problem(answer: httpx2.Response, status: int, code: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+def assert_problem(response: httpx2.Response, status: int, code: str) -> None:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
     assert {"type", "title", "status", "detail", "code", "request_id"} <= set(problem)
     assert problem["status"] == status
     assert code in {problem["code"], *(error["code"] for error in problem["errors"])}

@@ -1,4 +1,4 @@
-"""One trace from the door to the provider, across processes."""
+"""One trace from the API to the provider, across processes."""
 
 from __future__ import annotations
 

@@ -113,32 +113,32 @@ async def ask(service: Service, title: str) -> list[list[Any]]:
 
 
 async def send(client: httpx2.AsyncClient, content: str) -> str:
-    answer = await client.post("/blocks", json={"user_id": "ada", "content": content})
-    assert answer.status_code == 202, answer.text
-    return str(answer.json()["id"])
+    response = await client.post("/blocks", json={"user_id": "ada", "content": content})
+    assert response.status_code == 202, response.text
+    return str(response.json()["id"])
 
 
 async def until_status(client: httpx2.AsyncClient, block_id: str, status: str) -> None:
     async with asyncio.timeout(RETRY_SECONDS):
         while True:
-            answer = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
-            if answer.json()["status"] == status:
+            response = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
+            if response.json()["status"] == status:
                 return
             await asyncio.sleep(0.05)
 
 
-async def until_stats(client: httpx2.AsyncClient, **wanted: int) -> None:
+async def until_stats(client: httpx2.AsyncClient, **expected: int) -> None:
     async with asyncio.timeout(RETRY_SECONDS):
         while True:
             stats = (await client.get("/jobs/stats")).json()
-            if wanted.items() <= stats.items():
+            if expected.items() <= stats.items():
                 return
             await asyncio.sleep(0.05)
 
 
 async def enrichment_of(client: httpx2.AsyncClient, block_id: str) -> str:
-    answer = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
-    return str(answer.json()["enrichment"])
+    response = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
+    return str(response.json()["enrichment"])
 
 
 async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> None:
@@ -241,7 +241,7 @@ async def test_a_process_that_does_not_start_says_why(service: Service, tmp_path
     nowhere = f"postgresql:///memory?host={tmp_path}"
     waited = await told("worker", DATABASE_URL=nowhere, MEMORY_DATABASE_WAIT_SECONDS="1")
     assert "waiting for it, 1 s at most" in waited
-    assert "PostgreSQL does not answer" in await told("doctor", DATABASE_URL=nowhere)
+    assert "PostgreSQL does not respond" in await told("doctor", DATABASE_URL=nowhere)
 
     admin = await asyncpg.connect(url)
     await admin.execute("CREATE DATABASE without_schema")

@@ -30,15 +30,15 @@ async def test_no_worker_is_started_and_none_is_missed(
 
 
 async def test_a_block_is_enriched_before_the_answer(client: httpx2.AsyncClient) -> None:
-    answer = await client.post("/blocks", json={"user_id": "ada", "content": "Ada likes tea."})
-    assert (answer.status_code, answer.json()["status"]) == (201, "active")
+    response = await client.post("/blocks", json={"user_id": "ada", "content": "Ada likes tea."})
+    assert (response.status_code, response.json()["status"]) == (201, "active")
 
 
 async def test_a_batch_is_enriched_before_the_answer(client: httpx2.AsyncClient) -> None:
     blocks = [{"user_id": "ada", "content": f"Ada drank tea number {n}."} for n in range(20)]
-    answer = await client.post("/blocks/batch", json={"blocks": [*blocks, {"user_id": "ada"}]})
-    assert answer.status_code == 201
-    assert (answer.json()["accepted"], answer.json()["rejected"]) == (20, 1)
-    assert {item.get("status") for item in answer.json()["results"][:20]} == {"active"}
+    response = await client.post("/blocks/batch", json={"blocks": [*blocks, {"user_id": "ada"}]})
+    assert response.status_code == 201
+    assert (response.json()["accepted"], response.json()["rejected"]) == (20, 1)
+    assert {item.get("status") for item in response.json()["results"][:20]} == {"active"}
     page = (await client.get("/blocks", params={"user_id": "ada"})).json()
     assert {block["status"] for block in page["blocks"]} == {"active"}

@@ -236,9 +236,9 @@ async def test_any_password_opens_the_database_of_the_compose_file(
     (compose,) = documents(DEPLOY / "compose.yaml")
     services = compose["services"]
     given = {"POSTGRES_PASSWORD": PASSWORD, "MEMORY_ADMIN_KEY": "x" * 24}
-    wanted = with_variables(services["postgres"]["environment"]["POSTGRES_PASSWORD"], **given)
-    assert wanted == PASSWORD
-    async with role_with_password(servers.address(18), dsn, "luma", wanted):
+    expected = with_variables(services["postgres"]["environment"]["POSTGRES_PASSWORD"], **given)
+    assert expected == PASSWORD
+    async with role_with_password(servers.address(18), dsn, "luma", expected):
         for name in ("migrate", "api", "worker"):
             environment = {
                 key: with_variables(value, **given)

@@ -183,12 +183,12 @@ async def test_the_supabase_guides_request_is_answered_to_its_own_user(
             to, *options = json.loads(text)
             pairs = list(zip(options[::2], options[1::2], strict=True))
             async with httpx2.AsyncClient(trust_env=False) as client:
-                answer = await client.post(
+                response = await client.post(
                     to,
                     content=next(value for name, value in pairs if name == "-d"),
                     headers=[value.split(": ", 1) for name, value in pairs if name == "-H"],
                 )
-            assert answer.status_code == status, answer.text
+            assert response.status_code == status, response.text
 
 
 @pytest.mark.slow

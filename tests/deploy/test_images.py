@@ -208,8 +208,8 @@ def test_everybody_may_read_what_the_image_holds(image: Image) -> None:
     """Its user owns nothing of it."""
     for path in (image.root / "opt" / "luma-memory").rglob("*"):
         if not path.is_symlink():
-            wanted = 0o005 if path.is_dir() else 0o004
-            assert path.stat().st_mode & wanted == wanted, path
+            expected = 0o005 if path.is_dir() else 0o004
+            assert path.stat().st_mode & expected == expected, path
 
 
 def test_the_build_leaves_nothing_of_its_own(image: Image) -> None:

@@ -1,4 +1,4 @@
-"""The dashboard and the alerts: they parse, and a live service tells every metric they name."""
+"""The dashboard and the alerts parse, and a live service exports every metric they use."""
 
 from __future__ import annotations
 
@@ -160,8 +160,8 @@ async def test_every_metric_is_told_by_a_live_service(
 ) -> None:
     for vector in selectors(expression):
         assert vector.name in told.names | OF_THE_SCRAPE
-        wanted = [m.value for m in vector.matchers.matchers if m.name == "route"]
-        assert all(any(re.fullmatch(w, route) for route in told.routes) for w in wanted)
+        expected = [m.value for m in vector.matchers.matchers if m.name == "route"]
+        assert all(any(re.fullmatch(w, route) for route in told.routes) for w in expected)
 
 
 def test_the_scrape_configuration_asks_where_metrics_are() -> None:

@@ -94,14 +94,14 @@ async def test_the_requests_of_a_page_are_answered(page: Path, live: Live) -> No
             options = list(zip(rest[::2], rest[1::2], strict=True))
             headers = dict(value.split(": ", 1) for name, value in options if name == "-H")
             bodies = [value for name, value in options if name == "-d"]
-            answer = await client.request(
+            response = await client.request(
                 "POST" if bodies else "GET",
                 url.replace("http://127.0.0.1:8080", live.stack.base_url),
                 content=bodies[0] if bodies else None,
                 headers=headers,
             )
-            assert answer.is_success, answer.text
+            assert response.is_success, response.text
             tried += 1
             if bodies and "query" in json.loads(bodies[0]) and "search" in url:
-                assert "Lisbon" in answer.json()["results"][0]["block"]["content"]
+                assert "Lisbon" in response.json()["results"][0]["block"]["content"]
     assert tried

@@ -442,13 +442,13 @@ def vectors(
             items = [{**item, "embedding": _base64(item["embedding"])} for item in items]
         tokens = sum(len(text.split()) for text in body["input"])
         counted = {"prompt_tokens": tokens, "total_tokens": tokens}
-        answer = {
+        response = {
             "object": "list",
             "data": items,
             "model": body["model"],
             "usage": counted if usage is ... else usage,
         }
-        await exchange.send(200, json.dumps(answer).encode(), _JSON)
+        await exchange.send(200, json.dumps(response).encode(), _JSON)
 
     return reply
 

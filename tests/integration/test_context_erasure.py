@@ -1,4 +1,4 @@
-"""A scope is erased while Redis hangs, and asked for while PostgreSQL is away."""
+"""A scope is erased while Redis hangs, and requested during an outage of PostgreSQL."""
 
 from __future__ import annotations
 

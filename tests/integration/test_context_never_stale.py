@@ -1,4 +1,4 @@
-"""A cached answer is the one that stands, whoever changes what, whenever."""
+"""A cached context is never stale, whatever changes concurrently."""
 
 from __future__ import annotations
 

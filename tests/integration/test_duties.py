@@ -434,7 +434,7 @@ class CutOff(PostgresJobQueue):
         jobs = await super().claim(worker_id, **asked)
         if jobs and not self.lost:
             self.lost = list(jobs)
-            raise StoreUnavailable("PostgreSQL does not answer (ConnectionDoesNotExistError)")
+            raise StoreUnavailable("PostgreSQL does not respond (ConnectionDoesNotExistError)")
         return jobs
 
 
@@ -446,7 +446,7 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back_unspent(
     async with working(database, Plan(queue=queue, poll_interval=SHORT)) as worker:
         await worker.events.wait_for(JobCompleted, count=3)
     assert len(queue.lost) == 3
-    rows = [await job_row(connection, answer.job_id) for answer in accepted]
+    rows = [await job_row(connection, response.job_id) for response in accepted]
     assert [(row["status"], row["attempts"]) for row in rows] == [("completed", 1)] * 3
 
 

@@ -110,8 +110,8 @@ def test_of_two_processes_one_builds(files: ModelFiles, tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    answers = [process.communicate(timeout=60)[0].strip() for process in processes]
-    assert sorted(answers) == ["built", "found"]
+    responses = [process.communicate(timeout=60)[0].strip() for process in processes]
+    assert sorted(responses) == ["built", "found"]
 
 
 def test_a_cache_that_cannot_be_made_costs_one_warning(files: ModelFiles, tmp_path: Path) -> None:

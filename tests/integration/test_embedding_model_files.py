@@ -1,4 +1,4 @@
-"""What the operator is told about a model that cannot be used."""
+"""Errors for an embedding model that cannot be used."""
 
 from __future__ import annotations
 

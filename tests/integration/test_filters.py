@@ -53,16 +53,16 @@ async def _blocks(database: Database, connection: asyncpg.Connection) -> list[Bl
         for number in range(40)
     ]
     accepted = await ingest(database, *new)
-    for answer in accepted:
+    for response in accepted:
         await connection.execute(
             "UPDATE memory_blocks SET tags = $2, importance = $3 WHERE id = $1",
-            answer.id,
+            response.id,
             dice.sample(TAGS, dice.randrange(3)),
             dice.choice((None, 0.25, 0.75)),
         )
     await ingest(database, new_block("The cat of another", user_id="melanie", source="slack"))
     store = PostgresBlockStore(database, attempts_max=3)
-    found = await store.read([(CAROLINE, answer.id) for answer in accepted])
+    found = await store.read([(CAROLINE, response.id) for response in accepted])
     return [block for block in found if block is not None]
 
 

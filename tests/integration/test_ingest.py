@@ -1,4 +1,4 @@
-"""The door's statement: blocks, passages, users and jobs at once, each key once."""
+"""The ingest statement: blocks, passages, users and jobs at once, each key once."""
 
 from __future__ import annotations
 
@@ -158,13 +158,13 @@ async def test_a_thousand_blocks_are_answered_in_order(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     blocks = [new_block(f"Message {n}", user_id=f"user {n % 7}") for n in range(1_000)]
-    answers = await ingest(database, *blocks)
+    responses = await ingest(database, *blocks)
     rows = await connection.fetch("SELECT id, content, job_id FROM memory_blocks")
     by_id = {row["id"]: row for row in rows}
-    assert [by_id[answer.id]["content"] for answer in answers] == [b.content for b in blocks]
-    assert [by_id[answer.id]["job_id"] for answer in answers] == [a.job_id for a in answers]
+    assert [by_id[response.id]["content"] for response in responses] == [b.content for b in blocks]
+    assert [by_id[response.id]["job_id"] for response in responses] == [a.job_id for a in responses]
     jobs = await connection.fetch("SELECT id, block_id, status, attempts FROM memory_jobs")
-    assert {(job["id"], job["block_id"]) for job in jobs} == {(a.job_id, a.id) for a in answers}
+    assert {(job["id"], job["block_id"]) for job in jobs} == {(a.job_id, a.id) for a in responses}
     assert {(job["status"], job["attempts"]) for job in jobs} == {("pending", 0)}
 
 
@@ -268,11 +268,14 @@ async def test_the_same_key_of_another_scope_is_another_key(key: str, database: 
         for user in ("caroline", "melanie")
         for project in ("default", "other")
     ]
-    for answers in ([await ingest(database, *blocks)], [await ingest(database, b) for b in blocks]):
-        flat = [answer for answer_list in answers for answer in answer_list]
-        assert len({answer.id for answer in flat}) == 4
+    for responses in (
+        [await ingest(database, *blocks)],
+        [await ingest(database, b) for b in blocks],
+    ):
+        flat = [response for answer_list in responses for response in answer_list]
+        assert len({response.id for response in flat}) == 4
     repeated = await ingest(database, *blocks)
-    assert not any(answer.created for answer in repeated)
+    assert not any(response.created for response in repeated)
 
 
 @pytest.mark.parametrize("key", ["idempotency_key", "external_id"])
@@ -284,9 +287,9 @@ async def test_fifty_callers_with_one_key_get_one_answer(
     doors = [_door(connect_database())[0] for _ in range(4)]
     fields: dict[str, Any] = {key: "k", "request_hash": b"same"}
     block = new_block(**fields)
-    answers = await asyncio.gather(*(doors[n % 4].ingest_block_async(block) for n in range(50)))
-    assert len({(answer.id, answer.job_id) for answer in answers}) == 1
-    assert sum(answer.created for answer in answers) == 1
+    responses = await asyncio.gather(*(doors[n % 4].ingest_block_async(block) for n in range(50)))
+    assert len({(response.id, response.job_id) for response in responses}) == 1
+    assert sum(response.created for response in responses) == 1
     assert await _count(connection, "memory_blocks") == await _count(connection, "memory_jobs") == 1
 
 
@@ -330,7 +333,7 @@ async def test_a_key_met_by_a_repetition_of_its_batch_fails_alone(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await ingest(database, new_block(external_id="stored"))
-    answers = await PostgresBlockStore(database, attempts_max=3).ingest(
+    responses = await PostgresBlockStore(database, attempts_max=3).ingest(
         [
             ingest_item(new_block(external_id="stored", idempotency_key="k")),
             ingest_item(new_block("Another", idempotency_key="k")),
@@ -338,8 +341,8 @@ async def test_a_key_met_by_a_repetition_of_its_batch_fails_alone(
         ],
         lease=None,
     )
-    assert [isinstance(answer, Accepted) for answer in answers] == [True, False, True]
-    assert isinstance(answers[1], Conflict)
+    assert [isinstance(response, Accepted) for response in responses] == [True, False, True]
+    assert isinstance(responses[1], Conflict)
     assert await _count(connection, "memory_blocks") == 2
 
 
@@ -377,8 +380,8 @@ async def test_a_batch_goes_in_bounded_statements(database: Database) -> None:
     store = NotedStore(database)
     door, signal = _door(database, store=store)
     blocks = [new_block("word " * 19_000) for _ in range(25)]
-    answers = await door.ingest_batch_async(blocks)
-    assert all(isinstance(answer, Accepted) for answer in answers)
+    responses = await door.ingest_batch_async(blocks)
+    assert all(isinstance(response, Accepted) for response in responses)
     assert sorted(store.statements) == [4, 21]  # two million characters and the rest
     assert signal.count == 1
 
@@ -387,8 +390,8 @@ async def test_a_bad_block_of_a_batch_fails_alone(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     door, _ = _door(database, store=NotedStore(database))
-    answers = await door.ingest_batch_async([new_block(), new_block("bad"), new_block()])
-    assert [type(answer) for answer in answers] == [Accepted, InvariantError, Accepted]
+    responses = await door.ingest_batch_async([new_block(), new_block("bad"), new_block()])
+    assert [type(response) for response in responses] == [Accepted, InvariantError, Accepted]
     assert await _count(connection, "memory_blocks") == 2
 
 
@@ -407,8 +410,8 @@ async def test_a_batch_that_is_waited_for_ends_with_its_jobs(
 ) -> None:
     door, signal = _door(database)
     blocks = [new_block(f"number {n}", external_id=f"{n // 2}") for n in range(10)]
-    answers = await door.ingest_batch(blocks)
-    assert len({answer.block.id for answer in answers if isinstance(answer, Ingested)}) == 5
+    responses = await door.ingest_batch(blocks)
+    assert len({response.block.id for response in responses if isinstance(response, Ingested)}) == 5
     rows = await connection.fetch("SELECT status FROM memory_jobs")
     assert [row["status"] for row in rows] == ["completed"] * 5
     assert signal.count == 0
@@ -419,9 +422,9 @@ async def test_concurrent_callers_share_statements_and_get_their_own_blocks(
 ) -> None:
     door, _ = _door(database)
     blocks = [new_block(f"Message {n}") for n in range(200)]
-    answers = await asyncio.gather(*map(door.ingest_block_async, blocks))
+    responses = await asyncio.gather(*map(door.ingest_block_async, blocks))
     contents = {r["id"]: r["content"] for r in await connection.fetch("TABLE memory_blocks")}
-    assert [contents[answer.id] for answer in answers] == [block.content for block in blocks]
+    assert [contents[response.id] for response in responses] == [block.content for block in blocks]
     statements = await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM memory_blocks")
     assert statements <= math.ceil(200 / 2)
     await door.close()
@@ -459,8 +462,8 @@ async def test_one_locked_user_does_not_keep_the_others_at_the_door(
         others = [
             door.ingest_block_async(new_block(f"other {n}", user_id=f"user-{n}")) for n in range(20)
         ]
-        answers = await asyncio.gather(*others)
-        assert len({answer.id for answer in answers}) == 20
+        responses = await asyncio.gather(*others)
+        assert len({response.id for response in responses}) == 20
         with pytest.raises(StoreContended):
             await held
     assert (await door.ingest_block_async(new_block("second", user_id="held"))).created

@@ -301,8 +301,8 @@ async def test_two_operators_who_retry_at_once_share_the_jobs(
     await enqueue(connection, 50)
     failed = await fail_all(database)
     controls = [PostgresJobControl(connect_database(), attempts_max=3) for _ in range(4)]
-    answers = await asyncio.gather(*(each.retry(MINE, limit=100) for each in controls))
-    assert sorted(job_id for answer in answers for job_id in answer) == failed
+    responses = await asyncio.gather(*(each.retry(MINE, limit=100) for each in controls))
+    assert sorted(job_id for response in responses for job_id in response) == failed
 
 
 # Cancelling
@@ -364,8 +364,8 @@ async def test_cleared_blocks_wait_are_enqueued_once_and_become_active(
     assert (await job_row(connection, first[0]))["max_attempts"] == 4
     async with working(database) as worker:
         await worker.events.wait_for(JobCompleted, count=6)
-    for block, answer in zip(blocks, accepted, strict=True):
-        assert (await read(database, block, answer.id)).status == "active"
+    for block, response in zip(blocks, accepted, strict=True):
+        assert (await read(database, block, response.id)).status == "active"
 
 
 async def test_clearing_leaves_running_and_ended_jobs(

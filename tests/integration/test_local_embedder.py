@@ -103,7 +103,7 @@ async def test_float32_is_bert_and_int8_is_close_to_it(
 
 
 @pytest.mark.parametrize(
-    ("question", "answer"),
+    ("question", "response"),
     [
         ("Which pet does the user have?", "I adopted a greyhound called Biscuit."),
         ("What medicine must he not be given?", "He is allergic to penicillin and to bees."),
@@ -111,10 +111,10 @@ async def test_float32_is_bert_and_int8_is_close_to_it(
         ("When is the museum free?", "The museum is closed on Mondays"),
     ],
 )
-async def test_meaning_is_near(embedder: LocalEmbedder, question: str, answer: str) -> None:
+async def test_meaning_is_near(embedder: LocalEmbedder, question: str, response: str) -> None:
     documents = matrix(await embedder.embed_documents(SENTENCES))
     query = matrix([await embedder.embed_query(question)])[0]
-    assert SENTENCES[int((documents @ query).argmax())].startswith(answer)
+    assert SENTENCES[int((documents @ query).argmax())].startswith(response)
 
 
 async def test_a_vector_does_not_depend_on_its_neighbours(embedder: LocalEmbedder) -> None:

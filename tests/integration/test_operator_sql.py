@@ -40,9 +40,9 @@ async def numbers(connection: asyncpg.Connection) -> tuple[int, int, int, int]:
     return row["pending"], row["processing"], row["completed"], row["failed"]
 
 
-async def statuses(database: Database, answers: Sequence[object]) -> list[str]:
+async def statuses(database: Database, responses: Sequence[object]) -> list[str]:
     rows = await database.fetch("SELECT status FROM memory_blocks ORDER BY id")
-    assert len(rows) == len(answers)
+    assert len(rows) == len(responses)
     return [row["status"] for row in rows]
 
 
@@ -68,7 +68,7 @@ async def test_pending_jobs_are_listed_by_priority_then_age(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     accepted = await ingest(database, *(new_block(f"note {n}") for n in range(25)))
-    ids = [answer.job_id for answer in accepted]
+    ids = [response.job_id for response in accepted]
     for n, job_id in enumerate(ids):
         await connection.execute(
             "UPDATE memory_jobs SET created_at = now() + $2::integer * interval '1 s',"
@@ -130,8 +130,8 @@ async def test_after_the_delete_blocks_stay_marked_and_one_command_enqueues_them
     async with working(database) as worker:
         await worker.events.wait_for(JobCompleted, count=7)
     assert await statuses(database, accepted) == ["active"] * 7
-    for block, answer in zip(blocks, accepted, strict=True):
-        assert (await read(database, block, answer.id)).title is not None
+    for block, response in zip(blocks, accepted, strict=True):
+        assert (await read(database, block, response.id)).title is not None
     assert await numbers(connection) == (0, 0, 7, 0)
     assert await connection.fetch(ENQUEUE) == []
 
@@ -158,7 +158,7 @@ async def test_retry_and_cancel_by_filter(
         "pending_enrichment",
     ]
     cancelled = sorted(row[0] for row in await connection.fetch(CANCEL))
-    assert cancelled == sorted({answer.job_id for answer in accepted} - {jobs[1].id})
+    assert cancelled == sorted({response.job_id for response in accepted} - {jobs[1].id})
     assert await numbers(connection) == (0, 0, 0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Through PgBouncer: nothing of ours stays in a session that somebody else gets next."""
+"""Through PgBouncer: no state stays in a session that another client gets next."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every way a provider breaks, met by a worker: end states, reasons, calls, memory, neighbours."""
+"""A worker under all provider faults: end states, reasons, calls, memory, other jobs."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ async def test_retry_after_is_obeyed_by_all_and_spends_no_attempt(
         before = len([call for call in server.calls if call.path.endswith(step)])
         await worker.events.wait_for(JobCompleted, count=6)
         ended = time.monotonic()
-    jobs = [await job_row(connection, answer.job_id) for answer in accepted]
+    jobs = [await job_row(connection, response.job_id) for response in accepted]
     assert {(job["status"], job["attempts"]) for job in jobs} == {("completed", 1)}
     assert ended - told[0] >= 2
     # One was told; the call beside it was under way. The others learnt it from them.
@@ -317,7 +317,7 @@ async def test_the_next_model_of_the_list_is_asked_in_the_same_attempt(
     options = ProviderOptions(models=("first", "second"), concurrent_jobs_max=1)
     async with provided(database, server, options) as plan, working(database, plan) as worker:
         await worker.events.wait_for(JobCompleted, count=12)
-    jobs = [await job_row(connection, answer.job_id) for answer in accepted]
+    jobs = [await job_row(connection, response.job_id) for response in accepted]
     assert {job["attempts"] for job in jobs} == {1}
     stored = await _all_blocks(database)
     assert {b.enrichment_model for b in stored} == {"openai/second+enrich_v1"}
@@ -360,7 +360,7 @@ async def test_hostile_output_ends_as_inert_text_of_its_block(
     name: str, database: Database, server: FakeOpenAI, connection: asyncpg.Connection
 ) -> None:
     said = HOSTILE[name]
-    answer = fake.enrichment_content(
+    response = fake.enrichment_content(
         title=said,
         summary=said,
         tags=[said] * 50,
@@ -369,7 +369,7 @@ async def test_hostile_output_ends_as_inert_text_of_its_block(
         importance=1e9,
         language=said,
     )
-    server.always(fake.only_for(MARKER, fake.completion(answer), step="completions"))
+    server.always(fake.only_for(MARKER, fake.completion(response), step="completions"))
     hostile, other = new_block(f"It says {MARKER}."), new_block("Mine.", user_id="melanie")
     accepted = await ingest(database, hostile, other)
     async with provided(database, server) as plan, working(database, plan) as worker:

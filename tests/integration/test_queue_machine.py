@@ -668,15 +668,20 @@ class QueueMachine(RuleBasedStateMachine):
     ) -> list[Entry]:
         items = [ingest_item(new_block(user_id=user)) for _ in range(number)]
         place_after = self._place_clock(user, number)
-        answers = self.world.run(self.world.blocks(attempts_max).ingest(items, lease=lease))
+        responses = self.world.run(self.world.blocks(attempts_max).ingest(items, lease=lease))
         last, entries = place_after(), []
-        for turn, answer in enumerate(answers, start=1):
-            assert isinstance(answer, Accepted)
-            self.ledger.blocks[answer.id] = (user, "pending_enrichment")
+        for turn, response in enumerate(responses, start=1):
+            assert isinstance(response, Accepted)
+            self.ledger.blocks[response.id] = (user, "pending_enrichment")
             place = last - STEP * (number - turn)
             entries.append(
                 Entry(
-                    answer.job_id, user, "enrich_and_embed", attempts_max, place, block_id=answer.id
+                    response.job_id,
+                    user,
+                    "enrich_and_embed",
+                    attempts_max,
+                    place,
+                    block_id=response.id,
                 )
             )
             self._accept(entries[-1])

@@ -65,12 +65,12 @@ async def test_a_server_that_never_answers_costs_one_deadline_and_then_nothing()
 async def test_a_hundred_at_once_pay_one_deadline_together() -> None:
     async with hanging_server() as port, _cache(f"redis://127.0.0.1:{port}") as (cache, _):
         started = time.perf_counter()
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(cache.fetch(_key(n)) for n in range(100)), return_exceptions=True
         )
         # One after the other they would take a hundred of them.
         assert time.perf_counter() - started < 10 * ANSWER_SECONDS_MAX
-        assert {type(answer) for answer in answers} == {CacheUnavailable}
+        assert {type(response) for response in responses} == {CacheUnavailable}
 
 
 async def test_a_refused_connection_is_told_at_once_and_found_again_when_it_is_back() -> None:
@@ -199,16 +199,16 @@ async def test_after_cancelled_reads_every_answer_belongs_to_its_asker(
                 for task in tasks:
                     await asyncio.sleep(moments.random() * 0.001)
                     task.cancel()
-                for number, answer in zip(
+                for number, response in zip(
                     asked, await asyncio.gather(*tasks, return_exceptions=True), strict=True
                 ):
-                    if not isinstance(answer, asyncio.CancelledError):
-                        assert answer == values[number]
+                    if not isinstance(response, asyncio.CancelledError):
+                        assert response == values[number]
                 checked = moments.randrange(50)
                 assert await cache.fetch(_key(checked)) == values[checked]
             proxy.delay = lambda: 0.0
-            answers = await asyncio.gather(*(cache.fetch(_key(number)) for number in values))
-            assert answers == list(values.values())
+            responses = await asyncio.gather(*(cache.fetch(_key(number)) for number in values))
+            assert responses == list(values.values())
             assert events.events == []
 
 

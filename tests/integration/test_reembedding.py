@@ -88,7 +88,7 @@ def _recall(database: Database, serving: ScopeEmbedders, embedder: WordEmbedder)
         PostgresSearchStore(database),
         PostgresBlockStore(database, attempts_max=1),
         embedder=embedder,
-        serving=serving,
+        scope_embedders=serving,
         emit=EventLog(),
     )
 

@@ -1,4 +1,4 @@
-"""Spans on their way to a collector and to Langfuse: real HTTP, and whoever does not take them."""
+"""Export of spans to a collector and to Langfuse over real HTTP, including failing receivers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that starts before its database waits for it, and says what it waits for."""
+"""A process that starts before its database waits for it and logs the reason."""
 
 from __future__ import annotations
 

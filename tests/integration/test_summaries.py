@@ -19,7 +19,7 @@ from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import Conflict, Invalid, ProviderTimeout, RateLimited
 from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.summary import Draft, SummaryRequest, Told
+from luma_memory.domain.summary import Draft, MarkedSentence, SummaryRequest
 from luma_memory.domain.weeks import Week
 from luma_memory.pipeline.knowledge import summarize
 from luma_memory.pipeline.knowledge.summarize import Summaries
@@ -56,8 +56,8 @@ class Teller:
         self.asked.append(request)
         if self._before is not None:
             await self._before()
-        told = [Told(item.text[:300], [n]) for n, item in enumerate(request.items, 1)]
-        made_up = Told("made up", [0, len(request.items) + 7])
+        told = [MarkedSentence(item.text[:300], [n]) for n, item in enumerate(request.items, 1)]
+        made_up = MarkedSentence("made up", [0, len(request.items) + 7])
         return Draft("\n".join(t.text for t in told), [made_up, *told], "as ever")
 
     async def close(self) -> None:
@@ -182,7 +182,7 @@ async def test_a_week_follows_the_users_own_clock(database: Database) -> None:
     assert made.ends_at == datetime(2026, 3, 2, 5, tzinfo=UTC)
     with pytest.raises(Invalid):
         await users.set_time_zone(ADA, "Mars/Olympus")
-    with pytest.raises(Invalid, match="not begun"):
+    with pytest.raises(Invalid, match="not started"):
         await summaries.make(ADA, date(2126, 3, 4))
     assert await summaries.make(ADA, date(1900, 1, 1)) is None
 

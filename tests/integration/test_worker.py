@@ -110,13 +110,13 @@ async def test_every_job_completes_and_every_block_is_active(
     accepted = await ingest(database, *blocks)
     async with working(database) as worker:
         completed = await worker.events.wait_for(JobCompleted, count=30)
-    assert {event.job_id for event in completed} == {answer.job_id for answer in accepted}
+    assert {event.job_id for event in completed} == {response.job_id for response in accepted}
     assert completed[0].message().startswith("✅ Job completed: enrich_and_embed (")
-    for block, answer in zip(blocks, accepted, strict=True):
-        stored = await read(database, block, answer.id)
+    for block, response in zip(blocks, accepted, strict=True):
+        stored = await read(database, block, response.id)
         assert (stored.status, stored.enrichment) == ("active", "model")
         assert stored.title is not None
-        assert stored.title.startswith(f"Message {answer.job_id - accepted[0].job_id}")
+        assert stored.title.startswith(f"Message {response.job_id - accepted[0].job_id}")
     models = await connection.fetchval(
         "SELECT array_agg(DISTINCT embedding_model) FROM memory_passages"
     )
@@ -599,8 +599,8 @@ async def test_blocks_of_a_refused_account_are_backfilled_once_it_is_accepted(
         assert await connection.fetchval(version) == before
         is_refused[0] = False
         await worker.events.wait_for(JobCompleted, count=6)
-    for answer in accepted:
-        stored = await _ended(database, answer.id)
+    for response in accepted:
+        stored = await _ended(database, response.id)
         assert (stored.status, stored.enrichment, stored.error) == ("active", "model", None)
         assert stored.backfill_steps is None
     vectors = "SELECT count(*) FROM memory_passages WHERE embedding IS NOT NULL"
@@ -734,7 +734,7 @@ async def test_stopping_hands_unfinished_jobs_back(
         await hanging.reached.wait()
         await asyncio.wait_for(worker.finish(), timeout=60)
     assert [event.released for event in worker.events.of(WorkerStopped)] == [2]
-    rows = [await job_row(connection, answer.job_id) for answer in accepted]
+    rows = [await job_row(connection, response.job_id) for response in accepted]
     assert [(row["status"], row["attempts"], row["locked_by"]) for row in rows] == [
         ("pending", 0, None)
     ] * 3
@@ -880,9 +880,9 @@ async def test_connections_cut_under_running_jobs_cost_no_block(
         await _cut(connection)
         hanging.gate.set()
         await worker.events.wait_for(JobCompleted, count=5)
-    for answer in accepted:
-        assert (await job_row(connection, answer.job_id))["status"] == "completed"
-        assert (await _ended(door, answer.id)).status == "active"
+    for response in accepted:
+        assert (await job_row(connection, response.job_id))["status"] == "completed"
+        assert (await _ended(door, response.id)).status == "active"
 
 
 async def test_another_worker_takes_over_and_the_late_result_is_dropped(

@@ -1,4 +1,4 @@
-"""What a worker answers on its port."""
+"""The HTTP responses of a worker's port."""
 
 from __future__ import annotations
 

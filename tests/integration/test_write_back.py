@@ -155,7 +155,9 @@ async def test_words_that_are_stored_stay(
     blocks = [new_block("The door made these."), new_block("The worker makes these.")]
     accepted = await ingest(database, *blocks)
     statement = "SELECT to_jsonb(p) FROM memory_passages AS p WHERE block_id = $1"
-    before = [json.loads(await connection.fetchval(statement, answer.id)) for answer in accepted]
+    before = [
+        json.loads(await connection.fetchval(statement, response.id)) for response in accepted
+    ]
     results = []
     for job, block, lexemes in zip(
         await _claim(database),
@@ -169,7 +171,7 @@ async def test_words_that_are_stored_stay(
         text = PassagePlace(*place) if lexemes is None else PassageText(*place, lexemes=lexemes)
         results.append(replace(result, passages=[replace(passage, text=text)]))
     assert await _write(database, *results) == [True, True]
-    after = [json.loads(await connection.fetchval(statement, answer.id)) for answer in accepted]
+    after = [json.loads(await connection.fetchval(statement, response.id)) for response in accepted]
     vectors = {"embedding": "[1,0,0,0]", "embedding_model": MODEL}
     words = {"lexemes": TermVector([7], [0.5]).to_text()}
     assert after == [before[0] | vectors, before[1] | vectors | words]
@@ -395,14 +397,14 @@ async def test_several_jobs_of_several_users_in_one_statement(
         for n, (job, block) in enumerate(zip(jobs, blocks, strict=True))
     ]
     assert await _write(database, *results) == [True, True, True, False, True, True]
-    for n, (answer, block, result) in enumerate(zip(accepted, blocks, results, strict=True)):
-        stored = await read(database, block, answer.id)
+    for n, (response, block, result) in enumerate(zip(accepted, blocks, results, strict=True)):
+        stored = await read(database, block, response.id)
         if n == 3:
             assert (stored.status, stored.title) == ("pending_enrichment", None)
             continue
         assert (stored.title, list(stored.tags)) == (f"title {n}", [f"t{i}" for i in range(n)])
         expected = (None, None) if n == 4 else (MODEL, f"[{n},0,0,1]")
-        assert await _vectors(connection, answer.id) == [expected] * len(result.passages)
+        assert await _vectors(connection, response.id) == [expected] * len(result.passages)
     assert len(results[5].passages) > len(results[1].passages) > 1
 
 

@@ -1,4 +1,4 @@
-"""`luma-memory migrate` as a process beside others: killed, and in the way of nobody for long."""
+"""`luma-memory migrate` as a process: killed midway, and never blocking others for long."""
 
 from __future__ import annotations
 

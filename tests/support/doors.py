@@ -1,4 +1,4 @@
-"""A service whose door is closed: its keys, and clients that carry them."""
+"""A service that requires keys: the keys, and clients that use them."""
 
 from __future__ import annotations
 

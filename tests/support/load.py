@@ -1,4 +1,4 @@
-"""Clients that go on through every outage, and a ledger of what they were promised.
+"""Clients that continue through every outage, and a ledger of the accepted requests.
 
 A sender does what a careful client does: the same request with the same key until it is answered.
 """
@@ -90,13 +90,13 @@ async def _accepted_id(client: httpx2.AsyncClient, key: str, user_id: str) -> st
     body = {"user_id": user_id, "content": f"Sender and number {key} met at the old lighthouse."}
     while True:
         try:
-            answer = await client.post("/blocks", json=body, headers={"Idempotency-Key": key})
+            response = await client.post("/blocks", json=body, headers={"Idempotency-Key": key})
         except httpx2.TransportError:
             await asyncio.sleep(_AGAIN_SECONDS)
             continue
-        if answer.status_code in (201, 202):  # 201: enriched before it was answered
-            return str(answer.json()["id"])
-        assert answer.status_code == 503, answer.text
+        if response.status_code in (201, 202):  # 201: enriched before it was answered
+            return str(response.json()["id"])
+        assert response.status_code == 503, response.text
         await asyncio.sleep(_AGAIN_SECONDS)
 
 

@@ -81,7 +81,7 @@ async def accept(client: httpx2.AsyncClient, *contents: str, user_id: str = "ada
     ids: list[str] = []
     for start in range(0, len(contents), 1_000):
         blocks = [{"user_id": user_id, "content": text} for text in contents[start : start + 1_000]]
-        answer = await client.post("/blocks/batch", json={"blocks": blocks}, timeout=60)
-        assert answer.status_code == 202, answer.text
-        ids += [result["id"] for result in answer.json()["results"]]
+        response = await client.post("/blocks/batch", json={"blocks": blocks}, timeout=60)
+        assert response.status_code == 202, response.text
+        ids += [result["id"] for result in response.json()["results"]]
     return ids

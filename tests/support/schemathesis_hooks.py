@@ -1,4 +1,4 @@
-"""What Schemathesis cannot know from the document, told to its command line as hooks."""
+"""Hooks for Schemathesis: what it cannot derive from the OpenAPI document."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ async def until_recall_is_warm(client: httpx2.AsyncClient) -> None:
         number = 0
         while True:
             body = {"user_id": "nobody", "query": f"Is it warm yet ({number})?"}
-            answer = await client.post("/context", json=body)
-            if answer.status_code == 200 and not answer.json()["degraded"]:
+            response = await client.post("/context", json=body)
+            if response.status_code == 200 and not response.json()["degraded"]:
                 return
             number += 1

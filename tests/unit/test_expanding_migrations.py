@@ -1,4 +1,4 @@
-"""Migrations only add: the version before has to go on working on the new schema.
+"""Migrations only add: the previous version must keep working on the new schema.
 
 Tables that a migration makes itself are its own to shape. The first one is left out: it turns
 whatever was there before into this schema.
@@ -27,7 +27,7 @@ _COLUMN_WITHOUT_DEFAULT = re.compile(
 )
 
 
-# What takes away and harms nobody, each with its reason.
+# Removals that break no client, each with its reason.
 REASONED = {
     "0005_door": ["ADD CONSTRAINT"],  # no version before wrote keys
     # Replaced in the same transaction by one that takes the same calls.

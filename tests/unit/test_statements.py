@@ -35,7 +35,7 @@ FOR_ALL = {
     "enqueue_waiting": "operators may leave the scope out; clients never do",
     "count_waiting": "operators may leave the scope out; clients never do",
 }
-# What stands in for the scope: a list of scopes, or conditions that JobFilter's project makes.
+# What replaces the scope: a list of scopes, or conditions that JobFilter's project makes.
 _SCOPED = re.compile(
     r"project_id\b.*\b(user_id|user_digest)\b|user_id\b.*\bproject_id\b", re.DOTALL
 )

@@ -1,4 +1,4 @@
-"""HEAD is answered as GET without a body, on every path that has a GET."""
+"""Serve HEAD as GET without a body, on every path that has a GET."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
         PostgresSearchStore(storage.database),
         storage.blocks,
         embedder=providers.embedder,
-        serving=models.scope_embedders,
+        scope_embedders=models.scope_embedders,
         reader=reader,
         calibrations=calibrations,
         threshold=settings.similarity_threshold,

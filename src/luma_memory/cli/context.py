@@ -72,13 +72,13 @@ def context(
     body["relevant_only"] = relevant_only
     limits = {"max_blocks": max_blocks, "token_budget": token_budget}
     body |= {name: limit for name, limit in limits.items() if limit is not None}
-    answer = run_async(_context(service_url(url, load_settings()), body))
+    response = run_async(_context(service_url(url, load_settings()), body))
     if as_json:
-        typer.echo(answer.model_dump_json(indent=2))
+        typer.echo(response.model_dump_json(indent=2))
         return
-    if answer.text:
-        typer.echo(printable(answer.text))
-    print_note(_details(answer))
+    if response.text:
+        typer.echo(printable(response.text))
+    print_note(_details(response))
 
 
 async def _context(base_url: str, body: Mapping[str, Any]) -> ContextResponse:
@@ -86,17 +86,19 @@ async def _context(base_url: str, body: Mapping[str, Any]) -> ContextResponse:
         return await client.ask_context(body)
 
 
-def _details(answer: ContextResponse) -> str:
+def _details(response: ContextResponse) -> str:
     """One line: the numbers of blocks and tokens, age in the cache, what is missing."""
-    if not answer.blocks:
-        return "nothing found" if answer.relevant else "nothing relevant found"
-    tokens = answer.tokens
+    if not response.blocks:
+        return "nothing found" if response.relevant else "nothing relevant found"
+    tokens = response.tokens
     parts = [
-        f"{len(answer.blocks)} blocks",
+        f"{len(response.blocks)} blocks",
         f"{tokens.count} of {tokens.budget} tokens ({tokens.counted_by})",
-        f"cached {answer.age_seconds:.0f} s ago" if answer.age_seconds is not None else "computed",
-        *([] if answer.relevant else ["none clearly relevant"]),
-        *(f"without {part}" for part in answer.degraded if part != "token_budget"),
-        *(["cut to the budget"] if "token_budget" in answer.degraded else []),
+        f"cached {response.age_seconds:.0f} s ago"
+        if response.age_seconds is not None
+        else "computed",
+        *([] if response.relevant else ["none clearly relevant"]),
+        *(f"without {part}" for part in response.degraded if part != "token_budget"),
+        *(["cut to the budget"] if "token_budget" in response.degraded else []),
     ]
     return " · ".join(parts)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from luma_memory.cli.evaluation.measures import Conversation, Dataset, Item, read_dataset
+from luma_memory.cli.evaluation.dataset import Conversation, Dataset, Item, read_dataset
 from luma_memory.cli.json_lines import BlockLine, batches
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
@@ -40,9 +40,9 @@ class StoredConversation:
         """How many more blocks than items there are."""
         return len(self.items) - len(set(self.items.values()))
 
-    def ranking(self, answer: SearchResponse) -> list[str]:
+    def ranking(self, response: SearchResponse) -> list[str]:
         """Item ids, best first; an item in several blocks counts once, at its best rank."""
-        ranked = (self.items.get(hit.block.id) for hit in answer.results)
+        ranked = (self.items.get(hit.block.id) for hit in response.results)
         return list(dict.fromkeys(item for item in ranked if item is not None))
 
     def limit(self, items: int) -> int:
@@ -87,8 +87,8 @@ async def store(client: ServiceClient, stored: StoredConversation) -> None:
         for index, block in enumerate(blocks)
     )
     for group in batches(lines, count_max=BATCH_BLOCKS):
-        answer = await client.ingest_batch_async([line.body for line in group])
-        for result in answer.results:
+        response = await client.ingest_batch_async([line.body for line in group])
+        for result in response.results:
             block = blocks[group[result.index].number]
             if result.id is None:
                 reason = result.error.detail if result.error else "no reason given"

@@ -25,7 +25,8 @@ from luma_memory.cli.conversations import (
     read_conversations,
     sessions,
 )
-from luma_memory.cli.evaluation.measures import Conversation, Query, hit_at, recall_at
+from luma_memory.cli.evaluation.dataset import Conversation, Query
+from luma_memory.cli.evaluation.measures import hit_at, recall_at
 from luma_memory.cli.json_lines import BlockLine, looks_like_lines, read_lines
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, plain, print_note, printable, progress, shortened
@@ -225,7 +226,7 @@ async def _ask(client: ServiceClient, plans: Sequence[Plan], out: Console) -> No
 async def _ask_one(
     client: ServiceClient, stored: StoredConversation, query: Query, out: Console | None
 ) -> list[str]:
-    answer = await client.search(query.text, user_id=stored.user_id, limit=stored.limit(DEPTH))
+    response = await client.search(query.text, user_id=stored.user_id, limit=stored.limit(DEPTH))
     if out is not None:
         out.print()
         out.print(Text("? ", style="bold cyan") + plain(query.text, style="bold"), soft_wrap=True)
@@ -236,10 +237,10 @@ async def _ask_one(
                     style="dim",
                 )
             )
-        for hit in answer.results[:HITS_SHOWN]:
+        for hit in response.results[:HITS_SHOWN]:
             mark = "✓" if stored.items.get(hit.block.id) in query.evidence else " "
             out.print(_hit_line(hit, mark, characters_max=out.width - _MARGIN_COLUMNS))
-    return stored.ranking(answer)
+    return stored.ranking(response)
 
 
 def _hit_line(hit: SearchHitBody, mark: str, *, characters_max: int) -> Text:

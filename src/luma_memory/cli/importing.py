@@ -119,10 +119,7 @@ def import_files(
     a block.
     """
     options = _options(mapping, date_order, time_zone, starts_at)
-    if format_ != _AUTO and format_ not in FORMATS:
-        raise typer.BadParameter(
-            f"must be {_AUTO} or one of {', '.join(FORMATS)}", param_hint="--format"
-        )
+    _check_format(format_)
     assignment = Assignment(user, _speakers(map_ or []))
     tally = Tally(report or Path("import-report.jsonl"))
     with tally:
@@ -134,6 +131,12 @@ def import_files(
         _say(tally, dry_run=dry_run)
     if tally.refused:
         raise typer.Exit(1)
+
+
+def _check_format(name: str) -> None:
+    if name != _AUTO and name not in FORMATS:
+        choices = f"{_AUTO} or one of {', '.join(FORMATS)}"
+        raise typer.BadParameter(f"must be {choices}", param_hint="--format")
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ async def _send(
 ) -> None:
     """Store a group. A group that is rejected as a whole is halved to isolate the invalid line."""
     try:
-        answer = await client.ingest_batch_async([line.body for line in group])
+        response = await client.ingest_batch_async([line.body for line in group])
     except (RequestError, RejectedError) as error:
         if len(group) == 1:
             _reject(report, BadLine(group[0].number, error.code, str(error)))
@@ -127,9 +127,9 @@ async def _send(
         await _send(client, group[:middle], report, bar)
         await _send(client, group[middle:], report, bar)
         return
-    for item in answer.results:
+    for item in response.results:
         _record(item, group[item.index], report)
-    bar.advance(answer.accepted)
+    bar.advance(response.accepted)
 
 
 def _record(item: BatchItem, line: BlockLine, report: Report) -> None:

@@ -19,7 +19,7 @@ class Histogram:
     """Cumulative request counts by upper bounds in seconds; +Inf counts all requests."""
 
     buckets: dict[float, float] = field(default_factory=lambda: defaultdict(float))
-    errors: float = 0.0  # answered with 5xx
+    errors: float = 0.0  # responses with 5xx
 
     @property
     def count(self) -> float:

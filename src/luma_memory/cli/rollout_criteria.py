@@ -206,7 +206,8 @@ def jobs_in_time(
 ) -> Criterion:
     """Enrichments; one that waits or runs counts as late once it is older than the limit.
 
-    Not one that was told to wait: for a provider, or for a limit. Nothing at all passes nothing.
+    Requests refused with a retry time (by a provider or a limit) do not count. Without any
+    request the criterion fails.
     """
     longest = timedelta(seconds=JOB_SECONDS_MAX)
     done = [_waited(job) for job in completed]

@@ -126,8 +126,8 @@ async def _caching(client: ServiceClient, user_id: str, limits: Limits) -> list[
     await client.ask_context(body, is_probe=True)
     for _ in range(REPEATED_QUESTIONS):
         started = time.perf_counter()
-        answer = await client.ask_context(body, is_probe=True)
-        if answer.cached:
+        response = await client.ask_context(body, is_probe=True)
+        if response.cached:
             hits.append((time.perf_counter() - started) * 1_000)
     return [
         criteria.cache_connected(cache),

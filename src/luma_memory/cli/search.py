@@ -72,15 +72,15 @@ def search(
         "timeout_ms": timeout_ms,
         "relevant_only": relevant_only,
     }
-    answer = run_async(_search(base_url, user, query, limit=limit, explain=explain, more=body))
+    response = run_async(_search(base_url, user, query, limit=limit, explain=explain, more=body))
     if as_json:
-        typer.echo(answer.model_dump_json(indent=2))
+        typer.echo(response.model_dump_json(indent=2))
         return
-    for part in answer.degraded:
+    for part in response.degraded:
         print_note(f"degraded: without {part}")
-    if answer.results:
-        console().print(_table(answer, explain=explain))
-        if not answer.relevant:
+    if response.results:
+        console().print(_table(response, explain=explain))
+        if not response.relevant:
             print_note("nothing relevant: these are only the nearest blocks")
     else:
         print_note("nothing relevant" if relevant_only else "nothing found")
@@ -114,7 +114,7 @@ def _filters(text: str | None) -> dict[str, Any] | None:
     return filters
 
 
-def _table(answer: SearchResponse, *, explain: bool) -> Table:
+def _table(response: SearchResponse, *, explain: bool) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("score", justify="right", style="green", no_wrap=True)
     table.add_column("relevance", justify="right", no_wrap=True)
@@ -123,7 +123,7 @@ def _table(answer: SearchResponse, *, explain: bool) -> Table:
     table.add_column("date", style="cyan", no_wrap=True)
     table.add_column("speaker", max_width=20)
     table.add_column("text", ratio=1, min_width=24, overflow="fold")
-    for hit in answer.results:
+    for hit in response.results:
         parts = _parts(hit.explanation or {}) if explain else []
         date = hit.block.occurred_at.strftime("%Y-%m-%d %H:%M")
         content = hit.block.content

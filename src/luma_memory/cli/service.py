@@ -30,7 +30,7 @@ _RETRIES: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=
 
 
 class Stored(BaseModel):
-    """What every answer to an accepted block has, whether it is enriched later or already was."""
+    """What every response to an accepted block has, whether it is enriched later or already was."""
 
     id: UUID
     status: BlockStatus
@@ -72,7 +72,7 @@ class ServiceClient(AsyncMemoryClient):
         return False
 
     async def ask_search(self, body: Mapping[str, Any]) -> SearchResponse:
-        """The blocks that answer; `body` as `protocol.search.SearchBody` has it."""
+        """The blocks that response; `body` as `protocol.search.SearchBody` has it."""
         return parsed(SearchResponse, await self._send(ask("/search", body)))
 
     async def ask_context(
@@ -102,7 +102,7 @@ class ServiceClient(AsyncMemoryClient):
 
     async def _send(self, call: Call) -> bytes:
         try:
-            answer = await super()._send(call)
+            response = await super()._send(call)
         except Unauthenticated as error:
             raise Unauthenticated(
                 f"{error}. Set MEMORY_API_KEY to a key of this service; `luma-memory keys create`"
@@ -118,4 +118,4 @@ class ServiceClient(AsyncMemoryClient):
                 code=NEVER_SENT,
             ) from error
         self._retries = _RETRIES
-        return answer
+        return response

@@ -56,8 +56,8 @@ async def _report(
     which = UsageFilter(project_id=project, user_id=user, since=since, until=until)
     async with open_accounts(settings) as (reports, backfill):
         report = await reports.report(which)
-        owed = await backfill.pending_counts(project_id=project, user_id=user)
-    return UsageBody.of(report, owed, since=since, until=until)
+        pending = await backfill.pending_counts(project_id=project, user_id=user)
+    return UsageBody.of(report, pending, since=since, until=until)
 
 
 def _show(report: UsageBody) -> None:

@@ -2,7 +2,7 @@
 
 A statement for many owners that meets a row locked by another transaction would make all of them
 wait. Here it fails after a short lock timeout, the owners whose rows are locked are set apart, and
-the rest runs again at once. What is set apart runs in a statement of its own owner, with patience.
+the rest runs again at once. A separated item runs in a statement per owner, which waits for locks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ResultT = TypeVar("ResultT")
 KeyT = TypeVar("KeyT", bound=Hashable)
 
 # How long an item that was set apart waits for its lock.
-PATIENCE_SECONDS: Final = 1.0
+WAIT_SECONDS_MAX: Final = 1.0
 # An owner whose row was locked stays apart for so long: each discovery of the lock costs the others
 # one lock timeout.
 APART_SECONDS: Final = 5.0
@@ -71,7 +71,7 @@ class ContentionAware(Generic[ItemT, ResultT, KeyT]):
         self._turns = asyncio.Semaphore(APART_MAX)
 
     async def submit(self, item: ItemT) -> ResultT:
-        """The item's own result; raises its own error, `contended` after PATIENCE_SECONDS."""
+        """The item's own result; raises its own error, `contended` after WAIT_SECONDS_MAX."""
         if self._apart and self._key_of(item) in self._apart:
             return await self._submit_apart(item)
         try:
@@ -160,7 +160,7 @@ class ContentionAware(Generic[ItemT, ResultT, KeyT]):
         self, key: KeyT, items: Sequence[ItemT]
     ) -> Sequence[ResultT | Exception]:
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + PATIENCE_SECONDS
+        give_up_at = loop.time() + WAIT_SECONDS_MAX
         while True:
             try:
                 async with self._turns:

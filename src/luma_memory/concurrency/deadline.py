@@ -16,7 +16,7 @@ async def within(work: Awaitable[ResultT], seconds: float) -> ResultT:
 
     Not `asyncio.wait_for`: that also waits until a cancelled work has ended, and the database's
     driver asks a server that hangs to stop a statement (seen: 6 s with PostgreSQL stopped by
-    SIGSTOP). Here the cancelled work ends in its own time, and the caller goes on.
+    SIGSTOP). Here the cancelled work ends in its own time, and the caller continues at once.
     """
     task = work if isinstance(work, asyncio.Task) else asyncio.ensure_future(work)
     is_done = task.done()

@@ -67,7 +67,7 @@ class FileLock:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether anybody holds the lock at this moment. Raises OSError."""
+    """Whether any process holds the lock now. Raises OSError."""
     probe = FileLock(path)
     if not probe.acquire():
         return True

@@ -10,19 +10,19 @@ from typing import Final
 
 DEFAULT_SECONDS: Final = 10.0
 MIN_SECONDS: Final = 1.0
-# A longer wait is asked for again: waiting spends no attempt, and a mistaken header of a year ends
-# too.
+# Also bounds a mistaken header of a year. If the provider needs longer, it states so again after
+# the wait, which spends no attempt.
 MAX_SECONDS: Final = 3600.0
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float:
-    """Seconds in [1, 3600]; 10 when nothing readable is said. See `stated_seconds`."""
+    """Seconds in [1, 3600]; 10 if the header is missing or invalid. See `stated_seconds`."""
     seconds = stated_seconds(headers)
     return DEFAULT_SECONDS if seconds is None else min(seconds, MAX_SECONDS)
 
 
 def stated_seconds(headers: Mapping[str, str]) -> float | None:
-    """Seconds, at least 1; None when nothing readable is said.
+    """Seconds, at least 1; None if the header is missing or invalid.
 
     headers: lower-case names. Reads `retry-after-ms`, then `retry-after` as seconds or as an HTTP
     date (RFC 9110, 10.2.3). A date is measured from the answer's own `date`, so that a wrong clock

@@ -1,4 +1,4 @@
-"""Ground floor: the facts that travel through the house and the ports between its rooms.
+"""The values that all packages share: blocks, jobs, relations, scopes and errors.
 
-Standard library only; everything here may be imported by every other room.
+Uses the standard library only; every other package may import from here.
 """

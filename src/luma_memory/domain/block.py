@@ -56,7 +56,7 @@ class NewBlock(ClientFields):
 
 @dataclass(frozen=True, slots=True)
 class PassagePlace:
-    """Where one passage of a block stands in its content."""
+    """The position of one passage in the content of its block."""
 
     ordinal: int  # from 0, in order of the content
     start: int  # character offsets [start, stop)
@@ -113,7 +113,7 @@ class Block(ClientFields):
     tags: Sequence[str] = ()
     entities: Sequence[Entity] = ()
     importance: float | None = None  # 0..1
-    language: str | None = None  # ISO 639-1, "und" when it cannot be told
+    language: str | None = None  # ISO 639-1, "und" when it is unknown
     error: str | None = None
     superseded_by: UUID | None = None
     superseded_at: datetime | None = None

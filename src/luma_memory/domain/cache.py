@@ -56,13 +56,13 @@ class CacheFacts:
 
     backend: Literal["redis", "memory"]
     connected: bool
-    keys_count: int | None  # None: could not be asked
+    keys_count: int | None  # None: the cache is unavailable
     memory_used_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class CacheCounts:
-    """Answers from the cache and answers that had to be made."""
+    """Lookups that found an entry, and lookups that did not."""
 
     hits: int = 0
     misses: int = 0
@@ -72,16 +72,16 @@ class CacheCounts:
 
     @property
     def hit_rate(self) -> float | None:
-        """0..1, None when nothing was asked."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else None
+        """0..1, None without any lookup."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else None
 
 
 def _digest(parts: Sequence[KeyPart]) -> str:
-    """Different parts have different digests: each is told by its type, its length and itself."""
-    told = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    """Different parts have different digests: type, length and value of each part are hashed."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for part in parts:
-        # Text from outside passed the gate; the rest is our own. A lone surrogate would raise.
+        # Text in requests is validated before; in our own text a lone surrogate would raise.
         data = repr(part).encode("utf-8", "backslashreplace")
-        told.update(b"%d:" % len(data) + data)
-    return told.hexdigest()
+        digest.update(b"%d:" % len(data) + data)
+    return digest.hexdigest()

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where a room gets its time from."""
+    """The source of the current time."""
 
     def now(self) -> datetime:
         """The aware UTC instant."""

@@ -10,15 +10,15 @@ from uuid import UUID
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.scope import Scope
 
-# What was left out of an answer.
-DATABASE = "database"  # served from the cache unchecked: PostgreSQL did not answer
-SYNTHESIS = "synthesis"  # told by the template: the model failed, took too long or cited wrongly
+# What a context can lack.
+DATABASE = "database"  # served from the cache unchecked: PostgreSQL did not respond
+SYNTHESIS = "synthesis"  # written by the template: the model failed, timed out or cited wrongly
 TOKEN_BUDGET = "token_budget"  # noqa: S105 - no secret; blocks were cut or left out
 
 
 @dataclass(frozen=True, slots=True)
 class ContextRequest:
-    """What is asked, checked and with its defaults filled in."""
+    """A validated request with its defaults filled in."""
 
     scope: Scope
     query: str
@@ -27,7 +27,7 @@ class ContextRequest:
     synthesize: bool
     timeout_seconds: float
     relevant_only: bool = False  # leave out what does not reach the threshold
-    is_probe: bool = False  # nobody's question: the hit rate is to say how users fare
+    is_probe: bool = False  # a health probe: not counted in the hit rate
 
 
 @dataclass(frozen=True, slots=True)

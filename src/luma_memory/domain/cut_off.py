@@ -1,4 +1,4 @@
-"""Calls of a provider that somebody's deadline ends: they are paid for without a result."""
+"""Track provider calls that a caller's deadline cuts off: they cost money without a result."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from contextvars import ContextVar
 
 from luma_memory.domain.enrichment import ModelCall
 
-_calls: ContextVar[list[ModelCall] | None] = ContextVar("calls_under_way", default=None)
+_calls: ContextVar[list[ModelCall] | None] = ContextVar("calls_in_progress", default=None)
 
 
 @contextmanager
-def calls_under_way() -> Iterator[list[ModelCall]]:
-    """The list of calls begun inside, also by tasks begun inside, that have neither a result nor an
-    error: after a deadline, those that it cut off.
+def calls_in_progress() -> Iterator[list[ModelCall]]:
+    """The calls started in this context (and its tasks) that have neither a result nor an error.
+
+    After a deadline, these are the calls that it cut off.
     """
     calls: list[ModelCall] = []
     token = _calls.set(calls)
@@ -26,8 +27,8 @@ def calls_under_way() -> Iterator[list[ModelCall]]:
 
 
 @contextmanager
-def under_way(call: ModelCall) -> Iterator[None]:
-    """Around a call: it is in `calls_under_way` meanwhile, and stays there when it is cancelled."""
+def in_progress(call: ModelCall) -> Iterator[None]:
+    """List the call in `calls_in_progress` while it runs; it stays there if it is cancelled."""
     calls = _calls.get()
     if calls is None:
         yield

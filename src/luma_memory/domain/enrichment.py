@@ -62,7 +62,7 @@ class Enrichment:
     tags: Sequence[str]  # up to 10, lower case, best first, unique
     entities: Sequence[Entity]  # up to 50, in order of appearance, unique by (name, kind)
     importance: float  # 0..1
-    language: str  # ISO 639-1, "und" when it cannot be told
+    language: str  # ISO 639-1, "und" when it is unknown
     model: str  # which enricher and version made it
     calls: Sequence[ModelCall] = ()  # that it took, also those of models that failed
 
@@ -94,4 +94,4 @@ class PendingBackfillCounts:
 
     due: int  # a worker is about to make it
     later: int  # to be tried again
-    asked: int  # only when somebody asks: it was switched off when they came
+    asked: int  # only by `luma-memory backfill`: the step was switched off at ingest

@@ -22,7 +22,7 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """An erasure as it is answered. The signature binds all of it to this installation."""
+    """The proof of an erasure. The signature binds all its fields to this installation."""
 
     erasure: Erasure
     scope: Scope

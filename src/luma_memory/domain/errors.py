@@ -3,28 +3,28 @@
 LumaMemoryError           code: stable string, retryable: whether trying again later can help
 ├─ RequestError           the caller can fix it
 │  ├─ Invalid             the request itself is wrong
-│  ├─ Unauthenticated     nobody knows who asks
-│  ├─ NotFound            no such thing in this scope (also: it belongs to somebody else)
+│  ├─ Unauthenticated     the caller is not authenticated
+│  ├─ NotFound            no such thing in this scope (also: it belongs to another scope)
 │  ├─ Conflict            the request contradicts what is stored
 │  ├─ PreconditionFailed  the thing is not any more what the request says it is
 │  ├─ Forbidden           not with this key, or not in this configuration
 │  └─ QuotaExceeded       a limit of this installation
 ├─ UnavailableError       try again later
-│  ├─ StoreUnavailable    PostgreSQL does not answer
+│  ├─ StoreUnavailable    PostgreSQL does not respond
 │  │  └─ StoreContended   a row this statement needs stayed locked by another
-│  ├─ CacheUnavailable    Redis does not answer; never told to a client
-│  ├─ SearchTimeout       the time a search was given is over
-│  ├─ ProviderUnavailable a model provider is away or answers 5xx
-│  │  └─ ProviderPaused   known to be away: it was not even asked
-│  ├─ ProviderTimeout     a model provider did not answer in time
-│  └─ RateLimited         told to wait; spends no attempt
-├─ RejectedError          refused for good by somebody upstream
+│  ├─ CacheUnavailable    Redis does not respond; never reported to a client
+│  ├─ SearchTimeout       a search ran out of time
+│  ├─ ProviderUnavailable a model provider is unavailable or returns 5xx
+│  │  └─ ProviderPaused   known to be unavailable: no call was made
+│  ├─ ProviderTimeout     a model provider did not respond in time
+│  └─ RateLimited         a provider requests a pause; spends no attempt
+├─ RejectedError          permanently refused upstream
 │  ├─ ProviderRejected    bad key, no money, refusal, input too long
-│  └─ ProviderResponseInvalid   the answer does not fit its schema
+│  └─ ProviderResponseInvalid   the response does not fit its schema
 ├─ SetupError             the operator can fix it: settings, data directory, schema
 └─ InvariantError         our own bug; never handled inside
 
-Entrances map these to HTTP statuses and exit codes; nothing below an entrance knows either.
+Only the entry points map these to HTTP statuses and exit codes.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class Invalid(RequestError):
 
 
 class Unauthenticated(RequestError):
-    """Nobody knows who asks: no credentials, or none that are known here."""
+    """The request has no credentials, or unknown ones."""
 
     code = "credentials_invalid"
 
 
 class NotFound(RequestError):
-    """No such thing in this scope; foreign and missing ids are told alike."""
+    """No such thing in this scope; ids of other scopes look like missing ones."""
 
     code = "not_found"
 
@@ -107,7 +107,7 @@ class QuotaExceeded(RequestError):
 
 
 class UnavailableError(LumaMemoryError):
-    """Try again later: after `retry_after_seconds`, where somebody said so."""
+    """Try again later: after `retry_after_seconds`, if the source stated it."""
 
     code = "unavailable"
     retryable = True
@@ -115,7 +115,7 @@ class UnavailableError(LumaMemoryError):
 
 
 class StoreUnavailable(UnavailableError):
-    """PostgreSQL does not answer."""
+    """PostgreSQL does not respond."""
 
     code = "database_unavailable"
 
@@ -139,13 +139,13 @@ class SearchTimeout(UnavailableError):
 
 
 class ProviderUnavailable(UnavailableError):
-    """A model provider is away, resets the connection or answers 5xx."""
+    """A model provider is unavailable, resets the connection or returns 5xx."""
 
     code = "provider_unavailable"
 
 
 class ProviderPaused(ProviderUnavailable):
-    """A model provider is known to be away: no call was made. Trying again before then is vain."""
+    """A model provider is known to be unavailable: no call is made before the given time."""
 
     code = "provider_paused"
 
@@ -157,13 +157,13 @@ class ProviderPaused(ProviderUnavailable):
 
 
 class ProviderTimeout(UnavailableError):
-    """A model provider did not answer in time."""
+    """A model provider did not respond in time."""
 
     code = "provider_timeout"
 
 
 class RateLimited(UnavailableError):
-    """Told to wait. Defers work and spends no attempt."""
+    """The provider requests a pause. Defers work and spends no attempt."""
 
     code = "rate_limited"
     retry_after_seconds: float
@@ -198,7 +198,7 @@ class ProviderRejected(RejectedError):
 
 
 class ProviderResponseInvalid(RejectedError):
-    """The provider answered, but not what its schema promises. Worth another attempt."""
+    """The provider's response does not match its schema. Another attempt may succeed."""
 
     code = "provider_response_invalid"
     retryable = True

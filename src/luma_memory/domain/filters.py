@@ -1,4 +1,4 @@
-"""Filters of a search: which blocks may answer, as a small tree of comparisons.
+"""Filters of a search: which blocks may be returned, as a small tree of comparisons.
 
 On the wire a filter is an object whose entries must all hold:
 
@@ -6,9 +6,9 @@ On the wire a filter is an object whose entries must all hold:
      "OR": [{"tags": "travel"}, {"metadata.team": {"in": ["blue", "red"]}}],
      "NOT": {"status": "failed"}}
 
-An entry is a field with a value (equal; for tags: has it), a list (one of them) or operators. What
-is missing equals nothing but null. Whatever is in a filter only ever becomes a parameter of a
-statement, and it only ever narrows the scope that is asked.
+An entry is a field with a value (equal; for tags: has it), a list (one of them) or operators. A
+missing field equals null only. The values of a filter become parameters of a statement, and a
+filter can only narrow the requested scope.
 """
 
 from __future__ import annotations

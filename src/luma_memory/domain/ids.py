@@ -25,7 +25,7 @@ class IdMaker:
         now_ms = time.time_ns() // 1_000_000
         if now_ms > self._last_ms:
             self._last_ms, self._count = now_ms, 0
-        else:  # same millisecond, or a clock set back: go on from the last one
+        else:  # same millisecond, or a clock set back: continue from the last one
             self._count += 1
             if self._count > 0xFFF:
                 self._last_ms, self._count = self._last_ms + 1, 0

@@ -30,9 +30,9 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Job(NamedTuple):
-    """A claimed job. (id, attempt) names this run of it: nobody else may finish it.
+    """A claimed job. (id, attempt) identifies this run: only its worker can finish it.
 
-    A tuple, because making a frozen dataclass took a sixth of all a worker does with a job.
+    A tuple, because creating frozen dataclasses took a sixth of a worker's time per job.
     """
 
     id: int
@@ -65,10 +65,10 @@ class NewJob:
 class Done:
     """The work is done.
 
-    write: writes the result down and completes the job in one statement; says whether the job was
-    still ours. Repeatable; it is called when the job's time has ended and others may begin in its
-    place. is_written: such a statement was carried out already. is_mine: False when it found the
-    job in other hands and changed nothing.
+    write: stores the result and completes the job in one statement; returns whether the job was
+    still claimed by this worker. Repeatable; called when the job's time has ended and other jobs
+    may start. is_written: such a statement has already run. is_mine: False if it found the job
+    claimed by another worker and changed nothing.
     """
 
     is_written: bool = False
@@ -180,12 +180,12 @@ class JobFilter:
 
     @property
     def narrows(self) -> bool:
-        """Whether anything but the project is asked for."""
+        """Whether the filter has more conditions than the project."""
         return self != JobFilter(project_id=self.project_id)
 
     @property
     def retryable(self) -> Sequence[JobStatus]:
-        """What a retry takes: what somebody cancelled runs again only by its id."""
+        """Statuses that a retry includes; cancelled jobs are retried by id only."""
         return ("failed",) if self.ids is None else ("failed", "cancelled")
 
 

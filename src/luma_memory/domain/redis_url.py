@@ -40,7 +40,7 @@ def expectation(url: str) -> str | None:
         return _FORM
     if parts.scheme != "unix" and not _is_database(parts.path.removeprefix("/") or "0"):
         return f"a URL whose path is the number of a database, 0 to {_DATABASE_MAX}"
-    return next((wanted for name, value in named if (wanted := _of(name, value, parts))), None)
+    return next((found for name, value in named if (found := _of(name, value, parts))), None)
 
 
 def _of(name: str, value: str, parts: SplitResult) -> str | None:

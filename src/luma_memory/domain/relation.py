@@ -22,7 +22,7 @@ RelationType = Literal[
     "follows",
 ]
 RelationStatus = Literal["accepted", "rejected"]
-# Those whose source is the later block, whatever whoever found them says. The store knows which is.
+# Their source is the later block, whichever direction the model returned: the store orders them.
 BY_TIME: Final[frozenset[RelationType]] = frozenset(
     {"supersedes", "contradicts", "duplicates", "follows"}
 )
@@ -81,7 +81,7 @@ class Finding:
 class Findings:
     relations: Sequence[Finding]
     calls: Sequence[ModelCall] = ()
-    model: str | None = None  # who found them; None: whoever was asked
+    model: str | None = None  # that found them; None: the configured one
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Relation:
     evidence: str | None
     model: str  # who found it
     status: RelationStatus
-    decided_by: str | None  # who accepted or rejected it; None where nobody did
+    decided_by: str | None  # who accepted or rejected it; None: no one yet
     created_at: datetime
     updated_at: datetime
 

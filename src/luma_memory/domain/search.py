@@ -33,7 +33,7 @@ class TimeSpan:
 
 @dataclass(frozen=True, slots=True)
 class NamedEvent:
-    """A time told by what happened then: "before the move"."""
+    """A time given by an event: "before the move"."""
 
     side: Literal["before", "after"]
     text: str  # "the move"
@@ -55,7 +55,7 @@ class ScanRequest:
     embedding_model: str | None
     terms: Sequence[bytes]  # one sparsevec in binary form a query term, weight 1 at its index
     all_terms: bytes  # their sum
-    names: Sequence[str] = ()  # whose keys the answer shall hold
+    names: Sequence[str] = ()  # whose keys the result contains
     as_of: datetime | None = None  # None is now
     include_superseded: bool = False
     filters: Filter | None = None
@@ -69,10 +69,10 @@ class ScopeScan:
     ordinals: array[int]  # 'i', passage number within its block, or WINDOW_ORDINAL
     sessions: array[int]  # 'q', a hash of the session's name; 0 without one
     instants: array[int]  # 'q', occurred_at in microseconds since 2000-01-01 UTC
-    speakers: array[int]  # 'q', see memory_speaker_key; 0 where nobody is known
+    speakers: array[int]  # 'q', see memory_speaker_key; 0 where unknown
     dense: array[float]  # 'f', cosine in [-1, 1]; NaN where no vector of the model is stored
     term_weights: Sequence[array[float]]  # 'f', one column a query term; 0 where it is absent
-    name_keys: array[int]  # 'i', one a name asked for
+    name_keys: array[int]  # 'i', one per requested name
 
     @property
     def row_count(self) -> int:
@@ -126,20 +126,20 @@ class LookUp:
 
     mark: ScopeMark
     read_at: int  # by the database's clock, in microseconds since 2000-01-01 UTC
-    name_keys: array[int]  # 'i', one a name asked for
+    name_keys: array[int]  # 'i', one per requested name
     # None: the chain is broken, or more has changed than one answer holds.
     changes: ScopeChanges | None
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One block that answers a question."""
+    """One result of a search."""
 
     block: Block
-    score: float  # 0..1; ranks, and says little by itself
-    # 0..1; whether the block is about the question at all, the same for every embedding model.
+    score: float  # 0..1; only for ranking
+    # 0..1; whether the block is about the question at all, comparable between embedding models.
     relevance: float = 0.0
-    # Every part of the score by name; filled only when asked for.
+    # Every part of the score by name; filled only on request.
     explanation: Explanation = field(default_factory=dict)
 
 

@@ -30,11 +30,11 @@ class WeekBlock:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing to tell of: a block, or what was told of several."""
+    """One input of a summary: a block, or a partial summary of several."""
 
     text: str
     occurred_at: datetime
-    block_ids: Sequence[UUID]  # that it rests on
+    block_ids: Sequence[UUID]  # its sources
     speaker: str | None = None
     importance: float = 0.5
     tags: Sequence[str] = ()
@@ -42,16 +42,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRequest:
-    """What is to be told, in order of time. Items are numbered from 1 in that order."""
+    """The input of a summary, in order of time. Items are numbered from 1 in that order."""
 
     week: Week
     items: Sequence[Item]
-    before: str | None  # what was told of the week before; None where nothing was
+    before: str | None  # the summary of the previous week; None without one
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """A sentence, and the numbers of the items it rests on."""
+class MarkedSentence:
+    """A sentence, and the numbers of the items that support it."""
 
     text: str
     marks: Sequence[int]
@@ -59,13 +59,13 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a summarizer says; nothing of it is checked yet."""
+    """The output of a summarizer, before validation."""
 
     text: str
-    highlights: Sequence[Told]
+    highlights: Sequence[MarkedSentence]
     comparison: str | None
     calls: Sequence[ModelCall] = ()
-    model: str | None = None  # who said it; None: whoever was asked
+    model: str | None = None  # that wrote it; None: the configured one
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Highlight:
 
 @dataclass(frozen=True, slots=True)
 class WeekRead:
-    """A week as it stands in the store."""
+    """The stored blocks of a week."""
 
     blocks: Sequence[WeekBlock]  # in order of time
     before: str | None  # the text of the week before

@@ -11,7 +11,7 @@ from luma_memory.domain.enrichment import Vector
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """Where a block stands in its session: by time, blocks of one instant as they came."""
+    """The position of a block in its session: by time, then in order of arrival."""
 
     at: datetime
     block_id: UUID

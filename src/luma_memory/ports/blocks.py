@@ -75,7 +75,7 @@ class BlockPage:
 class BlockStore(Protocol):
     """The blocks of all scopes. Every method says for whom.
 
-    All methods raise StoreUnavailable when PostgreSQL does not answer.
+    All methods raise StoreUnavailable when PostgreSQL does not respond.
     """
 
     async def ingest(

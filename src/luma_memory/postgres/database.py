@@ -13,7 +13,7 @@ import asyncpg
 
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.postgres.address import driver_address
-from luma_memory.postgres.errors import NO_ANSWER, connecting, translated
+from luma_memory.postgres.errors import NO_RESPONSE, connecting, translated
 from luma_memory.postgres.liveness import Liveness
 from luma_memory.postgres.pooler import PoolerChoice, names_hosted_pooler, sessions_are_shared
 from luma_memory.postgres.vectors import VectorSchema, register_vector_types, vector_schema
@@ -35,8 +35,8 @@ class Database:
     """A bounded pool of connections to one PostgreSQL.
 
     command_timeout bounds every statement, acquire_timeout the wait for a free connection, so a
-    hanging server ends in StoreUnavailable and not in a hanging caller. pooler: whether a
-    transaction pooler stands in between; behind one nothing is left in a session, at the price of
+    hanging server ends in StoreUnavailable and not in a hanging caller. pooler: whether there is a
+    transaction pooler in between; behind one nothing is left in a session, at the price of
     a second round trip for each statement (nothing is prepared ahead).
     notices_hanging: whether statements fail within two seconds when the server stops answering,
     however long each may take otherwise; costs one more connection.
@@ -67,12 +67,12 @@ class Database:
         self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
         self._pool: asyncpg.Pool | None = None
         self._taken = 0  # connections, also those that are waited for
-        self._away_at = float("-inf")  # time.monotonic() of the last answer that was missed
+        self._away_at = float("-inf")  # time.monotonic() of the last time-out
         self._opening = asyncio.Lock()
         self._in_transaction: dict[asyncio.Task[Any] | None, Connection] = {}
 
     async def open(self) -> None:
-        """Connect at least once, so that a wrong address is told at the start. Idempotent."""
+        """Connect at least once, so that a wrong address is reported at the start. Idempotent."""
         async with self._opening:
             if self._pool is not None:
                 return
@@ -198,7 +198,7 @@ class Database:
                 if watched is not None:
                     watched.connection = connection
                 try:
-                    with _let_go_on_failure(connection) if self._sessions_shared else nullcontext():
+                    with _closed_on_failure(connection) if self._sessions_shared else nullcontext():
                         yield connection
                 finally:
                     # By itself the driver waits here until a statement that ran out of time is
@@ -209,7 +209,7 @@ class Database:
                     finally:
                         self._taken -= 1
         except StoreUnavailable as error:
-            if isinstance(error.__cause__, NO_ANSWER):
+            if isinstance(error.__cause__, NO_RESPONSE):
                 self._away_at = time.monotonic()
             raise
 
@@ -240,7 +240,7 @@ class Database:
             return await connection.fetchrow(statement, *values)
 
     async def execute(self, statement: str, *values: Any) -> None:
-        """A statement whose rows nobody wants."""
+        """Run a statement and ignore its rows."""
         async with self.connection() as connection:
             await connection.execute(statement, *values)
 
@@ -283,7 +283,7 @@ async def _keep_session(_connection: asyncpg.Connection) -> None:
 
 
 @contextmanager
-def _let_go_on_failure(connection: Connection) -> Iterator[None]:
+def _closed_on_failure(connection: Connection) -> Iterator[None]:
     """Cut a connection that was left in the middle of a statement.
 
     The driver sends a statement in two parts. When the second never follows (a value did not fit
@@ -292,9 +292,9 @@ def _let_go_on_failure(connection: Connection) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        answered = isinstance(error, asyncpg.PostgresError)
+        is_from_server = isinstance(error, asyncpg.PostgresError)
         # The driver has a class of the server's for a value that it could not even send.
-        if not answered or type(error) is asyncpg.DataError:
+        if not is_from_server or type(error) is asyncpg.DataError:
             connection.terminate()
         raise
 

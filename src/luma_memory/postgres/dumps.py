@@ -36,7 +36,7 @@ _PASSED_ON = (
 
 
 async def dump(database: Database, dsn: str, file: Path) -> None:
-    """Write one consistent state, whoever writes meanwhile. The file must not exist.
+    """Write one consistent snapshot, despite concurrent writes. The file must not exist.
 
     Raises Invalid if it does, SetupError with the program's first line if it fails.
     """
@@ -96,7 +96,7 @@ def _check(file: Path) -> None:
 
 
 async def holds_something(database: Database) -> bool:
-    """Whether anything of anybody is in it. It has the schema."""
+    """Whether the database, which has the schema, contains any user's data."""
     row = await database.fetch_row(_SQL["holds_something"])
     assert row is not None
     return bool(row["holds_something"])
@@ -143,12 +143,12 @@ async def _run(command: Sequence[str], environment: dict[str, str]) -> None:
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        _, said = await process.communicate()
+        _, output = await process.communicate()
     except asyncio.CancelledError:
         process.terminate()
         await process.wait()
         raise
     if process.returncode != 0:
         # The first line only: others quote rows.
-        first = said.decode(errors="replace").strip().partition("\n")[0]
+        first = output.decode(errors="replace").strip().partition("\n")[0]
         raise SetupError(f"The backup's program failed: {first}", code="backup_failed")

@@ -19,21 +19,21 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 
-# Nobody answered. A time-out is also one of a pool that had no free connection.
-NO_ANSWER = (
+# The server did not respond. Includes the time-out of a pool without a free connection.
+NO_RESPONSE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    # A connection that was cut in the middle of a statement, and is asked again before it knows.
+    # A connection that was cut in the middle of a statement, and is used again before it notices.
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
 )
-# Everything that means "not now": also an answer, as out of connections or of disk.
+# All temporary failures, including errors from the server such as out of connections or disk.
 UNAVAILABLE = (
-    *NO_ANSWER,
+    *NO_RESPONSE,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
     asyncpg.DeadlockDetectedError,
@@ -76,7 +76,7 @@ def translated() -> Iterator[None]:
             raise StoreUnavailable(
                 "The host of DATABASE_URL cannot be found by its name"
             ) from error
-        raise StoreUnavailable(f"PostgreSQL does not answer ({type(error).__name__})") from error
+        raise StoreUnavailable(f"PostgreSQL does not respond ({type(error).__name__})") from error
     except asyncpg.PostgresError as error:
         raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
 
@@ -96,8 +96,8 @@ def connecting() -> Iterator[None]:
         asyncpg.PostgresSyntaxError,
     ) as error:
         raise SetupError(
-            f"PostgreSQL refuses the parameters of DATABASE_URL ({type(error).__name__}): what"
-            " stands behind its ? must be parameters of the connection or settings of the server",
+            f"PostgreSQL refuses the parameters of DATABASE_URL ({type(error).__name__}): its query"
+            " string must contain parameters of the connection or settings of the server",
             code="database_setup",
         ) from error
     except ssl.SSLCertVerificationError as error:
@@ -124,7 +124,7 @@ def connecting() -> Iterator[None]:
 
 def _remedy(error: asyncpg.PostgresError) -> str:
     # Of these classes the message names users, databases, relations and functions only.
-    said = str(error.args[0])
+    message = str(error.args[0])
     match error:
         case asyncpg.InvalidPasswordError():
             return (
@@ -134,7 +134,7 @@ def _remedy(error: asyncpg.PostgresError) -> str:
         case asyncpg.InvalidAuthorizationSpecificationError():
             hint = (
                 "; over a connection with TLS it may: set sslmode=require"
-                if "no encryption" in said or "SSL off" in said
+                if "no encryption" in message or "SSL off" in message
                 else ""
             )
             return (
@@ -148,7 +148,7 @@ def _remedy(error: asyncpg.PostgresError) -> str:
             )
         case asyncpg.InsufficientPrivilegeError():
             return (
-                f"PostgreSQL refuses ({said}): grant the user of DATABASE_URL what it needs, as"
+                f"PostgreSQL refuses ({message}): grant the user of DATABASE_URL what it needs, as"
                 " docs/security.md describes for a role that does not own the tables"
             )
         case _:

@@ -22,7 +22,7 @@ SELECT current_setting('server_version_num')::int / 10000 AS major,
 
 
 async def inspect_database(database: Database) -> DatabaseFacts:
-    """Raises StoreUnavailable or SetupError when it cannot be asked."""
+    """Raises StoreUnavailable or SetupError if it cannot be read."""
     row = await database.fetch_row(_FACTS)
     assert row is not None
     installed, available = row["pgvector_installed"], row["pgvector_available"]

@@ -1,10 +1,10 @@
-"""Find out within two seconds that PostgreSQL no longer answers, whoever waits for it.
+"""Detect within two seconds that PostgreSQL no longer responds, for all waiting statements.
 
-A time limit of each statement cannot tell a slow statement from a server that hangs: it would have
-to be longer than the slowest statement. So a statement that takes longer than a moment makes this
-process ask the server something that takes no time, on a connection of its own. If that is not
-answered either, everything that waits for the server is cancelled. Later statements are tried,
-and cancelled with the next probe that fails: the first statement that succeeds needs no probe.
+A time limit per statement cannot distinguish a slow statement from a server that hangs: it would
+have to be longer than the slowest statement. So when a statement takes longer than a moment, this
+process sends a trivial query on a separate connection. If that gets no response either, all waiting
+statements are cancelled. Later statements are tried, and cancelled when the next probe fails: the
+first statement that succeeds needs no probe.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from luma_memory.concurrency.deadline import within
 
 # A statement older than this raises the doubt; most take milliseconds.
 DOUBT_SECONDS: Final = 0.4
-# How long the server may take to answer the probe.
+# Time limit of the probe.
 PROBE_SECONDS: Final = 1.0
 # Between two probes, while statements are late and while the server is away.
 _PAUSE_SECONDS: Final = 0.25
@@ -34,16 +34,16 @@ class Cuttable(Protocol):
     """A connection."""
 
     def terminate(self) -> None:
-        """Close it without a word to the server."""
+        """Close it without notifying the server."""
         ...
 
 
 class ServerAwayError(OSError):
-    """The server does not answer: found out by a probe, not by this statement."""
+    """The server does not respond, as a probe found, not this statement."""
 
 
 class Liveness:
-    """The statements that wait for the server, and whether it answers."""
+    """The statements that wait for the server, and whether it responds."""
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
@@ -54,7 +54,7 @@ class Liveness:
 
     @property
     def is_away(self) -> bool:
-        """Whether the server did not answer the last probe."""
+        """Whether the last probe got no response."""
         return self._is_away
 
     def watched(self) -> Watched:
@@ -83,7 +83,7 @@ class Liveness:
         self._waiting.pop(statement, None)
 
     async def _watch(self) -> None:
-        """Runs while statements wait, and until a server that is away answers again."""
+        """Runs while statements wait, and until an unavailable server responds again."""
         loop = asyncio.get_running_loop()
         try:
             while self._waiting or self._is_away:
@@ -91,14 +91,14 @@ class Liveness:
                 if not self._is_away and loop.time() - oldest < DOUBT_SECONDS:
                     await asyncio.sleep(max(oldest + DOUBT_SECONDS - loop.time(), 0.01))
                     continue
-                self._is_away = not await self._answers()
+                self._is_away = not await self._responds()
                 if self._is_away:
                     self._abort_all()
                 await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._task = None
 
-    async def _answers(self) -> bool:
+    async def _responds(self) -> bool:
         probe = asyncio.ensure_future(self._probe())
         for _ in range(_STEPS):
             try:
@@ -106,7 +106,7 @@ class Liveness:
             except TimeoutError:
                 continue
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                # Refused or cut: a server that is there. Statements learn that by themselves.
+                # Refused or cut: the server runs. Statements get the same error themselves.
                 self._drop_connection()
             return True
         probe.cancel()
@@ -130,7 +130,7 @@ class Liveness:
 
 
 class Watched:
-    """One wait for the server, ended with ServerAwayError when it turns out to be away."""
+    """One wait for the server; ends with ServerAwayError if the server is unavailable."""
 
     __slots__ = ("_cancelling", "_is_aborted", "_liveness", "_task", "connection")
 
@@ -159,7 +159,7 @@ class Watched:
             and self._task.uncancel() <= self._cancelling
             and kind is asyncio.CancelledError
         ):
-            raise ServerAwayError("PostgreSQL does not answer") from error
+            raise ServerAwayError("PostgreSQL does not respond") from error
 
     def abort(self) -> None:
         self._is_aborted = True

@@ -1,8 +1,8 @@
-"""Whether a pooler hands PostgreSQL's sessions around between clients.
+"""Detect whether a pooler shares PostgreSQL sessions between clients.
 
 A pooler in transaction mode (PgBouncer, and what hosted databases offer at port 6543) gives a
-client any free server connection for each transaction. What belongs to a session is then nobody's:
-LISTEN, session advisory locks, SET, prepared statements. One in session mode takes nothing away.
+client any free server connection for each transaction. Session state is then unusable: LISTEN,
+session advisory locks, SET, prepared statements. A pooler in session mode has no such limits.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
-# Setting: ask the database, or take somebody's word for it.
+# Setting: detect it, or trust the operator's choice.
 PoolerChoice: TypeAlias = Literal["auto", "transaction", "none"]
 HOSTED_POOLER_PORT = 6543
 
 _PROCESS = "SELECT pg_backend_pid()"
-# An idle pooler is found out in the first round, in whatever order it hands its connections out; in
-# a busy one others may take the connection in between (measured: four rounds at the most). Only a
-# pooler in session mode is asked all of them.
+# An idle pooler is detected in the first round, in any order of its connections; in a busy one
+# other clients may take the connection in between (measured: at most four rounds). Only without a
+# transaction pooler do all rounds run.
 _ROUNDS = 20
 
 

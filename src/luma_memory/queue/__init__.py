@@ -1,1 +1,1 @@
-"""The job queue on memory_jobs: one file a duty; statements stand in sql/ and in the schema."""
+"""The job queue on memory_jobs: one file per task, with SQL in .sql files and in the schema."""

@@ -17,7 +17,7 @@ from luma_memory.postgres.sql_files import SqlFile
 _SQL = SqlFile(__name__)
 
 _EVERY_STATUS: Sequence[JobStatus] = get_args(JobStatus)
-# Fields of a JobFilter as conditions. A statement holds only those that are asked for: one with
+# Fields of a JobFilter as conditions. A statement contains only the requested ones: one with
 # all of them, as `$1 IS NULL OR …`, gets a generic plan that reads every row to find one by its id.
 _CONDITIONS: Mapping[str, str] = {
     "project_id": "j.project_id = {}",

@@ -1,7 +1,7 @@
 """A worker's presence: its row in memory_workers, its session lock, its LISTEN connection.
 
 While the worker lives, one connection of its own holds an advisory lock. The lock falls with the
-connection, and so with the process: whoever finds it free knows at once that the worker is gone.
+connection, and so with the process: a worker whose lock is free has ended.
 
 Behind a transaction pooler there is no session to hold a lock or to listen in. The worker's row
 then has no lock key: its jobs are taken back when their lease ends, and it finds new ones by

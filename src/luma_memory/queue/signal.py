@@ -5,7 +5,7 @@ does. Each process sends its notifications from one connection of its own, after
 once per INTERVAL_SECONDS and without payload. A lost one costs the listener a poll interval.
 
 A transaction pooler passes NOTIFY on like any statement, so a process behind one still wakes
-workers that are directly connected; nobody can listen through it.
+workers that are directly connected; LISTEN does not work through it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class Notifier:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._wanted = asyncio.Event()
+        self._requested = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def notify(self) -> None:
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="notifier")
-        self._wanted.set()
+        self._requested.set()
 
     async def stop(self) -> None:
         """Idempotent; stop before the first notification is harmless."""
@@ -56,15 +56,15 @@ class Notifier:
             try:
                 await self._send_on(connection)
             except LumaMemoryError:
-                self._wanted.set()  # it was not sent
+                self._requested.set()  # it was not sent
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 connection.terminate()
 
     async def _send_on(self, connection: asyncpg.Connection) -> None:
         while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+            await self._requested.wait()
+            self._requested.clear()
             with translated():
                 await connection.execute(f"NOTIFY {CHANNEL}")
             await asyncio.sleep(INTERVAL_SECONDS)

@@ -1,4 +1,4 @@
-"""How much of bodies is let in at once, and for how long: the middleware by itself."""
+"""The limits on concurrent body bytes and their time, in the middleware alone."""
 
 from __future__ import annotations
 

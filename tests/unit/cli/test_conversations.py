@@ -14,7 +14,7 @@ from luma_memory.cli.conversations import (
     sessions,
     split_content,
 )
-from luma_memory.cli.evaluation.measures import Conversation, Item, read_dataset
+from luma_memory.cli.evaluation.dataset import Conversation, Item, read_dataset
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 from luma_memory.protocol.blocks import BlockBody
 from luma_memory.protocol.search import SearchHitBody, SearchResponse

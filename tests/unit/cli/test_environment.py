@@ -1,4 +1,4 @@
-"""Settings on their way to a child process."""
+"""Settings passed to a child process."""
 
 from __future__ import annotations
 

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from luma_memory.cli.evaluation.dataset import Query, read_dataset
 from luma_memory.cli.evaluation.measures import (
-    Query,
     QueryScore,
     ndcg_at,
-    read_dataset,
     recall_at,
     reciprocal_rank,
     score_query,

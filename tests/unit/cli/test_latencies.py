@@ -1,4 +1,4 @@
-"""Latencies between two readings of the metrics."""
+"""Latencies between two snapshots of the metrics."""
 
 from __future__ import annotations
 

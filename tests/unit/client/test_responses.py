@@ -1,4 +1,4 @@
-"""Every answer of the service comes back as the error it was raised as."""
+"""The client raises each error of the service as the same class."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from luma_memory.domain.errors import Invalid, StoreUnavailable, is_outage
 
 
 class Recorder:
-    """Doubles numbers; records its batches; waits while its gate is closed."""
+    """Doubles numbers, records its batches, and can be blocked."""
 
     def __init__(self, *, open_gate: bool = True) -> None:
         self.batches: list[list[int]] = []

@@ -50,7 +50,7 @@ async def _outcomes(rows: Rows, items: Sequence[str]) -> list[str | BaseExceptio
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contention, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(contention, "WAIT_SECONDS_MAX", 0.05)
     monkeypatch.setattr(contention, "_PAUSE_SECONDS", 0.001)
 
 

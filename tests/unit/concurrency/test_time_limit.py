@@ -47,7 +47,7 @@ async def test_work_that_takes_longer_ends_in_a_time_out(limited: Limited) -> No
     with pytest.raises(TimeoutError):
         async with limited(SOON):
             await asyncio.Event().wait()
-    await asyncio.sleep(0)  # the task may go on: its cancellation is taken back
+    await asyncio.sleep(0)  # the task may continue: its cancellation was withdrawn
 
 
 async def test_an_error_of_the_work_stays_itself(limited: Limited) -> None:

@@ -38,7 +38,7 @@ def test_ids_rise_on_a_clock_that_stands_or_is_set_back(monkeypatch: pytest.Monk
     maker = IdMaker()
     ids = [maker.make() for _ in range(10_001)]
     assert all(earlier < later for earlier, later in itertools.pairwise(ids))
-    # A millisecond holds 4,096; the count goes on into the next ones and no further.
+    # A millisecond holds 4,096; the counter continues into the next ones and no further.
     assert _milliseconds(ids[-2]) == start + 2
     assert _milliseconds(ids[-1]) == start + 10
 

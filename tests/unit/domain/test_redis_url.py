@@ -32,7 +32,7 @@ async def test_what_a_client_can_read(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "wanted"),
+    ("url", "expected"),
     [
         (SECRET, "begins with redis://"),
         (f"http://:{SECRET}@cache", "begins with redis://"),
@@ -57,8 +57,8 @@ async def test_what_a_client_can_read(url: str) -> None:
         ("rediss://cache?ssl_ca_certs=/", "a file that can be read"),
     ],
 )
-def test_what_none_can_read_is_named_without_its_secret(url: str, wanted: str) -> None:
+def test_what_none_can_read_is_named_without_its_secret(url: str, expected: str) -> None:
     told = expectation(url)
     assert told is not None
-    assert wanted in told
+    assert expected in told
     assert SECRET not in told

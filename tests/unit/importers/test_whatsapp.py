@@ -1,4 +1,4 @@
-"""WhatsApp's export: every phone writes dates its own way, and none says which."""
+"""WhatsApp's export: the date format depends on the phone and is not stated."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def vectors(
     ids: npt.NDArray[Any], pooling: Pooling = "mean", precision: Precision = "float32"
 ) -> npt.NDArray[Any]:
     session = open_session(build_graph(tiny_weights(), tiny_config(pooling), precision))
-    # What stands behind a text in its row is not looked at.
+    # Padding after a text in its row is ignored.
     rows = np.concatenate([ids, np.full((len(ids), 3), -1)], axis=1)
     lengths = np.full(len(ids), ids.shape[1])
     found: npt.NDArray[Any] = session.run(None, {"texts": rows, "lengths": lengths})[0]

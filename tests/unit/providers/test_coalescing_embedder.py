@@ -1,4 +1,4 @@
-"""Who is told what when embedding calls are shared."""
+"""Which callers get which result when embedding calls are shared."""
 
 from __future__ import annotations
 

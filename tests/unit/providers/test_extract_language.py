@@ -1,4 +1,4 @@
-"""Which language a text is said to be in."""
+"""Language detection."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ TEXTS = [" ".join(letters) for letters in zip("abcdefgh" * 8, "hgfedc" * 11, str
 
 
 class GatedEncoder(TextEncoder):
-    """Holds texts with "gate" until told, notes its calls, and fails at "broken"."""
+    """Blocks texts with "gate" until released, records its calls, and fails at "broken"."""
 
     gate: threading.Event
     reached: threading.Event

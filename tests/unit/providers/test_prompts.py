@@ -1,4 +1,4 @@
-"""Prompts are files with a version: what was released is not edited, and each says what it must."""
+"""Prompts are versioned files: released ones never change, and each has the required parts."""
 
 from __future__ import annotations
 

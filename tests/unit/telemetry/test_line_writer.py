@@ -70,7 +70,7 @@ def test_a_loop_that_ended_too_early_keeps_no_line_back() -> None:
         loop.stop()
 
     task = loop.create_task(say_and_stop())
-    loop.call_soon(task.cancel)  # looked at by nobody
+    loop.call_soon(task.cancel)  # never awaited
     loop.run_forever()
     loop.close()
     asyncio.run(_say(writer, "first of the next"))

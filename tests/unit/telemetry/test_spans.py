@@ -1,4 +1,4 @@
-"""Spans without anybody who wants them."""
+"""Spans without a subscriber."""
 
 from __future__ import annotations
 

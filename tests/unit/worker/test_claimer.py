@@ -1,4 +1,4 @@
-"""How slots are filled: the next statement is under way before the last one's jobs begin."""
+"""How slots are filled: the next claim is sent before the previous one's jobs start."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Queue:
 
     async def claim(self, _worker_id: str, *, limit: int, **_asked: Any) -> Sequence[Job]:
         self.limits.append(limit)
-        answer = asyncio.Event()
-        self.asked.put_nowait(answer)
-        await answer.wait()
+        response = asyncio.Event()
+        self.asked.put_nowait(response)
+        await response.wait()
         count = min(limit, self.waiting)
         self.waiting -= count
         first, self.next_id = self.next_id, self.next_id + count
@@ -53,7 +53,7 @@ class Queue:
 
     async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
         if self.away:
-            raise StoreUnavailable("PostgreSQL does not answer")
+            raise StoreUnavailable("PostgreSQL does not respond")
         self.completed += len(jobs)
         return [True] * len(jobs)
 
@@ -71,7 +71,7 @@ class Queue:
 
 @dataclass
 class Filled:
-    """A claimer at work over a scripted queue."""
+    """A running claimer on a scripted queue."""
 
     queue: Queue
     slots: Slots
@@ -217,7 +217,7 @@ async def test_stopped_between_two_statements_both_get_their_slots(
 
 @pytest.mark.parametrize("turns", range(8))
 async def test_a_stop_in_the_moment_of_a_wake_up_is_not_lost(turns: int) -> None:
-    """The last job ends, and wakes the claimer, while the worker is told to stop."""
+    """The last job ends, and wakes the claimer, while the worker is being stopped."""
     filled = _filled(waiting=0, slots=2)
     loop = asyncio.create_task(filled.claimer.loop())
     await filled.queue.answer_next()
@@ -228,7 +228,7 @@ async def test_a_stop_in_the_moment_of_a_wake_up_is_not_lost(turns: int) -> None
         await asyncio.sleep(0)
     loop.cancel()
     await asyncio.sleep(0)
-    while not filled.queue.asked.empty():  # what it asked before it was told
+    while not filled.queue.asked.empty():  # claims sent before the stop
         await filled.queue.answer_next()
     ended, _still_running = await asyncio.wait({loop}, timeout=10)
     assert ended == {loop}
@@ -270,7 +270,7 @@ async def test_an_error_nobody_foresaw_is_told_by_the_event_loop() -> None:
 
 
 async def _cancelled(task: asyncio.Task[None], queue: Queue | None = None) -> None:
-    """Stop the claimer; a statement under way gets its answer."""
+    """Stop the claimer; a running statement gets its result."""
     task.cancel()
     if queue is not None:
         await asyncio.sleep(0)
@@ -375,7 +375,7 @@ async def test_what_is_claimed_ahead_can_be_taken_away(ahead: Filled) -> None:
 @pytest.mark.usefixtures("long_lead")
 async def test_what_is_claimed_ahead_is_handed_back_at_a_stop(ahead: Filled) -> None:
     stopping = asyncio.create_task(ahead.slots.release_all(grace_seconds=60))
-    # At once, not after the grace of those that run: somebody else can begin them.
+    # At once, not after the grace period of running jobs: another worker can start them.
     await ahead.until(lambda: ahead.queue.released == [101, 102])
     assert not stopping.done()
     ahead.may_end.set()

@@ -27,7 +27,7 @@ async def test_stopping_a_duty_waits_whoever_asks_for_it() -> None:
             begun.set()
             await asyncio.Event().wait()
         finally:
-            await may_end.wait()  # as the claim, whose last answer is on its way
+            await may_end.wait()  # like the claim, whose last result is pending
             saved.set()
 
     duty = Duty("saving", loop)
@@ -51,7 +51,7 @@ async def test_a_failed_round_is_followed_by_the_next() -> None:
         nonlocal rounds
         rounds += 1
         if rounds == 1:
-            raise StoreUnavailable("PostgreSQL does not answer")
+            raise StoreUnavailable("PostgreSQL does not respond")
         again.set()
 
     duty = periodic("prune", work, every_seconds=0.001, emit=events)

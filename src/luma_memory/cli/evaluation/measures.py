@@ -1,7 +1,7 @@
-"""Retrieval quality: the data format memory-retrieval/1 and the measures over it.
+"""Measures of retrieval quality.
 
-A conversation is stored in an empty scope, its questions are asked, and each ranking is scored by
-the items that answer the question. Groups are never mixed: `main` is what counts.
+Each ranking is scored by the items that contain the answer. Groups are never mixed: `main` is the
+one that counts.
 """
 
 from __future__ import annotations
@@ -9,104 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from luma_memory.domain.errors import Invalid
+from luma_memory.cli.evaluation.dataset import Query
 
 CUTOFFS: Final = (5, 10, 20)
 MAIN_GROUP: Final = "main"
 NDCG_CUTOFF: Final = 10
-
-
-class _Record(BaseModel):
-    """Strict about what it knows, silent about fields of a later minor version."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-
-class Item(_Record):
-    """One dialog turn: one memory."""
-
-    id: str = Field(min_length=1)
-    session: str
-    speaker: str
-    text: str
-    caption: str | None = None
-    time: datetime | None = None  # start of the session; as written, mostly without a zone
-
-    @property
-    def content(self) -> str:
-        """The text a system stores."""
-        caption = f" [image: {self.caption}]" if self.caption else ""
-        return f"{self.speaker}: {self.text}{caption}"
-
-    @property
-    def occurred_at(self) -> datetime | None:
-        """`time` as an aware instant; without a zone it is taken as UTC."""
-        if self.time is None or self.time.tzinfo is not None:
-            return self.time
-        return self.time.replace(tzinfo=UTC)
-
-
-class Query(_Record):
-    """One question and the ids of the items that answer it."""
-
-    id: str = Field(min_length=1)
-    text: str = Field(min_length=1)
-    category: str
-    group: str
-    evidence: Sequence[str]  # empty: nothing stored answers it; then it is not scored
-    answer: str | None = None
-
-
-class Conversation(_Record):
-    """What is stored together in one empty scope, and what is asked about it."""
-
-    id: str = Field(min_length=1)
-    speakers: Sequence[str]
-    items: Sequence[Item]  # in the order they were said; ids unique
-    queries: Sequence[Query]
-
-    @model_validator(mode="after")
-    def _ids_agree(self) -> Conversation:
-        known = {item.id for item in self.items}
-        if len(known) != len(self.items):
-            raise ValueError("two items have the same id")
-        for query in self.queries:
-            if unknown := sorted(set(query.evidence) - known):
-                raise ValueError(f"query {query.id} names evidence that is no item: {unknown}")
-        return self
-
-
-class Dataset(_Record):
-    """One file."""
-
-    format: Literal["memory-retrieval/1"]
-    name: str
-    license: str = ""
-    source: str = ""
-    conversations: Sequence[Conversation]
-
-
-def read_dataset(document: bytes | str) -> Dataset:
-    """The data set in a JSON document.
-
-    Raises Invalid (code `invalid_dataset`) naming the first place that does not fit.
-    """
-    try:
-        return Dataset.model_validate_json(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(step) for step in first["loc"]) or "document"
-        raise Invalid(
-            f"not a memory-retrieval/1 file: {place}: {first['msg']}",
-            code="invalid_dataset",
-            field=place,
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +48,10 @@ class SummaryRow:
 
 
 def score_query(query: Query, ranking: Sequence[str]) -> QueryScore | None:
-    """How well a ranking of item ids, best first, answers a question; None without evidence.
+    """Score a ranking of item ids, best first, by a question's evidence; None without evidence.
 
-    An id that comes twice counts at its first place only: several passages of one item are no
-    better answer than one.
+    An id that appears twice counts at its first rank only: several passages of one item are worth
+    no more than one.
     """
     relevant = frozenset(query.evidence)
     if not relevant:
@@ -173,7 +83,7 @@ def reciprocal_rank(ranking: Sequence[str], relevant: Collection[str]) -> float:
 
 
 def ndcg_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> float:
-    """Normalised discounted cumulative gain with gains 0 and 1 (Järvelin and Kekäläinen, 2002)."""
+    """Normalized discounted cumulative gain with gains 0 and 1 (Järvelin and Kekäläinen, 2002)."""
     gained = sum(
         1.0 / math.log2(rank + 1) for rank, item in enumerate(ranking[:k], 1) if item in relevant
     )
@@ -182,7 +92,9 @@ def ndcg_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> float:
 
 
 def summarize(scores: Iterable[QueryScore]) -> Sequence[SummaryRow]:
-    """One row a group and one a category in it, `main` first, else by name; each group leads."""
+    """One row per group and per category in it: `main` first, then by name, each group before its
+    categories.
+    """
     collected: dict[tuple[str, str], list[Measures]] = {}
     for score in scores:
         group = score.query.group
@@ -197,7 +109,7 @@ def summarize(scores: Iterable[QueryScore]) -> Sequence[SummaryRow]:
 
 
 def _mean(measures: Sequence[Measures]) -> Measures:
-    """Every question weighs the same, whichever conversation it is of."""
+    """All questions have the same weight, whatever their conversation."""
     count = len(measures)
     return Measures(
         recall=MappingProxyType(

@@ -20,7 +20,7 @@ from luma_memory.domain.context import (
     ContextResult,
     SynthesisRequest,
 )
-from luma_memory.domain.cut_off import calls_under_way
+from luma_memory.domain.cut_off import calls_in_progress
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
@@ -162,7 +162,7 @@ class Contexts:
             return "no time is left for it"
         synthesis_request = SynthesisRequest(request.query, context.blocks, request.token_budget)
         try:
-            with calls_under_way() as cut_off:
+            with calls_in_progress() as cut_off:
                 synthesis = await within(
                     self._synthesizer.synthesize(synthesis_request), left_seconds
                 )

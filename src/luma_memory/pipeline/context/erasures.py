@@ -1,11 +1,12 @@
-"""Erased scopes, and a cache that cannot be reached when they are erased.
+"""Delete cached contexts of erased scopes, even if the cache is unavailable at that time.
 
-While PostgreSQL answers, an entry of an erased scope matches no version and is never served. Two
-things are left: the entry is still stored, and without PostgreSQL it would be served unchecked.
+While PostgreSQL is available, an entry of an erased scope matches no current version and is never
+served. But the entry is still stored, and during an outage of PostgreSQL it would be served
+unchecked. Therefore:
 
-- The entries are deleted; a cache that is away is asked again until it has done it.
-- A mark in the cache outlives every entry of the scope. Without PostgreSQL, an entry is served only
-  if the cache answers that there is no mark: also a copy that another process holds in memory.
+- The entries are deleted; while the cache is unavailable, the deletion is retried.
+- A marker in the cache outlives every entry of the scope. Without PostgreSQL, an entry is served
+  only if the cache confirms that there is no marker; this covers copies in other processes' memory.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ class Erasures:
         self._task: asyncio.Task[None] | None = None
 
     async def erase(self, owner: str) -> int:
-        """Delete the entries of an owner; how many. A cache that is away does it later: then 0."""
+        """Delete the entries of an owner; returns how many.
+
+        If the cache is unavailable, returns 0 and deletes them later.
+        """
         try:
             return await self._delete(owner)
         except CacheUnavailable:
@@ -46,7 +50,7 @@ class Erasures:
             return 0
 
     async def may_be_erased(self, owner: str) -> bool:
-        """Whether a scope was erased lately, or nobody can say."""
+        """Whether a scope was erased lately; True also if the cache is unavailable."""
         if owner in self._pending:
             return True
         try:
@@ -63,7 +67,7 @@ class Erasures:
                 await task
 
     async def _delete(self, owner: str) -> int:
-        # The mark first: what is stored between the two steps is covered by it.
+        # The marker first: it covers entries that are stored between the two steps.
         await self._cache.store(erasure_key(owner), _MARK, ttl_seconds=self._ttl_seconds)
         return await self._cache.drop_all("context", owner)
 

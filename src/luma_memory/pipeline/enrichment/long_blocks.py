@@ -42,7 +42,7 @@ class LongBlocks:
     """Embeds the passages of long blocks, all but the last part.
 
     embed: makes the vectors of some passages, within the time a provider has. slice_seconds: how
-    long one run goes on with it; None: to the end, where no other run would follow.
+    long one run continues; None: to the end, because no other run would follow.
     """
 
     def __init__(

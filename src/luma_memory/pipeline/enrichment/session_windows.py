@@ -26,8 +26,8 @@ from luma_memory.domain.windows import SESSION_START, MadeWindow, Place
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.enrichment.windows import (
-    LOOK_BACK,
     TURN_CHARACTERS,
+    TURNS_BEFORE,
     Window,
     plan_windows,
 )
@@ -135,7 +135,7 @@ class SessionWindows:
 
     async def _make(self, scope: Scope, session_id: str, start: Place, embedder: Embedder) -> None:
         turns = await self._store.turns(
-            scope, session_id, start, limit=TURNS_MAX, before=LOOK_BACK, text=TURN_CHARACTERS
+            scope, session_id, start, limit=TURNS_MAX, before=TURNS_BEFORE, text=TURN_CHARACTERS
         )
         model = embedder.model.id
         plan = plan_windows(turns, embedding_model=model)

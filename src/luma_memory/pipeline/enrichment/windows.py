@@ -24,7 +24,7 @@ WINDOW_TURNS: Final = 3
 # Per turn: three turns with their speakers fit into the 256 tokens of the local model.
 TURN_CHARACTERS: Final = 400
 # How many turns before the first one must be known to decide which of its windows still match.
-LOOK_BACK: Final = 2 * (WINDOW_TURNS - 1)
+TURNS_BEFORE: Final = 2 * (WINDOW_TURNS - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Plan:
 def plan_windows(turns: Sequence[Turn], *, embedding_model: str) -> Plan:
     """The windows that a range of one session lacks.
 
-    turns: in order; up to LOOK_BACK of them `is_before`, fewer only at the start of the session.
+    turns: in order; up to TURNS_BEFORE of them `is_before`, fewer only at the start of the session.
     After the plan is applied, every turn except possibly the last is in a matching window, and
     every window matches. A session with a single turn gets none.
     """
     known = sum(turn.is_before for turn in turns)
     # The windows of these turns cannot be checked, so they are left unchanged.
-    blind = WINDOW_TURNS - 1 if known == LOOK_BACK else 0
+    blind = WINDOW_TURNS - 1 if known == TURNS_BEFORE else 0
     covered = [index < blind for index in range(len(turns))]
     stale: list[int] = []
     for end, turn in enumerate(turns):

@@ -1,6 +1,6 @@
 """What rows of an import may hold, beyond what the tables themselves refuse.
 
-A vector of another length than its neighbours, or one without a direction, would make every later
+A vector of another length than the other ones, or one without a direction, would make every later
 search of the user fail; an entity of another form, every reading of its block.
 """
 

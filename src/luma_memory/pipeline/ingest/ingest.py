@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TypeVar
 from uuid import UUID
 
-from luma_memory.concurrency.contention import PATIENCE_SECONDS, ContentionAware
+from luma_memory.concurrency.contention import WAIT_SECONDS_MAX, ContentionAware
 from luma_memory.concurrency.retries import retry_until
 from luma_memory.domain.block import Accepted, Block, IngestItem, NewBlock
 from luma_memory.domain.clock import Clock
@@ -121,7 +121,7 @@ class Ingest:
         (result,) = await retry_until(
             lambda: self._store.ingest(items, lease=self._lease),
             retry_on=StoreContended,
-            timeout_seconds=PATIENCE_SECONDS,
+            timeout_seconds=WAIT_SECONDS_MAX,
         )
         if isinstance(result, Exception):
             raise result

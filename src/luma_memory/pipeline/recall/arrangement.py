@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import WINDOW_ORDINAL
-from luma_memory.pipeline.recall.neighbours import Neighbours, in_sessions
+from luma_memory.pipeline.recall.neighbors import Neighbors, in_sessions
 
 # A window holds the block it ends with and the turns before it.
 WINDOW_TURNS: Final = 3
@@ -54,7 +54,7 @@ class Arrangement:
     ids: npt.NDArray[np.void]  # [m]
     instants: npt.NDArray[np.int64]  # [m]
     speakers: npt.NDArray[np.int64]  # [m]
-    neighbours: Neighbours
+    neighbors: Neighbors
     windows: Indices  # [w] rows
     covered: Indices  # [w, WINDOW_TURNS] blocks of each window, the last first; -1 for none
 
@@ -67,7 +67,7 @@ def arrange(rows: RowPlaces) -> Arrangement:
     passages = _in_order(block, rows.ordinals, is_passage)
     first = _first_row(block, passages, len(distinct))
     instants = rows.instants[first]
-    neighbours = in_sessions(rows.sessions[first], instants)
+    neighbors = in_sessions(rows.sessions[first], instants)
     windows = _in_order(block, rows.ordinals, ~is_passage & (block >= 0) & rows.has_vector)
     return Arrangement(
         passages=passages,
@@ -76,15 +76,15 @@ def arrange(rows: RowPlaces) -> Arrangement:
         ids=distinct,
         instants=instants,
         speakers=rows.speakers[first],
-        neighbours=neighbours,
+        neighbors=neighbors,
         windows=windows,
-        covered=_covered(block[windows], neighbours),
+        covered=_covered(block[windows], neighbors),
     )
 
 
-def _covered(ends: Indices, neighbours: Neighbours) -> Indices:
+def _covered(ends: Indices, neighbors: Neighbors) -> Indices:
     """[w, WINDOW_TURNS] the blocks of each window, the last first; -1 where a session begins."""
-    previous = np.append(neighbours.previous, -1)  # of -1: -1
+    previous = np.append(neighbors.previous, -1)  # of -1: -1
     columns = [ends]
     for _ in range(WINDOW_TURNS - 1):
         columns.append(previous[columns[-1]])

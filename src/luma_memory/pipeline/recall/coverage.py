@@ -28,7 +28,7 @@ def covered_share(
     covered = np.zeros(passage_count, dtype=np.float32)
     whole = identifiers = unknown = 0.0
     for term, _ in words:
-        if not term.is_asked:
+        if not term.is_direct:
             continue
         has_word = present[term.word]
         frequency = int(np.count_nonzero(has_word))

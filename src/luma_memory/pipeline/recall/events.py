@@ -1,8 +1,8 @@
-"""Times told by an event: "before the move" means before the block that tells of it.
+"""Times given by an event: "before the move" means before the block that mentions the move.
 
-The event is found by its words alone, in the columns the scan brings anyhow: no further question is
-embedded, and no further statement runs. Blocks say when something was told, which for an event of
-a life is mostly the day it happened or soon after.
+The event is found by its terms alone, in the columns that the scan returns in any case: no other
+text is embedded and no other statement runs. A block's time is when it was written, which for
+personal events is usually the day they happened or soon after.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from luma_memory.domain.search import NamedEvent
 from luma_memory.pipeline.text.terms import QueryTerm, idf
 from luma_memory.pipeline.text.words import ANALYZER
 
-# Of what the event's words weigh, a block that tells of it has so much.
+# Share of the event's term weights that a block needs to count as mentioning it.
 COVERAGE_MIN: Final = 0.6
 
 Weights = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ class QueryEvent:
 
 
 def query_events(events: Sequence[NamedEvent], terms: Sequence[QueryTerm]) -> Sequence[QueryEvent]:
-    """Events by the words of the question they are part of; one without a telling word is none."""
+    """Events by their terms in the question; an event without any term is dropped."""
     numbers = {term.term: term.word for term in terms}
     found = []
     for event in events:
@@ -49,10 +49,10 @@ def fitting(
     block: npt.NDArray[np.intp],
     instants: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
-    """[m] which blocks lie on the side of an event that is meant, its own block on the later one.
+    """[m] whether each block is on the requested side of an event; its own block counts as after.
 
     words: each word's weight in the n passages. block: [n] the passages' blocks. instants: [m].
-    An event that no block tells of says nothing.
+    An event that no block mentions has no effect.
     """
     fits = np.zeros(len(instants), dtype=bool)
     for event in events:
@@ -67,17 +67,17 @@ def _instant(
     block: npt.NDArray[np.intp],
     instants: npt.NDArray[np.int64],
 ) -> int | None:
-    """When the block that tells most of the event was said; the first of equal ones."""
+    """The time of the block that matches the event best; the first of equal ones."""
     score = np.zeros(len(block), dtype=np.float32)
     covered = np.zeros(len(block), dtype=np.float32)
     whole = 0.0
     for term, weights in words:
         if term.word not in event.words:
             continue
-        telling = idf(int(np.count_nonzero(weights)), len(block))
-        whole += telling
-        score += weights * np.float32(telling)
-        covered += (weights > 0) * np.float32(telling)
+        term_idf = idf(int(np.count_nonzero(weights)), len(block))
+        whole += term_idf
+        score += weights * np.float32(term_idf)
+        covered += (weights > 0) * np.float32(term_idf)
     score[covered < COVERAGE_MIN * whole] = 0.0
     best = score.max(initial=0.0)
     if best <= 0.0:

@@ -85,7 +85,7 @@ ADDITIONS: Final = Additions()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class NeighbourScores:
+class NeighborScores:
     """What is known of the m blocks beside their own passages; w windows of turns."""
 
     session: Indices  # [m] 0.., equal in one session; a block without one has its own
@@ -106,9 +106,9 @@ class ScopeScores:
     dense: npt.NDArray[np.float32]  # [n] cosine, -1..1; NaN where there is no embedding (yet)
     lexical: npt.NDArray[np.float32]  # [n] BM25, >= 0; 0 where no term matches
     block: Indices  # [n] the passage's block; cheapest when it never falls
-    # [n] BM25 of the passage's own words where `lexical` has the neighbours' too.
+    # [n] BM25 of the passage's own words where `lexical` has the neighbors' too.
     own_lexical: npt.NDArray[np.float32] | None = None
-    neighbour_scores: NeighbourScores | None = None  # None: nothing is known
+    neighbor_scores: NeighborScores | None = None  # None: nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class Parts:
     """Why a block has its score: the values of `explain`."""
 
     dense_similarity: float | None  # best passage's cosine; None without an embedding
-    lexical_score: float  # best passage's BM25, words lent by its neighbours included
+    lexical_score: float  # best passage's BM25, words lent by its neighbors included
     dense_z_score: float  # guessed where dense_similarity is None
     lexical_z_score: float
     context_z_score: float  # of the windows it is in; guessed where there is none
@@ -171,9 +171,9 @@ class Fusion:
             self._z_scores = _z_scores(scores, groups, weights, additions, calibration)
             has_vector = groups.total(~np.isnan(scores.dense)) > 0
             self._has_score = has_vector | (groups.best(scores.lexical) > 0)
-            if scores.neighbour_scores is not None:
+            if scores.neighbor_scores is not None:
                 # "What did I do yesterday?", before any block of yesterday has a vector.
-                self._has_score |= scores.neighbour_scores.timely > 0
+                self._has_score |= scores.neighbor_scores.timely > 0
 
     def z_score(self, block: int) -> float:
         """In deviations, without any gain."""
@@ -322,12 +322,12 @@ def _z_scores(
     lexical_block = groups.best(lexical) - groups.chance(groups.sizes)
     dense_block = groups.best(dense) - groups.chance(groups.total(~np.isnan(dense)))
     dense_block = _or_guess(dense_block, lexical_block)
-    context = _context(scores.neighbour_scores, groups.count, calibration)
+    context = _context(scores.neighbor_scores, groups.count, calibration)
     context = np.where(
         np.isnan(context), np.minimum(_GUESSED_CONTEXT_SHARE * dense_block, _GUESSED_MAX), context
     )
     own = _combine(dense_block, lexical_block, context, weights)
-    around = scores.neighbour_scores
+    around = scores.neighbor_scores
     speaker, time = np.zeros(groups.count), np.zeros(groups.count)
     if around is not None:
         speaker[around.meant] = additions.speaker
@@ -348,7 +348,7 @@ def _z_scores(
     )
 
 
-def _context(around: NeighbourScores | None, count: int, calibration: Calibration) -> Floats:
+def _context(around: NeighborScores | None, count: int, calibration: Calibration) -> Floats:
     """[m] mean z-score of the windows that contain each block; NaN in none."""
     if around is None or not len(around.windows):
         return np.full(count, np.nan)
@@ -376,10 +376,10 @@ def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
     present = exact[~np.isnan(exact)]
     count = len(present) + PRIOR_COUNT
     mean = (float(present.sum()) + PRIOR_COUNT * prior.mean) / count
-    centred = present - mean
+    centered = present - mean
     # Not by BLAS, whose dot product starts threads above 10,000 elements: they cost more than they
     # save, and wait for one another on a busy machine.
-    spread = float(np.square(centred).sum())
+    spread = float(np.square(centered).sum())
     spread += PRIOR_COUNT * (prior.deviation**2 + (prior.mean - mean) ** 2)
     return (exact - mean) / math.sqrt(spread / count) if spread > 0 else exact - mean
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 
-from luma_memory.domain.cut_off import calls_under_way
+from luma_memory.domain.cut_off import calls_in_progress
 from luma_memory.domain.enrichment import Embedding, ModelCall
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
@@ -37,7 +37,7 @@ from luma_memory.pipeline.recall.scope_layout import (
 from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
-from luma_memory.pipeline.text.questions import asked_first, query_terms
+from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
 from luma_memory.ports.accounts import UserStore
@@ -83,7 +83,7 @@ class Recall:
         *,
         embedder: Embedder | None,
         emit: Emit,
-        serving: ScopeEmbedders | None = None,
+        scope_embedders: ScopeEmbedders | None = None,
         reader: QuestionReader | None = None,
         calibrations: Calibrations | None = None,
         threshold: float = RELEVANCE_THRESHOLD,
@@ -96,7 +96,7 @@ class Recall:
         self._search_store = search_store
         self._block_store = block_store
         self._embedder = embedder
-        self._serving = serving
+        self._scope_embedders = scope_embedders
         self._reader = reader
         self._calibrations = calibrations
         self._threshold = threshold
@@ -173,8 +173,8 @@ class Recall:
     async def _scan(self, request: SearchRequest, question: Question, stages: Stages) -> _Scanned:
         for _ in range(SWITCHES_MAX):
             embedder = self._embedder
-            if self._serving is not None:
-                embedder = await self._serving.of_scope(request.scope)
+            if self._scope_embedders is not None:
+                embedder = await self._scope_embedders.of_scope(request.scope)
             looked_up = self._look_up(request, question, embedder)
             try:
                 embedding = await self._embedding(request, embedder, stages)
@@ -191,9 +191,9 @@ class Recall:
             else:
                 rows = await self._scanned(request, question, embedding, used, stages)
             stages.ended("scan")
-            if self._serving is None or used is None:
+            if self._scope_embedders is None or used is None:
                 break
-            if await self._serving.is_current(used, request.scope):
+            if await self._scope_embedders.is_current(used, request.scope):
                 break
         return _Scanned(rows, used)
 
@@ -239,7 +239,7 @@ class Recall:
             return None
         text = request.query
         if len(split_passages(text)) > 1:
-            text = asked_first(text)
+            text = question_first(text)
         work = embedder.embed_query(text)
         if self._spending is not None:
             work = _counted(work, request.scope, embedder, self._spending)
@@ -365,7 +365,7 @@ class Recall:
 def _read_words(query: str, language: str | None, user_id: str) -> Question:
     return Question(
         terms=query_terms(query, language=language, known=[user_id]),
-        named=names_in(asked_first(query)),
+        named=names_in(question_first(query)),
         own=own_names(user_id),
     )
 
@@ -375,7 +375,7 @@ async def _counted(
 ) -> Embedding:
     """The question's vector, with its call recorded; a cached one took none."""
     try:
-        with calls_under_way() as cut_off:
+        with calls_in_progress() as cut_off:
             embedding = await work
     except LumaMemoryError as error:
         spending.record(scope, "query", error.calls, blocks=0)

@@ -1,11 +1,11 @@
-"""What relations do to a ranking: one step from the best blocks, and repetitions folded.
+"""Apply relations to a ranking: lift blocks related to the best ones, fold repetitions.
 
-A block that is related to one of the best is lifted by a share of what it stands below that one,
-times the relation's confidence. So a lift moves a block towards its neighbour and never past it,
-and what relations say is a small part of a score. Not every relation lifts: "related" only says
-that two blocks share a name, and lifting by it made rankings worse; what says the same is folded
-into the better one instead. Of two blocks that contradict each other both are shown, the later one
-first. Share and seeds were measured: docs/recall.md.
+A block that is related to one of the best gains a share of the difference between their z-scores,
+times the relation's confidence. So it moves toward the related block and never past it, and
+relations are a small part of a score. Not every relation counts: "related" only means that two
+blocks share a name, and counting it made rankings worse; a duplicate is folded into the better
+block instead. Of two blocks that contradict each other both are returned, the later one first.
+Share and seeds were measured: docs/recall.md.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from luma_memory.pipeline.recall.fusion import Fusion, RankedBlock
 
 SEEDS: Final = 5
 SHARE: Final = 0.1
-# So many more are looked at than asked for: their places are filled where repetitions are folded.
+# Ranked beyond the limit, to fill the places of folded repetitions.
 FOLDING_PLACES: Final = 20
-# Of so many blocks; the surest come first.
+# Relations read per search; the most confident first.
 LINKS_MAX: Final = 500
 # In deviations: enough to rank before an equal block, nothing beside a real difference.
 _AHEAD: Final = 1e-6
@@ -51,7 +51,7 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """A ranking with what relations did to it."""
+    """A ranking after relations were applied."""
 
     ranked: Sequence[RankedBlock]
     lifts: Mapping[int, Lift] = field(default_factory=dict)  # by block
@@ -59,7 +59,7 @@ class Related:
 
 
 def with_relations(fusion: Fusion, links: Sequence[NumberedLink], *, limit: int) -> Related:
-    """The best blocks, those lifted that the very best are related to, at most `limit`."""
+    """The `limit` best blocks, after lifting those that are related to the very best."""
     seeds = [ranked.block for ranked in fusion.best(SEEDS)]
     lifted = _lifts(seeds, links, fusion)
     gains = {block: lift.gain for block, lift in lifted.items()}
@@ -106,7 +106,7 @@ def _newer_first(
 def _folded(
     ranked: Sequence[RankedBlock], links: Sequence[NumberedLink]
 ) -> tuple[Sequence[RankedBlock], Mapping[int, Sequence[int]]]:
-    """Of blocks that say the same the best one, with those that are folded into it."""
+    """The best block of each set of duplicates, with those folded into it."""
     same: dict[int, set[int]] = {}
     for link in links:
         if link.type == "duplicates":

@@ -1,4 +1,4 @@
-"""What a search is asked, and what a question says beside its meaning."""
+"""A search request, and what a question states beside its meaning: times, speakers, events."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def reordered(hits: Sequence[SearchHit], scores: Sequence[float]) -> list[Search
     """The first len(scores) hits by those scores, best first, the others behind them.
 
     Equals stay in their order. The hits' own scores (0..1, never rising) stay with the places: they
-    go on saying how the place compares with other searches, whatever a reranker's scale is.
+    still state how the result compares with other searches, whatever a reranker's scale is.
     """
     places = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
     order = [*places, *range(len(scores), len(hits))]

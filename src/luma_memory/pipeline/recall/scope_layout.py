@@ -15,8 +15,8 @@ from luma_memory.domain.search import ScopeScan, TimeSpan
 from luma_memory.pipeline.recall.arrangement import ROW_ID, Arrangement, RowPlaces, arrange
 from luma_memory.pipeline.recall.coverage import covered_share
 from luma_memory.pipeline.recall.events import QueryEvent, Weights, fitting
-from luma_memory.pipeline.recall.fusion import Indices, NeighbourScores, ScopeScores
-from luma_memory.pipeline.recall.neighbours import Neighbours, with_neighbours
+from luma_memory.pipeline.recall.fusion import Indices, NeighborScores, ScopeScores
+from luma_memory.pipeline.recall.neighbors import Neighbors, with_neighbors
 from luma_memory.pipeline.recall.speakers import meant
 from luma_memory.pipeline.text.terms import QueryTerm, idf
 
@@ -45,15 +45,15 @@ class ScopeLayout:
 
     def numbers(self, block_ids: Iterable[UUID]) -> Mapping[UUID, int]:
         """The numbers of those of the blocks that are here."""
-        wanted = {block_id.bytes: block_id for block_id in block_ids}
+        included = {block_id.bytes: block_id for block_id in block_ids}
         halves = self._ids.view(">u8").reshape(-1, 2)[:, 0].astype(np.uint64)
-        firsts = np.array([int.from_bytes(key[:8]) for key in wanted], dtype=np.uint64)
+        firsts = np.array([int.from_bytes(key[:8]) for key in included], dtype=np.uint64)
         near = ((int(n), self._ids[n].tobytes()) for n in np.flatnonzero(np.isin(halves, firsts)))
-        return {wanted[key]: number for number, key in near if key in wanted}
+        return {included[key]: number for number, key in near if key in included}
 
     def is_proven_by_time(self, number: int) -> bool:
         """Whether its time alone makes the block relevant: "What did I do yesterday?"."""
-        scores = self.scores.neighbour_scores
+        scores = self.scores.neighbor_scores
         return self.is_about_time_only and scores is not None and bool(scores.timely[number] > 0)
 
     def passages(self, number: int) -> slice:
@@ -109,10 +109,10 @@ def lay_out(
     scoring = scoring or ScoringRequest()
     places = rows.arrangement
     words = list(_words(rows, terms))
-    own, shared = _bm25(words, places.block, places.neighbours)
+    own, shared = _bm25(words, places.block, places.neighbors)
     coverage, unknown = covered_share(words, len(places.passages))
-    neighbour_scores = NeighbourScores(
-        session=places.neighbours.session,
+    neighbor_scores = NeighborScores(
+        session=places.neighbors.session,
         windows=rows.dense[places.windows],
         covered=places.covered,
         meant=meant(places.speakers, named=scoring.named, own=scoring.own),
@@ -126,7 +126,7 @@ def lay_out(
         lexical=shared,
         block=places.block,
         own_lexical=own,
-        neighbour_scores=neighbour_scores,
+        neighbor_scores=neighbor_scores,
     )
     return ScopeLayout(
         scores,
@@ -139,9 +139,9 @@ def lay_out(
 
 
 def _bm25(
-    words: Sequence[tuple[QueryTerm, Weights]], block: Indices, neighbours: Neighbours
+    words: Sequence[tuple[QueryTerm, Weights]], block: Indices, neighbors: Neighbors
 ) -> tuple[Weights, Weights]:
-    """Each passage's score by its own words, and by those that its neighbours lend it.
+    """Each passage's score by its own words, and by those that its neighbors lend it.
 
     Document frequencies are counted in the columns themselves.
     """
@@ -153,7 +153,7 @@ def _bm25(
             continue
         factor = np.float32(term.frequency * idf(frequency, len(block)))
         own += weights * factor
-        shared += with_neighbours(weights, block, neighbours) * factor
+        shared += with_neighbors(weights, block, neighbors) * factor
     return own, shared
 
 

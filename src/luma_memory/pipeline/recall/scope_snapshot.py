@@ -101,7 +101,7 @@ class ScopeSnapshot:
             ids=found.ids,
             instants=found.instants,
             speakers=found.speakers,
-            neighbours=found.neighbours,
+            neighbors=found.neighbors,
             windows=rows[found.windows],
             covered=found.covered,
         )

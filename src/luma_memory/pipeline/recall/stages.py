@@ -42,7 +42,7 @@ class Stages:
             async with asyncio.timeout(max(self._left(self._seconds), 0.0)):
                 return await work
         except TimeoutError as error:
-            raise SearchTimeout("The database did not answer within timeout_ms") from error
+            raise SearchTimeout("The database did not respond within timeout_ms") from error
 
     async def optional(self, stage: str, work: Awaitable[ResultT]) -> ResultT | None:
         """The result; None, and the stage degraded, when it fails or takes too long."""

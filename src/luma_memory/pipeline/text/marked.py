@@ -28,11 +28,11 @@ _PICTURE: Final = (
     "\u203c\u2049\u2139\u2194-\u21aa\u231a-\u23ff\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
     "\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff"
 )
-_LOOKS: Final = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
+_PRESENTATION: Final = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]"
 _PICTOGRAM: Final = re.compile(
-    f"[\U0001f1e6-\U0001f1ff]{{2}}|[{_PICTURE}]{_LOOKS}*(?:\u200d[{_PICTURE}]{_LOOKS}*)*"
+    f"[\U0001f1e6-\U0001f1ff]{{2}}|[{_PICTURE}]{_PRESENTATION}*(?:\u200d[{_PICTURE}]{_PRESENTATION}*)*"
 )
-_LOOK: Final = re.compile(_LOOKS)
+_PRESENTATION_MARK: Final = re.compile(_PRESENTATION)
 
 # A capital inside a sentence, or a word of capitals anywhere.
 _CAPITALIZED: Final = re.compile(r"\b[A-Z]{2,5}\b|(?<=[\w,] )[A-Z][a-z]{0,9}\b(?!['’])")
@@ -84,7 +84,7 @@ def pictograms(text: str) -> Iterator[str]:
     if text.isascii():
         return
     for found in _PICTOGRAM.findall(text):
-        plain = _LOOK.sub("", found)
+        plain = _PRESENTATION_MARK.sub("", found)
         yield plain
         if "\u200d" in plain:
             yield from plain.split("\u200d")
@@ -93,7 +93,7 @@ def pictograms(text: str) -> Iterator[str]:
 def stop_word_names(text: str, stops: Collection[str]) -> Iterator[str]:
     """Stop words whose capitals say that they are names: IT, US, the band Who, Section A.
 
-    Silent where capitals tell nothing: at the beginning of a sentence, and in a text without a
+    Capitals are ignored at the beginning of a sentence, and in a text without a
     small letter.
     """
     found = _CAPITALIZED.findall(text)

@@ -1,8 +1,8 @@
-"""The terms a question asks for, and what each of them says about the question.
+"""Extract the search terms of a question and classify them.
 
-A question names things (a code, a version, an order number, a person) and says what it wants to
-know about them. Where no passage has a thing it names, the question is about something else,
-however near the rest is; where a passage lacks an ordinary word, it may only say it otherwise.
+A question contains identifiers (a code, a version, an order number, a person's name) and ordinary
+words. If no passage contains an identifier, the stored texts are about something else, however
+similar the rest is. A passage without an ordinary word may simply phrase it differently.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from luma_memory.pipeline.text.terms import MONTHS, WEEKDAYS, QueryTerm, TermKin
 from luma_memory.pipeline.text.words import ANALYZER, DEFAULT_LANGUAGE, term_index
 
 MAX_QUERY_TERMS: Final = 32  # each costs a count over the scope
-# A question of so few words, in whatever language, is looked up by the stems of all of them.
+# Up to this many words, a question of unknown language is stemmed in all languages.
 _SHORT_TERMS: Final = 4
-# Of a sentence that asks, or of the first and the last line of a long text.
+# Kept of each question in a long text, or else of its first and last line.
 _ASKING_WORDS_MAX: Final = 40
 
 _SENTENCE: Final = re.compile(r"[^.!?？؟\n]+(?:[.!](?=\S)[^.!?？؟\n]+)*[.!?？؟]*")
@@ -31,20 +31,20 @@ _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _INSIDE_SENTENCE: Final = re.compile(r"(?<=[\w,;] )[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _LATIN_WORD: Final = re.compile("[A-Za-z\u00c0-\u024f]{3,}")
 _NAME_LENGTH_MIN: Final = 3
-# Capitals that name no thing: times, and adjectives of countries ("Italian", "Spanish").
+# Capitalized words that are no names: dates, and adjectives of countries ("Italian", "Spanish").
 _CALENDAR: Final = frozenset(name.lower() for name in (*WEEKDAYS, *MONTHS))
 _ADJECTIVES: Final = ("ish", "ese", "ian", "ean", "can")
-# All its nouns have capitals.
+# Languages that capitalize all nouns.
 _CAPITALIZED_NOUNS: Final = frozenset({"de", "lb"})
 _ENGLISH_WORDS_MIN: Final = 2
 
 
 @dataclass(slots=True)
 class _Entry:
-    """One distinct term while the question is read."""
+    """One distinct term of the question being parsed."""
 
     frequency: int = 0
-    is_asked: bool = False
+    is_direct: bool = False
     parts: list[str] = field(default_factory=list)  # terms that it covers
 
 
@@ -53,27 +53,27 @@ def query_terms(
 ) -> Sequence[QueryTerm]:
     """The distinct terms of a question, in the order of their first appearance.
 
-    language: ISO 639-1; its stems are asked for beside the words. None: unknown; a few words are
-    then asked for by the stems of all languages. known: names that need not be stored, such as the
-    user's own. At most MAX_QUERY_TERMS: of more the most telling ones, those of the sentence that
-    asks first. A question of stop words only keeps them. Empty when the text has no letter, digit
-    or emoji.
+    language: ISO 639-1; adds the stems of the words. None: unknown; a short question is then
+    stemmed in all languages. known: names that are no identifiers, such as the user's own. At most
+    MAX_QUERY_TERMS: of a longer text the most selective ones, terms of its questions first. Stop
+    words are kept if the question has no other words. Empty if the text has no letter, digit or
+    emoji.
     """
     entries = _entries(text)
     chosen = list(entries)
     is_whole = len(chosen) <= MAX_QUERY_TERMS
     if not is_whole:
-        chosen = _most_telling(entries, text)
+        chosen = _most_selective(entries, text)
     names = _names(text, language, known) if is_whole else frozenset()
     numbers = {term: number for number, term in enumerate(chosen)}
     found = [_query_term(term, entries[term], numbers, names) for term in chosen]
-    if not is_whole:  # of a pasted log no single code is what is asked for
+    if not is_whole:  # a single code of a pasted log is no identifier
         found = [replace(term, kind="word") for term in found]
     return [*found, *_stems_of(text, found, language)][:MAX_QUERY_TERMS]
 
 
-def asked_first(text: str) -> str:
-    """A long text with what it asks before what it quotes: models read the beginning only."""
+def question_first(text: str) -> str:
+    """Move the questions of a long text to its beginning: models read only the beginning."""
     asking = _asking(text)
     return f"{asking}\n{text}" if asking and not text.startswith(asking) else text
 
@@ -87,8 +87,8 @@ def _query_term(
         entry.frequency,
         numbers[term],
         covers=frozenset(numbers[part] for part in entry.parts if part in numbers),
-        is_asked=entry.is_asked,
-        kind=_kind(term, names) if entry.is_asked else "word",
+        is_direct=entry.is_direct,
+        kind=_kind(term, names) if entry.is_direct else "word",
     )
 
 
@@ -101,29 +101,29 @@ def _kind(term: str, names: Collection[str]) -> TermKind:
 def _entries(text: str) -> dict[str, _Entry]:
     entries: dict[str, _Entry] = {}
 
-    def add(term: str, *, is_asked: bool = True, parts: Sequence[str] = ()) -> None:
+    def add(term: str, *, is_direct: bool = True, parts: Sequence[str] = ()) -> None:
         entry = entries.setdefault(term, _Entry())
         entry.frequency += 1
-        entry.is_asked = entry.is_asked or is_asked
+        entry.is_direct = entry.is_direct or is_direct
         entry.parts += parts
 
     for word in ANALYZER.words(text):
         if word.whole is not None:
-            add(word.whole, is_asked=False, parts=word.parts)
+            add(word.whole, is_direct=False, parts=word.parts)
         for part in word.parts:
             add(part)
     plain = unmarked(text)
     for written, digits in joined_digits(plain):
-        add(digits, is_asked=False, parts=ANALYZER.terms(written))
+        add(digits, is_direct=False, parts=ANALYZER.terms(written))
     for pictogram in pictograms(plain):
         add(pictogram)
     for name in ANALYZER.names_of_stop_words(text):
-        add(name, is_asked=False)
+        add(name, is_direct=False)
     return entries
 
 
 def _is_code(term: str) -> bool:
-    """Whether digits make a term the name of one thing: E0277, 2.3.1, 4711; not a year, 2nd, 30."""
+    """Whether digits make a term an identifier: E0277, 2.3.1, 4711; not a year, 2nd or 30."""
     digits = sum(character.isdigit() for character in term)
     if digits == 0 or _ORDINAL.fullmatch(term) or _YEAR.fullmatch(term):
         return False
@@ -135,8 +135,8 @@ def _is_code(term: str) -> bool:
 def _names(text: str, language: str | None, known: Collection[str]) -> frozenset[str]:
     """Terms of the names in a question.
 
-    Capitals inside a sentence make a name, except in headings and where all nouns have them; a word
-    in Latin letters is one in a question in another script.
+    A capitalized word inside a sentence is a name, except in headings and in languages that
+    capitalize all nouns; so is a Latin word in a question in another script.
     """
     if not is_mostly_latin(text):
         words = [word for word in _LATIN_WORD.findall(text) if word.lower() not in ENGLISH]
@@ -169,11 +169,11 @@ def _capitals_are_names(text: str, language: str | None) -> bool:
     return sum(word in ENGLISH for word in text.lower().split()) >= _ENGLISH_WORDS_MIN
 
 
-def _most_telling(entries: dict[str, _Entry], text: str) -> list[str]:
-    """Which terms of a long text to ask for, in their order.
+def _most_selective(entries: dict[str, _Entry], text: str) -> list[str]:
+    """The terms of a long text to search for, in their order.
 
-    Those of what it asks come first. Of what it quotes, words rather than bare numbers (times,
-    counters), and what is written once or twice rather than what each line repeats.
+    Terms of its questions come first. Of the rest, words rather than bare numbers (times,
+    counters), and rare terms rather than those that each line repeats.
     """
     asking = set(_entries(_asking(text)))
 
@@ -203,7 +203,7 @@ def _last_words(text: str) -> str:
 
 
 def _stems_of(text: str, words: Sequence[QueryTerm], language: str | None) -> Sequence[QueryTerm]:
-    """The stems of the question's words, each with the word whose other form it is."""
+    """The stems of the question's words, each linked to its word."""
     if language is None:
         languages = LANGUAGES if len(words) <= _SHORT_TERMS else ()
     else:

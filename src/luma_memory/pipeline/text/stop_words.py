@@ -1,9 +1,9 @@
 """Words too common to distinguish blocks, one list per language.
 
-ENGLISH holds the Snowball project's English stop list (snowballstem.org, BSD 3-clause licence;
+ENGLISH holds the Snowball project's English stop list (snowballstem.org, BSD 3-clause license;
 copyright 2001 Dr Martin Porter, 2002 Richard Boulton), then, as this project's own addition, the
 closed-class words it leaves out. "May" and "will" stay searchable, being a month and a name, and so
-does every other word of an open class: no name, verb or number is too common to be asked for.
+does every other word of an open class: no name, verb or number is too common to search for.
 Longer lists (interjections, the 571 words of SMART) measured slightly worse.
 """
 

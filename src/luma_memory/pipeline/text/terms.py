@@ -56,7 +56,7 @@ class TermWeighting:
     """BM25's constants.
 
     Measured on chats of short turns and of long messages: quality is flat for k1 0.4-0.9 and b
-    0.2-0.4, and falls with b 0.75. The average length stands between the two kinds (14 and 65).
+    0.2-0.4, and falls with b 0.75. The average length lies between the two kinds (14 and 65).
     """
 
     k1: float = 0.6  # how slowly repeating a term stops counting; > 0
@@ -111,8 +111,8 @@ class QueryTerm:
     word: int = 0
     # A passage that has this term has all of these words too: "api:2.3.1" covers "api" and "2.3.1".
     covers: frozenset[int] = frozenset()
-    # Whether the question asks for it by itself. False: it ranks, and its absence means nothing.
-    is_asked: bool = True
+    # Whether it counts toward coverage. False: a derived form, which only affects ranking.
+    is_direct: bool = True
     # Of a code, a number or a name that no passage has, the question is about something else.
     kind: TermKind = "word"
 

@@ -1,7 +1,7 @@
-"""Text to terms: what a word is, what it is found by, and where that stands in a term vector.
+"""Text to terms: what a word is, what it is found by, and its index in a term vector.
 
 Stored vectors hold what these rules made of a text when it was stored. A change may add terms to
-texts, and a question must go on asking for what older vectors hold: the whole of a joined word, and
+texts, and a query must keep using the terms of older vectors: the whole of a joined word, and
 the parts between its signs.
 """
 
@@ -76,7 +76,7 @@ _STROKES: Final = str.maketrans(
 
 
 def term_index(term: str) -> int:
-    """Where a term stands in the sparse vectors: 1..TERM_SPACE, identical on every machine.
+    """The index of a term in the sparse vectors: 1..TERM_SPACE, identical on every machine.
 
     Two terms may share an index: among 10,000 distinct ones with a probability of 5 percent.
     """
@@ -95,7 +95,7 @@ _known_hash: Final = lru_cache(maxsize=_CACHED_WORDS)(_hash)
 class WordTerms:
     """What one raw word is found by."""
 
-    parts: Sequence[str]  # each tells something by itself; never empty
+    parts: Sequence[str]  # each searchable by itself; never empty
     whole: str | None = None  # all of a joined word as it stands, beside its parts
 
 
@@ -142,7 +142,7 @@ class Analyzer:
         return [term for word in self.words(text) for term in _in_order(word)]
 
     def words(self, text: str) -> list[WordTerms]:
-        """The words of a text with their terms; stop words where there is nothing else."""
+        """The words and their terms in a text; stop words only if there is nothing else."""
         raw = _WORD.findall(unmarked(text))
         found = self._each_once(raw)
         if not any(found):

@@ -1,13 +1,13 @@
-"""The PostgreSQL that comes along when no `DATABASE_URL` is set.
+"""The embedded PostgreSQL, used when no `DATABASE_URL` is set.
 
 One data directory is one server, shared by every process that constructs `EmbeddedPostgres` on it.
-Nothing here trusts a process id. Who holds what is told by flock-ed files, which the kernel lets go
-of however a process ends:
+Nothing here trusts a process id. Ownership is recorded by flock on files, which the kernel releases
+however a process ends:
 
 | file       | held by                                    | held means                    |
 |------------|--------------------------------------------|-------------------------------|
-| `.lock`    | whoever starts or stops, and its `initdb`  | wait, something is changing   |
-| `.holders` | each process between `start` and `stop`    | somebody uses the server      |
+| `.lock`    | the process that starts or stops, `initdb` | wait, something is changing   |
+| `.holders` | each process between `start` and `stop`    | the server is in use          |
 | `.up`      | the one with `exclusive=True`              | no second `luma-memory up`    |
 | `.server`  | the postmaster and all processes it forked | the server or a rest of it is |
 
@@ -17,7 +17,7 @@ States and how each is left:
 - cluster, `.server` free: nothing runs. A `postmaster.pid` found now is stale, whatever process
   has its number today; PostgreSQL would refuse to start over it, so it is removed.
 - `.server` held, socket answers: attach.
-- `.server` held, socket silent: starting, stopping or dying; wait until it answers or is gone.
+- `.server` held, socket silent: starting, stopping or dying; wait until it responds or ends.
 - the last holder leaves: it finds `.holders` free and stops the server. A holder that was killed
   leaves the server running; the next one attaches and stops it when it leaves.
 

@@ -85,9 +85,9 @@ def let_read(account: Account, tree: Path) -> None:
     """
     for path in (tree, *tree.rglob("*")):
         mode = path.stat().st_mode
-        wanted = stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
-        if mode & wanted != wanted:
-            _add_mode(path, wanted, account)
+        required = stat.S_IROTH | (stat.S_IXOTH if mode & stat.S_IXUSR else 0)
+        if mode & required != required:
+            _add_mode(path, required, account)
     _log.info("Installed programs made readable for the database account.", folder=str(tree))
 
 

@@ -45,10 +45,10 @@ def check_cluster(layout: Layout, *, major: int, owner_uid: int) -> bool:
 def create_cluster(
     layout: Layout, programs: Programs, *, major: int, durable: bool, keep_open: int
 ) -> None:
-    """Make a cluster aside and move it into its place in one step. Call under the change lock.
+    """Create a cluster in a temporary folder and rename it in one step. Call under the change lock.
 
     keep_open: the change lock's file. initdb inherits it: if this process is killed, the lock stays
-    until initdb has ended too, and nobody clears its folder away under its hands.
+    until initdb has ended too, so that no other process removes its folder.
     Raises SetupError, OSError or TimeoutExpired.
     """
     _remove_unfinished(layout)
@@ -90,7 +90,7 @@ def _remove_unfinished(layout: Layout) -> None:
 
 def _initdb_options(major: int, *, durable: bool) -> list[str]:
     options = ["--username", SUPERUSER, "--encoding=UTF8", "--data-checksums", "--no-instructions"]
-    # Whoever can enter the socket's folder is trusted; nobody comes over the network.
+    # Access to the socket's folder is the authentication; there are no network connections.
     options += ["--auth-local=trust", "--auth-host=reject"]
     if major >= _BUILTIN_LOCALE_SINCE:
         # PostgreSQL's own tables: the same order of text on every machine, also after an upgrade

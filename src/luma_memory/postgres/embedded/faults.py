@@ -1,4 +1,4 @@
-"""What went wrong with a data directory, told in one sentence to whoever can fix it."""
+"""Describe faults of a data directory in one sentence, with the fix."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from luma_memory.postgres.embedded.layout import Layout
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NOT_A_FOLDER = frozenset({errno.EEXIST, errno.ENOTDIR})
 _NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM})
-# PostgreSQL's programs say these in their output; other causes are quoted as they are.
-_TOLD_BY_PROGRAMS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-# With less room than this even the line that says so did not fit on the disk.
-_ROOM_FOR_A_LOG_LINE_BYTES = 64 * 1024
+# Errors recognized in the output of PostgreSQL's programs; others are quoted.
+_ERRORS_IN_OUTPUT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# With less free space than this, the log may lack the line that reports a full disk.
+_LOG_LINE_BYTES = 64 * 1024
 _SEVERE = re.compile(r"\b(?:FATAL|PANIC|ERROR|error):\s+(?P<reason>\S.*)")
 
 
 @contextmanager
-def told_in_one_sentence(root: Path) -> Iterator[None]:
-    """Turn what fails while working in the data directory `root` into a SetupError."""
+def described_in_one_sentence(root: Path) -> Iterator[None]:
+    """Translate errors of work in the data directory `root` into a SetupError."""
     try:
         yield
     except OSError as error:
@@ -52,11 +52,11 @@ def not_yours(root: Path, owner_uid: int) -> SetupError:
 
 def from_output(root: Path, attempted: str, output: str) -> SetupError:
     """What a program's output means. `attempted` ends the sentence "PostgreSQL could not …"."""
-    told = next((code for code in _TOLD_BY_PROGRAMS if os.strerror(code) in output), None)
-    if told is None and _free_bytes(root) < _ROOM_FOR_A_LOG_LINE_BYTES:
-        told = errno.ENOSPC
-    if told is not None:
-        return _from_os_error(OSError(told, os.strerror(told)), root)
+    number = next((code for code in _ERRORS_IN_OUTPUT if os.strerror(code) in output), None)
+    if number is None and _free_bytes(root) < _LOG_LINE_BYTES:
+        number = errno.ENOSPC
+    if number is not None:
+        return _from_os_error(OSError(number, os.strerror(number)), root)
     reason = last_meaningful_line(output)
     return SetupError(
         f"PostgreSQL could not {attempted} in data directory {root}: {reason}",
@@ -81,7 +81,7 @@ def _from_os_error(error: OSError, root: Path) -> SetupError:
         )
     if number in _NOT_A_FOLDER:
         return SetupError(
-            f"data directory {root} cannot be used, {_file_on_the_way(root)} is a file: choose"
+            f"data directory {root} cannot be used, {_file_in_path(root)} is a file: choose"
             " another --data-dir",
             code="data_dir_not_a_directory",
         )
@@ -112,14 +112,14 @@ def _not_writable(root: Path, why: str) -> SetupError:
     )
 
 
-def _file_on_the_way(root: Path) -> Path:
-    ways = (*reversed(root.parents), root)
-    return next((place for place in ways if not place.is_dir()), Layout(root).cluster)
+def _file_in_path(root: Path) -> Path:
+    steps = (*reversed(root.parents), root)
+    return next((place for place in steps if not place.is_dir()), Layout(root).cluster)
 
 
 def _free_bytes(root: Path) -> int:
     try:
         disk = os.statvfs(root)
     except OSError:
-        return _ROOM_FOR_A_LOG_LINE_BYTES
+        return _LOG_LINE_BYTES
     return disk.f_bavail * disk.f_frsize

@@ -15,7 +15,7 @@ from luma_memory.concurrency.file_lock import FileLock, is_locked
 from luma_memory.domain.errors import SetupError
 from luma_memory.postgres.embedded.account import Account, let_pass, server_account
 from luma_memory.postgres.embedded.cluster import check_cluster, create_cluster
-from luma_memory.postgres.embedded.faults import told_in_one_sentence
+from luma_memory.postgres.embedded.faults import described_in_one_sentence
 from luma_memory.postgres.embedded.layout import DATABASE, PORT, SUPERUSER, Layout
 from luma_memory.postgres.embedded.programs import Programs, programs_of
 from luma_memory.postgres.embedded.server import START_SECONDS, Server
@@ -34,7 +34,7 @@ def server_runs(data_dir: Path) -> bool:
     Raises SetupError if the directory cannot be looked at.
     """
     layout = Layout(Path(data_dir).expanduser().resolve())
-    with told_in_one_sentence(layout.root):
+    with described_in_one_sentence(layout.root):
         return is_locked(layout.server_lock)
 
 
@@ -78,7 +78,7 @@ class EmbeddedPostgres:
         not running before.
         """
         if self._server is None:
-            with told_in_one_sentence(self._layout.root):
+            with described_in_one_sentence(self._layout.root):
                 self._join()
         return self._dsn
 
@@ -91,7 +91,7 @@ class EmbeddedPostgres:
         if server is None:
             return
         try:
-            with told_in_one_sentence(self._layout.root), self._changing():
+            with described_in_one_sentence(self._layout.root), self._changing():
                 self._stop_if_last(server)
         finally:
             self._holder.release()

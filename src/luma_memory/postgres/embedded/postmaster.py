@@ -1,4 +1,4 @@
-"""What can be told about the server from outside: its pid file and its process."""
+"""Facts about the server from outside: its pid file and its process."""
 
 from __future__ import annotations
 

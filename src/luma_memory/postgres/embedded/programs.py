@@ -98,5 +98,5 @@ def _make_reachable(tree: Path, account: Account) -> None:
 
 def _environment() -> dict[str, str]:
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    # English messages, because some are recognised; UTC, because the log is read beside ours.
+    # English, because some messages are recognized; UTC, to match the service's log.
     return passed_on | {"LC_ALL": "C", "TZ": "UTC"}

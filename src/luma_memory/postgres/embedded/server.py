@@ -30,15 +30,15 @@ _IMMEDIATE_STOP_SECONDS = 15.0
 _LAUNCH_SECONDS = 30.0
 _QUERY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
-# Somebody may be looking whether the lock is held, which holds it for a moment.
+# Another process that tests the lock holds it for a moment.
 _PROBE_SECONDS = 1.0
 # Exit codes of pg_isready: it takes clients; it is there but starts, stops or recovers.
 _ACCEPTS, _REFUSES = 0, 1
 _LOG_BYTES_MAX = 4 * 1024 * 1024
 _LOG_TAIL_BYTES = 64 * 1024
-# The shell ends at once, so that the server is nobody's child: it outlives its starter, and when
+# The shell ends at once, so that the server has no parent here: it outlives its starter, and when
 # killed it leaves no zombie, whose number would keep PostgreSQL from starting again.
-_IN_BACKGROUND = ("/bin/sh", "-c", '"$@" &', "sh")
+_DETACHED = ("/bin/sh", "-c", '"$@" &', "sh")
 _CREATE_DATABASE = f"""
 SELECT 'CREATE DATABASE {DATABASE}'
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}') \\gexec
@@ -108,18 +108,18 @@ class Server:
     def _is_alive(self) -> bool:
         return is_locked(self.layout.server_lock)
 
-    def _answers(self, found: PidFile) -> int:
-        """How the server answers a client: the exit code of `pg_isready`."""
+    def _status(self, found: PidFile) -> int:
+        """The exit code of `pg_isready`."""
         where = ("-h", str(found.socket_folder), "-p", str(PORT), "-t", "2")
         command = self.programs.command("pg_isready", "-q", *where)
         return self.programs.run(command, timeout_seconds=_QUERY_SECONDS).returncode
 
     def _let_recover(self, seconds: float) -> None:
-        # Told to stop in order while it recovers from a crash, PostgreSQL 18 may wait for ever.
+        # A smart shutdown requested during crash recovery may never end in PostgreSQL 18.
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self._is_alive():
             found = read_pid_file(self.layout.pid_file)
-            if found is None or self._answers(found) != _REFUSES:
+            if found is None or self._status(found) != _REFUSES:
                 return
             time.sleep(_POLL_SECONDS)
 
@@ -138,14 +138,14 @@ class Server:
         return True
 
     def _await_ready(self, deadline: float) -> PidFile | None:
-        """The running server once it answers; None if none runs, or it ended meanwhile."""
+        """The running server once it accepts connections; None if it ends before or none runs."""
         while self._is_alive():
             found = read_pid_file(self.layout.pid_file)
-            if found is not None and found.ready and self._answers(found) == _ACCEPTS:
+            if found is not None and found.ready and self._status(found) == _ACCEPTS:
                 return found
             if time.monotonic() >= deadline:
                 raise SetupError(
-                    f"PostgreSQL in data directory {self.layout.root} did not answer within"
+                    f"PostgreSQL in data directory {self.layout.root} did not respond within"
                     f" {START_SECONDS:.0f} s: see {self.layout.log}",
                     code="embedded_postgres_failed",
                 )
@@ -166,7 +166,7 @@ class Server:
         log_fd, log_start = _open_log(self.layout.log)
         try:
             self.programs.run(
-                [*_IN_BACKGROUND, *command],
+                [*_DETACHED, *command],
                 timeout_seconds=_LAUNCH_SECONDS,
                 output=log_fd,
                 keep_open=(server_lock.fd,),

@@ -1,6 +1,6 @@
-"""Where the server's socket lies: in a folder that only the server's account (and root) can enter.
+"""The folder of the server's socket, which only the server's account (and root) can enter.
 
-The folder is the whole access control: whoever reaches the socket is the database's superuser.
+The folder is the whole access control: any process that reaches the socket is a superuser.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def choose_socket_folder(layout: Layout) -> Path:
 
 
 def prepare_socket_folder(folder: Path, account: Account) -> None:
-    """Make it, or check that what is there is the account's own and closed to everybody else.
+    """Create it, or check that an existing one belongs to the account and is closed to others.
 
-    Below a shared temporary folder another user may have taken the name, to listen there in the
-    server's place. Raises SetupError or OSError.
+    In a shared temporary folder another user may have created it first, to impersonate the
+    server. Raises SetupError or OSError.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     let_pass(account, folder.parent)

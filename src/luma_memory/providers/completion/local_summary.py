@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from luma_memory.domain.summary import Draft, Item, SummaryRequest, Told
+from luma_memory.domain.summary import Draft, Item, MarkedSentence, SummaryRequest
 
 NAME: Final = "local-weekly/1"
 _HIGHLIGHTS_MAX: Final = 8
@@ -57,7 +57,9 @@ def draft(request: SummaryRequest) -> Draft:
         elif len(chosen) < _HIGHLIGHTS_MAX:
             chosen.append(number)
             sources[number] = [number + 1]
-    highlights = [Told(_attributed(request.items[n], sentences[n]), sources[n]) for n in chosen]
+    highlights = [
+        MarkedSentence(_attributed(request.items[n], sentences[n]), sources[n]) for n in chosen
+    ]
     first = sorted(chosen[:_TEXT_SENTENCES_MAX])
     text = "\n".join(_attributed(request.items[n], sentences[n]) for n in first)
     return Draft(text, highlights, _comparison(request))

@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel
 
-from luma_memory.domain.cut_off import under_way
+from luma_memory.domain.cut_off import in_progress
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import (
     LumaMemoryError,
@@ -104,7 +104,7 @@ class StructuredCall(Generic[OutputT]):
         """Adds the call to `calls`, also if it fails."""
         calls.append(ModelCall(step.model_id))
         with spans.span(step.span_name, kind="client", values=step.span_values) as span:
-            with under_way(calls[-1]):
+            with in_progress(calls[-1]):
                 reply = await step.ask(message)
             calls[-1] = ModelCall(step.model_id, reply.input_tokens, reply.output_tokens)
             _describe(span, message, reply)

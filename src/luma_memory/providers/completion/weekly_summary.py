@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from luma_memory.domain.summary import Draft, SummaryRequest, Told
+from luma_memory.domain.summary import Draft, MarkedSentence, SummaryRequest
 from luma_memory.domain.weeks import zone_of
 from luma_memory.providers.completion.prompted_model import PromptedModel
 from luma_memory.providers.completion.structured_call import ParsedResponse
@@ -43,7 +43,10 @@ class ModelSummarizer(PromptedModel[SummaryOutput]):
             output = parsed.output
             return Draft(
                 output.text,
-                [Told(highlight.text, highlight.items) for highlight in output.highlights],
+                [
+                    MarkedSentence(highlight.text, highlight.items)
+                    for highlight in output.highlights
+                ],
                 output.comparison if request.before is not None else None,
                 parsed.calls,
                 self.name_of(parsed.model_id),

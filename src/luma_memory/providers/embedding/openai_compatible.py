@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from luma_memory.domain.cut_off import under_way
+from luma_memory.domain.cut_off import in_progress
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel, ModelCall, Vector
 from luma_memory.domain.errors import (
     LumaMemoryError,
@@ -195,7 +195,7 @@ class OpenAIEmbedder:
             provider_faults(),
         ):
             span.content(lambda: {"gen_ai.input.messages": [item.text for item in batch]})
-            with under_way(ModelCall(self._id)):
+            with in_progress(ModelCall(self._id)):
                 body = await self._post([item.text for item in batch])
             response = _Response.model_validate_json(body)
             span.set({"gen_ai.usage.input_tokens": response.tokens_read()})

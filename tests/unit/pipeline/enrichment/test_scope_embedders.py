@@ -1,4 +1,4 @@
-"""Which model serves a scope is asked for once, however many ask."""
+"""The model of a scope is read once for concurrent requests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from luma_memory.testing.models import WordEmbedder
 
 @dataclass
 class Models:
-    """Says which models are in use when it is let."""
+    """Returns the models in use once it is unblocked."""
 
     may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     asked: int = 0
@@ -30,7 +30,7 @@ class Models:
         self.asked += 1
         await self.may_answer.wait()
         if self.away:
-            raise StoreUnavailable("PostgreSQL does not answer")
+            raise StoreUnavailable("PostgreSQL does not respond")
         return ["words-64"]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luma_memory.domain.windows import Place, Turn, WindowMark
-from luma_memory.pipeline.enrichment.windows import LOOK_BACK, WINDOW_TURNS, Plan, plan_windows
+from luma_memory.pipeline.enrichment.windows import TURNS_BEFORE, WINDOW_TURNS, Plan, plan_windows
 
 MODEL = "words-64"
 START = datetime(2024, 3, 1, 9, 0, tzinfo=UTC)
@@ -114,17 +114,17 @@ def test_another_model_makes_them_all_again() -> None:
     assert plan_windows(after(old, plan), embedding_model=MODEL).windows == []
 
 
-@given(st.integers(LOOK_BACK + 1, 20), st.data())
+@given(st.integers(TURNS_BEFORE + 1, 20), st.data())
 def test_a_stretch_is_planned_as_in_the_whole(count: int, data: st.DataObject) -> None:
-    """From any place on, with LOOK_BACK turns before it: what fits there is left alone."""
+    """From any place on, with TURNS_BEFORE turns before it: what fits there is left alone."""
     turns = after(session(count), plan_windows(session(count), embedding_model=MODEL))
-    start = data.draw(st.integers(LOOK_BACK, count - 1))
+    start = data.draw(st.integers(TURNS_BEFORE, count - 1))
     edited = data.draw(st.integers(start, count - 1))
     turns[edited] = replace(turns[edited], revision=2)
     stretch = [
         replace(t, is_before=number < start)
         for number, t in enumerate(turns)
-        if number >= start - LOOK_BACK
+        if number >= start - TURNS_BEFORE
     ]
     assert plan_windows(stretch, embedding_model=MODEL) == plan_windows(
         turns, embedding_model=MODEL

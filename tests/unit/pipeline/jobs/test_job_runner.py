@@ -54,7 +54,7 @@ class StandingClock:
 
 @dataclass
 class NotedQueue:
-    """A JobQueue that writes down what it is told."""
+    """A JobQueue that records its calls."""
 
     completed: list[int] = field(default_factory=list)
     is_holder: bool = True  # as the database sees it
@@ -295,7 +295,7 @@ async def test_raising_is_a_failed_attempt_of_its_class(
     assert event.message().startswith(f"❌ Job failed: enrich_and_embed ({error_class}: ")
     assert event.level == ("error" if final else "warning")
     assert SECRET not in event.message()
-    # Only what nobody raised on purpose is a bug to look into.
+    # Only an unexpected exception is a bug to investigate.
     assert ran.bugs == ([] if isinstance(error, LumaMemoryError) else [error])
 
 

@@ -1,4 +1,4 @@
-"""Times told by an event: which block tells of it, and which side of it is meant."""
+"""Times given by an event: the block that mentions it, and the requested side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fusion ranks what stands out, whoever noticed it, and says why."""
+"""Fusion ranks outliers of either retriever first, and explains the score."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from luma_memory.pipeline.recall.fusion import (
     ADDITIONS,
     FusionWeights,
-    NeighbourScores,
+    NeighborScores,
     Parts,
     ScopeScores,
     fuse,
@@ -163,7 +163,7 @@ def test_a_lone_block_is_scored_by_what_it_is() -> None:
 
 
 def test_reciprocal_ranks_by_hand() -> None:
-    # dense ranks 0, 1, 2; words rank 2 first and know nobody else.
+    # dense ranks 0, 1, 2; words rank 2 first and match no other.
     assert list(rank_reciprocal(scope([0.9, 0.5, 0.1], [0.0, 0.0, 3.0]), limit=3)) == [2, 0, 1]
 
 
@@ -199,7 +199,7 @@ def surrounded(
     covered = [[*blocks, *[-1] * (3 - len(blocks))] for blocks in windows or {}]
     return replace(
         scores,
-        neighbour_scores=NeighbourScores(
+        neighbor_scores=NeighborScores(
             session=np.array(session or range(count), dtype=np.intp),
             windows=np.array(list((windows or {}).values()), dtype=np.float32),
             covered=np.array(covered, dtype=np.intp).reshape(-1, 3),

@@ -1,4 +1,4 @@
-"""What relations do to a ranking: lifts towards a better neighbour, repetitions folded."""
+"""What relations do to a ranking: lifts towards a better neighbor, repetitions folded."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def link(
     return NumberedLink(source, target, kind, confidence)
 
 
-def test_a_block_is_lifted_by_a_share_of_what_it_stands_below_its_neighbour() -> None:
+def test_a_block_is_lifted_by_a_share_of_what_it_stands_below_its_neighbor() -> None:
     fusion = scope(COSINES)
     plain = {entry.block: entry for entry in fusion.best(9)}
     for way in (link(3, 0, confidence=1.0), link(0, 3, confidence=1.0)):
         related = with_relations(fusion, [way, link(3, 2)], limit=9)
-        # Past the one that stood a little higher, and not past its neighbour.
+        # Past the one that stood a little higher, and not past its neighbor.
         assert [entry.block for entry in related.ranked] == [0, 3, 2, 4, 1]
         lift = related.lifts[3]
         assert (lift.by, lift.type) == (0, "follows")
@@ -76,7 +76,7 @@ def test_only_the_best_lift_and_only_relations_that_say_how() -> None:
 
 def test_what_says_the_same_is_folded_into_the_best_and_its_place_is_filled() -> None:
     fusion = scope(COSINES)
-    # Two says what four says, and that what three says.
+    # Two duplicates four, and four duplicates three.
     same = [link(2, 4, "duplicates"), link(3, 4, "duplicates"), link(3, 2, "duplicates")]
     related = with_relations(fusion, same, limit=3)
     assert [entry.block for entry in related.ranked] == [0, 2, 1]
@@ -111,5 +111,5 @@ def test_no_block_is_lost_or_shown_twice_and_scores_never_rise(
     folded = [one for ones in related.folded.values() for one in ones]
     assert len({*shown, *folded}) == len(shown) + len(folded)
     assert len(shown) == min(limit, count - len(folded)) or len(shown) == limit
-    # The best of all is lifted past by nobody.
+    # No block is lifted past the best one.
     assert shown[0] == fusion.best(1)[0].block

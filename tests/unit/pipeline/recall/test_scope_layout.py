@@ -74,20 +74,20 @@ def test_a_window_without_its_block_is_nobodys() -> None:
     ]
     layout = lay_out(scored_by_scan(scan_of(rows)), [TERM])
     assert [layout.block_id(n).int for n in range(2)] == [3, 1]
-    assert layout.scores.neighbour_scores is not None
-    assert len(layout.scores.neighbour_scores.windows) == 0
+    assert layout.scores.neighbor_scores is not None
+    assert len(layout.scores.neighbor_scores.windows) == 0
 
 
 def test_a_window_covers_the_turns_before_it_in_its_own_session() -> None:
     # Newest first: blocks 4, 3, 2, 1, 0 have the numbers 0 to 4.
     rows: list[Row] = [(n, 0, 2 if n == 2 else 1, n, 0, 0.1, 0.0) for n in range(5)]
     rows += [(4, WINDOW_ORDINAL, 1, 4, 0, 0.8, 0.0), (1, WINDOW_ORDINAL, 1, 1, 0, 0.2, 0.0)]
-    around = lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores.neighbour_scores
+    around = lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores.neighbor_scores
     assert around is not None
     assert around.covered.tolist() == [[0, 1, 3], [3, 4, -1]]
 
 
-def test_words_lent_by_a_neighbour_count_and_are_told_apart() -> None:
+def test_words_lent_by_a_neighbor_count_and_are_told_apart() -> None:
     rows: list[Row] = [(0, 0, 1, 0, 0, 0.1, 1.0), (1, 0, 1, 1, 0, 0.1, 0.0)]
     scores = lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores
     assert scores.own_lexical is not None
@@ -126,6 +126,6 @@ def test_a_span_holds_its_start_and_not_its_stop() -> None:
     rows: list[Row] = [(n, 0, 0, n * 1_000_000, 0, 0.1, 0.0) for n in range(4)]
     span = TimeSpan(EPOCH + timedelta(seconds=1), EPOCH + timedelta(seconds=3))
     scoring = ScoringRequest(spans=[span])
-    around = lay_out(scored_by_scan(scan_of(rows)), [TERM], scoring).scores.neighbour_scores
+    around = lay_out(scored_by_scan(scan_of(rows)), [TERM], scoring).scores.neighbor_scores
     assert around is not None
     assert (around.timely > 0).tolist() == [False, True, True, False]

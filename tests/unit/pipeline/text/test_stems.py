@@ -14,8 +14,8 @@ languages = st.sampled_from(LANGUAGES)
 
 
 def found(query: str, text: str, *, asked: str | None, written: str) -> bool:
-    wanted = {term.index for term in query_terms(query, language=asked)}
-    return bool(wanted & set(document_terms(text, language=written).indices))
+    expected = {term.index for term in query_terms(query, language=asked)}
+    return bool(expected & set(document_terms(text, language=written).indices))
 
 
 INFLECTED = [

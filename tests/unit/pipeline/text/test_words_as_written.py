@@ -75,7 +75,7 @@ def test_a_text_is_found_by(query: str, text: str, term: str) -> None:
     [
         ("Section A", "See section B for a list", "^a"),
         ("Ask IT about it", "It works now, does it?", "^it"),
-        ("WHO IS IT", "The IT department moved", "^it"),  # capitals throughout tell nothing
+        ("WHO IS IT", "The IT department moved", "^it"),  # all capitals: no information
         ("2.3.1", "payments-api:2.1.3", "2.3.1"),
         ("2.3.1", "payments-api:12.3.1", "2.3.1"),
         ("20230507", "on 2023-05-07", "20230507"),  # a day is no telephone number
@@ -144,7 +144,7 @@ def test_a_joined_word_covers_its_parts() -> None:
     terms = {term.term: term for term in query_terms("payments-api:2.3.1")}
     whole = terms["payments-api:2.3.1"]
     assert whole.covers == {terms[part].word for part in ("payment", "api", "2.3.1")}
-    assert not whole.is_asked
+    assert not whole.is_direct
     (first, second, joined) = query_terms("0176 1234567")
     assert joined.covers == {first.word, second.word}
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_memory.pipeline.recall.neighbours import NEIGHBOUR_SHARE, in_sessions, with_neighbours
+from luma_memory.pipeline.recall.neighbors import NEIGHBOR_SHARE, in_sessions, with_neighbors
 
 
 def int64(*values: int) -> npt.NDArray[np.int64]:
@@ -58,10 +58,10 @@ def test_each_session_is_one_chain_through_all_its_turns(turns: list[tuple[int, 
 
 def test_a_missing_word_is_lent_and_one_that_is_there_is_not_told_twice() -> None:
     found = in_sessions(int64(5, 5, 5, 5), int64(4, 3, 2, 1))
-    lent = with_neighbours(float32(0, 1.0, 0, 0), np.arange(4), found)
-    assert lent.tolist() == [NEIGHBOUR_SHARE, 1.0, NEIGHBOUR_SHARE, 0.0]
-    twice = with_neighbours(float32(1.0, 1.0, 0, 0), np.arange(4), found)
-    assert twice.tolist() == [1.0, 1.0, NEIGHBOUR_SHARE, 0.0]
+    lent = with_neighbors(float32(0, 1.0, 0, 0), np.arange(4), found)
+    assert lent.tolist() == [NEIGHBOR_SHARE, 1.0, NEIGHBOR_SHARE, 0.0]
+    twice = with_neighbors(float32(1.0, 1.0, 0, 0), np.arange(4), found)
+    assert twice.tolist() == [1.0, 1.0, NEIGHBOR_SHARE, 0.0]
 
 
 @given(
@@ -74,9 +74,9 @@ def test_lending_takes_nothing_and_gives_at_most_the_share(
     block = np.array([b for b, _ in passages], dtype=np.intp)
     weights = float32(*(w for _, w in passages))
     found = in_sessions(int64(*sessions), int64(*range(6)))
-    shared = with_neighbours(weights, block, found)
+    shared = with_neighbors(weights, block, found)
     best = [max((w for b, w in passages if b == n), default=0.0) for n in range(6)]
     for at, (number, weight) in enumerate(passages):
         beside = [int(found.previous[number]), int(found.following[number])]
-        lent = max((best[n] for n in beside if n >= 0), default=0.0) * NEIGHBOUR_SHARE
+        lent = max((best[n] for n in beside if n >= 0), default=0.0) * NEIGHBOR_SHARE
         assert abs(shared[at] - max(weight, lent)) < 1e-6
