@@ -282,7 +282,7 @@ class ContextCache:
         """Compute and cache, or return what another process cached meanwhile."""
         if not is_shared:
             computed = await compute()
-            if computed.is_complete:
+            if _may_be_kept(computed, state):
                 self._local.keep(key, self._entry_of(state, computed))
             return CacheResult(computed.context, None)
         token = uuid.uuid4().hex
@@ -293,7 +293,7 @@ class ContextCache:
             return self._hit(found, self._clock.now())
         try:
             computed = await compute()
-            if computed.is_complete:
+            if _may_be_kept(computed, state):
                 await self._keep(key, state, computed)
         finally:
             if found == "claimed":
@@ -366,6 +366,15 @@ def _valid_until(state: ScopeState) -> datetime:
     """Of a computation whose query is not parsed yet: it may name a time."""
     tick_end = tick_of(state.read_at) + TICK
     return tick_end if state.next_expiry_at is None else min(tick_end, state.next_expiry_at)
+
+
+def _may_be_kept(computed: Computed, state: ScopeState) -> bool:
+    """Whether a context may be cached under the version from before it was computed.
+
+    Version 0 is that of a user without a row, before the first block and again after each erasure:
+    a context with blocks, written meanwhile, would be returned after the next erasure.
+    """
+    return computed.is_complete and (state.version > 0 or not computed.context.blocks)
 
 
 def _outdated(entry: Entry, state: ScopeState) -> Literal["changed", "expired"] | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import pytest
 
 from luma_memory.cache.in_process import InProcessCache
 from luma_memory.domain.cache import CacheCounts, CacheKey, context_key
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.context import Context
+from luma_memory.domain.context import Context, ContextBlock
 from luma_memory.domain.errors import (
     CacheUnavailable,
     ProviderUnavailable,
@@ -84,6 +85,7 @@ class Computing:
         self.gate.set()
         self.is_complete = True
         self.names_times = False
+        self.blocks: list[ContextBlock] = []
         self.error: Exception | None = None
 
     async def __call__(self) -> Computed:
@@ -92,11 +94,17 @@ class Computing:
         await self.gate.wait()
         if self.error is not None:
             raise self.error
-        return Computed(_context(f"answer {number}"), self.is_complete, self.names_times)
+        context = _context(f"answer {number}", self.blocks)
+        return Computed(context, self.is_complete, self.names_times)
 
 
-def _context(text: str) -> Context:
-    return Context([], text, [], 3, None, True, [])
+def _context(text: str, blocks: Sequence[ContextBlock] = ()) -> Context:
+    return Context(list(blocks), text, [], 3, None, True, [])
+
+
+def _context_block() -> ContextBlock:
+    facts = (None, None, None, None)
+    return ContextBlock(uuid4(), "The harbour froze.", False, 0.9, 0.9, NOON, *facts)
 
 
 class Setting:
@@ -302,6 +310,21 @@ async def test_an_answer_that_is_not_whole_is_given_and_not_kept() -> None:
     setting.computing.is_complete = True
     assert (await setting.ask()).context.text == "answer 2"
     assert (await setting.ask()).context.text == "answer 2"
+
+
+@pytest.mark.parametrize("local_bytes_max", [0, 1 << 20])
+async def test_a_context_with_blocks_is_not_kept_for_a_user_who_had_none(
+    local_bytes_max: int,
+) -> None:
+    """A write that commits during the computation: its version is 0 again after an erasure."""
+    setting = Setting(local_bytes_max=local_bytes_max)
+    setting.versions.version = 0
+    setting.computing.blocks = [_context_block()]
+    await setting.ask()
+    assert (await setting.ask()).context.text == "answer 2"
+    setting.computing.blocks = []
+    assert (await setting.ask()).context.text == "answer 3"
+    assert (await setting.ask()).context.text == "answer 3"
 
 
 async def test_an_error_is_told_to_all_who_waited_and_forgotten() -> None:
