@@ -215,7 +215,11 @@ def test_the_manifests_are_put_together() -> None:
     made = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert made.returncode == 0, made.stderr
     found = list(yaml.safe_load_all(made.stdout))
-    assert len(found) == len(manifests())
+    assert len(found) == len(manifests()) + 1  # the generated ConfigMap
+    (settings,) = [one["metadata"]["name"] for one in found if one["kind"] == "ConfigMap"]
+    assert re.fullmatch(r"luma-memory-[a-z0-9]{10}", settings)
+    referenced = set(re.findall(r"configMapRef:\n +name: (\S+)", made.stdout))
+    assert referenced == {settings}
     images = set(re.findall(r"^ +image: (\S+)$", made.stdout, re.MULTILINE))
     assert images == {f"luma-memory-{part}:{__version__}" for part in ("api", "worker")}
     for document in found:
@@ -320,10 +324,29 @@ def test_deployed_settings_are_settings_and_versions_are_this_one() -> None:
         for service in ("api", "worker")
         for name in compose["services"][service]["environment"]
     } - {"PGPASSWORD"}  # the driver's own
-    named |= set(manifests()["ConfigMap", "luma-memory"]["data"])
-    assert named <= set(variable_names())
     (kustomization,) = documents(DEPLOY / "kubernetes" / "kustomization.yaml")
+    (generated,) = kustomization["configMapGenerator"]
+    named |= {literal.partition("=")[0] for literal in generated["literals"]}
+    assert named <= set(variable_names())
     assert {image["newTag"] for image in kustomization["images"]} == {__version__}
+
+
+def test_a_changed_setting_rolls_the_pods() -> None:
+    """A generated ConfigMap has a digest in its name; a plain one changes under running pods."""
+    (kustomization,) = documents(DEPLOY / "kubernetes" / "kustomization.yaml")
+    assert [entry["name"] for entry in kustomization["configMapGenerator"]] == ["luma-memory"]
+    assert not kustomization.get("generatorOptions", {}).get("disableNameSuffixHash")
+    assert not any(kind == "ConfigMap" for kind, _ in manifests())
+
+
+def test_compose_builds_each_image_once() -> None:
+    (compose,) = documents(DEPLOY / "compose.yaml")
+    services = compose["services"].values()
+    built = [service["image"] for service in services if "build" in service]
+    assert sorted(built) == ["luma-memory-api", "luma-memory-worker"]
+    for service in services:
+        if service["image"] in built and "build" not in service:
+            assert service["pull_policy"] == "never"
 
 
 def test_what_the_build_copies_is_sent_to_it() -> None:
