@@ -37,6 +37,7 @@ from tests.support.queue_faults import (
     Measured,
     accept,
     looking_at,
+    measured,  # noqa: F401 - a fixture
     until_true,
 )
 from tests.support.server_faults import FaultyServer, filled, service_on, small_disk
