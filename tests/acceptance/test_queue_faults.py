@@ -37,7 +37,7 @@ from tests.support.queue_faults import (
     Measured,
     accept,
     looking_at,
-    measured,  # noqa: F401 - a fixture
+    measured,
     until_true,
 )
 from tests.support.server_faults import FaultyServer, filled, service_on, small_disk
@@ -45,6 +45,8 @@ from tests.support.server_faults import FaultyServer, filled, service_on, small_
 from luma_memory.cli.child import Child
 from luma_memory.cli.environment import settings_environment
 from luma_memory.cli.processes import Stack, running_stack
+
+__all__ = ["measured"]  # the fixture
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
