@@ -280,7 +280,7 @@ def test_doctor_finds_the_running_service(up: Up) -> None:
     port = up.url.rpartition(":")[2]
     done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, MEMORY_PROT="1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{up.url} answers: ok, workers: 1" in done.stdout
+    assert f"{up.url} responds: ok, workers: 1" in done.stdout
     assert "did you mean MEMORY_PORT?" in done.stdout
 
 
