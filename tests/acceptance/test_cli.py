@@ -383,7 +383,7 @@ def test_demo_of_a_small_conversation(tmp_path: Path) -> None:
     assert "blocks active: 3 of 3" in done.stderr
     assert "? Where is the ferry?" in done.stdout
     assert "  ✓ " in done.stdout
-    assert "1 of 1 questions have evidence within the first 10; recall@10 1.00" in done.stdout
+    assert "1 of 1 questions have evidence in the first 10; recall@10 1.00" in done.stdout
 
 
 async def test_the_printed_schema_loads_into_an_empty_database(empty_dsn: str) -> None:

@@ -20,7 +20,9 @@ from luma_memory.cli.processes import Stack
 from luma_memory.settings import load_settings
 
 # What is asked; the machine that runs all tests is busy, and the middle has to do.
-REFUSED_SECONDS_MAX = 2.0
+# Two seconds on a machine with nothing else to do; the statement's own limit is four, and a
+# request that waited for a connection and then for its statement took more than eight.
+REFUSED_SECONDS_MAX = 6.0
 
 
 @asynccontextmanager

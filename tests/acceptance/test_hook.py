@@ -134,11 +134,21 @@ async def test_a_hook_that_fails_is_one_line_of_the_log(
 
 async def test_a_service_that_hangs_does_not_hold_up_the_host(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        threading.Thread(target=silent.accept, daemon=True).start()
+        accepted: list[socket.socket] = []
+
+        def accept_once() -> None:
+            accepted.append(silent.accept()[0])
+
+        accepting = threading.Thread(target=accept_once)
+        accepting.start()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         reply, log = await hook(
             "UserPromptSubmit", {"prompt": "Hello?"}, tmp_path, MEMORY_API_URL=url
         )
+        if accepting.is_alive():  # the time ended before the hook connected
+            socket.create_connection(silent.getsockname()).close()
+        accepting.join()
+        accepted[0].close()
         assert reply == {}
         assert len(log.splitlines()) == 1
 

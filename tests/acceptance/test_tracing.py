@@ -85,7 +85,6 @@ async def test_a_block_and_a_question_are_traced_from_the_door_to_the_provider(
                     # The first question of a model: what its cosines mean is measured.
                     "calibrate": {
                         "embed together": {"embeddings text-embedding-3-small": {}},
-                        "embeddings text-embedding-3-small": {},
                     },
                     "relations": {},
                     "fuse": {},

@@ -43,7 +43,7 @@ def test_the_pinned_package_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_hub_model_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub_settings, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub_settings, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(SetupError, match="'some/model' is neither a folder here nor"):
+    with pytest.raises(SetupError, match="'some/model' is neither a folder nor"):
         find_model("some/model")
 
 

@@ -14,9 +14,6 @@ class QueueStatsBody(BaseModel):
     processing: int
     completed: int
     failed: int
-    paused: list[str] = Field(
-        default=[], description="Job types that no worker claims; `all` is the whole queue."
-    )
 
 
 class CacheHealthBody(BaseModel):
@@ -53,6 +50,9 @@ class HealthBody(BaseModel):
     worker_running: bool
     workers: int
     queue_stats: QueueStatsBody | None = Field(description="null if the database is unavailable.")
+    paused: list[str] = Field(
+        default=[], description="Job types that no worker claims; `all` is the whole queue."
+    )
     oldest_pending_seconds: float | None
     database: str
     cache: CacheHealthBody

@@ -36,8 +36,8 @@ async def health(service: ServiceDep) -> HealthBody:
             processing=stats.processing,
             completed=stats.completed,
             failed=stats.failed,
-            paused=list(stats.paused),
         ),
+        paused=list(stats.paused) if stats else [],
         oldest_pending_seconds=stats.oldest_pending_seconds if stats else None,
         database=report.database,
         cache=CacheHealthBody(
