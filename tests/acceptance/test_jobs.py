@@ -475,7 +475,7 @@ async def test_the_queue_is_paused_and_resumed_by_api_and_command(
     both = await command(folder(still), "pause")
     assert "the whole queue" in both.stdout
     health = (await door.get("/health")).json()
-    assert health["queue_stats"]["paused"] == ["all", "weekly_summary"]
+    assert health["paused"] == ["all", "weekly_summary"]
     one = await command(folder(still), "resume", "--type", "weekly_summary", "--json")
     assert json.loads(one.stdout) == {"paused": ["all"]}
     assert "paused: the whole queue" in (await command(folder(still), "stats")).stdout

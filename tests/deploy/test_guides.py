@@ -131,7 +131,9 @@ def test_what_the_troubleshooting_page_quotes_is_said() -> None:
 
 
 def literals() -> Iterator[str]:
-    """Every text of the package, those of several lines as one."""
+    """Every text of the package, those of several lines as one, and the migration's own errors."""
+    frame = ROOT / "src" / "luma_memory" / "migrations" / "frame"
+    yield (frame / "opening.sql").read_text(encoding="utf-8")
     for path in (ROOT / "src" / "luma_memory").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
