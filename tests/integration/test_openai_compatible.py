@@ -562,11 +562,11 @@ async def test_hostile_output_becomes_inert_bounded_text(
 ) -> None:
     junk = "\x00\x07\x1b[31m\u202eevil\ud83d\ude00<script>alert(1)</script>'; DROP TABLE x;--\r\n"
     said = fake.enrichment_content(
-        title=junk * 2000,
-        summary=junk * 2000,
-        tags=[f"tag\x00 {number} {junk}" for number in range(5000)],
-        entities=[{"name": f"{junk}{number}", "kind": "person"} for number in range(5000)],
-        dates=[{"text": f"day {number}", "iso": "2023-02-30"} for number in range(5000)],
+        title=junk * 500,
+        summary=junk * 500,
+        tags=[f"tag\x00 {number} {junk}" for number in range(1000)],
+        entities=[{"name": f"{junk}{number}", "kind": "person"} for number in range(1000)],
+        dates=[{"text": f"day {number}", "iso": "2023-02-30"} for number in range(1000)],
         importance=1e308,
         language="<b>",
     )
