@@ -87,7 +87,7 @@ class KeyStore(Protocol):
 
 
 class TokenVerifier(Protocol):
-    """Access tokens that somebody else gives to end users."""
+    """Access tokens that another issuer gives to end users."""
 
     async def verify(self, token: str) -> AccessToken:
         """The token's content. Raises Unauthenticated, or ProviderUnavailable."""

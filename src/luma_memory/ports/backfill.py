@@ -25,5 +25,5 @@ class BackfillStore(Protocol):
     async def pending_counts(
         self, *, project_id: str | None, user_id: str | None
     ) -> PendingBackfillCounts:
-        """How many blocks are owed something."""
+        """How many blocks have a pending backfill."""
         ...

@@ -83,7 +83,7 @@ class BlockStore(Protocol):
     ) -> Sequence[Accepted | Exception]:
         """Commit blocks, passages and jobs in one statement; one answer an item, in order.
 
-        With a lease the jobs are born claimed by its worker, attempt 1.
+        With a lease the jobs are created already claimed by its worker, attempt 1.
         """
         ...
 

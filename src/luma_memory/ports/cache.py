@@ -30,7 +30,7 @@ class Cache(Protocol):
         ...
 
     async def let_go(self, key: CacheKey, *, token: str) -> None:
-        """Give a claimed name back; one that is somebody else's by now stays theirs."""
+        """Release a claimed name; a name that another caller has claimed since is unchanged."""
         ...
 
     async def drop_all(self, kind: EntryKind, owner: str) -> int:

@@ -61,7 +61,7 @@ class ReembedProgress:
 
 
 class ReembedStore(Protocol):
-    """A change of the embedding model under way. All methods raise StoreUnavailable."""
+    """A change of the embedding model in progress. All methods raise StoreUnavailable."""
 
     async def want(self, model_id: str) -> None:
         """Have all vectors be of this model. Asking again changes nothing."""

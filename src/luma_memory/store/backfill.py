@@ -1,4 +1,4 @@
-"""Blocks that something is owed to: `ports.backfill.BackfillStore` on memory_blocks."""
+"""Blocks with a pending backfill: `ports.backfill.BackfillStore` on memory_blocks."""
 
 from __future__ import annotations
 

@@ -89,7 +89,8 @@ LINES = "\n".join(IMAGE[start : start + 76] for start in range(0, len(IMAGE), 76
         IMAGE,
         LINES,
         "sha256 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0T",
+        "eyJhbGciOiJIUzI1NiJ9."
+        + "eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0T",
     ],
 )
 def test_data_in_text_form_makes_no_tags(data: str) -> None:
