@@ -54,7 +54,7 @@ async def test_a_server_that_never_answers_costs_one_deadline_and_then_nothing()
         for _ in range(FAILURES_MAX):
             assert await _refused(cache.fetch(_key(1))) < ANSWER_SECONDS_MAX
         (told,) = events.of(CacheUnreachable)
-        assert told.message() == "Cache unavailable: no answer in time"
+        assert told.message() == "Cache unavailable: no reply in time"
         taken = [await _refused(cache.store(_key(1), b"v", ttl_seconds=9)) for _ in range(200)]
         assert sorted(taken)[100] < TIMEOUT_SECONDS / 10
         started = time.perf_counter()
