@@ -35,7 +35,7 @@ async def test_a_start_waits_until_the_database_answers(dsn: str, tmp_path: Path
             opening = asyncio.create_task(
                 open_in_time(stack, settings(behind(link, dsn)), kind="worker")
             )
-            await until_told(told, "waiting for it, 60 s at most")
+            await until_told(told, "waiting up to 60 s for it")
             let_in(link, dsn)
             service = await opening
             assert service is not None
