@@ -62,7 +62,7 @@ async def test_a_worker_that_waits_is_stopped_in_order(tmp_path: Path) -> None:
         sink=lambda name, line: said.append((name, line)),
         database_url=url,
     ) as worker:
-        await until_said(said, "worker", "waiting for it")
+        await until_said(said, "worker", "waiting up to")
         assert await worker.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
 
 

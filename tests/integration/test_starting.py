@@ -35,14 +35,14 @@ async def test_a_start_waits_until_the_database_answers(dsn: str, tmp_path: Path
             opening = asyncio.create_task(
                 open_in_time(stack, settings(behind(link, dsn)), kind="worker")
             )
-            await until_told(told, "waiting up to 60 s for it")
+            await until_told(told, "waiting up to 60")
             let_in(link, dsn)
             service = await opening
             assert service is not None
             assert (await service.queue.stats()).pending == 0
     texts = [line["event"] for line in told]
     assert sum("waiting" in text for text in texts) == 1
-    assert "PostgreSQL answers" in texts
+    assert "PostgreSQL is available" in texts
 
 
 async def test_a_start_gives_up_when_its_time_is_over(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ async def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
             opening = asyncio.create_task(
                 open_in_time(stack, settings(url), kind="worker", stop=stop)
             )
-            await until_told(told, "waiting for it")
+            await until_told(told, "waiting up to")
             stop.set()
             assert await opening is None
 
