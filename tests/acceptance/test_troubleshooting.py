@@ -175,7 +175,7 @@ async def test_the_worker_does_not_process(service: Service, client: httpx2.Asyn
     (workers,) = await ask(service, title)
     assert workers[0]["stopped_at"] is not None
     advice = await service.command("luma-memory doctor")
-    assert "start luma-memory worker" in re.sub(r"\s+", " ", advice.stdout)
+    assert "run luma-memory worker" in re.sub(r"\s+", " ", advice.stdout)
     await service.stack.restart("worker")
     await until_status(client, block_id, "active")
 
@@ -240,7 +240,7 @@ async def test_a_process_that_does_not_start_says_why(service: Service, tmp_path
 
     nowhere = f"postgresql:///memory?host={tmp_path}"
     waited = await told("worker", DATABASE_URL=nowhere, MEMORY_DATABASE_WAIT_SECONDS="1")
-    assert "waiting for it, 1 s at most" in waited
+    assert "waiting up to 1 s for it" in waited
     assert "PostgreSQL does not respond" in await told("doctor", DATABASE_URL=nowhere)
 
     admin = await asyncpg.connect(url)
