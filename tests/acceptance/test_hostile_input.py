@@ -1,4 +1,4 @@
-"""What somebody sends who wants to break it: refused or kept exactly, in bounded memory."""
+"""Hostile input: refused or kept exactly, in bounded memory."""
 
 from __future__ import annotations
 

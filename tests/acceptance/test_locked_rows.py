@@ -47,7 +47,7 @@ async def test_others_are_accepted_and_enriched_while_a_users_row_is_locked(
         for number in range(rounds):
             held += [asyncio.create_task(post(client, HELD, f"Held {rounds} {number}."))]
             others = [post(client, f"user-{n}", f"Free {rounds} {number}.") for n in range(12)]
-            # All of them, before the lock ends; none is told to try again.
+            # All of them, before the lock ends; none receives a retryable error.
             responses = await asyncio.gather(*others)
             assert {response.status_code for response in responses} == {202}
         async with asyncio.timeout(60):

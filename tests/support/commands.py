@@ -14,7 +14,7 @@ _FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Of this process, without settings of whoever runs the tests."""
+    """The environment of this process without the settings of the user who runs the tests."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
     cache = os.environ.get("MEMORY_MODEL_CACHE_DIR")
     return kept | ({"MEMORY_MODEL_CACHE_DIR": cache} if cache else {}) | extra

@@ -7,7 +7,7 @@ SELECT counts, erased_at FROM erase_memory_user($1, $2, $3, $4, $5, $6, $7, $8)
 SELECT name, count FROM count_memory_rows($1, $2)
 
 -- name: job_span
--- Between which ids all jobs are, whoever's.
+-- The lowest and highest id of the jobs of all users.
 SELECT coalesce(min(id), 0) AS first, coalesce(max(id), 0) AS last FROM memory_jobs
 
 -- name: sweep_jobs
