@@ -24,6 +24,9 @@ from luma_memory.providers.completion.local_relations import find
 THEN = datetime(2026, 3, 5, 10, tzinfo=UTC)
 DOCUMENTED = Path(__file__).parents[3] / "docs" / "relations.md"
 PAIRS = Path(__file__).parent / "relation_pairs.tsv"
+# Written without reading the rules; a fault that they show is fixed as a kind, with other examples
+# in the first file, so that these stay a measure.
+HELD_OUT = Path(__file__).parent / "relation_pairs_held_out.tsv"
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,8 @@ class Pair:
     wanted: str
 
 
-def _pairs() -> list[Pair]:
-    with PAIRS.open(encoding="utf-8", newline="") as file:
+def _pairs(path: Path = PAIRS) -> list[Pair]:
+    with path.open(encoding="utf-8", newline="") as file:
         return [Pair(*row) for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
 
 
@@ -67,9 +70,18 @@ def _found(pair: Pair) -> str:
 def test_the_corpus_is_wide() -> None:
     pairs = _pairs()
     assert len(pairs) >= 200
-    assert len({pair.language for pair in pairs}) == 5
-    assert min(Counter(pair.language for pair in pairs).values()) >= 20
+    for language in ("de", "en", "es", "fr", "it"):
+        assert Counter(pair.language for pair in pairs)[language] >= 20
     assert len({(pair.earlier, pair.later) for pair in pairs}) == len(pairs)
+
+
+def test_the_held_out_corpus_has_other_pairs() -> None:
+    pairs, held_out = _pairs(), _pairs(HELD_OUT)
+    assert len(held_out) >= 200
+    for language in ("de", "en", "es", "fr", "it"):
+        assert Counter(pair.language for pair in held_out)[language] >= 20
+    known = {(pair.earlier, pair.later) for pair in pairs}
+    assert known.isdisjoint((pair.earlier, pair.later) for pair in held_out)
 
 
 @pytest.mark.parametrize("pair", _pairs(), ids=lambda pair: f"{pair.earlier} {pair.later}")
@@ -83,11 +95,22 @@ def test_nothing_leaves_recall_that_the_corpus_keeps(pair: Pair) -> None:
 
 @pytest.mark.parametrize("relation", ["supersedes", "duplicates", "contradicts"])
 def test_precision_and_recall_are_as_published(relation: str) -> None:
-    found = [(pair.wanted, _found(pair)) for pair in _pairs()]
+    (precision, recall), (held_precision, held_recall) = (
+        _measured(path, relation) for path in (PAIRS, HELD_OUT)
+    )
+    assert precision == 1
+    assert held_precision >= 0.98
+    figures = (precision, recall, held_precision, held_recall)
+    row = " | ".join([f"| `{relation}`", *(f"{figure:.2f}" for figure in figures)])
+    assert f"{row} |" in DOCUMENTED.read_text("utf-8")
+
+
+def _measured(path: Path, relation: str) -> tuple[float, float]:
+    """Precision and recall."""
+    found = [(pair.wanted, _found(pair)) for pair in _pairs(path)]
     right = found.count((relation, relation))
     precision = right / sum(said == relation for _, said in found)
-    recall = right / sum(wanted == relation for wanted, _ in found)
-    assert f"| `{relation}` | {precision:.2f} | {recall:.2f} |" in DOCUMENTED.read_text("utf-8")
+    return precision, right / sum(wanted == relation for wanted, _ in found)
 
 
 @pytest.mark.parametrize("pair", _pairs(), ids=lambda pair: f"{pair.earlier} {pair.later}")

@@ -29,6 +29,7 @@ from luma_memory.providers.completion.local_statements import (
     statement,
 )
 from luma_memory.providers.completion.local_updates import Update, update
+from luma_memory.providers.completion.relation_forms import relation_forms
 
 NAME: Final = "local-rules/2"
 _TEXT_CHARACTERS_MAX: Final = 4_000
@@ -43,11 +44,6 @@ _REPEATED_LETTERS_MIN: Final = 6
 _WORD: Final = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 _ANSWERS: Final = frozenset(
     ["yes", "no", "yeah", "nope", "ok", "okay", "sure", "ja", "nein", "oui", "non", "si", "sí"]
-)
-_JUST_NOW: Final = re.compile(
-    r"\b(?:now|just|currently|recently|(?:hours?|minutes?) ago|jetzt|gerade|eben|momentan|stunden?"
-    r"|maintenant|actuellement|heures?|ahora|actualmente|horas?|adesso|attualmente)\b",
-    re.IGNORECASE,
 )
 # In a password or a key every character counts, the last one too.
 _SECRET: Final = re.compile(
@@ -137,11 +133,18 @@ def _means_the_same_days(block: RelationBlock, other: RelationBlock) -> bool:
     if block.occurred_at.date() == other.occurred_at.date():
         return True
     text = block.content[:_TEXT_CHARACTERS_MAX]
-    if _JUST_NOW.search(text) is not None:
+    if _is_deictic(text):
         return False
     document = read(text, identify(text).reading)
     one, two = (dates(document, at) for at in (block.occurred_at, other.occurred_at))
     return one == two and all(mention.value is not None for mention in one)
+
+
+def _is_deictic(text: str) -> bool:
+    """Whether a word makes the text depend on when it is said ("in two hours", "the other day")."""
+    forms = relation_forms()
+    words = {part for word in _WORD.findall(text.casefold()) for part in (word, *word.split("'"))}
+    return not forms.deictic.isdisjoint(words) or any(part in text for part in forms.deictic_parts)
 
 
 def _updated(block: RelationBlock, other: RelationBlock) -> Update | None:

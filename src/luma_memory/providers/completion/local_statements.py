@@ -44,13 +44,16 @@ _ONLY: Final = r"(?!only |just |yet |nur |noch |solo |sólo |seulement |soltanto
 
 # From a sentence that says that something has ended to the one that said that it was so.
 _ANYMORE: Final = r" (?:anymore|any more|any longer)"
+_HAVING: Final = ("habe", "hat", "haben", "brauche", "braucht", "gibt", "kostet", "verdient")
+_NOT_AMOUNT: Final = "".join(rf"(?<!\b{verb})" for verb in _HAVING)
 _ENDED: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(.+?) no longer (.+)", r"\1 \2"),
         (rf"(.+?) do not {_ONLY}(.+){_ANYMORE}", r"\1 \2"),
         (rf"(.+?) (am|is|are|can|have|has) not {_ONLY}(.+){_ANYMORE}", r"\1 \2 \3"),
-        (r"(.+?) nicht mehr( .+)?", r"\1\2"),
+        # "Ich habe nicht mehr Zeit" may be "not more time".
+        (rf"(.+?){_NOT_AMOUNT} nicht mehr( .+)?", r"\1\2"),
         (r"(.+?) kein(e|en|em|er|) (.+?) mehr( .+)?", r"\1 ein\2 \3\4"),
         (r"(.+?) kein(?:e|en|em|er|) (.+?) mehr( .+)?", r"\1 \2\3"),
         (r"(.+?) (?:ne |n')(.+?) plus( (?!que |qu').+)?", r"\1 \2\3"),
@@ -91,7 +94,7 @@ def statement(text: str, speaker: str | None) -> str | None:
     for pattern, expanded in _CONTRACTIONS:
         sentence = pattern.sub(expanded, sentence)
     words = [word.lower() for word in _WORD.findall(sentence)]
-    if len(words) < 2 or is_about_a_pronoun(words):
+    if len(words) < 2 or is_about_a_pronoun(words) or _is_indefinite(sentence, words):
         return None
     if not relation_forms().doubt.isdisjoint(words):
         return None
@@ -111,6 +114,11 @@ def is_about_a_pronoun(words: Sequence[str]) -> bool:
     "Il" is French for "he" and an Italian article; "il mio" is certain.
     """
     return words[0] in relation_forms().pronouns and tuple(words[:2]) != ("il", "mio")
+
+
+def _is_indefinite(sentence: str, words: Sequence[str]) -> bool:
+    """Whether the subject may be another one in another text: "a friend", "2 servers"."""
+    return sentence[0].isdigit() or words[0] in relation_forms().indefinite
 
 
 def was_before(sentence: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import read
 from luma_memory.providers.completion.extract.vocabulary import LANGUAGES, vocabulary
 from luma_memory.providers.completion.local_statements import denied, was_before
+from luma_memory.providers.completion.local_values import is_part, same_value
 from luma_memory.providers.completion.relation_forms import StatementForm, relation_forms
 
 Update = Literal["supersedes", "contradicts"]
@@ -121,9 +122,22 @@ def _is_comparable(before: _Match, after: _Match) -> bool:
             for names in (forms.towns, forms.countries)
         )
     # In German every noun has a capital: "ich arbeite bei Nacht" names no employer.
-    return "de" not in (before.form.language, after.form.language) and not (
-        set(before.value.split()) <= set(after.value.split())
-        or set(after.value.split()) <= set(before.value.split())
+    return (
+        "de" not in (before.form.language, after.form.language)
+        and not (is_part(before.value, after.value) or is_part(after.value, before.value))
+        and all(_may_be_an_employer(match.value) for match in (before, after))
+    )
+
+
+def _may_be_an_employer(name: str) -> bool:
+    """No place, no time and no person: "I now work at Christmas", "for Karen", "at Building B"."""
+    forms = relation_forms()
+    words = name.split()
+    return (
+        name not in forms.towns
+        and name not in forms.countries
+        and words[0] not in forms.given_names
+        and forms.not_employers.isdisjoint(words)
     )
 
 
@@ -143,7 +157,7 @@ def _about_attribute(newer: str, older: str) -> Update | None:
         after, before = form.pattern.fullmatch(plain), form.pattern.fullmatch(older)
         if after is None or before is None or _attribute(after) != _attribute(before):
             continue
-        if _same_value(after["value"], before["value"]):
+        if same_value(form.kind, after["value"], before["value"]):
             continue
         changed = plain != newer or any(after[group] for group in ("now", "since", "changed"))
         return "supersedes" if form.single or changed else "contradicts"
@@ -152,9 +166,3 @@ def _about_attribute(newer: str, older: str) -> Update | None:
 
 def _attribute(match: re.Match[str]) -> str:
     return match["name"].replace("favour", "favor").replace("colour", "color")
-
-
-def _same_value(one: str, other: str) -> bool:
-    """A telephone number written with other spaces is the same one."""
-    plain = re.compile(r"[\s()/.,'-]")
-    return plain.sub("", one).casefold() == plain.sub("", other).casefold()

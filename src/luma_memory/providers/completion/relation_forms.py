@@ -16,7 +16,8 @@ _NAME: Final = (
 # One or two words of any kind: "8080", "db1.example.com", "Room 4".
 _VALUE: Final = r"(?:[^\W_][\w.:/@#+-]*(?: [^\W_][\w.:/@#+-]*)?)"
 _IS: Final = (
-    r"(?:is|ist|est|es|è)(?: (?P<now>now|jetzt|nun|maintenant|désormais|ahora|ora|adesso))?"
+    r"(?:is|ist|beträgt|liegt bei|est|es|è)"
+    r"(?: (?P<now>now|jetzt|nun|maintenant|désormais|ahora|ora|adesso))?"
 )
 _SINCE: Final = r"(?: (?P<since>now|jetzt|maintenant|désormais|ahora|adesso))?"
 _CHANGED: Final = (
@@ -45,16 +46,22 @@ class AttributeForm:
     where the sentence says that it is new.
     """
 
+    kind: str  # a name of the table `kinds`, or "color"
     single: bool
     pattern: re.Pattern[str]
 
 
 @dataclass(frozen=True, slots=True)
 class RelationForms:
-    """Words are in lower case but for `countries` and `towns`; patterns match whole sentences."""
+    """Words are in lower case but for names; patterns match whole sentences."""
 
     doubt: frozenset[str]
     pronouns: frozenset[str]
+    indefinite: frozenset[str]  # first words that leave open which person or thing is meant
+    deictic: frozenset[str]
+    deictic_parts: tuple[str, ...]  # parts of words of scripts without spaces
+    given_names: frozenset[str]
+    not_employers: frozenset[str]
     countries: frozenset[str]
     towns: frozenset[str]
     statements: tuple[StatementForm, ...]
@@ -71,6 +78,11 @@ def relation_forms() -> RelationForms:
     return RelationForms(
         doubt=frozenset(table["doubt"].split()),
         pronouns=frozenset(table["pronouns"].split()),
+        indefinite=frozenset(table["indefinite"].split()),
+        deictic=frozenset(table["deictic"].split()),
+        deictic_parts=tuple(part.replace("_", " ") for part in table["deictic_parts"].split()),
+        given_names=frozenset(table["given_names"].split()),
+        not_employers=frozenset(table["not_employers"].split()),
         countries=frozenset(table["countries"].split()),
         towns=frozenset(name.replace("_", " ") for name in table["towns"].split()),
         statements=tuple(_statement_form(entry, table["when"]) for entry in table["forms"]),
@@ -95,10 +107,17 @@ def _statement_form(entry: dict[str, Any], when: dict[str, str]) -> StatementFor
 
 
 def _attribute_form(entry: dict[str, Any], table: dict[str, Any]) -> AttributeForm:
-    kinds = {**table["kinds"], "color": "|".join(table["colors"].split())}
+    kinds = {**table["kinds"], "color": _color(table["colors"].split())}
     verb = rf"(?:{_IS}|{_CHANGED})"
-    pattern = rf"(?P<name>{entry['names']}) {verb} (?P<value>{kinds[entry['kind']]}){_SINCE}"
-    return AttributeForm(entry["single"], re.compile(pattern))
+    pattern = (
+        rf"(?P<name>{entry['names']}) {verb} (?:de |di )?(?P<value>{kinds[entry['kind']]}){_SINCE}"
+    )
+    return AttributeForm(entry["kind"], entry["single"], re.compile(pattern))
+
+
+def _color(names: list[str]) -> str:
+    """German writes the color's name with a capital, the Romance languages with an article."""
+    return "(?:el |le |il )?(?:" + "|".join(f"{name}|{name.capitalize()}" for name in names) + ")"
 
 
 def _shift(pattern: str) -> re.Pattern[str]:
