@@ -8,88 +8,32 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
-from tests.support.service import BASE_PATH, all_blocks, until_idle
+from tests.support.access_matrix import (
+    ADA,
+    BOB,
+    MARKER,
+    Ground,
+    Operation,
+    ground_for_tests,
+    operations,
+)
+from tests.support.service import BASE_PATH
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-# In everything that is Ada's: her words, her session, her metadata.
-MARKER = "quincunx"
-ADA, BOB = "ada", "bob"
-
-
-@dataclass
-class Ground:
-    """A running service in which Ada of the project `shop` has something to hide."""
-
-    door: Door
-    document: dict[str, Any]
-    block_id: str
-    job_id: int
-    cursors: list[str]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    async with running_door(tmp_path_factory.mktemp("matrix") / "data") as door:
-        everything = await door.key(*EVERY_PERMISSION, project_id="shop")
-        async with door.client(everything) as client:
-            for n in range(3):
-                block = {
-                    "user_id": ADA,
-                    "content": f"The {MARKER} of the orchard, number {n}.",
-                    "session_id": f"{MARKER}-session",
-                    "metadata": {MARKER: n},
-                }
-                accepted = (await client.post("/blocks", json=block)).json()
-            await until_idle(client)
-            block_id, job_id = accepted["id"], accepted["job_id"]
-            whose = {"user_id": ADA}
-            edited = await client.patch(f"/blocks/{block_id}", params=whose, json={"source": "x"})
-            assert edited.is_success
-            cursors = [
-                (await client.get(path, params={**whose, "limit": "1"})).json()["next_cursor"]
-                for path in ("/blocks", "/jobs")
-            ]
-            document = (await client.get("/openapi.json")).json()
-        yield Ground(door, document, block_id, job_id, cursors)
-
-
-@dataclass(frozen=True)
-class Operation:
-    method: str
-    path: str
-    said: dict[str, Any]
-
-    @property
-    def permission(self) -> Permission | None:
-        permission: Permission | None = self.said.get("x-permission")
-        return permission
-
-    def parameters(self, place: str) -> Iterator[dict[str, Any]]:
-        return (p for p in self.said.get("parameters", []) if p["in"] == place)
-
-    def __str__(self) -> str:
-        return f"{self.method} {self.path}"
-
-
-def operations(ground: Ground) -> list[Operation]:
-    """Deletions last: what they delete the others ask for."""
-    found = [
-        Operation(method.upper(), path.removeprefix(BASE_PATH), said)
-        for path, methods in ground.document["paths"].items()
-        for method, said in methods.items()
-    ]
-    assert len(found) > 20
-    return sorted(found, key=lambda operation: operation.method == "DELETE")
+    async with ground_for_tests(tmp_path_factory.mktemp("matrix") / "data") as made:
+        yield made
 
 
 def requests(ground: Ground, operation: Operation, user_id: str) -> Iterator[dict[str, Any]]:
@@ -192,7 +136,7 @@ async def test_another_users_key_sees_and_changes_nothing(ground: Ground) -> Non
             assert answer.status_code in (403, 404, 422), f"{operation}: {answer.text}"
         if f"user_id={ADA}" in named or f'"user_id": "{ADA}"' in named or f"/users/{ADA}" in named:
             assert answer.status_code == 403, f"{operation}: {answer.text}"
-    await _assert_untouched(ground)
+    await ground.assert_untouched()
 
 
 @pytest.mark.parametrize("path", ["/jobs/stats", "/cache/stats", "/metrics"])
@@ -232,7 +176,7 @@ async def test_another_projects_key_sees_and_changes_nothing(ground: Ground) -> 
             assert answer.status_code in (404, 422), f"{operation}: {answer.text}"
         if "cursor=" in str(answer.request.url):
             assert answer.json()["code"] in ("bad_cursor", "block_not_found"), answer.text
-    await _assert_untouched(ground)
+    await ground.assert_untouched()
 
 
 async def test_foreign_and_missing_are_told_alike(ground: Ground) -> None:
@@ -248,13 +192,3 @@ async def test_foreign_and_missing_are_told_alike(ground: Ground) -> None:
                 answer = await client.get(url, params={"user_id": ADA})
                 told.append({**answer.json(), "request_id": ""})
             assert told[0] == told[1]
-
-
-async def _assert_untouched(ground: Ground) -> None:
-    key = await ground.door.key("read", project_id="shop")
-    async with ground.door.client(key) as client:
-        blocks = await all_blocks(client, ADA)
-        assert [block["revision"] for block in blocks] == [2, 1, 1]
-        assert all(MARKER in block["content"] for block in blocks)
-        job = (await client.get(f"/jobs/{ground.job_id}")).json()
-        assert job["status"] == "completed"

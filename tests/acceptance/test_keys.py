@@ -233,6 +233,10 @@ async def test_a_service_without_keys_closes_with_the_first_one(tmp_path: Path) 
         page = await client.post("/jobs/retry", headers={"Origin": "https://evil.example"})
         assert (page.status_code, page.json()["code"]) == (403, "origin_not_allowed")
         assert "access-control-allow-origin" not in page.headers
+        own = {"Origin": str(client.base_url.copy_with(raw_path=b"/")).rstrip("/")}
+        assert (await client.get("/jobs", headers=own)).status_code == 200
+        other_port = await client.get("/jobs", headers={"Origin": "http://127.0.0.1:1"})
+        assert (other_port.status_code, other_port.json()["code"]) == (403, "origin_not_allowed")
         await door.key("read")
         async with asyncio.timeout(10):
             while (await client.get("/jobs")).status_code != 401:  # noqa: ASYNC110

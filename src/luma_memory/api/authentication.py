@@ -103,12 +103,14 @@ def _address(scope: Scope) -> str:
 
 
 def _check_local(scope: Scope, allowed_origins: Collection[str]) -> None:
-    """Reject web pages in a local browser: under a rebound DNS name, or from another origin."""
+    """Reject web pages in a local browser: under a rebound DNS name, or of another server."""
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     host, origin = headers.get(b"host"), headers.get(b"origin")
     if host is not None and not is_loopback(urlsplit(f"//{host}").hostname):
         raise Forbidden(
             "Without keys, this service accepts requests to localhost only", code="host_not_allowed"
         )
-    if origin is not None and origin not in allowed_origins:
+    # A page of this service has the address it calls as its origin; another local server's has not.
+    is_own = host is not None and origin in (f"http://{host}", f"https://{host}")
+    if origin is not None and not is_own and origin not in allowed_origins:
         raise Forbidden("Pages of this origin may not call the service", code="origin_not_allowed")

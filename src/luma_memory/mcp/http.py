@@ -47,6 +47,9 @@ class McpEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route"] = self
+        # Spaces around a value are no part of it (RFC 9110); the HTTP parser keeps trailing ones,
+        # and the SDK compares values with the body's.
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         # A stateless server has no stream to open and no session to end.
         handle = self._manager.asgi_app if scope["method"] == "POST" else _not_allowed()
         await handle(scope, receive, send)
