@@ -81,7 +81,7 @@ def _rules(words: DateWords) -> list[Rule]:
     months = {name: n for n, names in enumerate(words.months, 1) for name in names.split()}
     days = {name: n for n, names in enumerate(words.weekdays) for name in re.split(r"[ |]", names)}
     return [
-        *range_rules(words, months),
+        *range_rules(words, months, days),
         *_numeric(words),
         *_calendar(words, months),
         *idiom_rules(words, days),
@@ -106,7 +106,13 @@ def _numeric(words: DateWords) -> list[Rule]:
             return None
         return _ordered(int(m["a"]), int(m["b"]), m["year"], _order_of(words, m))
 
+    def day_and_month(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        if values.day(2000, int(m["month"]), int(m["day"])) is None:
+            return None
+        return values.day_without_year(base, int(m["month"]), int(m["day"]), tense)
+
     number = r"\d{1,2}"
+    short = rf"(?:{words.day_and_month}) (?P<day>{number})\.(?P<month>{number})\.(?!\d)"
     time = r"(?:T\d\d:?\d\d[\d:.]{0,12}(?:Z|[+-]\d\d:?\d\d)?)?"
     return [
         Rule(
@@ -130,6 +136,7 @@ def _numeric(words: DateWords) -> list[Rule]:
             ordered,
             DIGIT,
         ),
+        *([Rule(compiled(short), day_and_month, DIGIT)] if words.day_and_month else []),
     ]
 
 
@@ -216,6 +223,10 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
         number = month_of(m)
         return values.day(2000 + int(m["yy"]), number, int(m["day"])) if number else None
 
+    def month_of_short_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        number = month_of(m)
+        return values.month(2000 + int(m["yy"]), number) if number else None
+
     def month_and_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
         number = months.get(m["month"].lower())
         return values.month(int(m["year"]), number) if number else None
@@ -229,6 +240,7 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
     forms = [
         (rf"{DAY}[ /-]{name}[ /-]'?(?P<yy>\d\d){end}", short_year),
         (rf"{DAY}{suffix} {name}\.? ['’](?P<yy>\d\d)", short_year),
+        (rf"{name}\.? ['’](?P<yy>\d\d)", month_of_short_year),
         (
             rf"{day}{gap_then(words.between_day_and_month)}{name}\b(?:\.?{year}{YEAR_OF_FOUR})?",
             full,
@@ -237,7 +249,7 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
     ]
     if words.order == "mdy":
         forms.insert(
-            3, (rf"{name}\b\.? {{1,2}}(?:the )?{DAY}{suffix}(?:,? {{1,2}}{YEAR_OF_FOUR})?", full)
+            4, (rf"{name}\b\.? {{1,2}}(?:the )?{DAY}{suffix}(?:,? {{1,2}}{YEAR_OF_FOUR})?", full)
         )
     return [
         Rule(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Callable, Mapping
+from datetime import date, timedelta
 
 from luma_memory.providers.completion.extract import date_values as values
 from luma_memory.providers.completion.extract.date_rule import (
@@ -22,6 +22,7 @@ from luma_memory.providers.completion.extract.date_rule import (
 from luma_memory.providers.completion.extract.date_values import Tense, Unit
 from luma_memory.providers.completion.extract.vocabulary import DateWords, Feast
 
+_HALF = "half|halben|halbes|demi|demie|medio|media|mezzo|mezza|meio|meia|half|halve|halbe"
 _UNITS: tuple[Unit, ...] = ("day", "week", "weekend", "month", "year")
 
 
@@ -31,7 +32,9 @@ def idiom_rules(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
         *_halves_and_fortnights(words),
         *_twice_shifted(words),
         *_weeks_from(words, weekdays),
+        *_weeks_ago_on(words, weekdays),
         *(rule for feast in words.feasts for rule in _feast(words, feast)),
+        *_named_weekdays(words),
     ]
 
 
@@ -50,9 +53,22 @@ def _halves_and_fortnights(words: DateWords) -> list[Rule]:
     def shifted(unit: Unit, steps: int) -> Resolver:
         return lambda m, base, tense: values.shifted(base, unit, steps)
 
+    def untold(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return None
+
     steps: list[tuple[str, Unit, int]] = [
         (words.half_year, "month", 6),
         (words.fortnight, "week", 2),
+    ]
+    # "half a month ago" is not "a month ago".
+    parts = "|".join(words.units.values())
+    halves = [
+        Rule(compiled(form), untold, TIME, vague=True)
+        for before, after in (
+            (words.ago_before, words.ago_after),
+            (words.ahead_before, words.ahead_after),
+        )
+        for form in around(before, rf"(?:{_HALF}) (?:a |an )?(?:{parts})", after)
     ]
     return [
         Rule(compiled(form), shifted(unit, sign * count), TIME)
@@ -63,7 +79,7 @@ def _halves_and_fortnights(words: DateWords) -> list[Rule]:
             (1, words.ahead_before, words.ahead_after),
         )
         for form in around(before, f"(?:{phrase})", after)
-    ]
+    ] + halves
 
 
 def _twice_shifted(words: DateWords) -> list[Rule]:
@@ -102,14 +118,51 @@ def _weeks_from(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
             return None
         return values.shifted(date.fromisoformat(start), "day", 7 * count)
 
-    if not words.weeks_from:
+    names = rf"(?P<from>{any_of(weekdays)}|{words.today}|{words.tomorrow})"
+    count = rf"(?P<n>\d{{1,2}}|{any_of(words.numerals)}) (?:{words.units['week']})"
+    patterns = []
+    if words.weeks_from:
+        patterns.append(rf"{count} (?:{words.weeks_from}) {names}")
+    if words.weeks_after:
+        patterns.append(rf"{names} (?:{words.weeks_after}) {count}")
+    return [Rule(compiled(pattern), resolve, TIME) for pattern in patterns]
+
+
+def _weeks_ago_on(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
+    """ "a week ago Monday": where counting from that weekday and from this week agree."""
+
+    def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        text = " ".join(m["n"].lower().split())
+        count = int(text) if text.isdecimal() else words.numerals[text]
+        index = weekdays[m["weekday"].lower()]
+        last = values.weekday(base, index, "past")
+        if last is None:
+            return None
+        try:
+            counted = date.fromisoformat(last) - timedelta(days=7 * count)
+            of_week = base - timedelta(days=base.weekday() - index + 7 * count)
+        except OverflowError:
+            return None
+        return counted.isoformat() if counted == of_week else None
+
+    if not words.weekday_ago:
         return []
-    names = rf"{any_of(weekdays)}|{words.today}|{words.tomorrow}"
     pattern = (
         rf"(?P<n>\d{{1,2}}|{any_of(words.numerals)}) (?:{words.units['week']}) "
-        rf"(?:{words.weeks_from}) (?P<from>{names})"
+        rf"(?:{words.weekday_ago}) (?P<weekday>{any_of(weekdays)})"
     )
-    return [Rule(compiled(pattern), resolve, needs) for needs in (TIME | WEEKDAY, TIME)]
+    return [Rule(compiled(pattern), resolve, WEEKDAY, vague=True)]
+
+
+def _named_weekdays(words: DateWords) -> list[Rule]:
+    """ "Black Friday", "Mardi gras": a weekday's name that is not that of a day of this week."""
+
+    def untold(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return None
+
+    if not words.named_weekdays:
+        return []
+    return [Rule(compiled(words.named_weekdays), untold, WEEKDAY, vague=True)]
 
 
 def _feast(words: DateWords, feast: Feast) -> list[Rule]:
@@ -128,10 +181,16 @@ def _feast(words: DateWords, feast: Feast) -> list[Rule]:
         return tense
 
     def nearest(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        if day_of is not None:
+            return values.feast(base, day_of, side(m, tense))
         return values.day_without_year(base, feast.month, feast.day, side(m, tense))
 
     def of_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
-        return values.day(int(m["year"]), feast.month, feast.day)
+        year = int(m["year"])
+        return day_of(year).isoformat() if day_of else values.day(year, feast.month, feast.day)
+
+    day_of = _movable(feast)
+    needs = WEEKDAY if feast.weekday else TIME
 
     no_compound = rf"(?![-'’\w])(?! (?:{words.feast_compounds})\b)" if words.feast_compounds else ""
     befores = "|".join(filter(None, [words.feast_before, words.past_before, words.next_before]))
@@ -144,11 +203,39 @@ def _feast(words: DateWords, feast: Feast) -> list[Rule]:
                 rf"(?P<before>{befores}) (?:the )?{name}(?: (?P<after>{afters}))?{no_compound}"
             ),
             nearest,
-            TIME,
+            needs,
         ),
         *(
-            [Rule(compiled(rf"(?P<before>){name} (?P<after>{afters})"), nearest, TIME)]
+            [Rule(compiled(rf"(?P<before>){name} (?P<after>{afters})"), nearest, needs)]
             if afters != "(?!)"
             else []
         ),
     ]
+
+
+def _movable(feast: Feast) -> Callable[[int], date] | None:
+    if feast.easter is not None:
+        days = feast.easter
+        return lambda year: _easter(year) + timedelta(days=days)
+    if feast.thanksgiving is not None:
+        days = feast.thanksgiving
+        return lambda year: _fourth_thursday(year) + timedelta(days=days)
+    return None
+
+
+def _easter(year: int) -> date:
+    """Easter Sunday. Source: Meeus, Astronomical Algorithms, chapter 8."""
+    century, of_century = divmod(year, 100)
+    golden = year % 19
+    moon_shift = (century - (century + 8) // 25 + 1) // 3
+    epact = (19 * golden + century - century // 4 - moon_shift + 15) % 30
+    leap, rest = divmod(of_century, 4)
+    sunday = (32 + 2 * (century % 4) + 2 * leap - epact - rest) % 7
+    late = (golden + 11 * epact + 22 * sunday) // 451
+    month, day = divmod(epact + sunday - 7 * late + 114, 31)
+    return date(year, month, day + 1)
+
+
+def _fourth_thursday(year: int) -> date:
+    first = date(year, 11, 1)
+    return first + timedelta(days=(3 - first.weekday()) % 7 + 21)

@@ -15,6 +15,7 @@ from luma_memory.providers.completion.extract.date_rule import (
     DIGIT,
     FULL_YEAR,
     MONTH,
+    WEEKDAY,
     Resolver,
     Rule,
     any_of,
@@ -29,7 +30,9 @@ _YEAR = r"(?:19|20)\d\d"
 _DASH = r" ?[-–—] ?"
 
 
-def range_rules(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
+def range_rules(
+    words: DateWords, months: Mapping[str, int], weekdays: Mapping[str, int]
+) -> list[Rule]:
     """Rules that stand before those of single days."""
     return [
         _iso_range(),
@@ -37,7 +40,47 @@ def range_rules(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
         *_ranges_over_months(words, months),
         *_ranges_of_years(words),
         *_parts_of_a_year(words),
+        *_numeric_ranges(words),
+        *_weekday_ranges(words, weekdays),
     ]
+
+
+def _numeric_ranges(words: DateWords) -> list[Rule]:
+    """ "03.03.2026 - 05.03.2026", "vom 28.2. bis 2.3.2026": day first, as with every dot."""
+
+    def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        first, last = ((int(m[f"month{n}"]), int(m[f"day{n}"])) for n in (1, 2))
+        if m["year1"]:
+            return _span(values.day(int(m["year1"]), *first), values.day(int(m["year2"]), *last))
+        return _days(base, tense, m["year2"], first, last)
+
+    one = rf"(?P<day1>\d{{1,2}})\.(?P<month1>\d{{1,2}})\.(?P<year1>{_YEAR})?"
+    two = rf"(?P<day2>\d{{1,2}})\.(?P<month2>\d{{1,2}})\.(?P<year2>{_YEAR})"
+    return [
+        Rule(compiled(rf"{span}(?![\d.]\d)"), resolve, FULL_YEAR, vague=True)
+        for span in _from_to(words, one, two)
+    ]
+
+
+def _weekday_ranges(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
+    """ "from Monday to Wednesday"."""
+
+    def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        first = values.weekday(base, weekdays[m["weekday"].lower()], tense)
+        if first is None:
+            return None
+        name = m["weekday2"].lower()
+        if name == words.today:
+            return _span(first, base.isoformat())
+        last = values.weekday(date.fromisoformat(first), weekdays[name], "future")
+        if tense == "past" and last is not None and last > base.isoformat():
+            return None
+        return _span(first, last)
+
+    today = f"|{words.today}" if words.today else ""
+    first, last = rf"(?P<weekday>{any_of(weekdays)})", rf"(?P<weekday2>{any_of(weekdays)}{today})"
+    spans = _from_to(words, first, last)[:1]
+    return [Rule(compiled(span), resolve, WEEKDAY, vague=True) for span in spans]
 
 
 def _iso_range() -> Rule:
@@ -140,6 +183,10 @@ def _parts_of_a_year(words: DateWords) -> list[Rule]:
     def half(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return _part(int(m["year"]), int(m["part"]), 6)
 
+    def half_named(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        number = words.quarters[m["named"].lower()]
+        return _part(int(m["year"]), number, 6) if number <= 2 else None
+
     year = rf"(?P<year>{_YEAR})(?![\d:/-])"
     forms: list[tuple[str, Resolver]] = [
         (rf"[QT](?P<part>[1-4])(?: ?/ ?|[ -]| of | de )?{year}", quarter),
@@ -149,6 +196,8 @@ def _parts_of_a_year(words: DateWords) -> list[Rule]:
     if words.quarters:
         named = rf"(?P<named>{any_of(words.quarters)})"
         forms.append((rf"{named} (?:{words.quarter}) {year}", quarter))
+        if words.halves:
+            forms.append((rf"{named} (?:{words.halves}) {year}", half_named))
     return [Rule(compiled(form), resolve, FULL_YEAR) for form, resolve in forms]
 
 

@@ -8,6 +8,7 @@ Every function returns None for what lies outside the years 1 to 9999.
 from __future__ import annotations
 
 from calendar import monthrange
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal, TypeAlias
 
@@ -83,6 +84,15 @@ def day_without_month(base: date, number: int, tense: Tense) -> str | None:
         if 1 <= year <= 9999 and (found := day(year, index + 1, number)):
             return found
     return None
+
+
+def feast(base: date, day_of: Callable[[int], date], tense: Tense) -> str | None:
+    """The nearest feast on the side of the tense, where it is on another day each year."""
+    if not 1 < base.year < 9999:
+        return None
+    this = day_of(base.year)
+    found = day_without_year(base, this.month, this.day, tense)
+    return found and day_of(int(found[:4])).isoformat()
 
 
 def last_day(year: int, number: int) -> str | None:

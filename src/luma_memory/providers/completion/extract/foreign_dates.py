@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
 from typing import Any, TypeVar
@@ -17,8 +17,10 @@ from dateparser.date import DateDataParser
 from dateparser.languages.loader import default_loader
 from dateparser.search import search_dates
 
+from luma_memory.providers.completion.extract import cyrillic_dates
 from luma_memory.providers.completion.extract.date_rule import YEAR
 from luma_memory.providers.completion.extract.document import Document
+from luma_memory.providers.completion.extract.foreign_tense import tense
 from luma_memory.providers.completion.extract.language import CYRILLIC_LANGUAGES
 
 READ_CHARS = 600
@@ -59,19 +61,38 @@ def _in_language(
     make: Callable[[str, int, int, str | None], T],
 ) -> list[T]:
     text = document.text[:READ_CHARS]
-    if not _worth_searching(text, language):
-        return []
     base = datetime(occurred_at.year, occurred_at.month, occurred_at.day)  # noqa: DTZ001 (dateparser compares naive)
-    found: list[T] = []
+    counted = _counted(text, language, base.date())
+    if not counted and not _worth_searching(text, language):
+        return []
+    found = [(start, end, value) for start, end, value in counted if value is not None]
+    for start, end, value in _parsed(text, language, base):
+        if not any(start < last and first < end for first, last, _ in counted):
+            found.append((start, end, value))
+    return [make(text[start:end], start, end, value) for start, end, value in sorted(found)]
+
+
+def _counted(text: str, language: str, base: date) -> list[tuple[int, int, str | None]]:
+    return list(cyrillic_dates.found(text, base)) if language in ("ru", "uk") else []
+
+
+def _parsed(text: str, language: str, base: datetime) -> Iterator[tuple[int, int, str]]:
     place = 0
     for name, _ in _search(text, language, base):
         start = text.find(name, place)
         if start < 0 or _is_a_number(text, start, start + len(name)):
             continue
-        if value := _iso(name, language, base):
+        if value := _on_its_side(name, text, language, base):
             place = start + len(name)
-            found.append(make(name, start, place, value))
-    return found
+            yield start, place, value
+
+
+def _on_its_side(name: str, text: str, language: str, base: datetime) -> str | None:
+    """A day without a year or a direction only where the text says on which side it lies."""
+    past, future = (_iso(name, language, base, side) for side in ("past", "future"))
+    if past == future:
+        return past
+    return {"past": past, "future": future, None: None}[tense(text, language)]
 
 
 def _is_a_number(text: str, start: int, end: int) -> bool:
@@ -115,14 +136,13 @@ def _search(text: str, language: str, base: datetime) -> list[tuple[str, datetim
 
 
 @lru_cache(maxsize=256)
-def _iso(name: str, language: str, base: datetime) -> str | None:
+def _iso(name: str, language: str, base: datetime, side: str) -> str | None:
     """The mention with the precision it was written with; a bare number is no date."""
     if name.isdecimal() and len(name) != 4:
         return None
     try:
-        found = DateDataParser(languages=[_code(language)], settings=_settings(base)).get_date_data(
-            name
-        )
+        settings = _settings(base, side)
+        found = DateDataParser(languages=[_code(language)], settings=settings).get_date_data(name)
     except Exception:
         _log.debug("date parsing failed", exc_info=True)
         return None
@@ -137,8 +157,8 @@ def _written(day: date, period: str | None) -> str | None:
     return day.isoformat()[:length] if length else None
 
 
-def _settings(base: datetime) -> dict[str, Any]:
-    return {"RELATIVE_BASE": base, "PREFER_DATES_FROM": "past", "RETURN_TIME_AS_PERIOD": False}
+def _settings(base: datetime, side: str = "past") -> dict[str, Any]:
+    return {"RELATIVE_BASE": base, "PREFER_DATES_FROM": side, "RETURN_TIME_AS_PERIOD": False}
 
 
 def _code(language: str) -> str:

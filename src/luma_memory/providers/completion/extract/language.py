@@ -35,6 +35,7 @@ ENGLISH_WORDS_MIN = 2
 # A letter alone is a word of too many languages ("a", "i") to tell one.
 _ASCII_WORD = re.compile(r"[a-z]{2,}")
 _LETTERS = re.compile(r"[^\W\d_]")
+_WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _load_lock = Lock()
 
 
@@ -57,6 +58,8 @@ def identify(text: str) -> Identified:
     language, confidence = _identifier().classify(sample)
     if letters < _min_letters(sample) or confidence < _min_confidence(language, letters, sample):
         return Identified(UNDETERMINED, _reading(language, confidence, sample))
+    if letters < SHORT_LETTERS and language in LANGUAGES:
+        return Identified(language, _by_words(sample, language))
     return Identified(language, language)
 
 
@@ -94,7 +97,30 @@ def _reading(language: str, confidence: float, sample: str) -> str:
     """A few Cyrillic words are doubtful among neighbors, but certainly not English."""
     if 2 * len(_CYRILLIC.findall(sample)) > len(_LETTERS.findall(sample)):
         return language if language in CYRILLIC_LANGUAGES else CYRILLIC_LANGUAGES[0]
-    return language if language in LANGUAGES and confidence > 0.2 else DEFAULT_READING
+    guess = language if language in LANGUAGES and confidence > 0.2 else DEFAULT_READING
+    return _by_words(sample, guess) if _is_latin(sample) else guess
+
+
+def _by_words(sample: str, guess: str) -> str:
+    """The language that knows most of a short text's words, the guess where it knows as many.
+
+    "Anfang Mai 2025", "a Natale": too few letters for the model, but the words of one language.
+    """
+    words = set(_WORD.findall(sample.lower()))
+    known = {code: len(words & _known_words(code)) for code in LANGUAGES}
+    best = max(known.values())
+    return guess if known[guess] == best else max(known, key=lambda code: known[code])
+
+
+@cache
+def _known_words(code: str) -> frozenset[str]:
+    """Function words and the names of times."""
+    known = vocabulary(code)
+    dates = known.dates
+    if dates is None:
+        return known.stop
+    times = " ".join([dates.triggers, *dates.months, *dates.weekdays, *dates.numerals])
+    return known.stop | set(re.split(r"[ |]", times))
 
 
 def _min_letters(sample: str) -> int:

@@ -48,11 +48,16 @@ class DayWords:
 
 @dataclass(frozen=True, slots=True)
 class Feast:
-    """A phrase (regular expression) that names a day of the year."""
+    """A phrase (regular expression) that names a day of the year: of the calendar, by its distance
+    from Easter Sunday, or the fourth Thursday of November.
+    """
 
     phrase: str
-    month: int
-    day: int
+    month: int = 0
+    day: int = 0
+    easter: int | None = None
+    thanksgiving: int | None = None  # days after it
+    weekday: bool = False  # whether the phrase has a weekday's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,11 @@ class DateWords:
     tomorrow: str = ""
     quarter: str = ""
     quarters: Mapping[str, int] = field(default_factory=dict)
+    halves: str = ""  # "half of", "Halbjahr", before a year; `quarters` are its numbers
+    named_weekdays: str = ""  # "Black Friday": no weekday of this week
+    weekday_ago: str = ""  # "a week ago Monday", between the count's unit and the weekday
+    weeks_after: str = ""  # "Montag in einer Woche", between the day and the count
+    day_and_month: str = ""  # before "3.3." without a year
     day_alone: str = ""  # "on the 25th", with the group `day`
     feast_before: str = ""  # "at" Christmas
     feast_compounds: str = ""  # Christmas "tree" is no time
