@@ -19,10 +19,10 @@ from tests.support.tcp_proxy import Proxy, proxied
 from luma_memory.cli.processes import Stack
 from luma_memory.settings import load_settings
 
-# What is asked; the machine that runs all tests is busy, and the middle has to do.
-# Two seconds on a machine with nothing else to do; the statement's own limit is four, and a
-# request that waited for a connection and then for its statement took more than eight.
-REFUSED_SECONDS_MAX = 6.0
+# On a machine with nothing else to do. A busy one adds what it adds to a request that needs no
+# database: several turns of the event loop pass from the doubt to the response.
+REFUSED_SECONDS_MAX = 2.0
+TURNS = 4
 
 
 @asynccontextmanager
@@ -55,6 +55,14 @@ async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
     async with frozen_service(dsn) as (stack, proxy), client_of(stack) as client:
         stop, enough = asyncio.Event(), asyncio.Event()
         times: list[float] = []
+        turns: list[float] = []
+
+        async def measure_a_turn() -> None:
+            while not stop.is_set():
+                answer, seconds = await timed(client.get("/health/live"))
+                assert answer.status_code == 200
+                turns.append(seconds)
+                await asyncio.sleep(0.05)
 
         async def send(number: int) -> None:
             while not stop.is_set():
@@ -71,6 +79,7 @@ async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
         sending = [asyncio.create_task(send(number)) for number in range(senders)]
         await asyncio.sleep(0.5)  # the load is what is waited for
         proxy.flows.clear()
+        sending.append(asyncio.create_task(measure_a_turn()))
         async with asyncio.timeout(RETRY_SECONDS):
             await enough.wait()
         proxy.flows.set()
@@ -78,8 +87,11 @@ async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
         await asyncio.gather(*sending)
         first = sorted(times[:senders])
         record_property("first refusals, p50 and last, s", (first[len(first) // 2], first[-1]))
+        busy = TURNS * max(turns)
         print(f"first refusals: p50 {first[len(first) // 2]:.2f} s, last {first[-1]:.2f} s")
-        assert first[len(first) // 2] < REFUSED_SECONDS_MAX
+        print(f"a turn takes at most {max(turns):.3f} s")
+        assert first[len(first) // 2] < REFUSED_SECONDS_MAX + busy
+        assert first[int(len(first) * 0.99)] < REFUSED_SECONDS_MAX + 2 * busy
         async with asyncio.timeout(RETRY_SECONDS):
             while (  # noqa: ASYNC110
                 await client.post("/blocks", json={"user_id": "ada", "content": "It is back."})

@@ -174,14 +174,19 @@ class ContextCache:
         self._emit(CacheMiss(outdated or lookup.reason))
         # Do not call a cache again that just failed.
         is_shared = lookup.reason != "unavailable"
+        running = self._computations.get((key, timeout_seconds))
         computation = self._computation(key, scope, state, compute, timeout_seconds, is_shared)
         # A caller may be cancelled; the computation continues for the others and for the cache.
         try:
-            return await within(asyncio.shield(computation.task), timeout_seconds + GRACE_SECONDS)
+            result = await within(asyncio.shield(computation.task), timeout_seconds + GRACE_SECONDS)
         except TimeoutError:
             raise UnavailableError(
                 "The context was not ready in time", code="deadline_exceeded"
             ) from None
+        if computation is running and not _is_of_version(result.context, computation.state):
+            # It read blocks that were written after it began, and may be erased since.
+            return await self._get_or_compute(key, scope, compute, timeout_seconds)
+        return result
 
     async def close(self) -> None:
         """Cancel running computations. Idempotent."""
@@ -374,7 +379,12 @@ def _may_be_kept(computed: Computed, state: ScopeState) -> bool:
     Version 0 is that of a user without a row, before the first block and again after each erasure:
     a context with blocks, written meanwhile, would be returned after the next erasure.
     """
-    return computed.is_complete and (state.version > 0 or not computed.context.blocks)
+    return computed.is_complete and _is_of_version(computed.context, state)
+
+
+def _is_of_version(context: Context, state: ScopeState) -> bool:
+    """Whether a context can be one of the scope as it was at that version: 0 has no blocks."""
+    return state.version > 0 or not context.blocks
 
 
 def _outdated(entry: Entry, state: ScopeState) -> Literal["changed", "expired"] | None:

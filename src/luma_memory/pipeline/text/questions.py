@@ -8,6 +8,7 @@ similar the rest is. A passage without an ordinary word may simply phrase it dif
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -27,6 +28,9 @@ _ASKING_WORDS_MAX: Final = 40
 
 _SENTENCE: Final = re.compile(r"[^.!?？؟\n]+(?:[.!](?=\S)[^.!?？؟\n]+)*[.!?？؟]*")
 _ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
+# From so many on, terms that differ in their digits only are a counter of lines.
+_COUNTED_MIN: Final = 8
+_DIGITS: Final = re.compile(r"\d+")
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _INSIDE_SENTENCE: Final = re.compile(r"(?<=[\w,;] )[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _LATIN_WORD: Final = re.compile("[A-Za-z\u00c0-\u024f]{3,}")
@@ -172,14 +176,21 @@ def _capitals_are_names(text: str, language: str | None) -> bool:
 def _most_selective(entries: dict[str, _Entry], text: str) -> list[str]:
     """The terms of a long text to search for, in their order.
 
-    Terms of its questions come first. Of the rest, words rather than bare numbers (times,
-    counters), and rare terms rather than those that each line repeats.
+    Numbered counters ("worker17", "items/17") come last. Terms of its questions come first. Of the
+    rest, words rather than bare numbers (times), and rare terms rather than those that each line
+    repeats.
     """
     asking = set(_entries(_asking(text)))
+    alike: Counter[str] = Counter()
+    for term, entry in entries.items():
+        alike[_DIGITS.sub("0", term)] += entry.frequency
 
-    def rank(term: str) -> tuple[bool, bool, int, int]:
+    def rank(term: str) -> tuple[bool, bool, bool, int, int]:
         is_number = not any(character.isalpha() for character in term)
-        return term not in asking, is_number, min(entries[term].frequency, 4), -min(len(term), 16)
+        frequency = alike[_DIGITS.sub("0", term)]
+        is_counter = frequency > max(entries[term].frequency, _COUNTED_MIN)
+        shown = min(entries[term].frequency, 4)
+        return is_counter, term not in asking, is_number, shown, -min(len(term), 16)
 
     best = set(sorted(entries, key=rank)[:MAX_QUERY_TERMS])
     return [term for term in entries if term in best]

@@ -39,3 +39,12 @@ why'd could've should've would've might've must've y'all
 """
 
 ENGLISH: Final = frozenset(f"{_SNOWBALL_ENGLISH} {_CLOSED_CLASS_ENGLISH}".split())
+
+# Pairs of syllables of Korean interrogatives and of the endings of questions and polite sentences:
+# each question has some, whatever it is about.
+KOREAN: Final = frozenset(
+    """
+어디 디서 디에 언제 무엇 엇을 엇이 누구 누가 얼마 마나 어떻 떻게 어떤 무슨 몇시 나요 까요 가요 니까
+인가 있나 했나 었나 았나 는지 습니 입니 니다 어요 아요 에요 예요
+    """.split()  # noqa: SIM905 (a list of words)
+)

@@ -276,4 +276,6 @@ def fold(text: str) -> str:
 
 
 # PyStemmer's C implementation where it is installed, the same algorithm in Python where not.
-ANALYZER: Final = Analyzer(snowballstemmer.stemmer("english").stemWord, stop_words.ENGLISH)
+ANALYZER: Final = Analyzer(
+    snowballstemmer.stemmer("english").stemWord, stop_words.ENGLISH | stop_words.KOREAN
+)

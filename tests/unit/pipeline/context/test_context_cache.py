@@ -327,6 +327,25 @@ async def test_a_context_with_blocks_is_not_kept_for_a_user_who_had_none(
     assert (await setting.ask()).context.text == "answer 3"
 
 
+async def test_a_running_computation_is_not_shared_over_an_erasure() -> None:
+    """It begins before the first block, reads it, and ends after the user is erased."""
+    setting = Setting()
+    setting.versions.version = 0
+    setting.computing.blocks = [_context_block()]
+    setting.computing.gate.clear()
+    first = asyncio.create_task(setting.ask())
+    while setting.computing.count == 0:  # noqa: ASYNC110 - the computing's own task
+        await asyncio.sleep(0)
+    later = asyncio.create_task(setting.ask())
+    for _ in range(50):  # until it waits for the same computation
+        await asyncio.sleep(0)
+    setting.computing.gate.set()
+    first.add_done_callback(lambda _: setting.computing.blocks.clear())
+    assert (await first).context.text == "answer 1"
+    assert (await later).context.text == "answer 2"
+    assert (await later).context.blocks == []
+
+
 async def test_an_error_is_told_to_all_who_waited_and_forgotten() -> None:
     setting = Setting()
     setting.computing.error = ProviderUnavailable("away")

@@ -64,6 +64,17 @@ def test_a_version_is_found_whatever_it_is_joined_to(text: str) -> None:
         ("집 어디야?", "집에서 일했다", "집"),
         ("책은 어디 있어?", "어제 책을 샀다", "책"),
         ("물 마셨어?", "물이 차갑다", "물"),
+        ("3 m", "a cable of 3m", "3"),
+        ("4.5.6", "registry.local/app@4.5.6", "4.5.6"),
+        ("+4930901820", "Phone: +49 (30) 901-820", "4930901820"),
+        ("AB-456", "部屋番号 ＡＢ－４５６", "ab-456"),
+        ("9987", "Ticket ＃９９８７", "9987"),
+        ("🇯🇵", "trip to 🇯🇵 in May", "🇯🇵"),
+        ("vitamin K", "Vitamin K is in kale", "k"),
+        ("CVE-2024-3094", "CVE-2024-3094 is critical", "cve-2024-3094"),
+        ("00:1B:44:11:3A:B7", "MAC 00:1B:44:11:3A:B7 seen", "00:1b:44:11:3a:b7"),
+        ("C++ team", "The C++ team meets", "c++"),
+        ("Strasse", "Straße 5 in Köln", "strass"),
     ],
 )
 def test_a_text_is_found_by(query: str, text: str, term: str) -> None:
@@ -108,6 +119,14 @@ def test_a_question_about_a_pasted_log_asks_for_what_it_asks(question: str) -> N
     assert len(terms) <= MAX_QUERY_TERMS
     assert {"certif", "oksana", "renew", "gateway"} <= {term.term for term in terms}
     assert not any(term.is_identifier for term in terms)
+
+
+def test_what_stands_out_is_no_numbered_counter() -> None:
+    lines = [f"INFO worker{n} handled request{n} path=/v1/items{n}/read" for n in range(80)]
+    lines[40] += " quokka"
+    assert "quokka" in {term.term for term in query_terms(" ".join(lines))}
+    lines[41] += " ORA-01555"
+    assert "ora-01555" in {term.term for term in query_terms(" ".join(lines))}
 
 
 def test_of_a_pasted_log_what_stands_out_is_asked_for() -> None:

@@ -1,0 +1,83 @@
+"""How long a statement waits for a database that no longer responds, by the event loop's clock."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from typing import Any, cast
+
+import asyncpg
+import pytest
+
+from luma_memory.postgres import liveness
+from luma_memory.postgres.liveness import Liveness, ServerAwayError
+
+ASKED_SECONDS = 2.0
+# For the event loop and the way back to the client.
+SPARE_SECONDS = 0.3
+
+
+class _Frozen:
+    """A connection whose queries get no response."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+
+    def is_closed(self) -> bool:
+        return self.is_cut
+
+    def terminate(self) -> None:
+        self.is_cut = True
+
+    async def execute(self, _query: str) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+class _Skipping(selectors.DefaultSelector):
+    """Passes the time instead of waiting for it."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self.now += timeout or 0.0
+        return super().select(0)
+
+
+@pytest.fixture
+def loop() -> Any:
+    selector = _Skipping()
+    made = asyncio.SelectorEventLoop(selector)
+    made.time = lambda: selector.now  # type: ignore[method-assign]
+    yield made
+    made.close()
+
+
+async def _connect() -> asyncpg.Connection:
+    return cast("asyncpg.Connection", _Frozen())
+
+
+async def _refused_after(watch: Liveness, begins_at: float) -> float:
+    loop = asyncio.get_running_loop()
+    await asyncio.sleep(begins_at)
+    started = loop.time()
+    with pytest.raises(ServerAwayError), watch.watched():
+        await asyncio.Event().wait()
+    return loop.time() - started
+
+
+def test_every_wait_ends_in_time(loop: asyncio.SelectorEventLoop) -> None:
+    """The first, those that begin while it is probed, and those behind the first refusals."""
+
+    async def waits() -> list[float]:
+        watch = Liveness(_connect)
+        await watch.open()
+        try:
+            begins = [0.05 * n for n in range(120)]
+            return await asyncio.gather(*(_refused_after(watch, at) for at in begins))
+        finally:
+            await watch.close()
+
+    seconds = loop.run_until_complete(waits())
+    assert max(seconds) <= ASKED_SECONDS - SPARE_SECONDS
+    assert seconds[0] <= liveness.DOUBT_SECONDS + liveness.PROBE_SECONDS + 0.01
