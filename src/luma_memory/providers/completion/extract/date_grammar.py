@@ -276,7 +276,7 @@ def _counted(words: DateWords) -> list[Rule]:
     def ahead(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return values.shifted(base, _unit(m), count(m))
 
-    def untold(m: re.Match[str], base: date, tense: Tense) -> str | None:
+    def without_value(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return None
 
     before, after = words.ago_before, words.ago_after
@@ -284,7 +284,7 @@ def _counted(words: DateWords) -> list[Rule]:
     return [
         *(Rule(compiled(p), ago, TIME, needed) for p in around(before, f"{number} {unit}", after)),
         *(
-            Rule(compiled(p), untold, TIME, needed, vague=True)
+            Rule(compiled(p), without_value, TIME, needed, vague=True)
             for p in around(before, f"{vague} {unit}", after)
         ),
         *(
@@ -350,16 +350,16 @@ def _named_day(words: DateWords, phrase: str, offset: int) -> Rule:
         compiled(phrase),
         lambda m, base, tense: values.shifted(base, "day", offset),
         TIME,
-        _told_by(words, [phrase]),
+        _triggers_in(words, [phrase]),
     )
 
 
 def _words_of_units(words: DateWords, forms: Mapping[str, str]) -> frozenset[str]:
     """Which triggers are units of time: "days", but not "yesterday"."""
-    return _told_by(words, list(forms.values()))
+    return _triggers_in(words, list(forms.values()))
 
 
-def _told_by(words: DateWords, patterns: Sequence[str]) -> frozenset[str]:
+def _triggers_in(words: DateWords, patterns: Sequence[str]) -> frozenset[str]:
     """The triggers that fragments of patterns are spelled with; none where one of their
     alternatives has no trigger of its own, so that any would do."""
     triggers = words.triggers.split()

@@ -53,7 +53,7 @@ def _halves_and_fortnights(words: DateWords) -> list[Rule]:
     def shifted(unit: Unit, steps: int) -> Resolver:
         return lambda m, base, tense: values.shifted(base, unit, steps)
 
-    def untold(m: re.Match[str], base: date, tense: Tense) -> str | None:
+    def without_value(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return None
 
     steps: list[tuple[str, Unit, int]] = [
@@ -63,7 +63,7 @@ def _halves_and_fortnights(words: DateWords) -> list[Rule]:
     # "half a month ago" is not "a month ago".
     parts = "|".join(words.units.values())
     halves = [
-        Rule(compiled(form), untold, TIME, vague=True)
+        Rule(compiled(form), without_value, TIME, vague=True)
         for before, after in (
             (words.ago_before, words.ago_after),
             (words.ahead_before, words.ahead_after),
@@ -157,12 +157,12 @@ def _weeks_ago_on(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
 def _named_weekdays(words: DateWords) -> list[Rule]:
     """ "Black Friday", "Mardi gras": a weekday's name that is not that of a day of this week."""
 
-    def untold(m: re.Match[str], base: date, tense: Tense) -> str | None:
+    def without_value(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return None
 
     if not words.named_weekdays:
         return []
-    return [Rule(compiled(words.named_weekdays), untold, WEEKDAY, vague=True)]
+    return [Rule(compiled(words.named_weekdays), without_value, WEEKDAY, vague=True)]
 
 
 def _feast(words: DateWords, feast: Feast) -> list[Rule]:

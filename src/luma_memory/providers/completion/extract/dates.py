@@ -2,7 +2,7 @@
 
 Languages with a vocabulary are read by `date_grammar`, all others by dateparser. A date without a
 year or a direction ("Friday", "on 3 March") lies in the past unless its sentence speaks of the
-future: people tell what happened. The day of `occurred_at` is the one of its own time zone.
+future: most texts report what happened. The day of `occurred_at` is the one of its own time zone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from luma_memory.providers.completion.extract.document import MAX_SENTENCES, Doc
 from luma_memory.providers.completion.extract.text import one_line
 
 MAX_DATES = 40
-# Bounds for a text of nothing but dates: matches looked at, and how far around one for its tense.
+# Bounds for a text of dates only: matches examined, and characters around each read for its tense.
 MAX_MATCHES = 400
 TENSE_CHARS = 160
 
@@ -38,7 +38,7 @@ class Mention:
     name: str
     start: int
     end: int
-    value: str | None  # None: meant, but not to be told ("a few days ago")
+    value: str | None  # None: a date without a certain value ("a few days ago")
 
 
 def dates(document: Document, occurred_at: datetime) -> list[Mention]:
@@ -89,7 +89,7 @@ def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
 
 
 def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Mention]:
-    """At most MAX_MATCHES matches are examined, whatever comes of them."""
+    """At most MAX_MATCHES matches are examined, whether they are dates or not."""
     text = document.text
     matches = (
         (rule, match)

@@ -34,7 +34,7 @@ _DRAWN_OUT = re.compile(r"(.)\1\1")
 
 
 class Word(NamedTuple):
-    """A word and its place; `base` is what it is looked up by, `weight` how much it tells."""
+    """A word and its place; `base` is its lookup form, `weight` its information content."""
 
     text: str
     base: str
@@ -77,7 +77,7 @@ def read(text: str, language: str) -> Document:
 
 
 def quieted(document: Document, bases: Set[str]) -> Document:
-    """The same document in which these words tell nothing."""
+    """The same document with the weight of these words set to 0."""
     if not bases:
         return document
     words = [word._replace(weight=0.0) if word.base in bases else word for word in document.words]
@@ -147,7 +147,7 @@ def _look_up(token: str, words_of: Vocabulary, known: Mapping[str, float]) -> tu
 def _segments(token: str, start: int, sentence: int, known: Mapping[str, float]) -> Iterator[Word]:
     """Words of a script without spaces: the longest the frequency list knows from each place on.
 
-    A piece it does not know, and every single character, tells nothing.
+    An unknown piece and every single character has weight 0.
     """
     place = 0
     while place < len(token):
@@ -168,7 +168,7 @@ def _base(word: str, words_of: Vocabulary) -> str:
 
 
 def _unknown_weight(base: str, unknown: float, words_of: Vocabulary) -> float:
-    """Laughter tells nothing; a compound tells as its rarest part."""
+    """Laughter has weight 0; a compound has the weight of its rarest part."""
     if len(base) > MAX_WORD_CHARS or _DRAWN_OUT.search(base):
         return 0.0
     if "-" in base:

@@ -66,7 +66,7 @@ def _beginning(content: str, read: str) -> str | None:
 
 
 def _partners(named: Sequence[Name]) -> frozenset[str]:
-    """Names, in lower case, that are only spoken to: a turn is not about whom it is said to."""
+    """Names, in lower case, that only address somebody: a turn is not about its addressee."""
     spoken_of = {name.text.lower() for name in named if not name.addressed}
     return frozenset(name.text.lower() for name in named) - spoken_of
 
@@ -82,7 +82,7 @@ def _words_of(document: Document, mentioned: Sequence[Mention]) -> frozenset[str
 
 
 def _without_speaker(request: EnrichmentRequest) -> str:
-    """ "Noor: I moved" told by Noor is "I moved"; clients often store the turn with its label."""
+    """ "Noor: I moved" by Noor is "I moved"; clients often store the turn with its label."""
     speaker = request.speaker
     if not speaker or len(speaker) > _MAX_SPEAKER_CHARS:
         return request.content

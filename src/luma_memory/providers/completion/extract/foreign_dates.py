@@ -88,7 +88,7 @@ def _parsed(text: str, language: str, base: datetime) -> Iterator[tuple[int, int
 
 
 def _on_its_side(name: str, text: str, language: str, base: datetime) -> str | None:
-    """A day without a year or a direction only where the text says on which side it lies."""
+    """A day without a year or a direction only where the text determines its direction."""
     past, future = (_iso(name, language, base, side) for side in ("past", "future"))
     if past == future:
         return past

@@ -1,13 +1,13 @@
 """How much a block is worth remembering, from 0 to 1, as a sum of parts that can be explained.
 
     0.15                             every block
-  + up to 0.30   substance           weight of its telling words, saturating: 1 - exp(-sum / 18)
+  + up to 0.30   substance           weight of its informative words, saturating: 1 - exp(-sum / 18)
   + up to 0.21   facts               0.07 for each of: a name, a date, a number or link
-  + 0.10         told of oneself     "I", "my", "we"
+  + 0.10         first person        "I", "my", "we"
   + 0.12         an event of a life  born, moved, hired, bought …
   + 0.12         to be kept          remember, deadline, allergic, always …
-  - 0.12         only questions      asks, tells nothing
-and 0.05 where no word tells anything (greetings, thanks).
+  - 0.12         only questions      asks, states nothing
+and 0.05 where no word has weight (greetings, thanks).
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _cue_parts(document: Document) -> float:
 
 
 def _only_asks(document: Document) -> bool:
-    """Every sentence that tells anything is a question."""
+    """Every sentence with informative words is a question."""
     asks = False
     for sentence in document.sentences:
         words = document.words[sentence.first : sentence.last]

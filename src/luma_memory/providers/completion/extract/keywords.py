@@ -20,7 +20,7 @@ from luma_memory.providers.completion.extract.document import Document, Word
 
 MAX_TAGS = 10
 MAX_TAG_CHARS = 60
-# A single common word ("school", "family") tells little; beside another it makes a subject.
+# A single common word ("school", "family") is not specific; with another one it is a subject.
 MIN_WEIGHT = 1.2
 MIN_PHRASE_WORDS = 2
 MAX_PHRASE_WORDS = 3

@@ -32,7 +32,7 @@ _CANDIDATES = [
 CYRILLIC_LANGUAGES = ("ru", "uk", "bg", "sr", "mk", "kk")
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 ENGLISH_WORDS_MIN = 2
-# A letter alone is a word of too many languages ("a", "i") to tell one.
+# A letter alone is a word of too many languages ("a", "i") to identify one.
 _ASCII_WORD = re.compile(r"[a-z]{2,}")
 _LETTERS = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -48,7 +48,7 @@ class Identified:
 
 
 def identify(text: str) -> Identified:
-    """The language of the text's beginning; "und" where it is too short or too mixed to tell."""
+    """The language of the text's beginning; "und" where it is too short or too mixed."""
     sample = text[:READ_CHARS]
     if _is_plainly_english(sample):
         return Identified("en", "en")
@@ -74,7 +74,7 @@ def _is_plainly_english(sample: str) -> bool:
     A few that another language claims do no harm: "me", "die" and "was" are words of several. Half
     as many do: "Ticket to the Moon gekauft, Album von ELO".
 
-    Most blocks are told by this, at a tenth of the model's cost. English alone, because its
+    Most blocks are identified by this, at a tenth of the model's cost. English alone, because its
     neighbours' function words are also those of their own neighbours (Dutch and Afrikaans).
     """
     if not sample.isascii():
@@ -124,7 +124,7 @@ def _known_words(code: str) -> frozenset[str]:
 
 
 def _min_letters(sample: str) -> int:
-    """A script that belongs to one language tells it in two characters."""
+    """Two characters identify a script that belongs to one language."""
     return MIN_LETTERS if _is_latin(sample) else 2
 
 

@@ -1,4 +1,4 @@
-"""People, places, organisations and other names, told by capitals and the words around."""
+"""People, places, organizations and other names, recognized by capitals and the words around."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from luma_memory.providers.completion.extract.vocabulary import NameCues
 MAX_NAME_WORDS = 5
 # German writes every noun with a capital, so there a lone capital proves nothing.
 _CAPITALISED_NOUNS = frozenset({"de", "lb"})
-# "SO GOOD" is shouting, "NASA" is a name: frequent words are no acronyms.
+# "SO GOOD" is emphasis, "NASA" a name: frequent words are no acronyms.
 _MAX_ACRONYM_CHARS = 6
 _RARE_WEIGHT = 3.0
 _COMMON_WEIGHT = 1.8
@@ -42,7 +42,7 @@ class Name:
     start: int
     end: int
     kind: EntityKind
-    addressed: bool  # spoken to, not of: "Thanks, Noor!"
+    addressed: bool  # addressed, not mentioned: "Thanks, Noor!"
 
 
 class _Span(NamedTuple):
@@ -169,7 +169,7 @@ def _is_capitalised(word: Word) -> bool:
 
 
 def _is_title_case(words: int, capitals: int, *, ended: bool) -> bool:
-    """Headings and shouting: capitals everywhere tell nothing. A heading has no full stop."""
+    """Headings and all caps: there, capitals carry no information. A heading has no period."""
     return words >= (4 if ended else 2) and capitals > _TITLE_CASE_SHARE * words
 
 
@@ -222,7 +222,7 @@ def _opening_spans(document: Document) -> Iterator[_Span]:
 
 
 def _kinds(document: Document, spans: Sequence[_Span]) -> dict[str, EntityKind]:
-    """The kind most often told for each name; "other" only where nothing told any."""
+    """The kind most often found for each name; "other" only if none was found."""
     votes: dict[str, dict[EntityKind, int]] = {}
     for span in spans:
         counts, kind = votes.setdefault(_key(span), {}), _kind(document, span)
@@ -251,7 +251,7 @@ def _kind(document: Document, span: _Span) -> EntityKind:
 
 
 def _kind_by_weak_cue(document: Document, span: _Span) -> EntityKind:
-    """ "With" and "in" tell people and places in talk, not in a manual."""
+    """ "With" and "in" indicate people and places in conversation, not in a manual."""
     cues = document.vocabulary.names
     before = _before(document, span)
     kind: EntityKind
@@ -274,7 +274,7 @@ def _is_technical(document: Document) -> bool:
 
 
 def _kind_by_form(cues: NameCues, span: _Span) -> EntityKind | None:
-    """What the name itself tells: its last word, its first, or how it is spelled."""
+    """The kind by the name itself: its last word, its first, or its spelling."""
     ends = {span.words[-1].base, span.words[0].base} if len(span.words) > 1 else set()
     if " ".join(word.base for word in span.words) in _places():
         return "place"

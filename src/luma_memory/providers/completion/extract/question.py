@@ -1,4 +1,4 @@
-"""What a question says beside its words: `ports.models.QuestionReader` on the local grammar."""
+"""A question's times, events and language: `ports.models.QuestionReader` by local rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a word tells: rare words name the subject of a text, common ones do not.
+"""Information content of words: rare words name the subject of a text, common ones do not.
 
 Weights come from the word frequencies of about 40 languages that `wordfreq` carries (Speer, 2022),
 on the Zipf scale (van Heuven et al., 2014): the base-10 logarithm of occurrences in 10^9 words.

@@ -12,7 +12,7 @@ from luma_memory.providers.completion.extract.document import Document, Sentence
 from luma_memory.providers.completion.extract.text import one_line, shorten
 
 TITLE_CHARS = 80
-# Up to here a text is its own summary; a memory of a few sentences cannot be said much shorter.
+# Up to this length a text is its own summary; a few sentences can hardly be shortened.
 WHOLE_TEXT_CHARS = 320
 SUMMARY_CHARS = 420
 MAX_SUMMARY_CHARS = 600
@@ -35,7 +35,7 @@ _FRAGMENT_FACTOR = 0.3
 
 
 def title(document: Document, heading: str | None = None) -> str:
-    """1..80 characters, one line: the heading, else what tells most, without its greeting."""
+    """1..80 characters, one line: the heading, else the best line, without its greeting."""
     if heading:
         return shorten(heading, TITLE_CHARS)
     best = max(_title_lines(document), key=itemgetter(0), default=(0.0, ""))[1]
@@ -44,7 +44,7 @@ def title(document: Document, heading: str | None = None) -> str:
 
 
 def summary(document: Document, original: str) -> str:
-    """1..600 characters: the text itself when short, else its most telling sentences in order.
+    """1..600 characters: the text itself when short, else its most informative sentences in order.
 
     original: the block's text, cleaned, with its links and marks.
     """
@@ -57,7 +57,7 @@ def summary(document: Document, original: str) -> str:
 
 
 def _title_lines(document: Document) -> list[tuple[float, str]]:
-    """A score and a line for every sentence that tells anything."""
+    """A score and a line for every informative sentence."""
     lines = []
     for index, sentence in enumerate(document.sentences[:_SENTENCES_READ]):
         words = document.words[sentence.first : sentence.last]
@@ -74,7 +74,7 @@ def _title_lines(document: Document) -> list[tuple[float, str]]:
 
 
 def _telling_factor(document: Document, words: Sequence[Word]) -> float:
-    """More for what the speaker did or plans, less for a comment on what was said before."""
+    """More for what the speaker did or plans, less for a comment on previous turns."""
     cues = document.vocabulary.importance
     bases = {word.base for word in words}
     factor = _SELF_FACTOR if not cues.self.isdisjoint(bases) else 1.0
@@ -84,13 +84,13 @@ def _telling_factor(document: Document, words: Sequence[Word]) -> float:
 
 
 def _title_score(mass: float, words: int, index: int, line: str) -> float:
-    """What is told, early rather than late, in a line of its own size rather than in a fragment."""
+    """Statements, not questions; early rather than late; whole lines rather than fragments."""
     score = mass / math.sqrt(min(max(words, 5), _TITLE_WORDS)) / (1.0 + _POSITION_DECAY * index)
     return score * _QUESTION_FACTOR if line.endswith(("?", "？")) else score
 
 
 def _opening_length(document: Document, words: Sequence[Word]) -> int:
-    """Words of greeting or assent at the front, with the name they are said to: "Hey Noor, so"."""
+    """Words of greeting or assent at the front, with the name they address: "Hey Noor, so"."""
     discourse = document.vocabulary.discourse
     length = int(bool(words) and words[0].base in document.vocabulary.conjunctions)
     while length < len(words) and words[length].base in discourse and length < 5:
@@ -158,7 +158,7 @@ def _capitalised(line: str) -> str:
 
 
 def _central(document: Document) -> list[Sentence]:
-    """The first telling sentence and those nearest to the whole, about 420 characters."""
+    """The first informative sentence and those nearest to the whole, about 420 characters."""
     scores = _sentence_scores(document)
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     lead = next((i for i, score in enumerate(scores) if score > 0.0), 0)

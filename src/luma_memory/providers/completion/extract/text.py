@@ -17,7 +17,7 @@ READ_TAIL_CHARS = 1_500
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-# Data in text form (base64, hexadecimal, tokens): an image, a key, a digest. It tells nothing.
+# Data in text form (base64, hexadecimal, tokens): an image, a key, a digest. It has no content.
 _DATA_URI = re.compile(r"data:[\w.+/-]{1,100}(?:;[\w=.-]{1,60}){0,4};base64,[A-Za-z0-9+/=_\n-]*")
 _RUN = re.compile(
     r"(?<![A-Za-z0-9+/=_.-])[A-Za-z0-9+/_.-]{20,}={0,2}(?:\n[A-Za-z0-9+/]{1,19}={1,2}(?!\S))?"

@@ -14,7 +14,7 @@ LANGUAGES = ("en", "de", "es", "fr", "it", "pt", "nl")
 
 @dataclass(frozen=True, slots=True)
 class NameCues:
-    """Words that tell what kind of thing a capitalised word beside them names."""
+    """Words that indicate the kind of the capitalized word beside them."""
 
     titles: frozenset[str] = frozenset()
     kin: frozenset[str] = frozenset()
@@ -90,13 +90,13 @@ class DateWords:
     ahead_before: str
     ahead_after: str
     numerals: Mapping[str, int]
-    vague: str  # "a few": a date is meant, but which one cannot be told
+    vague: str  # "a few": a date without a certain value
     future: str
     days: Sequence[DayWords]
     range_from: str  # "from" 5 "to" 8 March
     range_to: str
     range_bare: str  # "to", where no "from" stands before it
-    # Things that lie ahead ("appointment") where the sentence has no verb that says they were.
+    # Things that lie ahead ("appointment") where the sentence has no verb in the past.
     future_nouns: str = "(?!)"
     past_verbs: str = "(?!)"
     half_year: str = ""
