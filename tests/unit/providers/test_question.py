@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import UTC, datetime
 
 import pytest
@@ -179,3 +180,29 @@ async def test_who_cannot_load_does_not_stay_unready_for_ever(
     with pytest.raises(MemoryError):
         await reader.language("What?")
     assert not reader.is_warming
+
+
+@pytest.mark.parametrize(
+    ("question", "is_inline"),
+    [
+        ("What did we eat yesterday?", True),
+        ("Was haben wir gestern gegessen?", True),
+        ("昨日は何を食べましたか？", False),
+        ("Что мы ели вчера на ужин?", False),
+        ("What did we eat yesterday? " * 20, False),
+    ],
+)
+async def test_what_takes_long_is_read_in_a_thread(
+    question: str, is_inline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def record(*_arguments: object) -> list[object]:
+        threads.append(threading.current_thread())
+        return []
+
+    reader = LocalQuestionReader(SystemClock())
+    await reader.times("Was it yesterday?", NOW)
+    monkeypatch.setattr(question_module, "_times", record)
+    await reader.times(question, NOW)
+    assert [thread is threading.main_thread() for thread in threads] == [is_inline]

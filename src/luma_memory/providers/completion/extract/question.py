@@ -68,9 +68,8 @@ class LocalQuestionReader:
     ) -> Sequence[TimeSpan]:
         """See the port."""
         await self._loaded()
-        return await _in_bounded_time(
-            _times, question, asked_at or self._clock.now(), zone_of(time_zone)
-        )
+        now, zone = asked_at or self._clock.now(), zone_of(time_zone)
+        return await _in_bounded_time(_times, question, now, zone)
 
     async def events(self, question: str) -> Sequence[NamedEvent]:
         """See the port."""
@@ -101,10 +100,17 @@ async def _in_bounded_time(
     *arguments: ArgumentsT.args,
     **named: ArgumentsT.kwargs,
 ) -> ResultT:
-    """A usual question takes less than the hand-over to a thread; a pasted text takes long."""
-    if len(question) <= INLINE_CHARS:
+    """A usual question takes less than the hand-over to a thread.
+
+    A pasted text takes long, and so does a short one in a language that dateparser reads.
+    """
+    if len(question) <= INLINE_CHARS and _has_grammar(question):
         return read_question(question, *arguments, **named)
     return await asyncio.to_thread(read_question, question, *arguments, **named)
+
+
+def _has_grammar(question: str) -> bool:
+    return vocabulary(identify(question).reading).dates is not None
 
 
 def _warm_up() -> None:
