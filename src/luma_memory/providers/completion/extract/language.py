@@ -34,6 +34,7 @@ _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 ENGLISH_WORDS_MIN = 2
 # A letter alone is a word of too many languages ("a", "i") to identify one.
 _ASCII_WORD = re.compile(r"[a-z]{2,}")
+_DIGIT = re.compile(r"\d")
 _LETTERS = re.compile(r"[^\W\d_]")
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _load_lock = Lock()
@@ -58,7 +59,7 @@ def identify(text: str) -> Identified:
     language, confidence = _identifier().classify(sample)
     if letters < _min_letters(sample) or confidence < _min_confidence(language, letters, sample):
         return Identified(UNDETERMINED, _reading(language, confidence, sample))
-    if letters < SHORT_LETTERS and language in LANGUAGES:
+    if letters < SHORT_LETTERS and language in LANGUAGES and not _known(sample, language):
         return Identified(language, _by_words(sample, language))
     return Identified(language, language)
 
@@ -102,25 +103,34 @@ def _reading(language: str, confidence: float, sample: str) -> str:
 
 
 def _by_words(sample: str, guess: str) -> str:
-    """The language that knows most of a short text's words, the guess where it knows as many.
+    """The language whose times a short text names, if it knows more of the words than the guess.
 
     "Anfang Mai 2025", "a Natale": too few letters for the model, but the words of one language.
     """
     words = set(_WORD.findall(sample.lower()))
-    known = {code: len(words & _known_words(code)) for code in LANGUAGES}
-    best = max(known.values())
-    return guess if known[guess] == best else max(known, key=lambda code: known[code])
+    known = {
+        code: _known(sample, code)
+        for code in LANGUAGES
+        if _DIGIT.search(sample) or not words.isdisjoint(_time_words(code))
+    }
+    best = max(known, key=lambda code: known[code], default=guess)
+    return best if _known(sample, best) > _known(sample, guess) else guess
+
+
+def _known(sample: str, code: str) -> int:
+    """How many of its distinct words are function words or times of a language."""
+    words = set(_WORD.findall(sample.lower()))
+    return len(words & (vocabulary(code).stop | _time_words(code)))
 
 
 @cache
-def _known_words(code: str) -> frozenset[str]:
-    """Function words and the names of times."""
-    known = vocabulary(code)
-    dates = known.dates
+def _time_words(code: str) -> frozenset[str]:
+    """The names of days, months and other times."""
+    dates = vocabulary(code).dates
     if dates is None:
-        return known.stop
-    times = " ".join([dates.triggers, *dates.months, *dates.weekdays, *dates.numerals])
-    return known.stop | set(re.split(r"[ |]", times))
+        return frozenset()
+    names = " ".join([dates.triggers, *dates.months, *dates.weekdays])
+    return frozenset(re.split(r"[ |]", names))
 
 
 def _min_letters(sample: str) -> int:
