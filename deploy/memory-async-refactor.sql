@@ -948,7 +948,11 @@ BEGIN
     END IF;
     v_after := jsonb_populate_record(v_before, p_changes);
 
-    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], v_now);
+    -- Blocks that it supersedes are superseded from its time on.
+    PERFORM raise_memory_version(p_project_id, p_user_id, p_block_id || ARRAY(
+        SELECT id FROM memory_blocks
+        WHERE project_id = p_project_id AND user_id = p_user_id AND superseded_by = p_block_id
+          AND p_changes ? 'occurred_at'), v_now);
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by,
         before, created_at)
     VALUES (p_project_id, p_user_id, p_block_id, p_revision, 'edit', p_changed_by,

@@ -200,8 +200,21 @@ class ScopeMachine(RuleBasedStateMachine):
             )
         )
 
-    @rule(index=indexes, content=st.none() | texts, session=sessions, expires=st.booleans())
-    def edit(self, index: int, content: str | None, session: str | None, expires: bool) -> None:
+    @rule(
+        index=indexes,
+        content=st.none() | texts,
+        session=sessions,
+        expires=st.booleans(),
+        minute=st.none() | minutes,
+    )
+    def edit(
+        self,
+        index: int,
+        content: str | None,
+        session: str | None,
+        expires: bool,
+        minute: int | None,
+    ) -> None:
         if (block := self._block(index)) is None:
             return
         changes: dict[str, Any] = {"session_id": session}
@@ -209,7 +222,13 @@ class ScopeMachine(RuleBasedStateMachine):
             changes["content"] = content
         if expires:
             changes["expires_at"] = "2024-01-01T00:00:00Z"
-        passages = content and index_passages(content, speaker=None, occurred_at=OCCURRED_AT)
+        if minute is not None:
+            changes["occurred_at"] = (OCCURRED_AT + timedelta(minutes=minute)).isoformat()
+        passages = None
+        if content is not None or minute is not None:
+            passages = index_passages(
+                content or block["content"], speaker=None, occurred_at=OCCURRED_AT
+            )
         self.world.run(
             self.world.editor.edit(
                 ADA,

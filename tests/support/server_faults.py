@@ -48,6 +48,13 @@ class FaultyServer:
         )
         await asyncio.to_thread(self._programs.run, command, timeout_seconds=_STOP_SECONDS)
 
+    async def kill(self) -> None:
+        """kill -9 of all its processes: nothing is written out, unlogged tables end up empty."""
+        killed = self._processes()
+        for process in killed:
+            process.kill()
+        await asyncio.to_thread(psutil.wait_procs, killed, _STOP_SECONDS)
+
     async def start_again(self) -> None:
         """Returns when it has recovered and takes statements; only waits for that if it runs."""
         await asyncio.to_thread(self._server.ensure_running)

@@ -55,7 +55,10 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
     calibrations = Calibrations(storage.vectors)
     process.stack.push_async_callback(calibrations.close)
     snapshots = Snapshots(
-        PostgresSnapshotStore(storage.database), settings.snapshot_memory_mb << 20, process.clock
+        PostgresSnapshotStore(storage.database),
+        settings.snapshot_memory_mb << 20,
+        process.clock,
+        process.emit,
     )
     process.stack.push_async_callback(snapshots.close)
     recall = Recall(

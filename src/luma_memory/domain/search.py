@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
 from luma_memory.domain.block import Block
@@ -79,8 +79,24 @@ class ScopeScan:
         return len(self.ordinals)
 
 
-# An expiry that never comes, in microseconds.
+# An instant that never comes, in microseconds.
 NEVER = 2**63 - 1
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # PostgreSQL's
+
+
+def microseconds(instant: datetime) -> int:
+    """Since 2000-01-01 UTC, as PostgreSQL counts."""
+    since = instant - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which blocks of a scope take part in a search."""
+
+    as_of: datetime | None = None  # the scope as it was then, by the blocks' own times; None: now
+    include_superseded: bool = False
+    filters: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +109,9 @@ class ScopeRows:
     instants: array[int]  # 'q'
     speakers: array[int]  # 'q'
     expiries: array[int]  # 'q', microseconds since 2000-01-01 UTC; NEVER for none
+    superseded_from: array[int]  # 'q', since when the row's block is superseded; NEVER: it is not
     has_vector: bytes  # one byte a row, 1 where a vector of the model is stored
-    vectors: array[float]  # 'f', those vectors one after the other
+    vectors: bytes  # those vectors one after the other, as 16-bit floats
     term_counts: array[int]  # 'i', distinct terms of each row
     term_indices: array[int]  # 'i', 1.. as QueryTerm.index, the rows' terms one after the other
     term_weights: array[float]  # 'f'
@@ -129,6 +146,7 @@ class LookUp:
     name_keys: array[int]  # 'i', one per requested name
     # None: the chain is broken, or more has changed than one answer holds.
     changes: ScopeChanges | None
+    matching: bytes | None = None  # ids of the blocks that match the filter, where there is one
 
 
 @dataclass(frozen=True, slots=True)

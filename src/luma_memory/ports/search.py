@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from luma_memory.domain.filters import Filter
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import LookUp, ScanRequest, ScopeMark, ScopeRows, ScopeScan
 
@@ -24,15 +25,23 @@ class SnapshotStore(Protocol):
     """What a copy of a scope in memory is made of. All methods raise StoreUnavailable."""
 
     async def look_up(
-        self, scope: Scope, model: str, names: Sequence[str], mark: ScopeMark
+        self,
+        scope: Scope,
+        model: str,
+        names: Sequence[str],
+        mark: ScopeMark,
+        filters: Filter | None = None,
     ) -> LookUp:
-        """The scope's state, and what has changed since `mark`, in one statement."""
+        """The scope's state, and what has changed since `mark`, in one statement.
+
+        filters: the blocks that match it are returned as well.
+        """
         ...
 
     async def page(
         self, scope: Scope, model: str, *, after: tuple[UUID, int] | None, limit: int
     ) -> RowPage:
-        """Rows of blocks that nothing superseded, in order of block and ordinal."""
+        """Rows in order of block and ordinal."""
         ...
 
     async def erased(self, read_at: Mapping[Scope, int]) -> Sequence[Scope]:

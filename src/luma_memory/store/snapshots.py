@@ -5,22 +5,27 @@ from __future__ import annotations
 import sys
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import numpy as np
 
+from luma_memory.domain.filters import Filter
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import LookUp, ScopeChanges, ScopeMark, ScopeRows
 from luma_memory.ports.search import RowPage
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
+from luma_memory.store.filters import FilterCondition
 
 _SQL = SqlFile(__name__)
 # More changed blocks than this are read with the rest of the scope.
 CHANGED_BLOCKS_MAX: Final = 256
 _ID_BYTES: Final = 16
+_NO_FILTER: Final = "NULL::bytea AS matching"
+_MATCHING: Final = """(SELECT string_agg(uuid_send(b.id), '') FROM memory_blocks AS b
+        WHERE b.project_id = $1 AND b.user_id = $2 AND {}) AS matching"""
 _FIRST: Final = (UUID(int=0), -2)  # before any row
 # Columns of the rows `p`, each in one value: as rows they would cost more to decode than to use.
 # Sessions, speakers and vectors are what the scan makes of them.
@@ -30,6 +35,12 @@ _PACKED: Final = """string_agg(uuid_send(p.block_id), '') AS block_ids,
     string_agg(timestamptz_send(p.occurred_at), '') AS instants,
     string_agg(int8send(coalesce(p.speaker_key, 0)), '') AS speakers,
     string_agg(timestamptz_send(coalesce(p.expires_at, 'infinity')), '') AS expiries,
+    string_agg(timestamptz_send(coalesce((
+        SELECT coalesce(t.occurred_at, t.created_at, b.superseded_at) FROM memory_blocks AS b
+        LEFT JOIN memory_blocks AS t
+          ON t.project_id = $1 AND t.user_id = $2 AND t.id = b.superseded_by
+        WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = p.block_id
+          AND b.superseded_at IS NOT NULL), 'infinity')), '') AS superseded_from,
     string_agg(CASE WHEN p.embedding_model = $3 AND p.embedding IS NOT NULL
                     THEN '\\x01'::bytea ELSE '\\x00' END, '') AS has_vector,
     string_agg(halfvec_send(p.embedding), '') FILTER (WHERE p.embedding_model = $3) AS vectors,
@@ -46,16 +57,27 @@ class PostgresSnapshotStore:
         self._page = _SQL["page_rows"].replace("/*packed*/", _PACKED)
 
     async def look_up(
-        self, scope: Scope, model: str, names: Sequence[str], mark: ScopeMark
+        self,
+        scope: Scope,
+        model: str,
+        names: Sequence[str],
+        mark: ScopeMark,
+        filters: Filter | None = None,
     ) -> LookUp:
+        statement, values = self._look_up, list[Any]()
+        if filters is not None:
+            condition = FilterCondition(filters, first=7)
+            statement = statement.replace(_NO_FILTER, _MATCHING.format(condition.text))
+            values = list(condition.values)
         row = await self._database.fetch_row(
-            self._look_up,
+            statement,
             scope.project_id,
             scope.user_id,
             model,
             list(names),
             mark.version,
             CHANGED_BLOCKS_MAX,
+            *values,
         )
         assert row is not None  # one row of aggregates
         current = ScopeMark(row["version"], row["moved_at"])
@@ -69,6 +91,7 @@ class PostgresSnapshotStore:
             read_at=int.from_bytes(row["read_at"], signed=True),
             name_keys=_native("i", row["name_keys"]),
             changes=changes,
+            matching=None if filters is None else row["matching"] or b"",
         )
 
     async def page(
@@ -105,6 +128,7 @@ def _rows(row: asyncpg.Record) -> ScopeRows:
         instants=_native("q", row["instants"]),
         speakers=_native("q", row["speakers"]),
         expiries=_native("q", row["expiries"]),
+        superseded_from=_native("q", row["superseded_from"]),
         has_vector=has_vector,
         vectors=_vectors(row["vectors"] or b"", has_vector.count(1)),
         term_counts=counts,
@@ -113,12 +137,11 @@ def _rows(row: asyncpg.Record) -> ScopeRows:
     )
 
 
-def _vectors(data: bytes, count: int) -> array[float]:
+def _vectors(data: bytes, count: int) -> bytes:
     """Each is int16 dimension, int16 unused, then the values as big-endian float16."""
     if count == 0:
-        return array("f")
-    halves = np.frombuffer(data, dtype=">f2").reshape(count, -1)[:, 2:]
-    return array("f", halves.astype(np.float32).tobytes())
+        return b""
+    return np.frombuffer(data, dtype=">f2").reshape(count, -1)[:, 2:].astype(np.float16).tobytes()
 
 
 def _terms(

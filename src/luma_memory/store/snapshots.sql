@@ -2,9 +2,10 @@
 -- A scope's state, and what has changed since a copy of it was made, as of one moment.
 --
 -- $1 project, $2 user, $3 embedding model, $4 names whose keys are wanted, $5 the copy's version, $6 the most
--- blocks whose rows are returned. Entries of the log must chain from $5 to the current version: a gap, or
+-- blocks whose rows are returned; what a filter needs follows. Entries of the log must chain from $5 to the current version: a gap, or
 -- an entry that names no blocks, and `is_whole` is false and nothing may be concluded. The mark becomes the
--- packed columns of the changed blocks.
+-- packed columns of the changed blocks, the NULL the ids of the blocks that match a filter: read in this statement,
+-- so that they are of the same moment.
 WITH entry AS MATERIALIZED (
     SELECT c.version, c.previous, c.block_ids FROM memory_changes AS c
     WHERE c.project_id = $1 AND c.user_id = $2 AND c.version > $5
@@ -33,6 +34,7 @@ SELECT s.version, s.moved_at,
        (SELECT string_agg(uuid_send(i.id), '') FROM unnest(d.ids) AS i (id)) AS changed_ids,
        (SELECT string_agg(int4send(hashtext(lower(n.name))), '' ORDER BY n.place)
         FROM unnest($4::text[]) WITH ORDINALITY AS n (name, place)) AS name_keys,
+       NULL::bytea AS matching,
        r.*
 FROM scope AS s CROSS JOIN chain AS c CROSS JOIN changed AS d
 CROSS JOIN LATERAL (
@@ -43,9 +45,6 @@ CROSS JOIN LATERAL (
         FROM memory_passages AS m
         WHERE m.project_id = $1 AND m.user_id = $2
           AND m.block_id = ANY (CASE WHEN c.is_whole AND cardinality(d.ids) <= $6 THEN d.ids END)
-          AND NOT EXISTS (SELECT FROM memory_blocks AS b
-              WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = m.block_id
-                AND b.superseded_at IS NOT NULL)
         OFFSET 0
     ) AS p
 ) AS r
@@ -59,9 +58,6 @@ FROM (
     FROM memory_passages AS m
     WHERE m.project_id = $1 AND m.user_id = $2
       AND (m.block_id, m.ordinal) > ($4::uuid, $5::integer)
-      AND NOT EXISTS (SELECT FROM memory_blocks AS b
-          WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = m.block_id
-            AND b.superseded_at IS NOT NULL)
     ORDER BY m.block_id, m.ordinal LIMIT $6
 ) AS p
 

@@ -187,6 +187,35 @@ class RecallDegraded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotOutcome(Event):
+    """What became of a search that could use a snapshot, or of a snapshot."""
+
+    outcome: str  # used, updated, scanned, loaded, packed, evicted
+
+    @property
+    def level(self) -> Level:
+        return "debug"
+
+    def message(self) -> str:
+        return f"Snapshot {self.outcome}"
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotsKept(Event):
+    """All snapshots of this process after one came, grew or went."""
+
+    count: int
+    size_bytes: int
+
+    @property
+    def level(self) -> Level:
+        return "debug"
+
+    def message(self) -> str:
+        return f"{self.count} snapshots kept"
+
+
+@dataclass(frozen=True, slots=True)
 class CacheHit(Event):
     age_seconds: float
     is_checked: bool  # False: PostgreSQL did not say whether anything changed

@@ -6,7 +6,14 @@ text.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from typing import Final
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from luma_memory.telemetry.events import (
     CacheHit,
@@ -18,6 +25,8 @@ from luma_memory.telemetry.events import (
     JobFailed,
     RecallDegraded,
     RequestHandled,
+    SnapshotOutcome,
+    SnapshotsKept,
     WentWithout,
     WorkerRoundFailed,
 )
@@ -25,6 +34,11 @@ from luma_memory.telemetry.events import (
 # A request takes milliseconds, a job of a model provider seconds.
 _REQUEST_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _JOB_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+# Where it is set before prometheus_client is imported, processes keep their values in files in this
+# folder, and each of them reports the sums.
+SHARED_METRICS_VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class Metrics:
@@ -68,6 +82,12 @@ class Metrics:
             "luma_duty_failures", "Rounds of a background duty that failed.", "duty"
         )
 
+        self._snapshot_outcomes = self._counter(
+            "luma_snapshot_outcomes", "Searches that could use a snapshot, and changes.", "outcome"
+        )
+        self._snapshots = self._gauge("luma_snapshots", "Scopes kept in memory for searches.")
+        self._snapshot_bytes = self._gauge("luma_snapshot_bytes", "Memory that they take.")
+
     def __call__(self, event: Event) -> None:
         match event:
             case RequestHandled():
@@ -92,19 +112,50 @@ class Metrics:
                 self._unreachable.inc()
             case WorkerRoundFailed():
                 self._rounds.labels(event.duty).inc()
+            case SnapshotOutcome():
+                self._snapshot_outcomes.labels(event.outcome).inc()
+            case SnapshotsKept():
+                self._snapshots.set(event.count)
+                self._snapshot_bytes.set(event.size_bytes)
             case _:
                 pass
+
+    @property
+    def reported(self) -> CollectorRegistry:
+        """The values of this process; of all where several serve one port."""
+        if SHARED_METRICS_VARIABLE not in os.environ:
+            return self.registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return together
+
+    def _gauge(self, name: str, about: str) -> Gauge:
+        return Gauge(name, about, registry=self.registry, multiprocess_mode="livesum")
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(name, about, labels, registry=self.registry)
 
 
-def gauge(registry: CollectorRegistry, name: str, about: str, *labels: str) -> Gauge:
-    """The current value, read when it is scraped."""
-    return Gauge(name, about, labels, registry=registry)
+class ScrapedGauge(Collector):
+    """A value that is read for each scrape, and so never one of several processes'."""
+
+    def __init__(self, registry: CollectorRegistry, name: str, about: str, *labels: str) -> None:
+        self._name, self._about, self._labels = name, about, labels
+        self._values: dict[tuple[str, ...], float] = {}
+        registry.register(self)
+
+    def set(self, value: float, *labels: str) -> None:
+        """labels: one value for each name."""
+        self._values[labels] = float(value)
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._about, labels=self._labels)
+        for labels, value in self._values.items():
+            family.add_metric(labels, value)
+        yield family
 
 
 def oldest_pending(registry: CollectorRegistry, seconds: float | None) -> None:
     """What workers are scaled by; exposed by the API and by every worker."""
-    oldest = gauge(registry, "luma_oldest_pending_seconds", "Age of the oldest job that could run.")
-    oldest.set(seconds or 0)
+    name, about = "luma_oldest_pending_seconds", "Age of the oldest job that could run."
+    ScrapedGauge(registry, name, about).set(seconds or 0)

@@ -1,85 +1,206 @@
 """The order of a scope's rows: what of a layout no question changes.
 
 Blocks are numbered newest first, their passages lie together, and each block has its place in its
-session. Made once for a scan, and kept with a snapshot until the scope changes.
+session. Made once for a scan; a snapshot keeps it until rows change, and sorts only what is new.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from functools import cached_property
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import WINDOW_ORDINAL
+from luma_memory.pipeline.recall.groups import Floats, Indices, PassageGroups
 from luma_memory.pipeline.recall.neighbors import Neighbors, in_sessions
+from luma_memory.pipeline.recall.sorting import sorted_order
 
 # A window holds the block it ends with and the turns before it.
 WINDOW_TURNS: Final = 3
-ROW_ID: Final = np.dtype("V16")
-Indices: TypeAlias = npt.NDArray[np.intp]
+_ID_DTYPE: Final = np.dtype(">u8")  # halves of an id as it is sent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowPlaces:
     """Where each of n rows belongs; all columns in one order."""
 
-    ids: npt.NDArray[np.void]  # ROW_ID, of the rows' blocks
+    high: npt.NDArray[np.uint64]  # first half of the id of the row's block
+    low: npt.NDArray[np.uint64]  # second half
     ordinals: npt.NDArray[np.int32]  # passage number within its block, or WINDOW_ORDINAL
     sessions: npt.NDArray[np.int64]  # 0 is none
     instants: npt.NDArray[np.int64]
     speakers: npt.NDArray[np.int64]
     has_vector: npt.NDArray[np.bool_]
 
+    def __len__(self) -> int:
+        return len(self.ordinals)
+
     def take(self, rows: Indices) -> RowPlaces:
         """Some of the rows."""
-        return RowPlaces(
-            self.ids[rows],
-            self.ordinals[rows],
-            self.sessions[rows],
-            self.instants[rows],
-            self.speakers[rows],
-            self.has_vector[rows],
+        return self._each(lambda column: column[rows])
+
+    def followed_by(self, other: RowPlaces) -> RowPlaces:
+        """These rows, then the other ones."""
+        columns = iter(other.columns)
+        return self._each(lambda column: np.concatenate([column, next(columns)]))
+
+    def _each(self, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> RowPlaces:
+        return RowPlaces(*map(change, self.columns))
+
+    @property
+    def columns(self) -> Sequence[npt.NDArray[Any]]:
+        return (
+            self.high,
+            self.low,
+            self.ordinals,
+            self.sessions,
+            self.instants,
+            self.speakers,
+            self.has_vector,
         )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Coverage:
+    """Which of m blocks are in which windows."""
+
+    blocks: Indices  # [c] one entry for each block of each window
+    windows: Indices  # [c] the window of the entry
+    counts: Floats  # [m] windows that contain the block, at least 1
+    is_alone: npt.NDArray[np.bool_]  # [m] in no window
+
+
+@dataclass(frozen=True, eq=False)
 class Arrangement:
     """n passages of m blocks and w windows, by their numbers among the rows."""
 
     passages: Indices  # [n] rows, by block and ordinal
     ordinals: npt.NDArray[np.int32]  # [n]
-    block: Indices  # [n] numbers of blocks, newest first
-    ids: npt.NDArray[np.void]  # [m]
+    groups: PassageGroups  # of the n passages
+    high: npt.NDArray[np.uint64]  # [m] first halves of the ids, never rising
+    low: npt.NDArray[np.uint64]  # [m] second halves
     instants: npt.NDArray[np.int64]  # [m]
     speakers: npt.NDArray[np.int64]  # [m]
     neighbors: Neighbors
     windows: Indices  # [w] rows
     covered: Indices  # [w, WINDOW_TURNS] blocks of each window, the last first; -1 for none
+    coverage: Coverage
+
+    @property
+    def block(self) -> Indices:
+        """[n] numbers of blocks, newest first."""
+        return self.groups.block
+
+    @cached_property
+    def known_speakers(self) -> npt.NDArray[np.int64]:
+        """Distinct speakers: few, even in a large scope."""
+        return np.unique(self.speakers)
+
+    @cached_property
+    def session_rows(self) -> Indices:
+        """[m] the first row of each block, by session and time: what `arrange` takes as `near`."""
+        return self.passages[self.groups.starts[self.neighbors.order]]
 
 
-def arrange(rows: RowPlaces) -> Arrangement:
-    """Number the blocks, order their passages, find each block's place in its session."""
-    is_passage = rows.ordinals != WINDOW_ORDINAL
-    distinct, block = _number_blocks(rows.ids)
-    block, distinct = _without_windows_alone(block, distinct, is_passage)
-    passages = _in_order(block, rows.ordinals, is_passage)
-    first = _first_row(block, passages, len(distinct))
-    instants = rows.instants[first]
-    neighbors = in_sessions(rows.sessions[first], instants)
-    windows = _in_order(block, rows.ordinals, ~is_passage & (block >= 0) & rows.has_vector)
+def id_halves(ids: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Ids of 16 bytes one after the other, as numbers that sort as they do."""
+    halves = np.frombuffer(ids, dtype=_ID_DTYPE).reshape(-1, 2).astype(np.uint64)
+    return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
+
+
+def row_order(rows: RowPlaces, *, near: Indices | None = None) -> Indices:
+    """Rows by block, newest first (UUIDv7 rises with time), and ordinal.
+
+    near: all or some of the rows in nearly this order; only those are returned.
+    """
+    near = np.arange(len(rows)) if near is None else near
+    return sorted_order(~rows.high, (~rows.low, rows.ordinals), near=near)
+
+
+def arrange(
+    rows: RowPlaces, order: Indices | None = None, *, near: Indices | None = None
+) -> Arrangement:
+    """Number the blocks, order their passages, find each block's place in its session.
+
+    order: the rows that take part, as `row_order` returns them; None for all. near: rows that an
+    earlier arrangement had as `session_rows`.
+    """
+    order = row_order(rows) if order is None else order
+    is_passage = rows.ordinals[order] != WINDOW_ORDINAL
+    passages = order[is_passage]
+    high, low = rows.high[passages], rows.low[passages]
+    is_first = np.ones(len(passages), dtype=bool)
+    is_first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    first = passages[is_first]
+    instants, sessions = rows.instants[first], rows.sessions[first]
+    neighbors = in_sessions(sessions, instants, near=_numbers_near(near, first, len(rows)))
+    groups = PassageGroups(np.cumsum(is_first) - 1)
+    begins = np.zeros(len(order), dtype=bool)
+    begins[is_passage] = is_first
+    windows, ends = _windows(rows, order, begins, first)
+    covered = _covered(ends, neighbors)
     return Arrangement(
         passages=passages,
         ordinals=rows.ordinals[passages],
-        block=block[passages],
-        ids=distinct,
+        groups=groups,
+        high=high[is_first],
+        low=low[is_first],
         instants=instants,
         speakers=rows.speakers[first],
         neighbors=neighbors,
         windows=windows,
-        covered=_covered(block[windows], neighbors),
+        covered=covered,
+        coverage=coverage_of(covered, groups.count),
     )
+
+
+def coverage_of(covered: Indices, block_count: int) -> Coverage:
+    """covered: [w, turns] blocks of each window, -1 for none."""
+    flat = covered.ravel()
+    inside = np.flatnonzero(flat >= 0)
+    blocks = flat[inside]
+    counts = np.bincount(blocks, minlength=block_count)
+    return Coverage(
+        blocks=blocks,
+        windows=inside // max(covered.shape[1], 1),
+        counts=np.maximum(counts, 1).astype(np.float64),
+        is_alone=counts == 0,
+    )
+
+
+def _numbers_near(near: Indices | None, first: Indices, row_count: int) -> Indices | None:
+    """Numbers of all blocks: those of earlier rows in the earlier order, then the new ones."""
+    if near is None:
+        return None
+    number = np.full(row_count, -1, dtype=np.intp)
+    number[first] = np.arange(len(first))
+    earlier = number[near]
+    earlier = earlier[earlier >= 0]
+    is_new = np.ones(len(first), dtype=bool)
+    is_new[earlier] = False
+    return np.concatenate([earlier, np.flatnonzero(is_new)])
+
+
+def _windows(
+    rows: RowPlaces, order: Indices, begins: npt.NDArray[np.bool_], first: Indices
+) -> tuple[Indices, Indices]:
+    """Rows of windows that have a vector, and the block that each ends with. One whose block has
+    no passage (any more) is left out.
+
+    begins: whether a row of `order` is the first passage of a block. A window comes right before.
+    """
+    places = np.flatnonzero((rows.ordinals[order] == WINDOW_ORDINAL) & rows.has_vector[order])
+    windows = order[places]
+    ends = np.cumsum(begins)[places]
+    exists = ends < len(first)
+    windows, ends = windows[exists], ends[exists]
+    last = first[ends]
+    same = (rows.high[last] == rows.high[windows]) & (rows.low[last] == rows.low[windows])
+    return windows[same], ends[same]
 
 
 def _covered(ends: Indices, neighbors: Neighbors) -> Indices:
@@ -89,45 +210,3 @@ def _covered(ends: Indices, neighbors: Neighbors) -> Indices:
     for _ in range(WINDOW_TURNS - 1):
         columns.append(previous[columns[-1]])
     return np.stack(columns, axis=1)
-
-
-def _number_blocks(ids: npt.NDArray[np.void]) -> tuple[npt.NDArray[np.void], Indices]:
-    """Distinct ids newest first (UUIDv7 rises with time), and each row's block number."""
-    # As two big-endian integers: sorting raw bytes is ten times slower.
-    halves = ids.view(">u8").reshape(-1, 2)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))[::-1]
-    ordered = halves[order]
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = np.any(ordered[1:] != ordered[:-1], axis=1)
-    block = np.empty(len(order), dtype=np.intp)
-    block[order] = np.cumsum(is_first) - 1
-    return ids[order[is_first]], block
-
-
-def _without_windows_alone(
-    block: Indices, distinct: npt.NDArray[np.void], is_passage: npt.NDArray[np.bool_]
-) -> tuple[Indices, npt.NDArray[np.void]]:
-    """Numbers for blocks that have a passage; -1 for a window whose block has none (any more)."""
-    has_passage = np.zeros(len(distinct), dtype=bool)
-    has_passage[block[is_passage]] = True
-    if has_passage.all():
-        return block, distinct
-    renumbered = np.where(has_passage, np.cumsum(has_passage) - 1, -1)
-    return renumbered[block], distinct[has_passage]
-
-
-def _in_order(
-    block: Indices, ordinals: npt.NDArray[np.int32], wanted: npt.NDArray[np.bool_]
-) -> Indices:
-    """Rows by block and ordinal: wherever the database keeps them, sums come out the same."""
-    rows = np.flatnonzero(wanted)
-    # One number a row: sorting by two keys takes three times as long.
-    key = (block[rows].astype(np.int64) << 32) + ordinals[rows]
-    return rows[np.argsort(key, kind="stable")]
-
-
-def _first_row(block: Indices, passages: Indices, count: int) -> Indices:
-    """[m] a row of each block: what is the same for all of its passages is read there."""
-    first = np.zeros(count, dtype=np.intp)
-    first[block[passages]] = passages
-    return first

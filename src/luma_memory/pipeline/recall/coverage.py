@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from luma_memory.pipeline.recall.events import Weights
+from luma_memory.pipeline.recall.groups import Indices
+from luma_memory.pipeline.recall.postings import Posting
 from luma_memory.pipeline.text.terms import QueryTerm, idf
 
 # A question with a code is about little else: "What does E0277 mean?"
@@ -16,11 +17,11 @@ CODE_WEIGHT: Final = 2.0
 
 
 def covered_share(
-    words: Sequence[tuple[QueryTerm, Weights]], passage_count: int
+    words: Sequence[tuple[QueryTerm, Posting]], passage_count: int
 ) -> tuple[npt.NDArray[np.float32], float]:
     """([n] share of the question's words that each passage has, by idf; share of unknown names).
 
-    words: each word of the question with its weights in the n passages. A word that no passage has
+    words: each word of the question with the passages that have it. A word that no passage has
     counts like one that a single passage has: in a small scope it would outweigh all others. The
     second value, 0..1, is the share of identifiers (codes, numbers, names) that no passage has.
     """
@@ -30,13 +31,13 @@ def covered_share(
     for term, _ in words:
         if not term.is_direct:
             continue
-        has_word = present[term.word]
-        frequency = int(np.count_nonzero(has_word))
+        having = present[term.word]
+        frequency = len(having)
         weight = idf(max(frequency, 1), passage_count)
         if term.kind == "code":
             weight *= CODE_WEIGHT
         whole += weight
-        covered += has_word * np.float32(weight)
+        covered[having] += np.float32(weight)
         if term.is_identifier:
             identifiers += 1
             unknown += frequency == 0
@@ -44,12 +45,10 @@ def covered_share(
     return share, unknown / identifiers if identifiers else 0.0
 
 
-def _present(
-    words: Sequence[tuple[QueryTerm, Weights]],
-) -> Mapping[int, npt.NDArray[np.bool_]]:
-    """[n] by word: whether a passage has it, by itself or as part of a longer one."""
-    present = {term.word: weights > 0 for term, weights in words}
-    for term, weights in words:
+def _present(words: Sequence[tuple[QueryTerm, Posting]]) -> Mapping[int, Indices]:
+    """The passages that have each word, by itself or as part of a longer one."""
+    present = {term.word: posting.passages for term, posting in words}
+    for term, posting in words:
         for word in term.covers:
-            present[word] = present[word] | (weights > 0)
+            present[word] = np.union1d(present[word], posting.passages)
     return present

@@ -15,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import NamedEvent
+from luma_memory.pipeline.recall.postings import Posting
 from luma_memory.pipeline.text.terms import QueryTerm, idf
 from luma_memory.pipeline.text.words import ANALYZER
 
 # Share of the event's term weights that a block needs to count as mentioning it.
 COVERAGE_MIN: Final = 0.6
-
-Weights = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +44,13 @@ def query_events(events: Sequence[NamedEvent], terms: Sequence[QueryTerm]) -> Se
 
 def fitting(
     events: Sequence[QueryEvent],
-    words: Sequence[tuple[QueryTerm, Weights]],
+    words: Sequence[tuple[QueryTerm, Posting]],
     block: npt.NDArray[np.intp],
     instants: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.bool_]:
     """[m] whether each block is on the requested side of an event; its own block counts as after.
 
-    words: each word's weight in the n passages. block: [n] the passages' blocks. instants: [m].
+    words: each word with the passages that have it. block: [n] the passages' blocks. instants: [m].
     An event that no block mentions has no effect.
     """
     fits = np.zeros(len(instants), dtype=bool)
@@ -63,7 +62,7 @@ def fitting(
 
 def _instant(
     event: QueryEvent,
-    words: Sequence[tuple[QueryTerm, Weights]],
+    words: Sequence[tuple[QueryTerm, Posting]],
     block: npt.NDArray[np.intp],
     instants: npt.NDArray[np.int64],
 ) -> int | None:
@@ -71,13 +70,13 @@ def _instant(
     score = np.zeros(len(block), dtype=np.float32)
     covered = np.zeros(len(block), dtype=np.float32)
     whole = 0.0
-    for term, weights in words:
+    for term, posting in words:
         if term.word not in event.words:
             continue
-        term_idf = idf(int(np.count_nonzero(weights)), len(block))
+        term_idf = idf(posting.frequency, len(block))
         whole += term_idf
-        score += weights * np.float32(term_idf)
-        covered += (weights > 0) * np.float32(term_idf)
+        score[posting.passages] += posting.weights * np.float32(term_idf)
+        covered[posting.passages] += np.float32(term_idf)
     score[covered < COVERAGE_MIN * whole] = 0.0
     best = score.max(initial=0.0)
     if best <= 0.0:

@@ -28,19 +28,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from statistics import NormalDist
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import Calibration
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Indices: TypeAlias = npt.NDArray[np.intp]
-_Real = TypeVar("_Real", bound=np.floating[Any])
-_Scalar = TypeVar("_Scalar", bound=np.generic)
+from luma_memory.pipeline.recall.arrangement import Coverage, coverage_of
+from luma_memory.pipeline.recall.groups import Floats, Indices, PassageGroups
 
 PRIOR_COUNT: Final = 10
 RANK_CONSTANT: Final = 60  # the usual one
@@ -52,8 +47,6 @@ _GUESSED_CONTEXT_SHARE: Final = 0.8
 _GUESSED_MAX: Final = 3.0
 # A z-score of 3 is about the best that some hundreds of unrelated blocks reach by chance.
 _SCORE_MIDPOINT: Final = 3.0
-# Beyond so many passages a block's correction stays as it is; it grows by under 0.2 a doubling.
-_CORRECTED_PASSAGES_MAX: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +86,9 @@ class NeighborScores:
     covered: Indices  # [w, turns] blocks in each window, -1 where it has fewer
     meant: npt.NDArray[np.bool_]  # [m] said by the speaker the question means
     timely: Floats  # [m] >= 0, 0 where it is of no time the question names
+    # What no question changes, where an arrangement keeps it; otherwise made of the above.
+    coverage: Coverage | None = None
+    session_order: tuple[Indices, Indices] | None = None  # blocks by session; where each begins
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +105,7 @@ class ScopeScores:
     # [n] BM25 of the passage's own words where `lexical` has the neighbors' too.
     own_lexical: npt.NDArray[np.float32] | None = None
     neighbor_scores: NeighborScores | None = None  # None: nothing is known
+    groups: PassageGroups | None = None  # of `block`, where an arrangement keeps them
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +163,11 @@ class Fusion:
         calibration: Calibration = AVERAGE_CALIBRATION,
     ) -> None:
         self._scores = scores
-        self._groups = groups = _Groups(scores, 1)
+        self._kept: tuple[int, list[int]] | None = None  # best blocks, up to so many
+        self._groups = groups = _groups(scores, 1)
         if groups.count:
             self._z_scores = _z_scores(scores, groups, weights, additions, calibration)
-            has_vector = groups.total(~np.isnan(scores.dense)) > 0
-            self._has_score = has_vector | (groups.best(scores.lexical) > 0)
-            if scores.neighbor_scores is not None:
-                # "What did I do yesterday?", before any block of yesterday has a vector.
-                self._has_score |= scores.neighbor_scores.timely > 0
+            self._has_score = _has_score(scores, groups)
 
     def z_score(self, block: int) -> float:
         """In deviations, without any gain."""
@@ -194,6 +188,9 @@ class Fusion:
         if gains:
             blocks = blocks.copy()
             blocks[list(gains)] += list(gains.values())
+            best = _top(blocks, self._has_score, limit)
+        else:
+            best = self._best(limit)
         return [
             _ranked(
                 block,
@@ -202,13 +199,19 @@ class Fusion:
                 self._z_scores,
                 gain=gains.get(block, 0.0) if gains else 0.0,
             )
-            for block in _top(blocks, self._has_score, limit)
+            for block in best
         ]
+
+    def _best(self, limit: int) -> list[int]:
+        """Without gains. Kept: relations are looked up for more blocks than are then returned."""
+        if self._kept is None or self._kept[0] < limit:
+            self._kept = limit, _top(self._z_scores.blocks, self._has_score, limit)
+        return self._kept[1][:limit]
 
 
 def rank_dense(scores: ScopeScores, *, limit: int) -> Sequence[int]:
     """Baseline: blocks by their best passage's cosine, best first; no vector, no place."""
-    groups = _Groups(scores, limit)
+    groups = _groups(scores, limit)
     if not groups.count:
         return ()
     best = groups.best(scores.dense)
@@ -217,7 +220,7 @@ def rank_dense(scores: ScopeScores, *, limit: int) -> Sequence[int]:
 
 def rank_lexical(scores: ScopeScores, *, limit: int) -> Sequence[int]:
     """Baseline: blocks by their best passage's BM25, best first; no match, no place."""
-    groups = _Groups(scores, limit)
+    groups = _groups(scores, limit)
     if not groups.count:
         return ()
     best = groups.best(scores.lexical if scores.own_lexical is None else scores.own_lexical)
@@ -231,7 +234,7 @@ def rank_reciprocal(
 
     Source: reciprocal rank fusion, Cormack et al., SIGIR 2009.
     """
-    groups = _Groups(scores, limit)
+    groups = _groups(scores, limit)
     if not groups.count:
         return ()
     fused = np.zeros(groups.count)
@@ -241,49 +244,12 @@ def rank_reciprocal(
     return _top(fused, fused > 0, limit)
 
 
-class _Groups:
-    """Passages gathered by block, so that each reduction is one pass without a Python loop."""
-
-    def __init__(self, scores: ScopeScores, limit: int) -> None:
-        block = scores.block
-        if not len(block) == len(scores.dense) == len(scores.lexical):
-            raise ValueError("dense, lexical and block must have one value per passage")
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, not {limit}")
-        falls = bool(np.any(block[1:] < block[:-1]))
-        self._order = np.argsort(block, kind="stable") if falls else None
-        ordered = block if self._order is None else block[self._order]
-        self._starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)])
-        self.count = len(self._starts)
-        if self.count and (ordered[0] != 0 or ordered[-1] != self.count - 1):
-            raise ValueError("blocks must be numbered 0..m-1, each with a passage")
-        self._single = self.count == len(ordered)
-        self.sizes = np.diff(np.r_[self._starts, len(ordered)])
-
-    def best(self, values: npt.NDArray[_Real]) -> npt.NDArray[_Real]:
-        """[m] largest value of each block's passages; NaN only where all are NaN."""
-        ordered = self._ordered(values)
-        return ordered if self._single else np.fmax.reduceat(ordered, self._starts)
-
-    def total(self, flags: npt.NDArray[np.bool_]) -> Indices:
-        """[m] how many of each block's passages have the flag."""
-        counts = self._ordered(flags).astype(np.intp)
-        return counts if self._single else np.add.reduceat(counts, self._starts)
-
-    def chance(self, counts: Indices) -> Floats:
-        """[m] expected z-score of the best of so many unrelated passages; 0 for one."""
-        if self._single:
-            return np.zeros(len(counts))
-        return _expected_best()[np.minimum(counts, _CORRECTED_PASSAGES_MAX)]
-
-    def passages(self, block: int) -> Indices:
-        """Indices of a block's passages, in the order of the arrays."""
-        start = int(self._starts[block])
-        span = np.arange(start, start + int(self.sizes[block]))
-        return span if self._order is None else self._order[span]
-
-    def _ordered(self, values: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
-        return values if self._order is None else values[self._order]
+def _groups(scores: ScopeScores, limit: int) -> PassageGroups:
+    if not len(scores.block) == len(scores.dense) == len(scores.lexical):
+        raise ValueError("dense, lexical and block must have one value per passage")
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    return scores.groups or PassageGroups(scores.block)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -311,7 +277,7 @@ class _ZScores:
 
 def _z_scores(
     scores: ScopeScores,
-    groups: _Groups,
+    groups: PassageGroups,
     weights: FusionWeights,
     additions: Additions,
     calibration: Calibration,
@@ -319,21 +285,23 @@ def _z_scores(
     dense = _z_scores_of(scores.dense, calibration)
     # The imagined unrelated passages match no term.
     lexical = _z_scores_of(scores.lexical, Calibration(mean=0.0, deviation=0.0))
-    lexical_block = groups.best(lexical) - groups.chance(groups.sizes)
-    dense_block = groups.best(dense) - groups.chance(groups.total(~np.isnan(dense)))
+    lexical_block = groups.best(lexical)
+    dense_block = groups.best(dense)
+    if not groups.is_single:
+        lexical_block = lexical_block - groups.size_chance
+        dense_block = dense_block - groups.chance(groups.total(~np.isnan(dense)))
     dense_block = _or_guess(dense_block, lexical_block)
-    context = _context(scores.neighbor_scores, groups.count, calibration)
-    context = np.where(
-        np.isnan(context), np.minimum(_GUESSED_CONTEXT_SHARE * dense_block, _GUESSED_MAX), context
-    )
+    context = _context(scores.neighbor_scores, dense_block, calibration)
     own = _combine(dense_block, lexical_block, context, weights)
     around = scores.neighbor_scores
-    speaker, time = np.zeros(groups.count), np.zeros(groups.count)
+    speaker: Floats = np.zeros(groups.count)
+    time: Floats = np.zeros(groups.count)
     if around is not None:
         speaker[around.meant] = additions.speaker
-        time = additions.time * around.timely
-    own = own + speaker + time
-    session = own if around is None else _best_of_session(own, around.session)
+        time += additions.time * around.timely
+    own += speaker
+    own += time
+    session = own if around is None else _best_of_session(own, around)
     return _ZScores(
         dense_passages=dense,
         lexical_passages=lexical,
@@ -343,26 +311,55 @@ def _z_scores(
         speaker=speaker,
         time=time,
         session=session,
-        blocks=(own + additions.session * session) / (1.0 + additions.session),
+        blocks=_with_session(own, session, additions),
         weights=weights,
     )
 
 
-def _context(around: NeighborScores | None, count: int, calibration: Calibration) -> Floats:
-    """[m] mean z-score of the windows that contain each block; NaN in none."""
+def _with_session(own: Floats, session: Floats, additions: Additions) -> Floats:
+    together = additions.session * session
+    together += own
+    together /= 1.0 + additions.session
+    return together
+
+
+def _has_score(scores: ScopeScores, groups: PassageGroups) -> npt.NDArray[np.bool_]:
+    """[m] whether anything speaks for the block."""
+    has_vector = ~np.isnan(groups.best(scores.dense))
+    if has_vector.all():
+        return has_vector
+    has_score: npt.NDArray[np.bool_] = has_vector | (groups.best(scores.lexical) > 0)
+    if scores.neighbor_scores is not None:
+        # "What did I do yesterday?", before any block of yesterday has a vector.
+        has_score |= scores.neighbor_scores.timely > 0
+    return has_score
+
+
+def _context(around: NeighborScores | None, dense: Floats, calibration: Calibration) -> Floats:
+    """[m] mean z-score of the windows that contain each block; guessed in none.
+
+    dense: [m] z-scores.
+    """
+    guessed = np.minimum(_GUESSED_CONTEXT_SHARE * dense, _GUESSED_MAX)
     if around is None or not len(around.windows):
-        return np.full(count, np.nan)
-    z_scores = np.repeat(_z_scores_of(around.windows, calibration), around.covered.shape[1])
-    covered = around.covered.ravel()
-    inside = covered >= 0
-    total = np.bincount(covered[inside], weights=z_scores[inside], minlength=count)
-    times = np.bincount(covered[inside], minlength=count)
-    return np.where(times > 0, total / np.maximum(times, 1), np.nan)
+        return guessed
+    inside = around.coverage or coverage_of(around.covered, len(dense))
+    z_scores = _z_scores_of(around.windows, calibration)[inside.windows]
+    total = np.bincount(inside.blocks, weights=z_scores, minlength=len(dense)) / inside.counts
+    np.copyto(total, guessed, where=inside.is_alone)
+    return total
 
 
-def _best_of_session(own: Floats, session: Indices) -> Floats:
-    best = np.full(int(session.max()) + 1, -np.inf)
-    np.maximum.at(best, session, own)
+def _best_of_session(own: Floats, around: NeighborScores) -> Floats:
+    """[m] the best z-score of each block's session."""
+    session = around.session
+    if around.session_order is None:
+        session = np.unique(session, return_inverse=True)[1]
+        order = np.argsort(session, kind="stable")
+        starts = np.flatnonzero(np.diff(session[order], prepend=-1))
+    else:
+        order, starts = around.session_order
+    best = np.maximum.reduceat(own[order], starts)
     found: Floats = best[session]
     return found
 
@@ -372,40 +369,58 @@ def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
 
     NaN stays NaN. All equal to a prior without deviation: all 0.
     """
-    exact = values.astype(np.float64)
-    present = exact[~np.isnan(exact)]
+    z_scores = values.astype(np.float64)
+    is_absent = np.isnan(z_scores)
+    present = z_scores[~is_absent] if is_absent.any() else z_scores
     count = len(present) + PRIOR_COUNT
     mean = (float(present.sum()) + PRIOR_COUNT * prior.mean) / count
-    centered = present - mean
+    z_scores -= mean
     # Not by BLAS, whose dot product starts threads above 10,000 elements: they cost more than they
     # save, and wait for one another on a busy machine.
-    spread = float(np.square(centered).sum())
+    squares = np.square(z_scores)
+    spread = float(squares.sum() if present is z_scores else squares[~is_absent].sum())
     spread += PRIOR_COUNT * (prior.deviation**2 + (prior.mean - mean) ** 2)
-    return (exact - mean) / math.sqrt(spread / count) if spread > 0 else exact - mean
+    if spread > 0:
+        z_scores /= math.sqrt(spread / count)
+    return z_scores
 
 
-def _or_guess(dense: Floats, lexical: Floats) -> Floats:
+def _or_guess(dense: Floats, lexical: npt.NDArray[Any]) -> Floats:
     """The dense z-score; where there is none, what the words alone suggest."""
-    return np.where(np.isnan(dense), np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
+    is_absent = np.isnan(dense)
+    if not is_absent.any():
+        return dense
+    return np.where(is_absent, np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
 
 
-def _combine(dense: Floats, lexical: Floats, context: Floats, weights: FusionWeights) -> Floats:
+def _combine(
+    dense: Floats, lexical: npt.NDArray[Any], context: Floats, weights: FusionWeights
+) -> Floats:
     """The weighted sum, divided so that independent deviations of 1 give a deviation of 1."""
     scale = math.hypot(weights.dense, weights.lexical, weights.context)
-    total = weights.dense * dense + weights.lexical * lexical + weights.context * context
-    return total / scale
+    total: Floats = weights.dense * dense
+    total += weights.lexical * lexical
+    total += weights.context * context
+    total /= scale
+    return total
 
 
 def _top(
     values: npt.NDArray[np.floating[Any]], eligible: npt.NDArray[np.bool_], limit: int
 ) -> list[int]:
     """Indices of the largest eligible values, best first, the lower index first among equals."""
-    candidates = np.flatnonzero(eligible)
-    if len(candidates) > limit:
+    if eligible.all():
+        candidates, ranked = None, values
+    else:
+        candidates = np.flatnonzero(eligible)
+        ranked = values[candidates]
+    if len(ranked) > limit:
         # All equals of the last place are kept, so that which of them stay is not left to chance.
-        place = len(candidates) - limit
-        last = np.partition(values[candidates], place)[place]
-        candidates = candidates[values[candidates] >= last]
+        place = len(ranked) - limit
+        best = np.flatnonzero(ranked >= np.partition(ranked, place)[place])
+        candidates = best if candidates is None else candidates[best]
+    elif candidates is None:
+        candidates = np.arange(len(ranked))
     order = np.argsort(-values[candidates], kind="stable")[:limit]
     return [int(index) for index in candidates[order]]
 
@@ -435,14 +450,3 @@ def _ranked(
 def _logistic(value: float) -> float:
     """1 / (1 + exp(-value)), without overflow."""
     return 0.5 * (1.0 + math.tanh(0.5 * value))
-
-
-@lru_cache(maxsize=1)
-def _expected_best() -> Floats:
-    """Expected largest of k standard normal values at index k; 0 for k = 0.
-
-    Source: the approximation of Blom, "Statistical Estimates and Transformed Beta-Variables", 1958.
-    """
-    normal = NormalDist()
-    counts = range(1, _CORRECTED_PASSAGES_MAX + 1)
-    return np.array([0.0, *(normal.inv_cdf((k - 0.375) / (k + 0.25)) for k in counts)])

@@ -13,52 +13,70 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from luma_memory.pipeline.recall.groups import Indices, PassageGroups
+from luma_memory.pipeline.recall.postings import Posting
+from luma_memory.pipeline.recall.sorting import sorted_order
+
 NEIGHBOR_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbors:
-    """Each block's position in its session; all arrays [m]."""
+    """Each block's position in its session; arrays [m] but for the last."""
 
-    previous: npt.NDArray[np.intp]  # the turn before; -1 at the beginning and without a session
-    following: npt.NDArray[np.intp]  # the turn after; -1 likewise
-    session: npt.NDArray[np.intp]  # 0.., equal in one session; a block without one has its own
+    previous: Indices  # the turn before; -1 at the beginning and without a session
+    following: Indices  # the turn after; -1 likewise
+    session: Indices  # 0.., equal in one session; a block without one has its own
+    order: Indices  # the blocks by session and time
+    starts: Indices  # [sessions] where each begins in `order`
 
 
-def in_sessions(sessions: npt.NDArray[np.int64], instants: npt.NDArray[np.int64]) -> Neighbors:
+def in_sessions(
+    sessions: npt.NDArray[np.int64],
+    instants: npt.NDArray[np.int64],
+    *,
+    near: Indices | None = None,
+) -> Neighbors:
     """Order the blocks of each session by time.
 
     Blocks are numbered newest first; blocks of equal instants (a client may know only when the
-    session began) are ordered by arrival. sessions: 0 is none.
+    session began) are ordered by arrival. sessions: 0 is none. near: the blocks in nearly their
+    order, if that is known: it saves most of the sorting.
     """
     count = len(sessions)
-    previous = np.full(count, -1, dtype=np.intp)
-    following = np.full(count, -1, dtype=np.intp)
-    session = np.zeros(count, dtype=np.intp)
-    if count == 0:
-        return Neighbors(previous, following, session)
-    order = np.lexsort((-np.arange(count), instants, sessions))
+    numbers = np.arange(count)
+    order = sorted_order(sessions, (instants, -numbers), near=numbers if near is None else near)
     earlier, later = order[:-1], order[1:]
     joined = (sessions[earlier] == sessions[later]) & (sessions[later] != 0)
+    previous = np.full(count, -1, dtype=np.intp)
+    following = np.full(count, -1, dtype=np.intp)
     previous[later[joined]] = earlier[joined]
     following[earlier[joined]] = later[joined]
-    session[order] = np.cumsum(np.append(True, ~joined)) - 1
-    return Neighbors(previous, following, session)
+    starts = np.flatnonzero(np.append(True, ~joined)[:count])
+    sizes = np.diff(np.append(starts, count))
+    session = np.empty(count, dtype=np.intp)
+    session[order] = np.repeat(np.arange(len(starts)), sizes)
+    return Neighbors(previous, following, session, order, starts)
 
 
 def with_neighbors(
-    weights: npt.NDArray[np.float32],
-    block: npt.NDArray[np.intp],
-    neighbors: Neighbors,
-    *,
-    share: float = NEIGHBOR_SHARE,
-) -> npt.NDArray[np.float32]:
-    """[n] a term's weight in each passage, or the share of its weight in the adjacent blocks.
+    posting: Posting, groups: PassageGroups, neighbors: Neighbors, *, share: float = NEIGHBOR_SHARE
+) -> tuple[Indices, npt.NDArray[np.float32]]:
+    """Passages and the term's weight in each, or the share of its weight in the adjacent blocks.
 
-    weights: [n] by passage, block: [n] each passage's block. Never below `weights`.
+    No weight is below that of the posting. A passage may come twice, with the same weight.
     """
-    best = np.zeros(len(neighbors.previous) + 1, dtype=np.float32)  # the last: of no block
-    matching = np.flatnonzero(weights)
-    np.maximum.at(best, block[matching], weights[matching])
-    lent = np.maximum(best[neighbors.previous], best[neighbors.following]) * np.float32(share)
-    return np.maximum(weights, lent[block])
+    own = np.zeros(len(groups.block), dtype=np.float32)
+    own[posting.passages] = posting.weights
+    blocks = groups.block[posting.passages]
+    best = np.zeros(groups.count + 1, dtype=np.float32)  # the last, at -1: of no block
+    if groups.is_single:
+        best[blocks] = posting.weights
+    else:
+        np.maximum.at(best, blocks, posting.weights)
+    adjacent = np.concatenate([neighbors.previous[blocks], neighbors.following[blocks]])
+    adjacent = adjacent[adjacent >= 0]
+    passages = np.concatenate([posting.passages, groups.members(adjacent)])
+    borrowers = groups.block[passages]
+    lent = np.maximum(best[neighbors.previous[borrowers]], best[neighbors.following[borrowers]])
+    return passages, np.maximum(own[passages], lent * np.float32(share))

@@ -15,6 +15,7 @@ from luma_memory.domain.search import (
     ScanRequest,
     SearchHit,
     SearchResult,
+    Selection,
     TimeSpan,
 )
 from luma_memory.pipeline.accounts.spending import Spending
@@ -203,10 +204,9 @@ class Recall:
         """Begin to look for a snapshot, beside the embedding; None where the scope is scanned."""
         if self._snapshots is None or embedder is None:
             return None
-        if request.filters is not None or request.as_of is not None or request.include_superseded:
-            return None
         names = [*question.named, *question.own]
-        work = self._snapshots.current(request.scope, embedder.model.id, names)
+        selection = Selection(request.as_of, request.include_superseded, request.filters)
+        work = self._snapshots.current(request.scope, embedder.model.id, names, selection)
         task = asyncio.create_task(work)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task

@@ -7,75 +7,52 @@ longer hold stay in them until they are packed anew.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from luma_memory.domain.search import NEVER, ScopeChanges, ScopeMark, ScopeRows
-from luma_memory.pipeline.recall.arrangement import ROW_ID, Arrangement, Indices, RowPlaces, arrange
-from luma_memory.pipeline.recall.events import Weights
+from luma_memory.domain.search import (
+    NEVER,
+    ScopeChanges,
+    ScopeMark,
+    ScopeRows,
+    Selection,
+    microseconds,
+)
+from luma_memory.pipeline.recall.arrangement import (
+    Arrangement,
+    RowPlaces,
+    arrange,
+    id_halves,
+    row_order,
+)
+from luma_memory.pipeline.recall.groups import Indices
+from luma_memory.pipeline.recall.postings import Posting
+from luma_memory.pipeline.recall.segments import Segment, merged, segment_of, with_tail
+from luma_memory.pipeline.recall.sorting import sorted_order
 
 # Rows beside the first segment, or without meaning in it, before all are packed into one.
 _LOOSE_SHARE: Final = 0.05
 _LOOSE_ROWS: Final = 64
-# What an arrangement takes beside the columns: about so many numbers of 8 bytes a row.
-_ARRANGED_NUMBERS: Final = 10
+_ABSENT: Final = -1
+# So many ids are compared one by one; more are sorted with those of the rows.
+_COMPARED_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Segment:
-    """Vectors and terms of rows that came together; rows are numbered within it."""
+class View:
+    """The rows that take part in a search, arranged, and where a snapshot has their values."""
 
-    row_count: int
-    vectors: npt.NDArray[np.float32]  # [v, dimension]
-    vector_rows: Indices  # [v] the row of each
-    terms: npt.NDArray[np.int32]  # [t] rising
-    term_rows: npt.NDArray[np.int32]  # [t]
-    term_weights: Weights  # [t]
-
-    def score(self, vector: npt.NDArray[np.float32], dense: npt.NDArray[np.float32]) -> None:
-        """Write the cosine of each row that has a vector."""
-        if len(self.vector_rows):
-            dense[self.vector_rows] = self.vectors @ vector
-
-    def weigh(self, term: int, weights: Weights) -> None:
-        """Write a term's weight in each row that has it."""
-        # Of the column's own type: another would convert the whole of it first.
-        wanted = np.array([term, term + 1], dtype=self.terms.dtype)
-        start, stop = np.searchsorted(self.terms, wanted)
-        weights[self.term_rows[start:stop]] = self.term_weights[start:stop]
-
-    def take(self, rows: Indices) -> Segment:
-        """Some of the rows, numbered anew in their order."""
-        number = np.full(self.row_count, -1, dtype=np.int32)
-        number[rows] = np.arange(len(rows), dtype=np.int32)
-        has_vector = number[self.vector_rows] >= 0
-        has_term = number[self.term_rows] >= 0
-        return Segment(
-            row_count=len(rows),
-            vectors=self.vectors[has_vector],
-            vector_rows=number[self.vector_rows[has_vector]].astype(np.intp),
-            terms=self.terms[has_term],
-            term_rows=number[self.term_rows[has_term]],
-            term_weights=self.term_weights[has_term],
-        )
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(
-            column.nbytes
-            for column in (
-                self.vectors,
-                self.vector_rows,
-                self.terms,
-                self.term_rows,
-                self.term_weights,
-            )
-        )
+    arrangement: Arrangement
+    passage_vectors: Indices  # [n] number of the passage's vector; -1 for none
+    window_vectors: Indices  # [w]
+    passage_of: npt.NDArray[np.int32]  # [rows] the passage that a row is; -1 for none
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,186 +60,236 @@ class ScopeSnapshot:
     """All rows of a scope for one embedding model, as of a mark; see the module."""
 
     mark: ScopeMark
+    read_at: int  # rows that had expired by then are not in `view`
     places: RowPlaces  # of all rows of all segments
     expiries: npt.NDArray[np.int64]
-    holds: npt.NDArray[np.bool_]  # False: the row was replaced
+    superseded_from: npt.NDArray[np.int64]  # NEVER where nothing superseded the row's block
+    vector_of: Indices  # [rows] number of the row's vector among all; -1 for none
+    order: Indices  # rows that hold, as `row_order` returns them; others were replaced
     segments: Sequence[Segment]
-    read_at: int  # rows that had expired by then are left out
-
-    @cached_property
-    def arrangement(self) -> Arrangement:
-        """Of the rows that hold and have not expired; its row numbers are those of `places`."""
-        rows = np.flatnonzero(self.holds & (self.expiries > self.read_at))
-        found = arrange(self.places.take(rows))
-        return Arrangement(
-            passages=rows[found.passages],
-            ordinals=found.ordinals,
-            block=found.block,
-            ids=found.ids,
-            instants=found.instants,
-            speakers=found.speakers,
-            neighbors=found.neighbors,
-            windows=rows[found.windows],
-            covered=found.covered,
-        )
+    view: View  # for searches that ask for nothing special
 
     @cached_property
     def next_expiry(self) -> int:
         """When the first row after `read_at` expires; NEVER if none does."""
-        ahead = self.expiries[self.holds & (self.expiries > self.read_at)]
-        return int(ahead.min(initial=NEVER))
+        expiries = self.expiries[self.order]
+        return int(expiries[expiries > self.read_at].min(initial=NEVER))
 
     @property
     def row_count(self) -> int:
-        return len(self.holds)
+        return len(self.places)
+
+    @cached_property
+    def size_bytes(self) -> int:
+        columns = [*self.places.columns, self.expiries, self.superseded_from]
+        columns += [self.vector_of, self.order]
+        return (
+            sum(column.nbytes for column in columns)
+            + sum(segment.size_bytes for segment in self.segments)
+            + _size_bytes(self.view)
+        )
 
     @property
-    def size_bytes(self) -> int:
-        columns = (self.places.ids.itemsize + 4 + 8 * 4 + 2 + 8 * _ARRANGED_NUMBERS) * len(
-            self.holds
-        )
-        return columns + sum(segment.size_bytes for segment in self.segments)
+    def is_loose(self) -> bool:
+        """Whether packing it would save enough."""
+        base = self.segments[0].row_count if self.segments else 0
+        loose = self.row_count - int(np.count_nonzero(self.order < base))
+        return loose > _LOOSE_ROWS + _LOOSE_SHARE * base
 
-    def dense(self, vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """[rows] cosine of a unit vector with each; NaN where none is stored."""
-        found = np.full(self.row_count, np.nan, dtype=np.float32)
-        for start, segment in self._with_starts():
-            segment.score(vector, found[start : start + segment.row_count])
+    def similarities(self, question: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Cosine of a unit vector with each vector; one NaN after the last. question: [d]."""
+        counts = [len(segment.vectors) for segment in self.segments]
+        stops = np.cumsum([0, *counts]).tolist()
+        found = np.empty(stops[-1] + 1, dtype=np.float32)
+        found[-1] = np.nan
+        for segment, (start, stop) in zip(self.segments, pairwise(stops), strict=True):
+            segment.similarities(question, found[start:stop])
         return found
 
-    def weights(self, term: int) -> Weights:
-        """[rows] the term's weight in each; 0 where it is absent."""
-        found = np.zeros(self.row_count, dtype=np.float32)
-        for start, segment in self._with_starts():
-            segment.weigh(term, found[start : start + segment.row_count])
-        return found
+    def posting(self, term: int, view: View) -> Posting:
+        """The passages of the view that have the term."""
+        rows, weights, start = [], [], 0
+        for segment in self.segments:
+            found, with_weights = segment.rows_with(term)
+            rows.append(found + start if start else found)
+            weights.append(with_weights)
+            start += segment.row_count
+        passages = view.passage_of[rows[0] if len(rows) == 1 else np.concatenate(rows)]
+        of_each = weights[0] if len(weights) == 1 else np.concatenate(weights)
+        order = np.argsort(passages, kind="stable")
+        order = order[np.searchsorted(passages[order], 0) :]
+        return Posting(passages[order].astype(np.intp), of_each[order])
 
-    def at(self, mark: ScopeMark, read_at: int, changes: ScopeChanges | None) -> ScopeSnapshot:
-        """The snapshot after these changes, laid out for this moment."""
-        if changes is None or not changes.block_ids:
-            if mark == self.mark and self.read_at <= read_at < self.next_expiry:
-                return self
-            return ScopeSnapshot(
-                mark, self.places, self.expiries, self.holds, self.segments, read_at
-            )
-        holds = self.holds & ~_is_of(self.places.ids, changes.block_ids)
-        tail = snapshot_of([changes.rows], mark, read_at)
-        grown = ScopeSnapshot(
-            mark,
-            places=_joined([self.places, tail.places]),
-            expiries=np.concatenate([self.expiries, tail.expiries]),
-            holds=np.concatenate([holds, tail.holds]),
-            segments=[*self.segments, *tail.segments],
-            read_at=read_at,
+    def at(self, mark: ScopeMark, read_at: int, changes: ScopeChanges) -> ScopeSnapshot:
+        """The snapshot after these changes, for searches at this moment."""
+        if not changes.block_ids:
+            if self.read_at <= read_at < self.next_expiry:
+                return self if mark == self.mark else replace(self, mark=mark)
+            near = self.view.arrangement.session_rows
+            return _made(replace(self, mark=mark, read_at=read_at), near)
+        rows = changes.rows
+        tail = _places(rows)
+        high, low = self.places.high[self.order], self.places.low[self.order]
+        kept = self.order[~contains(b"".join(changes.block_ids), high, low)]
+        places = self.places.followed_by(tail)
+        new = np.arange(self.row_count, self.row_count + len(tail))
+        return _made(
+            replace(
+                self,
+                mark=mark,
+                read_at=read_at,
+                places=places,
+                expiries=np.concatenate([self.expiries, _int64(rows.expiries)]),
+                superseded_from=np.concatenate(
+                    [self.superseded_from, _int64(rows.superseded_from)]
+                ),
+                vector_of=np.concatenate([self.vector_of, self._numbered(tail)]),
+                order=row_order(places, near=np.concatenate([kept, new])),
+                segments=with_tail(self.segments, segment_of(rows)),
+            ),
+            self.view.arrangement.session_rows,
         )
-        first = self.segments[0].row_count if self.segments else 0
-        loose = grown.row_count - int(np.count_nonzero(grown.holds[:first]))
-        return grown.packed() if loose > _LOOSE_ROWS + _LOOSE_SHARE * first else grown
 
     def packed(self) -> ScopeSnapshot:
         """The same rows in one segment, without those that no longer hold."""
-        rows = np.flatnonzero(self.holds)
-        taken = [
-            segment.take(np.flatnonzero(self.holds[start : start + segment.row_count]))
-            for start, segment in self._with_starts()
-        ]
-        return ScopeSnapshot(
-            self.mark,
-            places=self.places.take(rows),
-            expiries=self.expiries[rows],
-            holds=np.ones(len(rows), dtype=bool),
-            segments=[_merged(taken)],
-            read_at=self.read_at,
+        rows = np.sort(self.order)
+        number = np.full(self.row_count, _ABSENT, dtype=np.intp)
+        number[rows] = np.arange(len(rows))
+        taken, start = [], 0
+        for segment in self.segments:
+            stop = start + segment.row_count
+            own = rows[(rows >= start) & (rows < stop)] - start
+            taken.append(segment.take(own, self.places.has_vector[start:stop]))
+            start = stop
+        places = self.places.take(rows)
+        return _made(
+            replace(
+                self,
+                places=places,
+                expiries=self.expiries[rows],
+                superseded_from=self.superseded_from[rows],
+                vector_of=_numbered(places.has_vector, 0),
+                order=number[self.order],
+                segments=[merged(taken)],
+            ),
+            number[self.view.arrangement.session_rows],
         )
 
-    def _with_starts(self) -> Sequence[tuple[int, Segment]]:
-        starts, at = [], 0
-        for segment in self.segments:
-            starts.append((at, segment))
-            at += segment.row_count
-        return starts
+    def seen(self, selection: Selection, matching: bytes | None) -> View:
+        """The rows that take part in a search. matching: ids of blocks, 16 bytes each, that its
+        filter selects; None for all."""
+        if matching is None and selection == Selection():
+            return self.view
+        rows = self.order
+        as_of = self.read_at if selection.as_of is None else microseconds(selection.as_of)
+        takes_part = self.expiries[rows] > as_of
+        if selection.as_of is not None:
+            takes_part &= self.places.instants[rows] <= as_of
+        if not selection.include_superseded:
+            limit = NEVER - 1 if selection.as_of is None else as_of
+            takes_part &= self.superseded_from[rows] > limit
+        if matching is not None:
+            takes_part &= contains(matching, self.places.high[rows], self.places.low[rows])
+        return _view(self, rows[takes_part], self.view.arrangement.session_rows)
+
+    def _numbered(self, tail: RowPlaces) -> Indices:
+        return _numbered(tail.has_vector, sum(len(segment.vectors) for segment in self.segments))
 
 
 def snapshot_of(pages: Sequence[ScopeRows], mark: ScopeMark, read_at: int) -> ScopeSnapshot:
     """A snapshot of rows as the store returns them."""
-    places = _joined([_places(page) for page in pages])
-    return ScopeSnapshot(
-        mark,
-        places=places,
-        expiries=np.concatenate([np.frombuffer(page.expiries, dtype=np.int64) for page in pages]),
-        holds=np.ones(len(places.ids), dtype=bool),
-        segments=[_merged([_segment(page) for page in pages])],
-        read_at=read_at,
+    places = reduce(RowPlaces.followed_by, map(_places, pages))
+    empty = np.zeros(0, dtype=np.intp)
+    return _made(
+        ScopeSnapshot(
+            mark=mark,
+            read_at=read_at,
+            places=places,
+            expiries=np.concatenate([_int64(page.expiries) for page in pages]),
+            superseded_from=np.concatenate([_int64(page.superseded_from) for page in pages]),
+            vector_of=_numbered(places.has_vector, 0),
+            order=row_order(places),
+            segments=[merged([segment_of(page) for page in pages])],
+            view=View(arrange(places, empty), empty, empty, empty.astype(np.int32)),
+        ),
+        None,
     )
 
 
+def contains(
+    ids: bytes, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.bool_]:
+    """[n] whether each id is one of `ids`, 16 bytes each. high, low: the halves of the n ids."""
+    wanted_high, wanted_low = id_halves(ids)
+    count = len(wanted_high)
+    if count <= _COMPARED_MAX:
+        found = np.zeros(len(high), dtype=bool)
+        for one, other in zip(wanted_high, wanted_low, strict=True):
+            found |= (high == one) & (low == other)
+        return found
+    # Sorted together, a wanted id comes before the equal ones of the rows: the sort is stable.
+    first, second = np.concatenate([wanted_high, high]), np.concatenate([wanted_low, low])
+    order = sorted_order(~first, (~second,), near=np.arange(len(first)))
+    first, second = first[order], second[order]
+    differs = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
+    starts = np.flatnonzero(np.append(True, differs))
+    sizes = np.diff(np.append(starts, len(order)))
+    together = np.empty(len(order), dtype=bool)
+    together[order] = np.repeat(order[starts] < count, sizes)
+    return together[count:]
+
+
+def _made(snapshot: ScopeSnapshot, near: Indices | None) -> ScopeSnapshot:
+    """The snapshot with its view. near: rows in nearly the order of blocks in their sessions."""
+    rows = snapshot.order
+    takes_part = snapshot.expiries[rows] > snapshot.read_at
+    takes_part &= snapshot.superseded_from[rows] == NEVER
+    return replace(snapshot, view=_view(snapshot, rows[takes_part], near))
+
+
+def _view(snapshot: ScopeSnapshot, rows: Indices, near: Indices | None) -> View:
+    arrangement = arrange(snapshot.places, rows, near=near)
+    passage_of = np.full(snapshot.row_count, _ABSENT, dtype=np.int32)
+    passage_of[arrangement.passages] = np.arange(len(arrangement.passages), dtype=np.int32)
+    return View(
+        arrangement,
+        snapshot.vector_of[arrangement.passages],
+        snapshot.vector_of[arrangement.windows],
+        passage_of,
+    )
+
+
+def _numbered(has_vector: npt.NDArray[np.bool_], start: int) -> Indices:
+    """[n] numbers of vectors from `start` on; -1 for a row without one."""
+    numbers: Indices = np.where(has_vector, start + np.cumsum(has_vector) - 1, _ABSENT)
+    return numbers
+
+
 def _places(rows: ScopeRows) -> RowPlaces:
+    high, low = id_halves(rows.block_ids)
     return RowPlaces(
-        ids=np.frombuffer(rows.block_ids, dtype=ROW_ID),
+        high=high,
+        low=low,
         ordinals=np.frombuffer(rows.ordinals, dtype=np.int32),
-        sessions=np.frombuffer(rows.sessions, dtype=np.int64),
-        instants=np.frombuffer(rows.instants, dtype=np.int64),
-        speakers=np.frombuffer(rows.speakers, dtype=np.int64),
+        sessions=_int64(rows.sessions),
+        instants=_int64(rows.instants),
+        speakers=_int64(rows.speakers),
         has_vector=np.frombuffer(rows.has_vector, dtype=bool),
     )
 
 
-def _segment(rows: ScopeRows) -> Segment:
-    count = rows.row_count
-    vector_rows = np.flatnonzero(np.frombuffer(rows.has_vector, dtype=bool))
-    vectors = np.frombuffer(rows.vectors, dtype=np.float32)
-    term_rows = np.repeat(
-        np.arange(count, dtype=np.int32), np.frombuffer(rows.term_counts, dtype=np.int32)
-    )
-    terms = np.frombuffer(rows.term_indices, dtype=np.int32)
-    order = np.argsort(terms, kind="stable")
-    return Segment(
-        row_count=count,
-        vectors=vectors.reshape(len(vector_rows), -1) if len(vector_rows) else vectors[:0, None],
-        vector_rows=vector_rows,
-        terms=terms[order],
-        term_rows=term_rows[order],
-        term_weights=np.frombuffer(rows.term_weights, dtype=np.float32)[order],
-    )
+def _int64(column: array[int]) -> npt.NDArray[np.int64]:
+    return np.frombuffer(column, dtype=np.int64)
 
 
-def _merged(segments: Sequence[Segment]) -> Segment:
-    if len(segments) == 1:
-        return segments[0]
-    starts = np.cumsum([0, *(segment.row_count for segment in segments)])
-    pairs = list(zip(starts, segments, strict=False))
-    terms = np.concatenate([segment.terms for segment in segments])
-    order = np.argsort(terms, kind="stable")
-    term_rows = np.concatenate([s.term_rows + np.int32(at) for at, s in pairs])
-    with_vectors = [s.vectors for s in segments if len(s.vector_rows)]
-    return Segment(
-        row_count=int(starts[-1]),
-        vectors=np.concatenate(with_vectors) if with_vectors else segments[0].vectors,
-        vector_rows=np.concatenate([s.vector_rows + at for at, s in pairs]).astype(np.intp),
-        terms=terms[order],
-        term_rows=term_rows[order],
-        term_weights=np.concatenate([s.term_weights for s in segments])[order],
-    )
+def _size_bytes(view: View) -> int:
+    places = view.arrangement
+    parts = (view, places, places.groups, places.neighbors, places.coverage)
+    arrays = [value for part in parts for value in _values(part)]
+    return sum(value.nbytes for value in arrays if isinstance(value, np.ndarray))
 
 
-def _joined(parts: Sequence[RowPlaces]) -> RowPlaces:
-    if len(parts) == 1:
-        return parts[0]
-    return RowPlaces(
-        ids=np.concatenate([part.ids for part in parts]),
-        ordinals=np.concatenate([part.ordinals for part in parts]),
-        sessions=np.concatenate([part.sessions for part in parts]),
-        instants=np.concatenate([part.instants for part in parts]),
-        speakers=np.concatenate([part.speakers for part in parts]),
-        has_vector=np.concatenate([part.has_vector for part in parts]),
-    )
-
-
-def _is_of(ids: npt.NDArray[np.void], block_ids: frozenset[bytes]) -> npt.NDArray[np.bool_]:
-    """[n] whether each row is of one of the blocks."""
-    halves = ids.view(">u8").reshape(-1, 2)
-    firsts = np.array([int.from_bytes(block_id[:8]) for block_id in block_ids], dtype=np.uint64)
-    found = np.isin(halves[:, 0].astype(np.uint64), firsts)
-    for row in np.flatnonzero(found):
-        found[row] = ids[row].tobytes() in block_ids
-    return found
+def _values(part: Any) -> Sequence[Any]:
+    if is_dataclass(part):
+        return [getattr(part, field.name) for field in fields(part)]
+    return list(vars(part).values())

@@ -16,17 +16,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, Literal, TypeVar
 
 import numpy as np
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import LookUp, ScopeMark, ScopeRows
+from luma_memory.domain.search import LookUp, ScopeChanges, ScopeMark, ScopeRows, Selection
 from luma_memory.pipeline.recall.scope_layout import ScoredRows
-from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot, snapshot_of
+from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot, View, snapshot_of
 from luma_memory.ports.search import SnapshotStore
+from luma_memory.telemetry.events import Emit, Event, SnapshotOutcome, SnapshotsKept
 
 IDLE_SECONDS: Final = 600.0
 # How soon after an erasure no process has the scope any more.
@@ -41,6 +42,13 @@ _LOADS_MAX: Final = 3
 # From so many rows on, arrays are made in a thread: the event loop has other requests.
 _THREAD_ROWS: Final = 5_000
 _NOTHING: Final = ScopeMark(version=-1, moved_at=None)
+EVERYTHING: Final = Selection()
+Outcome = Literal["used", "updated", "scanned", "loaded", "packed", "evicted"]
+ResultT = TypeVar("ResultT")
+
+
+def _ignore(_event: Event) -> None:
+    """Without a subscriber."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +61,28 @@ class _Key:
 class _Entry:
     snapshot: ScopeSnapshot
     used_at: float
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while another is made of it
+    packing: asyncio.Task[None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Current:
-    """A snapshot that equals its scope, and the keys of the names asked for."""
+    """A snapshot that equals its scope, the rows a search reads, and the keys of its names."""
 
     snapshot: ScopeSnapshot
+    view: View
     name_keys: array[int]
 
     def scored(self, vector: Sequence[float], terms: Sequence[int]) -> ScoredRows:
         """All rows scored for a question. vector: as the embedder returns it; terms: indices."""
         # PostgreSQL compares halves, so the question's vector is rounded as the stored ones are.
-        rounded = np.asarray(vector, dtype=np.float32).astype(np.float16).astype(np.float32)
+        question = np.asarray(vector, dtype=np.float32).astype(np.float16).astype(np.float32)
+        similarities = self.snapshot.similarities(question)
         return ScoredRows(
-            self.snapshot.arrangement,
-            self.snapshot.dense(rounded),
-            [self.snapshot.weights(term) for term in terms],
+            self.view.arrangement,
+            similarities[self.view.passage_vectors],
+            similarities[self.view.window_vectors],
+            [self.snapshot.posting(term, self.view) for term in terms],
             self.name_keys,
         )
 
@@ -82,6 +95,7 @@ class SnapshotCounts:
     updated: int = 0
     scanned: int = 0
     loaded: int = 0
+    packed: int = 0
     evicted: int = 0
 
 
@@ -92,6 +106,7 @@ class Snapshots:
     store: SnapshotStore
     bytes_max: int
     clock: Clock
+    emit: Emit = _ignore
     counts: SnapshotCounts = field(default_factory=SnapshotCounts)
     _entries: OrderedDict[_Key, _Entry] = field(default_factory=OrderedDict)  # least used first
     _touched: OrderedDict[_Key, float] = field(default_factory=OrderedDict)
@@ -99,7 +114,13 @@ class Snapshots:
     _loads: dict[_Key, asyncio.Task[None]] = field(default_factory=dict)
     _sweeper: asyncio.Task[None] | None = None
 
-    async def current(self, scope: Scope, model: str, names: Sequence[str]) -> Current | None:
+    async def current(
+        self,
+        scope: Scope,
+        model: str,
+        names: Sequence[str],
+        selection: Selection = EVERYTHING,
+    ) -> Current | None:
         """The scope as it is now; None where the search has to scan it.
 
         Raises StoreUnavailable.
@@ -108,24 +129,70 @@ class Snapshots:
         entry = self._entries.get(key)
         if entry is None:
             self._touch(key)
-            self.counts.scanned += 1
+            self._count("scanned")
             return None
-        now = self.clock.monotonic()
-        entry.used_at = now
+        entry.used_at = self.clock.monotonic()
         self._entries.move_to_end(key)
         before = entry.snapshot
-        found = await self.store.look_up(scope, model, names, before.mark)
+        found = await self.store.look_up(scope, model, names, before.mark, selection.filters)
         if found.changes is None:
             if self._entries.get(key) is entry and entry.snapshot is before:
                 self._drop(key)
                 self._load(key)
-            self.counts.scanned += 1
+            self._count("scanned")
             return None
-        after = await _brought_up(before, found)
-        self._keep(key, after)
-        self.counts.used += 1
-        self.counts.updated += after is not before
-        return Current(after, found.name_keys)
+        after = await self._up_to_date(key, entry, before, found, found.changes)
+        if after is None:
+            self._count("scanned")
+            return None
+        self._count("used")
+        view = after.view
+        if selection != EVERYTHING:
+            view = await _in_thread(after.row_count, partial(after.seen, selection, found.matching))
+        return Current(after, view, found.name_keys)
+
+    async def _up_to_date(
+        self,
+        key: _Key,
+        entry: _Entry,
+        before: ScopeSnapshot,
+        found: LookUp,
+        changes: ScopeChanges,
+    ) -> ScopeSnapshot | None:
+        """The snapshot as of the look-up or later; None if it was replaced by another meanwhile.
+
+        before: what the look-up was asked for. One search at a time applies changes of a scope.
+        """
+        if _holds_at(before, found):
+            return before
+        async with entry.lock:
+            kept = entry.snapshot
+            if kept.mark.moved_at != found.mark.moved_at:
+                return None
+            if _holds_at(kept, found):
+                return kept
+            if kept.mark.version > found.mark.version:
+                # Another search has looked up later; what a filter selects is as of this look-up.
+                is_later = found.matching is None and found.read_at < kept.next_expiry
+                return kept if is_later else None
+            # `kept` may be later than `before`: the changes since that include those since this.
+            after = await _in_thread(kept.row_count, partial(_applied, kept, found, changes))
+            entry.snapshot = after
+        self._count("updated")
+        self._make_room(key, entry)
+        if after.is_loose and entry.packing is None:
+            entry.packing = asyncio.create_task(self._pack(entry))
+        return after
+
+    async def _pack(self, entry: _Entry) -> None:
+        """Pack the snapshot while no search waits for it; those with new changes then wait."""
+        try:
+            async with entry.lock:
+                snapshot = entry.snapshot
+                entry.snapshot = await _in_thread(snapshot.row_count, snapshot.packed)
+                self._count("packed")
+        finally:
+            entry.packing = None
 
     async def forget(self, scope: Scope) -> int:
         """Drop what is kept of an erased scope; how many snapshots. A load in progress ends."""
@@ -167,7 +234,8 @@ class Snapshots:
 
     async def close(self) -> None:
         """Cancel loads and let go of all snapshots. Idempotent."""
-        tasks = [*self._loads.values(), *([self._sweeper] if self._sweeper else [])]
+        packings = [entry.packing for entry in self._entries.values() if entry.packing]
+        tasks = [*self._loads.values(), *packings, *([self._sweeper] if self._sweeper else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -208,17 +276,16 @@ class Snapshots:
             if pages is None:
                 self._refused[key] = self.clock.monotonic()
                 return
-            read = await _in_thread(
-                sum(page.row_count for page in pages),
-                partial(_arranged, pages, start.mark, start.read_at),
-            )
+            rows = sum(page.row_count for page in pages)
+            read = await _in_thread(rows, partial(snapshot_of, pages, start.mark, start.read_at))
             found = await self.store.look_up(key.scope, key.model, (), start.mark)
             if found.changes is None:
                 continue
-            after = await _brought_up(read, found)
-            self._entries.setdefault(key, _Entry(after, self.clock.monotonic()))
-            self._keep(key, after)
-            self.counts.loaded += 1
+            after = await _in_thread(rows, partial(_applied, read, found, found.changes))
+            entry = _Entry(after, self.clock.monotonic())
+            self._entries[key] = entry
+            self._make_room(key, entry)
+            self._count("loaded")
             return
 
     async def _pages(self, key: _Key) -> Sequence[ScopeRows] | None:
@@ -228,28 +295,33 @@ class Snapshots:
         while True:
             page = await self.store.page(key.scope, key.model, after=after, limit=PAGE_ROWS)
             pages.append(page.rows)
-            size += 4 * (len(page.rows.vectors) + 2 * len(page.rows.term_indices))
+            size += 2 * len(page.rows.vectors) + 8 * len(page.rows.term_indices)
             if size > self.bytes_max:
                 return None
             after = page.next_after
             if after is None:
                 return pages
 
-    def _keep(self, key: _Key, snapshot: ScopeSnapshot) -> None:
-        """Put a newer snapshot in the place of the older one, and make room for it."""
-        entry = self._entries.get(key)
-        if entry is None:  # dropped meanwhile
+    def _make_room(self, key: _Key, entry: _Entry) -> None:
+        """Drop those used longest ago until the rest fits."""
+        if self._entries.get(key) is not entry:  # dropped meanwhile
             return
-        kept = entry.snapshot
-        if (snapshot.mark.version, snapshot.read_at) >= (kept.mark.version, kept.read_at):
-            entry.snapshot = snapshot
         while self._entries and self.size_bytes > self.bytes_max:
             evicted, _ = self._entries.popitem(last=False)
             self._refused[evicted] = self.clock.monotonic()
-            self.counts.evicted += 1
+            self._count("evicted")
+        self._report()
 
     def _drop(self, key: _Key) -> None:
-        self._entries.pop(key, None)
+        if self._entries.pop(key, None) is not None:
+            self._report()
+
+    def _count(self, outcome: Outcome) -> None:
+        setattr(self.counts, outcome, getattr(self.counts, outcome) + 1)
+        self.emit(SnapshotOutcome(outcome))
+
+    def _report(self) -> None:
+        self.emit(SnapshotsKept(len(self._entries), self.size_bytes))
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -260,22 +332,18 @@ class Snapshots:
                 continue  # the database is away: searches fail as well
 
 
-async def _brought_up(snapshot: ScopeSnapshot, found: LookUp) -> ScopeSnapshot:
-    def make() -> ScopeSnapshot:
-        after = snapshot.at(found.mark, found.read_at, found.changes)
-        _ = after.arrangement, after.next_expiry  # made here, and kept with it
-        return after
-
-    if found.mark == snapshot.mark and snapshot.read_at <= found.read_at < snapshot.next_expiry:
-        return snapshot
-    return await _in_thread(snapshot.row_count, make)
+def _holds_at(snapshot: ScopeSnapshot, found: LookUp) -> bool:
+    """Whether the snapshot equals the scope at the moment of the look-up."""
+    return snapshot.mark == found.mark and (
+        snapshot.read_at <= found.read_at < snapshot.next_expiry
+    )
 
 
-def _arranged(pages: Sequence[ScopeRows], mark: ScopeMark, read_at: int) -> ScopeSnapshot:
-    read = snapshot_of(pages, mark, read_at)
-    _ = read.arrangement, read.next_expiry
-    return read
+def _applied(snapshot: ScopeSnapshot, found: LookUp, changes: ScopeChanges) -> ScopeSnapshot:
+    after = snapshot.at(found.mark, found.read_at, changes)
+    _ = after.next_expiry, after.size_bytes  # made here, and kept with it
+    return after
 
 
-async def _in_thread(rows: int, make: Callable[[], ScopeSnapshot]) -> ScopeSnapshot:
+async def _in_thread(rows: int, make: Callable[[], ResultT]) -> ResultT:
     return make() if rows < _THREAD_ROWS else await asyncio.to_thread(make)

@@ -20,6 +20,8 @@ USER_ROLES: Final = ("user", "human")
 _ROLES: Final = frozenset((*USER_ROLES, "assistant", "agent", "bot", "ai", "system"))
 _NAME_WORDS_MAX: Final = 3
 _QUESTION_WORDS_MAX: Final = 64
+# So many speakers are compared one by one; more are looked up in a sorted list.
+_COMPARED_MAX: Final = 8
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'’.@][^\W_]+)*")
 _POSSESSIVE: Final = re.compile(r"['’]s?$")
 
@@ -47,20 +49,35 @@ def own_names(user_id: str) -> Sequence[str]:
 
 
 def meant(
-    speakers: npt.NDArray[np.int64], *, named: Sequence[int], own: Sequence[int]
+    speakers: npt.NDArray[np.int64],
+    *,
+    named: Sequence[int],
+    own: Sequence[int],
+    known: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.bool_]:
     """[n] whether each speaker key is one the question means.
 
     named, own: 32-bit keys of the names in the question, and of the user's own. Where no
-    named speaker is in the scope, the user's own words are meant.
+    named speaker is in the scope, the user's own words are meant. known: the distinct speakers.
     """
-    by_name = _is_one_of(speakers, named)
-    return by_name if by_name.any() else _is_one_of(speakers, own)
+    known = np.unique(speakers) if known is None else known
+    wanted = _with_key(known, named)
+    if not len(wanted):
+        wanted = _with_key(known, own)
+    if len(wanted) > _COMPARED_MAX:
+        return np.isin(speakers, wanted)
+    found = np.zeros(len(speakers), dtype=bool)
+    for speaker in wanted:
+        found |= speakers == speaker
+    return found
 
 
-def _is_one_of(speakers: npt.NDArray[np.int64], keys: Sequence[int]) -> npt.NDArray[np.bool_]:
+def _with_key(speakers: npt.NDArray[np.int64], keys: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Those of the speakers whose whole name or first word has one of the keys."""
     known = np.asarray(keys, dtype=np.int32)
     whole = (speakers >> 32).astype(np.int32)
     first = (speakers & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
-    found: npt.NDArray[np.bool_] = (np.isin(whole, known) | np.isin(first, known)) & (speakers != 0)
+    found: npt.NDArray[np.int64] = speakers[
+        (np.isin(whole, known) | np.isin(first, known)) & (speakers != 0)
+    ]
     return found

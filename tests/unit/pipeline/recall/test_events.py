@@ -6,6 +6,7 @@ import numpy as np
 
 from luma_memory.domain.search import NamedEvent
 from luma_memory.pipeline.recall.events import QueryEvent, fitting, query_events
+from luma_memory.pipeline.recall.postings import Posting, posting_of
 from luma_memory.pipeline.text.questions import query_terms
 from luma_memory.pipeline.text.terms import QueryTerm
 
@@ -14,8 +15,8 @@ INSTANTS = np.array([10, 20, 30, 40], dtype=np.int64)
 BLOCKS = np.array([0, 1, 1, 2, 3], dtype=np.intp)  # the second block has two passages
 
 
-def _weights(*values: float) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    return np.array(values, dtype=np.float32)
+def _weights(*values: float) -> Posting:
+    return posting_of(np.array(values, dtype=np.float32))
 
 
 def _fits(words: frozenset[int], *, before: bool) -> list[bool]:

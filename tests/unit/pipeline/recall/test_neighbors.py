@@ -7,7 +7,14 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luma_memory.pipeline.recall.neighbors import NEIGHBOR_SHARE, in_sessions, with_neighbors
+from luma_memory.pipeline.recall.groups import PassageGroups
+from luma_memory.pipeline.recall.neighbors import (
+    NEIGHBOR_SHARE,
+    Neighbors,
+    in_sessions,
+    with_neighbors,
+)
+from luma_memory.pipeline.recall.postings import posting_of
 
 
 def int64(*values: int) -> npt.NDArray[np.int64]:
@@ -16,6 +23,18 @@ def int64(*values: int) -> npt.NDArray[np.int64]:
 
 def float32(*values: float) -> npt.NDArray[np.float32]:
     return np.array(values, dtype=np.float32)
+
+
+def shared(
+    weights: npt.NDArray[np.float32], block: npt.NDArray[np.intp], neighbors: Neighbors
+) -> npt.NDArray[np.float32]:
+    """[n] by passage; where one comes twice, its values are equal."""
+    found = np.zeros(len(weights), dtype=np.float32)
+    at, values = with_neighbors(posting_of(weights), PassageGroups(block), neighbors)
+    for place, value in zip(at.tolist(), values, strict=True):
+        assert found[place] in (0.0, value)
+        found[place] = value
+    return found
 
 
 def test_turns_of_one_instant_follow_in_the_order_they_came() -> None:
@@ -44,6 +63,8 @@ def test_sessions_are_apart_and_no_session_is_one_of_its_own() -> None:
 def test_each_session_is_one_chain_through_all_its_turns(turns: list[tuple[int, int]]) -> None:
     sessions, instants = int64(*(s for s, _ in turns)), int64(*(t for _, t in turns))
     found = in_sessions(sessions, instants)
+    sorted_anew = in_sessions(sessions, instants, near=np.arange(len(turns))[::-1])
+    assert sorted_anew.order.tolist() == found.order.tolist()
     for number, (session, instant) in enumerate(turns):
         after = int(found.following[number])
         if after >= 0:
@@ -58,9 +79,9 @@ def test_each_session_is_one_chain_through_all_its_turns(turns: list[tuple[int, 
 
 def test_a_missing_word_is_lent_and_one_that_is_there_is_not_told_twice() -> None:
     found = in_sessions(int64(5, 5, 5, 5), int64(4, 3, 2, 1))
-    lent = with_neighbors(float32(0, 1.0, 0, 0), np.arange(4), found)
+    lent = shared(float32(0, 1.0, 0, 0), np.arange(4), found)
     assert lent.tolist() == [NEIGHBOR_SHARE, 1.0, NEIGHBOR_SHARE, 0.0]
-    twice = with_neighbors(float32(1.0, 1.0, 0, 0), np.arange(4), found)
+    twice = shared(float32(1.0, 1.0, 0, 0), np.arange(4), found)
     assert twice.tolist() == [1.0, 1.0, NEIGHBOR_SHARE, 0.0]
 
 
@@ -71,12 +92,13 @@ def test_a_missing_word_is_lent_and_one_that_is_there_is_not_told_twice() -> Non
 def test_lending_takes_nothing_and_gives_at_most_the_share(
     passages: list[tuple[int, float]], sessions: list[int]
 ) -> None:
+    passages = [*passages, *((n, 0.0) for n in range(6))]  # every block has one
     block = np.array([b for b, _ in passages], dtype=np.intp)
     weights = float32(*(w for _, w in passages))
     found = in_sessions(int64(*sessions), int64(*range(6)))
-    shared = with_neighbors(weights, block, found)
+    given = shared(weights, block, found)
     best = [max((w for b, w in passages if b == n), default=0.0) for n in range(6)]
     for at, (number, weight) in enumerate(passages):
         beside = [int(found.previous[number]), int(found.following[number])]
         lent = max((best[n] for n in beside if n >= 0), default=0.0) * NEIGHBOR_SHARE
-        assert abs(shared[at] - max(weight, lent)) < 1e-6
+        assert abs(given[at] - max(weight, lent)) < 1e-6
