@@ -44,8 +44,8 @@ coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/cov
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
 		--cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
 
-faults: $(DEV) ## the long tests: kills, outages and floods
-	@.venv/bin/python -m pytest -m slow $(PYTEST_ARGS)
+faults: $(DEV) ## the long tests: kills, outages, floods, and property-based tests with many examples
+	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -m "slow or hypothesis" $(PYTEST_ARGS)
 
 lint: $(DEV) $(DOCS) ## the static checks: format, lint, sizes, wording, types, contracts
 	@sh tools/check.sh format lint sizes wording types contracts

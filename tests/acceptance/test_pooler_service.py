@@ -12,9 +12,9 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.conftest import Servers
 from tests.support.pgbouncer import NOTHING, Pooler, needs_pgbouncer, running_pooler
 from tests.support.postgres_majors import NEWEST
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks, until_idle
 
 from luma_memory.cli.processes import API, Stack

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -242,9 +243,7 @@ any_json = st.recursive(
     content=st.text(max_size=200),
     metadata=st.dictionaries(st.text(max_size=8), any_json, max_size=4),
 )
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_comes_is_refused_or_comes_back_as_it_was(
     client: httpx2.AsyncClient, content: str, metadata: dict[str, Any]
 ) -> None:

@@ -18,8 +18,8 @@ import asyncpg
 import jsonschema
 import pytest
 import yaml
-from tests.conftest import Servers
 from tests.support.dockerfile import Dockerfile
+from tests.support.servers import Servers
 
 from luma_memory import __version__
 from luma_memory.cli.commands import COMMANDS

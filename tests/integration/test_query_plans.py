@@ -11,8 +11,8 @@ from typing import Any
 
 import asyncpg
 import pytest
-from tests.conftest import Servers
 from tests.support.postgres_majors import every_postgres
+from tests.support.servers import Servers
 
 from luma_memory.domain.filters import parse_filter
 from luma_memory.pipeline.text.terms import TermVector

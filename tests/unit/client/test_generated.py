@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import json
 import subprocess
 import sys
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -48,19 +46,6 @@ def test_both_clients_have_the_same_methods() -> None:
 def test_a_question_can_say_all_that_the_service_reads(method: str, body: type[BaseModel]) -> None:
     can_be_said = set(inspect.signature(getattr(AsyncMemoryClient, method)).parameters)
     assert set(body.model_fields) <= can_be_said
-
-
-def test_importing_it_imports_no_server_code() -> None:
-    look = "import sys, json, luma_memory.client; print(json.dumps(list(sys.modules)))"
-    loaded = json.loads(subprocess.check_output([sys.executable, "-c", look], text=True))
-    ours = {name.split(".")[1] for name in loaded if name.startswith("luma_memory.")}
-    assert ours == {"client", "concurrency", "domain", "protocol"}
-    packages = {name for name in packages_distributions() if not name.startswith("_")}
-    others = {name.partition(".")[0] for name in loaded} & packages
-    assert others <= {
-        *("luma_memory", "httpx2", "httpcore2", "h11", "anyio", "certifi", "idna"),
-        *("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"),
-    }
 
 
 def test_what_is_public_is_listed_and_there() -> None:

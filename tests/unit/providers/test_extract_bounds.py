@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest, EntityKind
 from luma_memory.providers.completion.extract import extract
@@ -80,13 +81,13 @@ def assert_iso(value: str) -> None:
         assert datetime.fromisoformat(padded).year > 0
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400))
 @given(text=texts, speaker=st.none() | st.text(max_size=8))
 def test_any_text_gives_a_valid_enrichment(text: str, speaker: str | None) -> None:
     assert_valid(enriched(text, speaker=speaker))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(
     text=texts,
     when=st.datetimes(
@@ -99,7 +100,7 @@ def test_any_day_gives_a_valid_enrichment(text: str, when: datetime) -> None:
     assert_valid(enriched(text + " yesterday, tomorrow, last week, in 3 years, next March", when))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100))
 @given(text=texts)
 def test_the_same_text_gives_the_same_enrichment(text: str) -> None:
     assert enriched(text) == enriched(text)

@@ -84,13 +84,13 @@ def test_the_held_out_corpus_has_other_pairs() -> None:
     assert known.isdisjoint((pair.earlier, pair.later) for pair in held_out)
 
 
-@pytest.mark.parametrize("pair", _pairs(), ids=lambda pair: f"{pair.earlier} {pair.later}")
-def test_nothing_leaves_recall_that_the_corpus_keeps(pair: Pair) -> None:
-    found = _found(pair)
-    if found in ("supersedes", "duplicates"):
-        assert found == pair.wanted
-    if pair.wanted == "none":
-        assert found == "none"
+def test_nothing_leaves_recall_that_the_corpus_keeps() -> None:
+    for pair in _pairs():
+        found = _found(pair)
+        if found in ("supersedes", "duplicates"):
+            assert found == pair.wanted, pair
+        if pair.wanted == "none":
+            assert found == "none", pair
 
 
 @pytest.mark.parametrize("relation", ["supersedes", "duplicates", "contradicts"])
@@ -113,9 +113,9 @@ def _measured(path: Path, relation: str) -> tuple[float, float]:
     return precision, right / sum(wanted == relation for wanted, _ in found)
 
 
-@pytest.mark.parametrize("pair", _pairs(), ids=lambda pair: f"{pair.earlier} {pair.later}")
-def test_another_speaker_changes_nothing(pair: Pair) -> None:
-    assert _types(_request(pair.later, pair.earlier, speakers=("Ana", "Bob"))) == []
+def test_another_speaker_changes_nothing() -> None:
+    for pair in _pairs():
+        assert _types(_request(pair.later, pair.earlier, speakers=("Ana", "Bob"))) == [], pair
 
 
 def test_a_contradiction_leaves_both_blocks_in_recall() -> None:

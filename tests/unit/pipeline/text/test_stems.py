@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,8 +46,6 @@ def test_another_form_of_a_word_is_found(language: str, query: str, text: str) -
     assert not found(query, "Nothing of that kind is here.", asked=None, written="en")
 
 
-@pytest.mark.parametrize("asked", ["en", "de", "ja", "xx", None])
-@pytest.mark.parametrize("written", ["en", "de", "tr", "ru", "und"])
 @pytest.mark.parametrize(
     "exact",
     [
@@ -53,10 +53,10 @@ def test_another_form_of_a_word_is_found(language: str, query: str, text: str) -
         *("München", "Nguyễn", "книгу", "東京", "İstanbul", "naïve", "Straße"),
     ],
 )
-def test_what_is_written_the_same_is_found_in_any_language(
-    exact: str, asked: str | None, written: str
-) -> None:
-    assert found(exact, f"so: {exact}, ok", asked=asked, written=written)
+def test_what_is_written_the_same_is_found_in_any_language(exact: str) -> None:
+    for asked, written in product(["en", "de", "ja", "xx", None], ["en", "de", "tr", "ru", "und"]):
+        text = f"so: {exact}, ok"
+        assert found(exact, text, asked=asked, written=written), (asked, written)
 
 
 @given(st.text(min_size=1, max_size=80), languages, languages | st.none())
