@@ -94,6 +94,17 @@ async def test_a_claim_outlives_its_holder_for_its_time_only(cache: Cache) -> No
     assert not await cache.claim(KEY, token="c", seconds=60)
 
 
+async def test_a_renewed_claim_lasts_from_then_on(cache: Cache) -> None:
+    assert await cache.claim(KEY, token="a", seconds=0.2)
+    await cache.renew(KEY, token="b", seconds=0.001)  # not his
+    await cache.renew(KEY, token="a", seconds=60)
+    await asyncio.sleep(0.3)  # beyond the first one
+    assert not await cache.claim(KEY, token="b", seconds=60)
+    await cache.let_go(KEY, token="a")
+    await cache.renew(KEY, token="a", seconds=60)  # nobody's
+    assert await cache.claim(KEY, token="b", seconds=60)
+
+
 async def test_it_tells_how_it_is(cache: Cache) -> None:
     for number in range(7):
         await cache.store(replace(KEY, digest=str(number)), b"value", ttl_seconds=60)

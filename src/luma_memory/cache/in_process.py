@@ -63,6 +63,12 @@ class InProcessCache:
         self._claims[str(key)] = (token, now + seconds)
         return True
 
+    async def renew(self, key: CacheKey, *, token: str, seconds: float) -> None:
+        now = self._clock.monotonic()
+        claim = self._claims.get(str(key))
+        if claim is not None and claim[0] == token and claim[1] > now:
+            self._claims[str(key)] = (token, now + seconds)
+
     async def let_go(self, key: CacheKey, *, token: str) -> None:
         claim = self._claims.get(str(key))
         if claim is not None and claim[0] == token:

@@ -54,6 +54,10 @@ _SCAN_KEYS: Final = 1_000
 _REFUSAL_LOGGED_SECONDS: Final = 60.0
 _LET_GO: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
+_RENEW: Final = (
+    "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('pexpire', KEYS[1], ARGV[2]) end"
+)
+
 
 class _Deadline:
     """Raises TimeoutError inside, in place of the pending await, once the time is over.
@@ -140,6 +144,10 @@ class RedisCache:
             lambda: self._client.set(_claim_name(key), token, nx=True, px=expires_ms)
         )
         return bool(taken)
+
+    async def renew(self, key: CacheKey, *, token: str, seconds: float) -> None:
+        expires_ms = str(max(1, round(seconds * 1000)))
+        await self._write(lambda: self._client.eval(_RENEW, 1, _claim_name(key), token, expires_ms))
 
     async def let_go(self, key: CacheKey, *, token: str) -> None:
         await self._write(lambda: self._client.eval(_LET_GO, 1, _claim_name(key), token))

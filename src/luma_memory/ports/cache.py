@@ -29,6 +29,12 @@ class Cache(Protocol):
         """Whether nobody else holds this name; if so, it is the caller's for so long."""
         ...
 
+    async def renew(self, key: CacheKey, *, token: str, seconds: float) -> None:
+        """Extend a claim to so long from now; a name that another caller has claimed since, or that
+        nobody holds, is unchanged.
+        """
+        ...
+
     async def let_go(self, key: CacheKey, *, token: str) -> None:
         """Release a claimed name; a name that another caller has claimed since is unchanged."""
         ...

@@ -17,8 +17,9 @@ With a remote cache, a process also keeps its own copies of entries and returns 
 rule: then only the version is read, and an unavailable cache does not matter.
 
 Concurrent requests for the same context share one computation: in this process they await its task,
-in others its entry while the claim in the cache lasts. If the claiming process dies, they wait for
-the rest of the claim; if the cache is unavailable, each process computes by itself.
+in others its entry while the claim in the cache lasts, which its holder renews. If the claiming
+process dies, they wait for the rest of the claim; if the cache is unavailable, each process
+computes by itself.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ STATE_SECONDS_AFTER_TIMEOUT: Final = 0.25
 # For queries that name a time, "now" is constant within a tick: all requests of one tick get the
 # same context, cached or not. Midnight is on a tick in every time zone.
 TICK: Final = timedelta(minutes=15)
-# How long a claim lasts if its holder does not release it; other processes wait no longer.
+# How long a claim lasts if its holder neither renews nor releases it.
 CLAIM_SECONDS: Final = 2.0
 # A computation has its own deadline; this is added for those that exceed it.
 GRACE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.02
+_RENEWALS: Final = 4  # of a claim, within its time
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,9 @@ class ContextCache:
             and computation.valid_until > state.read_at
         ):
             return computation
-        task = asyncio.create_task(self._compute(key, scope, state, compute, is_shared))
+        task = asyncio.create_task(
+            self._compute(key, scope, state, compute, timeout_seconds if is_shared else None)
+        )
         computation = self._computations[name] = _Computation(state, _valid_until(state), task)
         task.add_done_callback(lambda _: self._on_done(name, computation))
         return computation
@@ -282,34 +286,60 @@ class ContextCache:
             computation.task.exception()  # retrieved, even if no caller waits any longer
 
     async def _compute(
-        self, key: CacheKey, scope: Scope, state: ScopeState, compute: Compute, is_shared: bool
+        self,
+        key: CacheKey,
+        scope: Scope,
+        state: ScopeState,
+        compute: Compute,
+        shared_seconds: float | None,
     ) -> CacheResult:
-        """Compute and cache, or return what another process cached meanwhile."""
-        if not is_shared:
+        """Compute and cache, or return what another process cached meanwhile.
+
+        shared_seconds: how long to wait for another process; None not to look for one.
+        """
+        if shared_seconds is None:
             computed = await compute()
             if _may_be_kept(computed, state):
                 self._local.keep(key, self._entry_of(state, computed))
             return CacheResult(computed.context, None)
         token = uuid.uuid4().hex
-        # With the version: a process that knows of a newer one does not wait for this result.
-        claim = replace(key, digest=f"{key.digest}:{state.version}")
-        found = await self._claim_or_find(claim, token, key, scope, state)
+        # A process that knows of a newer version, or of an expiry, does not wait for this result.
+        until = round(_valid_until(state).timestamp() * 1000)
+        claim = replace(key, digest=f"{key.digest}:{state.version}:{until}")
+        found = await self._claim_or_find(claim, token, key, scope, state, shared_seconds)
         if isinstance(found, Entry):
             return self._hit(found, self._clock.now())
+        renewing = asyncio.create_task(self._renew(claim, token)) if found == "claimed" else None
         try:
             computed = await compute()
             if _may_be_kept(computed, state):
                 await self._keep(key, state, computed)
         finally:
-            if found == "claimed":
+            if renewing is not None:
+                renewing.cancel()
                 await self._release(claim, token)
         return CacheResult(computed.context, None)
 
+    async def _renew(self, claim: CacheKey, token: str) -> None:
+        """Hold a claim for as long as the computation takes, which has a deadline of its own."""
+        while True:
+            await asyncio.sleep(CLAIM_SECONDS / _RENEWALS)
+            try:
+                await self._cache.renew(claim, token=token, seconds=CLAIM_SECONDS)
+            except CacheUnavailable:
+                continue  # the claim may outlast it
+
     async def _claim_or_find(
-        self, claim: CacheKey, token: str, key: CacheKey, scope: Scope, state: ScopeState
+        self,
+        claim: CacheKey,
+        token: str,
+        key: CacheKey,
+        scope: Scope,
+        state: ScopeState,
+        wait_seconds: float,
     ) -> Entry | Literal["claimed", "alone"]:
         """The claim, or the entry of the process that had it; "alone" if neither is available."""
-        deadline = self._clock.monotonic() + CLAIM_SECONDS
+        deadline = self._clock.monotonic() + max(wait_seconds, CLAIM_SECONDS)
         while True:
             try:
                 is_claimed = await self._cache.claim(claim, token=token, seconds=CLAIM_SECONDS)

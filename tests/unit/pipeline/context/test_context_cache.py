@@ -272,7 +272,7 @@ async def test_who_comes_after_an_expiry_does_not_wait_for_an_answer_from_before
     setting.computing.gate.clear()
     early = asyncio.create_task(setting.ask())
     await setting.until_computing(1)
-    setting.versions.now = NOON + timedelta(seconds=1)
+    setting.versions.now, setting.versions.next_expiry_at = NOON + timedelta(seconds=1), None
     late = asyncio.create_task(setting.ask())
     await setting.until_computing(2)
     setting.computing.gate.set()
@@ -430,6 +430,10 @@ class AwayCache(InProcessCache):
         self._count()
         return await super().claim(key, token=token, seconds=seconds)
 
+    async def renew(self, key: CacheKey, *, token: str, seconds: float) -> None:
+        self._count()
+        await super().renew(key, token=token, seconds=seconds)
+
     async def let_go(self, key: CacheKey, *, token: str) -> None:
         self._count()
         await super().let_go(key, token=token)
@@ -470,12 +474,34 @@ async def test_processes_share_a_computation_and_wait_for_its_entry() -> None:
     await there.counter.close()
 
 
+async def test_a_computation_longer_than_a_claim_is_shared_to_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(context_cache, "CLAIM_SECONDS", 0.1)
+    shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
+    here, there = Setting(shared), Setting(shared)
+    here.computing.gate.clear()
+    first = asyncio.create_task(here.ask())
+    await here.until_computing(1)
+    second = asyncio.create_task(there.ask())
+    await asyncio.sleep(0.5)  # five claims
+    assert there.computing.count == 0
+    here.computing.gate.set()
+    answers = await asyncio.gather(first, second)
+    assert {answer.context.text for answer in answers} == {"answer 1"}
+    assert (here.computing.count, there.computing.count) == (1, 0)
+
+
 async def test_a_holder_that_dies_costs_the_rest_of_its_claim(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    async def dead(*_: object) -> None:
+        await asyncio.Event().wait()
+
     monkeypatch.setattr(context_cache, "CLAIM_SECONDS", 0.2)
     shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     dying, living = Setting(shared), Setting(shared)
+    monkeypatch.setattr(dying.contexts, "_renew", dead)
     dying.computing.gate.clear()
     first = asyncio.create_task(dying.ask())
     await dying.until_computing(1)
