@@ -92,7 +92,7 @@ async def _search(client: httpx2.AsyncClient, user: str, **fields: Any) -> dict[
         while True:
             response = await client.post("/search", json=body)
             if response.status_code == 200 and not response.json()["degraded"]:
-                return {hit["content"]: hit["score"] for hit in response.json()["results"]}
+                return {hit["block"]["content"]: hit["score"] for hit in response.json()["results"]}
             await asyncio.sleep(0.1)
 
 

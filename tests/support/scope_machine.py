@@ -213,7 +213,7 @@ class ScopeMachine(RuleBasedStateMachine):
         content: str | None,
         session: str | None,
         expires: bool,
-        minute: int | None,
+        minute: int | None = None,
     ) -> None:
         if (block := self._block(index)) is None:
             return
