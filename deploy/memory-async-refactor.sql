@@ -897,6 +897,54 @@ INSERT INTO memory_migrations (version) VALUES ('0018_operable_queue');
 END IF;
 END $migration_0018$;
 
+DO $migration_0019$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0019_items') THEN
+-- Items: blocks that are written and read by a name, each with a JSON value.
+
+DECLARE
+    v_name text;
+BEGIN
+
+-- A table that was here before the service may use these names for something else.
+FOR v_name IN
+    SELECT a.attname FROM pg_attribute AS a
+    WHERE a.attrelid = 'memory_blocks'::regclass AND NOT a.attisdropped
+      AND a.attname IN ('namespace', 'key', 'value', 'name_id', 'position', 'ttl_seconds', 'refresh_on_read')
+LOOP
+    RAISE WARNING 'Keeping the old column memory_blocks.% as %.', v_name, 'legacy_' || v_name;
+    EXECUTE format('ALTER TABLE memory_blocks RENAME COLUMN %I TO %I', v_name, 'legacy_' || v_name);
+END LOOP;
+
+ALTER TABLE memory_blocks
+    -- NULL in blocks that are no items, as are all the following.
+    ADD COLUMN namespace text[],
+    ADD COLUMN key text,
+    ADD COLUMN value jsonb,
+    -- The first half of the SHA-256 of namespace and key, which are too long for an index.
+    ADD COLUMN name_id uuid,
+    -- Rises with every item that is created in the scope, in the order of commits.
+    ADD COLUMN position bigint,
+    ADD COLUMN ttl_seconds double precision,
+    ADD COLUMN refresh_on_read boolean;
+CREATE UNIQUE INDEX memory_blocks_item ON memory_blocks (project_id, user_id, name_id)
+    WHERE key IS NOT NULL;
+CREATE INDEX memory_blocks_item_position ON memory_blocks (project_id, user_id, position)
+    WHERE key IS NOT NULL;
+-- One namespace in its order: a session among thousands of others.
+CREATE INDEX memory_blocks_item_namespace ON memory_blocks
+    (project_id, user_id, hash_array_extended(namespace, 0), position) WHERE key IS NOT NULL;
+CREATE INDEX memory_blocks_item_expiry ON memory_blocks (expires_at)
+    WHERE key IS NOT NULL AND expires_at IS NOT NULL;
+
+-- Search over blocks leaves these passages out without a look at their blocks.
+ALTER TABLE memory_passages ADD COLUMN IF NOT EXISTS item boolean NOT NULL DEFAULT false;
+
+END;
+
+INSERT INTO memory_migrations (version) VALUES ('0019_items');
+END IF;
+END $migration_0019$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1344,7 +1392,7 @@ BEGIN
       AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
 
-    -- Blocks that become active with this: a week that was told without them is told anew.
+    -- Blocks that become active with this, items left out: a week that was told without them is told anew.
     SELECT array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
            array_agg(b.id) AS ids,
            array_agg('detect_relations:' || b.id || ':' || b.revision) AS keys,
@@ -1352,7 +1400,7 @@ BEGIN
     INTO v_fresh
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-    WHERE b.status <> 'active' AND b.revision = p_revisions[d.n]
+    WHERE b.status <> 'active' AND b.key IS NULL AND b.revision = p_revisions[d.n]
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
     UPDATE memory_summaries AS s SET stale = true, updated_at = v_now
     FROM unnest(v_fresh.projects, v_fresh.users, v_fresh.ids) AS i (project_id, user_id, id)
@@ -1385,7 +1433,7 @@ BEGIN
           AND b.revision = p_revisions[d.n]
           AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
-                  coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
+                  coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
     ), stale AS (
         -- Fewer passages than before: what a shorter text no longer has must not be found.
         DELETE FROM memory_passages AS m
@@ -1396,7 +1444,7 @@ BEGIN
         WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal > k.last
     ), passage AS (
-        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker,
+        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker, b.item,
                p.ordinal, p.start_at, p.stop_at, p.lexemes, p.embedding
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes, p_passage_embeddings)
@@ -1409,10 +1457,10 @@ BEGIN
           AND m.ordinal = p.ordinal AND p.lexemes IS NULL AND p.embedding IS NOT NULL
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
-        session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model)
+        session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model, item)
     SELECT project_id, user_id, id, ordinal, start_at, stop_at, session_id, occurred_at, expires_at,
            memory_speaker_key(speaker), lexemes, embedding,
-           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END
+           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END, item
     FROM passage WHERE lexemes IS NOT NULL
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
@@ -1705,6 +1753,286 @@ LANGUAGE sql AS $body$
         p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes,
         p_max_attempts, p_fair_step, p_claimed_by, p_lease, p_traceparents, p_repeats_since)
 $body$;
+
+-- Items: blocks that are written and read by a name. See 0019_items.
+
+-- Carry out operations on items, in order; one row for each, in order.
+--
+-- p_ops: an array of objects.
+--   project_id, user_id  whose
+--   op                   'put' or 'delete'
+--   name_id              the name's digest, as the index memory_blocks_item has it
+--   if_absent            true: only where there is no such item
+--   if_id, if_revision   only where the item is still that one: '' and 0 fit none, 'any' and NULL any
+--   request_key, request_hash   the operation was sent with an idempotency key: repeated, it gets its first
+--                        outcome again. Only operations with a condition need one.
+--   of 'put': id (of a new item), namespace, key, value, content (the text that is searched), ttl_seconds,
+--   refresh_on_read, changed_by
+-- p_passage_* describe the passages of the contents, p_passage_item being the 1-based position in p_ops.
+-- Outcomes: created, replaced, deleted; missing (delete found nothing), exists and stale (the condition
+-- did not hold), reused (the idempotency key came with another request).
+--
+-- The users' rows are locked first, in order, until the transaction ends: that makes positions rise in the
+-- order of commits, and a condition final. At most 1,000 operations a user.
+CREATE OR REPLACE FUNCTION write_memory_items(
+    p_ops jsonb,
+    p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
+    p_passage_stop integer[], p_passage_lexemes sparsevec[],
+    p_max_attempts integer, p_fair_step interval
+) RETURNS TABLE (outcome text, item_id uuid, item_revision integer, created timestamptz, updated timestamptz,
+                 expires timestamptz)
+LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
+#variable_conflict use_column
+DECLARE
+    v_now timestamptz := clock_timestamp();
+    v_head timestamptz := memory_queue_place(v_now);
+    v_place timestamptz[];
+    v_positions bigint[];
+    v_held uuid[];  -- blocks whose pending job is locked here: it will read what is written now
+    v_op jsonb;
+    v_n bigint;
+    v_old memory_blocks;
+    v_new boolean;  -- whether the text is another one
+    v_value boolean;  -- whether the value is
+    v_job bigint;
+    v_expires timestamptz;
+    v_stored record;
+    v_text_blocks uuid[] := '{}';  -- blocks whose passages are to be stored, and the operations they come from
+    v_text_ops bigint[] := '{}';
+    v_job_blocks uuid[] := '{}';  -- blocks that need a job, its id, and the operation
+    v_job_ids bigint[] := '{}';
+    v_job_ops bigint[] := '{}';
+BEGIN
+    v_held := ARRAY(
+        SELECT j.block_id FROM jsonb_array_elements(p_ops) AS o (op)
+        CROSS JOIN LATERAL (SELECT b.id FROM memory_blocks AS b
+            WHERE b.project_id = o.op ->> 'project_id' AND b.user_id = o.op ->> 'user_id'
+              AND b.name_id = (o.op ->> 'name_id')::uuid AND b.key IS NOT NULL OFFSET 0) AS b
+        JOIN memory_jobs AS j ON j.block_id = b.id AND j.status = 'pending'
+            AND j.job_type = 'enrich_and_embed'
+            AND j.project_id = o.op ->> 'project_id' AND j.user_id = o.op ->> 'user_id'
+        WHERE o.op ->> 'op' = 'put'
+        FOR UPDATE OF j SKIP LOCKED);
+
+    WITH op AS (
+        SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, o.n
+        FROM jsonb_array_elements(p_ops) WITH ORDINALITY AS o (op, n)
+    ), scope AS (
+        SELECT project_id, user_id, count(*) AS items FROM op
+        GROUP BY project_id, user_id ORDER BY project_id, user_id
+    ), touched AS (
+        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
+        SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
+               v_head + p_fair_step * s.items
+        FROM scope AS s
+        ON CONFLICT (project_id, user_id) DO UPDATE
+        SET version = memory_next_version(u.version, v_now), previous = u.version,
+            last_ingest_at = v_now,
+            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+        RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
+    ), logged AS (
+        -- Copies of a scope hold no items: none of their blocks has changed.
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
+        SELECT project_id, user_id, version, previous, '{}' FROM touched
+    )
+    SELECT array_agg(t.fair_at - p_fair_step * (s.items - o.turn) ORDER BY o.n),
+           -- Versions are microseconds and never come twice.
+           array_agg(t.version * 1000 + o.turn - 1 ORDER BY o.n)
+    INTO v_place, v_positions
+    FROM (SELECT op.*, row_number() OVER (PARTITION BY project_id, user_id ORDER BY n) AS turn
+          FROM op) AS o
+    JOIN touched AS t USING (project_id, user_id) JOIN scope AS s USING (project_id, user_id);
+    -- After the lock: what another transaction wrote until then happened before.
+    v_now := clock_timestamp();
+
+    FOR v_op, v_n IN SELECT o.op, o.n FROM jsonb_array_elements(p_ops) WITH ORDINALITY AS o (op, n) LOOP
+        outcome := NULL; item_id := NULL; item_revision := NULL; created := NULL; updated := NULL;
+        expires := NULL;
+        IF v_op ? 'request_key' THEN
+            SELECT k.request_hash, k.body::jsonb AS said INTO v_stored FROM memory_idempotency AS k
+            WHERE k.project_id = v_op ->> 'project_id' AND k.user_id = v_op ->> 'user_id'
+              AND k.idempotency_key = v_op ->> 'request_key';
+            IF FOUND THEN
+                outcome := 'reused';
+                IF v_stored.request_hash = (v_op ->> 'request_hash')::bytea THEN
+                    outcome := v_stored.said ->> 'outcome';
+                    item_id := (v_stored.said ->> 'id')::uuid;
+                    item_revision := (v_stored.said ->> 'revision')::integer;
+                    created := (v_stored.said ->> 'created')::timestamptz;
+                    updated := (v_stored.said ->> 'updated')::timestamptz;
+                    expires := (v_stored.said ->> 'expires')::timestamptz;
+                END IF;
+                RETURN NEXT;
+                CONTINUE;
+            END IF;
+        END IF;
+
+        SELECT * INTO v_old FROM memory_blocks
+        WHERE project_id = v_op ->> 'project_id' AND user_id = v_op ->> 'user_id'
+          AND name_id = (v_op ->> 'name_id')::uuid AND key IS NOT NULL FOR UPDATE;
+        IF v_old.expires_at <= v_now THEN
+            PERFORM drop_memory_item(v_old.project_id, v_old.user_id, v_old.id);
+            v_old := NULL;
+        END IF;
+        IF v_old.id IS NOT NULL AND (v_op ->> 'if_absent')::boolean THEN
+            outcome := 'exists';
+        ELSIF v_op ? 'if_id' AND (v_old.id IS NULL OR NOT (v_op ->> 'if_id' = 'any'
+                OR (v_op ->> 'if_id' = v_old.id::text
+                    AND (v_op ->> 'if_revision')::integer = v_old.revision))) THEN
+            outcome := 'stale';
+        ELSIF v_op ->> 'op' = 'delete' THEN
+            outcome := 'missing';
+            IF v_old.id IS NOT NULL THEN
+                outcome := 'deleted';
+                PERFORM drop_memory_item(v_old.project_id, v_old.user_id, v_old.id);
+                IF v_old.id = ANY (v_job_blocks) THEN
+                    v_job_blocks[array_position(v_job_blocks, v_old.id)] := NULL;
+                END IF;
+            END IF;
+        ELSE
+            v_expires := v_now + (v_op ->> 'ttl_seconds')::double precision * interval '1 second';
+            v_job := NULL;
+            IF v_old.id IS NULL THEN
+                outcome := 'created';
+                item_id := (v_op ->> 'id')::uuid;
+                item_revision := 1;
+                created := v_now;
+                IF v_op ->> 'content' <> '' THEN
+                    v_job := nextval('memory_jobs_id_seq');
+                    v_text_blocks := v_text_blocks || item_id;
+                    v_text_ops := v_text_ops || v_n;
+                END IF;
+                INSERT INTO memory_blocks (id, project_id, user_id, content, namespace, key, value, name_id,
+                    position, ttl_seconds, refresh_on_read, expires_at, created_at, updated_at, status,
+                    job_id)
+                VALUES (item_id, v_op ->> 'project_id', v_op ->> 'user_id', v_op ->> 'content',
+                    ARRAY(SELECT jsonb_array_elements_text(v_op -> 'namespace')), v_op ->> 'key',
+                    v_op -> 'value', (v_op ->> 'name_id')::uuid, v_positions[v_n],
+                    (v_op ->> 'ttl_seconds')::double precision, (v_op ->> 'refresh_on_read')::boolean,
+                    v_expires, v_now, v_now,
+                    CASE WHEN v_job IS NULL THEN 'active' ELSE 'pending_enrichment' END, v_job);
+            ELSE
+                outcome := 'replaced';
+                item_id := v_old.id;
+                created := v_old.created_at;
+                v_new := v_old.content <> v_op ->> 'content';
+                v_value := v_old.value <> v_op -> 'value';
+                item_revision := v_old.revision + CASE WHEN v_value OR v_new THEN 1 ELSE 0 END;
+                IF item_revision > v_old.revision THEN
+                    INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason,
+                        changed_by, before, created_at)
+                    VALUES (v_old.project_id, v_old.user_id, v_old.id, v_old.revision, 'edit',
+                        v_op ->> 'changed_by',
+                        jsonb_build_object('content', v_old.content, 'value', v_old.value,
+                            'expires_at', v_old.expires_at), v_now);
+                END IF;
+                -- A job that runs has read an earlier revision, and its result will be dropped.
+                IF v_op ->> 'content' <> '' AND v_old.id <> ALL (v_held) AND v_old.id <> ALL (v_job_blocks)
+                   AND (v_new OR (v_value AND (v_old.status = 'pending_enrichment'
+                       OR EXISTS (SELECT FROM memory_jobs
+                           WHERE block_id = v_old.id AND status = 'processing'
+                             AND job_type = 'enrich_and_embed'
+                             AND project_id = v_old.project_id AND user_id = v_old.user_id)))) THEN
+                    v_job := nextval('memory_jobs_id_seq');
+                END IF;
+                UPDATE memory_blocks
+                SET value = v_op -> 'value', content = v_op ->> 'content', revision = item_revision,
+                    ttl_seconds = (v_op ->> 'ttl_seconds')::double precision,
+                    refresh_on_read = (v_op ->> 'refresh_on_read')::boolean,
+                    expires_at = v_expires, updated_at = v_now, job_id = coalesce(v_job, job_id),
+                    status = CASE WHEN NOT v_new THEN status
+                                  WHEN v_op ->> 'content' = '' THEN 'active'
+                                  ELSE 'pending_enrichment' END,
+                    error = CASE WHEN v_new THEN NULL ELSE error END,
+                    backfill_steps = CASE WHEN v_new THEN NULL ELSE backfill_steps END,
+                    backfill_at = CASE WHEN v_new THEN NULL ELSE backfill_at END
+                WHERE project_id = v_old.project_id AND user_id = v_old.user_id AND id = v_old.id;
+                IF v_new THEN
+                    DELETE FROM memory_passages WHERE project_id = v_old.project_id
+                        AND user_id = v_old.user_id AND block_id = v_old.id;
+                    -- Of an earlier operation here.
+                    v_text_blocks := array_replace(v_text_blocks, v_old.id, NULL);
+                    IF v_op ->> 'content' <> '' THEN
+                        v_text_blocks := v_text_blocks || v_old.id;
+                        v_text_ops := v_text_ops || v_n;
+                    END IF;
+                ELSIF v_expires IS DISTINCT FROM v_old.expires_at THEN
+                    UPDATE memory_passages SET expires_at = v_expires WHERE project_id = v_old.project_id
+                        AND user_id = v_old.user_id AND block_id = v_old.id;
+                END IF;
+            END IF;
+            updated := v_now;
+            expires := v_expires;
+            IF v_job IS NOT NULL THEN
+                v_job_blocks := v_job_blocks || item_id;
+                v_job_ids := v_job_ids || v_job;
+                v_job_ops := v_job_ops || v_n;
+            END IF;
+        END IF;
+
+        IF v_op ? 'request_key' AND outcome IN ('created', 'replaced', 'deleted') THEN
+            INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation, request_hash,
+                block_id, body, created_at)
+            VALUES (v_op ->> 'project_id', v_op ->> 'user_id', v_op ->> 'request_key', 'items',
+                (v_op ->> 'request_hash')::bytea, item_id,
+                jsonb_build_object('outcome', outcome, 'id', item_id, 'revision', item_revision,
+                    'created', created, 'updated', updated, 'expires', expires), v_now);
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+
+    IF v_text_blocks <> '{}' THEN
+        INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
+            occurred_at, expires_at, lexemes, item)
+        SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.created_at, b.expires_at,
+               p.lexemes, true
+        FROM unnest(v_text_blocks, v_text_ops) AS t (id, n)
+        JOIN unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes)
+             AS p (n, ordinal, start_at, stop_at, lexemes) USING (n)
+        CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
+            WHERE m.project_id = p_ops -> (t.n - 1)::integer ->> 'project_id'
+              AND m.user_id = p_ops -> (t.n - 1)::integer ->> 'user_id' AND m.id = t.id OFFSET 0) AS b;
+    END IF;
+    IF v_job_blocks <> '{}' THEN
+        INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts, run_at, fair_at,
+            created_at)
+        SELECT j.id, p_ops -> (j.n - 1)::integer ->> 'project_id', p_ops -> (j.n - 1)::integer ->> 'user_id',
+               j.block_id, 'enrich_and_embed', p_max_attempts, v_now, v_place[j.n], v_now
+        FROM unnest(v_job_blocks, v_job_ids, v_job_ops) AS j (block_id, id, n)
+        WHERE j.block_id IS NOT NULL;
+    END IF;
+END $body$;
+
+-- Delete an item with its history. A job that waits for it finds nothing and is done.
+CREATE OR REPLACE FUNCTION drop_memory_item(p_project_id text, p_user_id text, p_block_id uuid)
+RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    DELETE FROM memory_block_revisions
+    WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    DELETE FROM memory_passages
+    WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id;
+    DELETE FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
+END $body$;
+
+-- Delete items that have expired, the earliest first, at most p_limit; nobody has seen them since. Returns
+-- how many.
+CREATE OR REPLACE FUNCTION delete_expired_memory_items(p_limit integer)
+RETURNS integer LANGUAGE plpgsql AS $body$
+#variable_conflict use_column
+DECLARE
+    v_item record;
+    v_deleted integer := 0;
+BEGIN
+    FOR v_item IN SELECT project_id, user_id, id FROM memory_blocks
+        WHERE key IS NOT NULL AND expires_at <= clock_timestamp()
+        ORDER BY expires_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+    LOOP
+        PERFORM drop_memory_item(v_item.project_id, v_item.user_id, v_item.id);
+        v_deleted := v_deleted + 1;
+    END LOOP;
+    RETURN v_deleted;
+END $body$;
 
 -- What all workers know of the model providers, and what those still owe the blocks.
 
@@ -2884,7 +3212,7 @@ BEGIN
     RETURN true;
 END $body$;
 
--- Weekly summaries. What is told of a week are its active blocks as they stood at its end: one that
+-- Weekly summaries. What is told of a week are its active blocks, items left out, as they stood at its end: one that
 -- another block of the same week, or an earlier one, had replaced by then is left out.
 
 -- The week's blocks by id and revision. [p_starts_at, p_ends_at) is the window.
@@ -2897,7 +3225,7 @@ BEGIN
     FROM memory_blocks AS b
     LEFT JOIN memory_blocks AS o ON o.project_id = b.project_id AND o.user_id = b.user_id
         AND o.id = b.superseded_by
-    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.status = 'active'
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.status = 'active' AND b.key IS NULL
       AND coalesce(b.occurred_at, b.created_at) >= p_starts_at
       AND coalesce(b.occurred_at, b.created_at) < p_ends_at
       AND (b.expires_at IS NULL OR b.expires_at > now())
@@ -3148,7 +3476,7 @@ BEGIN
 END $body$;
 
 -- Delete ended jobs older than their retention, oldest first, at most p_limit, rows of workers long
--- gone, and what the log of changes has of earlier than 15 minutes ago. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
+-- gone, items that have expired, and what the log of changes has of earlier than 15 minutes ago. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
 -- number of jobs deleted; fewer than p_limit means there is nothing more for now.
 CREATE OR REPLACE FUNCTION prune_memory_jobs(
     p_completed_before timestamptz, p_failed_before timestamptz, p_limit integer DEFAULT 1000
@@ -3180,6 +3508,8 @@ BEGIN
         VALUES ('(gone)', v_completed, p_completed_before)
         ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
     END IF;
+
+    PERFORM delete_expired_memory_items(p_limit);
 
     -- Versions follow the clock: the log of changes is kept for 15 minutes.
     DELETE FROM memory_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM memory_changes
@@ -3352,7 +3682,7 @@ BEGIN
               'forget_memory_windows', 'settle_memory_supersession', 'unrelate_memory_block',
               'admit_memory_relations', 'relate_memory_block', 'decide_memory_relation',
               'memory_attempt_errors', 'pause_memory_jobs', 'resume_memory_jobs',
-              'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
+              'write_memory_items', 'drop_memory_item', 'delete_expired_memory_items', 'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -47,6 +47,7 @@ RAISING = {
     "raise_memory_versions",
     "retry_memory_jobs",
     "store_vectors",
+    "write_memory_items",
 }
 CALLING = {
     "bump_scope_version",
@@ -65,16 +66,21 @@ CALLING = {
 CHANGING = {
     "complete_memory_enrichments",
     "delete_memory_block",
+    "drop_memory_item",
     "edit_memory_block",
     "forget_memory_windows",
     "ingest_memory_blocks",
     "move_memory_vectors",
+    "refresh_items",
     "settle_memory_supersession",
     "store_memory_windows",
     "store_vectors",
+    "write_memory_items",
 }
 # Changes passages and does not raise the version, each with the reason.
 UNLOGGED = {
+    "drop_memory_item": "of items, which copies of a scope do not hold; write_memory_items raises",
+    "refresh_items": "of items; what was to expire expires later, and no answer is wrong by that",
     "move_memory_vectors": "notes its time in memory_scope_models; the caller raises the version",
 }
 

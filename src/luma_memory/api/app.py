@@ -38,6 +38,7 @@ from luma_memory.api.routes import (
     cache,
     context,
     health,
+    items,
     jobs,
     relations,
     search,
@@ -59,11 +60,15 @@ REFERENCE_PATH = f"{BASE_PATH}/docs"
 _ASSET_PATHS = tuple(f"{REFERENCE_PATH}/{name}" for name in ASSETS)
 OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH, *_ASSET_PATHS)
 # What calls a provider while its client waits.
-_ASKING_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("search", "context", "summaries"))
+_ASKING_PATHS = frozenset(
+    f"{BASE_PATH}/{name}"
+    for name in ("search", "context", "summaries", "items/search", "items/batch")
+)
 _BLOCK_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("blocks", "blocks/batch"))
 _ROUTERS: Sequence[APIRouter] = (
     blocks.router,
     search.router,
+    items.router,
     context.router,
     relations.router,
     summaries.router,
@@ -166,7 +171,7 @@ def _add_middleware(app: FastAPI, service: Service, challenges: Challenges) -> N
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_RESPONSE_HEADERS,
         )

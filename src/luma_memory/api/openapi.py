@@ -11,8 +11,10 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, APIRouter
+from pydantic import TypeAdapter
 
 from luma_memory.api.routing import PERMISSION, is_remembered
+from luma_memory.protocol.items import ItemOperationBody
 from luma_memory.protocol.problem import Problem
 from luma_memory.protocol.validation import (
     JSON_VALUE_SCHEMA,
@@ -86,6 +88,10 @@ def _completed(app: FastAPI, limits: Mapping[tuple[str, str], int]) -> dict[str,
     components["schemas"] |= {
         **problem.pop("$defs"),
         "Problem": problem,
+        # Validated one by one, so that the framework does not find them.
+        **TypeAdapter(ItemOperationBody).json_schema(ref_template="#/components/schemas/{model}")[
+            "$defs"
+        ],
         "JsonValue": JSON_VALUE_SCHEMA,
     }
     for unused in ("HTTPValidationError", "ValidationError"):

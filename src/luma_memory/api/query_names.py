@@ -6,7 +6,8 @@ parameter, a proxy may have validated the other value.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
+from typing import get_origin
 from urllib.parse import parse_qsl
 
 from fastapi.dependencies.models import Dependant
@@ -16,15 +17,17 @@ from fastapi.params import Query
 from luma_memory.domain.errors import Invalid
 
 
-def query_names(dependant: Dependant) -> frozenset[str]:
-    """The query parameters of a route and its dependencies."""
-    return frozenset(
-        field.alias for field in get_flat_params(dependant) if isinstance(field.field_info, Query)
-    )
+def query_names(dependant: Dependant) -> Mapping[str, bool]:
+    """The query parameters of a route and its dependencies: whether each is a list."""
+    return {
+        field.alias: get_origin(field.field_info.annotation) is list
+        for field in get_flat_params(dependant)
+        if isinstance(field.field_info, Query)
+    }
 
 
-def check_query(query: bytes, known: Collection[str]) -> None:
-    """Raises Invalid for an unknown or repeated name."""
+def check_query(query: bytes, known: Mapping[str, bool]) -> None:
+    """Raises Invalid for an unknown name, and for a repeated one that is no list."""
     seen: set[str] = set()
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in known:
@@ -34,6 +37,6 @@ def check_query(query: bytes, known: Collection[str]) -> None:
                 code="parameter_unknown",
                 field=name[:64],
             )
-        if name in seen:
+        if name in seen and not known[name]:
             raise Invalid("Send this parameter only once", code="parameter_repeated", field=name)
         seen.add(name)

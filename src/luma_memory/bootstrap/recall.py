@@ -7,17 +7,21 @@ from datetime import timedelta
 
 from luma_memory import __version__
 from luma_memory.bootstrap.models import Models
+from luma_memory.bootstrap.parts import attempts_max
 from luma_memory.bootstrap.process import Process
 from luma_memory.bootstrap.storage import Storage
 from luma_memory.pipeline.context.context import Contexts
 from luma_memory.pipeline.context.context_cache import ContextCache
 from luma_memory.pipeline.context.hit_counter import HitCounter
+from luma_memory.pipeline.items.items import Items
 from luma_memory.pipeline.recall.calibration import Calibrations
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.snapshots import Snapshots
+from luma_memory.ports.jobs import JobSignal
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.settings import Settings
 from luma_memory.store.cache_ledger import PostgresCacheLedger
+from luma_memory.store.items import PostgresItemStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.snapshots import PostgresSnapshotStore
@@ -77,6 +81,18 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
         emit=process.emit,
     )
     return Search(recall, reader, snapshots)
+
+
+def make_items(process: Process, storage: Storage, recall: Recall, signal: JobSignal) -> Items:
+    items = Items(
+        PostgresItemStore(storage.database, attempts_max=attempts_max(process.settings)),
+        storage.blocks,
+        recall,
+        clock=process.clock,
+        signal=signal,
+    )
+    process.stack.push_async_callback(items.close)
+    return items
 
 
 def make_contexts(

@@ -19,7 +19,13 @@ from luma_memory.bootstrap.parts import (
     usage_reports,
 )
 from luma_memory.bootstrap.process import Process
-from luma_memory.bootstrap.recall import ContextParts, Search, make_contexts, make_recall
+from luma_memory.bootstrap.recall import (
+    ContextParts,
+    Search,
+    make_contexts,
+    make_items,
+    make_recall,
+)
 from luma_memory.bootstrap.storage import Storage, open_storage
 from luma_memory.bootstrap.tracing import tracing
 from luma_memory.domain.clock import Clock
@@ -35,6 +41,7 @@ from luma_memory.pipeline.ingest.block_reader import Blocks
 from luma_memory.pipeline.ingest.editing import Editing
 from luma_memory.pipeline.ingest.erasing import Erasing
 from luma_memory.pipeline.ingest.ingest import Ingest
+from luma_memory.pipeline.items.items import Items
 from luma_memory.pipeline.jobs.job_control import Jobs
 from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.pipeline.knowledge.relate import Relations
@@ -66,6 +73,7 @@ class Service:
     emit: Emit
     ingest: Ingest
     blocks: Blocks
+    items: Items
     recall: Recall
     contexts: Contexts
     insights: Insights
@@ -110,7 +118,8 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         stack.push_async_callback(keys.close)
         search = make_recall(process, storage, models)
         contexts = make_contexts(process, storage, models, search.recall)
-        yield _service(process, storage, models, work, keys, search, contexts)
+        items = make_items(process, storage, search.recall, work.notifier)
+        yield _service(process, storage, models, work, keys, search, contexts, items)
 
 
 def _service(
@@ -121,6 +130,7 @@ def _service(
     keys: KeyRing,
     search: Search,
     contexts: ContextParts,
+    items: Items,
 ) -> Service:
     settings, clock, database = process.settings, process.clock, storage.database
     return Service(
@@ -129,6 +139,7 @@ def _service(
         emit=process.emit,
         ingest=work.ingest,
         blocks=Blocks(storage.blocks),
+        items=items,
         recall=search.recall,
         contexts=contexts.contexts,
         insights=Insights(

@@ -57,6 +57,14 @@ from luma_memory.protocol.context import (
     ContextResponse,
 )
 from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.items import (
+    ItemBatchResponse,
+    ItemBody,
+    ItemOperationResult,
+    ItemPageBody,
+    NamespacePageBody,
+    WrittenItemBody,
+)
 from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
 from luma_memory.protocol.problem import FieldProblem, Problem
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
@@ -69,6 +77,7 @@ __all__ = [
     "NO_RETRIES",
     "AcceptedBody",
     "AsyncMemoryClient",
+    "BatchAnswer",
     "BatchItem",
     "BatchItemError",
     "BatchResponse",
@@ -78,6 +87,7 @@ __all__ = [
     "CacheStatsBody",
     "CitationBody",
     "Conflict",
+    "ContextAnswer",
     "ContextBlockBody",
     "ContextResponse",
     "EntityBody",
@@ -88,15 +98,21 @@ __all__ = [
     "ImportedBody",
     "Invalid",
     "InvariantError",
+    "ItemBatchResponse",
+    "ItemBody",
+    "ItemOperationResult",
+    "ItemPageBody",
     "JobBody",
     "JobPageBody",
     "JobStatsBody",
     "LumaMemoryError",
     "MemoryClient",
+    "NamespacePageBody",
     "NewBlockBody",
     "NotFound",
     "PreconditionFailed",
     "Problem",
+    "ProblemAnswer",
     "ProblemResponse",
     "ProviderPaused",
     "ProviderRejected",
@@ -111,9 +127,11 @@ __all__ = [
     "RelationPageBody",
     "RequestError",
     "Retries",
+    "RetryAnswer",
     "RetryResponse",
     "RevisionBody",
     "RevisionPageBody",
+    "SearchAnswer",
     "SearchHitBody",
     "SearchResponse",
     "SearchTimeout",
@@ -127,6 +145,7 @@ __all__ = [
     "UsageBody",
     "UserBody",
     "UserEditBody",
+    "WrittenItemBody",
 ]
 
 # Former names, for one version.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final, Literal
@@ -15,8 +15,8 @@ from pydantic_core import to_jsonable_python
 
 from luma_memory.domain.errors import Invalid
 
-Method = Literal["GET", "POST", "PATCH", "DELETE"]
-Value = str | int | bool | date | UUID | None
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Value = str | int | bool | date | UUID | Sequence[str] | None
 _JSON: Final = {"Content-Type": "application/json"}
 
 
@@ -53,16 +53,20 @@ def write(
     *,
     idempotency_key: str | None,
     revision: int | None = None,
+    etag: str | None = None,
     timeout_seconds: float | None = None,
     **query: Value,
 ) -> Call:
     """A change with an idempotency key, so that it can be repeated if its response is lost.
 
     idempotency_key: None generates one. revision: the revision that the block must still have.
+    etag: the etag that the item must still have, or `*`.
     """
     headers = {} if body is None else dict(_JSON)
     if revision is not None:
         headers["If-Match"] = f'"{revision}"'
+    if etag is not None:
+        headers["If-Match"] = etag if etag == "*" else f'"{etag}"'
     if not (body and body.get("idempotency_key")):  # has the same effect
         headers["Idempotency-Key"] = _sendable(idempotency_key or new_key())
     return Call(
@@ -102,13 +106,20 @@ def segment(name: Value) -> str:
 
 
 def _with_query(path: str, query: Mapping[str, Value]) -> str:
-    given = [(name, _text(value)) for name, value in query.items() if value is not None]
+    given = [(name, _text(one)) for name, value in query.items() for one in _each(value)]
     if not given:
         return path
     try:
         return f"{path}?{urlencode(given, quote_via=quote)}"
     except UnicodeEncodeError:
         raise _surrogate() from None
+
+
+def _each(value: Value) -> Sequence[str | int | bool | date | UUID]:
+    """The values of a parameter that are sent: several of a list, none of None."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | int | date | UUID) else value
 
 
 def _text(value: str | int | bool | date | UUID) -> str:

@@ -123,6 +123,9 @@ class Block(ClientFields):
     enrichment_model: str | None = None  # what made them, and its version
     # What is still to be made of an active block, None when nothing is.
     backfill_steps: Sequence[BackfillStep] | None = None
+    # Of an item; None for other blocks.
+    namespace: Sequence[str] | None = None
+    key: str | None = None
 
     @property
     def user_id(self) -> str:
@@ -149,3 +152,4 @@ class BlockToEnrich(NamedTuple):
     # Ingest stored the whole content as one passage, and its language is still unknown: its terms
     # are those of the default language.
     is_indexed: bool
+    is_item: bool = False  # an item is embedded, and not enriched

@@ -27,6 +27,7 @@ class ContextRequest:
     synthesize: bool
     timeout_seconds: float
     relevant_only: bool = False  # leave out what does not reach the threshold
+    include_items: bool = False
     is_probe: bool = False  # a health probe: not counted in the hit rate
 
 

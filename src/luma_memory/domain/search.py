@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from luma_memory.domain.block import Block
 from luma_memory.domain.filters import Filter
+from luma_memory.domain.item_filters import ItemFilter
 
 Explanation: TypeAlias = Mapping[str, float | int | str | None]
 # "fused" is what recall stands for; the others are what it is compared with.
@@ -48,6 +49,19 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemSelection:
+    """Which items take part in a search."""
+
+    prefix: Sequence[str] = ()  # the first labels of their namespaces
+    is_exact: bool = False  # the prefix is the whole namespace
+    filter: ItemFilter | None = None
+    with_blocks: bool = False  # blocks that are no items take part too, and all items do
+
+
+EVERY_ITEM = ItemSelection(with_blocks=True)
+
+
+@dataclass(frozen=True, slots=True)
 class ScanRequest:
     """What every row of a scope is to be scored by."""
 
@@ -59,6 +73,7 @@ class ScanRequest:
     as_of: datetime | None = None  # None is now
     include_superseded: bool = False
     filters: Filter | None = None
+    items: ItemSelection | None = None  # None leaves all items out
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,8 @@ class BlockBody(BaseModel):
     revision: int
     job_id: int | None
     repeat_count: int = Field(0, description="Times the same block was sent again.")
+    namespace: list[str] | None = Field(None, description="Of an item; null for other blocks.")
+    key: str | None = Field(None, description="Of an item; null for other blocks.")
     created_at: datetime
     updated_at: datetime
 

@@ -52,6 +52,7 @@ class ContextBody(BaseModel):
         True, description="Let a model write the text, if one is configured and enabled."
     )
     relevant_only: bool = Field(False, description="Omit blocks below MEMORY_SIMILARITY_THRESHOLD.")
+    include_items: bool = Field(False, description="Include items, see POST /items/search.")
     timeout_ms: int = Field(TIMEOUT_MS_DEFAULT, ge=TIMEOUT_MS_MIN, le=TIMEOUT_MS_MAX)
 
 

@@ -123,6 +123,7 @@ def context_request(
         synthesize=body.synthesize,
         timeout_seconds=body.timeout_ms / 1000,
         relevant_only=body.relevant_only,
+        include_items=body.include_items,
         is_probe=is_probe,
     )
 

@@ -37,6 +37,7 @@ class SearchBody(BaseModel):
         None, description="Search the scope as of this instant, by the blocks' own times."
     )
     include_superseded: bool = Field(False, description="Include blocks that a later one replaced.")
+    include_items: bool = Field(False, description="Include items, see POST /items/search.")
     timeout_ms: int | None = Field(
         None,
         ge=1,

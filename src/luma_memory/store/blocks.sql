@@ -7,7 +7,7 @@ b.id, b.project_id, b.user_id, b.content, b.status, b.enrichment,
     b.revision, b.agent_id, b.session_id, b.speaker, b.source, b.external_id, b.metadata,
     b.expires_at, b.title, b.summary, b.tags, b.entities, b.importance, b.language, b.error,
     b.superseded_by, b.superseded_at, b.job_id, b.repeat_count, b.enriched_revision, b.enrichment_model,
-    b.backfill_steps
+    b.backfill_steps, b.namespace, b.key
 
 -- name: ingest
 -- Blocks, passages and jobs of many items in one transaction; one row per item, in order.
@@ -32,7 +32,9 @@ SELECT /*block_columns*/
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
 -- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
 CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
-    WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b
+    WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id
+      -- An expired item is gone.
+      AND (m.key IS NULL OR m.expires_at IS NULL OR m.expires_at > now()) OFFSET 0) AS b
 
 -- name: read_to_enrich
 -- What jobs read of their blocks, in the order of `domain.block.BlockToEnrich`; in any order of keys.
@@ -44,17 +46,19 @@ SELECT b.project_id, b.user_id, b.id, b.content, b.speaker, b.session_id,
        b.language IS NULL AND coalesce((
            SELECT p.start_at = 0 AND p.stop_at = length(b.content) FROM memory_passages AS p
            WHERE p.project_id = b.project_id AND p.user_id = b.user_id AND p.block_id = b.id
-             AND p.ordinal = 0), false)
+             AND p.ordinal = 0), false),
+       b.key IS NOT NULL
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
 -- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
 CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
     WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b
 
 -- name: page_blocks
--- Newest first: ids are UUIDv7, so the primary key read backwards is the order of arrival.
+-- Blocks that are no items, newest first: ids are UUIDv7, so the primary key read backwards is the order of arrival.
 SELECT /*block_columns*/
 FROM memory_blocks AS b
 WHERE b.project_id = $1 AND b.user_id = $2
+  AND b.key IS NULL
   AND ($3::uuid IS NULL OR b.id < $3)
   AND ($4::text IS NULL OR b.status = $4)
   AND ($5::text IS NULL OR b.session_id = $5)

@@ -6,7 +6,7 @@
 WITH me AS (
     SELECT b.id, b.session_id, b.entities, coalesce(b.occurred_at, b.created_at) AS occurred_at, b.created_at
     FROM memory_blocks AS b
-    WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = $3 AND b.status = 'active'
+    WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = $3 AND b.status = 'active' AND b.key IS NULL
 ), mine AS (
     SELECT p.embedding, p.embedding_model, p.lexemes FROM memory_passages AS p
     WHERE p.project_id = $1 AND p.user_id = $2 AND p.block_id = $3 AND p.ordinal >= 0
@@ -17,7 +17,7 @@ WITH me AS (
                     THEN (-(p.embedding <#> q.embedding))::real END) AS similarity,
            max((-(p.lexemes <#> q.lexemes))::real) AS overlap
     FROM memory_passages AS p CROSS JOIN mine AS q
-    WHERE p.project_id = $1 AND p.user_id = $2 AND p.block_id <> $3 AND p.ordinal >= 0
+    WHERE p.project_id = $1 AND p.user_id = $2 AND p.block_id <> $3 AND p.ordinal >= 0 AND NOT p.item
       AND (p.expires_at IS NULL OR p.expires_at > now())
     GROUP BY p.block_id
 ), previous AS (

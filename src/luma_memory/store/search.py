@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import asyncpg
 import numpy as np
 
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import ScanRequest, ScopeScan
+from luma_memory.domain.search import ItemSelection, ScanRequest, ScopeScan
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
 from luma_memory.store.filters import FilterCondition
+from luma_memory.store.item_selection import SelectionCondition
 from luma_memory.telemetry.spans import traced
 
 _SQL = SqlFile(__name__)
 
 _FILTER_MARK = "/*filter*/"
+_ITEMS_MARK = "/*items*/"
+_BLOCKS_ONLY = "AND NOT m.item"
+_ITEMS_ONLY = "AND m.item"
+_SELECTED = """AND m.item AND m.block_id IN (
+          SELECT b.id FROM memory_blocks AS b
+          WHERE b.project_id = $1 AND b.user_id = $2 AND b.key IS NOT NULL{})"""
 NARROWED = """AND m.block_id IN (
           SELECT b.id FROM memory_blocks AS b
           WHERE b.project_id = $1 AND b.user_id = $2 AND {})"""
@@ -36,9 +45,11 @@ class PostgresSearchStore:
         vector = request.vector
         # Without a term no column uses the parameter, and PostgreSQL would not know it.
         terms = [list(request.terms)] if request.terms else []
-        statement, narrowing = _scan_statement(len(request.terms)), ()
+        statement, narrowing = _scan_statement(len(request.terms)), tuple[Any, ...]()
+        items, values = _items_condition(request.items, first=9 + len(terms))
+        statement = statement.replace(_ITEMS_MARK, items)
         if request.filters is not None:
-            condition = FilterCondition(request.filters, first=9 + len(terms))
+            condition = FilterCondition(request.filters, first=9 + len(terms) + len(values))
             statement = statement.replace(_FILTER_MARK, NARROWED.format(condition.text))
             narrowing = tuple(condition.values)
         row = await self._database.fetch_row(
@@ -52,10 +63,25 @@ class PostgresSearchStore:
             request.as_of,
             request.include_superseded,
             *terms,
+            *values,
             *narrowing,
         )
         assert row is not None  # an aggregate without GROUP BY
         return _scope_scan(row, len(request.terms))
+
+
+def _items_condition(items: ItemSelection | None, *, first: int) -> tuple[str, Sequence[Any]]:
+    """Which items take part, and the values of its parameters, the first with this number."""
+    if items is None:
+        return _BLOCKS_ONLY, ()
+    if items.with_blocks:
+        return "", ()
+    if not items.prefix and not items.filter:
+        return _ITEMS_ONLY, ()
+    selection = SelectionCondition(
+        items.prefix, items.filter or (), is_exact=items.is_exact, first=first
+    )
+    return _SELECTED.format(selection.text), selection.values
 
 
 @cache

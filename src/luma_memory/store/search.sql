@@ -5,7 +5,7 @@
 -- $6 names whose keys are wanted, $7 the instant the scope is looked at, or NULL for now, $8 whether
 -- superseded blocks count, $9 the terms one by one; what a filter needs follows. The first mark below becomes
 -- one weight column a term, built from the term's position alone, the second the filter's condition, built
--- from operators alone. Columns come back as packed big-endian arrays: 10,000 rows as rows cost more to
+-- from operators alone; between them is whether items take part, and which. Columns come back as packed big-endian arrays: 10,000 rows as rows cost more to
 -- decode than to compute. A passage without any of the terms (most of them) is weighed once, not once
 -- a term; `matched` says which rows the weight columns speak of.
 SELECT string_agg(uuid_send(p.block_id), '') AS block_ids,
@@ -34,6 +34,7 @@ FROM (
           WHERE s.project_id = $1 AND s.user_id = $2 AND s.superseded_at IS NOT NULL
             AND ($7::timestamptz IS NULL
                  OR coalesce(t.occurred_at, t.created_at, s.superseded_at) <= $7)))
+      /*items*/
       /*filter*/
     OFFSET 0  -- keeps the planner from computing `matched` once a column
 ) AS p

@@ -1,5 +1,5 @@
 -- name: look_up
--- A scope's state, and what has changed since a copy of it was made, as of one moment.
+-- A scope's state without its items, and what has changed since a copy of it was made, as of one moment.
 --
 -- $1 project, $2 user, $3 embedding model, $4 names whose keys are wanted, $5 the copy's version, $6 the most
 -- blocks whose rows are returned; what a filter needs follows. Entries of the log must chain from $5 to the current version: a gap, or
@@ -45,12 +45,13 @@ CROSS JOIN LATERAL (
         FROM memory_passages AS m
         WHERE m.project_id = $1 AND m.user_id = $2
           AND m.block_id = ANY (CASE WHEN c.is_whole AND cardinality(d.ids) <= $6 THEN d.ids END)
+          AND NOT m.item
         OFFSET 0
     ) AS p
 ) AS r
 
 -- name: page_rows
--- Some rows of a scope, packed. $3 embedding model, ($4, $5) the last row of the page before, $6 how many.
+-- Some rows of a scope, items left out, packed. $3 embedding model, ($4, $5) the last row of the page before, $6 how many.
 SELECT /*packed*/
 FROM (
     SELECT m.block_id, m.ordinal, m.session_id, m.occurred_at, m.speaker_key, m.expires_at,
@@ -58,6 +59,7 @@ FROM (
     FROM memory_passages AS m
     WHERE m.project_id = $1 AND m.user_id = $2
       AND (m.block_id, m.ordinal) > ($4::uuid, $5::integer)
+      AND NOT m.item
     ORDER BY m.block_id, m.ordinal LIMIT $6
 ) AS p
 

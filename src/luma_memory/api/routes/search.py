@@ -8,6 +8,7 @@ from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import SYSTEM_DISABLED, CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.filters import parse_filter
+from luma_memory.domain.search import EVERY_ITEM
 from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.protocol.mapping import search_response
 from luma_memory.protocol.search import SearchBody, SearchResponse
@@ -34,6 +35,7 @@ async def search(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Re
             filters=None if body.filters is None else parse_filter(body.filters),
             as_of=body.as_of,
             include_superseded=body.include_superseded,
+            items=EVERY_ITEM if body.include_items else None,
             timeout_ms=body.timeout_ms,
             ranking=body.ranking,
             relevant_only=body.relevant_only,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from luma_memory.client.asynchronous.blocks import Blocks
+from luma_memory.client.asynchronous.items import Items
 from luma_memory.client.asynchronous.jobs import Jobs
 from luma_memory.client.asynchronous.recall import Recall
 from luma_memory.client.asynchronous.relations import Relations
@@ -11,5 +12,5 @@ from luma_memory.client.asynchronous.summaries import Summaries
 from luma_memory.client.asynchronous.users import Users
 
 
-class AsyncMemoryClient(Blocks, Recall, Relations, Summaries, Jobs, Users, Service):
+class AsyncMemoryClient(Blocks, Items, Recall, Relations, Summaries, Jobs, Users, Service):
     """All operations of the service. `Connection` documents the parameters; see docs/sdk.md."""

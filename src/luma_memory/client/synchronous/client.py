@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from luma_memory.client.synchronous.blocks import Blocks
+from luma_memory.client.synchronous.items import Items
 from luma_memory.client.synchronous.jobs import Jobs
 from luma_memory.client.synchronous.recall import Recall
 from luma_memory.client.synchronous.relations import Relations
@@ -13,5 +14,5 @@ from luma_memory.client.synchronous.summaries import Summaries
 from luma_memory.client.synchronous.users import Users
 
 
-class MemoryClient(Blocks, Recall, Relations, Summaries, Jobs, Users, Service):
+class MemoryClient(Blocks, Items, Recall, Relations, Summaries, Jobs, Users, Service):
     """All operations of the service. `Connection` documents the parameters; see docs/sdk.md."""

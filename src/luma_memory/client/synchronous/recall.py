@@ -31,6 +31,7 @@ class Recall(Connection):
         filters: Mapping[str, Any] | None = None,
         as_of: datetime | None = None,
         include_superseded: bool | None = None,
+        include_items: bool | None = None,
         timeout_ms: int | None = None,
         ranking: Ranking | None = None,
         relevant_only: bool | None = None,
@@ -45,6 +46,7 @@ class Recall(Connection):
             filters=filters,
             as_of=as_of,
             include_superseded=include_superseded,
+            include_items=include_items,
             timeout_ms=timeout_ms,
             ranking=ranking,
             relevant_only=relevant_only,
@@ -63,6 +65,7 @@ class Recall(Connection):
         token_budget: int | None = None,
         synthesize: bool | None = None,
         relevant_only: bool | None = None,
+        include_items: bool | None = None,
         timeout_ms: int | None = None,
     ) -> ContextResponse:
         """A text for a prompt within `token_budget`, with its blocks and citations."""
@@ -73,6 +76,7 @@ class Recall(Connection):
             token_budget=token_budget,
             synthesize=synthesize,
             relevant_only=relevant_only,
+            include_items=include_items,
             timeout_ms=timeout_ms,
         )
         call = ask("/context", body, timeout_seconds=_call_timeout(timeout_ms))

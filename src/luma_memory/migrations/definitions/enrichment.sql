@@ -58,7 +58,7 @@ BEGIN
       AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
 
-    -- Blocks that become active with this: a week that was told without them is told anew.
+    -- Blocks that become active with this, items left out: a week that was told without them is told anew.
     SELECT array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
            array_agg(b.id) AS ids,
            array_agg('detect_relations:' || b.id || ':' || b.revision) AS keys,
@@ -66,7 +66,7 @@ BEGIN
     INTO v_fresh
     FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
     JOIN memory_blocks AS b ON b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-    WHERE b.status <> 'active' AND b.revision = p_revisions[d.n]
+    WHERE b.status <> 'active' AND b.key IS NULL AND b.revision = p_revisions[d.n]
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
     UPDATE memory_summaries AS s SET stale = true, updated_at = v_now
     FROM unnest(v_fresh.projects, v_fresh.users, v_fresh.ids) AS i (project_id, user_id, id)
@@ -99,7 +99,7 @@ BEGIN
           AND b.revision = p_revisions[d.n]
           AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
-                  coalesce(b.occurred_at, b.created_at) AS occurred_at, d.n
+                  coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
     ), stale AS (
         -- Fewer passages than before: what a shorter text no longer has must not be found.
         DELETE FROM memory_passages AS m
@@ -110,7 +110,7 @@ BEGIN
         WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal > k.last
     ), passage AS (
-        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker,
+        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker, b.item,
                p.ordinal, p.start_at, p.stop_at, p.lexemes, p.embedding
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes, p_passage_embeddings)
@@ -123,10 +123,10 @@ BEGIN
           AND m.ordinal = p.ordinal AND p.lexemes IS NULL AND p.embedding IS NOT NULL
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
-        session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model)
+        session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model, item)
     SELECT project_id, user_id, id, ordinal, start_at, stop_at, session_id, occurred_at, expires_at,
            memory_speaker_key(speaker), lexemes, embedding,
-           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END
+           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END, item
     FROM passage WHERE lexemes IS NOT NULL
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,

@@ -1,4 +1,4 @@
--- Weekly summaries. What is told of a week are its active blocks as they stood at its end: one that
+-- Weekly summaries. What is told of a week are its active blocks, items left out, as they stood at its end: one that
 -- another block of the same week, or an earlier one, had replaced by then is left out.
 
 -- The week's blocks by id and revision. [p_starts_at, p_ends_at) is the window.
@@ -11,7 +11,7 @@ BEGIN
     FROM memory_blocks AS b
     LEFT JOIN memory_blocks AS o ON o.project_id = b.project_id AND o.user_id = b.user_id
         AND o.id = b.superseded_by
-    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.status = 'active'
+    WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.status = 'active' AND b.key IS NULL
       AND coalesce(b.occurred_at, b.created_at) >= p_starts_at
       AND coalesce(b.occurred_at, b.created_at) < p_ends_at
       AND (b.expires_at IS NULL OR b.expires_at > now())

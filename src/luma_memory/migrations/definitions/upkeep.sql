@@ -176,7 +176,7 @@ BEGIN
 END $body$;
 
 -- Delete ended jobs older than their retention, oldest first, at most p_limit, rows of workers long
--- gone, and what the log of changes has of earlier than 15 minutes ago. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
+-- gone, items that have expired, and what the log of changes has of earlier than 15 minutes ago. The totals stay: what a worker completed is added to the row '(gone)'. Returns the
 -- number of jobs deleted; fewer than p_limit means there is nothing more for now.
 CREATE OR REPLACE FUNCTION prune_memory_jobs(
     p_completed_before timestamptz, p_failed_before timestamptz, p_limit integer DEFAULT 1000
@@ -208,6 +208,8 @@ BEGIN
         VALUES ('(gone)', v_completed, p_completed_before)
         ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
     END IF;
+
+    PERFORM delete_expired_memory_items(p_limit);
 
     -- Versions follow the clock: the log of changes is kept for 15 minutes.
     DELETE FROM memory_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM memory_changes

@@ -73,7 +73,7 @@ BEGIN
               'forget_memory_windows', 'settle_memory_supersession', 'unrelate_memory_block',
               'admit_memory_relations', 'relate_memory_block', 'decide_memory_relation',
               'memory_attempt_errors', 'pause_memory_jobs', 'resume_memory_jobs',
-              'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
+              'write_memory_items', 'drop_memory_item', 'delete_expired_memory_items', 'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -24,7 +24,7 @@ from luma_memory.domain.cut_off import calls_in_progress
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import SearchHit
+from luma_memory.domain.search import EVERY_ITEM, SearchHit
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.context.context_cache import Computed, ContextCache
 from luma_memory.pipeline.context.context_text import Fitted, fit
@@ -114,6 +114,7 @@ class Contexts:
                 request.token_budget,
                 self._is_synthesized(request),
                 request.relevant_only,
+                request.include_items,
             ],
         )
 
@@ -131,6 +132,7 @@ class Contexts:
                 limit=request.blocks_max,
                 timeout_ms=round(request.timeout_seconds * 1000),
                 relevant_only=request.relevant_only,
+                items=EVERY_ITEM if request.include_items else None,
             )
         )
         timings.update(found.timings_ms)

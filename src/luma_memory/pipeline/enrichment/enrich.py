@@ -449,7 +449,7 @@ def _language(block: BlockToEnrich, results: StepResults) -> str:
 def _steps(block: BlockToEnrich) -> Sequence[BackfillStep]:
     if _is_backfill(block):
         return block.backfill_steps or ()
-    return ("embed",) if _is_kept(block) else ("enrich", "embed")
+    return ("embed",) if block.is_item or _is_kept(block) else ("enrich", "embed")
 
 
 def _record_spending(spending: Spending, scope: Scope, results: StepResults) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from luma_memory.domain.block import Block
-from luma_memory.domain.errors import NotFound, PreconditionFailed, StoreContended
+from luma_memory.domain.errors import Conflict, NotFound, PreconditionFailed, StoreContended
 from luma_memory.domain.local_time import utc_offset_minutes
 from luma_memory.domain.revision import RevisionPage
 from luma_memory.domain.scope import Scope
@@ -27,7 +27,8 @@ _TRIES: Final = 5
 
 
 class Editing:
-    """Raises NotFound, PreconditionFailed (code revision_mismatch) and StoreUnavailable."""
+    """Raises NotFound, Conflict (code block_is_item), PreconditionFailed (code revision_mismatch)
+    and StoreUnavailable."""
 
     def __init__(self, editor: BlockEditor, store: BlockStore, *, signal: JobSignal) -> None:
         self._editor = editor
@@ -50,6 +51,10 @@ class Editing:
         """
         for _ in range(_TRIES):
             block = await self._read(scope, block_id)
+            if block.key is not None:
+                raise Conflict(
+                    "This block is an item: replace it by PUT /items", code="block_is_item"
+                )
             if revision is not None and block.revision != revision:
                 raise _mismatch(block.revision)
             different = {

@@ -204,6 +204,8 @@ class Recall:
         """Begin to look for a snapshot, beside the embedding; None where the scope is scanned."""
         if self._snapshots is None or embedder is None:
             return None
+        if request.items is not None:
+            return None  # a snapshot holds none
         names = [*question.named, *question.own]
         selection = Selection(request.as_of, request.include_superseded, request.filters)
         work = self._snapshots.current(request.scope, embedder.model.id, names, selection)
@@ -228,6 +230,7 @@ class Recall:
             as_of=request.as_of,
             include_superseded=request.include_superseded,
             filters=request.filters,
+            items=request.items,
         )
         return scored_by_scan(await stages.required(self._search_store.scan(request.scope, scan)))
 

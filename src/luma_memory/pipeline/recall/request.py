@@ -8,7 +8,7 @@ from datetime import datetime
 
 from luma_memory.domain.filters import Filter
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import NamedEvent, Ranking, TimeSpan
+from luma_memory.domain.search import ItemSelection, NamedEvent, Ranking, TimeSpan
 from luma_memory.pipeline.text.terms import QueryTerm, TermVector
 
 
@@ -22,6 +22,7 @@ class SearchRequest:
     filters: Filter | None = None  # what it leaves out takes no part in the ranking either
     as_of: datetime | None = None  # the scope as it was then, by the blocks' own times; None: now
     include_superseded: bool = False
+    items: ItemSelection | None = None  # None: blocks only
     timeout_ms: int | None = None
     ranking: Ranking = "fused"
     relevant_only: bool = False  # only those of the `limit` blocks that reach the threshold

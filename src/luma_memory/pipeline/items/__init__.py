@@ -1,0 +1,1 @@
+"""Items: blocks that are written and read by a name."""
