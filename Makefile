@@ -31,17 +31,17 @@ demo: $(PROJECT) ## start everything, ingest a conversation, ask questions (FILE
 up: $(PROJECT) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 9000")
 	@.venv/bin/luma-memory up $(UP_ARGS)
 
-test: $(DEV) $(DOCS) ## all that CI runs: format, lint, wording, types, import contracts, tests (PYTEST_ARGS=…)
-	@sh tools/check.sh packages format lint sizes wording types contracts tests -- $(PYTEST_ARGS)
+test: $(DEV) $(DOCS) ## all that CI runs on a change: format, lint, wording, types, import contracts, site, tests (PYTEST_ARGS=…)
+	@sh tools/check.sh packages format lint sizes wording contracts types docs tests -- $(PYTEST_ARGS)
 
 unit: $(DEV) ## the tests without servers, in seconds while you write
-	@.venv/bin/python -m pytest -q -n auto tests/unit $(PYTEST_ARGS)
+	@.venv/bin/python -m pytest -q -n logical tests/unit $(PYTEST_ARGS)
 
-test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well
-	@sh tools/check.sh packages format lint sizes wording types contracts all-tests -- $(PYTEST_ARGS)
+test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well, and the short benchmark
+	@sh tools/check.sh packages format lint sizes wording contracts types docs all-tests bench-short -- $(PYTEST_ARGS)
 
 coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
-	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
+	@.venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow" \
 		--cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
 
 faults: $(DEV) ## the long tests: kills, outages, floods, and property-based tests with many examples

@@ -4,8 +4,8 @@
 set -u
 
 bin=.venv/bin
-# Processes of tests: most wait for servers, so two cores carry as many as four well.
-workers=${TEST_WORKERS:-auto}
+# Processes of tests: one for each core.
+workers=${TEST_WORKERS:-logical}
 steps=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     steps="$steps $1"
@@ -20,6 +20,13 @@ packages_agree() {
     [ -z "$broken" ] || { printf '%s\n' "$broken"; return 1; }
 }
 
+# Most tests wait for servers. Each file stays in one process, for the servers it shares.
+run_tests() {
+    marks=$1
+    shift
+    "$bin/python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder -m "$marks" "$@"
+}
+
 run_step() {
     step=$1
     shift
@@ -31,23 +38,53 @@ run_step() {
     wording) "$bin/python" tools/wording.py ;;
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;
-    # Most tests wait for servers. Each file stays in one process, for the servers it shares.
-    tests) "$bin/python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder \
-        -m "not slow and not oldest_postgres" "$@" ;;
-    all-tests) "$bin/python" -m pytest -n "$workers" --dist loadfile --no-loadscope-reorder \
-        -m "not slow" "$@" ;;
+    docs) "$bin/python" -m pytest -q -m site tests/deploy/test_site.py ;;
+    bench-short) "$bin/python" -m pytest -q -m short_bench tests/acceptance/test_benchmarks_short.py ;;
+    tests) run_tests "not slow and not oldest_postgres and not site and not short_bench" "$@" ;;
+    all-tests) run_tests "not slow and not site and not short_bench" "$@" ;;
     *) printf 'no such check: %s\n' "$step" >&2; return 2 ;;
     esac
 }
 
 summary=
 failed=0
+conclude() { # STEP EXIT_CODE SECONDS
+    if [ "$2" -eq 0 ]; then verdict='ok    '; else verdict='FAILED'; failed=1; fi
+    summary="$summary  $verdict  $1 ($3 s)
+"
+}
+
+# The type check and the site take a minute of one core each: they run beside the tests.
+beside=
+case " $steps " in *' tests '* | *' all-tests '*) beside='types docs' ;; esac
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+started_beside=
+for step in $beside; do
+    case " $steps " in *" $step "*) ;; *) continue ;; esac
+    started_beside="$started_beside $step"
+    {
+        started=$(date +%s)
+        run_step "$step" >"$logs/$step" 2>&1
+        printf '%s %s\n' "$?" "$(($(date +%s) - started))" >"$logs/$step.result"
+    } &
+done
+
 for step in $steps; do
+    case " $started_beside " in *" $step "*) continue ;; esac
     printf '\n== %s\n' "$step"
     started=$(date +%s)
-    if run_step "$step" "$@"; then verdict='ok    '; else verdict='FAILED'; failed=1; fi
-    summary="$summary  $verdict  $step ($(($(date +%s) - started)) s)
-"
+    code=0
+    run_step "$step" "$@" || code=$?
+    conclude "$step" "$code" $(($(date +%s) - started))
+done
+
+wait
+for step in $started_beside; do
+    printf '\n== %s\n' "$step"
+    cat "$logs/$step"
+    read -r code seconds <"$logs/$step.result"
+    conclude "$step" "$code" "$seconds"
 done
 
 printf '\n%s' "$summary"

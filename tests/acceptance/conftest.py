@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
 
 import httpx2
 import pytest
 import pytest_asyncio
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
+from tests.support.stacks import held_open, running_service
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """API, one worker and a database of their own, in a path with a space; shared by a module."""
-    data_dir: Path = tmp_path_factory.mktemp("service") / "data dir"
-    async with running_stack(data_dir=data_dir) as running:
+@pytest.fixture(scope="session")
+def shared_stack(servers: Servers) -> Iterator[Stack]:
+    """API and worker with the default settings, shared by all modules of a test process."""
+    with held_open(lambda: running_service(servers)) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def stack(shared_stack: Stack) -> Stack:
+    """The shared service: use user ids of your own, and neither restart it nor await its methods.
+
+    A module that needs other settings, restarts or faults defines its own fixture of this name.
+    """
+    return shared_stack
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

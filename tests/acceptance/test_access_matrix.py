@@ -23,6 +23,7 @@ from tests.support.access_matrix import (
     ground_for_tests,
     operations,
 )
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
@@ -31,8 +32,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    async with ground_for_tests(tmp_path_factory.mktemp("matrix") / "data") as made:
+async def ground(servers: Servers) -> AsyncIterator[Ground]:
+    async with ground_for_tests(servers) as made:
         yield made
 
 

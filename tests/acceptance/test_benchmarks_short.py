@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.short_bench
 ROOT = Path(__file__).resolve().parents[2]
 RUN_SECONDS_MAX = 240  # on an idle machine it takes some 20
 # Each promise of the service, and what its ratio has to be.

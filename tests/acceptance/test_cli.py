@@ -22,7 +22,7 @@ import asyncpg
 import httpx2
 import psutil
 import pytest
-from tests.support.commands import COMMAND, clean_environment, run
+from tests.support.commands import COMMAND, clean_environment, run, run_here
 
 from luma_memory.concurrency.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import Layout
@@ -205,7 +205,7 @@ def test_ingest_search_and_ingest_again(up: Up, tmp_path: Path) -> None:
 
 def test_a_good_file_from_standard_input_ends_with_0(up: Up) -> None:
     lines = [json.dumps({"content": content, "user_id": "stdin"}) for content in "xyy"]
-    done = run("ingest", "-", "--url", up.url, stdin="\n".join(lines))
+    done = run_here("ingest", "-", "--url", up.url, stdin="\n".join(lines))
     assert done.returncode == 0, done.stderr
     assert len(blocks(up, "stdin")) == 2  # the third is the second again
 
@@ -231,7 +231,7 @@ def test_a_taken_port_is_told_with_the_childs_own_words(up: Up) -> None:
 def test_eval_through_a_running_service(up: Up, tmp_path: Path) -> None:
     file, figures = tmp_path / "tiny.json", tmp_path / "figures.json"
     file.write_text(json.dumps(tiny_dataset()))
-    done = run("eval", file, "--url", up.url, "--json", figures)
+    done = run_here("eval", file, "--url", up.url, "--json", figures)
     assert done.returncode == 0, done.stderr
     assert re.search(r"main\s+all\s+1\s+1\.000", done.stdout)
     written = json.loads(figures.read_text())
@@ -245,10 +245,11 @@ def test_context_prints_a_text_for_a_prompt(up: Up) -> None:
     with folder() as root:
         (root / "facts.jsonl").write_text(file)
         assert (
-            run("ingest", root / "facts.jsonl", "--user", "mill", "--url", up.url).returncode == 0
+            run_here("ingest", root / "facts.jsonl", "--user", "mill", "--url", up.url).returncode
+            == 0
         )
     asked = ("context", "What about the windmill?", "--user", "mill", "--url", up.url)
-    first = run(*asked, "--max-blocks", "3", "--token-budget", "300")
+    first = run_here(*asked, "--max-blocks", "3", "--token-budget", "300")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("Fact ") == 3
     assert "\x1b" not in first.stdout
@@ -256,21 +257,21 @@ def test_context_prints_a_text_for_a_prompt(up: Up) -> None:
     # Until the worker is done with them, blocks change and what was kept of them is not served.
     give_up_at = time.monotonic() + 120
     while True:
-        again = run(*asked, "--max-blocks", "3", "--token-budget", "300", "--json")
+        again = run_here(*asked, "--max-blocks", "3", "--token-budget", "300", "--json")
         if (answer := json.loads(again.stdout))["cached"] or time.monotonic() > give_up_at:
             break
     assert answer["cached"] is True
-    cut = run(*asked, "--token-budget", "50", "--quote")
+    cut = run_here(*asked, "--token-budget", "50", "--quote")
     assert "cut to the budget" in cut.stderr or "nothing found" in cut.stderr
-    nobody = run("context", "What?", "--user", "nobody at all", "--url", up.url)
+    nobody = run_here("context", "What?", "--user", "nobody at all", "--url", up.url)
     assert (nobody.stdout, nobody.stderr.strip()) == ("", "nothing relevant found")
-    assert run("context", "What?", "--user", "mill", "--token-budget", "5").returncode == 2
+    assert run_here("context", "What?", "--user", "mill", "--token-budget", "5").returncode == 2
 
 
 def test_doctor_warns_of_a_redis_that_does_not_answer(up: Up) -> None:
     port = up.url.rpartition(":")[2]
     url = "redis://:geheim3@127.0.0.1:1/0"
-    done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, REDIS_URL=url)
+    done = run_here("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, REDIS_URL=url)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"warn\s+cache\s+Redis does not respond", done.stdout)
     assert "geheim" not in done.stdout + done.stderr
@@ -278,14 +279,14 @@ def test_doctor_warns_of_a_redis_that_does_not_answer(up: Up) -> None:
 
 def test_doctor_finds_the_running_service(up: Up) -> None:
     port = up.url.rpartition(":")[2]
-    done = run("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, MEMORY_PROT="1")
+    done = run_here("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, MEMORY_PROT="1")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{up.url} responds: ok, workers: 1" in done.stdout
     assert "did you mean MEMORY_PORT?" in done.stdout
 
 
 def test_doctor_fails_without_showing_a_secret() -> None:
-    done = run(
+    done = run_here(
         "doctor",
         DATABASE_URL="postgresql://ada:geheim1@127.0.0.1:1/x",
         OPENAI_API_KEY="geheim2",
@@ -408,7 +409,7 @@ def test_help_and_version_load_no_part_of_the_service() -> None:
 
 
 def test_nothing_there_is_told_at_once() -> None:
-    done = run("search", "x", "--user", "u", "--url", "http://127.0.0.1:1")
+    done = run_here("search", "x", "--user", "u", "--url", "http://127.0.0.1:1")
     assert done.returncode == 1
     (error,) = done.stderr.splitlines()
     assert error.startswith(

@@ -12,9 +12,11 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, until_idle, until_recall_is_warm
+from tests.support.stacks import running_service
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -35,12 +37,9 @@ async def redis() -> AsyncIterator[RedisServer]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(
-    redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
+async def stack(redis: RedisServer, servers: Servers) -> AsyncIterator[Stack]:
     """The whole service with a Redis; its own, so that its counts are this module's."""
-    data_dir = tmp_path_factory.mktemp("context service") / "data"
-    async with running_stack(data_dir=data_dir, redis_url=redis.url) as running:
+    async with running_service(servers, redis_url=redis.url) as running:
         yield running
 
 

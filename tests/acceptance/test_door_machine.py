@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 
 from luma_memory.client import (
     BlockBody,
@@ -257,8 +258,8 @@ def refused(call: Callable[[], Any], kind: type[LumaMemoryError], code: str) -> 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("machine") / "data") as door:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers) as door:
         yield door
 
 

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 
 from luma_memory.client import AsyncMemoryClient, Forbidden
 
@@ -28,8 +29,8 @@ assert {"batch_import.py", "chat_bot.py", "fastapi_app.py"} == set(LISTED), "tes
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("examples") / "data") as door:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers) as door:
         yield door
 
 

@@ -7,15 +7,14 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from tests.fakes.openai_server import FakeOpenAI, Reply, error, hang
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks
-
-from luma_memory.cli.processes import running_stack
+from tests.support.stacks import running_service
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,13 @@ OUTAGES = [
 
 @pytest.mark.parametrize("outage", OUTAGES)
 async def test_the_door_stays_open_while_the_provider_hangs(
-    outage: Outage, tmp_path: Path, record_property: Any
+    outage: Outage, servers: Servers, record_property: Any
 ) -> None:
     with FakeOpenAI(dimension=64) as provider:
         provider.always(hang())
         async with (
-            running_stack(
-                data_dir=tmp_path / "data",
+            running_service(
+                servers,
                 openai_base_url=provider.base_url,
                 embedding_dimension=64,
                 **outage.settings,
@@ -106,14 +105,14 @@ async def test_the_door_stays_open_while_the_provider_hangs(
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.slow)])
 async def test_requests_that_wait_for_the_provider_take_no_place_of_others(
-    rounds: int, tmp_path: Path
+    rounds: int, servers: Servers
 ) -> None:
     """Twice as many cold contexts as places; every block is accepted all the same."""
     with FakeOpenAI(dimension=64) as provider:
         provider.always(hang())
         async with (
-            running_stack(
-                data_dir=tmp_path / "data",
+            running_service(
+                servers,
                 workers=0,
                 openai_base_url=provider.base_url,
                 embedding_dimension=64,
@@ -141,12 +140,12 @@ async def test_requests_that_wait_for_the_provider_take_no_place_of_others(
 
 @pytest.mark.parametrize(("reply", "state"), [(hang(), "away"), (error(401), "refused")])
 async def test_health_names_a_provider_that_is_away_and_since_when(
-    reply: Reply, state: str, tmp_path: Path
+    reply: Reply, state: str, servers: Servers
 ) -> None:
     with FakeOpenAI(dimension=64) as provider:
         async with (
-            running_stack(
-                data_dir=tmp_path / "data",
+            running_service(
+                servers,
                 openai_base_url=provider.base_url,
                 embedding_dimension=64,
                 provider_timeout_ms=300,

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 from tests.support.service import all_blocks, until_idle
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -25,8 +26,8 @@ BUSY_SECONDS_MAX = 120
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("hooks") / "data") as running:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers) as running:
         yield running
 
 

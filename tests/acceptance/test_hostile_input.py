@@ -14,8 +14,10 @@ import httpx2
 import psutil
 import pytest
 import pytest_asyncio
+from tests.support.servers import Servers
+from tests.support.stacks import running_service
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 JSON = {"Content-Type": "application/json"}
@@ -81,10 +83,9 @@ KEPT: dict[str, str] = {
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+async def stack(servers: Servers) -> AsyncIterator[Stack]:
     """Without a worker: what comes in is all that is looked at."""
-    data_dir = tmp_path_factory.mktemp("hostile") / "data"
-    async with running_stack(data_dir=data_dir, workers=0) as running:
+    async with running_service(servers, workers=0) as running:
         yield running
 
 

@@ -12,14 +12,15 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CALLERS = 50
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("idempotency") / "data") as door:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers) as door:
         yield door
 
 

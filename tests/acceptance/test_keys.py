@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from tests.support.commands import COMMAND, clean_environment
 from tests.support.doors import Door, beside, running_door
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 
 from luma_memory.cli.processes import Stack
@@ -27,8 +28,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("door") / "data") as door:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers) as door:
         yield door
 
 
@@ -222,9 +223,9 @@ async def test_a_revoked_key_is_refused_within_a_minute(door: Door) -> None:
     assert time.monotonic() - revoked_at < 60
 
 
-async def test_a_service_without_keys_closes_with_the_first_one(tmp_path: Path) -> None:
+async def test_a_service_without_keys_closes_with_the_first_one(servers: Servers) -> None:
     async with (
-        running_door(tmp_path / "data", first_key=False) as door,
+        running_door(servers, first_key=False) as door,
         door.client(None) as client,
     ):
         assert (await client.get("/jobs")).status_code == 200
@@ -282,9 +283,9 @@ async def test_on_other_addresses_it_starts_with_keys_only(
     assert any("keys create" in line for line in said), said
 
 
-async def test_the_admin_key_and_the_commands_key(tmp_path: Path) -> None:
+async def test_the_admin_key_and_the_commands_key(servers: Servers) -> None:
     admin = "a-first-key-for-a-container"
-    async with running_door(tmp_path / "data", first_key=False, admin_key=admin) as door:
+    async with running_door(servers, first_key=False, admin_key=admin) as door:
         async with door.client(admin) as client:
             assert (await client.post("/jobs/retry", json={"all": True})).status_code == 200
         async with door.client(None) as client:

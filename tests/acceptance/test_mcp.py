@@ -25,6 +25,7 @@ from tests.support.agents import (
     refused,
 )
 from tests.support.doors import Door, beside, running_door
+from tests.support.servers import Servers
 
 from luma_memory.concurrency.file_lock import FileLock
 from luma_memory.domain.access import EVERY_PERMISSION
@@ -36,8 +37,8 @@ Connect = Callable[[], AbstractAsyncContextManager[Client]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("agents") / "data") as running:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers) as running:
         yield running
 
 
@@ -212,9 +213,9 @@ async def test_a_disabled_server_has_no_endpoint(door: Door, key: str) -> None:
         assert (await http.post(f"{other.base_url}/mcp", json={})).status_code == 404
 
 
-async def test_without_keys_pages_of_other_hosts_are_rejected(tmp_path: Path) -> None:
+async def test_without_keys_pages_of_other_hosts_are_rejected(servers: Servers) -> None:
     async with (
-        running_door(tmp_path / "data", first_key=False) as door,
+        running_door(servers, first_key=False) as door,
         httpx2.AsyncClient(trust_env=False) as http,
     ):
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}

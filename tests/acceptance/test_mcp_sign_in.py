@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx2
 from tests.support.agents import call, over_http, refused
 from tests.support.doors import running_door
+from tests.support.servers import Servers
 from tests.support.token_issuer import Issuer, issuer, signed  # noqa: F401 - a fixture
 
 
 async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
-    tmp_path: Path,
+    servers: Servers,
     issuer: Issuer,  # noqa: F811
 ) -> None:
     async with running_door(
-        tmp_path / "data", first_key=False, supabase_url=issuer.url, embedding_enabled=False
+        servers, first_key=False, supabase_url=issuer.url, embedding_enabled=False
     ) as door:
         url = door.stack.base_url
         async with httpx2.AsyncClient(trust_env=False) as http:
@@ -45,9 +44,9 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
             assert (refusal.status_code, refusal.json()["code"]) == (401, "token_expired")
 
 
-async def test_without_an_issuer_there_is_no_metadata(tmp_path: Path) -> None:
+async def test_without_an_issuer_there_is_no_metadata(servers: Servers) -> None:
     async with (
-        running_door(tmp_path / "data", embedding_enabled=False) as door,
+        running_door(servers, embedding_enabled=False) as door,
         httpx2.AsyncClient(trust_env=False) as http,
     ):
         place = "/.well-known/oauth-protected-resource/mcp"

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,9 +23,8 @@ HOOKS = Path(__file__).parents[1] / "support"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    data_dir = tmp_path_factory.mktemp("openapi") / "data"
-    async with running_door(data_dir, first_key=False, admin_key=ADMIN) as door:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers, first_key=False, admin_key=ADMIN) as door:
         yield door
 
 
@@ -77,7 +77,9 @@ async def test_bodies_have_examples(document: dict[str, Any]) -> None:
             assert schema.get("examples") or "blocks" in schema["properties"], name
 
 
-def schemathesis(door: Door, *options: str, seconds: int) -> subprocess.CompletedProcess[str]:
+def schemathesis(
+    door: Door, folder: Path, *options: str, seconds: int
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
             str(Path(sys.executable).parent / "schemathesis"),
@@ -93,20 +95,22 @@ def schemathesis(door: Door, *options: str, seconds: int) -> subprocess.Complete
             "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
             "PYTHONPATH": str(HOOKS),
         },
-        cwd=door.stack.settings.data_dir,
+        cwd=folder,
         timeout=seconds + 120,
         check=False,
     )
 
 
-async def test_every_answer_keeps_to_the_document(door: Door) -> None:
-    ended = await asyncio.to_thread(schemathesis, door, "--max-examples", "3", seconds=12)
+async def test_every_answer_keeps_to_the_document(door: Door, tmp_path: Path) -> None:
+    ended = await asyncio.to_thread(schemathesis, door, tmp_path, "--max-examples", "3", seconds=12)
     assert ended.returncode == 0, ended.stdout[-8_000:] + ended.stderr[-2_000:]
     assert re.search(r"(\d+) generated", ended.stdout), ended.stdout[-2_000:]
 
 
 @pytest.mark.slow
-async def test_every_answer_keeps_to_the_document_at_length(door: Door) -> None:
-    ended = await asyncio.to_thread(schemathesis, door, "--max-examples", "200", seconds=600)
+async def test_every_answer_keeps_to_the_document_at_length(door: Door, tmp_path: Path) -> None:
+    ended = await asyncio.to_thread(
+        schemathesis, door, tmp_path, "--max-examples", "200", seconds=600
+    )
     print(*re.findall(r".* generated.*", ended.stdout))
     assert ended.returncode == 0, ended.stdout[-30_000:] + ended.stderr[-2_000:]

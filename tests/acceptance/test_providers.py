@@ -19,9 +19,11 @@ import pytest_asyncio
 from pydantic import SecretStr
 from tests.fakes import openai_server as fake
 from tests.fakes.openai_server import FakeOpenAI
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, RETRY_SECONDS, until_idle
+from tests.support.stacks import running_service
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ROOT = Path(__file__).parents[2]
@@ -35,11 +37,9 @@ def provider() -> Iterator[FakeOpenAI]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(
-    provider: FakeOpenAI, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Stack]:
-    async with running_stack(
-        data_dir=tmp_path_factory.mktemp("providers") / "data dir",
+async def stack(provider: FakeOpenAI, servers: Servers) -> AsyncIterator[Stack]:
+    async with running_service(
+        servers,
         openai_base_url=provider.base_url,
         embedding_dimension=64,
         retry_attempts=2,

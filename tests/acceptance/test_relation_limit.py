@@ -9,7 +9,6 @@ import signal
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -25,8 +24,10 @@ from tests.support.queue_faults import (
     measured,
     until_true,
 )
+from tests.support.servers import Servers
+from tests.support.stacks import running_service
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 
 __all__ = ["measured"]  # the fixture
 
@@ -111,15 +112,15 @@ async def who_is_asking(stack: Stack, table: asyncpg.Connection) -> str | None:
 
 @pytest.mark.parametrize("count", [7, pytest.param(60, marks=slow)])
 async def test_a_burst_of_one_user_is_looked_through_five_an_hour_and_none_is_dropped(
-    count: int, tmp_path: Path, measured: Measured
+    count: int, servers: Servers, measured: Measured
 ) -> None:
     """In every window a worker is killed while it asks; every other one loses the limit's rows."""
     chance, lines, detections = random.Random(20_261_124), Lines(), Detections()
     with FakeOpenAI(dimension=1_536) as provider:
         provider.always(detections.answer)
         async with (
-            running_stack(
-                data_dir=tmp_path / "data",
+            running_service(
+                servers,
                 workers=len(WORKERS),
                 on_line=lines,
                 openai_base_url=provider.base_url,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from tests.support.doors import running_door
+from tests.support.servers import Servers
 from tests.support.service import until_idle
 
 pytestmark = pytest.mark.asyncio
 
 
 async def test_what_is_true_now_and_what_a_week_came_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMORY_RELATIONS_ENABLED", "true")
-    async with running_door(tmp_path / "data") as door:
+    async with running_door(servers) as door:
         key = await door.key("ingest", "read", "admin")
         async with door.client(key) as client:
             whose = {"user_id": "ada"}

@@ -23,9 +23,11 @@ from tests.fakes.openai_server import FakeOpenAI, out_of_money
 from tests.support.commands import COMMAND, clean_environment, run
 from tests.support.load import client_of
 from tests.support.redis_server import RedisServer, free_port
+from tests.support.servers import Servers
+from tests.support.stacks import running_service
 from tests.support.tcp_proxy import proxied
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 from luma_memory.cli.rollout_criteria import Criterion, Limits
 from luma_memory.cli.rollout_probe import check_phase
 from luma_memory.domain.errors import LumaMemoryError
@@ -94,10 +96,10 @@ async def ask(stack: Stack, questions: Sequence[str]) -> None:
 
 
 async def test_the_last_phase_passes_and_a_worker_that_is_gone_fails(
-    redis_server: RedisServer, tmp_path: Path
+    redis_server: RedisServer, servers: Servers
 ) -> None:
     settings = settings_of(4, redis_server.url)
-    async with running_stack(data_dir=tmp_path / "data", **settings) as stack:
+    async with running_service(servers, **settings) as stack:
         # Two questions again and again are what a cache is for.
         await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
         code, report = await command(stack, "--phase", "4", "--accept-ms", "5000")
@@ -119,10 +121,10 @@ async def test_the_last_phase_passes_and_a_worker_that_is_gone_fails(
 @slow
 @pytest.mark.parametrize("phase", PHASES)
 async def test_the_settings_of_each_phase_pass_it_and_not_the_next(
-    phase: int, redis_server: RedisServer, tmp_path: Path
+    phase: int, redis_server: RedisServer, servers: Servers
 ) -> None:
     settings = settings_of(phase, redis_server.url)
-    async with running_stack(data_dir=tmp_path / "data", **settings) as stack:
+    async with running_service(servers, **settings) as stack:
         await ask(stack, ["Where is Ada?", "Who is Ada?"] * 30)
         code, report = await command(stack, "--phase", str(phase), "--accept-ms", "5000")
         assert (code, report["passed"]) == (0, True), report
@@ -133,10 +135,10 @@ async def test_the_settings_of_each_phase_pass_it_and_not_the_next(
 
 @slow
 async def test_a_running_service_is_rolled_out_phase_by_phase(
-    redis_server: RedisServer, tmp_path: Path
+    redis_server: RedisServer, servers: Servers
 ) -> None:
     first = settings_of(1, redis_server.url)
-    async with running_stack(data_dir=tmp_path / "data", **first) as stack:
+    async with running_service(servers, **first) as stack:
         for phase in PHASES:
             later = settings_of(phase, redis_server.url)
             stack.settings = stack.settings.model_copy(update=later)
@@ -147,10 +149,10 @@ async def test_a_running_service_is_rolled_out_phase_by_phase(
 
 @slow
 async def test_before_a_day_is_over_the_hit_rate_is_shown_and_not_judged(
-    redis_server: RedisServer, tmp_path: Path
+    redis_server: RedisServer, servers: Servers
 ) -> None:
     settings = settings_of(2, redis_server.url)
-    async with running_stack(data_dir=tmp_path / "data", **settings) as stack:
+    async with running_service(servers, **settings) as stack:
         for arguments, verdict, code in ((["--early"], "not judged", 0), ([], "fail", 1)):
             ended, report = await command(stack, "--phase", "2", "--accept-ms", "5000", *arguments)
             verdicts = {entry["name"]: entry["verdict"] for entry in report["criteria"]}
@@ -158,9 +160,9 @@ async def test_before_a_day_is_over_the_hit_rate_is_shown_and_not_judged(
 
 
 @slow
-async def test_relations_without_a_limit_fail(redis_server: RedisServer, tmp_path: Path) -> None:
-    async with running_stack(
-        data_dir=tmp_path / "data",
+async def test_relations_without_a_limit_fail(redis_server: RedisServer, servers: Servers) -> None:
+    async with running_service(
+        servers,
         redis_url=redis_server.url,
         relations_enabled=True,
         relation_detection_rate_limit=1_000,
@@ -169,10 +171,10 @@ async def test_relations_without_a_limit_fail(redis_server: RedisServer, tmp_pat
 
 
 @slow
-async def test_a_key_that_may_not_erase_stores_nothing(tmp_path: Path) -> None:
+async def test_a_key_that_may_not_erase_stores_nothing(servers: Servers) -> None:
     admin_key = "a-key-of-the-test-0123456789"
     async with (
-        running_stack(data_dir=tmp_path / "data", admin_key=admin_key) as stack,
+        running_service(servers, admin_key=admin_key) as stack,
         client_of(stack) as client,
     ):
         made = await asyncio.to_thread(
@@ -189,21 +191,21 @@ async def test_a_key_that_may_not_erase_stores_nothing(tmp_path: Path) -> None:
 
 
 @slow
-async def test_writes_that_are_not_asynchronous_fail(tmp_path: Path) -> None:
-    async with running_stack(data_dir=tmp_path / "data", worker_enabled=False) as stack:
+async def test_writes_that_are_not_asynchronous_fail(servers: Servers) -> None:
+    async with running_service(servers, worker_enabled=False) as stack:
         assert failing(await check(stack, 1)) == ["workers", "asynchronous ingest"]
 
 
 @slow
-async def test_a_service_that_is_switched_off_fails(tmp_path: Path) -> None:
-    async with running_stack(data_dir=tmp_path / "data", system_enabled=False) as stack:
+async def test_a_service_that_is_switched_off_fails(servers: Servers) -> None:
+    async with running_service(servers, system_enabled=False) as stack:
         assert failing(await check(stack, 1)) == ["service"]
 
 
 @slow
-async def test_a_slow_way_fails_the_latencies(redis_server: RedisServer, tmp_path: Path) -> None:
+async def test_a_slow_way_fails_the_latencies(redis_server: RedisServer, servers: Servers) -> None:
     async with (
-        running_stack(data_dir=tmp_path / "data", redis_url=redis_server.url) as stack,
+        running_service(servers, redis_url=redis_server.url) as stack,
         proxied(stack.port) as proxy,
     ):
         proxy.delay = lambda: 0.6
@@ -220,45 +222,45 @@ async def test_a_slow_way_fails_the_latencies(redis_server: RedisServer, tmp_pat
     [(True, ["enrichment", "failure rate"]), (False, ["enrichment"])],
 )
 async def test_a_provider_that_is_of_no_use_fails(
-    fail_fast: bool, failed: list[str], tmp_path: Path
+    fail_fast: bool, failed: list[str], servers: Servers
 ) -> None:
     with FakeOpenAI(dimension=1_536) as provider:
         provider.always(out_of_money())
-        async with running_stack(
-            data_dir=tmp_path / "data", openai_base_url=provider.base_url, fail_fast=fail_fast
+        async with running_service(
+            servers, openai_base_url=provider.base_url, fail_fast=fail_fast
         ) as stack:
             assert failing(await check(stack, 1)) == failed
 
 
 @slow
 async def test_the_first_phase_passes_without_redis_and_the_second_does_not(
-    tmp_path: Path,
+    servers: Servers,
 ) -> None:
-    async with running_stack(data_dir=tmp_path / "data") as stack:
+    async with running_service(servers) as stack:
         assert failing(await check(stack, 1)) == []
         assert failing(await check(stack, 2)) == ["cache"]
 
 
 @slow
-async def test_a_redis_that_is_away_fails_the_cache(tmp_path: Path) -> None:
+async def test_a_redis_that_is_away_fails_the_cache(servers: Servers) -> None:
     redis_url = f"redis://127.0.0.1:{free_port()}/0"
-    async with running_stack(data_dir=tmp_path / "data", redis_url=redis_url) as stack:
+    async with running_service(servers, redis_url=redis_url) as stack:
         assert "cache" in failing(await check(stack, 2))
 
 
 @slow
 async def test_questions_that_never_come_again_fail_the_hit_rate(
-    redis_server: RedisServer, tmp_path: Path
+    redis_server: RedisServer, servers: Servers
 ) -> None:
-    async with running_stack(data_dir=tmp_path / "data", redis_url=redis_server.url) as stack:
+    async with running_service(servers, redis_url=redis_server.url) as stack:
         await ask(stack, [f"Where was Ada on day {n}?" for n in range(60)])
         judged = Limits(accept_ms=5_000, hit_ms=5_000, enriched_seconds=60)
         assert failing(await check(stack, 2, judged)) == ["hit rate"]
 
 
 @slow
-async def test_a_worker_that_stands_still_fails_production(tmp_path: Path) -> None:
-    async with running_stack(data_dir=tmp_path / "data") as stack, client_of(stack) as client:
+async def test_a_worker_that_stands_still_fails_production(servers: Servers) -> None:
+    async with running_service(servers) as stack, client_of(stack) as client:
         stack.children["worker"].signal(signal.SIGSTOP)
         blocks = [{"user_id": "ada", "content": f"Ada was here {n} times."} for n in range(60)]
         (await client.post("/blocks/batch", json={"blocks": blocks})).raise_for_status()

@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 from tests.support.tcp_proxy import hanging_server, proxied
 
 from luma_memory.cli.processes import Stack
@@ -72,10 +73,8 @@ async def connected(kind: str, url: str, **options: Any) -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(
-        tmp_path_factory.mktemp("sdk") / "data", relations_enabled=True
-    ) as door:
+async def door(servers: Servers) -> AsyncIterator[Door]:
+    async with running_door(servers, relations_enabled=True) as door:
         yield door
 
 

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from tests.fakes.openai_server import FakeOpenAI, late
 from tests.support.doors import beside
 from tests.support.load import client_of
 from tests.support.redis_server import running_redis, skip_without_redis
-
-from luma_memory.cli.processes import running_stack
+from tests.support.servers import Servers
+from tests.support.stacks import running_service
 
 CALLS_MAX = 3
 
 
 @pytest.mark.parametrize("requests", [60, pytest.param(300, marks=pytest.mark.slow)])
-async def test_a_cold_question_costs_few_embedding_calls(requests: int, tmp_path: Path) -> None:
+async def test_a_cold_question_costs_few_embedding_calls(requests: int, servers: Servers) -> None:
     """One for the question, and one of each process that calibrates the model."""
     skip_without_redis()
     with FakeOpenAI(dimension=64) as provider:
         async with (
             running_redis() as redis,
-            running_stack(
-                data_dir=tmp_path / "data",
+            running_service(
+                servers,
                 workers=1,
                 redis_url=redis.url,
                 openai_base_url=provider.base_url,

@@ -27,6 +27,7 @@ from tests.support.access_matrix import (
 )
 from tests.support.agents import over_http
 from tests.support.doors import beside
+from tests.support.servers import Servers
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
 from luma_memory.mcp.tools import TOOLS, TWINS
@@ -67,8 +68,8 @@ class Call:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    async with ground_for_tests(tmp_path_factory.mktemp("tools") / "data") as made:
+async def ground(servers: Servers) -> AsyncIterator[Ground]:
+    async with ground_for_tests(servers) as made:
         yield made
 
 

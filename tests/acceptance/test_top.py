@@ -29,7 +29,7 @@ async def test_once_shows_queue_workers_cache_and_latencies(
     )
     # Meanwhile there is something to see.
     while process.returncode is None:
-        block = {"user_id": "ada", "content": "Ada lives in Lisbon."}
+        block = {"user_id": "top", "content": "Ada lives in Lisbon."}
         (await client.post("/blocks", json=block)).raise_for_status()
         await asyncio.sleep(0.02)
     assert process.stdout is not None

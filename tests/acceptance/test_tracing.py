@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import httpx2
 import pytest
 from tests.fakes.openai_server import FakeOpenAI
 from tests.fakes.otlp_collector import OtlpCollector, SpanSeen
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks
-
-from luma_memory.cli.processes import running_stack
+from tests.support.stacks import running_service
 
 TEXT = "Ada keeps bees behind the observatory."
 QUESTION = "Where are the bees kept?"
@@ -20,7 +19,7 @@ KEY = "sk-not-for-any-trace-0815"
 
 
 async def test_a_block_and_a_question_are_traced_from_the_door_to_the_provider(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
     with (
@@ -29,8 +28,8 @@ async def test_a_block_and_a_question_are_traced_from_the_door_to_the_provider(
         FakeOpenAI(dimension=64) as provider,
     ):
         async with (
-            running_stack(
-                data_dir=tmp_path / "data",
+            running_service(
+                servers,
                 openai_base_url=provider.base_url,
                 openai_api_key=KEY,
                 embedding_dimension=64,

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 import pytest
 import pytest_asyncio
+from tests.support.servers import Servers
+from tests.support.stacks import running_service
 
-from luma_memory.cli.processes import Stack, running_stack
+from luma_memory.cli.processes import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    data_dir: Path = tmp_path_factory.mktemp("service") / "data"
-    async with running_stack(data_dir=data_dir, worker_enabled=False) as running:
+async def stack(servers: Servers) -> AsyncIterator[Stack]:
+    async with running_service(servers, worker_enabled=False) as running:
         yield running
 
 

@@ -49,6 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.site
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > 25
@@ -58,12 +59,14 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
         assert not re.search(r"url\([\"']?https?://", sheet.read_text(encoding="utf-8")), sheet
 
 
+@pytest.mark.site
 def test_page_one_says_what_a_memory_block_is(site: Path) -> None:
     first = (site / "index.html").read_text(encoding="utf-8")
     assert "stored record" in first
     assert "in-prompt slot" in first
 
 
+@pytest.mark.site
 def test_references_are_made_of_the_code(site: Path) -> None:
     http = (site / "http-reference" / "index.html").read_text(encoding="utf-8")
     assert "/api/v1/memory/blocks/{block_id}" in http

@@ -176,7 +176,7 @@ async def test_three_hundred_askers_in_several_processes_share_the_work(
         _replicas(dsn, redis_server, processes, before) as all_,
     ):
         asking = [
-            group.create_task(parts.ask(CAROLINE, QUESTION))
+            group.create_task(parts.ask(CAROLINE, QUESTION, timeout_seconds=60.0))
             for parts in all_
             for _ in range(300 // processes)
         ]

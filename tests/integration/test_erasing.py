@@ -9,6 +9,7 @@ from datetime import date, timedelta
 
 import asyncpg
 import pytest
+from tests.support.locks import until_a_session_waits
 from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest
 
@@ -95,7 +96,7 @@ async def test_a_job_that_is_being_ended_is_waited_for(
     await ending.start()
     await second.fetch("SELECT complete_memory_jobs($1, $2, 'w')", [job.id], [job.attempt])
     task = asyncio.create_task(erasing.erase(SCOPE, key=None))
-    await _until_waiting(connection)
+    await until_a_session_waits(connection)
     await second.execute("UPDATE memory_users SET version = version + 1 WHERE user_id = 'caroline'")
     await ending.commit()
     await task
@@ -110,7 +111,7 @@ async def test_a_block_that_is_being_accepted_is_erased_or_new(
     await accepting.start()
     await second.execute("UPDATE memory_users SET version = version + 1 WHERE user_id = 'caroline'")
     task = asyncio.create_task(erasing.erase(SCOPE, key=None))
-    await _until_waiting(connection)
+    await until_a_session_waits(connection)
     await second.execute(
         "INSERT INTO memory_blocks (user_id, content) VALUES ('caroline', 'x');"
         "INSERT INTO memory_jobs (user_id, job_type) VALUES ('caroline', 'enrich_and_embed')"
@@ -214,16 +215,6 @@ def _forgeries(receipt: Receipt) -> list[Receipt]:
         replace(receipt, erasure=replace(erasure, counts={**erasure.counts, "blocks": 2})),
         replace(receipt, erasure=replace(erasure, erased_at=erasure.started_at)),
     ]
-
-
-async def _until_waiting(connection: asyncpg.Connection) -> None:
-    """Until somebody waits for a lock in this database."""
-    async with asyncio.timeout(10):
-        while not await connection.fetchval(  # noqa: ASYNC110 - another connection's doing
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        ):
-            await asyncio.sleep(0.01)
 
 
 async def test_what_was_spent_for_an_erased_user_names_nobody(

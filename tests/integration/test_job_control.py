@@ -10,6 +10,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from tests.support.locks import until_a_session_waits
 from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
@@ -406,7 +407,7 @@ async def test_enqueueing_does_not_bring_back_a_user_who_is_erased_meanwhile(
         enqueueing = asyncio.create_task(
             jobs.enqueue_waiting(project_id=None, user_id=None, limit=10)
         )
-        await until_somebody_waits(database)
+        await until_a_session_waits(connection)
     assert await enqueueing == []
     for table in ("memory_jobs", "memory_users"):
         assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 0
@@ -422,21 +423,9 @@ async def test_two_operators_who_enqueue_at_once_make_one_job_a_block(
         second = asyncio.create_task(
             control.enqueue_waiting(project_id=None, user_id=None, limit=100)
         )
-        await until_somebody_waits(database)
+        await until_a_session_waits(connection)
     assert len(first) == 20
     assert await second == []
-
-
-async def until_somebody_waits(database: Database) -> None:
-    waiting = (
-        "SELECT FROM pg_stat_activity"
-        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    async with asyncio.timeout(60):
-        while True:
-            if await database.fetch(waiting):
-                return
-            await asyncio.sleep(0.01)
 
 
 # Together with a worker

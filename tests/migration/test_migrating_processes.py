@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import pytest
 from tests.support.commands import COMMAND, clean_environment
+from tests.support.locks import until_a_session_waits, until_no_session_waits
 
 from luma_memory.postgres.migrator import migration_names
 
@@ -48,16 +49,6 @@ async def migrating(dsn: str) -> asyncio.subprocess.Process:
     )
 
 
-async def until_it_waits(connection: asyncpg.Connection, *, sessions: int = 1) -> None:
-    """Until so many sessions wait for a lock."""
-    async with asyncio.timeout(60):
-        while sessions != await connection.fetchval(  # noqa: ASYNC110 - another process changes it
-            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-            " AND datname = current_database()"
-        ):
-            await asyncio.sleep(0.01)
-
-
 async def test_statements_behind_a_waiting_migration_wait_two_seconds_at_most(
     empty_dsn: str,
 ) -> None:
@@ -67,7 +58,7 @@ async def test_statements_behind_a_waiting_migration_wait_two_seconds_at_most(
         process = await migrating(empty_dsn)
         waits: list[float] = []
         for _ in range(3):  # three of its attempts
-            await until_it_waits(table)
+            await until_a_session_waits(table)
             started = time.monotonic()
             assert await table.fetchval("SELECT count(*) FROM memory_blocks") == 1
             waits.append(time.monotonic() - started)
@@ -86,11 +77,11 @@ async def test_a_killed_process_leaves_nothing_and_the_next_one_does_the_work(
     await table.execute(_PLAIN)
     async with table_in_use(empty_dsn):
         process = await migrating(empty_dsn)
-        await until_it_waits(table)
+        await until_a_session_waits(table)
         process.send_signal(signal.SIGKILL)
         await process.wait()
         # The server has the whole script, and would finish it if the table came free now.
-        await until_it_waits(table, sessions=0)
+        await until_no_session_waits(table)
     assert await table.fetchval("SELECT to_regclass('memory_migrations')") is None
     first, second = await migrating(empty_dsn), await migrating(empty_dsn)
     tolds = [(await process.communicate())[0].decode() for process in (first, second)]

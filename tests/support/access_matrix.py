@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.support.doors import Door, running_door
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks, until_idle
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
@@ -58,8 +58,8 @@ class Operation:
 
 
 @asynccontextmanager
-async def ground_for_tests(data_dir: Path) -> AsyncIterator[Ground]:
-    async with running_door(data_dir) as door:
+async def ground_for_tests(servers: Servers) -> AsyncIterator[Ground]:
+    async with running_door(servers) as door:
         everything = await door.key(*EVERY_PERMISSION, project_id="shop")
         async with door.client(everything) as client:
             for n in range(3):

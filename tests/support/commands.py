@@ -1,11 +1,16 @@
-"""Run `luma-memory` commands as processes of their own."""
+"""Run `luma-memory` commands, as processes of their own or in this process."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
+
+from luma_memory.cli.main import main
 
 RETRY_SECONDS = 120.0
 
@@ -34,3 +39,33 @@ def run(
         timeout=RETRY_SECONDS,
         check=False,
     )
+
+
+def run_here(
+    *arguments: str | Path, stdin: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """As `run`, without the seconds that a new interpreter takes to import everything.
+
+    For tests that are no coroutines: commands run event loops of their own.
+    """
+    streams = [io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in ("out", "error")]
+    given = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+    code: object = 0
+    with (
+        mock.patch.dict(os.environ, clean_environment(**environment), clear=True),
+        mock.patch.object(sys, "stdin", given),
+        contextlib.redirect_stdout(streams[0]),
+        contextlib.redirect_stderr(streams[1]),
+    ):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as ended:
+            code = ended.code or 0
+    printed = [_content(stream) for stream in streams]
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code, *printed)
+
+
+def _content(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()

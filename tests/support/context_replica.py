@@ -74,7 +74,9 @@ async def replica(
 ) -> AsyncIterator[Replica]:
     """Opened and closed like a process."""
     events, clock = EventLog(), clock or SystemClock()
-    database = Database(dsn, pool_size=pool_size)
+    # Hundreds ask at once, and a busy machine takes seconds for a few connections: with the
+    # service's own limit of 5 s the last in the queue would receive its retryable error.
+    database = Database(dsn, pool_size=pool_size, acquire_timeout_seconds=60.0)
     if cache is None:
         assert redis_url is not None
         cache = RedisCache(redis_url, timeout_seconds=timeout_seconds, emit=events)

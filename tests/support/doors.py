@@ -10,7 +10,9 @@ from typing import Any
 
 import httpx2
 from pydantic import SecretStr
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
+from tests.support.stacks import running_service
 
 from luma_memory.bootstrap.operators import open_keys
 from luma_memory.cli.processes import Stack, running_stack
@@ -52,10 +54,18 @@ class Door:
 
 @asynccontextmanager
 async def running_door(
-    data_dir: Path, *, first_key: bool = True, **overrides: Any
+    place: Servers | Path, *, first_key: bool = True, **overrides: Any
 ) -> AsyncIterator[Door]:
-    """A service of its own in `data_dir`; with a first key, so that everybody needs one."""
-    async with running_stack(data_dir=data_dir, **overrides) as stack:
+    """A service of its own; with a first key, so that every client needs one.
+
+    place: the running servers, of which it gets a new database, or the data directory of a server
+    of its own, which takes seconds longer.
+    """
+    if isinstance(place, Servers):
+        service = running_service(place, **overrides)
+    else:
+        service = running_stack(data_dir=place, **overrides)
+    async with service as stack:
         door = Door(stack)
         if first_key:
             await door.key("admin")
