@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up unit test test-all coverage faults lint format generate docs bench lock wheel clean
+.PHONY: help setup demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -43,6 +43,9 @@ test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well,
 coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
 	@.venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow" \
 		--cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
+
+test-integrations: $(DEV) ## other systems' own packages against this service, each in an environment of its own
+	@LUMA_TEST_INTEGRATIONS=1 .venv/bin/python -m pytest -q tests/integrations $(PYTEST_ARGS)
 
 faults: $(DEV) ## the long tests: kills, outages, floods, and property-based tests with many examples
 	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -m "slow or hypothesis" $(PYTEST_ARGS)

@@ -17,7 +17,7 @@ import uvloop
 from rich.console import Console
 
 import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
-from benchmarks import accept, context, enrichment, provider, recall, scale, snapshots
+from benchmarks import accept, context, enrichment, provider, recall, scale, snapshots, webhooks
 from benchmarks.figures import Line, WrongResultError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
@@ -33,6 +33,8 @@ SECTIONS: Mapping[str, Section] = {
     "keys": accept.with_keys,
     "busy-worker": accept.beside_busy_worker,
     "many-clients": accept.many_clients,
+    "webhook-accepts": webhooks.accepting,
+    "webhook-deliveries": webhooks.delivering,
     "worker": enrichment.throughput,
     "pickup": enrichment.idle_worker,
     "provider": provider.throughput,

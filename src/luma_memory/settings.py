@@ -249,6 +249,17 @@ class Settings(BaseSettings):
     """Characters of each memory in a list of results."""
     mcp_idle_seconds: int = Field(300, ge=1, le=86_400)
     """How long the service that `luma-memory mcp` starts outlives the last session."""
+    webhooks_allow_private: bool = False
+    """`true`: [webhooks](webhooks.md) may reach private addresses and use `http://`, for tests and
+    closed networks."""
+    webhook_timeout_ms: Milliseconds = 15_000
+    """Time limit of one request to a webhook's receiver."""
+    webhook_retry_ms: Milliseconds = 5_000
+    """Wait after the first failed attempt of a delivery; the later ones grow with it, with the
+    default to ten attempts over two days ([webhooks](webhooks.md#retries))."""
+    event_retention_hours: int = Field(168, ge=1, le=8_760)
+    """How long events and their deliveries are kept, for replays and for readers of the
+    [stream](webhooks.md#stream)."""
     hook_enabled: bool = True
     """`false`: `luma-memory hook` does nothing ([plugin](mcp.md#coding-agents))."""
     api_url: Annotated[str | None, Unset("a service of its own")] = Field(None, repr=False)

@@ -43,6 +43,10 @@ CLOSED_TABLES = [
     "memory_next_passages",
     "memory_changes",
     "memory_job_pauses",
+    "memory_webhooks",
+    "memory_event_streams",
+    "memory_events",
+    "memory_webhook_deliveries",
 ]
 # As hosted platforms prepare a database: what is created later is everybody's but for policies.
 # The roles themselves every test server has.
@@ -79,6 +83,14 @@ INSERT INTO memory_next_passages SELECT project_id, user_id, id, 0, 1, 'm' FROM 
 INSERT INTO memory_cache_hours (hour, hits, misses) VALUES (date_trunc('hour', now()), 1, 1);
 INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation)
     SELECT project_id, user_id, 'k', 'o' FROM memory_users;
+INSERT INTO memory_webhooks (id, project_id, url, created_at, updated_at)
+    SELECT gen_random_uuid(), project_id, 'https://example.com', now(), now() FROM memory_users;
+INSERT INTO memory_event_streams VALUES ('default', now());
+INSERT INTO memory_events (event_id, project_id, user_id, type, data, created_at)
+    SELECT gen_random_uuid(), project_id, user_id, 't', '{}', now() FROM memory_users;
+INSERT INTO memory_webhook_deliveries
+    (webhook_id, event_id, project_id, user_id, due_at, created_at)
+    SELECT gen_random_uuid(), 1, project_id, user_id, now(), now() FROM memory_users;
 INSERT INTO memory_erasures (id, user_digest, counts, started_at, erased_at)
     VALUES (gen_random_uuid(), 'd', '{}', now(), now());
 """

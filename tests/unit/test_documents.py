@@ -72,6 +72,7 @@ NOT_ANSWERED = {
     *("migration_refused", "no_database", "permissions_missing", "pgvector_missing"),
     *("provider_answer_too_large", "provider_input_empty", "provider_redirected"),
     *("provider_refused", "schema_missing", "setup", "wrong_setting"),
+    "webhook_signature_invalid",  # of the application that receives
 }
 
 

@@ -7,6 +7,7 @@ Authentication (identifies the caller), ProtectedRoute (the route's permission),
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ from luma_memory.api.routes import (
     blocks,
     cache,
     context,
+    events,
     health,
     items,
     jobs,
@@ -45,6 +47,7 @@ from luma_memory.api.routes import (
     summaries,
     usage,
     users,
+    webhooks,
 )
 from luma_memory.api.routes import metrics as metrics_routes
 from luma_memory.api.routing import ProtectedRoute
@@ -77,6 +80,8 @@ _ROUTERS: Sequence[APIRouter] = (
     usage.router,
     metrics_routes.router,
     users.router,
+    webhooks.router,
+    events.router,
     health.router,
 )
 _REQUEST_HEADERS = (
@@ -91,6 +96,7 @@ def create_app(service: Service) -> FastAPI:
     app = _routed_app()
     app.state.service = service
     app.state.rendered = RenderedContexts()
+    app.state.stopping = asyncio.Event()
     _add_reference(app)
     _add_middleware(app, service, add_agents(app, service))
     return app
@@ -163,7 +169,8 @@ def _add_middleware(app: FastAPI, service: Service, challenges: Challenges) -> N
         Admission,
         requests_max=settings.concurrent_requests_max,
         body_seconds_max=settings.request_timeout_ms / 1000,
-        always=HEALTH_PATHS,
+        # A stream waits most of the time, and has a limit of its own.
+        always=(*HEALTH_PATHS, BASE_PATH + events.EVENTS_PATH_END),
         streamed=users.IMPORT_PATH_END,
         waits=partial(_waits_for_provider, is_inline=not settings.worker_enabled),
     )

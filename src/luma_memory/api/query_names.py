@@ -7,7 +7,7 @@ parameter, a proxy may have validated the other value.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import get_origin
+from typing import get_args, get_origin
 from urllib.parse import parse_qsl
 
 from fastapi.dependencies.models import Dependant
@@ -18,16 +18,16 @@ from luma_memory.domain.errors import Invalid
 
 
 def query_names(dependant: Dependant) -> Mapping[str, bool]:
-    """The query parameters of a route and its dependencies: whether each is a list."""
+    """The query parameters of a route and its dependencies; whether each takes several values."""
     return {
-        field.alias: get_origin(field.field_info.annotation) is list
+        field.alias: _is_list(field.field_info.annotation)
         for field in get_flat_params(dependant)
         if isinstance(field.field_info, Query)
     }
 
 
 def check_query(query: bytes, known: Mapping[str, bool]) -> None:
-    """Raises Invalid for an unknown name, and for a repeated one that is no list."""
+    """Raises Invalid for an unknown name, and for a repeated one that takes one value."""
     seen: set[str] = set()
     for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         if name not in known:
@@ -40,3 +40,7 @@ def check_query(query: bytes, known: Mapping[str, bool]) -> None:
         if name in seen and not known[name]:
             raise Invalid("Send this parameter only once", code="parameter_repeated", field=name)
         seen.add(name)
+
+
+def _is_list(annotation: object) -> bool:
+    return any(get_origin(part) is list for part in (annotation, *get_args(annotation)))

@@ -43,6 +43,7 @@ async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = cr
         await _announce(service, settings, listening)
 
         def stop() -> None:
+            app.state.stopping.set()  # open streams end
             server.should_exit = True
 
         on_stop_signal(stop, with_parent=settings.stop_with_parent)

@@ -28,6 +28,7 @@ from luma_memory.bootstrap.recall import (
 )
 from luma_memory.bootstrap.storage import Storage, open_storage
 from luma_memory.bootstrap.tracing import tracing
+from luma_memory.bootstrap.webhooks import Deliveries, make_deliveries, make_webhooks
 from luma_memory.domain.clock import Clock
 from luma_memory.insights import Insights
 from luma_memory.pipeline.accounts.key_ring import KeyRing
@@ -47,6 +48,8 @@ from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.pipeline.knowledge.relate import Relations
 from luma_memory.pipeline.knowledge.summarize import Summaries
 from luma_memory.pipeline.recall.recall import Recall
+from luma_memory.pipeline.webhooks.endpoints import Webhooks
+from luma_memory.pipeline.webhooks.stream import EventStream
 from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.idempotency import ResponseStore
 from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
@@ -59,6 +62,7 @@ from luma_memory.settings import Settings, unknown_variables
 from luma_memory.store.archive import PostgresArchive
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.edits import PostgresBlockEditor
+from luma_memory.store.events import PostgresEventStore
 from luma_memory.store.responses import PostgresResponseStore
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.metrics import Metrics
@@ -98,6 +102,9 @@ class Service:
     usage: UsageReports
     circuits: PostgresCircuits
     metrics: Metrics
+    webhooks: Webhooks
+    events: EventStream
+    deliveries: Deliveries
 
 
 @asynccontextmanager
@@ -177,6 +184,9 @@ def _service(
         usage=usage_reports(settings, database, clock),
         circuits=storage.circuits,
         metrics=process.metrics,
+        webhooks=make_webhooks(process, storage, work.notifier),
+        events=EventStream(PostgresEventStore(database), clock=clock),
+        deliveries=make_deliveries(process, storage),
     )
 
 

@@ -13,6 +13,7 @@ from luma_memory.client.asynchronous.client import AsyncMemoryClient
 from luma_memory.client.responses import ProblemResponse
 from luma_memory.client.retries import NO_RETRIES, Retries
 from luma_memory.client.synchronous.client import MemoryClient
+from luma_memory.client.webhook_events import verify_webhook
 from luma_memory.domain.errors import (
     Conflict,
     Forbidden,
@@ -71,7 +72,21 @@ from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.search import SearchHitBody, SearchResponse
 from luma_memory.protocol.summaries import HighlightBody, SummaryBody, SummaryPageBody
 from luma_memory.protocol.usage import UsageBody
-from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
+from luma_memory.protocol.users import (
+    ImportedBody,
+    ImportProblemBody,
+    ImportReportBody,
+    ReceiptBody,
+    UserBody,
+    UserEditBody,
+)
+from luma_memory.protocol.webhooks import (
+    DeliveryBody,
+    DeliveryPageBody,
+    EventBody,
+    StreamedEventBody,
+    WebhookBody,
+)
 
 __all__ = [
     "NO_RETRIES",
@@ -90,11 +105,16 @@ __all__ = [
     "ContextAnswer",
     "ContextBlockBody",
     "ContextResponse",
+    "DeliveryBody",
+    "DeliveryPageBody",
     "EntityBody",
+    "EventBody",
     "FieldProblem",
     "Forbidden",
     "HealthBody",
     "HighlightBody",
+    "ImportProblemBody",
+    "ImportReportBody",
     "ImportedBody",
     "Invalid",
     "InvariantError",
@@ -138,6 +158,7 @@ __all__ = [
     "SetupError",
     "StoreContended",
     "StoreUnavailable",
+    "StreamedEventBody",
     "SummaryBody",
     "SummaryPageBody",
     "Unauthenticated",
@@ -145,7 +166,9 @@ __all__ = [
     "UsageBody",
     "UserBody",
     "UserEditBody",
+    "WebhookBody",
     "WrittenItemBody",
+    "verify_webhook",
 ]
 
 # Former names, for one version.

@@ -18,11 +18,13 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.scope import Scope
 
-JobType = Literal["enrich_and_embed", "detect_relations", "weekly_summary", "reembed"]
+JobType = Literal[
+    "enrich_and_embed", "detect_relations", "weekly_summary", "reembed", "deliver_webhook"
+]
 JobStatus = Literal["pending", "processing", "completed", "failed", "cancelled"]
 ErrorClass = Literal["provider", "provider_permanent", "schema", "timeout", "poison", "internal"]
 Paused: TypeAlias = Literal[
-    "all", "enrich_and_embed", "detect_relations", "weekly_summary", "reembed"
+    "all", "enrich_and_embed", "detect_relations", "weekly_summary", "reembed", "deliver_webhook"
 ]
 OPEN: Sequence[JobStatus] = ("pending", "processing")
 JOB_ID_MAX = 2**63 - 1

@@ -79,9 +79,9 @@ async def load(database: Database, dsn: str, file: Path) -> None:
     arguments += ["--no-password", f"--dbname={address}", str(file)]
     try:
         await _run([program, *arguments], environment)
-    except BaseException:
+    finally:
+        # Without the rows, all of them; a dump of an older version lacks those that came later.
         await asyncio.shield(_put_back(database, secrets))
-        raise
 
 
 async def _put_back(database: Database, secrets: Sequence[asyncpg.Record]) -> None:

@@ -83,3 +83,24 @@ class ImportedBody(BaseModel):
     read: dict[str, int]
     stored: dict[str, int] = Field(description="Rows that did not exist before.")
     enqueued: int = Field(description="Jobs created for blocks pending enrichment.")
+
+
+class ImportProblemBody(BaseModel):
+    """An item of an export that was not stored."""
+
+    where: str = Field(description="Its place in the export, or its external id.")
+    reason: str = Field(description="Why it was skipped, or `refused: ` and an error code.")
+    detail: str
+
+
+class ImportReportBody(BaseModel):
+    """What became of the items of another system's export."""
+
+    format: str
+    stored: int = Field(description="With those that an earlier import stored.")
+    refused: int
+    skipped: dict[str, int] = Field(description="By reason.")
+    without_time: int = Field(description="Stored as of now.")
+    earliest: datetime | None
+    latest: datetime | None
+    problems: list[ImportProblemBody] = Field(description="The first thousand.")

@@ -22,6 +22,8 @@ _NOT_KEPT: Final[Collection[str]] = (
     *("jobs", "rate_limits", "idempotency", "api_keys"),
     # Of versions that mean nothing elsewhere; imported, they would vouch for changes that were not.
     "changes",
+    # Of the one installation: what happened there, and who hears of it.
+    *("events", "webhooks", "webhook_deliveries"),
 )
 # Before what refers to them.
 _FIRST: Final[Sequence[str]] = ("users", "blocks")

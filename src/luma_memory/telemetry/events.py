@@ -352,3 +352,32 @@ class RelationsRefused(Event):
 
     def message(self) -> str:
         return f"Relations refused: {self.count} were made up"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookAttempted(Event):
+    """One request to a webhook's receiver."""
+
+    is_success: bool
+
+    @property
+    def level(self) -> Level:
+        return "debug"
+
+    def message(self) -> str:
+        return "Webhook delivered" if self.is_success else "Webhook not delivered"
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDisabled(Event):
+    """No further deliveries to this webhook."""
+
+    webhook_id: str
+    reason: str
+
+    @property
+    def level(self) -> Level:
+        return "warning"
+
+    def message(self) -> str:
+        return f"Webhook disabled: {self.reason}"

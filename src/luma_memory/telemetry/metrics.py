@@ -27,6 +27,7 @@ from luma_memory.telemetry.events import (
     RequestHandled,
     SnapshotOutcome,
     SnapshotsKept,
+    WebhookAttempted,
     WentWithout,
     WorkerRoundFailed,
 )
@@ -78,6 +79,9 @@ class Metrics:
         self._unreachable = self._counter(
             "luma_cache_unreachable", "Times the cache was given up until it responded again."
         )
+        self._webhooks = self._counter(
+            "luma_webhook_attempts", "Requests to receivers of webhooks.", "result"
+        )
         self._rounds = self._counter(
             "luma_duty_failures", "Rounds of a background duty that failed.", "duty"
         )
@@ -110,6 +114,8 @@ class Metrics:
                 self._reads.labels(event.reason).inc()
             case CacheUnreachable():
                 self._unreachable.inc()
+            case WebhookAttempted():
+                self._webhooks.labels("delivered" if event.is_success else "failed").inc()
             case WorkerRoundFailed():
                 self._rounds.labels(event.duty).inc()
             case SnapshotOutcome():

@@ -18,6 +18,7 @@ from luma_memory.telemetry.events import Notice
 from luma_memory.telemetry.logs import configure_logs, log_event
 from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
 from luma_memory.worker.probe import serve_probe
+from luma_memory.worker.webhook_deliveries import DeliveryTimes, WebhookDeliveries
 from luma_memory.worker.worker import Worker, WorkerTimes
 
 
@@ -71,6 +72,24 @@ def _worker(service: Service) -> Worker:
             health=timedelta(milliseconds=settings.worker_health_check_interval_ms),
             keep_completed=timedelta(hours=settings.completed_job_retention_hours),
             keep_failed=timedelta(hours=settings.failed_job_retention_hours),
+        ),
+        clock=service.clock,
+        emit=service.emit,
+        webhooks=_webhook_deliveries(service),
+    )
+
+
+def _webhook_deliveries(service: Service) -> WebhookDeliveries:
+    settings, deliveries = service.settings, service.deliveries
+    return WebhookDeliveries(
+        service.queue,
+        deliveries.store,
+        deliveries.runner,
+        deliveries.presence,
+        times=DeliveryTimes(
+            lease=deliveries.lease,
+            poll=timedelta(milliseconds=settings.worker_poll_interval_ms),
+            keep_events=timedelta(hours=settings.event_retention_hours),
         ),
         clock=service.clock,
         emit=service.emit,

@@ -9,6 +9,7 @@
     reembed    jobs for scopes whose vectors belong to another model, when requested
     health     a periodic log line with the worker's state
     presence   (queue.session) heartbeat, session lock, LISTEN
+    webhooks   (worker.webhook_deliveries) deliveries of events, in slots of their own
 
 Any number of workers run all of them. To stop, a worker claims no more jobs, lets short jobs end
 and releases the rest.
@@ -26,11 +27,12 @@ from luma_memory.pipeline.enrichment.backfill import Backfill
 from luma_memory.pipeline.enrichment.reembed import Reembedding
 from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
-from luma_memory.telemetry.events import Emit, WorkerHealth, WorkerStarting, WorkerStopped
+from luma_memory.telemetry.events import Emit, Event, WorkerHealth, WorkerStarting, WorkerStopped
 from luma_memory.worker.claimer import Claimer
 from luma_memory.worker.duty import Duty, periodic
 from luma_memory.worker.reconciler import Reconciler
 from luma_memory.worker.slots import Slots
+from luma_memory.worker.webhook_deliveries import WebhookDeliveries
 
 STOP_GRACE_SECONDS = 5.0
 # Rows one statement deletes or users one statement schedules: tens of milliseconds.
@@ -71,7 +73,11 @@ class Worker:
         backfill: Backfill | None = None,
         reembedding: Reembedding | None = None,
         claims_ahead: bool = True,
+        webhooks: WebhookDeliveries | None = None,
     ) -> None:
+        self._webhooks = webhooks
+        if webhooks is not None:
+            emit = _noted(emit, webhooks)
         self._queue = queue
         self._upkeep = upkeep
         self._presence = presence
@@ -111,8 +117,12 @@ class Worker:
         await self._presence.start(running=lambda: self._slots.busy, on_signal=self._claimer.wake)
         for duty in self._duties:
             duty.start()
+        duties = self._duties
+        if self._webhooks is not None:
+            await self._webhooks.start()
+            duties = [*duties, *self._webhooks.duties]
         ends: list[asyncio.Task[Any]] = [asyncio.create_task(stop.wait())]
-        ends += [asyncio.create_task(duty.ended()) for duty in self._duties]
+        ends += [asyncio.create_task(duty.ended()) for duty in duties]
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -124,6 +134,8 @@ class Worker:
             await asyncio.shield(self._stop())
 
     async def _stop(self) -> None:
+        if self._webhooks is not None:
+            await self._webhooks.stop()
         await asyncio.gather(*(duty.stop() for duty in self._duties))
         released = await self._slots.release_all(grace_seconds=STOP_GRACE_SECONDS)
         await self._presence.stop()
@@ -200,3 +212,11 @@ class Worker:
                 failed=stats.failed,
             )
         )
+
+
+def _noted(emit: Emit, webhooks: WebhookDeliveries) -> Emit:
+    def emit_and_note(event: Event) -> None:
+        emit(event)
+        webhooks.note(event)
+
+    return emit_and_note

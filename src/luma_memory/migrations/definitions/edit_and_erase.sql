@@ -277,6 +277,9 @@ BEGIN
     INSERT INTO memory_erasures (id, project_id, user_digest, key_digest, counts, started_at, erased_at)
     VALUES (p_id, p_project_id, memory_user_digest(p_project_id, p_user_id), p_key_digest, v_counts,
         p_started_at, v_now);
+    -- Under no user, so that it stays when the user is counted or erased once more.
+    PERFORM record_memory_events('user.erased', ARRAY[p_project_id], ARRAY[''], ARRAY[NULL::uuid],
+        ARRAY[jsonb_build_object('user_id', p_user_id, 'receipt_id', p_id)]);
     RETURN QUERY SELECT v_counts, v_now;
 END $body$;
 

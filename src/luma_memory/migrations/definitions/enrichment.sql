@@ -134,6 +134,10 @@ BEGIN
         embedding = coalesce(excluded.embedding, m.embedding),
         embedding_model = coalesce(excluded.embedding_model, m.embedding_model);
 
+    IF v_fresh.ids IS NOT NULL THEN
+        PERFORM record_memory_events('block.active', v_fresh.projects, v_fresh.users, v_fresh.ids,
+            NULL);
+    END IF;
     IF v_fresh.attempts IS NOT NULL THEN
         -- After everybody's fresh blocks, and without moving the user's own back.
         PERFORM enqueue_memory_jobs(v_fresh.projects, v_fresh.users,

@@ -119,17 +119,47 @@ CREATE OR REPLACE FUNCTION fail_memory_blocks(
 ) RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_failed record;
 BEGIN
     -- A status is nothing that is searched: no block's passages change.
     PERFORM raise_memory_versions(p_project_ids, p_user_ids,
         array_fill(NULL::uuid, ARRAY[cardinality(p_user_ids)]), v_now);
 
-    UPDATE memory_blocks AS b
-    SET status = 'failed', error = i.error, updated_at = v_now
-    FROM unnest(p_project_ids, p_user_ids, p_block_ids, p_errors)
-         AS i (project_id, user_id, block_id, error)
-    WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
-      AND b.status = 'pending_enrichment';
+    WITH failed AS (
+        UPDATE memory_blocks AS b
+        SET status = 'failed', error = i.error, updated_at = v_now
+        FROM unnest(p_project_ids, p_user_ids, p_block_ids, p_errors)
+             AS i (project_id, user_id, block_id, error)
+        WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id
+          AND b.status = 'pending_enrichment'
+        RETURNING b.project_id, b.user_id, b.id
+    )
+    SELECT array_agg(f.project_id ORDER BY f.id) AS projects,
+           array_agg(f.user_id ORDER BY f.id) AS users, array_agg(f.id ORDER BY f.id) AS ids
+    INTO v_failed FROM failed AS f;
+    IF v_failed.ids IS NOT NULL THEN
+        PERFORM record_memory_events('block.failed', v_failed.projects, v_failed.users, v_failed.ids,
+            NULL);
+    END IF;
+END $body$;
+
+-- Jobs that failed for good say so; those that deliver events do not, or one would make the next.
+CREATE OR REPLACE FUNCTION report_failed_memory_jobs(p_ids bigint[])
+RETURNS void LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
+DECLARE
+    v_failed record;
+BEGIN
+    SELECT array_agg(j.project_id ORDER BY j.id) AS projects,
+           array_agg(j.user_id ORDER BY j.id) AS users,
+           array_agg(j.block_id ORDER BY j.id) AS blocks,
+           array_agg(jsonb_build_object('job_id', j.id, 'job_type', j.job_type,
+               'error_class', j.error_class) ORDER BY j.id) AS data
+    INTO v_failed FROM memory_jobs AS j
+    WHERE j.id = ANY (p_ids) AND j.status = 'failed' AND j.job_type <> 'deliver_webhook';
+    IF v_failed.projects IS NOT NULL THEN
+        PERFORM record_memory_events('job.failed', v_failed.projects, v_failed.users, v_failed.blocks,
+            v_failed.data);
+    END IF;
 END $body$;
 
 -- Take back jobs whose worker is gone: the lease ran out, or the session advisory lock that a
@@ -218,6 +248,7 @@ BEGIN
     IF v_projects IS NOT NULL THEN
         PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
     END IF;
+    PERFORM report_failed_memory_jobs(v_ids);
     RETURN v_rescued;
 END $body$;
 
@@ -429,6 +460,7 @@ BEGIN
     IF v_projects IS NOT NULL THEN
         PERFORM fail_memory_blocks(v_projects, v_users, v_blocks, v_errors);
     END IF;
+    PERFORM report_failed_memory_jobs(v_ids);
     RETURN QUERY SELECT j.id, j.status FROM memory_jobs AS j WHERE j.id = ANY (v_ids);
 END $body$;
 

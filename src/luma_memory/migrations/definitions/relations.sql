@@ -16,6 +16,7 @@ DECLARE
     v_blocks uuid[];
     v_before uuid[];
     v_after uuid[];
+    v_superseded record;
 BEGIN
     SELECT array_agg(b.id ORDER BY b.id), array_agg(b.superseded_by ORDER BY b.id),
            array_agg(w.id ORDER BY b.id)
@@ -59,6 +60,15 @@ BEGIN
     FROM unnest(v_blocks, v_after) AS i (id, after)
     WHERE b.project_id = p_project_id AND b.user_id = p_user_id AND b.id = i.id;
     PERFORM raise_memory_version(p_project_id, p_user_id, v_blocks, p_now);
+    SELECT array_agg(i.id ORDER BY i.id) AS ids,
+           array_agg(jsonb_build_object('superseded_by', i.after) ORDER BY i.id) AS data
+    INTO v_superseded FROM unnest(v_blocks, v_after) AS i (id, after) WHERE i.after IS NOT NULL;
+    IF v_superseded.ids IS NOT NULL THEN
+        PERFORM record_memory_events('block.superseded',
+            array_fill(p_project_id, ARRAY[cardinality(v_superseded.ids)]),
+            array_fill(p_user_id, ARRAY[cardinality(v_superseded.ids)]), v_superseded.ids,
+            v_superseded.data);
+    END IF;
 
     -- A week is told as it stood at its end: only what changed within it changes what is told.
     UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
@@ -206,6 +216,7 @@ CREATE OR REPLACE FUNCTION relate_memory_block(
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_stored integer;
+    v_new record;
 BEGIN
     PERFORM complete_memory_jobs(ARRAY[p_job_id], ARRAY[p_attempt], p_worker);
     IF NOT FOUND THEN
@@ -218,22 +229,31 @@ BEGIN
         RETURN;
     END IF;
 
-    INSERT INTO memory_relations (id, project_id, user_id, source_id, target_id, type, confidence,
-        evidence, model, created_at, updated_at)
-    SELECT i.id, p_project_id, p_user_id, i.source_id, i.target_id, i.type, i.confidence, i.evidence,
-           p_model, v_now, v_now
-    FROM unnest(p_ids, p_sources, p_targets, p_types, p_confidences, p_evidence)
-         AS i (id, source_id, target_id, type, confidence, evidence)
-    JOIN unnest(p_read_ids, p_read_revisions) AS sr (id, revision) ON sr.id = i.source_id
-    JOIN unnest(p_read_ids, p_read_revisions) AS tr (id, revision) ON tr.id = i.target_id
-    JOIN memory_blocks AS s ON s.project_id = p_project_id AND s.user_id = p_user_id
-        AND s.id = i.source_id AND s.revision = sr.revision
-    JOIN memory_blocks AS t ON t.project_id = p_project_id AND t.user_id = p_user_id
-        AND t.id = i.target_id AND t.revision = tr.revision
-    WHERE i.source_id <> i.target_id
-    ON CONFLICT (project_id, user_id, source_id, target_id, type) DO NOTHING;
-    GET DIAGNOSTICS v_stored = ROW_COUNT;
+    WITH stored AS (
+        INSERT INTO memory_relations (id, project_id, user_id, source_id, target_id, type, confidence,
+            evidence, model, created_at, updated_at)
+        SELECT i.id, p_project_id, p_user_id, i.source_id, i.target_id, i.type, i.confidence, i.evidence,
+               p_model, v_now, v_now
+        FROM unnest(p_ids, p_sources, p_targets, p_types, p_confidences, p_evidence)
+             AS i (id, source_id, target_id, type, confidence, evidence)
+        JOIN unnest(p_read_ids, p_read_revisions) AS sr (id, revision) ON sr.id = i.source_id
+        JOIN unnest(p_read_ids, p_read_revisions) AS tr (id, revision) ON tr.id = i.target_id
+        JOIN memory_blocks AS s ON s.project_id = p_project_id AND s.user_id = p_user_id
+            AND s.id = i.source_id AND s.revision = sr.revision
+        JOIN memory_blocks AS t ON t.project_id = p_project_id AND t.user_id = p_user_id
+            AND t.id = i.target_id AND t.revision = tr.revision
+        WHERE i.source_id <> i.target_id
+        ON CONFLICT (project_id, user_id, source_id, target_id, type) DO NOTHING
+        RETURNING id, source_id, target_id, type
+    )
+    SELECT array_agg(s.source_id ORDER BY s.id) AS sources,
+           array_agg(jsonb_build_object('relation_id', s.id, 'relation_type', s.type,
+               'source_id', s.source_id, 'target_id', s.target_id) ORDER BY s.id) AS data
+    INTO v_new FROM stored AS s;
+    v_stored := coalesce(cardinality(v_new.sources), 0);
     IF v_stored > 0 THEN
+        PERFORM record_memory_events('relation.created', array_fill(p_project_id, ARRAY[v_stored]),
+            array_fill(p_user_id, ARRAY[v_stored]), v_new.sources, v_new.data);
         PERFORM settle_memory_supersession(p_project_id, p_user_id, p_sources || p_targets,
             'job ' || p_job_id, v_now);
         PERFORM raise_memory_version(p_project_id, p_user_id, '{}', v_now);

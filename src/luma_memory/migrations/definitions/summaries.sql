@@ -45,6 +45,8 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_known bigint;
     v_all bigint;
+    v_id uuid;
+    v_renewed boolean;
 BEGIN
     IF p_job_id IS NOT NULL THEN
         PERFORM FROM memory_jobs WHERE id = p_job_id AND attempts = p_attempt
@@ -80,6 +82,10 @@ BEGIN
     SET time_zone = excluded.time_zone, starts_at = excluded.starts_at, ends_at = excluded.ends_at,
         text = excluded.text, highlights = excluded.highlights, comparison = excluded.comparison,
         block_ids = excluded.block_ids, model = excluded.model, stale = excluded.stale,
-        updated_at = v_now;
+        updated_at = v_now
+    RETURNING s.id, xmax <> 0 INTO v_id, v_renewed;
+    PERFORM record_memory_events('summary.created', ARRAY[p_project_id], ARRAY[p_user_id],
+        ARRAY[NULL::uuid], ARRAY[jsonb_build_object('summary_id', v_id, 'week_start', p_week_start,
+            'renewed', v_renewed)]);
     RETURN 'stored';
 END $body$;

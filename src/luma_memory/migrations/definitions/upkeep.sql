@@ -29,6 +29,8 @@ BEGIN
                  CASE WHEN job_type = 'enrich_and_embed' THEN block_id END AS enriches
           FROM memory_jobs
           WHERE (status = 'failed' OR (p_ids IS NOT NULL AND status = 'cancelled'))
+            -- Of no user; a webhook's pending deliveries get another job by themselves.
+            AND job_type <> 'deliver_webhook'
             AND (p_ids IS NULL OR id = ANY (p_ids))
             AND (p_project_id IS NULL OR project_id = p_project_id)
             AND (p_user_id IS NULL OR user_id = p_user_id)

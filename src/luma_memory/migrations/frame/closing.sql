@@ -12,7 +12,8 @@ DECLARE
               'memory_workers', 'memory_rate_limits', 'memory_usage', 'memory_api_keys',
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
-              'memory_next_passages', 'memory_changes', 'memory_job_pauses'];
+              'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries'];
 BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
@@ -73,7 +74,11 @@ BEGIN
               'forget_memory_windows', 'settle_memory_supersession', 'unrelate_memory_block',
               'admit_memory_relations', 'relate_memory_block', 'decide_memory_relation',
               'memory_attempt_errors', 'pause_memory_jobs', 'resume_memory_jobs',
-              'write_memory_items', 'drop_memory_item', 'delete_expired_memory_items', 'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary')
+              'write_memory_items', 'drop_memory_item', 'delete_expired_memory_items', 
+              'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary',
+              'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
+              'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
+              'report_failed_memory_jobs', 'subscribe_memory_events')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

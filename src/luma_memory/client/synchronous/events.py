@@ -1,0 +1,74 @@
+# Generated from events.py in `asynchronous`; change it there, then `make format`.
+
+"""The stream of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from luma_memory.client.calls import read
+from luma_memory.client.event_stream import EventLines
+from luma_memory.client.retries import Attempts
+from luma_memory.client.synchronous.connection import Connection
+from luma_memory.domain.errors import UnavailableError
+from luma_memory.domain.webhook import EventType
+from luma_memory.protocol.webhooks import StreamedEventBody
+
+# Longer than the pause between two heartbeats of the service.
+_SILENCE_SECONDS = 60.0
+
+
+class Events(Connection):
+    """Events of the key's project, or of its user."""
+
+    def iterate_events(
+        self,
+        *,
+        after: int | None = None,
+        user_id: str | None = None,
+        event_types: Sequence[EventType] = (),
+        follow: bool = True,
+    ) -> Iterator[StreamedEventBody]:
+        """Events as they happen, without end.
+
+        after: the `position` of the last event that was handled, to continue there; None begins
+        with what happens from now on. A connection that ends is opened again where it stopped, so
+        that no event is missed or repeated; an outage longer than the client's retries raises
+        UnavailableError. Raises Conflict (code events_expired) if events after that position are
+        not kept any more. follow: False ends with the last event there is now.
+        """
+        lines, attempts = EventLines(after), Attempts(self._retries)
+        while True:
+            call = read(
+                "/events",
+                after=lines.position,
+                user_id=user_id,
+                type=tuple(event_types),
+                wait_seconds=None if follow else 0,
+            )
+            call = replace(call, timeout_seconds=_SILENCE_SECONDS)
+            lines = EventLines(lines.position)
+            try:
+                with self._opened(call, streamed=True) as response:
+                    for piece in response.iter_bytes():
+                        attempts = Attempts(self._retries)
+                        for event in lines.take(piece):
+                            yield event
+                if not follow:
+                    return
+            except UnavailableError as error:
+                pause_seconds = attempts.pause_after(error, call)
+                if pause_seconds is None:
+                    raise
+                time.sleep(pause_seconds)
+
+    def event_position(self) -> int:
+        """The position where the stream ends now: `after` for what happens from now on.
+
+        From this call on, the project's events are recorded.
+        """
+        lines = EventLines(None)
+        lines.take(self._send(read("/events", wait_seconds=0)))
+        return lines.position or 0

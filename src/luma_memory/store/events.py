@@ -1,0 +1,53 @@
+"""The stream of events in PostgreSQL: `ports.webhooks.EventStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from luma_memory.domain.webhook import Event
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import SqlFile
+from luma_memory.store.webhooks import event_of
+
+_SQL = SqlFile(__name__)
+
+# One statement places so many: some milliseconds.
+PLACE_ROWS = 1_000
+PLACE_BATCHES_MAX = 100
+
+
+class PostgresEventStore:
+    """Positions are given when somebody reads: events nobody reads as a stream cost no update."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def subscribe(self, project_id: str, now: datetime) -> int:
+        row = await self._database.fetch_row(_SQL["subscribe"], project_id, now)
+        assert row is not None
+        return int(row["gone_until"])
+
+    async def end(self) -> int:
+        await self._place()
+        row = await self._database.fetch_row(_SQL["last_position"])
+        assert row is not None
+        return int(row["position"])
+
+    async def events(
+        self, project_id: str, *, user_id: str | None, types: Sequence[str], after: int, limit: int
+    ) -> tuple[Sequence[Event], int]:
+        await self._place()
+        rows = await self._database.fetch(
+            _SQL["read_events"], project_id, after, user_id, list(types), limit
+        )
+        found = [event_of(row) for row in rows if row["event_id"] is not None]
+        if len(found) == limit:
+            return found, found[-1].position
+        return found, max(after, rows[0]["last"])
+
+    async def _place(self) -> None:
+        for _ in range(PLACE_BATCHES_MAX):
+            row = await self._database.fetch_row(_SQL["place_events"], PLACE_ROWS)
+            if row is None or row["placed"] < PLACE_ROWS:
+                return
