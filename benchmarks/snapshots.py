@@ -1,22 +1,27 @@
 """Search by a snapshot in this process: what it computes, and against the scan of the same scope.
 
-Scopes of made-up vectors and terms, in sizes that hide no threshold; the embedding is left out.
+Scopes of made-up vectors and terms, in sizes that hide no threshold, with a window for every second
+block; each term of the query is in one of 30 passages. Searches include the embedding.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 
 import numpy as np
 
 from benchmarks.figures import Line, Target
+from benchmarks.processor import database_process, processor_seconds
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack
 from luma_memory.domain.clock import SystemClock
+from luma_memory.domain.enrichment import EmbeddingModel
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.recall.fusion import Fusion
 from luma_memory.pipeline.recall.recall import Recall
@@ -24,13 +29,13 @@ from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.pipeline.recall.scope_layout import lay_out
 from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.text.questions import query_terms
+from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.snapshots import PostgresSnapshotStore
-from luma_memory.testing.models import WordEmbedder
 from luma_memory.testing.sample_blocks import ingest_item, new_block
 
-_DIMENSION = 384
+_CLIENTS = 16
 _BYTES_MAX = 2 << 30
 _ROUNDS = 15
 _QUERY = "Where did Marta leave the grey kayak in May?"
@@ -43,14 +48,19 @@ FROM generate_series(1, $2::integer) AS n
 _PASSAGES = """
 INSERT INTO memory_passages (user_id, block_id, ordinal, start_at, stop_at, session_id, occurred_at,
                              lexemes, embedding, embedding_model)
-SELECT b.user_id, b.id, 0, 0, 9, b.session_id, b.occurred_at, v.lexemes,
+SELECT b.user_id, b.id, o.ordinal, 0, 9, b.session_id, b.occurred_at,
+       CASE WHEN o.ordinal < 0 THEN '{}/1000000000'::sparsevec ELSE v.lexemes END,
        l2_normalize(v.embedding), $2
 FROM memory_blocks AS b CROSS JOIN LATERAL (
-    SELECT ('{' || string_agg((1 + k * 997 + abs(hashtext(b.id::text || k)) % 997) || ':1', ',')
-            || '}/1000000000')::sparsevec AS lexemes,
+    SELECT ('{' || string_agg(k || ':1', ',') || '}/1000000000')::sparsevec AS lexemes,
            (SELECT array_agg(random()::real - 0.5) FROM generate_series(1, $3::integer)
             WHERE b.id IS NOT NULL)::halfvec AS embedding
-    FROM generate_series(0, 29) AS k) AS v
+    FROM (SELECT 1 + n * 997 + abs(hashtext(b.id::text || n)) % 997 AS k
+          FROM generate_series(0, 29) AS n
+          UNION SELECT t FROM unnest($4::integer[]) AS t
+          WHERE abs(hashtext(b.id::text || t)) % 30 = 0) AS k) AS v
+CROSS JOIN LATERAL (
+    SELECT 0 AS ordinal UNION ALL SELECT -1 WHERE abs(hashtext(b.id::text)) % 2 = 0) AS o
 WHERE b.user_id = $1
 """
 _VERSION = """
@@ -62,20 +72,30 @@ ON CONFLICT (project_id, user_id) DO NOTHING
 async def compare(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     """By size of the scope: compute over the bare product, and p50 over that of the smallest."""
     lines: list[Line] = []
-    smallest: float | None = None
-    for count in sizes.snapshot_scopes:
-        found, smallest = await _of_scope(stack, count, smallest)
-        lines += found
+    smallest: _Speed | None = None
+    embedder = await LocalEmbedder.open()
+    try:
+        for count in sizes.snapshot_scopes:
+            found, smallest = await _of_scope(stack, count, embedder, smallest)
+            lines += found
+    finally:
+        await embedder.close()
     await stack.clear()
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    p50: float  # ms
+    per_second: float  # of all clients
+
+
 async def _of_scope(
-    stack: Stack, count: int, smallest: float | None
-) -> tuple[Sequence[Line], float]:
-    """smallest: p50 in the smallest scope; None where this is it. Returned with the lines."""
-    scope, embedder = Scope("default", f"snapshots-{count}"), WordEmbedder(dimension=_DIMENSION)
-    await _store(stack, scope, count, embedder.model.id)
+    stack: Stack, count: int, embedder: LocalEmbedder, smallest: _Speed | None
+) -> tuple[Sequence[Line], _Speed]:
+    """smallest: of the smallest scope; None where this is it. Returned with the lines."""
+    scope = Scope("default", f"snapshots-{count}")
+    await _store(stack, scope, count, embedder.model)
     snapshots = Snapshots(PostgresSnapshotStore(stack.database), _BYTES_MAX, SystemClock())
     current, load = await _loaded(snapshots, scope, embedder.model.id)
     kept, scanned = (_recall(stack, embedder, used) for used in (snapshots, None))
@@ -85,24 +105,36 @@ async def _of_scope(
     plain = await _median(partial(_search, kept, scope))
     scan = await _median(partial(_search, scanned, scope))
     after_write = await _after_writes(stack, kept, scope)
+    per_second = await _per_second(kept, scope)
+    kept_cpu, scan_cpu = [await _processor_ms(stack, one, scope) for one in (kept, scanned)]
     memory = snapshots.size_bytes / count
     await snapshots.close()
-    smallest = smallest or plain
+    smallest = smallest or _Speed(plain, per_second)
     key, what = f"snapshot_{count}", f"snapshot of {count:,} blocks"
     lines = [
         _line(f"{key}_compute", f"{what}, compute", compute, product, "bare product"),
-        _line(f"{key}_p50", f"{what}, search p50", plain, smallest, "smallest scope"),
+        _line(f"{key}_p50", f"{what}, search p50", plain, smallest.p50, "smallest scope"),
         _line(f"{key}_scan", f"{what}, search p50", plain, scan, "scan"),
         _line(f"{key}_write", f"{what}, first after a write", after_write, plain, "plain"),
+        _line(
+            *(f"{key}_rate", f"{what}, {_CLIENTS} clients", per_second, smallest.per_second),
+            name="smallest scope",
+            unit="searches/s",
+        ),
+        _line(
+            *(f"{key}_processor", f"{what}, processor time a search", scan_cpu, kept_cpu),
+            name="snapshot; value: scan",
+        ),
         Line(f"{key}_load", f"{what}, load", load, "ms"),
         Line(f"{key}_memory", f"{what}, memory a block", memory, "bytes"),
     ]
     return lines, smallest
 
 
-async def _store(stack: Stack, scope: Scope, count: int, model: str) -> None:
+async def _store(stack: Stack, scope: Scope, count: int, model: EmbeddingModel) -> None:
     await stack.database.execute(_BLOCKS, scope.user_id, count)
-    await stack.database.execute(_PASSAGES, scope.user_id, model, _DIMENSION)
+    terms = [term.index for term in query_terms(_QUERY)]
+    await stack.database.execute(_PASSAGES, scope.user_id, model.id, model.dimension, terms)
     await stack.database.execute(_VERSION, scope.user_id)
     await stack.database.execute("VACUUM ANALYZE memory_passages, memory_blocks")
 
@@ -119,7 +151,7 @@ async def _loaded(snapshots: Snapshots, scope: Scope, model: str) -> tuple[Curre
     return current, duration
 
 
-def _recall(stack: Stack, embedder: WordEmbedder, snapshots: Snapshots | None) -> Recall:
+def _recall(stack: Stack, embedder: LocalEmbedder, snapshots: Snapshots | None) -> Recall:
     store = PostgresBlockStore(stack.database, attempts_max=3)
     return Recall(
         PostgresSearchStore(stack.database),
@@ -157,6 +189,31 @@ async def _after_writes(stack: Stack, recall: Recall, scope: Scope) -> float:
     return median(taken)
 
 
+async def _per_second(recall: Recall, scope: Scope) -> float:
+    started = time.perf_counter()
+
+    async def client() -> None:
+        for _ in range(_ROUNDS):
+            await _search(recall, scope)
+
+    await asyncio.gather(*(client() for _ in range(_CLIENTS)))
+    return _CLIENTS * _ROUNDS / (time.perf_counter() - started)
+
+
+async def _processor_ms(stack: Stack, recall: Recall, scope: Scope) -> float:
+    """Of this process and PostgreSQL for one search."""
+    server = await database_process(stack)
+
+    def spent() -> float:
+        return time.process_time() + processor_seconds(server)
+
+    count = 2 * _ROUNDS
+    before = spent()
+    for _ in range(count):
+        await _search(recall, scope)
+    return (spent() - before) * 1000 / count
+
+
 async def _median(work: Callable[[], Awaitable[None]]) -> float:
     """Milliseconds, after one call that fills caches."""
     await work()
@@ -168,10 +225,10 @@ async def _median(work: Callable[[], Awaitable[None]]) -> float:
     return median(taken)
 
 
-def _line(key: str, what: str, value: float, limit: float, name: str) -> Line:
+def _line(key: str, what: str, value: float, limit: float, name: str, unit: str = "ms") -> Line:
     target = _TARGETS.get(key)
     return Line(
-        key, what, value, "ms", limit=limit, limit_name=name, ratio=value / limit, target=target
+        key, what, value, unit, limit=limit, limit_name=name, ratio=value / limit, target=target
     )
 
 
@@ -181,4 +238,7 @@ _TARGETS = {
     "snapshot_10048_p50": Target(1.25, "low"),
     "snapshot_100000_p50": Target(3.0, "low"),
     "snapshot_10048_write": Target(1.5, "low"),
+    "snapshot_10048_rate": Target(0.85, "high"),
+    "snapshot_10048_processor": Target(4.0, "high"),
+    "snapshot_100000_processor": Target(15.0, "high"),
 }

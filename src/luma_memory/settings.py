@@ -211,6 +211,9 @@ class Settings(BaseSettings):
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     """Requests one key, token or (without keys) address may send to one process in a minute;
     above that 429; 0: any number."""
+    api_processes: int = Field(1, ge=1, le=256)
+    """API processes of `luma-memory serve` on one port, each with its own memory, caches,
+    connections and limits ([scaling](scaling.md#api-processes))."""
     concurrent_requests_max: int = Field(256, ge=1, le=100_000)
     """Concurrent requests of one process; above that, an immediate 503 `overloaded`. Those that may
     wait for a model provider (search, context, summaries, `wait=true`) are counted separately, with

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -225,6 +227,7 @@ async def test_searches_during_updates_equal_the_scan(database: Database) -> Non
         for result, query in zip(found, QUERIES * 3, strict=True):
             assert_equal(result, await top(new_recall(database, None), query))
     assert snapshots.counts.loaded == 1
+    assert snapshots.counts.packed >= 1  # while the other searches went on
     await snapshots.close()
 
 
@@ -280,6 +283,30 @@ async def test_an_erased_user_is_in_no_process_any_more(
         await _write(database, "Somewhere else.")
     await snapshots.sweep()
     assert not snapshots.holds(ADA)
+    await snapshots.close()
+
+
+async def test_no_array_of_an_erased_user_stays_in_memory(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await _write(database, *(f"The kayak trip {n} went down the river." for n in range(5)))
+    snapshots = await _loaded(database)
+    await _write(database, "The kayak was sold.")
+    current = await snapshots.current(ADA, MODELS[0], ())
+    assert current is not None
+    kept = current.snapshot
+    arrays = [*kept.places.columns, kept.view.passage_of]
+    arrays += [column for part in kept.segments for column in (part.vectors, part.weights)]
+    assert len(kept.segments) > 1
+    held = [weakref.ref(array) for array in arrays] + [weakref.ref(kept)]
+    del current, kept, arrays
+    assert all(reference() is not None for reference in held)
+    await connection.execute(
+        "SELECT erase_memory_user('default', 'ada', gen_random_uuid(), NULL, now(), 0, 0, 0)"
+    )
+    await snapshots.sweep()
+    gc.collect()
+    assert [reference() for reference in held] == [None] * len(held)
     await snapshots.close()
 
 

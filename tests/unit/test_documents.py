@@ -69,7 +69,13 @@ NOT_ANSWERED = {
     *("address_unusable", "auth_required", "cache_unavailable", "database_setup"),
     *("backup_failed", "database_not_empty", "file_exists", "not_a_backup"),
     *("deadline_exceeded", "invalid_dataset", "key_not_found", "migration_locked"),
-    *("migration_refused", "no_database", "permissions_missing", "pgvector_missing"),
+    *(
+        "migration_refused",
+        "no_database",
+        "permissions_missing",
+        "pgvector_missing",
+        "process_ended",
+    ),
     *("provider_answer_too_large", "provider_input_empty", "provider_redirected"),
     *("provider_refused", "schema_missing", "setup", "wrong_setting"),
     "webhook_signature_invalid",  # of the application that receives

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -11,7 +10,7 @@ from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
 from luma_memory.api.http_protocol import BoundedHttpProtocol
-from luma_memory.bootstrap.http_server import http_server, listen
+from luma_memory.bootstrap.http_server import http_server, listen_at
 from luma_memory.bootstrap.service import Service
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import SetupError
@@ -23,13 +22,20 @@ from luma_memory.telemetry.processes import collect_rarely, on_stop_signal
 STOP_GRACE_SECONDS = 10
 
 
-async def serve(settings: Settings, *, create: Callable[[Service], FastAPI] = create_app) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    create: Callable[[Service], FastAPI] = create_app,
+    listening: socket.socket | None = None,
+) -> None:
     """Serve requests until a stop signal. Raises SetupError for an unusable address, and
     StoreUnavailable.
 
-    create: creates the app over the open service; benchmarks add a route to it.
+    create: creates the app over the open service; benchmarks add a route to it. listening: a socket
+    that other processes share; None opens one.
     """
-    listening = _listen(settings.host, settings.port)
+    listening = listening or listen_at(settings.host, settings.port)
+    listening.setblocking(False)
     async with AsyncExitStack() as stack:
         service = await open_in_time(stack, settings, kind="api")
         assert service is not None  # without a stop event, a signal ends the process
@@ -62,22 +68,6 @@ async def check_address(service: Service) -> None:
         " MEMORY_AUTH_DISABLED=true if a proxy in front of the service authenticates requests",
         code="auth_required",
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return listen(host, port)
-    except OSError as error:
-        raise SetupError(
-            f"Cannot listen on {host}:{port}: {error.strerror}; {_remedy(error)}",
-            code="address_unusable",
-        ) from error
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.EADDRINUSE, errno.EACCES):
-        return "choose another port with --port or MEMORY_PORT"
-    return "choose an address of this machine with --host or MEMORY_HOST"
 
 
 async def _announce(service: Service, settings: Settings, listening: socket.socket) -> None:

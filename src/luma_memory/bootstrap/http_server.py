@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
+
+from luma_memory.domain.errors import SetupError
 
 BACKLOG = 2048
 
@@ -52,3 +55,20 @@ def listen(host: str, port: int) -> socket.socket:
         raise
     listening.setblocking(False)
     return listening
+
+
+def listen_at(host: str, port: int) -> socket.socket:
+    """As `listen`. Raises SetupError (code address_unusable) with what to do."""
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise SetupError(
+            f"Cannot listen on {host}:{port}: {error.strerror}; {_remedy(error)}",
+            code="address_unusable",
+        ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return "choose another port with --port or MEMORY_PORT"
+    return "choose an address of this machine with --host or MEMORY_HOST"

@@ -20,15 +20,27 @@ WORKER_MODULE = "luma_memory.worker"
 @examples(
     "luma-memory serve",
     "luma-memory serve --port 9000",
+    "luma-memory serve --processes 4",
     "DATABASE_URL=postgresql://… luma-memory serve",
 )
-def serve(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+def serve(
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            "--processes", metavar="N", help="API processes on the port (MEMORY_API_PROCESSES)."
+        ),
+    ] = None,
+) -> None:
     """Run the API only, until SIGTERM or Ctrl-C.
 
     Without DATABASE_URL, processes with the same data directory share one embedded database.
     `luma-memory up` runs the whole service.
     """
-    become(API_MODULE, load_settings(host=host, port=port, data_dir=data_dir))
+    settings = load_settings(host=host, port=port, data_dir=data_dir, api_processes=processes)
+    become(API_MODULE, settings)
 
 
 @examples("luma-memory worker", "luma-memory worker --concurrency 20")

@@ -135,3 +135,19 @@ async def test_closed_is_said_and_closing_twice_is_harmless() -> None:
         await embedder.embed_documents(["a"])
     with pytest.raises(ProviderUnavailable, match="closed"):
         await embedder.embed_query("a")
+
+
+async def test_queries_that_wait_go_together_and_fail_alone() -> None:
+    encoder = gated()
+    embedder = LocalEmbedder(encoder)
+    first = asyncio.create_task(embedder.embed_query("gate"))
+    await reached(encoder)
+    waiting = [asyncio.create_task(embedder.embed_query(text)) for text in ("red", "broken", "a")]
+    await asyncio.sleep(0)
+    encoder.gate.set()
+    await first
+    red, broken, a = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(broken, ProviderResponseInvalid)
+    assert encoder.calls[:2] == [["gate"], ["red", "broken", "a"]]
+    assert [red, a] == encoder.encode(["red"]) + encoder.encode(["a"])
+    await embedder.close()

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from luma_memory.concurrency.coalesce import Coalescer
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import ProviderUnavailable
 from luma_memory.providers.embedding.encoder import TextEncoder, load_encoder
@@ -26,8 +27,8 @@ class LocalEmbedder:
     """`ports.models.Embedder` on a `TextEncoder`.
 
     Documents share a few threads; a call takes them step by step, so that calls made at the same
-    time advance together instead of one after the other. Queries have a thread of their own and
-    never queue behind documents. The event loop computes nothing.
+    time advance together instead of one after the other. Queries have a thread of their own, which
+    takes all that wait at once, and never queue behind documents. The event loop computes nothing.
     """
 
     def __init__(self, encoder: TextEncoder, *, threads: int | None = None) -> None:
@@ -36,6 +37,13 @@ class LocalEmbedder:
         self._threads = threads or min(_usable_cores(), THREADS_MAX)
         self._documents = ThreadPoolExecutor(self._threads, "embed-documents")
         self._queries = ThreadPoolExecutor(1, "embed-query")
+        # Those that arrive while the thread works go together: one way in and out for all.
+        self._together: Coalescer[str, Embedding] = Coalescer(
+            self._embed_queries,
+            items_max=TEXTS_PER_STEP,
+            size_max=BYTES_PER_STEP,
+            size_of=_size_bytes,
+        )
 
     @classmethod
     async def open(
@@ -71,7 +79,7 @@ class LocalEmbedder:
         return [embedding for embedding in found if embedding is not None]
 
     async def embed_query(self, text: str) -> Embedding:
-        return (await self._run(self._queries, [text]))[0]
+        return await self._together.submit(text)
 
     def tokens(self, text: str) -> int:
         """How many tokens the text has for this model, uncut. About 0.2 ms a hundred words."""
@@ -79,8 +87,12 @@ class LocalEmbedder:
 
     async def close(self) -> None:
         """Wait for the current texts and stop the threads."""
+        await self._together.close()
         for pool in (self._documents, self._queries):
             await asyncio.to_thread(pool.shutdown)
+
+    async def _embed_queries(self, texts: Sequence[str]) -> Sequence[Embedding]:
+        return await self._run(self._queries, texts)
 
     async def _work(
         self, texts: Sequence[str], steps: Iterator[slice], found: list[Embedding | None]
@@ -101,12 +113,16 @@ def _steps(texts: Sequence[str], texts_max: int) -> Sequence[slice]:
     steps: list[slice] = []
     first = taken = 0
     for place, text in enumerate(texts):
-        size = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+        size = _size_bytes(text)
         taken += size
         if place > first and (place - first == texts_max or taken > BYTES_PER_STEP):
             steps.append(slice(first, place))
             first, taken = place, size
     return [*steps, slice(first, len(texts))] if texts else []
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def _usable_cores() -> int:

@@ -1,0 +1,126 @@
+"""`serve` with several API processes on one port: one set of figures, restarts, an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx2
+import psutil
+from pydantic import SecretStr
+from tests.support.redis_server import free_port
+from tests.support.service import BASE_PATH
+from tests.support.versions import process_of
+
+from luma_memory.cli.child import Child
+from luma_memory.cli.servers import API_MODULE
+
+RETRY_SECONDS = 120.0
+PROCESSES = 2
+
+
+@dataclass
+class Served:
+    child: Child
+    port: int
+    said: list[str] = field(default_factory=list)
+
+    def serving(self) -> list[psutil.Process]:
+        return psutil.Process(self.child.pid).children()
+
+    async def get(self, path: str) -> httpx2.Response:
+        """Over a connection of its own, so that any process may get it."""
+        url = f"http://127.0.0.1:{self.port}{BASE_PATH}"
+        async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
+            return await client.get(path)
+
+    async def until_serving(self, *, without: int | None = None) -> list[int]:
+        """Wait for all processes, each of which says that it listens; their ids."""
+        async with asyncio.timeout(RETRY_SECONDS):
+            while True:
+                ids = [process.pid for process in self.serving()]
+                said = sum("Listening on" in line for line in self.said)
+                if len(ids) == PROCESSES and without not in ids and said >= self._expected():
+                    return ids
+                await asyncio.sleep(0.05)
+
+    def _expected(self) -> int:
+        return PROCESSES + sum("restarting it" in line for line in self.said)
+
+
+@asynccontextmanager
+async def served(dsn: str) -> AsyncIterator[Served]:
+    port, said = free_port(), list[str]()
+    process = process_of(
+        *(None, API_MODULE),
+        name="api",
+        sink=lambda _name, line: said.append(line),
+        database_url=SecretStr(dsn),
+        host="127.0.0.1",
+        port=port,
+        embedding_enabled=False,
+        api_processes=PROCESSES,
+    )
+    async with process as child:
+        yield Served(child, port, said)
+
+
+async def _requests(served: Served, path: str) -> float:
+    text = (await served.get("/metrics")).text
+    route = f'route="[^"]*{path}"'
+    counts = re.findall(rf"^luma_request_seconds_count{{[^}}]*{route}[^}}]*}} (\S+)", text, re.M)
+    return sum(map(float, counts))
+
+
+async def test_processes_share_a_port_and_report_sums(dsn: str) -> None:
+    async with served(dsn) as running:
+        await running.until_serving()
+        for _ in range(20):
+            assert (await running.get("/blocks?user_id=ada")).status_code == 200
+        # Whichever process is asked.
+        assert [await _requests(running, "/blocks") for _ in range(4)] == [20.0] * 4
+        metrics = (await running.get("/metrics")).text
+        assert len(re.findall(r"^luma_database_up ", metrics, re.M)) == 1
+        assert len(re.findall(r"^luma_snapshots ", metrics, re.M)) == 1
+
+
+async def test_a_killed_process_is_restarted_and_its_counts_stay(dsn: str) -> None:
+    async with served(dsn) as running:
+        first, second = await running.until_serving()
+        for _ in range(10):
+            await running.get("/blocks?user_id=ada")
+        psutil.Process(first).kill()
+        after = await running.until_serving(without=first)
+        assert second in after
+        assert await _requests(running, "/blocks") == 10.0
+        for _ in range(10):
+            assert (await running.get("/blocks?user_id=ada")).status_code == 200
+        assert await _requests(running, "/blocks") == 20.0
+
+
+async def test_all_processes_stop_with_the_first(dsn: str) -> None:
+    async with served(dsn) as running:
+        await running.until_serving()
+        serving = running.serving()
+        psutil.Process(running.child.pid).send_signal(signal.SIGTERM)
+        assert await running.child.wait() == 0
+        assert not any(process.is_running() for process in serving)
+
+
+async def test_no_process_outlives_a_killed_supervisor(dsn: str) -> None:
+    async with served(dsn) as running:
+        await running.until_serving()
+        serving = running.serving()
+        psutil.Process(running.child.pid).kill()
+        _, alive = await asyncio.to_thread(psutil.wait_procs, serving, RETRY_SECONDS)
+        assert alive == []
+
+
+async def test_a_process_that_cannot_start_ends_all(empty_dsn: str) -> None:
+    async with served(empty_dsn) as running:
+        assert await asyncio.wait_for(running.child.wait(), RETRY_SECONDS) == 1
+        assert any("luma-memory serve:" in line for line in running.said)
