@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from luma_memory.domain.extras import missing_extra
-
 
 def main() -> None:
     """Without the server's packages there are no commands, and one sentence says so."""
+    if len(sys.argv) == 3 and sys.argv[1] == "hook" and not sys.argv[2].startswith("-"):
+        # A host waits for it: the other commands' imports alone take longer than it may.
+        from luma_memory.cli.hook_events import run_hook
+
+        run_hook(sys.argv[2])
     try:
         from luma_memory.cli.main import main as run
     except ModuleNotFoundError as error:
+        from luma_memory.domain.extras import missing_extra
+
         sys.stderr.write(f"luma-memory: {missing_extra(error)}\n")
         raise SystemExit(1) from None
     run()

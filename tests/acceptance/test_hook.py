@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,7 @@ async def hook(
     text = given if isinstance(given, str) else json.dumps(given)
     done = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-P", "-m", "luma_memory.cli", "hook", event],
+        [sys.executable, "-P", "-m", "luma_memory", "hook", event],
         input=text.encode(),
         env={**base, "MEMORY_DATA_DIR": str(data_dir), **environment},
         capture_output=True,
@@ -158,3 +160,66 @@ async def test_an_unknown_event_and_a_disabled_hook_do_nothing(tmp_path: Path) -
     assert await hook("PreToolUse", {}, tmp_path) == ({}, "")
     reply = await hook("Stop", "ignored", tmp_path, MEMORY_HOOK_ENABLED="false")
     assert reply == ({}, "")
+
+
+async def test_a_host_that_sends_nothing_is_not_held_up(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "luma_memory", "hook", "Stop"),
+        env={**os.environ, "MEMORY_DATA_DIR": str(tmp_path)},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(SECONDS_MAX):
+        assert json.loads(await process.stdout.read()) == {}
+        assert await process.wait() == 0
+    (line,) = (tmp_path / "hook.log").read_text(encoding="utf-8").splitlines()
+    assert line.endswith(" Stop: timed out")
+
+
+async def test_a_log_that_hangs_does_not_hold_up_the_host(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hook.log")  # nobody reads it
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "luma_memory", "hook", "Stop"),
+        env={**os.environ, "MEMORY_DATA_DIR": str(tmp_path)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(SECONDS_MAX):
+        printed, _ = await process.communicate()
+    assert (json.loads(printed), process.returncode) == ({}, 0)
+
+
+async def test_a_refusal_is_logged_with_its_code(door: Door, tmp_path: Path) -> None:
+    wrong = {"MEMORY_API_URL": door.stack.base_url, "MEMORY_API_KEY": "lmk_" + "a" * 12}
+    reply, log = await hook("UserPromptSubmit", {"prompt": "Hello?"}, tmp_path, **wrong)
+    assert reply == {}
+    assert re.search(r" UserPromptSubmit: (RejectedError 401 \w+|timed out)\n$", log), log
+
+
+async def test_a_redirect_is_not_followed_with_the_key(tmp_path: Path) -> None:
+    paths: list[str] = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            paths.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST  # noqa: N815 - the library's name
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        given = {"MEMORY_API_URL": url, "MEMORY_API_KEY": "k" * 30}
+        reply, log = await hook("UserPromptSubmit", {"prompt": "Hello?"}, tmp_path, **given)
+        server.shutdown()
+        serving.join()
+    assert (reply, len(log.splitlines())) == ({}, 1)
+    assert "/elsewhere" not in paths

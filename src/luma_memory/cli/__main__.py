@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from luma_memory.cli.main import main
+from luma_memory.__main__ import main
 
 if __name__ == "__main__":
     main()

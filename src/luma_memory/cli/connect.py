@@ -68,14 +68,18 @@ def connect(
 ) -> None:
     """Add the memory server to an agent host's configuration.
 
-    Shows the difference first and keeps a backup beside the file. Other entries are not changed.
+    Shows the difference first and keeps a backup beside the file. Other entries are not changed,
+    and an entry of this server keeps what was added to it.
     """
     if host not in HOSTS:
         raise SetupError(f"Unknown host {host}: one of {', '.join(sorted(HOSTS))}", code="no_host")
     chosen = HOSTS[host]
-    path = chosen.path()
+    # A configuration may be a link to a file that is kept elsewhere.
+    path = chosen.path().resolve()
     before = path.read_text(encoding="utf-8") if path.exists() else ""
     after = changed(before, chosen, path=path, remove=remove)
+    if remove:
+        after = _former(path, before, chosen) or after
     if after == before:
         typer.echo(f"{path} needs no change")
         return
@@ -86,8 +90,20 @@ def connect(
     typer.echo(f"Wrote {path}; restart the host")
 
 
+def _former(path: Path, text: str, host: Host) -> str | None:
+    """The backup's text, if nothing but this server was added since: byte by byte as it was."""
+    backup = _backup(path)
+    if not backup.exists():
+        return None
+    former = backup.read_text(encoding="utf-8")
+    return former if changed(former, host, path=path, remove=False) == text != former else None
+
+
 def changed(text: str, host: Host, *, path: Path, remove: bool) -> str:
-    """The configuration with the server, or without it. Raises SetupError if it cannot be read."""
+    """The configuration with the server, or without it.
+
+    Raises SetupError if it cannot be read, or has another server of this name.
+    """
     if host.section is None:
         return _changed_toml(text, path=path, remove=remove)
     return _changed_json(text, host, path=path, remove=remove)
@@ -106,11 +122,13 @@ def _changed_json(text: str, host: Host, *, path: Path, remove: bool) -> str:
     servers = document.get(host.section, {}) if isinstance(document, dict) else None
     if not isinstance(servers, dict):
         raise _unreadable(path, f"an object `{host.section}`")
-    entry = {**host.extra, **_SERVER}
-    if (remove and NAME not in servers) or (not remove and servers.get(NAME) == entry):
+    present = NAME in servers
+    if present and not _is_ours(servers[NAME]):
+        raise _other_server(path)
+    if present is not remove:
         return text
     kept = {name: value for name, value in servers.items() if name != NAME}
-    servers = kept if remove else {**kept, NAME: entry}
+    servers = kept if remove else {**kept, NAME: {**host.extra, **_SERVER}}
     document = {**document, host.section: servers}
     if not servers:
         del document[host.section]
@@ -128,9 +146,7 @@ def _changed_toml(text: str, *, path: Path, remove: bool) -> str:
     if remove:
         return kept if begin else text
     if NAME in servers:
-        raise SetupError(
-            f"{path} already has a server named {NAME}: remove it first", code="server_exists"
-        )
+        raise _other_server(path)
     block = [
         _TOML_BEGIN,
         f"[mcp_servers.{NAME}]",
@@ -139,6 +155,16 @@ def _changed_toml(text: str, *, path: Path, remove: bool) -> str:
         _TOML_END,
     ]
     return kept + ("\n" if kept else "") + "\n".join(block) + "\n"
+
+
+def _is_ours(entry: object) -> bool:
+    return isinstance(entry, dict) and Path(str(entry.get("command"))).name == _SERVER["command"]
+
+
+def _other_server(path: Path) -> SetupError:
+    return SetupError(
+        f"{path} has another server named {NAME}: rename or remove it first", code="server_exists"
+    )
 
 
 def _unreadable(path: Path, expected: str) -> SetupError:
@@ -155,10 +181,14 @@ def _show(before: str, after: str, path: Path) -> None:
     typer.echo("\n".join(lines))
 
 
+def _backup(path: Path) -> Path:
+    return path.with_name(path.name + _BACKUP_SUFFIX)
+
+
 def _write(path: Path, before: str, after: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if before:
-        shutil.copy2(path, path.with_name(path.name + _BACKUP_SUFFIX))
+        shutil.copy2(path, _backup(path))
     if not after:
         path.unlink()
         return

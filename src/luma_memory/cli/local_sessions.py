@@ -12,28 +12,21 @@ counted, and a service that is killed is replaced by the next call.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
+from luma_memory.cli.connection_file import SERVICE_LOCK, Connection, running_service
 from luma_memory.cli.environment import python_arguments, settings_environment
 from luma_memory.concurrency.file_lock import FileLock, is_locked
 from luma_memory.domain.errors import SetupError, UnavailableError
 from luma_memory.settings import Settings
 
 SERVICE_MODULE: Final = "luma_memory.cli.local_service"
-# The user of sessions that name none.
-LOCAL_USER: Final = "local"
-CONNECTION_FILE: Final = "mcp-service.json"
-SERVICE_LOCK: Final = ".mcp-service"
 SESSIONS_LOCK: Final = ".mcp-sessions"
 _START_LOCK: Final = ".mcp-start"
 _LOG_FILE: Final = "mcp-service.log"
@@ -45,15 +38,6 @@ _ENTER_SECONDS_MAX: Final = 5.0
 _POLL_SECONDS: Final = 0.1
 _CONNECT_SECONDS: Final = 1.0
 _PRIVATE_FOLDER: Final = 0o700
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """Where a ready service listens, and the key it accepts."""
-
-    url: str
-    key: SecretStr
-    pid: int
 
 
 class Sessions:
@@ -79,7 +63,7 @@ class Sessions:
         """Idempotent."""
         self._lock.release()
 
-    async def find(self) -> Service:
+    async def find(self) -> Connection:
         """The running service, started if there is none.
 
         Raises UnavailableError (code service_starting) if it is not ready in time, and SetupError
@@ -93,7 +77,7 @@ class Sessions:
                 "The memory service is still starting", code="service_starting"
             ) from None
 
-    async def _found(self) -> Service:
+    async def _found(self) -> Connection:
         start_lock = FileLock(self._folder / _START_LOCK)
         started: subprocess.Popen[bytes] | None = None
         try:
@@ -107,9 +91,9 @@ class Sessions:
         finally:
             start_lock.release()
 
-    async def _ready(self) -> Service | None:
+    async def _ready(self) -> Connection | None:
         """The service of the connection file, if it runs and accepts connections."""
-        found = running_service(self._settings)
+        found = running_service(self._folder)
         return found if found is not None and await _accepts(found.url) else None
 
     def _runs(self) -> bool:
@@ -132,23 +116,8 @@ class Sessions:
             )
 
 
-def running_service(settings: Settings) -> Service | None:
-    """The ready service of the data directory; starts none."""
-    folder = settings.data_folder
-    found = _read(folder / CONNECTION_FILE)
-    return found if found is not None and is_locked(folder / SERVICE_LOCK) else None
-
-
 def _private_opener(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
-
-
-def _read(path: Path) -> Service | None:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return Service(record["url"], SecretStr(record["key"]), record["pid"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 async def _accepts(url: str) -> bool:

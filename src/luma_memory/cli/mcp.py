@@ -9,7 +9,8 @@ from typing import Final
 from pydantic import SecretStr
 
 from luma_memory.cli.commands import examples
-from luma_memory.cli.local_sessions import LOCAL_USER, Service, Sessions
+from luma_memory.cli.connection_file import LOCAL_USER, Connection
+from luma_memory.cli.local_sessions import Sessions
 from luma_memory.cli.options import DataDir
 from luma_memory.client import AsyncMemoryClient, Retries
 from luma_memory.domain.errors import SetupError
@@ -78,7 +79,7 @@ class _Local:
         self._sessions = Sessions(settings)
         self._sessions.enter()
         self._finding = asyncio.Lock()
-        self._service: Service | None = None
+        self._service: Connection | None = None
         self._client: AsyncMemoryClient | None = None
 
     async def connect(self) -> AsyncMemoryClient:
@@ -86,7 +87,7 @@ class _Local:
             found = await self._sessions.find()
             if self._client is None or found != self._service:
                 await self._close_client()
-                self._service, self._client = found, _client(found.url, found.key)
+                self._service, self._client = found, _client(found.url, SecretStr(found.key))
             return self._client
 
     async def close(self) -> None:

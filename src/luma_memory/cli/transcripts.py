@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 # The end of the file is enough: each call stores the turns since the last one, and a turn that is
 # sent again is stored once.
@@ -16,8 +15,7 @@ TURNS_MAX: Final = 40
 _TURN_CHARACTERS_MAX: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """What the user or the assistant wrote; tool calls and their results are left out."""
 
     id: str

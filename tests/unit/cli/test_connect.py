@@ -69,8 +69,58 @@ def test_a_change_is_shown_and_the_former_file_is_kept(
     backup = path.with_name("mcp.json.luma-memory-backup")
     assert backup.read_text(encoding="utf-8") == '{"mcpServers": {}}'
     assert run("connect", "cursor", "--remove", "--yes") == 0
-    assert not path.exists()
+    assert path.read_text(encoding="utf-8") == '{"mcpServers": {}}'
     assert run("connect", "emacs") == 1
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_remove_restores_every_byte_of_a_hosts_file(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path, kept_elsewhere = HOSTS[host].path(), tmp_path / "dotfiles"
+    section = HOSTS[host].section
+    before = 'model = "o5"   # odd\n\n\n[mcp_servers.other]\ncommand="x"\n'
+    if section is not None:
+        before = f'{{"{section}":{{"other":\t{{"command": "x"}}}},\n "theme": "d\u00e4rk"}}'
+    kept_elsewhere.write_text(before, encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(kept_elsewhere)
+    assert run("connect", host, "--yes") == 0
+    assert "+" in capsys.readouterr().out
+    assert set(parsed(host, path.read_text(encoding="utf-8"))) == {"memory", "other"}
+    assert run("connect", host, "--yes") == 0
+    assert "needs no change" in capsys.readouterr().out
+    assert run("connect", host, "--remove", "--yes") == 0
+    assert path.is_symlink()
+    assert path.read_text(encoding="utf-8") == before
+    assert run("connect", host, "--remove", "--yes") == 0
+    assert "needs no change" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_file_that_did_not_exist_is_gone_after_remove(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert run("connect", host, "--yes") == 0
+    assert parsed(host, HOSTS[host].path().read_text(encoding="utf-8"))["memory"]
+    assert run("connect", host, "--remove", "--yes") == 0
+    assert not HOSTS[host].path().exists()
+
+
+@pytest.mark.parametrize("host", [name for name in HOSTS if HOSTS[name].section])
+def test_another_server_of_the_name_is_left_alone(host: str) -> None:
+    section, path = HOSTS[host].section, Path("configuration")
+    other = json.dumps({section: {"memory": {"command": "npx", "args": ["other-memory"]}}})
+    for remove in (False, True):
+        with pytest.raises(SetupError, match="another server named memory"):
+            changed(other, HOSTS[host], path=path, remove=remove)
+    own = json.dumps({section: {"memory": {**ENTRY, "command": "/opt/bin/luma-memory", "env": {}}}})
+    assert changed(own, HOSTS[host], path=path, remove=False) == own
+    assert changed(own, HOSTS[host], path=path, remove=True) == ""
 
 
 def run(*arguments: str) -> int:
