@@ -45,7 +45,7 @@ coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/cov
 		--cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
 
 test-integrations: $(DEV) ## other systems' own packages against this service, each in an environment of its own
-	@LUMA_TEST_INTEGRATIONS=1 .venv/bin/python -m pytest -q tests/integrations $(PYTEST_ARGS)
+	@sh tools/integrations.sh $(PYTEST_ARGS)
 
 faults: $(DEV) ## the long tests: kills, outages, floods, and property-based tests with many examples
 	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -m "slow or hypothesis" $(PYTEST_ARGS)
@@ -80,6 +80,9 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 		pyproject.toml requirements/runtime.in requirements/dev.in >/dev/null
 	@$(UV) pip compile $(LOCK_FLAGS) -c requirements/dev.txt -c requirements/build.txt \
 		-o requirements/docs.txt requirements/docs.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/integrations.txt requirements/integrations.in >/dev/null
+	@cd tests/integrations && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --silent \
+		--omit-lockfile-registry-resolved
 
 wheel: $(DEV) ## build dist/*.whl, to be installed beside requirements/runtime.txt
 	@.venv/bin/python -m hatchling build -t wheel

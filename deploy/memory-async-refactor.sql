@@ -1055,6 +1055,16 @@ INSERT INTO memory_migrations (version) VALUES ('0020_webhooks');
 END IF;
 END $migration_0020$;
 
+DO $migration_0021$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0021_blocks_by_id') THEN
+-- A block is found by its id alone, as interfaces need it that do not name its user. Of an expression, so that
+-- no other statement, all of which name the scope, takes this index instead of the key that begins with it.
+CREATE INDEX IF NOT EXISTS memory_blocks_id ON memory_blocks (uuid_send(id));
+
+INSERT INTO memory_migrations (version) VALUES ('0021_blocks_by_id');
+END IF;
+END $migration_0021$;
+
 -- Add what a process has counted since it last did; hours older than two days go.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1253,6 +1263,27 @@ BEGIN
     DELETE FROM memory_blocks
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
     RETURN 'deleted';
+END $body$;
+
+-- Delete blocks of one user, each with all that refers to it; returns how many there were. Their open jobs
+-- are locked first, all of them: one after the other they would be taken after the user's row, against the
+-- order of locks.
+CREATE OR REPLACE FUNCTION delete_memory_blocks(p_project_id text, p_user_id text, p_block_ids uuid[])
+RETURNS integer LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
+DECLARE
+    v_block_id uuid;
+    v_deleted integer := 0;
+BEGIN
+    PERFORM FROM memory_jobs
+    WHERE block_id = ANY (p_block_ids) AND status IN ('pending', 'processing')
+      AND project_id = p_project_id AND user_id = p_user_id
+    ORDER BY id FOR UPDATE;
+    FOREACH v_block_id IN ARRAY p_block_ids LOOP
+        IF delete_memory_block(p_project_id, p_user_id, v_block_id, NULL) = 'deleted' THEN
+            v_deleted := v_deleted + 1;
+        END IF;
+    END LOOP;
+    RETURN v_deleted;
 END $body$;
 
 -- What stands for a user in the record of an erasure. It is made with a secret, for user ids can be

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LISTED = re.findall(r"\]\((\w+\.py)\)", (EXAMPLES / "README.md").read_text("utf-8"))
 assert sorted(LISTED) == sorted(path.name for path in EXAMPLES.glob("*.py"))
-assert {"batch_import.py", "chat_bot.py", "fastapi_app.py"} == set(LISTED), "test the new one here"
+TESTED = {"batch_import.py", "chat_bot.py", "fastapi_app.py", "mem0_routes.py"}
+assert set(LISTED) == TESTED, "test the new one here"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -97,6 +98,17 @@ async def test_an_import_reports_invalid_lines_and_can_be_repeated(
     async with AsyncMemoryClient(door.stack.base_url, api_key=key) as memory:
         stored = [block.content async for block in memory.iterate_blocks("iva")]
     assert sorted(stored) == ["Note 0.", "Note 1.", "Note 2."]
+
+
+async def test_the_routes_of_mem0_remember(door: Door) -> None:
+    key = await door.key("ingest", "read")
+    said = ("I keep bees.", "What do I keep?")
+    ended = await run(door, "mem0_routes.py", "--user", "lea", *said, key=key)
+    assert ended.stderr == "succeeded: I keep bees.\n"
+    assert re.fullmatch(r"[01]\.\d\d I keep bees\.\n", ended.stdout)
+    refused = await run(door, "mem0_routes.py", *said, key="lmk_" + "x" * 40)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("401: ")
 
 
 async def test_an_import_of_a_missing_file_is_an_error(door: Door, tmp_path: Path) -> None:

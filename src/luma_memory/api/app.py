@@ -23,6 +23,8 @@ from luma_memory.api.admission import Admission
 from luma_memory.api.agents import Challenges, add_agents
 from luma_memory.api.authentication import Authentication
 from luma_memory.api.head import HeadAsGet
+from luma_memory.api.mem0.routes import ADD_PATHS, DOCUMENT_PATH, SEARCH_PATHS, add_mem0
+from luma_memory.api.mem0.routes import ROUTERS as MEM0_ROUTERS
 from luma_memory.api.openapi import add_openapi
 from luma_memory.api.problems import add_problem_handlers
 from luma_memory.api.reference import (
@@ -61,13 +63,13 @@ HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/rea
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
 REFERENCE_PATH = f"{BASE_PATH}/docs"
 _ASSET_PATHS = tuple(f"{REFERENCE_PATH}/{name}" for name in ASSETS)
-OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, REFERENCE_PATH, *_ASSET_PATHS)
+OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, DOCUMENT_PATH, REFERENCE_PATH, *_ASSET_PATHS)
 # What calls a provider while its client waits.
-_ASKING_PATHS = frozenset(
+_ASKING_PATHS = SEARCH_PATHS.union(
     f"{BASE_PATH}/{name}"
     for name in ("search", "context", "summaries", "items/search", "items/batch")
 )
-_BLOCK_PATHS = frozenset(f"{BASE_PATH}/{name}" for name in ("blocks", "blocks/batch"))
+_BLOCK_PATHS = ADD_PATHS.union(f"{BASE_PATH}/{name}" for name in ("blocks", "blocks/batch"))
 _ROUTERS: Sequence[APIRouter] = (
     blocks.router,
     search.router,
@@ -86,7 +88,7 @@ _ROUTERS: Sequence[APIRouter] = (
 )
 _REQUEST_HEADERS = (
     *("Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "If-Match"),
-    *("Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name"),
+    *("Mcp-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mem0-User-ID"),
 )
 _RESPONSE_HEADERS = ("ETag", "Location", "Retry-After", "X-Memory-System", "X-Request-ID")
 
@@ -119,9 +121,11 @@ def _routed_app() -> FastAPI:
     )
     add_problem_handlers(app)
     # Added directly, not through a router for the base path: nested routers slow every request.
-    for router in _ROUTERS:
+    for router in (*_ROUTERS, *MEM0_ROUTERS):
         _check_routes(router)
+    for router in _ROUTERS:
         app.include_router(router, prefix=BASE_PATH)
+    add_mem0(app)
     add_openapi(app, _ROUTERS, prefix=BASE_PATH)
     return app
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from luma_memory.api.mem0 import is_mem0
 from luma_memory.api.problems import error_response
 from luma_memory.concurrency.token_buckets import TokenBuckets
 from luma_memory.domain.access import ANONYMOUS, Caller
@@ -75,7 +76,10 @@ def _credentials(scope: Scope) -> str | None:
     ]
     if not headers:
         return None
-    found = {value if name == b"x-api-key" else _bearer(value) for name, value in headers}
+    schemes = ("bearer", "token") if is_mem0(scope["path"]) else ("bearer",)
+    found = {
+        value if name == b"x-api-key" else _credential(value, schemes) for name, value in headers
+    }
     if len(found) > 1:
         raise Unauthenticated(
             "The request carries different credentials; send one", code="credentials_ambiguous"
@@ -83,9 +87,9 @@ def _credentials(scope: Scope) -> str | None:
     return found.pop()
 
 
-def _bearer(value: str) -> str:
+def _credential(value: str, schemes: Collection[str]) -> str:
     scheme, _, credentials = value.partition(" ")
-    if scheme.lower() != "bearer" or not credentials.strip():
+    if scheme.lower() not in schemes or not credentials.strip():
         raise Unauthenticated("Send the header as Authorization: Bearer <key>")
     return credentials.strip()
 

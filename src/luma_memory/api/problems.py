@@ -10,14 +10,16 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
+from luma_memory.api.mem0 import forms, is_mem0
 from luma_memory.domain.errors import (
     Conflict,
     Forbidden,
     Invalid,
     LumaMemoryError,
     NotFound,
+    NotOffered,
     PreconditionFailed,
     QuotaExceeded,
     RejectedError,
@@ -35,6 +37,7 @@ _STATUS: Sequence[tuple[type[LumaMemoryError], int]] = (
     (Conflict, 409),
     (PreconditionFailed, 412),
     (Forbidden, 403),
+    (NotOffered, 501),
     (QuotaExceeded, 429),
     (RequestError, 422),
     (UnavailableError, 503),
@@ -81,6 +84,27 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_error)
 
 
+class ProblemResponse(Response):
+    """A problem document, or an error in the form of the interface that the request belongs to."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None) -> None:
+        self._problem = problem
+        super().__init__(
+            problem.model_dump_json(exclude_none=True),
+            status_code=problem.status,
+            media_type=MEDIA_TYPE,
+            headers=dict(headers or {}),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if is_mem0(scope["path"]):
+            self.status_code = forms.mem0_status(self.status_code)
+            self.body = forms.mem0_error(self._problem)
+            self.headers["Content-Type"] = forms.MEDIA_TYPE
+            self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
 def problem_response(
     status: int,
     code: str,
@@ -99,12 +123,7 @@ def problem_response(
         errors=list(errors),
         request_id=request_id,
     )
-    return Response(
-        problem.model_dump_json(exclude_none=True),
-        status_code=status,
-        media_type=MEDIA_TYPE,
-        headers=dict(headers or {}),
-    )
+    return ProblemResponse(problem, headers)
 
 
 async def _on_our_error(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ A route declares its permission and cannot be declared without one:
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Request, Response
 from fastapi.routing import APIRoute
@@ -24,6 +24,8 @@ from luma_memory.domain.access import Caller, Permission
 from luma_memory.domain.errors import UnavailableError
 
 PERMISSION: Final = "x-permission"
+# Of a route for every caller with credentials, whatever they permit.
+AnyPermission = Literal["any"]
 NOT_REMEMBERED: Final = "x-not-remembered"
 # On every response while MEMORY_SYSTEM_ENABLED=false; reads still work.
 SYSTEM_HEADER: Final = "X-Memory-System"
@@ -31,7 +33,7 @@ SYSTEM_DISABLED: Final = "system_disabled"
 SECURITY: Final[Sequence[dict[str, list[str]]]] = ({"bearer": []}, {"apiKey": []})
 
 
-def permission(needed: Permission, *, remembered: bool = True) -> dict[str, Any]:
+def permission(needed: Permission | AnyPermission, *, remembered: bool = True) -> dict[str, Any]:
     """Keyword arguments of a route for callers with this permission.
 
     remembered: whether the response to a write with an Idempotency-Key is stored here; False for
@@ -61,7 +63,8 @@ class ProtectedRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             caller = caller_of(request)
-            caller.check_may(needed)
+            if needed != "any":
+                caller.check_may(needed)
             if query := request.scope["query_string"]:
                 check_query(query, names)
             service: Service = request.app.state.service
@@ -96,9 +99,9 @@ def _check_enabled(service: Service) -> None:
         raise UnavailableError("The memory system is switched off", code=SYSTEM_DISABLED)
 
 
-def permission_of(openapi_extra: Mapping[str, Any] | None) -> Permission:
+def permission_of(openapi_extra: Mapping[str, Any] | None) -> Permission | AnyPermission:
     """The permission a route was declared with. Raises TypeError if there is none."""
-    needed: Permission | None = (openapi_extra or {}).get(PERMISSION)
+    needed: Permission | AnyPermission | None = (openapi_extra or {}).get(PERMISSION)
     if needed is None:
         raise TypeError("a protected route needs **permission(...)")
     return needed

@@ -38,6 +38,7 @@ from luma_memory.pipeline.context.context import Contexts
 from luma_memory.pipeline.enrichment.backfill import Backfill
 from luma_memory.pipeline.enrichment.reembed import Reembedding
 from luma_memory.pipeline.ingest.archiving import Archiving
+from luma_memory.pipeline.ingest.block_lists import BlockLists
 from luma_memory.pipeline.ingest.block_reader import Blocks
 from luma_memory.pipeline.ingest.editing import Editing
 from luma_memory.pipeline.ingest.erasing import Erasing
@@ -60,6 +61,7 @@ from luma_memory.queue.session import live_worker_count
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
 from luma_memory.store.archive import PostgresArchive
+from luma_memory.store.block_lists import PostgresBlockLists
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.edits import PostgresBlockEditor
 from luma_memory.store.events import PostgresEventStore
@@ -78,6 +80,7 @@ class Service:
     ingest: Ingest
     blocks: Blocks
     items: Items
+    lists: BlockLists
     recall: Recall
     contexts: Contexts
     insights: Insights
@@ -147,6 +150,7 @@ def _service(
         ingest=work.ingest,
         blocks=Blocks(storage.blocks),
         items=items,
+        lists=BlockLists(PostgresBlockLists(database)),
         recall=search.recall,
         contexts=contexts.contexts,
         insights=Insights(

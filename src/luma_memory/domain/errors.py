@@ -8,6 +8,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  ├─ Conflict            the request contradicts what is stored
 │  ├─ PreconditionFailed  the thing is not any more what the request says it is
 │  ├─ Forbidden           not with this key, or not in this configuration
+│  ├─ NotOffered          a feature of a compatible interface that this service lacks
 │  └─ QuotaExceeded       a limit of this installation
 ├─ UnavailableError       try again later
 │  ├─ StoreUnavailable    PostgreSQL does not respond
@@ -92,6 +93,12 @@ class Forbidden(RequestError):
     """Not with this key, or not in this configuration."""
 
     code = "forbidden"
+
+
+class NotOffered(RequestError):
+    """A compatible interface has this feature, and this service does not."""
+
+    code = "not_offered"
 
 
 class QuotaExceeded(RequestError):

@@ -30,6 +30,8 @@ from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.vectors import encode_halfvec
 
 _SQL = SqlFile(__name__)
+# Over memory_blocks AS b, in the names of domain.block.Block.
+BLOCK_COLUMNS = _SQL["block_columns"].partition("\n")[2]
 _NEW_BLOCK_FIELDS = (
     *("content", "occurred_at", "idempotency_key", "request_hash"),
     *CLIENT_FIELDS,
@@ -88,7 +90,7 @@ class PostgresBlockStore:
             _SQL["read_blocks"],
             *_key_columns(keys),
         )
-        blocks = {(block.scope, block.id): block for block in map(_block, rows)}
+        blocks = {(block.scope, block.id): block for block in map(block_of, rows)}
         return [blocks.get(key) for key in keys]
 
     async def read_to_enrich(
@@ -131,7 +133,7 @@ class PostgresBlockStore:
             session_id,
             limit + 1,
         )
-        blocks = [_block(row) for row in rows[:limit]]
+        blocks = [block_of(row) for row in rows[:limit]]
         return BlockPage(blocks, blocks[-1].id if len(rows) > limit else None)
 
     async def keep(
@@ -326,7 +328,7 @@ def _accepted(row: asyncpg.Record) -> Accepted | Exception:
     )
 
 
-def _block(row: asyncpg.Record) -> Block:
+def block_of(row: asyncpg.Record) -> Block:
     values = dict(row)
     scope = Scope(values.pop("project_id"), values.pop("user_id"))
     entities = tuple(Entity(**entity) for entity in values.pop("entities"))

@@ -185,6 +185,27 @@ BEGIN
     RETURN 'deleted';
 END $body$;
 
+-- Delete blocks of one user, each with all that refers to it; returns how many there were. Their open jobs
+-- are locked first, all of them: one after the other they would be taken after the user's row, against the
+-- order of locks.
+CREATE OR REPLACE FUNCTION delete_memory_blocks(p_project_id text, p_user_id text, p_block_ids uuid[])
+RETURNS integer LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
+DECLARE
+    v_block_id uuid;
+    v_deleted integer := 0;
+BEGIN
+    PERFORM FROM memory_jobs
+    WHERE block_id = ANY (p_block_ids) AND status IN ('pending', 'processing')
+      AND project_id = p_project_id AND user_id = p_user_id
+    ORDER BY id FOR UPDATE;
+    FOREACH v_block_id IN ARRAY p_block_ids LOOP
+        IF delete_memory_block(p_project_id, p_user_id, v_block_id, NULL) = 'deleted' THEN
+            v_deleted := v_deleted + 1;
+        END IF;
+    END LOOP;
+    RETURN v_deleted;
+END $body$;
+
 -- What stands for a user in the record of an erasure. It is made with a secret, for user ids can be
 -- guessed one by one.
 CREATE OR REPLACE FUNCTION memory_user_digest(p_project_id text, p_user_id text)
