@@ -5,12 +5,12 @@
 BEGIN;
 -- Every version of this software takes the same lock, so that two migrators do the work once.
 SELECT pg_advisory_xact_lock(4867010125002);
--- Give way to running statements instead of queueing everybody behind us.
+-- Give way to running statements instead of queueing all other statements behind this one.
 SET LOCAL lock_timeout = '2s';
 SET LOCAL client_min_messages = warning;
 
 DO $server$ BEGIN
-    -- First, or an older server would complain of what it lacks.
+    -- Checked first, or an older server would fail on missing features.
     IF current_setting('server_version_num')::integer < 160000 THEN
         RAISE EXCEPTION 'PostgreSQL 16 or newer is needed; this server is PostgreSQL %.',
             current_setting('server_version');
@@ -936,7 +936,7 @@ CREATE INDEX memory_blocks_item_namespace ON memory_blocks
 CREATE INDEX memory_blocks_item_expiry ON memory_blocks (expires_at)
     WHERE key IS NOT NULL AND expires_at IS NOT NULL;
 
--- Search over blocks leaves these passages out without a look at their blocks.
+-- Search over blocks leaves these passages out without reading their blocks.
 ALTER TABLE memory_passages ADD COLUMN IF NOT EXISTS item boolean NOT NULL DEFAULT false;
 
 END;
@@ -1065,7 +1065,7 @@ INSERT INTO memory_migrations (version) VALUES ('0021_blocks_by_id');
 END IF;
 END $migration_0021$;
 
--- Add what a process has counted since it last did; hours older than two days go.
+-- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
 ) RETURNS void LANGUAGE plpgsql AS $body$
@@ -1082,9 +1082,9 @@ END $body$;
 -- Rows are locked in the order jobs, users, blocks, as everywhere.
 
 -- Change a block that still has revision p_revision. p_changes holds the columns that change; with
--- p_passage_ordinal the words changed too: the passages are replaced, what was derived from the old
--- text goes, and a job enriches it anew. Returns the new revision, or no row when the block is not
--- there or has another revision.
+-- p_passage_ordinal the text changed too: the passages are replaced, facts derived from the old
+-- text are removed, and a job enriches it again. Returns the new revision, or no row if the block does
+-- not exist or has another revision.
 CREATE OR REPLACE FUNCTION edit_memory_block(
     p_project_id text, p_user_id text, p_block_id uuid, p_revision integer, p_changed_by text,
     p_changes jsonb, p_content_hash bytea,
@@ -1100,8 +1100,8 @@ DECLARE
     v_before memory_blocks;
     v_after memory_blocks;
 BEGIN
-    -- A job that waits for this block will read it as it is then; one that runs has read it already,
-    -- and its result is dropped for the revision's sake, whatever was edited: another one follows.
+    -- A pending job of this block will read the new version; a running one has read the old version,
+    -- and its result is dropped because of the revision, whatever was edited: another job follows.
     SELECT id INTO v_job FROM memory_jobs
     WHERE block_id = p_block_id AND status = 'pending' AND job_type = 'enrich_and_embed'
       AND project_id = p_project_id AND user_id = p_user_id
@@ -1127,7 +1127,7 @@ BEGIN
         to_jsonb(v_before) - ARRAY['project_id', 'user_id', 'id', 'idempotency_key', 'content_hash',
             'request_hash', 'job_id', 'revision'], v_now);
 
-    -- The changed ones of the fields that a client may send; callers check the names and values.
+    -- The changed fields among those a client may send; callers validate names and values.
     EXECUTE (
         SELECT format('UPDATE memory_blocks SET content_hash = coalesce($5, content_hash),
                 revision = $6, updated_at = $7, (%s) = ROW(%s)
@@ -1163,7 +1163,7 @@ BEGIN
     SET title = NULL, summary = NULL, tags = '{}', entities = '[]', importance = NULL,
         language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
-    -- Found out of the old text; what somebody rejected stays rejected.
+    -- They were derived from the old text; relations that a user rejected stay rejected.
     PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, false, p_changed_by, v_now);
     PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
@@ -1191,7 +1191,7 @@ BEGIN
 END $body$;
 
 -- Delete a block, whatever revision it has or only p_revision, with all that refers to it. Its open
--- jobs are cancelled; the result of a running one finds its attempt gone. Returns 'deleted',
+-- jobs are cancelled; the result of a running one is rejected. Returns 'deleted',
 -- 'missing' or 'stale'.
 CREATE OR REPLACE FUNCTION delete_memory_block(
     p_project_id text, p_user_id text, p_block_id uuid, p_revision integer
@@ -1222,7 +1222,7 @@ BEGIN
         last_error = 'its block was deleted'
     WHERE id = ANY (v_jobs);
 
-    -- A late repetition of the request that made it gets its first answer, and not a second block.
+    -- A late repetition of the request that created it gets the first response, and no second block.
     INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation, request_hash,
         block_id, job_id, created_at)
     SELECT project_id, user_id, idempotency_key, 'POST /blocks', request_hash, id, job_id, v_now
@@ -1230,22 +1230,22 @@ BEGIN
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id
       AND idempotency_key IS NOT NULL
     ON CONFLICT DO NOTHING;
-    -- Remembered answers that tell what it said.
+    -- Stored responses to idempotent requests contain the old text.
     DELETE FROM memory_idempotency
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id
       AND body IS NOT NULL;
     PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, true,
         'deletion of ' || p_block_id, v_now);
-    -- What a summary says of it goes at once; the rest stands until it is made anew.
+    -- Remove its sentences from summaries at once; the rest stays until the summary is written again.
     UPDATE memory_summaries AS s
     SET stale = true, updated_at = v_now, comparison = NULL,
         block_ids = array_remove(s.block_ids, p_block_id),
-        highlights = k.kept, text = k.told
+        highlights = k.kept, text = k.kept_text
     FROM (SELECT m.week_start,
                  coalesce(jsonb_agg(h.value ORDER BY h.n) FILTER (WHERE NOT h.value -> 'block_ids'
                      ? p_block_id::text), '[]') AS kept,
                  coalesce(string_agg(h.value ->> 'text', E'\n' ORDER BY h.n) FILTER (
-                     WHERE NOT h.value -> 'block_ids' ? p_block_id::text), '') AS told
+                     WHERE NOT h.value -> 'block_ids' ? p_block_id::text), '') AS kept_text
           FROM memory_summaries AS m
           LEFT JOIN LATERAL jsonb_array_elements(m.highlights) WITH ORDINALITY AS h (value, n) ON true
           WHERE m.project_id = p_project_id AND m.user_id = p_user_id
@@ -1295,7 +1295,7 @@ RETURNS bytea LANGUAGE sql STABLE AS $body$
 $body$;
 
 -- Delete a user's jobs among the ids (p_after, p_after + p_span]. No index finds a user's ended jobs,
--- for it would cost every job of everybody; so an erasure goes through the table in steps, before it
+-- for maintaining one would slow down every job; so an erasure scans the table in steps, before it
 -- locks anything. Returns how many were deleted.
 CREATE OR REPLACE FUNCTION sweep_memory_jobs(
     p_project_id text, p_user_id text, p_after bigint, p_span bigint
@@ -1310,13 +1310,13 @@ BEGIN
     RETURN v_deleted;
 END $body$;
 
--- Erase a user: every row of every table that names one, in one transaction, and write down that it
--- happened. p_last_job: jobs up to this id were swept away before. Tables are found by their columns,
+-- Erase a user: every row of every table that names one, in one transaction, and record that it
+-- happened. p_last_job: jobs up to this id were deleted before. Tables are found by their columns,
 -- so that one added later cannot be forgotten.
 --
--- Whatever runs meanwhile brings nothing back: a worker's result is written only together with its
--- job, which is gone, and a block that is being accepted holds or awaits the user's row. A job that is
--- being ended at this very moment holds its row and awaits the user's: then this gives up
+-- Concurrent work stores nothing again: a worker's result is written only together with its
+-- job, which is gone, and a transaction that accepts a block holds or awaits the user's row. A job that is
+-- being completed at this moment holds its row and awaits the user's: then this gives up
 -- (lock_not_available) and is to be called again.
 CREATE OR REPLACE FUNCTION erase_memory_user(
     p_project_id text, p_user_id text, p_id uuid, p_key_digest bytea,
@@ -1328,18 +1328,18 @@ DECLARE
     v_table text;
     v_deleted bigint;
     v_jobs bigint;
-    -- Ids are given out before they are committed: some below the last one came later.
+    -- Ids are assigned before commit: some below the last one may have been committed later.
     v_after bigint := p_last_job - 100000;
     v_counts jsonb := '{}';
 BEGIN
-    -- Before the user's row, in the order of locks; waits for those that are being ended.
+    -- Before the user's row, in the order of locks; waits for jobs that are being completed.
     DELETE FROM memory_jobs
     WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
     GET DIAGNOSTICS v_jobs = ROW_COUNT;
-    -- Whoever is accepting a block of this user has committed it, or waits until we have.
+    -- A transaction that accepts a block of this user has committed, or waits until this one has.
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
     ON CONFLICT (project_id, user_id) DO UPDATE SET version = memory_users.version;
-    -- And so has whoever writes down what was spent for them.
+    -- The same holds for a transaction that records spending for the user.
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
     PERFORM FROM memory_jobs
@@ -1350,8 +1350,8 @@ BEGIN
     v_counts := jsonb_build_object('jobs', p_swept + v_jobs + v_deleted,
         'cached_entries', p_cached);
 
-    -- A key for this user opens nothing any more. The row stays, without the user: that there were
-    -- keys is what keeps the door closed.
+    -- A key for this user grants nothing any more. The row stays, without the user: the API requires
+    -- a key as long as any key row exists.
     UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, now()), user_id = '', name = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
@@ -1384,7 +1384,7 @@ BEGIN
     RETURN QUERY SELECT v_counts, v_now;
 END $body$;
 
--- How many rows of every table name this user; keys and receipts of erasures do not.
+-- How many rows of every table name this user; keys and receipts of erasures are not counted.
 CREATE OR REPLACE FUNCTION count_memory_rows(p_project_id text, p_user_id text)
 RETURNS TABLE (name text, count bigint) LANGUAGE plpgsql STABLE AS $body$
 DECLARE
@@ -1406,8 +1406,8 @@ BEGIN
     END LOOP;
 END $body$;
 
--- The job id of an imported block: the one it comes with, unless no job of this user can have had that
--- id; then a new one, which no job will have.
+-- The job id of an imported block: the exported one, unless no job of this user can have had that
+-- id; then a new id that no job will get.
 CREATE OR REPLACE FUNCTION memory_own_job_id(p_project_id text, p_user_id text, p_job_id bigint)
 RETURNS bigint LANGUAGE sql AS $body$
     SELECT CASE WHEN p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
@@ -1416,7 +1416,7 @@ RETURNS bigint LANGUAGE sql AS $body$
         THEN p_job_id ELSE nextval('memory_jobs_id_seq') END
 $body$;
 
--- Store exported rows of one table for a user. What is there already stays as it is. Columns this
+-- Store exported rows of one table for a user. Existing rows stay unchanged. Columns this
 -- version does not know are left out, those the rows do not have get their default. Returns how many
 -- were stored.
 CREATE OR REPLACE FUNCTION import_memory_rows(
@@ -1434,7 +1434,7 @@ BEGIN
     ON CONFLICT (project_id, user_id) DO NOTHING;
     PERFORM raise_memory_version(p_project_id, p_user_id, NULL, v_now);
     IF p_table = 'memory_users' THEN
-        -- One that nobody knows fails here, and not the weeks of everybody later.
+        -- An unknown time zone fails here, and not later in the weekly summaries of all users.
         PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
         UPDATE memory_users
         SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
@@ -1476,7 +1476,7 @@ BEGIN
     RETURN v_stored;
 END $body$;
 
--- Write back what a worker made of its blocks: results, passages and completed jobs in one
+-- Write back a worker's results for its blocks: facts, passages and completed jobs in one
 -- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
 -- since, change. Returns the 1-based positions of the jobs that were completed.
 --
@@ -1484,11 +1484,11 @@ END $body$;
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
 -- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
 -- p_kept: the passages of the job's block are stored as they are, in the words of the default language,
--- and have NULL lexemes here; where another job has told the block's language since, its result stands.
--- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
--- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
--- `backfill_after`: an interval, or 'asked' for when somebody asks); with `relations`, a number of
--- attempts, a job looks for relations of each block that becomes active.
+-- and have NULL lexemes here; if another job has set the block's language since, its result is kept.
+-- p_tags_and_entities has optional fields: what produced the facts (`model`), why something is
+-- missing (`error`), which steps are to be backfilled (`backfill_steps`) and after how long
+-- (`backfill_after`: an interval, or 'asked' for on request only); with `relations`, a number of
+-- attempts, a job detects relations of each block that becomes active.
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -1516,14 +1516,14 @@ BEGIN
     SELECT array_agg(j.project_id), array_agg(j.user_id), array_agg(j.block_id), array_agg(i.n)
     INTO v_projects, v_users, v_blocks, v_items
     FROM unnest(p_job_ids) WITH ORDINALITY AS i (job_id, n)
-    -- A worker whose lease ran out may come with two attempts of one job: only the later is its own.
+    -- A worker whose lease ran out may write back two attempts of one job: only the later one is valid.
     JOIN memory_jobs AS j ON j.id = i.job_id AND j.attempts = p_attempts[i.n]
     WHERE j.id = ANY (v_done);
 
     PERFORM raise_memory_versions(v_projects, v_users, v_blocks, v_now);
 
-    -- What an earlier enrichment said is kept, and what a table that was here before the service or
-    -- a client's SQL had in these columns; a block's first enrichment mostly has nothing to keep.
+    -- Keep a revision of an earlier enrichment, or of values that an existing table or
+    -- a client's SQL had in these columns; a first enrichment usually has nothing to keep.
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
     SELECT b.project_id, b.user_id, b.id, b.revision, 'enrichment', 'job ' || p_job_ids[d.n],
            jsonb_build_object('title', b.title, 'summary', b.summary, 'tags', b.tags,
@@ -1553,7 +1553,7 @@ BEGIN
       AND coalesce(b.occurred_at, b.created_at) >= s.starts_at
       AND coalesce(b.occurred_at, b.created_at) < s.ends_at;
 
-    -- Passages only where the block still stands as it was read.
+    -- Passages only if the block is unchanged since it was read.
     WITH block AS (
         UPDATE memory_blocks AS b
         SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
@@ -1579,7 +1579,7 @@ BEGIN
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
     ), stale AS (
-        -- Fewer passages than before: what a shorter text no longer has must not be found.
+        -- If there are fewer passages than before, the extra ones of the longer text are deleted.
         DELETE FROM memory_passages AS m
         USING block AS b
         JOIN (SELECT p.n, max(p.ordinal) AS last
@@ -1617,7 +1617,7 @@ BEGIN
             NULL);
     END IF;
     IF v_fresh.attempts IS NOT NULL THEN
-        -- After everybody's fresh blocks, and without moving the user's own back.
+        -- After the fresh blocks of all users, and without delaying the user's own.
         PERFORM enqueue_memory_jobs(v_fresh.projects, v_fresh.users,
             array_fill('detect_relations'::text, ARRAY[cardinality(v_fresh.ids)]), v_fresh.ids,
             array_fill(NULL::jsonb, ARRAY[cardinality(v_fresh.ids)]),
@@ -1628,8 +1628,8 @@ BEGIN
     RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;
 
--- As versions before 0012 call it: nothing is kept. Not the other one with a default: should an older
--- version's migration put its own back here, a call of 17 arguments would fit both.
+-- As versions before 0012 call it: nothing is kept. Not a default of the other function: if an older
+-- version's migration restored its own function, a call with 17 arguments would match both.
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -1859,8 +1859,8 @@ END $body$;
 
 -- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
 --
--- p_blocks: an array of objects with the columns of memory_block_input, the one list of what a client may
--- say of a block; unknown keys are ignored and missing ones are NULL, so that versions before and after a
+-- p_blocks: an array of objects with the columns of memory_block_input, the only list of the fields a client may
+-- send for a block; unknown keys are ignored and missing ones are NULL, so that versions before and after a
 -- new field can both call this. p_passage_* describe the passages, p_passage_item being the 1-based
 -- position of the block. Returns one row per block, in order:
 --   created         false when the same idempotency key or external id was accepted before, or an equal block
@@ -1869,9 +1869,9 @@ END $body$;
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are created already claimed by that worker.
 -- p_traceparents: of the requests, one per block or NULL, for the traces of the jobs.
--- p_repeats_since: an equal block (all fields but the time and the key) that has no external id and happened
--- between this and the block's own time is the same block sent again. NULL: none is. A failed or superseded
--- block is never repeated: saying it again is news.
+-- p_repeats_since: an equal block (all fields but the time and the key) without an external id that occurred
+-- between this and the block's own time is the same block sent again. NULL: never. A failed or superseded
+-- block is never repeated: an equal new block is stored.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_blocks jsonb,
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
@@ -1881,7 +1881,7 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_repeats_since timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
                  repeats text)
--- A user's row that another transaction holds must not delay the other users of the statement: their
+-- A user's row locked by another transaction must not delay the other users of the statement: their
 -- items run again without it.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
@@ -1889,7 +1889,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_blocks memory_block_input[] := ARRAY(
         SELECT b FROM jsonb_populate_recordset(NULL::memory_block_input, p_blocks) AS b);
-    -- What tells two blocks of equal content_hash apart is every other field but these.
+    -- Two blocks of equal content_hash are the same if all fields but these are equal.
     v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'utc_offset_minutes', 'idempotency_key', 'request_hash',
         'job_id', 'created_at', 'updated_at', 'ordinality', 'n', 'since'];
     v_items integer[];
@@ -1906,7 +1906,7 @@ DECLARE
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
-    -- The user's place in virtual time after this statement, one entry an item.
+    -- The user's place in virtual time after this statement, one entry per item.
     WITH scope AS (
         SELECT i.project_id, i.user_id, count(*) AS items, array_agg(i.id) AS ids
         FROM unnest(v_blocks) AS i
@@ -1922,7 +1922,7 @@ BEGIN
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (
-        -- All ids: one that turns out to be stored already costs a reader nothing.
+        -- All ids: one that turns out to be stored already costs nothing.
         INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
         SELECT t.project_id, t.user_id, t.version, t.previous, s.ids
         FROM touched AS t JOIN scope AS s USING (project_id, user_id)
@@ -1935,7 +1935,7 @@ BEGIN
     JOIN touched AS t USING (project_id, user_id);
 
     IF v_keyed THEN
-        -- First of its key here, and none of it stored. The lock above makes this check final.
+        -- First of its key here, and no stored block has it. The lock above makes this check final.
         SELECT array_agg(i.n ORDER BY i.n) INTO v_fresh
         FROM (SELECT x.*,
                      row_number() OVER (PARTITION BY x.project_id, x.user_id, x.idempotency_key ORDER BY x.n) AS key_turn,
@@ -1957,37 +1957,37 @@ BEGIN
     END IF;
 
     IF p_repeats_since IS NOT NULL THEN
-        -- Those that stand already, each the first of its kind. Final for the same reason.
+        -- Equal blocks that are stored already, each the first of its kind. Final for the same reason.
         SELECT array_agg(i.n ORDER BY i.n), array_agg(b.id ORDER BY i.n) INTO v_repeats, v_same
         FROM (SELECT x.*, x.ordinality AS n, p_repeats_since[x.ordinality] AS since
               FROM unnest(v_blocks) WITH ORDINALITY AS x) AS i
         CROSS JOIN LATERAL (
             SELECT m.id FROM memory_blocks AS m
-            -- As memory_blocks_said has it; what compares the scope itself must be of no use to an
-            -- index, or the primary key would be taken where there are no statistics.
+            -- The expression of the index memory_blocks_said; the comparison of the scope must not be usable by
+            -- an index, or the primary key would be chosen without statistics.
             WHERE m.content_hash = i.content_hash AND m.external_id IS NULL
               AND hashtextextended(m.user_id, hashtextextended(m.project_id, 0))
                   = hashtextextended(i.user_id, hashtextextended(i.project_id, 0))
               AND (m.project_id, m.user_id) IS NOT DISTINCT FROM (i.project_id, i.user_id)
               AND m.occurred_at BETWEEN i.since AND i.occurred_at
               AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
-              -- Equal in whatever a client may say of a block, also in fields that are yet to come.
+              -- Equal in all fields a client may send, including fields added later.
               AND NOT EXISTS (
                   SELECT FROM jsonb_each(to_jsonb(i) - v_not_compared) AS f
                   WHERE f.value IS DISTINCT FROM to_jsonb(m) -> f.key)
             ORDER BY m.created_at, m.id LIMIT 1) AS b
         WHERE i.external_id IS NULL AND (NOT v_keyed OR i.n = ANY (v_fresh));
         IF cardinality(v_blocks) > 1 THEN
-            -- Those that an earlier item says.
+            -- Items equal to an earlier item.
             SELECT nullif(coalesce(v_repeats, '{}') || array_agg(i.n::integer ORDER BY i.n), '{}'),
                    coalesce(v_same, '{}') || array_agg((v_blocks[i.first_n]).id ORDER BY i.n)
             INTO v_repeats, v_same
-            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash, x.said,
+            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash, x.compared,
                              CASE WHEN x.since = x.occurred_at THEN x.since END) AS first_n
                   FROM (SELECT b.*, b.ordinality AS n, p_repeats_since[b.ordinality] AS since,
-                               -- Made only where there is something to compare.
+                               -- Computed only if there is something to compare.
                                CASE WHEN count(*) OVER (PARTITION BY b.content_hash) > 1
-                                    THEN to_jsonb(b) - v_not_compared END AS said
+                                    THEN to_jsonb(b) - v_not_compared END AS compared
                         FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x
                   WHERE x.external_id IS NULL AND x.since IS NOT NULL AND x.n = ANY (v_fresh)
                     AND x.n <> ALL (coalesce(v_repeats, '{}'))) AS i
@@ -2029,13 +2029,13 @@ BEGIN
     SELECT array_agg(i.n), array_agg((i.block).job_id) INTO v_items, v_jobs FROM item AS i;
 
     IF v_repeats IS NOT NULL THEN
-        -- One by one: joined to an array, a table that is not large would be read whole.
+        -- One by one: joined to an array, a small table would be read completely.
         FOR v_n, v_id IN SELECT x.n, x.id FROM unnest(v_repeats, v_same) AS x (n, id) LOOP
             UPDATE memory_blocks SET repeat_count = repeat_count + 1
             WHERE project_id = (v_blocks[v_n]).project_id AND user_id = (v_blocks[v_n]).user_id
               AND id = v_id
             RETURNING memory_blocks.job_id, memory_blocks.status INTO v_job_id, v_status;
-            -- Its key is used as well: a late repetition gets this response, whatever became of the block.
+            -- Its key is used as well: a late repetition gets this response, whatever happened to the block since.
             IF (v_blocks[v_n]).idempotency_key IS NOT NULL THEN
                 INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation,
                     request_hash, block_id, job_id, block_status, created_at)
@@ -2052,7 +2052,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- A block met by its external id may have come under another key, or none: that key is not reused.
+    -- A block found by its external id may have another key, or none: that key is not reused.
     RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
         b.idempotency_key IS DISTINCT FROM i.idempotency_key
             OR b.request_hash IS NOT DISTINCT FROM i.request_hash,
@@ -2148,7 +2148,7 @@ DECLARE
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
     v_positions bigint[];
-    v_held uuid[];  -- blocks whose pending job is locked here: it will read what is written now
+    v_locked uuid[];  -- blocks whose pending job is locked here: it will read what is written now
     v_op jsonb;
     v_n bigint;
     v_old memory_blocks;
@@ -2163,7 +2163,7 @@ DECLARE
     v_job_ids bigint[] := '{}';
     v_job_ops bigint[] := '{}';
 BEGIN
-    v_held := ARRAY(
+    v_locked := ARRAY(
         SELECT j.block_id FROM jsonb_array_elements(p_ops) AS o (op)
         CROSS JOIN LATERAL (SELECT b.id FROM memory_blocks AS b
             WHERE b.project_id = o.op ->> 'project_id' AND b.user_id = o.op ->> 'user_id'
@@ -2209,18 +2209,18 @@ BEGIN
         outcome := NULL; item_id := NULL; item_revision := NULL; created := NULL; updated := NULL;
         expires := NULL;
         IF v_op ? 'request_key' THEN
-            SELECT k.request_hash, k.body::jsonb AS said INTO v_stored FROM memory_idempotency AS k
+            SELECT k.request_hash, k.body::jsonb AS stored_body INTO v_stored FROM memory_idempotency AS k
             WHERE k.project_id = v_op ->> 'project_id' AND k.user_id = v_op ->> 'user_id'
               AND k.idempotency_key = v_op ->> 'request_key';
             IF FOUND THEN
                 outcome := 'reused';
                 IF v_stored.request_hash = (v_op ->> 'request_hash')::bytea THEN
-                    outcome := v_stored.said ->> 'outcome';
-                    item_id := (v_stored.said ->> 'id')::uuid;
-                    item_revision := (v_stored.said ->> 'revision')::integer;
-                    created := (v_stored.said ->> 'created')::timestamptz;
-                    updated := (v_stored.said ->> 'updated')::timestamptz;
-                    expires := (v_stored.said ->> 'expires')::timestamptz;
+                    outcome := v_stored.stored_body ->> 'outcome';
+                    item_id := (v_stored.stored_body ->> 'id')::uuid;
+                    item_revision := (v_stored.stored_body ->> 'revision')::integer;
+                    created := (v_stored.stored_body ->> 'created')::timestamptz;
+                    updated := (v_stored.stored_body ->> 'updated')::timestamptz;
+                    expires := (v_stored.stored_body ->> 'expires')::timestamptz;
                 END IF;
                 RETURN NEXT;
                 CONTINUE;
@@ -2287,7 +2287,7 @@ BEGIN
                             'expires_at', v_old.expires_at), v_now);
                 END IF;
                 -- A job that runs has read an earlier revision, and its result will be dropped.
-                IF v_op ->> 'content' <> '' AND v_old.id <> ALL (v_held) AND v_old.id <> ALL (v_job_blocks)
+                IF v_op ->> 'content' <> '' AND v_old.id <> ALL (v_locked) AND v_old.id <> ALL (v_job_blocks)
                    AND (v_new OR (v_value AND (v_old.status = 'pending_enrichment'
                        OR EXISTS (SELECT FROM memory_jobs
                            WHERE block_id = v_old.id AND status = 'processing'
@@ -2375,7 +2375,7 @@ BEGIN
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
 END $body$;
 
--- Delete items that have expired, the earliest first, at most p_limit; nobody has seen them since. Returns
+-- Delete items that have expired, the earliest first, at most p_limit; they are invisible since then. Returns
 -- how many.
 CREATE OR REPLACE FUNCTION delete_expired_memory_items(p_limit integer)
 RETURNS integer LANGUAGE plpgsql AS $body$
@@ -2394,11 +2394,11 @@ BEGIN
     RETURN v_deleted;
 END $body$;
 
--- What all workers know of the model providers, and what those still owe the blocks.
+-- The shared state of the model providers, and pending backfills of blocks.
 
--- May this provider be called? One row: state 'closed' says yes, and so does `is_probe`: this caller
--- alone tries a circuit whose time is over, and should note whatever comes of it within p_probe.
--- `failures` is how many came before this call (a good one should be noted then).
+-- May this provider be called? One row: state 'closed' means yes, and so does `is_probe`: this caller
+-- alone probes a circuit whose time is over, and should note the outcome within p_probe.
+-- `failures` is the number before this call (a success should be noted if it is not 0).
 CREATE OR REPLACE FUNCTION enter_memory_circuit(p_name text, p_probe interval)
 RETURNS TABLE (state text, code text, reason text, wait_seconds double precision,
                failures integer, is_probe boolean)
@@ -2427,7 +2427,7 @@ BEGIN
         greatest(extract(epoch FROM v.blocked_until - v_now)::double precision, 0), v.failures, false;
 END $body$;
 
--- What came of a call: 'well', 'limited' (wait p_wait), 'away' or 'refused' (p_failures_max of one
+-- Record the outcome of a call: 'well', 'limited' (wait p_wait), 'away' or 'refused' (p_failures_max of one
 -- kind in a row open the circuit for p_pause, doubling up to p_pause_max; a failed probe does at
 -- once).
 CREATE OR REPLACE FUNCTION note_memory_circuit(
@@ -2445,7 +2445,7 @@ BEGIN
     v_failures := CASE WHEN v.failing = p_outcome THEN v.failures + 1 ELSE 1 END;
     CASE
     WHEN p_outcome = 'well' THEN
-        -- A call that was under way before the provider said wait says nothing about waiting.
+        -- The result of a call that started before the provider's rate limit does not lift the limit.
         UPDATE memory_circuits
         SET state = 'closed', failures = 0, failing = NULL, openings = 0, code = NULL,
             reason = NULL, blocked_until = NULL, probe_until = NULL, failing_since = NULL,
@@ -2471,7 +2471,7 @@ BEGIN
     END CASE;
 END $body$;
 
--- Keep the derived facts of a block whose other half is still to be made: the next attempt need not
+-- Keep the derived facts of a block whose other step is still pending: the next attempt need not
 -- pay for them again. The block's status and its job stay as they are. False where the job is no
 -- longer the caller's own attempt or the block was edited: nothing is changed there.
 CREATE OR REPLACE FUNCTION keep_memory_enrichment(
@@ -2505,22 +2505,22 @@ BEGIN
     RETURN FOUND;
 END $body$;
 
--- Jobs for active blocks that something is still owed to and whose time has come, behind all other
--- work, as long as fewer than p_open_max of them wait and none of these circuits says that it would
--- be in vain. Their payload names the steps: {"backfill": ["enrich"]}. Returns how many were made.
+-- Enqueue jobs for active blocks whose pending backfill is due, behind all other work, as long as
+-- fewer than p_open_max of them wait and all of these circuits are closed. Their payload names the
+-- steps: {"backfill": ["enrich"]}. Returns how many were enqueued.
 CREATE OR REPLACE FUNCTION enqueue_memory_backfill(p_open_max integer, p_circuits text[])
 RETURNS integer LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_priority integer := -20;
-    v_room integer;
+    v_capacity integer;
     v_projects text[];
     v_users text[];
     v_blocks uuid[];
     v_payloads jsonb[];
 BEGIN
-    -- Every worker comes here; one of them at a time is enough.
+    -- Every worker calls this; one of them at a time is enough.
     IF NOT pg_try_advisory_xact_lock(hashtext('enqueue_memory_backfill')) THEN
         RETURN 0;
     END IF;
@@ -2528,7 +2528,7 @@ BEGIN
                WHERE c.name = ANY (p_circuits) AND c.state <> 'closed' AND c.blocked_until > v_now) THEN
         RETURN 0;
     END IF;
-    SELECT p_open_max - count(*) INTO v_room
+    SELECT p_open_max - count(*) INTO v_capacity
     FROM (SELECT FROM memory_jobs
           WHERE status = 'pending' AND fair_at < 'infinity' AND priority = v_priority
           LIMIT p_open_max) AS j;
@@ -2541,7 +2541,7 @@ BEGIN
                 WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
                   AND j.job_type = 'enrich_and_embed'
                   AND j.project_id = b.project_id AND j.user_id = b.user_id)
-          ORDER BY b.backfill_at LIMIT v_room) AS w;
+          ORDER BY b.backfill_at LIMIT v_capacity) AS w;
     IF v_blocks IS NULL THEN
         RETURN 0;
     END IF;
@@ -2550,15 +2550,15 @@ BEGIN
         array_fill(v_priority, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), 1);
-    -- The job says when to come back, if at all; this is for jobs that somebody deletes.
+    -- The job itself sets the time of the next backfill, if any; this is for jobs that are deleted.
     UPDATE memory_blocks AS b SET backfill_at = v_now + interval '1 hour'
     FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
     WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id;
     RETURN cardinality(v_blocks);
 END $body$;
 
--- Bring forward what is owed later or only when somebody asks: for at most p_limit blocks, whose
--- number it returns. Workers then make it, behind all other work.
+-- Make backfills that are pending for later or on request due now, for at most p_limit blocks, whose
+-- number it returns. Workers then process them, behind all other work.
 CREATE OR REPLACE FUNCTION request_memory_backfill(
     p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL, p_limit integer DEFAULT 1000
 ) RETURNS integer LANGUAGE plpgsql AS $body$
@@ -2572,7 +2572,7 @@ BEGIN
           WHERE backfill_at > v_now AND status = 'active'
             AND (p_project_id IS NULL OR project_id = p_project_id)
             AND (p_user_id IS NULL OR user_id = p_user_id)
-            -- What a waiting job will make is not asked for twice.
+            -- A step that a waiting job will do is not requested twice.
             AND NOT EXISTS (SELECT FROM memory_jobs AS j
                 WHERE j.block_id = memory_blocks.id AND j.status IN ('pending', 'processing')
                   AND j.job_type = 'enrich_and_embed')
@@ -2582,15 +2582,15 @@ BEGIN
     RETURN v_changed;
 END $body$;
 
--- All vectors of a scope's next model take the place of the old ones, at once for every reader.
--- Returns how many. Vectors made of an earlier revision are dropped.
+-- Replace a scope's vectors by those of its next model, at once for every reader.
+-- Returns how many. Vectors of an earlier revision are dropped.
 CREATE OR REPLACE FUNCTION move_memory_vectors(p_project_id text, p_user_id text, p_model text)
 RETURNS integer LANGUAGE plpgsql AS $body$
 #variable_conflict use_column
 DECLARE
     v_moved integer;
 BEGIN
-    -- Hinders nobody but an erasure, after which there is nothing to move.
+    -- This lock blocks only an erasure, after which there is nothing to move.
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -2607,7 +2607,7 @@ BEGIN
       AND m.ordinal = n.ordinal;
     GET DIAGNOSTICS v_moved = ROW_COUNT;
     DELETE FROM memory_next_passages WHERE project_id = p_project_id AND user_id = p_user_id;
-    -- Windows of turns hold more than one block's text: their own jobs make them again.
+    -- Windows of turns contain the text of several blocks: their own jobs embed them again.
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
       AND embedding_model <> p_model;
@@ -2621,10 +2621,10 @@ BEGIN
     RETURN v_moved;
 END $body$;
 
--- Jobs for up to p_limit scopes that have passages without a vector of p_model, once the jobs made
--- before are through; returns how many. Where none is left the other models retire, and a little later
--- the change is finished. Does nothing unless the model is wanted, nor while one of
--- these circuits says that it would be in vain.
+-- Jobs for up to p_limit scopes that have passages without a vector of p_model, once the jobs enqueued
+-- before have ended; returns how many. If none is left the other models retire, and a little later
+-- the change is finished. Does nothing unless the model is requested, nor while one of
+-- these circuits is open.
 CREATE OR REPLACE FUNCTION enqueue_memory_reembeds(p_model text, p_limit integer, p_circuits text[])
 RETURNS integer LANGUAGE plpgsql AS $body$
 #variable_conflict use_column
@@ -2668,8 +2668,8 @@ BEGIN
     END IF;
     UPDATE memory_embedding_models SET retired_at = v_now WHERE id <> p_model AND retired_at IS NULL;
     IF NOT FOUND THEN
-        -- Processes learn of a retirement within seconds; what they embedded until then is stale, and
-        -- was looked for above.
+        -- Processes learn of a retirement within seconds; texts they embedded until then are stale, and
+        -- were searched for above.
         UPDATE memory_embedding_models SET wanted_at = NULL
         WHERE wanted_at IS NOT NULL AND NOT EXISTS (
             SELECT FROM memory_embedding_models AS o WHERE o.retired_at > v_now - interval '10 s');
@@ -2678,19 +2678,19 @@ BEGIN
     RETURN 0;
 END $body$;
 
--- The queue, all of it. Every function takes arrays and reads the clock once: an UPDATE that
+-- The functions of the queue. Every function takes arrays and reads the clock once: an UPDATE that
 -- calls a volatile function is planned without its index. Rows are locked in the order
 -- jobs, users, blocks, so that no two of these can deadlock.
 --
--- Those that look for jobs in some state do it without bitmap scans: a job stays in each state for
+-- Those that search jobs by state do it without bitmap scans: a job stays in each state for
 -- milliseconds, so nearly all entries of these indexes are dead between two runs of the vacuum. An
--- index scan remembers which are and passes over them; a bitmap scan visits all of their rows again
--- (measured behind 60,000 completed jobs: 6.4 ms a claim, where the claim itself takes 1.8). Nor
+-- index scan marks and skips dead entries; a bitmap scan visits all of their rows again
+-- (measured behind 60,000 completed jobs: 6.4 ms per claim, where the claim itself takes 1.8). Nor
 -- sequential scans, which the planner takes when a table has grown since it was last analyzed.
 
 -- The queue's virtual time, from which a user without waiting jobs takes a place: that of the job
--- next in line, or now when nobody waits. By the clock alone, a backlog that is worked off slower than
--- its places were given out would fall behind it, and whoever comes new would queue behind all of it.
+-- next in line, or now when no job waits. By the clock alone, a backlog that drains slower than its
+-- places were assigned would fall behind it, and a new user would queue behind all of it.
 CREATE OR REPLACE FUNCTION memory_queue_place(p_now timestamptz)
 RETURNS timestamptz LANGUAGE plpgsql STABLE AS $body$
 BEGIN
@@ -2699,7 +2699,7 @@ BEGIN
         ORDER BY fair_at LIMIT 1));
 END $body$;
 
--- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that is taken
+-- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that exists already
 -- returns no row. Returns the new ids.
 CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
     p_project_ids text[], p_user_ids text[], p_job_types text[], p_block_ids uuid[],
@@ -2711,7 +2711,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_place timestamptz := memory_queue_place(v_now);
 BEGIN
-    -- One job by itself is the usual call, and needs none of the grouping: a third less time.
+    -- A single job is the usual call and needs no grouping: a third less time.
     IF cardinality(p_project_ids) = 1 THEN
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
         VALUES (p_project_ids[1], p_user_ids[1], v_place + p_fair_step)
@@ -2772,7 +2772,7 @@ BEGIN
 END $body$;
 
 -- No worker claims jobs of a type, or any job where the type is NULL, until they are resumed; what
--- runs goes on, and jobs can be enqueued. Returns whether it was not paused before.
+-- runs continues, and jobs can be enqueued. Returns whether it was not paused before.
 CREATE OR REPLACE FUNCTION pause_memory_jobs(p_job_type text DEFAULT NULL)
 RETURNS boolean LANGUAGE plpgsql AS $body$
 BEGIN
@@ -2781,7 +2781,7 @@ BEGIN
     RETURN FOUND;
 END $body$;
 
--- Workers claim jobs of this type again; where the type is NULL, whatever was paused. Returns how
+-- Workers claim jobs of this type again; if the type is NULL, of every paused type. Returns how
 -- many pauses ended.
 CREATE OR REPLACE FUNCTION resume_memory_jobs(p_job_type text DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql AS $body$
@@ -2793,7 +2793,7 @@ BEGIN
     RETURN v_ended;
 END $body$;
 
--- Blocks whose enrichment ended in failure say so; their text stays searchable.
+-- Mark blocks whose enrichment failed for good; their text stays searchable.
 CREATE OR REPLACE FUNCTION fail_memory_blocks(
     p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_errors text[]
 ) RETURNS void LANGUAGE plpgsql AS $body$
@@ -2801,7 +2801,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_failed record;
 BEGIN
-    -- A status is nothing that is searched: no block's passages change.
+    -- Statuses are not indexed for search, so no passage changes.
     PERFORM raise_memory_versions(p_project_ids, p_user_ids,
         array_fill(NULL::uuid, ARRAY[cardinality(p_user_ids)]), v_now);
 
@@ -2823,7 +2823,7 @@ BEGIN
     END IF;
 END $body$;
 
--- Jobs that failed for good say so; those that deliver events do not, or one would make the next.
+-- Report jobs that failed for good, except those that deliver events: one would cause the next.
 CREATE OR REPLACE FUNCTION report_failed_memory_jobs(p_ids bigint[])
 RETURNS void LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 DECLARE
@@ -2842,8 +2842,8 @@ BEGIN
     END IF;
 END $body$;
 
--- Take back jobs whose worker is gone: the lease ran out, or the session advisory lock that a
--- directly connected worker holds was free at two looks. The attempt stays counted, so a job that
+-- Release jobs whose worker is gone: the lease ran out, or the session advisory lock that a
+-- directly connected worker holds was free at two checks. The attempt stays counted, so a job that
 -- kills its worker runs out of them; its last one it runs alone (see claim_memory_jobs), so that it
 -- does not take others with it. Returns how many jobs went back or failed.
 CREATE OR REPLACE FUNCTION rescue_memory_jobs(p_worker text, p_limit integer DEFAULT 100)
@@ -2871,8 +2871,8 @@ BEGIN
              ) AS h
         WHERE pg_try_advisory_xact_lock_shared(h.lock_key));
     IF cardinality(v_gone) > 0 THEN
-        -- A worker that lost only its connection is back before the second look, and says so with
-        -- its heartbeat.
+        -- A worker that lost only its connection is back before the second check, and clears this
+        -- with its heartbeat.
         UPDATE memory_workers SET stopped_at = v_now
         WHERE id = ANY (ARRAY(SELECT id FROM memory_workers
             WHERE id = ANY (v_gone) AND stopped_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED));
@@ -2880,8 +2880,9 @@ BEGIN
             WHERE id = ANY (v_gone) AND stopped_at < v_now - interval '400 ms');
     END IF;
 
-    -- Leases also run out while the database stands still. Who has not been heard of lately, or only
-    -- for a moment again, cannot tell; the holders come back in that moment, and end or release.
+    -- Leases also run out while the database is frozen. A worker without a recent heartbeat, or with
+    -- one again only for a moment, cannot distinguish such leases from those of dead workers; their holders
+    -- reconnect at that moment too, and complete or release their jobs.
     v_is_steady := NOT EXISTS (SELECT FROM memory_workers WHERE id = p_worker
         AND (last_seen < v_now - interval '12 s' OR steady_since > v_now - interval '10 s'));
 
@@ -2893,16 +2894,16 @@ BEGIN
         RETURN 0;
     END IF;
 
-    -- A restart frees every lock, and leases run out while nobody can end a job: the holders of jobs
-    -- that are older than the server get time to come back. The WAL writer starts when the server
-    -- begins to take statements, also after the crash of a backend; not everybody may see it.
+    -- A restart frees every lock, and leases run out while no job can be completed: the holders of
+    -- jobs that are older than the server get time to reconnect. The WAL writer starts when the server
+    -- begins to accept statements, also after the crash of a backend; not every role may see it.
     SELECT greatest(pg_postmaster_start_time(), max(a.backend_start)) INTO v_up
     FROM pg_stat_activity AS a WHERE a.backend_type = 'walwriter';
     IF v_now < v_up + interval '10 s' THEN
         v_ids := ARRAY(SELECT id FROM memory_jobs WHERE id = ANY (v_ids) AND started_at >= v_up);
     END IF;
 
-    -- Behind a transaction pooler there are no locks: silence and a lease that ran out say the same.
+    -- Behind a transaction pooler there are no locks: a missing heartbeat and an expired lease take their place.
     v_gone := v_gone || ARRAY(SELECT w.id FROM memory_workers AS w
         WHERE w.lock_key IS NULL AND w.last_seen < v_now - interval '15 s'
           AND w.id = ANY (ARRAY(SELECT locked_by FROM memory_jobs WHERE id = ANY (v_ids))));
@@ -2933,18 +2934,18 @@ BEGIN
 END $body$;
 
 -- Claim up to p_limit jobs for p_lease. Each claim counts an attempt. p_rescue first takes back
--- what gone workers left (callers ask for it at intervals, not at every claim).
+-- jobs of dead workers (callers request it at intervals, not at every claim).
 --
--- Jobs below priority 0 are the background: a worker takes them when no other job waits and it runs
--- none, or it would take from its last jobs of a backlog what they need to end. One that has waited
--- for 10 s beyond its turn needs only that nothing else waits; a worker runs one of those at a time.
+-- Jobs below priority 0 run in the background: a worker claims them if no other job waits and it runs
+-- none, or they would slow down the last jobs of a backlog. One that has waited
+-- for 10 s longer than its turn is claimed if no other job waits; a worker runs one of those at a time.
 --
 -- A job with one attempt left whose worker was gone in the last one may be what ended it. Such a job
--- waits aside (fair_at 'infinity' with its time come), is claimed alone by a worker that runs nothing
--- else, and nothing joins it: its neighbours would run out of attempts for its sake. One worker at a
--- time gives itself to them, the others go on: a busy one that finds such a job puts its name on it
--- (locked_by and locked_until of a pending job), claims nothing more and takes it when it is idle,
--- unless another that is idle was there before.
+-- is set aside (fair_at 'infinity' with its time come), is claimed alone by a worker that runs nothing
+-- else, and nothing joins it: jobs beside it would lose their attempts to it. One worker at a time
+-- runs such jobs, the others continue: a busy one that finds such a job reserves it (locked_by and
+-- locked_until of a pending job), claims nothing more and takes it when it is idle, unless another
+-- idle worker was faster.
 CREATE OR REPLACE FUNCTION claim_memory_jobs(
     p_worker text, p_limit integer, p_lease interval, p_job_types text[],
     p_rescue boolean DEFAULT true
@@ -2958,13 +2959,13 @@ DECLARE
     v_place timestamptz;
     v_alone bigint;
     v_running integer;
-    v_running_background integer;
-    v_background integer;
+    v_running_low integer;
+    v_low_limit integer;
     v_paused text[];
 BEGIN
-    -- Nobody was promised a claim: one that a crash of the server undoes is made again by whoever comes
-    -- next, and the fence keeps the first worker's result out. So its commit waits for no disk; this holds for the
-    -- whole transaction, and a claim is one of its own.
+    -- A claim need not be durable: one that a crash of the server undoes is made again by the next
+    -- worker, and the fence rejects the first worker's result. So its commit does not wait for the
+    -- disk; this holds for the whole transaction, and a claim is a transaction of its own.
     PERFORM set_config('synchronous_commit', 'off', true);
 
     IF p_rescue THEN
@@ -2981,7 +2982,7 @@ BEGIN
     END IF;
 
     -- Jobs whose time has come get a place: each user's first is next in line, the others follow
-    -- step by step, so that one user's many do not stand before everybody else.
+    -- step by step, so that one user's many jobs do not delay those of all others.
     WITH due AS (
         SELECT id, project_id, user_id, run_at FROM memory_jobs
         WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
@@ -2998,8 +2999,8 @@ BEGIN
         FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
     END IF;
 
-    -- A job that runs alone is found by an index of its own; what else a worker runs is counted only
-    -- where that decides something: at most claims it would be more work than the claim's own.
+    -- A job that runs alone is found by its own index; a worker's other jobs are counted only
+    -- if the count matters: for most claims it would cost more than the claim itself.
     IF p_limit <= 0 OR EXISTS (SELECT FROM memory_jobs
             WHERE status = 'processing' AND error_class = 'poison' AND attempts = max_attempts
               AND locked_by = p_worker) THEN
@@ -3034,7 +3035,7 @@ BEGIN
     END IF;
 
     -- ANY (ARRAY(...)) takes exactly the rows the subquery locked and keeps its index scan under
-    -- a generic plan; the join form can claim more than asked for.
+    -- a generic plan; the join form can claim more than p_limit.
     RETURN QUERY
     UPDATE memory_jobs
     SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
@@ -3048,28 +3049,28 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT count(*), count(*) FILTER (WHERE priority < 0) INTO v_running, v_running_background
+    SELECT count(*), count(*) FILTER (WHERE priority < 0) INTO v_running, v_running_low
     FROM memory_jobs WHERE status = 'processing' AND locked_by = p_worker;
-    v_background := CASE WHEN v_running = v_running_background THEN p_limit
-                         WHEN v_running_background = 0 THEN 1 ELSE 0 END;
+    v_low_limit := CASE WHEN v_running = v_running_low THEN p_limit
+                         WHEN v_running_low = 0 THEN 1 ELSE 0 END;
     RETURN QUERY
     UPDATE memory_jobs
     SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
         locked_until = v_now + p_lease, started_at = v_now
     WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
         WHERE status = 'pending' AND priority < 0 AND job_type = ANY (p_job_types)
-          AND fair_at < CASE WHEN v_running = v_running_background THEN 'infinity'::timestamptz
+          AND fair_at < CASE WHEN v_running = v_running_low THEN 'infinity'::timestamptz
                              ELSE v_now - interval '10 s' END
           AND fair_at < 'infinity'
-        ORDER BY priority DESC, fair_at, id LIMIT v_background FOR UPDATE SKIP LOCKED))
+        ORDER BY priority DESC, fair_at, id LIMIT v_low_limit FOR UPDATE SKIP LOCKED))
     RETURNING *;
 END $body$;
 
 -- Complete jobs that are still the caller's own attempt. Returns the ids that were.
 --
--- The fence is a look-up in a hash and not a join (IS TRUE keeps the planner from making it one): with
--- fresh statistics of a table that is not large, it joins by reading the whole primary key (measured
--- with 20,000 rows: 27 us a job, and 13 in this form).
+-- The fence is a hash lookup and not a join (IS TRUE keeps the planner from making it one): with
+-- fresh statistics of a small table, a join reads the whole primary key (measured
+-- with 20,000 rows: 27 us per job, and 13 in this form).
 CREATE OR REPLACE FUNCTION complete_memory_jobs(p_ids bigint[], p_attempts integer[], p_worker text)
 RETURNS SETOF bigint LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 DECLARE
@@ -3091,7 +3092,7 @@ BEGIN
     IF v_done IS NOT NULL THEN
         UPDATE memory_workers SET completed = completed + cardinality(v_done) WHERE id = p_worker;
         IF NOT FOUND THEN
-            -- Its row was pruned while it slept, or it never said hello: the total counts all the same.
+            -- Its row was pruned while it slept, or never inserted: the total is counted all the same.
             INSERT INTO memory_workers AS w (id, completed) VALUES (p_worker, cardinality(v_done))
             ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
         END IF;
@@ -3099,8 +3100,8 @@ BEGIN
     RETURN QUERY SELECT unnest(v_done);
 END $body$;
 
--- Count a failed attempt: back to pending after the backoff, or failed for good when p_final says
--- so or no attempt is left. Returns each job that was still the caller's, and its new status.
+-- Count a failed attempt: back to pending after the backoff, or failed for good when p_final is
+-- true or no attempt is left. Returns each job that was still the caller's, and its new status.
 CREATE OR REPLACE FUNCTION fail_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_error_classes text[], p_errors text[],
     p_backoffs interval[], p_final boolean[]
@@ -3144,7 +3145,7 @@ BEGIN
     RETURN QUERY SELECT j.id, j.status FROM memory_jobs AS j WHERE j.id = ANY (v_ids);
 END $body$;
 
--- End claimed jobs for good without a result: there is nothing to do any more. Blocks that wait for
+-- End claimed jobs for good without a result: there is nothing left to do. Blocks that wait for
 -- such a job are failed with its reason. Returns the ids that were still the caller's.
 CREATE OR REPLACE FUNCTION drop_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_reasons text[]
@@ -3179,7 +3180,7 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
--- Hand jobs back without spending their attempt: a worker that stops, or work that has to wait
+-- Release jobs without spending their attempt: a worker that stops, or work that has to wait
 -- until p_run_at. Returns the ids that were still the caller's.
 CREATE OR REPLACE FUNCTION release_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_run_at timestamptz[] DEFAULT NULL
@@ -3199,7 +3200,7 @@ BEGIN
     RETURNING j.id;
 END $body$;
 
--- One row a worker process, new at every start.
+-- One row per worker process, new at every start.
 CREATE OR REPLACE FUNCTION heartbeat_memory_worker(
     p_worker text, p_host text, p_process_id integer, p_version text, p_running integer,
     p_lock_key bigint, p_stopping boolean DEFAULT false
@@ -3211,12 +3212,12 @@ BEGIN
     VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
     ON CONFLICT (id) DO UPDATE
     SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
-        -- Two heartbeats and more are missing: this worker or the database stood still.
+        -- At least two heartbeats are missing: this worker or the database was frozen.
         steady_since = CASE WHEN w.last_seen < v_now - interval '12 s' THEN v_now ELSE w.steady_since END,
         stopped_at = CASE WHEN p_stopping THEN v_now END;
 END $body$;
 
--- One row. Completed jobs are counted as they complete, so the answer does not depend on how many
+-- One row. Completed jobs are counted as they complete, so the cost does not depend on how many
 -- of them are still stored.
 CREATE OR REPLACE FUNCTION get_memory_job_stats()
 RETURNS TABLE (pending bigint, processing bigint, completed bigint, failed bigint,
@@ -3236,25 +3237,25 @@ BEGIN
           FROM memory_jobs WHERE status = 'pending' AND fair_at < 'infinity') AS r,
          (SELECT count(*) AS deferred
           FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d,
-         -- A worker claims a little ahead, and claims while it writes results back: what exceeds its
-         -- slots does not run, and counts as pending.
+         -- A worker claims a little ahead, and claims while it writes results back: jobs beyond its
+         -- slots do not run yet, and count as pending.
          (SELECT coalesce(sum(w.jobs), 0)::bigint AS claimed,
                  coalesce(sum(least(w.jobs, w.slots)), 0)::bigint AS running
           FROM (SELECT count(*) AS jobs, (SELECT h.slots FROM memory_workers AS h WHERE h.id = j.locked_by) AS slots
                 FROM memory_jobs AS j WHERE j.status = 'processing' GROUP BY j.locked_by) AS w) AS c;
 END $body$;
 
--- A speaker's name as recall compares it: the whole name's hash in the upper half, its first word's in
--- the lower one, case aside. A question that names somebody names either.
+-- The key by which recall compares speakers' names: the whole name's hash in the upper half, its first word's in
+-- the lower one, ignoring case. A question that names a person uses either.
 CREATE OR REPLACE FUNCTION memory_speaker_key(p_speaker text)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
     SELECT (hashtext(lower(p_speaker))::bigint << 32)
          | (hashtext(split_part(lower(p_speaker), ' ', 1))::bigint & 4294967295)
 $body$;
 
--- Store the vectors of windows of turns, each with the block it ends with, and drop those that no
--- longer say what their turns say. A block that is gone by now gets none. p_turns: all blocks that
--- were looked at; passages from before there were speaker keys get theirs.
+-- Store the vectors of windows of turns, each with the block it ends with, and drop those that are
+-- outdated. A block that is gone by now gets none. p_turns: all blocks that
+-- were read; passages stored before speaker keys existed get theirs.
 CREATE OR REPLACE FUNCTION store_memory_windows(
     p_project_id text, p_user_id text, p_blocks uuid[], p_fingerprints integer[],
     p_embeddings halfvec[], p_model text, p_dropped uuid[], p_turns uuid[]
@@ -3302,8 +3303,8 @@ BEGIN
       AND b.speaker IS NOT NULL;
 END $body$;
 
--- Drop the vectors that hold something of a block's text beside its own: the windows of the two turns
--- after it, and its own. They are made again by a job. Called while the block is still there, under
+-- Drop the vectors that depend on a block's text besides its own: the windows of the two turns
+-- after it, and its own. A job embeds them again. Called while the block still exists, under
 -- the lock of its user's row.
 CREATE OR REPLACE FUNCTION forget_memory_windows(p_project_id text, p_user_id text, p_block_id uuid)
 RETURNS void LANGUAGE plpgsql AS $body$
@@ -3338,16 +3339,16 @@ BEGIN
     END IF;
 END $body$;
 
--- Relations between a scope's blocks, and what follows from them: which block a later one replaced.
+-- Relations between a scope's blocks, and their effect: which block a later one replaced.
 --
--- Blocks of a scope have one order: by when they happened, then by when they came. A block is replaced
--- only by one that stands later in it, whichever of the two arrived first or is named first by whoever
--- found the relation. So replacing has no cycles, and equal times have one outcome.
+-- Blocks of a scope are ordered by when they happened, then by arrival. A block is replaced
+-- only by one later in this order, whichever of the two arrived first or is named first in the
+-- relation. So replacing has no cycles, and equal times have one outcome.
 
--- Find anew by which block each of these was replaced: the earliest later one that an accepted
--- `supersedes` or `contradicts` names, if whoever found it was sure or somebody confirmed it. Keeps a
--- revision of each block that changes, and marks summaries that told it otherwise. The caller holds the
--- user's row; its version rises if any changed. Returns how many did.
+-- Determine again by which block each of these was replaced: the earliest later one that an accepted
+-- `supersedes` or `contradicts` names, if it was found with certainty or confirmed by a user. Keeps a
+-- revision of each block that changes, and marks summaries written from the former state as stale. The
+-- caller holds the user's row; its version rises if any changed. Returns how many did.
 CREATE OR REPLACE FUNCTION settle_memory_supersession(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_changed_by text, p_now timestamptz
 ) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $body$
@@ -3410,7 +3411,7 @@ BEGIN
             v_superseded.data);
     END IF;
 
-    -- A week is told as it stood at its end: only what changed within it changes what is told.
+    -- A week is summarized as of its end: only a change effective within the week makes it stale.
     UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
     FROM unnest(v_blocks, v_before, v_after) AS i (id, before, after)
     JOIN memory_blocks AS b
@@ -3425,9 +3426,9 @@ BEGIN
     RETURN cardinality(v_blocks);
 END $body$;
 
--- Take a block out of all relations that were found (p_all: also out of those that somebody rejected),
--- before its words change or it goes. What it had replaced comes back, unless it was itself replaced by a
--- later block: then that one has replaced them all. The caller holds the user's row.
+-- Take a block out of all relations that were found (p_all: also out of those that a user rejected),
+-- before its text changes or it is deleted. Blocks it had replaced become current again, unless it was
+-- itself replaced by a later block: then that one replaces them all. The caller holds the user's row.
 CREATE OR REPLACE FUNCTION unrelate_memory_block(
     p_project_id text, p_user_id text, p_block_id uuid, p_all boolean, p_changed_by text,
     p_now timestamptz
@@ -3452,15 +3453,15 @@ BEGIN
         p_changed_by, p_now);
 END $body$;
 
--- Whether the caller's job may look for relations of its block now: at most p_limit times in any
+-- Whether the caller's job may detect relations of its block now: at most p_limit times in any
 -- p_window for a user. One row:
---   is_mine   false when the job is in other hands, or the user is gone: nothing was written
---   granted   go on; else `retry_at` is a window in which this job has one of p_limit places, so that
---             a long backlog is not looked through again at each free one
+--   is_mine   false if another worker has the job, or the user is gone: nothing was written
+--   granted   continue; else `retry_at` is a window in which this job has one of p_limit places, so
+--             that a long backlog is not scanned again for each free one
 --   is_news   the first refusal of the user in a window
 -- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds. A job that
--- was granted within the window and comes again (its worker died, its provider failed) goes on with what it
--- has; its use then counts from now.
+-- was granted within the window and comes again (its worker died, its provider failed) keeps its grant;
+-- its use then counts from now.
 CREATE OR REPLACE FUNCTION admit_memory_relations(
     p_worker text, p_job_id bigint, p_attempt integer, p_limit integer, p_window interval
 ) RETURNS TABLE (is_mine boolean, granted boolean, retry_at timestamptz, is_news boolean)
@@ -3469,7 +3470,7 @@ LANGUAGE plpgsql SET enable_seqscan = off AS $body$
 DECLARE
     v_now timestamptz;
     v_slot interval := p_window / 60;
-    -- Beyond so many windows jobs ask again rather than wait for a place.
+    -- Beyond this many windows, jobs request again instead of reserving a place.
     v_windows_max integer := 48;
     v_job memory_jobs;
     v_count bigint;
@@ -3543,10 +3544,10 @@ BEGIN
     RETURN QUERY SELECT true, false, v_retry_at, v_is_news;
 END $body$;
 
--- Write down what was found about a block, and complete the caller's job in the same transaction.
+-- Store the relations found for a block, and complete the caller's job in the same transaction.
 -- Arrays of one length describe the relations; p_read_ids and p_read_revisions all blocks that were
--- read: a relation of one that changed or went since then is dropped, and so is one that names a block of
--- nobody or of another scope. One that somebody rejected stays rejected. `stored` counts new ones.
+-- read: a relation of one that changed or was deleted since then is dropped, and so is one that names a
+-- missing block or one of another scope. One that a user rejected stays rejected. `stored` counts new ones.
 CREATE OR REPLACE FUNCTION relate_memory_block(
     p_worker text, p_job_id bigint, p_attempt integer, p_project_id text, p_user_id text,
     p_ids uuid[], p_sources uuid[], p_targets uuid[], p_types text[], p_confidences real[],
@@ -3601,8 +3602,8 @@ BEGIN
     RETURN QUERY SELECT true, v_stored;
 END $body$;
 
--- Accept or reject a relation, for good: nothing that is found later changes it. Returns whether
--- there is such a relation.
+-- Accept or reject a relation permanently: later detections do not change it. Returns whether
+-- the relation exists.
 CREATE OR REPLACE FUNCTION decide_memory_relation(
     p_project_id text, p_user_id text, p_id uuid, p_status text, p_decided_by text
 ) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '250ms' SET enable_seqscan = off AS $body$
@@ -3624,7 +3625,7 @@ BEGIN
     RETURN true;
 END $body$;
 
--- Weekly summaries. What is told of a week are its active blocks, items left out, as they stood at its end: one that
+-- Weekly summaries. A week is summarized from its active blocks (no items) as of its end: a block that
 -- another block of the same week, or an earlier one, had replaced by then is left out.
 
 -- The week's blocks by id and revision. [p_starts_at, p_ends_at) is the window.
@@ -3644,8 +3645,8 @@ BEGIN
       AND (b.superseded_by IS NULL OR coalesce(o.occurred_at, o.created_at) >= p_ends_at);
 END $body$;
 
--- Say that what is told of these instants, or of this block, is no longer all of it. The caller holds
--- the user's row.
+-- Mark the summaries of the weeks of these instants, or those that cite this block, as stale. The
+-- caller holds the user's row.
 CREATE OR REPLACE FUNCTION stale_memory_summaries(
     p_project_id text, p_user_id text, p_block_id uuid, p_instants timestamptz[], p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $body$
@@ -3657,9 +3658,9 @@ BEGIN
                       WHERE i.instant >= s.starts_at AND i.instant < s.ends_at));
 END $body$;
 
--- Store the summary of a week, if all that it was made of still stands as it was read; stale where there
--- is more by now. With a job, that is completed in the same transaction. Returns 'stored', 'changed'
--- (nothing was written: make it again) or 'lost' (the job is in other hands, or the user is gone).
+-- Store the summary of a week, if its blocks are unchanged since they were read; stale if there
+-- are more by now. With a job, that is completed in the same transaction. Returns 'stored', 'changed'
+-- (nothing was written: write it again) or 'lost' (another worker has the job, or the user is gone).
 CREATE OR REPLACE FUNCTION store_memory_summary(
     p_project_id text, p_user_id text, p_week_start date, p_time_zone text,
     p_starts_at timestamptz, p_ends_at timestamptz, p_id uuid, p_text text, p_highlights jsonb,
@@ -3716,13 +3717,13 @@ BEGIN
     RETURN 'stored';
 END $body$;
 
--- What operators and background duties do to the queue: run again, cancel, prune, limit.
+-- Operations of operators and background duties on the queue: retry, cancel, prune, limit.
 -- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
 -- a client.
 
 -- Failed jobs run again from their first attempt, and cancelled ones that p_ids names; their blocks
 -- wait for enrichment again. They queue behind what their user has waiting, as if enqueued now, so
--- that many of one user delay nobody else. Oldest first, at most p_limit. Returns the ids.
+-- that many of one user delay no other user's. Oldest first, at most p_limit. Returns the ids.
 CREATE OR REPLACE FUNCTION retry_memory_jobs(
     p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
     p_job_type text DEFAULT NULL, p_error_class text DEFAULT NULL,
@@ -3795,7 +3796,7 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
--- Cancel jobs that have not ended, also running ones: their worker finds its attempt gone and drops
+-- Cancel jobs that have not ended, also running ones: their worker detects it and drops
 -- the result. Blocks that waited for such a job are failed with that reason. Returns the ids.
 CREATE OR REPLACE FUNCTION cancel_memory_jobs(
     p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
@@ -3864,10 +3865,10 @@ DECLARE
     v_blocks uuid[];
     v_ids bigint[];
 BEGIN
-    -- Two operators at once would make two jobs a block; the second sees the jobs of the first.
+    -- Two concurrent operators would enqueue two jobs per block; the second sees the jobs of the first.
     PERFORM pg_advisory_xact_lock(hashtext('enqueue_waiting_memory_blocks'));
-    -- The users first, in the order in which everybody locks them: who is erased in this moment is
-    -- gone when this returns, and is not brought back.
+    -- The users first, in the order in which all transactions lock them: a user who is being erased
+    -- is gone when this returns, and is not created again.
     PERFORM FROM memory_users AS u
     WHERE (p_project_id IS NULL OR u.project_id = p_project_id)
       AND (p_user_id IS NULL OR u.user_id = p_user_id)
@@ -3887,7 +3888,7 @@ BEGIN
         array_fill(0, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts));
-    -- Who asks for a block's job is shown the one that there is.
+    -- A block's job_id refers to the job that now exists.
     UPDATE memory_blocks AS b SET job_id = j.id
     FROM memory_jobs AS j
     WHERE j.id = ANY (v_ids) AND b.project_id = j.project_id AND b.user_id = j.user_id
@@ -3906,10 +3907,10 @@ DECLARE
     v_deleted integer;
     v_completed bigint;
 BEGIN
-    -- By id: ended jobs are the oldest ids, so this reads little more than it deletes.
+    -- By id: ended jobs are the oldest ids, so this reads hardly more rows than it deletes.
     DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
         WHERE (status IN ('completed', 'cancelled') AND finished_at < p_completed_before
-               -- A unique key must outlive the time in which somebody may enqueue it again.
+               -- A unique key must outlive the time in which it may be enqueued again.
                AND (unique_key IS NULL OR finished_at < p_completed_before - interval '30 days'))
            OR (status = 'failed' AND finished_at < p_failed_before)
         ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED));
@@ -3938,10 +3939,10 @@ BEGIN
     RETURN v_deleted;
 END $body$;
 
--- Take one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
--- it. One row: whether it was granted, and if not, when to ask again. All workers share it; uses
--- of one user wait for each other here, so that two cannot take the last one. A user who is not there
--- (any more) is granted nothing, and nothing is written of them.
+-- Use one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
+-- it. One row: whether it was granted, and if not, when to retry. All workers share it; uses
+-- of one user wait for each other here, so that two cannot take the last one. A user who does not exist
+-- (any more) is granted nothing, and nothing is written for them.
 CREATE OR REPLACE FUNCTION check_memory_rate_limit(
     p_project_id text, p_user_id text, p_operation text, p_limit integer, p_window interval
 ) RETURNS TABLE (granted boolean, retry_at timestamptz) LANGUAGE plpgsql AS $body$
@@ -3977,13 +3978,13 @@ BEGIN
     RETURN QUERY SELECT true, NULL::timestamptz;
 END $body$;
 
--- The version of a scope after a change at p_now: what a cached answer is checked against.
+-- The version of a scope after a change at p_now: the value that cached results are checked against.
 --
--- It follows the clock (microseconds), and not only a counter, so that a number never comes twice with
--- other contents: not after a user was erased and came back, not after a crash undid the last
--- transaction, not after the database was restored from a backup. Whoever changes by hand what recall can
--- answer says so: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
--- Such a change has no entry in memory_changes, so that every copy of the scope is read again.
+-- It follows the clock (microseconds), and not only a counter, so that a number never occurs twice with
+-- other contents: not after a user was erased and created again, not after a crash undid the last
+-- transaction, not after the database was restored from a backup. An operator who changes blocks by hand
+-- raises it too: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
+-- Such a change has no entry in memory_changes, so every snapshot of the scope is loaded again.
 CREATE OR REPLACE FUNCTION memory_next_version(p_version bigint, p_now timestamptz)
 RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $body$
     SELECT greatest(p_version + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
@@ -4013,7 +4014,7 @@ CREATE OR REPLACE FUNCTION raise_memory_versions(
     FROM raised AS r JOIN scope AS s USING (project_id, user_id)
 $body$;
 
--- The same for one scope whose row the caller holds; nothing where there is none. NULL for the blocks:
+-- The same for one scope whose row the caller holds; nothing without a row. NULL for the blocks:
 -- all of them may have changed.
 CREATE OR REPLACE FUNCTION raise_memory_version(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_now timestamptz
@@ -4028,7 +4029,7 @@ CREATE OR REPLACE FUNCTION raise_memory_version(
 $body$;
 
 -- Some hosted platforms let anonymous callers run every new function and write every new table; those
--- of this schema are for the service alone. Row-level security would not hold back a TRUNCATE. Others
+-- of this schema are for the service alone. Row-level security does not prevent a TRUNCATE. Others
 -- grant nothing by default: end users read their own rows, and the service role works with everything.
 DO $grants$
 DECLARE

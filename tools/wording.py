@@ -1,9 +1,9 @@
 """Check wording against the glossary in tools/wording.toml.
 
-Usage: python tools/wording.py [--all] [PATH...]
+Usage: python tools/wording.py [--counts] [PATH...]
 
-Without arguments: fails on every avoided word in the glossary's `checked` paths. With paths: the
-same for these. With --all: counts per package and per term for the whole tree, and never fails.
+Fails on every avoided word in the tracked files, or in those below the paths; file names count too.
+With --counts: prints the number of findings per package and per term instead of each finding.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class Finding:
 class Glossary:
     terms: Sequence[dict[str, str]]
     exceptions: Sequence[dict[str, str]]
-    checked: Sequence[str]
     skipped: Sequence[str]
     strings_are_data: Sequence[str]
 
@@ -65,7 +64,6 @@ class Glossary:
         return cls(
             read["term"],
             read.get("exception", ()),
-            read["checked"],
             read["skipped"],
             read["strings_are_data"],
         )
@@ -88,7 +86,11 @@ class Glossary:
         return re.compile(rf"(?<![a-z])(?:{'|'.join(terms)})(?![a-z])")
 
     def findings(self, path: str, text: str) -> list[Finding]:
-        """What to avoid in the text of one file, by line."""
+        """What to avoid in one file, by line; its name counts as line 1."""
+        named = self._found(path, self.identifiers, _CAMEL_CASE.sub("_", path))
+        return named + self._findings_in(path, text)
+
+    def _findings_in(self, path: str, text: str) -> list[Finding]:
         literal = _LITERALS.get(Path(path).suffix)
         if literal is None:
             return self._found(path, self.prose, text)
@@ -184,22 +186,20 @@ def print_counts(found: Sequence[Finding]) -> None:
         print(f"\nby {title}")
         for name, count in counts.most_common(40):
             print(f"{count:6}  {name}")
-    print(f"\n{len(found)} in the whole tree")
+    print(f"\n{len(found)} in total")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).split("\n", 1)[0])
-    parser.add_argument("paths", nargs="*", help="files or folders to check (default: `checked`)")
-    parser.add_argument("--all", action="store_true", help="count the whole tree")
+    parser.add_argument("paths", nargs="*", help="files or folders to check (default: all)")
+    parser.add_argument("--counts", action="store_true", help="print counts, not each finding")
     arguments = parser.parse_args()
-    glossary = Glossary.load()
-    if arguments.all:
-        print_counts(check(glossary))
-        return 0
     paths = [path.rstrip("/") for path in arguments.paths]
-    found = check(glossary, paths or glossary.checked)
-    for finding in found:
-        print(finding)
+    found = check(Glossary.load(), paths or None)
+    if arguments.counts:
+        print_counts(found)
+    else:
+        print(*found, sep="\n", end="\n" if found else "")
     if found:
         print(f"wording: {len(found)} to rewrite (glossary: tools/wording.toml)", file=sys.stderr)
     return 1 if found else 0

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Without the server's packages there are no commands, and one sentence says so."""
+    """Run the command line; without the server's packages, print which extra to install."""
     if len(sys.argv) == 3 and sys.argv[1] == "hook" and not sys.argv[2].startswith("-"):
         # A host waits for it: the other commands' imports alone take longer than it may.
         from luma_memory.cli.hook_events import run_hook

@@ -25,14 +25,14 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.domain.redis_url import expectation as redis_expectation
 
 PREFIX = "MEMORY_"
-# A person may have chosen it; then its length is the only protection against guessing.
+# It may be chosen by a person; then its length is the only protection against guessing.
 KEY_CHARACTERS_MIN = 24
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 
 
 @dataclass(frozen=True, slots=True)
 class Unset:
-    """What applies when a setting is not given, for its documentation."""
+    """The behavior without a setting, for its documentation."""
 
     means: str
 
@@ -102,12 +102,12 @@ class Settings(BaseSettings):
     embedding_enabled: bool = True
     """`false`: no vectors, search by words alone; `luma-memory backfill` adds them later."""
     context_vectors_enabled: bool = True
-    """A second vector for every other turn of a session, made from three turns together, in the
+    """A second vector for every other turn of a session, of three turns together, in the
     background after all blocks; two to three times the processor time of the blocks' own
     vectors ([benchmarks](benchmarks.md)). `false`: recall@10 drops by one point on chats of
     short turns, by two on chats with an assistant."""
     relations_enabled: bool = False
-    """`true`: a job looks for relations of each block that becomes active, in one call of the
+    """`true`: a job detects relations of each block that becomes active, in one call of the
     model provider or by local rules; a block that a later one replaced is
     left out of recall ([relations](relations.md))."""
     recall_relations_enabled: bool = True
@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     synthesis_enabled: bool = True
     """`false`: contexts are always written by the template, never by a model."""
     weekly_summaries_enabled: bool = True
-    """`false`: no weekly summaries, neither by the calendar nor on request
+    """`false`: no weekly summaries, neither scheduled nor on request
     ([summaries](summaries.md))."""
     langfuse_enabled: bool = False
     """Send spans of every request and job to Langfuse ([tracing](tracing.md))."""
@@ -126,8 +126,8 @@ class Settings(BaseSettings):
     no worker would make a second one."""
     fail_fast: bool = False
     """When a provider fails on the last attempt: false enriches locally (`enrichment =
-    fallback`) and enriches with the model later, true fails the block with the reason; its text
-    is found either way ([providers](providers.md))."""
+    fallback`) and enriches with the model later, true fails the block with the reason; its text is
+    searchable either way ([providers](providers.md))."""
     auth_disabled: bool = False
     """`true`: serve on any address without keys, because a proxy in front authenticates
     callers."""
@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     timeout, so that a hanging provider can be distinguished from a slow job."""
 
     rerank_url: Annotated[str | None, Unset("no reranking")] = None
-    """Base URL, without `/rerank`, of a service that speaks Cohere's protocol, for example
+    """Base URL, without `/rerank`, of a service with Cohere's protocol, for example
     `https://api.cohere.com/v2`: it receives each query with the texts of up to 50 blocks, and
     orders them ([recall](recall.md#reranking))."""
     rerank_model: str = "rerank-v3.5"
@@ -188,7 +188,7 @@ class Settings(BaseSettings):
     """How often the worker logs its health."""
 
     completed_job_retention_hours: int = Field(24, ge=1, le=87_600)
-    """How long completed and cancelled jobs stay in the table; the totals are kept forever."""
+    """How long completed and cancelled jobs are stored; the totals are kept forever."""
     failed_job_retention_hours: int = Field(720, ge=1, le=87_600)
     """How long failed jobs stay available for inspection and retry."""
 
@@ -205,9 +205,9 @@ class Settings(BaseSettings):
     """Memory one API process may use for snapshots of scopes that are searched often; 0: every
     search scans its scope in PostgreSQL. A block of one passage takes about 2.5 KB."""
     context_token_budget: int = Field(2_000, ge=50, le=100_000)
-    """Tokens of a context's text unless the request says otherwise."""
+    """Tokens of a context's text unless the request states another number."""
     max_context_blocks: int = Field(10, ge=1, le=200)
-    """Blocks of a context unless the request says fewer."""
+    """Blocks of a context unless the request states fewer."""
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     """Requests one key, token or (without keys) address may send to one process in a minute;
     above that 429; 0: any number."""
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
     mcp_search_fetch: bool = False
     """`true`: two more tools, `search` and `fetch`, for hosts that require these names."""
     mcp_user_id: Annotated[str | None, Unset("none")] = Field(None, min_length=1, max_length=256)
-    """The user of tool calls that name none, with a key that may access several users. `luma-memory
+    """The user of tool calls without a user, with a key that may access several users. `luma-memory
     mcp` without `MEMORY_API_URL` uses `local`."""
     mcp_result_tokens: int = Field(4_000, ge=500, le=100_000)
     """Size of a tool's result, estimated at four bytes a token; the rest is linked."""
@@ -265,14 +265,14 @@ class Settings(BaseSettings):
     [stream](webhooks.md#stream)."""
     hook_enabled: bool = True
     """`false`: `luma-memory hook` does nothing ([plugin](mcp.md#coding-agents))."""
-    api_url: Annotated[str | None, Unset("a service of its own")] = Field(None, repr=False)
+    api_url: Annotated[str | None, Unset("a local background service")] = Field(None, repr=False)
     """The service that `luma-memory mcp` and `luma-memory hook` use, without `/api/v1/memory`."""
 
     # Process
     host: str = "127.0.0.1"
-    """Address of the API; another one than loopback needs keys or `MEMORY_AUTH_DISABLED`."""
+    """Address of the API; any other than loopback requires keys or `MEMORY_AUTH_DISABLED`."""
     port: int = Field(8080, ge=0, le=65_535)
-    """Port of the API; 0 takes a free one and logs it."""
+    """Port of the API; 0 uses a free port and logs it."""
     cors_origins: Annotated[str | None, Unset("none")] = None
     """Origins whose pages may call from a browser, separated by commas."""
     stop_with_parent: bool = False
@@ -284,9 +284,9 @@ class Settings(BaseSettings):
     """Address of that port. In a container 0.0.0.0: anyone who reaches the port can then read the
     counts, without a key; they contain no text, no id and no name."""
     data_dir: Annotated[Path | None, Unset("the user's data folder")] = None
-    """Where the embedded PostgreSQL lives."""
+    """Folder of the embedded PostgreSQL."""
     database_pool_size: int = Field(8, ge=2, le=200)
-    """Connections of one process, beside one or two of its own for notifications and its
+    """Connections of one process, in addition to one or two for notifications and its
     session lock."""
     database_wait_seconds: int = Field(60, ge=0, le=3_600)
     """How long a starting API or worker waits for a database that does not respond, before it exits
@@ -295,7 +295,7 @@ class Settings(BaseSettings):
     """`auto`: port 6543 means a transaction pooler, at any other port the service tests for one at
     startup; `transaction` or `none`: no test. Behind a transaction pooler (PgBouncer's
     `pool_mode = transaction`, the pooled address of a hosted database) there is
-    no session state: workers find jobs by polling alone, and the jobs of a killed worker wait
+    no session state: workers find jobs only by polling, and the jobs of a killed worker wait
     for the end of their lease."""
     log_level: str = "info"
     """`debug`, `info`, `warning` or `error`."""
@@ -307,21 +307,21 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("OTEL_EXPORTER_OTLP_ENDPOINT")
     )
     """A collector such as `http://collector:4318`: spans of every request and job go there by
-    OTLP over HTTP; OpenTelemetry's other variables count too ([tracing](tracing.md))."""
+    OTLP over HTTP; OpenTelemetry's other variables apply too ([tracing](tracing.md))."""
     traces_content: bool = False
     """`true`: spans contain the texts sent to models, and their responses."""
     langfuse_public_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("LANGFUSE_PUBLIC_KEY")
     )
-    """Langfuse's key, its public half."""
+    """Public key of Langfuse."""
     langfuse_secret_key: Annotated[SecretStr | None, Unset("unset")] = Field(
         None, validation_alias=AliasChoices("LANGFUSE_SECRET_KEY")
     )
-    """Its secret half."""
+    """Secret key of Langfuse."""
     langfuse_base_url: Annotated[str | None, Unset("Langfuse's own cloud")] = Field(
         None, validation_alias=AliasChoices("LANGFUSE_BASE_URL", "LANGFUSE_HOST")
     )
-    """Address of a Langfuse of your own."""
+    """Address of a self-hosted Langfuse."""
 
     @field_validator("database_url")
     @classmethod
@@ -390,7 +390,7 @@ class Settings(BaseSettings):
 
     @property
     def data_folder(self) -> Path:
-        """Where the embedded PostgreSQL lives; not created here."""
+        """The folder of the embedded PostgreSQL; not created here."""
         return self.data_dir or platformdirs.user_data_path("luma-memory", appauthor=False)
 
     @property
@@ -426,8 +426,8 @@ def _listed(value: str | None) -> list[str]:
 def load_settings(**overrides: Any) -> Settings:
     """Settings from the environment; overrides (command-line arguments) win, None is no override.
 
-    Raises SetupError naming each wrong variable and what it may be, never its value: it may be a
-    secret that ended up in the wrong place.
+    Raises SetupError naming each invalid variable and the expected value, never the given one: it
+    may be a secret that ended up in the wrong place.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -452,7 +452,7 @@ def variable_name(field: str) -> str:
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> dict[str, str | None]:
     """MEMORY_* variables that are not settings, each with the nearest known name, if one is near.
 
-    Others use the prefix too (systemd sets MEMORY_PRESSURE_WATCH), so this is worth a warning and
+    Other programs use the prefix too (systemd sets MEMORY_PRESSURE_WATCH), so this is a warning and
     never an error.
     """
     known = variable_names()
@@ -485,7 +485,7 @@ def _expectation(problem: ErrorDetails) -> str:
 
 
 def _scheme(url: str) -> str | None:
-    """None where it is no URL at all; the parser's own words may quote a password."""
+    """None if it is not a URL; the parser's own message may quote a password."""
     try:
         return urlsplit(url).scheme
     except ValueError:

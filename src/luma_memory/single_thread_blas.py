@@ -1,7 +1,7 @@
 """Importing this, before numpy, keeps BLAS to the calling thread.
 
-OpenBLAS starts a thread a core, which spin beside PostgreSQL and the embedding model; what is
-multiplied here is too small to gain by them. A number that the operator set stays.
+OpenBLAS starts a thread per core, which compete with PostgreSQL and the embedding model; the
+products here are too small to benefit. A number of threads set by the operator is kept.
 """
 
 from __future__ import annotations

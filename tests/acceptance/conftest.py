@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
-from tests.support.stacks import held_open, running_service
+from tests.support.stacks import kept_open, running_service
 
 from luma_memory.cli.processes import Stack
 
@@ -17,7 +17,7 @@ from luma_memory.cli.processes import Stack
 @pytest.fixture(scope="session")
 def shared_stack(servers: Servers) -> Iterator[Stack]:
     """API and worker with the default settings, shared by all modules of a test process."""
-    with held_open(lambda: running_service(servers)) as running:
+    with kept_open(lambda: running_service(servers)) as running:
         yield running
 
 

@@ -38,7 +38,7 @@ async def ground(servers: Servers) -> AsyncIterator[Ground]:
 
 
 def requests(ground: Ground, operation: Operation, user_id: str) -> Iterator[dict[str, Any]]:
-    """What somebody sends who knows Ada's ids: in path, query, body, cursor and filter."""
+    """Requests of a client that knows Ada's ids: in path, query, body, cursor and filter."""
     values = {"block_id": ground.block_id, "job_id": str(ground.job_id), "user_id": user_id}
     path = operation.path
     for parameter in operation.parameters("path"):
@@ -63,7 +63,7 @@ def _requires(operation: Operation, name: str) -> bool:
 
 
 def _bodies(ground: Ground, operation: Operation, user_id: str) -> Iterator[bytes]:
-    content = operation.said.get("requestBody", {}).get("content", {})
+    content = operation.definition.get("requestBody", {}).get("content", {})
     if "application/json" not in content:
         return
     name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
@@ -82,74 +82,74 @@ def _bodies(ground: Ground, operation: Operation, user_id: str) -> Iterator[byte
         yield json.dumps(body).encode()
 
 
-async def answers(
+async def responses_of(
     ground: Ground, key: str | None, user_id: str = ADA
 ) -> AsyncIterator[tuple[Operation, httpx2.Response]]:
-    async with ground.door.client(key) as client:
+    async with ground.api.client(key) as client:
         headers = {"Content-Type": "application/json"}
         for operation in operations(ground):
             for request in requests(ground, operation, user_id):
                 if "wait_seconds" in {p["name"] for p in operation.parameters("query")}:
                     request["params"]["wait_seconds"] = "0"
-                answer = await client.request(operation.method, headers=headers, **request)
-                assert answer.status_code < 500, f"{operation}: {answer.text}"
-                yield operation, answer
+                response = await client.request(operation.method, headers=headers, **request)
+                assert response.status_code < 500, f"{operation}: {response.text}"
+                yield operation, response
 
 
 @pytest.mark.parametrize("kind", ["none", "bad", "revoked"])
-async def test_without_good_credentials_there_is_no_answer(ground: Ground, kind: str) -> None:
-    key = None if kind == "none" else await ground.door.key(*EVERY_PERMISSION, project_id="shop")
+async def test_invalid_credentials_are_rejected_on_every_route(ground: Ground, kind: str) -> None:
+    key = None if kind == "none" else await ground.api.key(*EVERY_PERMISSION, project_id="shop")
     if kind == "bad":
         key = "lmk_" + "a" * 12 + "_" + "b" * 43
     if kind == "revoked":
         assert key is not None
-        await ground.door.revoke(key)
-    async for operation, answer in answers(ground, key):
+        await ground.api.revoke(key)
+    async for operation, response in responses_of(ground, key):
         if operation.permission is None:
-            assert answer.status_code == 200, str(operation)
+            assert response.status_code == 200, str(operation)
         else:
             # Guesses are limited: beyond some the answer does not even say that they are wrong.
-            assert answer.status_code in (401, 429), f"{operation}: {answer.text}"
-        assert MARKER not in answer.text
+            assert response.status_code in (401, 429), f"{operation}: {response.text}"
+        assert MARKER not in response.text
 
 
-@pytest.mark.parametrize("held", EVERY_PERMISSION)
-async def test_another_permission_is_not_enough(ground: Ground, held: Permission) -> None:
-    key = await ground.door.key(held, project_id="forum")
-    async for operation, answer in answers(ground, key, user_id=BOB):
-        if operation.permission not in (None, held):
-            assert answer.status_code == 403, f"{operation}: {answer.text}"
-            assert answer.json()["code"] == "permission_missing"
-        elif operation.permission == held and held != "ingest":
+@pytest.mark.parametrize("granted", EVERY_PERMISSION)
+async def test_another_permission_is_not_enough(ground: Ground, granted: Permission) -> None:
+    key = await ground.api.key(granted, project_id="forum")
+    async for operation, response in responses_of(ground, key, user_id=BOB):
+        if operation.permission not in (None, granted):
+            assert response.status_code == 403, f"{operation}: {response.text}"
+            assert response.json()["code"] == "permission_missing"
+        elif operation.permission == granted and granted != "ingest":
             # Pausing the queue of all projects also needs the project `default`.
             is_shared = operation.path in ("/jobs/pause", "/jobs/resume")
-            assert (answer.status_code == 403) == is_shared, f"{operation}: {answer.text}"
+            assert (response.status_code == 403) == is_shared, f"{operation}: {response.text}"
 
 
 async def test_another_users_key_sees_and_changes_nothing(ground: Ground) -> None:
-    key = await ground.door.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
-    async for operation, answer in answers(ground, key):
-        assert MARKER not in answer.text, f"{operation}: {answer.text}"
+    key = await ground.api.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
+    async for operation, response in responses_of(ground, key):
+        assert MARKER not in response.text, f"{operation}: {response.text}"
         if operation.permission is None or "batch" in operation.path:
             continue
-        request = answer.request
+        request = response.request
         named = f"{request.url} {request.content.decode()}"
         # Also a cursor is refused before it is looked at.
-        if ADA in named.replace(BASE_PATH, "") and not answer.is_success:
-            assert answer.status_code in (403, 404, 422), f"{operation}: {answer.text}"
+        if ADA in named.replace(BASE_PATH, "") and not response.is_success:
+            assert response.status_code in (403, 404, 422), f"{operation}: {response.text}"
         if f"user_id={ADA}" in named or f'"user_id": "{ADA}"' in named or f"/users/{ADA}" in named:
-            assert answer.status_code == 403, f"{operation}: {answer.text}"
+            assert response.status_code == 403, f"{operation}: {response.text}"
     await ground.assert_untouched()
 
 
 @pytest.mark.parametrize("path", ["/jobs/stats", "/cache/stats", "/metrics"])
 async def test_a_key_of_one_user_reads_no_numbers_over_all_users(ground: Ground, path: str) -> None:
-    of_user = await ground.door.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
-    of_project = await ground.door.key(*EVERY_PERMISSION, project_id="shop")
-    async with ground.door.client(of_user) as client:
-        answer = await client.get(path)
-        assert (answer.status_code, answer.json()["code"]) == (403, "user_not_allowed")
-    async with ground.door.client(of_project) as client:
+    of_user = await ground.api.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
+    of_project = await ground.api.key(*EVERY_PERMISSION, project_id="shop")
+    async with ground.api.client(of_user) as client:
+        response = await client.get(path)
+        assert (response.status_code, response.json()["code"]) == (403, "user_not_allowed")
+    async with ground.api.client(of_project) as client:
         assert (await client.get(path)).status_code == 200
 
 
@@ -158,40 +158,40 @@ async def test_only_the_operator_pauses_the_queue_of_all_projects(
     ground: Ground, change: str
 ) -> None:
     keys = {
-        "user_not_allowed": await ground.door.key(*EVERY_PERMISSION, user_id=BOB),
-        "project_not_allowed": await ground.door.key(*EVERY_PERMISSION, project_id="shop"),
-        "permission_missing": await ground.door.key("ingest", "read"),
+        "user_not_allowed": await ground.api.key(*EVERY_PERMISSION, user_id=BOB),
+        "project_not_allowed": await ground.api.key(*EVERY_PERMISSION, project_id="shop"),
+        "permission_missing": await ground.api.key("ingest", "read"),
     }
     for code, key in keys.items():
-        async with ground.door.client(key) as client:
-            answer = await client.post(f"/jobs/{change}", json={})
-            assert (answer.status_code, answer.json()["code"]) == (403, code)
+        async with ground.api.client(key) as client:
+            response = await client.post(f"/jobs/{change}", json={})
+            assert (response.status_code, response.json()["code"]) == (403, code)
 
 
 async def test_another_projects_key_sees_and_changes_nothing(ground: Ground) -> None:
-    key = await ground.door.key(*EVERY_PERMISSION, project_id="forum")
-    async for operation, answer in answers(ground, key):
+    key = await ground.api.key(*EVERY_PERMISSION, project_id="forum")
+    async for operation, response in responses_of(ground, key):
         echoes = "blocks" in operation.path and operation.method in ("GET", "PATCH")
-        assert MARKER not in answer.text or (echoes and not answer.is_success), (
-            f"{operation}: {answer.text}"
+        assert MARKER not in response.text or (echoes and not response.is_success), (
+            f"{operation}: {response.text}"
         )
         if "{block_id}" in operation.path or "{job_id}" in operation.path:
-            assert answer.status_code in (404, 422), f"{operation}: {answer.text}"
-        if "cursor=" in str(answer.request.url):
-            assert answer.json()["code"] in ("bad_cursor", "block_not_found"), answer.text
+            assert response.status_code in (404, 422), f"{operation}: {response.text}"
+        if "cursor=" in str(response.request.url):
+            assert response.json()["code"] in ("bad_cursor", "block_not_found"), response.text
     await ground.assert_untouched()
 
 
-async def test_foreign_and_missing_are_told_alike(ground: Ground) -> None:
-    key = await ground.door.key("read", project_id="forum")
-    async with ground.door.client(key) as client:
+async def test_foreign_and_missing_are_indistinguishable(ground: Ground) -> None:
+    key = await ground.api.key("read", project_id="forum")
+    async with ground.api.client(key) as client:
         for path, missing in (
             (f"/blocks/{ground.block_id}", f"/blocks/{uuid4()}"),
             (f"/blocks/{ground.block_id}/revisions", f"/blocks/{uuid4()}/revisions"),
             (f"/jobs/{ground.job_id}", "/jobs/999999999"),
         ):
-            told = []
+            bodies = []
             for url in (path, missing):
-                answer = await client.get(url, params={"user_id": ADA})
-                told.append({**answer.json(), "request_id": ""})
-            assert told[0] == told[1]
+                response = await client.get(url, params={"user_id": ADA})
+                bodies.append({**response.json(), "request_id": ""})
+            assert bodies[0] == bodies[1]

@@ -27,9 +27,9 @@ PROCESSES = 2
 class Served:
     child: Child
     port: int
-    said: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
 
-    def serving(self) -> list[psutil.Process]:
+    def running_api(self) -> list[psutil.Process]:
         return psutil.Process(self.child.pid).children()
 
     async def get(self, path: str) -> httpx2.Response:
@@ -38,27 +38,27 @@ class Served:
         async with httpx2.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
             return await client.get(path)
 
-    async def until_serving(self, *, without: int | None = None) -> list[int]:
+    async def until_started(self, *, without: int | None = None) -> list[int]:
         """Wait for all processes, each of which says that it listens; their ids."""
         async with asyncio.timeout(RETRY_SECONDS):
             while True:
-                ids = [process.pid for process in self.serving()]
-                said = sum("Listening on" in line for line in self.said)
-                if len(ids) == PROCESSES and without not in ids and said >= self._expected():
+                ids = [process.pid for process in self.running_api()]
+                output = sum("Listening on" in line for line in self.output)
+                if len(ids) == PROCESSES and without not in ids and output >= self._expected():
                     return ids
                 await asyncio.sleep(0.05)
 
     def _expected(self) -> int:
-        return PROCESSES + sum("restarting it" in line for line in self.said)
+        return PROCESSES + sum("restarting it" in line for line in self.output)
 
 
 @asynccontextmanager
 async def served(dsn: str) -> AsyncIterator[Served]:
-    port, said = free_port(), list[str]()
+    port, output = free_port(), list[str]()
     process = process_of(
         *(None, API_MODULE),
         name="api",
-        sink=lambda _name, line: said.append(line),
+        sink=lambda _name, line: output.append(line),
         database_url=SecretStr(dsn),
         host="127.0.0.1",
         port=port,
@@ -66,7 +66,7 @@ async def served(dsn: str) -> AsyncIterator[Served]:
         api_processes=PROCESSES,
     )
     async with process as child:
-        yield Served(child, port, said)
+        yield Served(child, port, output)
 
 
 async def _requests(served: Served, path: str) -> float:
@@ -78,10 +78,10 @@ async def _requests(served: Served, path: str) -> float:
 
 async def test_processes_share_a_port_and_report_sums(dsn: str) -> None:
     async with served(dsn) as running:
-        await running.until_serving()
+        await running.until_started()
         for _ in range(20):
             assert (await running.get("/blocks?user_id=ada")).status_code == 200
-        # Whichever process is asked.
+        # Whichever process responds.
         assert [await _requests(running, "/blocks") for _ in range(4)] == [20.0] * 4
         metrics = (await running.get("/metrics")).text
         assert len(re.findall(r"^luma_database_up ", metrics, re.M)) == 1
@@ -90,11 +90,11 @@ async def test_processes_share_a_port_and_report_sums(dsn: str) -> None:
 
 async def test_a_killed_process_is_restarted_and_its_counts_stay(dsn: str) -> None:
     async with served(dsn) as running:
-        first, second = await running.until_serving()
+        first, second = await running.until_started()
         for _ in range(10):
             await running.get("/blocks?user_id=ada")
         psutil.Process(first).kill()
-        after = await running.until_serving(without=first)
+        after = await running.until_started(without=first)
         assert second in after
         assert await _requests(running, "/blocks") == 10.0
         for _ in range(10):
@@ -104,23 +104,23 @@ async def test_a_killed_process_is_restarted_and_its_counts_stay(dsn: str) -> No
 
 async def test_all_processes_stop_with_the_first(dsn: str) -> None:
     async with served(dsn) as running:
-        await running.until_serving()
-        serving = running.serving()
+        await running.until_started()
+        running_api = running.running_api()
         psutil.Process(running.child.pid).send_signal(signal.SIGTERM)
         assert await running.child.wait() == 0
-        assert not any(process.is_running() for process in serving)
+        assert not any(process.is_running() for process in running_api)
 
 
 async def test_no_process_outlives_a_killed_supervisor(dsn: str) -> None:
     async with served(dsn) as running:
-        await running.until_serving()
-        serving = running.serving()
+        await running.until_started()
+        running_api = running.running_api()
         psutil.Process(running.child.pid).kill()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, serving, RETRY_SECONDS)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, running_api, RETRY_SECONDS)
         assert alive == []
 
 
 async def test_a_process_that_cannot_start_ends_all(empty_dsn: str) -> None:
     async with served(empty_dsn) as running:
         assert await asyncio.wait_for(running.child.wait(), RETRY_SECONDS) == 1
-        assert any("luma-memory serve:" in line for line in running.said)
+        assert any("luma-memory serve:" in line for line in running.output)

@@ -38,10 +38,10 @@ async def test_a_backup_under_load_holds_all_that_was_accepted_before(
         await ledger.grow_by(BLOCKS)
     assert file.stat().st_size > 0
 
-    said: list[tuple[str, str]] = []
+    output: list[tuple[str, str]] = []
     await run_of(None, "restore", str(file), DATABASE_URL=empty_dsn)
     table = await asyncpg.connect(empty_dsn)
-    # Jobs that were at work when the backup was made have a lease; its holder is gone.
+    # Jobs that were running when the backup was made have a lease; its holder is gone.
     await table.execute("UPDATE memory_jobs SET locked_until = now() WHERE status = 'processing'")
     await table.close()
     port, url = free_port(), SecretStr(empty_dsn)
@@ -50,7 +50,7 @@ async def test_a_backup_under_load_holds_all_that_was_accepted_before(
             None,
             API_MODULE,
             name="api",
-            sink=lambda name, line: said.append((name, line)),
+            sink=lambda name, line: output.append((name, line)),
             database_url=url,
             port=port,
         ),
@@ -59,7 +59,7 @@ async def test_a_backup_under_load_holds_all_that_was_accepted_before(
             base_url=f"http://127.0.0.1:{port}{BASE_PATH}", trust_env=False, timeout=30
         ) as client,
     ):
-        await until_ready(port, said)
+        await until_ready(port, output)
         await until_settled(client)
         restored = await blocks_of(client, ledger.users)
         assert before <= {block["id"] for block in restored} <= set(ledger.accepted.values())

@@ -99,7 +99,7 @@ def test_nothing_is_left_behind(run: Run) -> None:
     assert run.rests == []
 
 
-def test_the_report_says_what_it_was_measured_on(run: Run) -> None:
+def test_the_report_names_the_machine_it_was_measured_on(run: Run) -> None:
     assert run.report["short"] is True
     assert run.report["machine"]["cores"] >= 1
     assert run.report["seconds"] > 0

@@ -107,7 +107,7 @@ async def test_explain_names_every_part_of_the_score(client: httpx2.AsyncClient)
     assert 0 <= first["score"] <= 1
 
 
-async def test_wait_answers_with_the_enriched_block(client: httpx2.AsyncClient) -> None:
+async def test_wait_returns_the_enriched_block(client: httpx2.AsyncClient) -> None:
     response = await client.post(
         "/blocks",
         params={"wait": "true"},
@@ -139,14 +139,14 @@ async def test_fifty_callers_with_one_key_store_one_block(client: httpx2.AsyncCl
     assert elsewhere.json()["id"] != responses[0].json()["id"]
 
 
-async def test_the_same_external_id_gets_the_first_answer(client: httpx2.AsyncClient) -> None:
+async def test_the_same_external_id_gets_the_first_response(client: httpx2.AsyncClient) -> None:
     body = {"user_id": user(), "content": "Imported once.", "external_id": "mail-77"}
     first, second = [await client.post("/blocks", json=body) for _ in range(2)]
     assert first.json() == second.json()
     assert len(await all_blocks(client, str(body["user_id"]))) == 1
 
 
-async def test_a_batch_answers_for_each_block(client: httpx2.AsyncClient) -> None:
+async def test_a_batch_returns_a_result_per_block(client: httpx2.AsyncClient) -> None:
     user_id = user()
     blocks: list[object] = [
         {"user_id": user_id, "content": "good one"},
@@ -167,7 +167,7 @@ async def test_a_batch_answers_for_each_block(client: httpx2.AsyncClient) -> Non
     assert stored["good two"]["metadata"] == {"tags": ["a", 1, None]}
 
 
-async def test_nobody_sees_anothers_blocks(client: httpx2.AsyncClient) -> None:
+async def test_no_user_sees_another_users_blocks(client: httpx2.AsyncClient) -> None:
     owner, stranger = user(), user()
     response = await accept(client, user_id=owner, content="The safe's code is 7741.")
     foreign = await client.get(f"/blocks/{response.json()['id']}", params={"user_id": stranger})
@@ -201,7 +201,7 @@ async def test_a_long_block_is_found_by_each_of_its_ends(client: httpx2.AsyncCli
         assert await contents(client, user_id, word) == [text]
 
 
-async def test_health_tells_of_the_whole_system(client: httpx2.AsyncClient) -> None:
+async def test_health_covers_the_whole_system(client: httpx2.AsyncClient) -> None:
     await until_idle(client)
     health = (await client.get("/health")).json()
     assert health["status"] == "ok"

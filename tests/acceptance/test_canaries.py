@@ -78,15 +78,15 @@ def secrets(port: int) -> dict[str, str]:
     }
 
 
-def sings(text: str) -> list[str]:
+def leaks(text: str) -> list[str]:
     """Lines in which a secret can be read, also one that was escaped or encoded."""
     plain = base64.b64encode(b"user:" + SONG.encode()).decode()[:12]
     return [line for line in text.splitlines() if SONG in line or plain in line]
 
 
-async def outputs(environment: Mapping[str, str], commands: Iterator[tuple[str, ...]]) -> str:
+async def outputs_of(environment: Mapping[str, str], commands: Iterator[tuple[str, ...]]) -> str:
     """All that the commands write until they end by themselves."""
-    told: list[str] = []
+    outputs: list[str] = []
 
     async def run() -> None:
         for command in commands:
@@ -100,38 +100,38 @@ async def outputs(environment: Mapping[str, str], commands: Iterator[tuple[str, 
             async with asyncio.timeout(120):
                 output, _ = await child.communicate()
             assert output or command == ("settings",), command
-            told.append(f"$ {' '.join(command)}\n{output.decode()}")
+            outputs.append(f"$ {' '.join(command)}\n{output.decode()}")
 
     await asyncio.gather(run(), run())
-    return "\n".join(told)
+    return "\n".join(outputs)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("commands", [COMMANDS, pytest.param(OTHERS, marks=pytest.mark.slow)])
-async def test_no_command_tells_a_secret_while_nothing_can_be_reached(
+async def test_no_command_reveals_a_secret_while_nothing_is_reachable(
     tmp_path: Path, commands: Sequence[tuple[str, ...]]
 ) -> None:
     environment = {**secrets(port=1), "MEMORY_DATA_DIR": str(tmp_path)}
-    told = await outputs(environment, iter(commands))
-    assert sings(told) == []
-    assert "does not respond" in told
+    outputs = await outputs_of(environment, iter(commands))
+    assert leaks(outputs) == []
+    assert "does not respond" in outputs
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-async def test_no_command_tells_a_secret_while_nothing_answers(tmp_path: Path) -> None:
+async def test_no_command_reveals_a_secret_while_nothing_responds(tmp_path: Path) -> None:
     async with hanging_server() as port:
         environment = {**secrets(port), "MEMORY_DATA_DIR": str(tmp_path)}
-        told = await outputs(environment, iter(COMMANDS + OTHERS))
-    assert sings(told) == []
+        outputs = await outputs_of(environment, iter(COMMANDS + OTHERS))
+    assert leaks(outputs) == []
 
 
-async def test_no_command_tells_a_secret_that_stands_in_the_wrong_place(tmp_path: Path) -> None:
+async def test_no_command_reveals_a_secret_in_the_wrong_place(tmp_path: Path) -> None:
     wrong = {variable_name(field): canary(field) for field in Settings.model_fields}
     environment = wrong | {"MEMORY_DATA_DIR": str(tmp_path)}
-    told = await outputs(environment, iter([("doctor",), ("serve",)]))
-    assert told.count("DATABASE_URL is wrong") == 2
-    assert sings(told) == []
+    outputs = await outputs_of(environment, iter([("doctor",), ("serve",)]))
+    assert outputs.count("DATABASE_URL is wrong") == 2
+    assert leaks(outputs) == []
 
 
 @pytest.mark.parametrize(
@@ -148,12 +148,12 @@ async def test_no_command_tells_a_secret_that_stands_in_the_wrong_place(tmp_path
 )
 def test_no_address_is_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("DATABASE_URL", url)
-    told = ""
+    outputs = ""
     try:
-        told = repr(load_settings())
+        outputs = repr(load_settings())
     except SetupError as error:
-        told = f"{error} {error.__cause__} {error.__context__}"
-    assert sings(told) == []
+        outputs = f"{error} {error.__cause__} {error.__context__}"
+    assert leaks(outputs) == []
 
 
 @asynccontextmanager
@@ -173,7 +173,7 @@ async def service(data_dir: Path, lines: list[str]) -> AsyncIterator[tuple[Fault
 
 
 @pytest.mark.timeout(300)
-async def test_a_running_service_tells_no_secret_whatever_goes_away(
+async def test_a_running_service_reveals_no_secret_during_outages(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name, value in secrets(port=1).items():
@@ -182,21 +182,25 @@ async def test_a_running_service_tells_no_secret_whatever_goes_away(
     lines: list[str] = []
     async with service(tmp_path / "database", lines) as (server, stack):
         responses, doctor = await asyncio.gather(
-            everything_asked(stack),
-            outputs({"DATABASE_URL": stack.database_url}, iter([("doctor", "--online")])),
+            every_request(stack),
+            outputs_of({"DATABASE_URL": stack.database_url}, iter([("doctor", "--online")])),
         )
-        assert {answer.status_code for answer in responses} >= {200, 202, 401, 404, 422}
+        assert {response.status_code for response in responses} >= {200, 202, 401, 404, 422}
         await server.stop_hard()
-        later = await everything_asked(stack)
-        assert {answer.status_code for answer in later} >= {401, 503}
-    told = [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in responses]
-    told += [f"{answer.request.url.path} {answer.headers} {answer.text}" for answer in later]
-    assert sings("\n".join([*told, *lines, doctor])) == []
+        later = await every_request(stack)
+        assert {response.status_code for response in later} >= {401, 503}
+    outputs = [
+        f"{response.request.url.path} {response.headers} {response.text}" for response in responses
+    ]
+    outputs += [
+        f"{response.request.url.path} {response.headers} {response.text}" for response in later
+    ]
+    assert leaks("\n".join([*outputs, *lines, doctor])) == []
     assert any("provider" in line for line in lines), "the provider was tried"
     assert len(lines) > 20
 
 
-async def everything_asked(stack: Stack) -> Sequence[httpx2.Response]:
+async def every_request(stack: Stack) -> Sequence[httpx2.Response]:
     """Every route, with the key, without, and with what is refused."""
     headers = {"Authorization": f"Bearer {canary('admin')}"}
     async with httpx2.AsyncClient(
@@ -204,7 +208,7 @@ async def everything_asked(stack: Stack) -> Sequence[httpx2.Response]:
     ) as client:
         accepted = await client.post("/blocks", json={"user_id": "ada", "content": "Tea."})
         block_id = accepted.json().get("id", "00000000-0000-0000-0000-000000000000")
-        asked = [
+        requests = [
             client.post("/blocks?wait=true", json={"user_id": "ada", "content": "Milk."}),
             client.post("/blocks", json={"user_id": "ada", "content": ""}),
             client.post("/search", json={"user_id": "ada", "query": "tea"}),
@@ -215,18 +219,18 @@ async def everything_asked(stack: Stack) -> Sequence[httpx2.Response]:
             *("/blocks?user_id=ada", f"/blocks/{block_id}?user_id=ada", "/jobs", "/jobs/stats"),
             *("/users/ada/export", "/openapi.json", "/docs", "/nowhere"),
         ):
-            asked.append(client.get(path))
+            requests.append(client.get(path))
         for shown in (canary("other"), f"{canary('x')}.{canary('y')}.{canary('z')}", TOKEN):
             for name, prefix in (("Authorization", "Bearer "), ("X-API-Key", "")):
                 others = {"Authorization": "", name: prefix + shown}
-                asked.append(client.get("/jobs", headers={k: v for k, v in others.items() if v}))
-        return [accepted, *await asyncio.gather(*asked)]
+                requests.append(client.get("/jobs", headers={k: v for k, v in others.items() if v}))
+        return [accepted, *await asyncio.gather(*requests)]
 
 
 def _part(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-# Of the form of an access token, so that its issuer is asked for keys.
+# Shaped like an access token, so that its issuer's keys are fetched.
 TOKEN = f'{_part(chr(123) + """"alg":"ES256","kid":"k"}""")}.{_part("{}")}.{_part("signature")}'
 assert len({*itertools.chain(secrets(1))}) > 10

@@ -140,7 +140,7 @@ def accept(up: Up, content: str) -> None:
     body = {"user_id": "ada", "content": content, "external_id": content}
     while time.monotonic() < deadline:
         try:
-            answer = httpx2.post(
+            response = httpx2.post(
                 f"{up.url}/api/v1/memory/blocks",
                 json=body,
                 trust_env=False,
@@ -149,18 +149,18 @@ def accept(up: Up, content: str) -> None:
         except httpx2.TransportError:  # an API that is started again
             time.sleep(0.1)
             continue
-        if answer.status_code == 202:
+        if response.status_code == 202:
             return
-        assert answer.status_code == 503, answer.text
-        time.sleep(float(answer.headers["Retry-After"]) / 10)
+        assert response.status_code == 503, response.text
+        time.sleep(float(response.headers["Retry-After"]) / 10)
     pytest.fail(f"{content} was never accepted")
 
 
 def blocks(up: Up, user: str) -> list[dict[str, object]]:
-    answer = httpx2.get(
+    response = httpx2.get(
         f"{up.url}/api/v1/memory/blocks", params={"user_id": user, "limit": "200"}, trust_env=False
     )
-    found: list[dict[str, object]] = answer.json()["blocks"]
+    found: list[dict[str, object]] = response.json()["blocks"]
     return found
 
 
@@ -194,7 +194,7 @@ def test_ingest_search_and_ingest_again(up: Up, tmp_path: Path) -> None:
 
     shown = run("search", "what is Kestrel made of", "--user", "ilka", "--url", up.url, "--explain")
     assert shown.returncode == 0
-    assert "Kestrel has new oak" in shown.stdout  # the line goes on in the next
+    assert "Kestrel has new oak" in shown.stdout  # the text wraps to the next line
     assert "2025-03-19 20:05" in shown.stdout
     assert "\x1b" not in shown.stdout
 
@@ -210,7 +210,7 @@ def test_a_good_file_from_standard_input_ends_with_0(up: Up) -> None:
     assert len(blocks(up, "stdin")) == 2  # the third is the second again
 
 
-def test_a_second_up_on_the_same_folder_says_who_has_it(up: Up) -> None:
+def test_a_second_up_on_the_same_folder_names_the_owner(up: Up) -> None:
     second = run("up", "--port", "0", "--data-dir", up.data_dir)
     assert second.returncode == 1
     (error,) = second.stderr.splitlines()
@@ -218,7 +218,7 @@ def test_a_second_up_on_the_same_folder_says_who_has_it(up: Up) -> None:
     assert f"process {up.process.pid}" in error
 
 
-def test_a_taken_port_is_told_with_the_childs_own_words(up: Up) -> None:
+def test_a_taken_port_is_reported_with_the_childs_message(up: Up) -> None:
     port = up.url.rpartition(":")[2]
     with folder() as other:
         second = run("up", "--port", port, "--data-dir", other / "data")
@@ -248,8 +248,8 @@ def test_context_prints_a_text_for_a_prompt(up: Up) -> None:
             run_here("ingest", root / "facts.jsonl", "--user", "mill", "--url", up.url).returncode
             == 0
         )
-    asked = ("context", "What about the windmill?", "--user", "mill", "--url", up.url)
-    first = run_here(*asked, "--max-blocks", "3", "--token-budget", "300")
+    arguments = ("context", "What about the windmill?", "--user", "mill", "--url", up.url)
+    first = run_here(*arguments, "--max-blocks", "3", "--token-budget", "300")
     assert first.returncode == 0, first.stderr
     assert first.stdout.count("Fact ") == 3
     assert "\x1b" not in first.stdout
@@ -257,18 +257,18 @@ def test_context_prints_a_text_for_a_prompt(up: Up) -> None:
     # Until the worker is done with them, blocks change and what was kept of them is not served.
     give_up_at = time.monotonic() + 120
     while True:
-        again = run_here(*asked, "--max-blocks", "3", "--token-budget", "300", "--json")
-        if (answer := json.loads(again.stdout))["cached"] or time.monotonic() > give_up_at:
+        again = run_here(*arguments, "--max-blocks", "3", "--token-budget", "300", "--json")
+        if (response := json.loads(again.stdout))["cached"] or time.monotonic() > give_up_at:
             break
-    assert answer["cached"] is True
-    cut = run_here(*asked, "--token-budget", "50", "--quote")
+    assert response["cached"] is True
+    cut = run_here(*arguments, "--token-budget", "50", "--quote")
     assert "cut to the budget" in cut.stderr or "nothing found" in cut.stderr
-    nobody = run_here("context", "What?", "--user", "nobody at all", "--url", up.url)
-    assert (nobody.stdout, nobody.stderr.strip()) == ("", "nothing relevant found")
+    no_user = run_here("context", "What?", "--user", "nobody at all", "--url", up.url)
+    assert (no_user.stdout, no_user.stderr.strip()) == ("", "nothing relevant found")
     assert run_here("context", "What?", "--user", "mill", "--token-budget", "5").returncode == 2
 
 
-def test_doctor_warns_of_a_redis_that_does_not_answer(up: Up) -> None:
+def test_doctor_warns_about_an_unresponsive_redis(up: Up) -> None:
     port = up.url.rpartition(":")[2]
     url = "redis://:geheim3@127.0.0.1:1/0"
     done = run_here("doctor", "--data-dir", up.data_dir, MEMORY_PORT=port, REDIS_URL=url)
@@ -408,7 +408,7 @@ def test_help_and_version_load_no_part_of_the_service() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_nothing_there_is_told_at_once() -> None:
+def test_a_missing_service_is_reported_at_once() -> None:
     done = run_here("search", "x", "--user", "u", "--url", "http://127.0.0.1:1")
     assert done.returncode == 1
     (error,) = done.stderr.splitlines()

@@ -52,9 +52,9 @@ async def _complete(client: httpx2.AsyncClient, query: str) -> dict[str, Any]:
     """The context of a question with nothing left out: a busy machine may exceed its time."""
     async with asyncio.timeout(RETRY_SECONDS):
         while True:
-            answer = await _ask(client, query)
-            if answer.status_code == 200 and not answer.json()["degraded"]:
-                return dict(answer.json())
+            response = await _ask(client, query)
+            if response.status_code == 200 and not response.json()["degraded"]:
+                return dict(response.json())
 
 
 async def _until_well(client: httpx2.AsyncClient) -> None:
@@ -77,10 +77,10 @@ async def test_without_the_database_kept_contexts_are_served_and_others_refused_
                 started = time.perf_counter()
                 kept = await _ask(client, "Where is the kayak?")
                 assert time.perf_counter() - started < UNCACHED_SECONDS_MAX
-                told = kept.json()
-                assert (kept.status_code, told["cached"]) == (200, True)
-                assert told["degraded"] == ["database"]
-                assert (told["text"], told["blocks"]) == (first["text"], first["blocks"])
+                body = kept.json()
+                assert (kept.status_code, body["cached"]) == (200, True)
+                assert body["degraded"] == ["database"]
+                assert (body["text"], body["blocks"]) == (first["text"], first["blocks"])
                 started = time.perf_counter()
                 refused = await _ask(client, f"Another question {number}?")
                 assert time.perf_counter() - started < UNCACHED_SECONDS_MAX
@@ -126,9 +126,9 @@ async def test_a_hanging_redis_adds_next_to_nothing_to_accepting_and_recalling(
     percent = 99 if requests >= 1_000 else 50
     for path in ("/blocks", "/search", "/context"):
         ours, theirs = (_percentile(taken[number, path], percent) for number in (1, 0))
-        told = f"p{percent} {ours * 1000:.1f} ms, without Redis {theirs * 1000:.1f} ms"
-        record_property(path, told)
-        assert ours - theirs < EXTRA_SECONDS_MAX, told
+        line = f"p{percent} {ours * 1000:.1f} ms, without Redis {theirs * 1000:.1f} ms"
+        record_property(path, line)
+        assert ours - theirs < EXTRA_SECONDS_MAX, line
 
 
 async def _taken(

@@ -46,12 +46,12 @@ async def test_no_accepted_time_breaks_a_read(client: httpx2.AsyncClient, time_z
     assert len(stored) >= 2 * len(TEXTS)
     await until_idle(client)
     for question in QUESTIONS:
-        asked = {**whose, "query": question}
+        body = {**whose, "query": question}
         for as_of in (None, *EDGES):
             at = {} if as_of is None else {"as_of": as_of}
             for path in ("/search", "/context"):
                 response = await client.post(
-                    path, json={**asked, **(at if path == "/search" else {})}
+                    path, json={**body, **(at if path == "/search" else {})}
                 )
                 assert response.status_code < 500, (path, question, as_of, response.text)
     for block_id in stored:

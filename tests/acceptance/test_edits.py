@@ -132,10 +132,10 @@ async def test_an_edit_holds_the_revision_it_was_made_for(blocks: Blocks) -> Non
 
 async def test_parallel_edits_are_all_made_and_all_kept(blocks: Blocks) -> None:
     block_id = await blocks.accept("Number 0.")
-    held = await asyncio.gather(
+    responses = await asyncio.gather(
         *(blocks.edit(block_id, {"source": f"s{n}"}, If_Match='"1"') for n in range(20))
     )
-    assert sorted(response.status_code for response in held) == [200] + [412] * 19
+    assert sorted(response.status_code for response in responses) == [200] + [412] * 19
     free = await asyncio.gather(*(blocks.edit(block_id, {"agent_id": f"a{n}"}) for n in range(4)))
     assert {response.status_code for response in free} <= {200, 503}
     done = sum(response.status_code == 200 for response in free)
@@ -167,7 +167,7 @@ async def test_a_bad_edit_changes_nothing(
     assert (await blocks.read(block_id))["revision"] == 1
 
 
-async def test_what_is_deleted_is_gone_from_every_answer(blocks: Blocks) -> None:
+async def test_a_deleted_block_is_gone_from_every_response(blocks: Blocks) -> None:
     kept, gone = await blocks.accept("A kept note."), await blocks.accept("A note about quokkas.")
     await until_idle(blocks.client)
     assert (await blocks.delete(gone)).status_code == 204
@@ -215,7 +215,7 @@ async def test_an_edit_with_a_key_is_made_once(blocks: Blocks) -> None:
         assert (await blocks.edit(block_id, body, Idempotency_Key=bad)).status_code == 422
 
 
-async def test_a_deletion_with_a_key_is_answered_again(blocks: Blocks) -> None:
+async def test_a_repeated_deletion_with_a_key_returns_the_same_response(blocks: Blocks) -> None:
     block_id = await blocks.accept("Short lived.")
     responses = [await blocks.delete(block_id, Idempotency_Key="d1") for _ in range(2)]
     assert [response.status_code for response in responses] == [204, 204]

@@ -97,9 +97,9 @@ async def mentions(stack: Stack, user_id: str) -> list[str]:
 async def test_an_erased_user_leaves_a_receipt_and_nothing_else(
     stack: Stack, client: httpx2.AsyncClient
 ) -> None:
-    user_id, neighbour = user(), user()
+    user_id, neighbor = user(), user()
     await store(client, user_id, 40)
-    await store(client, neighbour, 2)
+    await store(client, neighbor, 2)
     await until_idle(client)
     (block, *_) = await all_blocks(client, user_id)
     edited = await client.patch(
@@ -120,12 +120,12 @@ async def test_an_erased_user_leaves_a_receipt_and_nothing_else(
     assert (counts["block_revisions"], counts["idempotency"]) == (1, 1)
     assert await mentions(stack, user_id) == []
     assert await all_blocks(client, user_id) == []
-    assert len(await all_blocks(client, neighbour)) == 2
+    assert len(await all_blocks(client, neighbor)) == 2
 
     again = await client.delete(f"/users/{user_id}", headers=headers)
     assert again.json() == receipt
-    held = verify(stack, receipt)
-    assert held.returncode == 0, held.stderr
+    verified = verify(stack, receipt)
+    assert verified.returncode == 0, verified.stderr
     refused = verify(stack, {**receipt, "counts": {**counts, "blocks": 41}})
     assert (refused.returncode, "not issued by this" in refused.stderr) == (1, True)
 
@@ -157,7 +157,7 @@ async def test_what_runs_meanwhile_brings_nothing_back(
     senders = [asyncio.create_task(send()) for _ in range(4)]
     receipts = []
     for _ in range(5):
-        await asyncio.sleep(0.3)  # the load is what is waited for: some of everything is under way
+        await asyncio.sleep(0.3)  # lets the load start requests of every kind
         response = await client.delete(f"/users/{user_id}")
         assert response.status_code == 200, response.text
         receipts.append(response.json())
@@ -331,7 +331,7 @@ def hostile_rows(model: str) -> Iterator[tuple[str, dict[str, object]]]:
     yield "users", {"time_zone": "../../etc/passwd"}
 
 
-async def test_rows_that_would_break_later_reading_are_refused(
+async def test_rows_that_would_break_later_reads_are_rejected(
     stack: Stack, client: httpx2.AsyncClient
 ) -> None:
     user_id = user()
@@ -372,7 +372,7 @@ async def test_an_import_cannot_use_up_what_all_users_share(client: httpx2.Async
     assert edited.status_code == 200, edited.text
 
 
-async def test_nobody_there_is_erased_with_a_receipt_of_zeros(
+async def test_erasing_an_unknown_user_returns_a_receipt_of_zeros(
     stack: Stack, client: httpx2.AsyncClient
 ) -> None:
     user_id = user()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.queue_faults import looking_at
 
 from luma_memory.cli.processes import API
@@ -25,18 +25,20 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(
+async def keyed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(
         tmp_path_factory.mktemp("stream") / "data", worker_poll_interval_ms=100
     ) as opened:
         yield opened
 
 
-async def client_of(door: Door, project: str, user_id: str | None = None) -> AsyncMemoryClient:
-    """Patient: a restart takes its time on a busy machine."""
-    key = await door.key(*EVERY_PERMISSION, project_id=project, user_id=user_id)
+async def client_of(
+    keyed: KeyedService, project: str, user_id: str | None = None
+) -> AsyncMemoryClient:
+    """With a long timeout: a restart is slow on a busy machine."""
+    key = await keyed.key(*EVERY_PERMISSION, project_id=project, user_id=user_id)
     retries = Retries(attempts_max=1_000, seconds_max=300, pause_seconds_max=1)
-    return AsyncMemoryClient(door.stack.base_url, api_key=key, retries=retries)
+    return AsyncMemoryClient(keyed.stack.base_url, api_key=key, retries=retries)
 
 
 class Reader:
@@ -74,8 +76,8 @@ async def say(client: AsyncMemoryClient, *users: str) -> list[str]:
     ]
 
 
-async def test_events_arrive_and_a_reader_continues_where_it_stopped(door: Door) -> None:
-    async with await client_of(door, "one") as client:
+async def test_events_arrive_and_a_reader_continues_where_it_stopped(keyed: KeyedService) -> None:
+    async with await client_of(keyed, "one") as client:
         position = await client.event_position()
         reader = Reader(client.iterate_events(after=position, event_types=["block.active"]))
         ids = await say(client, *["ada"] * 5)
@@ -93,25 +95,25 @@ async def test_events_arrive_and_a_reader_continues_where_it_stopped(door: Door)
             assert {other.data["block_id"] for other in rest[4 - n :]} == set(more)
 
 
-async def test_a_reader_continues_through_a_restart_of_the_api(door: Door) -> None:
-    async with await client_of(door, "restart") as client:
+async def test_a_reader_continues_through_a_restart_of_the_api(keyed: KeyedService) -> None:
+    async with await client_of(keyed, "restart") as client:
         start = await client.event_position()
         reader = Reader(client.iterate_events(after=start))
         ids = await say(client, "ada", "ada")
         await reader.until(2)
-        await door.stack.restart(API)
-        await door.stack.ready()
+        await keyed.stack.restart(API)
+        await keyed.stack.ready()
         ids += await say(client, "ada", "ada")
         found = await reader.until(4)
         await reader.stop()
         assert sorted(event.data["block_id"] for event in found) == sorted(ids)
 
 
-async def test_a_key_of_one_user_and_a_filter_see_their_own_events(door: Door) -> None:
+async def test_a_key_of_one_user_and_a_filter_see_their_own_events(keyed: KeyedService) -> None:
     async with (
-        await client_of(door, "own") as client,
-        await client_of(door, "own", "bob") as of_bob,
-        await client_of(door, "other") as foreign,
+        await client_of(keyed, "own") as client,
+        await client_of(keyed, "own", "bob") as of_bob,
+        await client_of(keyed, "other") as foreign,
     ):
         start, foreign_start = await client.event_position(), await foreign.event_position()
         foreign_ids = await say(foreign, "bob", "ada")
@@ -138,8 +140,8 @@ async def test_a_key_of_one_user_and_a_filter_see_their_own_events(door: Door) -
         await theirs.stop()
 
 
-async def test_what_is_not_kept_is_said_and_not_skipped(door: Door) -> None:
-    async with await client_of(door, "kept") as client, looking_at(door.stack) as connection:
+async def test_events_that_were_pruned_are_reported_and_not_skipped(keyed: KeyedService) -> None:
+    async with await client_of(keyed, "kept") as client, looking_at(keyed.stack) as connection:
         start = await client.event_position()
         await say(client, "ada", "ada")
         reader = Reader(client.iterate_events(after=start))
@@ -154,15 +156,15 @@ async def test_what_is_not_kept_is_said_and_not_skipped(door: Door) -> None:
         assert second.position > first.position
 
 
-async def test_a_browser_continues_with_the_last_events_id(door: Door) -> None:
-    key = await door.key(*EVERY_PERMISSION, project_id="browser")
-    async with AsyncMemoryClient(door.stack.base_url, api_key=key) as client:
+async def test_a_browser_continues_with_the_last_events_id(keyed: KeyedService) -> None:
+    key = await keyed.key(*EVERY_PERMISSION, project_id="browser")
+    async with AsyncMemoryClient(keyed.stack.base_url, api_key=key) as client:
         start = await client.event_position()
         await say(client, "ada", "ada", "ada")
         reader = Reader(client.iterate_events(after=start))
         found = list(await reader.until(3))
         await reader.stop()
-    async with door.client(key) as http:
+    async with keyed.client(key) as http:
         headers = {"Last-Event-ID": str(found[1].position)}
         response = await http.get(
             "/events", params={"after": start, "wait_seconds": 0}, headers=headers
@@ -176,14 +178,14 @@ async def test_a_browser_continues_with_the_last_events_id(door: Door) -> None:
         assert (wrong.status_code, wrong.json()["code"]) == (422, "position_invalid")
 
 
-async def test_the_synchronous_client_reads_the_stream(door: Door) -> None:
-    key = await door.key(*EVERY_PERMISSION, project_id="sync")
-    async with AsyncMemoryClient(door.stack.base_url, api_key=key) as client:
+async def test_the_synchronous_client_reads_the_stream(keyed: KeyedService) -> None:
+    key = await keyed.key(*EVERY_PERMISSION, project_id="sync")
+    async with AsyncMemoryClient(keyed.stack.base_url, api_key=key) as client:
         start = await client.event_position()
         await say(client, "ada", "ada")
 
     def read() -> list[str]:
-        with MemoryClient(door.stack.base_url, api_key=key) as memory:
+        with MemoryClient(keyed.stack.base_url, api_key=key) as memory:
             return [event.type for event in itertools.islice(memory.iterate_events(after=start), 2)]
 
     assert await asyncio.to_thread(read) == ["block.active"] * 2

@@ -44,8 +44,8 @@ async def frozen_service(dsn: str) -> AsyncIterator[tuple[Stack, Proxy]]:
 
 async def timed(call: Any) -> tuple[httpx2.Response, float]:
     started = time.perf_counter()
-    answer: httpx2.Response = await call
-    return answer, time.perf_counter() - started
+    response: httpx2.Response = await call
+    return response, time.perf_counter() - started
 
 
 @pytest.mark.parametrize("senders", [20, pytest.param(200, marks=pytest.mark.slow)])
@@ -59,18 +59,21 @@ async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
 
         async def measure_a_turn() -> None:
             while not stop.is_set():
-                answer, seconds = await timed(client.get("/health/live"))
-                assert answer.status_code == 200
+                live, seconds = await timed(client.get("/health/live"))
+                assert live.status_code == 200
                 turns.append(seconds)
                 await asyncio.sleep(0.05)
 
         async def send(number: int) -> None:
             while not stop.is_set():
                 block = {"user_id": f"user-{number}", "content": f"Note {len(times)} of {number}."}
-                answer, seconds = await timed(client.post("/blocks", json=block))
-                if answer.status_code == 202:  # its response had left before the freeze
+                response, seconds = await timed(client.post("/blocks", json=block))
+                if response.status_code == 202:  # its response had left before the freeze
                     continue
-                assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+                assert (response.status_code, response.json()["code"]) == (
+                    503,
+                    "database_unavailable",
+                )
                 times.append(seconds)
                 if len(times) >= 4 * senders:
                     enough.set()
@@ -99,7 +102,7 @@ async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
                 await asyncio.sleep(0.1)
 
 
-async def test_a_slow_statement_of_a_server_that_answers_is_waited_for(dsn: str) -> None:
+async def test_a_slow_statement_of_a_responsive_server_is_awaited(dsn: str) -> None:
     """Also one that takes longer than the bound: slow is not away."""
     async with frozen_service(dsn) as (stack, proxy), client_of(stack) as client:
         proxy.delay = lambda: 0.3

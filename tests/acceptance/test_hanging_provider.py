@@ -19,7 +19,7 @@ from tests.support.stacks import running_service
 
 @dataclass(frozen=True)
 class Outage:
-    """How long, how busy, and what is asked of the service."""
+    """Duration and load of an outage, and the service levels required meanwhile."""
 
     seconds: float
     blocks_per_second: float
@@ -59,7 +59,7 @@ OUTAGES = [
 
 
 @pytest.mark.parametrize("outage", OUTAGES)
-async def test_the_door_stays_open_while_the_provider_hangs(
+async def test_the_api_accepts_blocks_while_the_provider_hangs(
     outage: Outage, servers: Servers, record_property: Any
 ) -> None:
     with FakeOpenAI(dimension=64) as provider:
@@ -76,8 +76,8 @@ async def test_the_door_stays_open_while_the_provider_hangs(
             ) as client,
         ):
             times = await _posted(client, outage)
-            asked = len(provider.calls)
-            # A question is answered from words, without waiting for vectors.
+            call_count = len(provider.calls)
+            # A search is served by terms, without waiting for vectors.
             started = time.monotonic()
             found = await client.post("/search", json={"user_id": "ada", "query": "tea number 3"})
             searched = time.monotonic() - started
@@ -87,20 +87,20 @@ async def test_the_door_stays_open_while_the_provider_hangs(
             blocks = await _all_active(client, outage.active_within_seconds)
             active_after = time.monotonic() - back
             record_property("seconds until all were active", round(active_after, 1))
-    record_property("calls while it hung", asked)
+    record_property("calls while it hung", call_count)
     record_property("search, ms", round(searched * 1000))
     ordered = sorted(times)
     reached = ordered[math.ceil(outage.accept_percentile / 100 * len(ordered)) - 1]
     record_property(f"accept p{outage.accept_percentile:g}, ms", round(reached * 1000, 1))
     print(
         f"accept p{outage.accept_percentile:g}: {reached * 1000:.1f} ms, {len(times)} blocks,"
-        f" {asked} calls while it hung, search {searched * 1000:.0f} ms,"
+        f" {call_count} calls while it hung, search {searched * 1000:.0f} ms,"
         f" all active {active_after:.1f} s after it was back"
     )
     assert reached < 0.1
     assert len(blocks) == len(times)
-    # Known to be away, it is asked now and then, and not for every block.
-    assert asked < len(times) / 2
+    # Known to be unavailable, it is probed occasionally, and not called for every block.
+    assert call_count < len(times) / 2
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(100, marks=pytest.mark.slow)])

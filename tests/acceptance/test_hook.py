@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
 from tests.support.service import all_blocks, until_idle
 
@@ -28,8 +28,8 @@ BUSY_SECONDS_MAX = 120
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers) as running:
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as running:
         yield running
 
 
@@ -72,11 +72,11 @@ async def hook(
 
 
 async def test_turns_are_stored_once_without_secrets_and_recalled(
-    door: Door, tmp_path: Path
+    api: KeyedService, tmp_path: Path
 ) -> None:
-    key = await door.key("ingest", "read", user_id="ada")
+    key = await api.key("ingest", "read", user_id="ada")
     service = {
-        "MEMORY_API_URL": door.stack.base_url,
+        "MEMORY_API_URL": api.stack.base_url,
         "MEMORY_API_KEY": key,
         "MEMORY_MCP_USER_ID": "ada",
     }
@@ -86,7 +86,7 @@ async def test_turns_are_stored_once_without_secrets_and_recalled(
         "Understood: releases of the walrus service happen on Thursdays.",
     )
     given = {"session_id": "s-1", "transcript_path": str(path), "cwd": "/projects/walrus"}
-    async with door.client(key) as client:
+    async with api.client(key) as client:
         stored: list[dict[str, Any]] = []
         # A call on a busy machine may run out of time: the next event stores its turns as well.
         async with asyncio.timeout(BUSY_SECONDS_MAX):
@@ -99,11 +99,11 @@ async def test_turns_are_stored_once_without_secrets_and_recalled(
         assert [block["speaker"] for block in stored] == ["assistant", "user"]
         assert all(block["session_id"] == "s-1" for block in stored)
         assert "hunter2x" not in json.dumps(stored)
-    asked = {"session_id": "s-2", "prompt": "When do we release the walrus service?"}
+    event = {"session_id": "s-2", "prompt": "When do we release the walrus service?"}
     replies: list[dict[str, Any]] = []
     async with asyncio.timeout(BUSY_SECONDS_MAX):
         while not any("hookSpecificOutput" in reply for reply in replies):
-            reply, _ = await hook("UserPromptSubmit", asked, tmp_path / "data", **service)
+            reply, _ = await hook("UserPromptSubmit", event, tmp_path / "data", **service)
             replies.append(reply)
     contexts = [reply["hookSpecificOutput"] for reply in replies if "hookSpecificOutput" in reply]
     assert contexts
@@ -162,7 +162,7 @@ async def test_an_unknown_event_and_a_disabled_hook_do_nothing(tmp_path: Path) -
     assert reply == ({}, "")
 
 
-async def test_a_host_that_sends_nothing_is_not_held_up(tmp_path: Path) -> None:
+async def test_a_host_that_sends_nothing_is_not_blocked(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "luma_memory", "hook", "Stop"),
         env={**os.environ, "MEMORY_DATA_DIR": str(tmp_path)},
@@ -178,7 +178,7 @@ async def test_a_host_that_sends_nothing_is_not_held_up(tmp_path: Path) -> None:
 
 
 async def test_a_log_that_hangs_does_not_hold_up_the_host(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "hook.log")  # nobody reads it
+    os.mkfifo(tmp_path / "hook.log")  # without a reader
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "luma_memory", "hook", "Stop"),
         env={**os.environ, "MEMORY_DATA_DIR": str(tmp_path)},
@@ -190,8 +190,8 @@ async def test_a_log_that_hangs_does_not_hold_up_the_host(tmp_path: Path) -> Non
     assert (json.loads(printed), process.returncode) == ({}, 0)
 
 
-async def test_a_refusal_is_logged_with_its_code(door: Door, tmp_path: Path) -> None:
-    wrong = {"MEMORY_API_URL": door.stack.base_url, "MEMORY_API_KEY": "lmk_" + "a" * 12}
+async def test_a_refusal_is_logged_with_its_code(api: KeyedService, tmp_path: Path) -> None:
+    wrong = {"MEMORY_API_URL": api.stack.base_url, "MEMORY_API_KEY": "lmk_" + "a" * 12}
     reply, log = await hook("UserPromptSubmit", {"prompt": "Hello?"}, tmp_path, **wrong)
     assert reply == {}
     assert re.search(r" UserPromptSubmit: (RejectedError 401 \w+|timed out)\n$", log), log
@@ -214,12 +214,12 @@ async def test_a_redirect_is_not_followed_with_the_key(tmp_path: Path) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
-        serving = threading.Thread(target=server.serve_forever)
-        serving.start()
+        running = threading.Thread(target=server.serve_forever)
+        running.start()
         url = f"http://127.0.0.1:{server.server_port}"
         given = {"MEMORY_API_URL": url, "MEMORY_API_KEY": "k" * 30}
         reply, log = await hook("UserPromptSubmit", {"prompt": "Hello?"}, tmp_path, **given)
         server.shutdown()
-        serving.join()
+        running.join()
     assert (reply, len(log.splitlines())) == ({}, 1)
     assert "/elsewhere" not in paths

@@ -44,10 +44,10 @@ async def test_what_cannot_be_kept_is_refused(
 ) -> None:
     before = api.memory_info().rss
     for path in ("/blocks", "/search"):
-        answer = await client.post(path, content=body, headers=JSON)
-        assert answer.status_code in (400, 413, 422), answer.text
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert len(answer.content) < 20_000, "an answer does not repeat what came"
+        response = await client.post(path, content=body, headers=JSON)
+        assert response.status_code in (400, 413, 422), response.text
+        assert response.headers["content-type"] == "application/problem+json"
+        assert len(response.content) < 20_000, "an answer does not repeat what came"
     assert api.memory_info().rss - before < GROWTH_BYTES_MAX
 
 
@@ -70,7 +70,7 @@ async def test_what_is_odd_is_kept_exactly(client: httpx2.AsyncClient, text: str
     question = {"user_id": user_id, "query": text[:10_000]}
     found = await client.post("/search", json=question)
     assert found.status_code == 200, found.text
-    # Who looks alike is somebody else.
+    # A user id of similar glyphs is another user.
     alike = user_id.replace("\u0430", "a").replace("\u0434", "d")
     if alike != user_id:
         others = await client.get("/blocks", params={"user_id": alike})
@@ -81,14 +81,14 @@ async def test_what_is_odd_is_kept_exactly(client: httpx2.AsyncClient, text: str
 @pytest.mark.parametrize("path", ["/blocks", "/jobs"])
 async def test_limits_out_of_range(client: httpx2.AsyncClient, path: str, limit: object) -> None:
     params = {"user_id": "hostile", "limit": str(limit)}
-    answer = await client.get(path, params=params)
-    assert answer.status_code == 422, answer.text
+    response = await client.get(path, params=params)
+    assert response.status_code == 422, response.text
 
 
 @pytest.mark.parametrize("job_id", ["-1", "0", str(2**63), "1" * 5_000, "1.5", "%00", "..%2f1"])
 async def test_ids_out_of_range(client: httpx2.AsyncClient, job_id: str) -> None:
-    answer = await client.get(f"/jobs/{job_id}")
-    assert answer.status_code in (404, 422), answer.text
+    response = await client.get(f"/jobs/{job_id}")
+    assert response.status_code in (404, 422), response.text
 
 
 @pytest.mark.parametrize("text", [r"\":", ":", r"a\\", '":"', '" :', "'\":1"])
@@ -97,9 +97,9 @@ async def test_what_looks_like_a_key_is_none(client: httpx2.AsyncClient, text: s
     forms: list[dict[str, Any]] = [{}, {"separators": (",", ":")}, {"indent": 1}]
     for spaces in forms:
         body = json.dumps(sent, **spaces).encode()
-        answer = await client.post("/blocks", content=body, headers=JSON)
-        assert answer.status_code == 202, answer.text
-        read = await client.get(f"/blocks/{answer.json()['id']}", params={"user_id": "keys"})
+        response = await client.post("/blocks", content=body, headers=JSON)
+        assert response.status_code == 202, response.text
+        read = await client.get(f"/blocks/{response.json()['id']}", params={"user_id": "keys"})
         assert read.json()["metadata"] == sent["metadata"]
 
 
@@ -117,9 +117,9 @@ async def test_a_key_of_a_write_that_is_none_is_refused(
         ("DELETE", "/users/keys-nobody", None),
         ("POST", "/jobs/1/retry", None),
     ):
-        answer = await client.request(method, path, json=body, headers=headers)
-        assert answer.status_code == 422, (method, path, answer.text)
-        assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+        response = await client.request(method, path, json=body, headers=headers)
+        assert response.status_code == 422, (method, path, response.text)
+        assert response.json()["errors"][0]["field"] == "Idempotency-Key"
 
 
 async def test_an_endless_body_is_cut_off(client: httpx2.AsyncClient, api: psutil.Process) -> None:
@@ -130,8 +130,8 @@ async def test_an_endless_body_is_cut_off(client: httpx2.AsyncClient, api: psuti
             yield b"x" * 65_536
 
     try:
-        answer = await client.post("/blocks/batch", content=endless(), headers=JSON)
-        assert answer.status_code == 413
+        response = await client.post("/blocks/batch", content=endless(), headers=JSON)
+        assert response.status_code == 413
     except httpx2.TransportError:
         pass  # answered, and the connection cut while we were still sending
     assert api.memory_info().rss - before < GROWTH_BYTES_MAX
@@ -143,8 +143,8 @@ async def test_a_packed_body_is_not_unpacked(
     before = api.memory_info().rss
     bomb = gzip.compress(b"0" * 60_000_000)
     headers = {**JSON, "Content-Encoding": "gzip"}
-    answer = await client.post("/blocks", content=bomb, headers=headers)
-    assert answer.status_code in (400, 415), answer.text
+    response = await client.post("/blocks", content=bomb, headers=headers)
+    assert response.status_code in (400, 415), response.text
     assert api.memory_info().rss - before < GROWTH_BYTES_MAX
 
 
@@ -179,7 +179,7 @@ def hostile_headers() -> Iterator[tuple[str, str]]:
 async def test_hostile_headers(client: httpx2.AsyncClient, name: str, value: str) -> None:
     headers = [(b"Content-Type", b"application/json"), (name.encode(), value.encode("latin-1"))]
     for method, path in (("POST", "/blocks"), ("PATCH", f"/blocks/{uuid4()}?user_id=hostile")):
-        answer = await client.request(
+        response = await client.request(
             method,
             path,
             content=b'{"user_id":"headers","content":"x"}'
@@ -187,12 +187,12 @@ async def test_hostile_headers(client: httpx2.AsyncClient, name: str, value: str
             else b'{"content":"x"}',
             headers=headers,
         )
-        assert answer.status_code < 500, answer.text
-        assert answer.headers["x-request-id"].isalnum()
+        assert response.status_code < 500, response.text
+        assert response.headers["x-request-id"].isalnum()
 
 
 @pytest.mark.parametrize("odd", ["%ff", "a%C3%28", "%ED%B0%80", "%c0%af"])
-async def test_what_is_no_utf8_is_nobody(client: httpx2.AsyncClient, odd: str) -> None:
+async def test_a_user_id_that_is_not_utf8_is_rejected(client: httpx2.AsyncClient, odd: str) -> None:
     """It would become the replacement character: one id for many."""
     for method, path in (
         ("GET", f"/blocks?user_id={odd}"),
@@ -200,8 +200,8 @@ async def test_what_is_no_utf8_is_nobody(client: httpx2.AsyncClient, odd: str) -
         ("DELETE", f"/users/{odd}"),
         ("PATCH", f"/blocks/{uuid4()}?user_id={odd}"),
     ):
-        answer = await client.request(method, path, json={"source": "x"})
-        assert (answer.status_code, answer.json()["code"]) == (400, "malformed_request"), path
+        response = await client.request(method, path, json={"source": "x"})
+        assert (response.status_code, response.json()["code"]) == (400, "malformed_request"), path
 
 
 async def test_a_slash_in_a_name_is_part_of_it(client: httpx2.AsyncClient) -> None:

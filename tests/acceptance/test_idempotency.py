@@ -11,7 +11,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -19,9 +19,9 @@ CALLERS = 50
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers) as door:
-        yield door
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as api:
+        yield api
 
 
 class Writes:
@@ -59,52 +59,54 @@ class Writes:
         return sorted(block["content"] for block in page.json()["blocks"])
 
 
-def told(response: httpx2.Response) -> tuple[int, str, str | None]:
+def essence(response: httpx2.Response) -> tuple[int, str, str | None]:
     assert response.is_success, response.text
     return response.status_code, response.text, response.headers.get("ETag")
 
 
-async def test_fifty_callers_at_once_are_answered_alike_and_it_is_done_once(door: Door) -> None:
-    async with door.client(await door.key("ingest", "read", "admin")) as client:
+async def test_fifty_concurrent_callers_get_one_result_and_it_is_applied_once(
+    service: KeyedService,
+) -> None:
+    async with service.client(await service.key("ingest", "read", "admin")) as client:
         writes = Writes(client, f"fifty-{uuid4()}")
         await writes.prepare()
         for number, request in enumerate(writes.requests()):
             sent = (writes.send(request, key=f"fifty-{number}") for _ in range(CALLERS))
-            responses = {told(response) for response in await asyncio.gather(*sent)}
+            responses = {essence(response) for response in await asyncio.gather(*sent)}
             assert len(responses) == 1, request
         assert await writes.contents() == ["Edited.", "New.", "Newer."]
 
 
-async def test_answers_outlive_the_process(door: Door) -> None:
-    key = await door.key("ingest", "read", "admin")
+async def test_responses_survive_a_restart(service: KeyedService) -> None:
+    key = await service.key("ingest", "read", "admin")
     user_id = f"restart-{uuid4()}"
-    async with door.client(key) as client:
+    async with service.client(key) as client:
         writes = Writes(client, user_id)
         await writes.prepare()
         before = [
-            told(await writes.send(request, key=f"restart-{number}"))
+            essence(await writes.send(request, key=f"restart-{number}"))
             for number, request in enumerate(writes.requests())
         ]
-    door.stack.children["api"].signal(signal.SIGKILL)
-    await door.stack.restart("api")
-    await door.stack.ready()
-    async with door.client(key) as client:
+    service.stack.children["api"].signal(signal.SIGKILL)
+    await service.stack.restart("api")
+    await service.stack.ready()
+    async with service.client(key) as client:
         writes.client = client
         for number, request in enumerate(writes.requests()):
-            assert told(await writes.send(request, key=f"restart-{number}")) == before[number]
+            assert essence(await writes.send(request, key=f"restart-{number}")) == before[number]
         assert await writes.contents() == ["Edited.", "New.", "Newer."]
         other = ("POST", "/blocks", {"user_id": user_id, "content": "Something else."})
         refused = await writes.send(other, key="restart-0")
         assert (refused.status_code, refused.json()["code"]) == (422, "idempotency_key_reused")
 
 
-async def test_projects_and_users_have_keys_of_their_own(door: Door) -> None:
-    here = await door.key("ingest", "read", "admin")
-    elsewhere = await door.key("ingest", "read", "admin", project_id="elsewhere")
+async def test_projects_and_users_have_keys_of_their_own(service: KeyedService) -> None:
+    here = await service.key("ingest", "read", "admin")
+    elsewhere = await service.key("ingest", "read", "admin", project_id="elsewhere")
     name = str(uuid4())
     made = []
     for key, user_id in ((here, "ada"), (here, "bea"), (elsewhere, "ada")):
-        async with door.client(key) as client:
+        async with service.client(key) as client:
             writes = Writes(client, f"{user_id}-{name}")
             await writes.prepare()
             body = {"user_id": writes.user_id, "content": "Mine."}

@@ -89,7 +89,7 @@ async def test_speakers_go_to_their_users(
     assert block["occurred_at"] == "2026-03-13T08:01:00Z"
 
 
-async def test_dates_that_nothing_decides_are_asked_for(stack: Stack, tmp_path: Path) -> None:
+async def test_an_ambiguous_date_order_must_be_given(stack: Stack, tmp_path: Path) -> None:
     path = write(tmp_path, {"chat.txt": "05/03/2026, 09:01 - Ann: Ahoy\n"})
     shown = imported(path, "--user", "x", "--url", stack.base_url, cwd=tmp_path)
     assert shown.returncode == 1
@@ -97,7 +97,7 @@ async def test_dates_that_nothing_decides_are_asked_for(stack: Stack, tmp_path: 
     assert "Traceback" not in shown.stderr
 
 
-async def test_what_is_wrong_is_said_in_a_sentence(stack: Stack, tmp_path: Path) -> None:
+async def test_errors_are_explained_in_one_sentence(stack: Stack, tmp_path: Path) -> None:
     missing = imported("nothing.json", "--user", "x", "--url", stack.base_url, cwd=tmp_path)
     assert (missing.returncode, "There is no file" in missing.stderr) == (1, True)
     odd = write(tmp_path, {"odd.json": {"a": 1}})

@@ -11,7 +11,7 @@ from pathlib import Path
 import asyncpg
 import httpx2
 import pytest
-from tests.support.doors import running_door
+from tests.support.keyed_service import running_keyed_service
 from tests.support.service import RETRY_SECONDS, until_idle
 
 pytestmark = pytest.mark.asyncio
@@ -75,11 +75,11 @@ async def accept(client: httpx2.AsyncClient, number: int) -> str:
 
 @pytest.mark.parametrize("at_commit", [False, True])
 async def test_a_block_has_one_job_of_a_type(tmp_path: Path, at_commit: bool) -> None:
-    async with running_door(
+    async with running_keyed_service(
         tmp_path / "data", relations_enabled=True, relation_detection_rate_limit=10_000
-    ) as door:
-        url = door.stack.database_url
-        async with door.client(await door.key("ingest", "read", "admin")) as client:
+    ) as api:
+        url = api.stack.database_url
+        async with api.client(await api.key("ingest", "read", "admin")) as client:
             async with injected(url, at_commit=at_commit):
                 accepted = await asyncio.gather(*(accept(client, n) for n in range(BLOCKS)))
                 await asyncio.sleep(2)  # the worker meets them, too

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.service import until_idle
 
 from luma_memory.client import (
@@ -27,25 +27,25 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("items") / "data") as running:
+async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(tmp_path_factory.mktemp("items") / "data") as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def key(door: Door) -> str:
-    return await door.key("ingest", "read", "admin")
+async def key(api: KeyedService) -> str:
+    return await api.key("ingest", "read", "admin")
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def memory(door: Door, key: str) -> AsyncIterator[AsyncMemoryClient]:
-    async with AsyncMemoryClient(door.stack.base_url, api_key=key) as client:
+async def memory(api: KeyedService, key: str) -> AsyncIterator[AsyncMemoryClient]:
+    async with AsyncMemoryClient(api.stack.base_url, api_key=key) as client:
         yield client
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def http(door: Door, key: str) -> AsyncIterator[httpx2.AsyncClient]:
-    async with door.client(key) as client:
+async def http(api: KeyedService, key: str) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api.client(key) as client:
         yield client
 
 
@@ -157,7 +157,7 @@ async def test_a_repeated_request_with_a_condition_gets_its_first_response(
 
 
 async def test_200_appenders_lose_and_reorder_nothing(
-    door: Door, key: str, memory: AsyncMemoryClient, user: str
+    api: KeyedService, key: str, memory: AsyncMemoryClient, user: str
 ) -> None:
     """Each appender's own items are in its order, and a reader sees prefixes only."""
     namespace = ["sessions", "s1"]
@@ -168,7 +168,7 @@ async def test_200_appenders_lose_and_reorder_nothing(
                 namespace, f"{name}-{n}", [name, n], user_id=user, if_absent=True, index=False
             )
 
-    async with AsyncMemoryClient(door.stack.base_url, api_key=key, connections_max=100) as client:
+    async with AsyncMemoryClient(api.stack.base_url, api_key=key, connections_max=100) as client:
         writers = asyncio.gather(*(append(client, name) for name in range(200)))
         seen: list[list[str]] = []
         while not writers.done():
@@ -391,7 +391,7 @@ async def test_the_largest_value_and_the_longest_names(
 
 
 async def test_items_are_exported_imported_and_erased(
-    door: Door, key: str, memory: AsyncMemoryClient, user: str
+    api: KeyedService, key: str, memory: AsyncMemoryClient, user: str
 ) -> None:
     await memory.put_item(["e", "x"], "k", {"text": "kept"}, user_id=user)
     lines = [line async for line in memory.export_user(user)]
@@ -413,10 +413,10 @@ async def test_items_are_exported_imported_and_erased(
     assert len((await memory.search_items(user_id=other)).items) == 1
 
 
-async def test_reading_and_writing_need_their_permissions(door: Door, user: str) -> None:
+async def test_reads_and_writes_need_their_permissions(api: KeyedService, user: str) -> None:
     for permission in ("ingest", "read"):
         async with AsyncMemoryClient(
-            door.stack.base_url, api_key=await door.key(permission)
+            api.stack.base_url, api_key=await api.key(permission)
         ) as client:
             write = client.batch_items(
                 [{"op": "put", "namespace": ["p"], "key": "k", "value": 1}], user_id=user
@@ -430,9 +430,9 @@ async def test_reading_and_writing_need_their_permissions(door: Door, user: str)
             )
 
 
-async def test_the_synchronous_client(door: Door, key: str, user: str) -> None:
+async def test_the_synchronous_client(api: KeyedService, key: str, user: str) -> None:
     def use() -> list[Any]:
-        with MemoryClient(door.stack.base_url, api_key=key) as client:
+        with MemoryClient(api.stack.base_url, api_key=key) as client:
             client.put_item(["s"], "k", {"a": 1}, user_id=user)
             return [item.value for item in client.iterate_items(["s"], user_id=user)]
 

@@ -47,7 +47,7 @@ async def still(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(still: Stack) -> AsyncIterator[httpx2.AsyncClient]:
+async def api(still: Stack) -> AsyncIterator[httpx2.AsyncClient]:
     """Speaks to the API of the service without a worker."""
     async with httpx2.AsyncClient(
         base_url=still.base_url + BASE_PATH, trust_env=False, timeout=30
@@ -86,7 +86,7 @@ async def block_status(client: httpx2.AsyncClient, user_id: str) -> set[str]:
 
 
 async def command(data_dir: Path, *arguments: str | int) -> subprocess.CompletedProcess[str]:
-    """`luma-memory jobs …` with nobody at the keyboard."""
+    """Run `luma-memory jobs …` without a terminal."""
     line = [sys.executable, "-m", "luma_memory.cli", "jobs", *map(str, arguments)]
     return await asyncio.to_thread(
         subprocess.run,
@@ -108,31 +108,31 @@ def folder(stack: Stack) -> Path:
 # HTTP
 
 
-async def test_a_job_is_read_by_the_id_that_accepting_answered(
-    door: httpx2.AsyncClient, table: asyncpg.Connection
+async def test_a_job_is_read_by_the_id_that_ingestion_returned(
+    api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    response = await door.post("/blocks", json={"user_id": user_id, "content": "A note."})
+    response = await api.post("/blocks", json={"user_id": user_id, "content": "A note."})
     job_id = response.json()["job_id"]
-    job = (await door.get(f"/jobs/{job_id}")).json()
+    job = (await api.get(f"/jobs/{job_id}")).json()
     assert (job["id"], job["block_id"], job["user_id"]) == (job_id, response.json()["id"], user_id)
     assert (job["status"], job["job_type"], job["attempts"]) == ("pending", "enrich_and_embed", 0)
     await fail(table, [job_id])
-    dead = (await door.get(f"/jobs/{job_id}", params={"user_id": user_id})).json()
+    dead = (await api.get(f"/jobs/{job_id}", params={"user_id": user_id})).json()
     assert (dead["error_class"], dead["last_error"]) == ("provider", "the provider is away")
     assert (dead["attempts"], dead["max_attempts"], dead["locked_by"]) == (3, 3, "worker-x")
     assert dead["finished_at"].endswith("Z")
 
 
 async def test_lists_are_filtered_and_paged(
-    door: httpx2.AsyncClient, table: asyncpg.Connection
+    api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    ids = await accept(door, user_id, 5)
+    ids = await accept(api, user_id, 5)
     await fail(table, ids[:2], error_class="schema")
 
     async def listed(**params: str) -> list[int]:
-        response = await door.get("/jobs", params={"user_id": user_id} | params)
+        response = await api.get("/jobs", params={"user_id": user_id} | params)
         assert response.status_code == 200, response.text
         return [job["id"] for job in response.json()["jobs"]]
 
@@ -146,7 +146,7 @@ async def test_lists_are_filtered_and_paged(
     seen, cursor = list[int](), ""
     while True:
         params = {"user_id": user_id, "limit": "2"} | ({"cursor": cursor} if cursor else {})
-        page = (await door.get("/jobs", params=params)).json()
+        page = (await api.get("/jobs", params=params)).json()
         seen += [job["id"] for job in page["jobs"]]
         if page["next_cursor"] is None:
             break
@@ -154,51 +154,51 @@ async def test_lists_are_filtered_and_paged(
     assert seen == ids[::-1]
 
 
-async def test_stats_count_what_is_there(door: httpx2.AsyncClient) -> None:
-    before = (await door.get("/jobs/stats")).json()
-    await accept(door, user(), 3)
-    after = (await door.get("/jobs/stats")).json()
+async def test_stats_count_what_is_there(api: httpx2.AsyncClient) -> None:
+    before = (await api.get("/jobs/stats")).json()
+    await accept(api, user(), 3)
+    after = (await api.get("/jobs/stats")).json()
     assert after["pending"] == before["pending"] + 3
     assert set(after) >= {"pending", "processing", "completed", "failed"}
-    assert (await door.get("/health")).json()["queue_stats"]["pending"] == after["pending"]
+    assert (await api.get("/health")).json()["queue_stats"]["pending"] == after["pending"]
 
 
 async def test_one_job_is_retried_and_cancelled(
-    door: httpx2.AsyncClient, table: asyncpg.Connection
+    api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    (job_id,) = await accept(door, user_id)
+    (job_id,) = await accept(api, user_id)
     await fail(table, [job_id])
-    assert await block_status(door, user_id) == {"failed"}
+    assert await block_status(api, user_id) == {"failed"}
     for _ in range(2):  # a repeated request finds its work done
-        retried = await door.post(f"/jobs/{job_id}/retry")
+        retried = await api.post(f"/jobs/{job_id}/retry")
         assert retried.status_code == 200
         assert (retried.json()["status"], retried.json()["attempts"]) == ("pending", 0)
-    assert await block_status(door, user_id) == {"pending_enrichment"}
+    assert await block_status(api, user_id) == {"pending_enrichment"}
     for _ in range(2):
-        cancelled = await door.post(f"/jobs/{job_id}/cancel")
+        cancelled = await api.post(f"/jobs/{job_id}/cancel")
         assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
-    assert await block_status(door, user_id) == {"failed"}
-    assert (await door.post(f"/jobs/{job_id}/retry")).json()["status"] == "pending"
+    assert await block_status(api, user_id) == {"failed"}
+    assert (await api.post(f"/jobs/{job_id}/retry")).json()["status"] == "pending"
 
 
 async def test_a_state_that_does_not_allow_it_is_a_conflict(
-    door: httpx2.AsyncClient, table: asyncpg.Connection
+    api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
-    (job_id,) = await accept(door, user())
+    (job_id,) = await accept(api, user())
     await table.execute("UPDATE memory_jobs SET status = 'completed' WHERE id = $1", job_id)
     for action, code in (("retry", "job_not_retryable"), ("cancel", "job_not_cancellable")):
-        response = await door.post(f"/jobs/{job_id}/{action}")
+        response = await api.post(f"/jobs/{job_id}/{action}")
         assert (response.status_code, response.json()["code"]) == (409, code)
     await table.execute("UPDATE memory_jobs SET status = 'failed' WHERE id = $1", job_id)
-    assert (await door.post(f"/jobs/{job_id}/cancel")).status_code == 409
+    assert (await api.post(f"/jobs/{job_id}/cancel")).status_code == 409
 
 
-async def test_a_foreign_job_and_a_missing_one_answer_alike(
-    door: httpx2.AsyncClient, table: asyncpg.Connection
+async def test_a_foreign_and_a_missing_job_get_equal_responses(
+    api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     owner = user()
-    (job_id,) = await accept(door, owner)
+    (job_id,) = await accept(api, owner)
     foreign = await table.fetchval(
         "INSERT INTO memory_jobs (project_id, user_id, job_type, status)"
         " VALUES ('other', 'u', 'reembed', 'failed') RETURNING id"
@@ -210,29 +210,29 @@ async def test_a_foreign_job_and_a_missing_one_answer_alike(
         (f"/jobs/{job_id}", {"user_id": user()}),
     ):
         for method, suffix in (("GET", ""), ("POST", "/retry"), ("POST", "/cancel")):
-            response = await door.request(method, path + suffix, params=params)
+            response = await api.request(method, path + suffix, params=params)
             assert response.status_code == 404
             assert response.json().pop("request_id")
             problems.append({**response.json(), "request_id": ""})
     assert problems == [problems[0]] * 9
     assert problems[0]["code"] == "job_not_found"
-    assert foreign not in [job["id"] for job in (await door.get("/jobs")).json()["jobs"]]
-    bulk = await door.post("/jobs/retry", json={"ids": [foreign]})
+    assert foreign not in [job["id"] for job in (await api.get("/jobs")).json()["jobs"]]
+    bulk = await api.post("/jobs/retry", json={"ids": [foreign]})
     assert bulk.json() == {"retried": 0, "ids": [], "more": False}
     status = await table.fetchval("SELECT status FROM memory_jobs WHERE id = $1", foreign)
     assert status == "failed"
 
 
 async def test_bulk_retry_takes_what_its_filters_leave(
-    door: httpx2.AsyncClient, table: asyncpg.Connection
+    api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    ids = await accept(door, user_id, 6)
+    ids = await accept(api, user_id, 6)
     await fail(table, ids[:4])
     await fail(table, ids[4:5], error_class="schema")
 
     async def retried(**body: Any) -> list[int]:
-        response = await door.post("/jobs/retry", json=body)
+        response = await api.post("/jobs/retry", json=body)
         assert response.status_code == 200, response.text
         assert response.json()["retried"] == len(response.json()["ids"])
         found: list[int] = response.json()["ids"]
@@ -242,7 +242,7 @@ async def test_bulk_retry_takes_what_its_filters_leave(
     assert await retried(user_id=user_id, job_type="reembed") == []
     assert await retried(user_id=user_id, failed_before="2020-01-01T00:00:00Z") == []
     assert await retried(ids=[ids[1], ids[5]]) == [ids[1]]
-    first = await door.post(
+    first = await api.post(
         "/jobs/retry", json={"user_id": user_id, "error_class": "provider", "limit": 2}
     )
     assert first.json() == {"retried": 2, "ids": [ids[0], ids[2]], "more": True}
@@ -282,9 +282,9 @@ async def test_bulk_retry_takes_what_its_filters_leave(
     ],
 )
 async def test_bad_requests_are_refused_with_a_code(
-    method: str, path: str, body: object, status: int, code: str, door: httpx2.AsyncClient
+    method: str, path: str, body: object, status: int, code: str, api: httpx2.AsyncClient
 ) -> None:
-    response = await door.request(method, path, json=body)
+    response = await api.request(method, path, json=body)
     assert (response.status_code, response.json()["code"]) == (status, code)
     assert response.headers["content-type"] == "application/problem+json"
 
@@ -314,11 +314,11 @@ async def test_retried_jobs_are_done_by_the_worker_and_forget_their_errors(
 # The command line
 
 
-async def test_the_commands_tell_what_the_routes_tell(
-    still: Stack, door: httpx2.AsyncClient, table: asyncpg.Connection
+async def test_the_commands_return_the_same_as_the_routes(
+    still: Stack, api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    ids = await accept(door, user_id, 3)
+    ids = await accept(api, user_id, 3)
     await fail(table, ids[:1])
     data_dir = folder(still)
 
@@ -328,13 +328,13 @@ async def test_the_commands_tell_what_the_routes_tell(
         command(data_dir, "list", "--user", user_id, "--json"),
         command(data_dir, "list", "--user", user_id, "--limit", "2"),
     )
-    told, asked = json.loads(stats.stdout), (await door.get("/jobs/stats")).json()
-    for numbers in (told, asked):
+    from_command, from_api = json.loads(stats.stdout), (await api.get("/jobs/stats")).json()
+    for numbers in (from_command, from_api):
         assert numbers.pop("oldest_pending_seconds") > 0
-    assert told == asked
-    assert json.loads(shown.stdout) == (await door.get(f"/jobs/{ids[0]}")).json()
-    answered = (await door.get("/jobs", params={"user_id": user_id})).json()
-    assert json.loads(listed.stdout) == {"jobs": answered["jobs"], "next_below": None}
+    assert from_command == from_api
+    assert json.loads(shown.stdout) == (await api.get(f"/jobs/{ids[0]}")).json()
+    listed_by_api = (await api.get("/jobs", params={"user_id": user_id})).json()
+    assert json.loads(listed.stdout) == {"jobs": listed_by_api["jobs"], "next_below": None}
     assert re.search(rf"{ids[2]}\s+pending\s+enrich_and_embed\s+", page.stdout)
     assert str(ids[0]) not in page.stdout.split()
     assert f"more: --below {ids[1]}" in page.stderr
@@ -346,10 +346,10 @@ async def test_the_commands_tell_what_the_routes_tell(
 
 
 async def test_retry_and_cancel_by_id_and_by_filter(
-    still: Stack, door: httpx2.AsyncClient, table: asyncpg.Connection
+    still: Stack, api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
     user_id = user()
-    ids = await accept(door, user_id, 4)
+    ids = await accept(api, user_id, 4)
     await fail(table, ids)
     data_dir = folder(still)
 
@@ -361,7 +361,7 @@ async def test_retry_and_cancel_by_id_and_by_filter(
     several = await command(data_dir, "retry", "--user", user_id, "--yes", "--json")
     assert json.loads(several.stdout) == {"retried": 3, "ids": ids[1:]}
     assert "retried: 3 of 3" in several.stderr
-    assert await block_status(door, user_id) == {"pending_enrichment"}
+    assert await block_status(api, user_id) == {"pending_enrichment"}
 
     named = await command(data_dir, "cancel", ids[0], JOB_ID_MAX, "--yes")
     assert named.returncode == 1
@@ -369,11 +369,11 @@ async def test_retry_and_cancel_by_id_and_by_filter(
     assert f"Not cancelled: {JOB_ID_MAX};" in named.stderr
     rest = await command(data_dir, "cancel", "--user", user_id, "--yes", "--json")
     assert json.loads(rest.stdout) == {"cancelled": 3, "ids": ids[1:]}
-    assert await block_status(door, user_id) == {"failed"}
+    assert await block_status(api, user_id) == {"failed"}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "message"),
     [
         (["retry"], 2, "select jobs by id"),
         (["cancel"], 2, "select jobs by id"),
@@ -385,26 +385,28 @@ async def test_retry_and_cancel_by_id_and_by_filter(
         (["clear"], 1, "add --yes"),
     ],
 )
-async def test_wrong_use_is_told(
-    arguments: list[str], code: int, says: str, still: Stack, door: httpx2.AsyncClient
+async def test_wrong_usage_is_reported(
+    arguments: list[str], code: int, message: str, still: Stack, api: httpx2.AsyncClient
 ) -> None:
-    await accept(door, user())
+    await accept(api, user())
     done = await command(folder(still), *arguments)
     assert done.returncode == code
-    assert says in done.stderr
+    assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-async def test_an_operator_is_asked_and_may_say_no(still: Stack, door: httpx2.AsyncClient) -> None:
+async def test_an_operator_must_confirm_and_may_decline(
+    still: Stack, api: httpx2.AsyncClient
+) -> None:
     user_id = user()
-    (job_id,) = await accept(door, user_id)
+    (job_id,) = await accept(api, user_id)
     for response, code, status in (("n", 1, "pending"), ("y", 0, "cancelled")):
         ended, screen = await asyncio.to_thread(
             _at_a_terminal, folder(still), ["cancel", str(job_id)], response
         )
         assert "Cancel 1 job? [y/N]" in screen
         assert ended == code
-        assert (await door.get(f"/jobs/{job_id}")).json()["status"] == status
+        assert (await api.get(f"/jobs/{job_id}")).json()["status"] == status
 
 
 def _at_a_terminal(data_dir: Path, arguments: list[str], response: str) -> tuple[int, str]:
@@ -436,7 +438,7 @@ def _at_a_terminal(data_dir: Path, arguments: list[str], response: str) -> tuple
 async def test_cleared_jobs_are_enqueued_again_while_the_service_is_down_and_then_done(
     tmp_path: Path,
 ) -> None:
-    """The way of a runbook: accept, lose the queue, mend it without the API, start workers."""
+    """The runbook's steps: accept, lose the queue, repair it without the API, start workers."""
     data_dir, user_id = tmp_path / "data dir", user()
     nowhere = await command(data_dir, "stats")
     assert nowhere.returncode == 1
@@ -467,27 +469,27 @@ def _client(stack: Stack) -> httpx2.AsyncClient:
 
 
 async def test_the_queue_is_paused_and_resumed_by_api_and_command(
-    still: Stack, door: httpx2.AsyncClient
+    still: Stack, api: httpx2.AsyncClient
 ) -> None:
-    paused = await door.post("/jobs/pause", json={"job_type": "weekly_summary"})
+    paused = await api.post("/jobs/pause", json={"job_type": "weekly_summary"})
     assert (paused.status_code, paused.json()) == (200, {"paused": ["weekly_summary"]})
-    assert (await door.get("/jobs/stats")).json()["paused"] == ["weekly_summary"]
+    assert (await api.get("/jobs/stats")).json()["paused"] == ["weekly_summary"]
     both = await command(folder(still), "pause")
     assert "the whole queue" in both.stdout
-    health = (await door.get("/health")).json()
+    health = (await api.get("/health")).json()
     assert health["paused"] == ["all", "weekly_summary"]
     one = await command(folder(still), "resume", "--type", "weekly_summary", "--json")
     assert json.loads(one.stdout) == {"paused": ["all"]}
     assert "paused: the whole queue" in (await command(folder(still), "stats")).stdout
-    assert (await door.post("/jobs/resume", json={})).json() == {"paused": []}
-    wrong = await door.post("/jobs/pause", json={"job_type": "everything"})
+    assert (await api.post("/jobs/resume", json={})).json() == {"paused": []}
+    wrong = await api.post("/jobs/pause", json={"job_type": "everything"})
     assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_request")
 
 
 async def test_a_jobs_failed_attempts_are_listed(
-    still: Stack, door: httpx2.AsyncClient, table: asyncpg.Connection
+    still: Stack, api: httpx2.AsyncClient, table: asyncpg.Connection
 ) -> None:
-    (job_id,) = await accept(door, user())
+    (job_id,) = await accept(api, user())
     await table.execute(
         "UPDATE memory_jobs SET status = 'processing', locked_by = 'worker-x', attempts = 1"
         " WHERE id = $1",
@@ -498,7 +500,7 @@ async def test_a_jobs_failed_attempts_are_listed(
         " '{0}', '{false}')",
         job_id,
     )
-    (error,) = (await door.get(f"/jobs/{job_id}")).json()["attempt_errors"]
+    (error,) = (await api.get(f"/jobs/{job_id}")).json()["attempt_errors"]
     assert (error["attempt"], error["worker"], error["error_class"], error["message"]) == (
         *(1, "worker-x", "provider", "away"),
     )

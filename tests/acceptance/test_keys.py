@@ -17,7 +17,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.support.commands import COMMAND, clean_environment
-from tests.support.doors import Door, beside, running_door
+from tests.support.keyed_service import KeyedService, beside, running_keyed_service
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 
@@ -28,9 +28,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers) as door:
-        yield door
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as api:
+        yield api
 
 
 def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,57 +45,63 @@ def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_a_key_is_made_used_listed_and_revoked(door: Door) -> None:
+async def test_a_key_is_made_used_listed_and_revoked(api: KeyedService) -> None:
     made = command(
-        door.stack,
+        api.stack,
         *("keys", "create", "--permission", "ingest", "--permission", "read", "--name", "chat"),
     )
     assert made.returncode == 0, made.stderr
     assert "--scope" not in made.stderr
     text = made.stdout.strip()
     assert text.startswith("lmk_")
-    async with door.client(text) as client:
+    async with api.client(text) as client:
         response = await client.post("/blocks", json={"user_id": "ada", "content": "Tea at four."})
         assert response.status_code == 202
         assert (await client.get("/blocks", params={"user_id": "ada"})).status_code == 200
         refused = await client.post("/jobs/retry", json={"all": True})
         assert (refused.status_code, refused.json()["code"]) == (403, "permission_missing")
-    listed = command(door.stack, "keys", "list", "--json")
+    listed = command(api.stack, "keys", "list", "--json")
     assert text not in listed.stdout
     (entry,) = [key for key in json.loads(listed.stdout) if key["name"] == "chat"]
     assert text.startswith(entry["prefix"])
     assert entry["permissions"] == entry["scopes"] == ["ingest", "read"]
-    assert command(door.stack, "keys", "revoke", entry["prefix"]).returncode == 0
-    listed = command(door.stack, "keys", "list")
+    assert command(api.stack, "keys", "revoke", entry["prefix"]).returncode == 0
+    listed = command(api.stack, "keys", "list")
     (line,) = [line for line in listed.stdout.splitlines() if entry["prefix"] in line]
     assert "chat" in line
     assert line.rstrip()[-1] == "Z", "the last column says when it was revoked"
 
 
-async def test_the_old_flag_for_permissions_still_works_and_names_the_new_one(door: Door) -> None:
+async def test_the_old_flag_for_permissions_still_works_and_names_the_new_one(
+    api: KeyedService,
+) -> None:
     flags = ("--scope", "ingest", "--permission", "read")
-    made = command(door.stack, "keys", "create", *flags, "--json")
+    made = command(api.stack, "keys", "create", *flags, "--json")
     assert made.returncode == 0, made.stderr
     assert "--permission" in made.stderr
     key = json.loads(made.stdout)
     assert key["permissions"] == key["scopes"] == ["ingest", "read"]
-    async with door.client(key["key"]) as client:
+    async with api.client(key["key"]) as client:
         assert (await client.get("/blocks", params={"user_id": "ada"})).status_code == 200
-    assert "--scope" not in command(door.stack, "keys", "create", "--help").stdout
+    assert "--scope" not in command(api.stack, "keys", "create", "--help").stdout
 
 
 @pytest.mark.parametrize("flags", [(), ("--permission", "write"), ("--scope", "write")])
-async def test_a_key_needs_permissions_that_exist(door: Door, flags: tuple[str, ...]) -> None:
-    refused = command(door.stack, "keys", "create", *flags)
+async def test_a_key_needs_permissions_that_exist(
+    api: KeyedService, flags: tuple[str, ...]
+) -> None:
+    refused = command(api.stack, "keys", "create", *flags)
     assert refused.returncode == 2
     assert "--permission" in refused.stderr
     assert "admin" in refused.stderr
     assert refused.stdout == ""
 
 
-async def test_both_headers_carry_a_key_and_two_different_ones_are_refused(door: Door) -> None:
-    text = await door.key("read")
-    async with door.client(None) as client:
+async def test_both_headers_carry_a_key_and_two_different_ones_are_refused(
+    api: KeyedService,
+) -> None:
+    text = await api.key("read")
+    async with api.client(None) as client:
 
         async def status(**headers: str) -> tuple[int, str | None]:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -115,13 +121,13 @@ async def test_both_headers_carry_a_key_and_two_different_ones_are_refused(door:
             assert await status(Authorization=wrong) == (401, "credentials_invalid"), wrong
 
 
-async def test_the_project_comes_from_the_key(door: Door) -> None:
-    shop = await door.key("ingest", "read", project_id="shop")
-    forum = await door.key("ingest", "read", project_id="forum")
+async def test_the_project_comes_from_the_key(api: KeyedService) -> None:
+    shop = await api.key("ingest", "read", project_id="shop")
+    forum = await api.key("ingest", "read", project_id="forum")
     body = {"user_id": "ada", "content": "The shop's own secret word is quincunx."}
-    async with door.client(shop) as client:
+    async with api.client(shop) as client:
         block_id = (await client.post("/blocks", json=body)).json()["id"]
-    async with door.client(forum) as client:
+    async with api.client(forum) as client:
         foreign = await client.get(f"/blocks/{block_id}", params={"user_id": "ada"})
         assert foreign.status_code == 404
         question = {"user_id": "ada", "query": "quincunx"}
@@ -130,8 +136,8 @@ async def test_the_project_comes_from_the_key(door: Door) -> None:
         assert {job["project_id"] for job in jobs} <= {"forum"}
 
 
-async def test_the_answer_to_no_credentials_says_how_to_show_some(door: Door) -> None:
-    async with door.client(None) as client:
+async def test_the_response_without_credentials_names_the_scheme(api: KeyedService) -> None:
+    async with api.client(None) as client:
         response = await client.get("/nowhere")
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
@@ -141,12 +147,12 @@ async def test_the_answer_to_no_credentials_says_how_to_show_some(door: Door) ->
 
 @pytest.mark.parametrize("key", [None, "lmk_abcdefghijkl_wrong"])
 async def test_a_command_without_a_valid_key_names_the_variable(
-    key: str | None, door: Door
+    key: str | None, api: KeyedService
 ) -> None:
     environment = clean_environment(**({"MEMORY_API_KEY": key} if key else {}))
     for arguments in (["search", "river"], ["context", "river"], ["summarize"]):
         process = await asyncio.create_subprocess_exec(
-            *(*COMMAND, *arguments, "--user", "ada", "--url", door.stack.base_url),
+            *(*COMMAND, *arguments, "--user", "ada", "--url", api.stack.base_url),
             stderr=asyncio.subprocess.PIPE,
             env=environment,
         )
@@ -155,13 +161,13 @@ async def test_a_command_without_a_valid_key_names_the_variable(
         assert b"MEMORY_API_KEY" in errors, arguments
 
 
-async def test_health_needs_no_key(door: Door) -> None:
-    async with door.client(None) as client:
+async def test_health_needs_no_key(api: KeyedService) -> None:
+    async with api.client(None) as client:
         for path in ("/health", "/health/live", "/health/ready", "/openapi.json"):
             assert (await client.get(path)).status_code == 200
 
 
-async def test_the_body_of_a_stranger_is_not_read(door: Door) -> None:
+async def test_the_body_of_a_stranger_is_not_read(api: KeyedService) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -170,7 +176,7 @@ async def test_the_body_of_a_stranger_is_not_read(door: Door) -> None:
             sent += 1
             yield b"x" * 100_000
 
-    async with door.client(None) as client:
+    async with api.client(None) as client:
         try:
             response = await client.post("/blocks", content=endless())
             assert response.status_code == 401
@@ -179,8 +185,8 @@ async def test_the_body_of_a_stranger_is_not_read(door: Door) -> None:
     assert sent < 1_000, "the server took in 100 MB for nobody"
 
 
-async def test_guessing_is_answered_429(door: Door) -> None:
-    async with door.client("lmk_aaaaaaaaaaaa_" + "b" * 43) as client:
+async def test_guessing_returns_429(api: KeyedService) -> None:
+    async with api.client("lmk_aaaaaaaaaaaa_" + "b" * 43) as client:
         # As through a proxy on this machine, so that other tests are not held up.
         headers = {"X-Forwarded-For": "198.51.100.7"}
         codes = [(await client.get("/blocks", headers=headers)).status_code for _ in range(25)]
@@ -191,10 +197,12 @@ async def test_guessing_is_answered_429(door: Door) -> None:
     assert limited.json()["code"] == "too_many_attempts"
 
 
-async def test_a_key_that_asks_too_often_is_held_back_and_no_other(door: Door) -> None:
-    keys = [await door.key("read"), await door.key("read", user_id="ada"), await door.key("read")]
-    async with beside(door.stack, requests_per_minute=60) as counted, AsyncExitStack() as stack:
-        one, bound, other = [await stack.enter_async_context(Door(counted).client(k)) for k in keys]
+async def test_only_a_key_over_its_rate_limit_is_limited(api: KeyedService) -> None:
+    keys = [await api.key("read"), await api.key("read", user_id="ada"), await api.key("read")]
+    async with beside(api.stack, requests_per_minute=60) as counted, AsyncExitStack() as stack:
+        one, bound, other = [
+            await stack.enter_async_context(KeyedService(counted).client(k)) for k in keys
+        ]
         spent = 0
         while (response := await one.get("/jobs")).status_code == 200:
             spent += 1
@@ -204,18 +212,18 @@ async def test_a_key_that_asks_too_often_is_held_back_and_no_other(door: Door) -
         assert response.headers["content-type"] == "application/problem+json"
         for client in (bound, other):
             assert (await client.get("/jobs")).status_code == 200
-        # The SDK waits as long as it is told, and its caller notices nothing.
+        # The SDK waits as long as Retry-After states, and its caller notices nothing.
         async with AsyncMemoryClient(counted.base_url, api_key=keys[0]) as memory:
             for _ in range(2):
                 await memory.list_jobs()
 
 
 @pytest.mark.slow
-async def test_a_revoked_key_is_refused_within_a_minute(door: Door) -> None:
-    text = await door.key("read")
-    async with door.client(text) as client:
+async def test_a_revoked_key_is_refused_within_a_minute(api: KeyedService) -> None:
+    text = await api.key("read")
+    async with api.client(text) as client:
         assert (await client.get("/jobs")).status_code == 200
-        await door.revoke(text)
+        await api.revoke(text)
         revoked_at = time.monotonic()
         async with asyncio.timeout(60):
             while (await client.get("/jobs")).status_code != 401:  # noqa: ASYNC110
@@ -225,8 +233,8 @@ async def test_a_revoked_key_is_refused_within_a_minute(door: Door) -> None:
 
 async def test_a_service_without_keys_closes_with_the_first_one(servers: Servers) -> None:
     async with (
-        running_door(servers, first_key=False) as door,
-        door.client(None) as client,
+        running_keyed_service(servers, first_key=False) as api,
+        api.client(None) as client,
     ):
         assert (await client.get("/jobs")).status_code == 200
         rebinding = await client.get("/jobs", headers={"Host": "evil.example:8080"})
@@ -238,7 +246,7 @@ async def test_a_service_without_keys_closes_with_the_first_one(servers: Servers
         assert (await client.get("/jobs", headers=own)).status_code == 200
         other_port = await client.get("/jobs", headers={"Origin": "http://127.0.0.1:1"})
         assert (other_port.status_code, other_port.json()["code"]) == (403, "origin_not_allowed")
-        await door.key("read")
+        await api.key("read")
         async with asyncio.timeout(10):
             while (await client.get("/jobs")).status_code != 401:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
@@ -268,36 +276,36 @@ async def test_on_other_addresses_it_starts_with_keys_only(
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
-    said: list[str] = []
+    output: list[str] = []
     async with asyncio.timeout(60):
         async for line in process.stderr:
-            said.append(line.decode())
-            if "Listening" in said[-1]:
+            output.append(line.decode())
+            if "Listening" in output[-1]:
                 break
     if starts:
         process.terminate()
         await process.communicate()
-        assert "Listening" in said[-1]
+        assert "Listening" in output[-1]
         return
     assert await process.wait() == 1
-    assert any("keys create" in line for line in said), said
+    assert any("keys create" in line for line in output), output
 
 
 async def test_the_admin_key_and_the_commands_key(servers: Servers) -> None:
     admin = "a-first-key-for-a-container"
-    async with running_door(servers, first_key=False, admin_key=admin) as door:
-        async with door.client(admin) as client:
+    async with running_keyed_service(servers, first_key=False, admin_key=admin) as api:
+        async with api.client(admin) as client:
             assert (await client.post("/jobs/retry", json={"all": True})).status_code == 200
-        async with door.client(None) as client:
+        async with api.client(None) as client:
             assert (await client.get("/jobs")).status_code == 401
-        asked = [*("search", "tea", "--user", "ada", "--url", door.stack.base_url), "--json"]
-        refused = command(door.stack, *asked)
+        arguments = [*("search", "tea", "--user", "ada", "--url", api.stack.base_url), "--json"]
+        refused = command(api.stack, *arguments)
         assert refused.returncode == 1
         assert "Send credentials" in refused.stderr
         os.environ["MEMORY_API_KEY"] = admin
         try:
-            answered: Any = command(door.stack, *asked)
+            accepted: Any = command(api.stack, *arguments)
         finally:
             del os.environ["MEMORY_API_KEY"]
-        assert answered.returncode == 0, answered.stderr
-        assert BASE_PATH not in answered.stderr
+        assert accepted.returncode == 0, accepted.stderr
+        assert BASE_PATH not in accepted.stderr

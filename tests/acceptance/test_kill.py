@@ -1,8 +1,8 @@
-"""kill -9 at random moments under load: nothing accepted is lost, nothing is done twice visibly.
+"""kill -9 at random moments under load: no accepted block is lost, nothing visibly happens twice.
 
-The ledger is the test's own: every id that was answered 202, by the idempotency key it was sent
-with. Senders go on through the outages as a careful client would: the same request with the same
-key until it is answered.
+The test keeps its own ledger: the id of every 202 response, by the idempotency key of its request.
+Senders continue through the outages as a careful client would: they repeat a request with its key
+until it gets a response.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ async def test_nothing_is_lost_or_done_twice(stack: Stack) -> None:
     assert [content for content, count in by_content.items() if count > 1] == []
     missing = set(ledger.accepted.values()) - {block["id"] for block in stored}
     assert missing == set()
-    # Nothing else either: a request that died unanswered was repeated until it was answered.
+    # Nothing else either: a request without a response was repeated until it got one.
     assert len(stored) == len(ledger.accepted)
     assert stats["failed"] == 0
     assert stats["completed"] == len(stored)

@@ -1,6 +1,6 @@
-"""What the door does when it is too much, too slow, too large, or when nothing stands behind it.
+"""The API under too many, too slow and too large requests, and without its database.
 
-One service, and beside it on the same database API processes with small limits.
+One service, and API processes with small limits on the same database.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.doors import beside
+from tests.support.keyed_service import beside
 from tests.support.load import client_of
 from tests.support.server_faults import FaultyServer, service_on
 from tests.support.service import BASE_PATH
@@ -75,7 +75,7 @@ class Half:
                 await self._reader.read()
         return time.perf_counter() - began
 
-    async def answer(self) -> tuple[int, str]:
+    async def response(self) -> tuple[int, str]:
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         length = int(head.lower().partition("content-length: ")[2].partition("\r")[0])
         problem = json.loads(await self._reader.readexactly(length))
@@ -99,8 +99,8 @@ async def half(stack: Stack, *, announced: int = 100, path: str = "/blocks") -> 
 
 async def timed(call: Any) -> tuple[httpx2.Response, float]:
     started = time.perf_counter()
-    answer: httpx2.Response = await call
-    return answer, time.perf_counter() - started
+    response: httpx2.Response = await call
+    return response, time.perf_counter() - started
 
 
 @asynccontextmanager
@@ -135,10 +135,10 @@ async def test_requests_beyond_the_limit_are_refused_at_once(narrow: Stack) -> N
             if was_full:
                 break
         assert was_full
-        for answer in refused:
-            assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert int(answer.headers["Retry-After"]) >= 1
+        for response in refused:
+            assert (response.status_code, response.json()["code"]) == (503, "overloaded")
+            assert response.headers["content-type"] == "application/problem+json"
+            assert int(response.headers["Retry-After"]) >= 1
         assert health.status_code == 200, "health is served at any load"
         assert (await client.get("/jobs/stats")).status_code == 200
 
@@ -162,8 +162,8 @@ async def test_bodies_that_trickle_take_no_place_and_are_closed_in_time(
         trickling = [asyncio.create_task(trickle(one)) for one in halves]
         closed = asyncio.gather(*(one.closed() for one in halves))
         while not closed.done():
-            answer = await client.get("/jobs/stats")
-            assert answer.status_code == 200, answer.text
+            response = await client.get("/jobs/stats")
+            assert response.status_code == 200, response.text
             block = {"user_id": "ada", "content": "Sent while others trickle."}
             assert (await client.post("/blocks", json=block)).status_code == 202
             slow.set()
@@ -183,7 +183,7 @@ async def test_a_refused_body_that_trickles_on_is_closed(narrow: Stack) -> None:
         "Content-Length: 1000000\r\n\r\n".encode()
     )
     request = Half(reader, writer)
-    assert (await request.answer())[0] == 404
+    assert (await request.response())[0] == 404
 
     async def trickle() -> None:
         with suppress(ConnectionError):
@@ -208,7 +208,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(narrow: Stack, drips:
     async with half(narrow) as request:
         started = time.perf_counter()
         dripping = asyncio.create_task(drip(request)) if drips else None
-        assert await request.answer() == (408, "request_timeout")
+        assert await request.response() == (408, "request_timeout")
         seconds = time.perf_counter() - started
         assert BODY_SECONDS * 0.9 < seconds < BODY_SECONDS + 2
         if dripping is not None:
@@ -222,7 +222,7 @@ async def test_what_is_announced_too_large_is_not_read(
     for announced in (bytes_max + 1, 2**40, 2**63):
         async with half(stack, announced=announced, path=path) as request:
             started = time.perf_counter()
-            status, code = await request.answer()
+            status, code = await request.response()
             if announced < 2**63:
                 assert (status, code) == (413, "body_too_large")
             assert status in (400, 413, 503)
@@ -230,20 +230,20 @@ async def test_what_is_announced_too_large_is_not_read(
 
 
 @pytest.mark.slow
-async def test_an_address_that_asks_too_often_is_held_back_and_no_other(stack: Stack) -> None:
+async def test_only_an_address_over_its_rate_limit_is_limited(stack: Stack) -> None:
     async with beside(stack, requests_per_minute=60) as counted, client_of(counted) as client:
-        # Without keys everybody of an address is one.
+        # Without keys, all clients of an address share one limit.
         spent = 0
-        while (answer := await client.get("/jobs/stats")).status_code == 200:
+        while (response := await client.get("/jobs/stats")).status_code == 200:
             spent += 1
         assert 60 <= spent <= 75, "a minute's worth, and what came in while it was spent"
-        assert (answer.status_code, answer.json()["code"]) == (429, "too_many_requests")
-        assert 1 <= int(answer.headers["Retry-After"]) <= 2
+        assert (response.status_code, response.json()["code"]) == (429, "too_many_requests")
+        assert 1 <= int(response.headers["Retry-After"]) <= 2
         assert (await client.get("/health")).status_code == 200
         elsewhere = {"X-Forwarded-For": "192.0.2.7"}
         other = await client.get("/jobs/stats", headers=elsewhere)
         assert other.status_code == 200, "another address is another caller"
-        await asyncio.sleep(float(answer.headers["Retry-After"]))
+        await asyncio.sleep(float(response.headers["Retry-After"]))
         assert (await client.get("/jobs/stats")).status_code == 200
 
 
@@ -271,28 +271,30 @@ def everything(user_id: str) -> list[tuple[str, str, dict[str, Any] | None]]:
 
 
 @pytest.mark.parametrize("callers", [1, pytest.param(4, marks=pytest.mark.slow)])
-async def test_a_database_that_hangs_is_told_in_time(
+async def test_a_hanging_database_is_reported_in_time(
     server: FaultyServer, stack: Stack, callers: int
 ) -> None:
     async with client_of(stack) as client:
         await client.post("/blocks", json={"user_id": "ada", "content": "Before."})
         with server.hanging():
             requests = everything("ada") * callers
-            asked = asyncio.gather(
+            pending = asyncio.gather(
                 *(
                     timed(client.request(method, path, json=body, headers={"Idempotency-Key": "k"}))
                     for method, path, body in requests
                 )
             )
             healths = []
-            while not asked.done():
+            while not pending.done():
                 healths.append(await timed(client.get("/health")))
-            for (method, path, _), (answer, seconds) in zip(requests, await asked, strict=True):
-                told = f"{method} {path}: {answer.status_code} {answer.text} after {seconds:.1f} s"
-                assert answer.status_code == 503, told
-                assert answer.json()["code"] in ("database_unavailable", "search_timeout"), told
-                assert int(answer.headers["Retry-After"]) > 0
-                assert seconds < HANGING_SECONDS_MAX * callers, told
+            for (method, path, _), (response, seconds) in zip(requests, await pending, strict=True):
+                shown = (
+                    f"{method} {path}: {response.status_code} {response.text} after {seconds:.1f} s"
+                )
+                assert response.status_code == 503, shown
+                assert response.json()["code"] in ("database_unavailable", "search_timeout"), shown
+                assert int(response.headers["Retry-After"]) > 0
+                assert seconds < HANGING_SECONDS_MAX * callers, shown
         assert len(healths) > 1
         assert min(seconds for _, seconds in healths) < HEALTH_SECONDS_MAX
         last, _ = healths[-1]
@@ -304,7 +306,7 @@ async def test_a_database_that_hangs_is_told_in_time(
         assert again.status_code == 202
 
 
-async def test_a_system_that_is_switched_off_reads_on_and_says_so(stack: Stack) -> None:
+async def test_a_disabled_system_still_reads_and_reports_its_state(stack: Stack) -> None:
     user_id = f"off-{uuid4()}"
     async with client_of(stack) as client:
         kept = await client.post("/blocks", json={"user_id": user_id, "content": "Kept as it is."})
@@ -320,15 +322,15 @@ async def test_a_system_that_is_switched_off_reads_on_and_says_so(stack: Stack) 
         assert len(writes) >= 9
         for method, path in writes:
             known = path.replace("{block_id}", kept.json()["id"]).replace("{user_id}", user_id)
-            answer = await client.request(method, known.replace("{job_id}", "1"), json={})
-            assert (answer.status_code, answer.json()["code"]) == (503, "system_disabled"), path
+            response = await client.request(method, known.replace("{job_id}", "1"), json={})
+            assert (response.status_code, response.json()["code"]) == (503, "system_disabled"), path
         health = (await client.get("/health")).json()
         assert (health["system_enabled"], health["status"]) == (False, "degraded")
         assert (await client.get("/health/ready")).status_code == 200
         for path in ("/search", "/context"):
-            told = await client.post(path, json={"user_id": user_id, "query": "kept"})
-            assert told.headers["X-Memory-System"] == "system_disabled"
-            assert told.json()["degraded"][-1] == "system_disabled"
+            shown = await client.post(path, json={"user_id": user_id, "query": "kept"})
+            assert shown.headers["X-Memory-System"] == "system_disabled"
+            assert shown.json()["degraded"][-1] == "system_disabled"
         listed = await client.get("/blocks", params={"user_id": user_id})
         assert listed.headers["X-Memory-System"] == "system_disabled"
         assert [block["content"] for block in listed.json()["blocks"]] == ["Kept as it is."]

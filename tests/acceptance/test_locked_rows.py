@@ -15,7 +15,7 @@ from tests.support.service import all_blocks, until_idle
 from luma_memory.cli.processes import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-HELD = "held"
+LOCKED = "held"
 
 
 @asynccontextmanager
@@ -23,7 +23,9 @@ async def locked(stack: Stack) -> AsyncIterator[None]:
     connection = await asyncpg.connect(stack.database_url)
     try:
         async with connection.transaction():
-            await connection.execute("SELECT FROM memory_users WHERE user_id = $1 FOR UPDATE", HELD)
+            await connection.execute(
+                "SELECT FROM memory_users WHERE user_id = $1 FOR UPDATE", LOCKED
+            )
             yield
     finally:
         await connection.close()
@@ -37,15 +39,17 @@ async def post(client: httpx2.AsyncClient, user_id: str, text: str) -> httpx2.Re
 async def test_others_are_accepted_and_enriched_while_a_users_row_is_locked(
     stack: Stack, client: httpx2.AsyncClient, rounds: int
 ) -> None:
-    assert (await post(client, HELD, f"Before the lock of {rounds}.")).status_code == 202
+    assert (await post(client, LOCKED, f"Before the lock of {rounds}.")).status_code == 202
     await until_idle(client)
     # Their jobs are there when the lock begins, and the write-backs meet it.
-    waiting = [post(client, HELD, f"Waits for its job {n} of {rounds}.") for n in range(5)]
+    waiting = [post(client, LOCKED, f"Waits for its job {n} of {rounds}.") for n in range(5)]
     assert {one.status_code for one in await asyncio.gather(*waiting)} == {202}
     async with locked(stack):
-        held: list[asyncio.Task[httpx2.Response]] = []
+        locked_requests: list[asyncio.Task[httpx2.Response]] = []
         for number in range(rounds):
-            held += [asyncio.create_task(post(client, HELD, f"Held {rounds} {number}."))]
+            locked_requests += [
+                asyncio.create_task(post(client, LOCKED, f"Held {rounds} {number}."))
+            ]
             others = [post(client, f"user-{n}", f"Free {rounds} {number}.") for n in range(12)]
             # All of them, before the lock ends; none receives a retryable error.
             responses = await asyncio.gather(*others)
@@ -56,8 +60,8 @@ async def test_others_are_accepted_and_enriched_while_a_users_row_is_locked(
                 if {block["status"] for block in blocks} == {"active"}:
                     break
                 await asyncio.sleep(0.1)
-    outcomes = {(await one).status_code for one in held}
+    outcomes = {(await one).status_code for one in locked_requests}
     assert outcomes <= {202, 503}
-    assert (await post(client, HELD, f"After the lock of {rounds}.")).status_code == 202
+    assert (await post(client, LOCKED, f"After the lock of {rounds}.")).status_code == 202
     await until_idle(client)
-    assert {block["status"] for block in await all_blocks(client, HELD)} == {"active"}
+    assert {block["status"] for block in await all_blocks(client, LOCKED)} == {"active"}

@@ -24,7 +24,7 @@ from tests.support.agents import (
     over_stdio,
     refused,
 )
-from tests.support.doors import Door, beside, running_door
+from tests.support.keyed_service import KeyedService, beside, running_keyed_service
 from tests.support.servers import Servers
 
 from luma_memory.concurrency.file_lock import FileLock
@@ -37,25 +37,25 @@ Connect = Callable[[], AbstractAsyncContextManager[Client]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers) as running:
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as running:
         yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def key(door: Door) -> str:
+async def key(service: KeyedService) -> str:
     """Of one user, so that no call has to name one."""
-    return await door.key("ingest", "read", user_id="ada")
+    return await service.key("ingest", "read", user_id="ada")
 
 
 @pytest.fixture(params=["http-modern", "http-legacy", "stdio-modern", "stdio-legacy"])
-def connect(request: pytest.FixtureRequest, door: Door, key: str) -> Connect:
+def connect(request: pytest.FixtureRequest, service: KeyedService, key: str) -> Connect:
     transport, _, era = str(request.param).partition("-")
     mode = MODERN if era == "modern" else LEGACY
     if transport == "http":
-        return lambda: over_http(door.stack.base_url, key=key, mode=mode)
+        return lambda: over_http(service.stack.base_url, key=key, mode=mode)
     environment = {
-        "MEMORY_API_URL": door.stack.base_url,
+        "MEMORY_API_URL": service.stack.base_url,
         "MEMORY_API_KEY": key,
         "MEMORY_MCP_USER_ID": "ada",
     }
@@ -99,22 +99,22 @@ async def test_every_tool_works_over_every_transport(connect: Connect) -> None:
         assert await refused(client, "delete_memory", id=added["id"]) == "block_not_found"
 
 
-async def test_a_conversation_is_stored_turn_by_turn(door: Door, key: str) -> None:
+async def test_a_conversation_is_stored_turn_by_turn(service: KeyedService, key: str) -> None:
     messages = [
         {"role": "user", "content": "Shall we plant the quince?"},
         {"role": "assistant", "content": "Yes, in the south corner."},
     ]
-    async with over_http(door.stack.base_url, key=key) as client:
+    async with over_http(service.stack.base_url, key=key) as client:
         added = await call(client, "add_memory", messages=messages, session_id="garden")
         assert len(added["memories"]) == 2
         first = await call(client, "get_memory", id=added["memories"][0]["id"])
         assert (first["speaker"], first["session_id"]) == ("user", "garden")
 
 
-async def test_large_results_are_bounded_and_linked(door: Door) -> None:
-    key = await door.key("ingest", "read", user_id="astronomer")
+async def test_large_results_are_bounded_and_linked(service: KeyedService) -> None:
+    key = await service.key("ingest", "read", user_id="astronomer")
     texts = [f"Report {n} of the observatory. " + "The sky was clear. " * 200 for n in range(40)]
-    async with over_http(door.stack.base_url, key=key) as client:
+    async with over_http(service.stack.base_url, key=key) as client:
         for text in texts:
             await call(client, "add_memory", content=text)
         result = await client.call_tool(
@@ -133,9 +133,9 @@ async def test_large_results_are_bounded_and_linked(door: Door) -> None:
         assert "The sky was clear." in contents.text
 
 
-async def test_a_long_text_is_read_in_parts(door: Door, key: str) -> None:
+async def test_a_long_text_is_read_in_parts(service: KeyedService, key: str) -> None:
     text = "".join(f"Paragraph {n} of the long letter. " for n in range(1_500))
-    async with over_http(door.stack.base_url, key=key) as client:
+    async with over_http(service.stack.base_url, key=key) as client:
         (added,) = (await call(client, "add_memory", content=text))["memories"]
         read = ""
         offset: int | None = 0
@@ -145,9 +145,9 @@ async def test_a_long_text_is_read_in_parts(door: Door, key: str) -> None:
         assert read == text
 
 
-async def test_the_key_decides_whose_memory_it_is(door: Door, key: str) -> None:
-    of_project = await door.key(*EVERY_PERMISSION)
-    url = door.stack.base_url
+async def test_the_key_decides_whose_memory_it_is(service: KeyedService, key: str) -> None:
+    of_project = await service.key(*EVERY_PERMISSION)
+    url = service.stack.base_url
     async with over_http(url, key=key) as ada, over_http(url, key=of_project) as anyone:
         (added,) = (await call(ada, "add_memory", content="Ada's private remark."))["memories"]
         assert await refused(ada, "search_memories", query="x", user_id="bob") == "user_not_allowed"
@@ -159,12 +159,14 @@ async def test_the_key_decides_whose_memory_it_is(door: Door, key: str) -> None:
         assert found["text"] == "Ada's private remark."
 
 
-async def test_a_missing_permission_is_reported(door: Door) -> None:
-    reader = await door.key("read", user_id="ada")
-    writer = await door.key("ingest", user_id="ada")
-    url = door.stack.base_url
-    async with over_http(url, key=reader) as reading, over_http(url, key=writer) as writing:
-        assert await refused(reading, "add_memory", content="Not allowed.") == "permission_missing"
+async def test_a_missing_permission_is_reported(service: KeyedService) -> None:
+    reader = await service.key("read", user_id="ada")
+    writer = await service.key("ingest", user_id="ada")
+    url = service.stack.base_url
+    async with over_http(url, key=reader) as read_only, over_http(url, key=writer) as writing:
+        assert (
+            await refused(read_only, "add_memory", content="Not allowed.") == "permission_missing"
+        )
         assert await refused(writing, "search_memories", query="x") == "permission_missing"
         (added,) = (await call(writing, "add_memory", content="Write only."))["memories"]
         gone = await call(writing, "delete_memory", id=added["id"])
@@ -172,22 +174,24 @@ async def test_a_missing_permission_is_reported(door: Door) -> None:
 
 
 @pytest.mark.parametrize("token", [None, "lmk_" + "a" * 12 + "_" + "b" * 43])
-async def test_without_valid_credentials_the_status_is_401(door: Door, token: str | None) -> None:
+async def test_without_valid_credentials_the_status_is_401(
+    service: KeyedService, token: str | None
+) -> None:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with httpx2.AsyncClient(trust_env=False, headers=headers) as http:
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-        response = await http.post(f"{door.stack.base_url}/mcp", json=body)
+        response = await http.post(f"{service.stack.base_url}/mcp", json=body)
         assert response.status_code == 401
         assert response.headers["www-authenticate"].startswith("Bearer")
-        response = await http.get(f"{door.stack.base_url}/mcp")
+        response = await http.get(f"{service.stack.base_url}/mcp")
         assert response.status_code == 401
 
 
-async def test_configured_servers_offer_what_is_configured(door: Door, key: str) -> None:
+async def test_configured_servers_offer_what_is_configured(service: KeyedService, key: str) -> None:
     async with (
-        beside(door.stack, mcp_read_only=True, mcp_search_fetch=True, port=0) as other,
+        beside(service.stack, mcp_read_only=True, mcp_search_fetch=True, port=0) as other,
         over_http(other.base_url, key=key) as client,
-        over_http(door.stack.base_url, key=key) as writing,
+        over_http(service.stack.base_url, key=key) as writing,
     ):
         names = [tool.name for tool in (await client.list_tools()).tools]
         assert names == [
@@ -205,9 +209,9 @@ async def test_configured_servers_offer_what_is_configured(door: Door, key: str)
         assert document["text"] == "The heron returned to the mill pond."
 
 
-async def test_a_disabled_server_has_no_endpoint(door: Door, key: str) -> None:
+async def test_a_disabled_server_has_no_endpoint(service: KeyedService, key: str) -> None:
     async with (
-        beside(door.stack, mcp_enabled=False, port=0) as other,
+        beside(service.stack, mcp_enabled=False, port=0) as other,
         httpx2.AsyncClient(trust_env=False, headers={"X-API-Key": key}) as http,
     ):
         assert (await http.post(f"{other.base_url}/mcp", json={})).status_code == 404
@@ -215,14 +219,14 @@ async def test_a_disabled_server_has_no_endpoint(door: Door, key: str) -> None:
 
 async def test_without_keys_pages_of_other_hosts_are_rejected(servers: Servers) -> None:
     async with (
-        running_door(servers, first_key=False) as door,
+        running_keyed_service(servers, first_key=False) as service,
         httpx2.AsyncClient(trust_env=False) as http,
     ):
         body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
         for headers in ({"Host": "evil.example"}, {"Origin": "https://evil.example"}):
-            response = await http.post(f"{door.stack.base_url}/mcp", json=body, headers=headers)
+            response = await http.post(f"{service.stack.base_url}/mcp", json=body, headers=headers)
             assert response.status_code == 403
-        async with over_http(door.stack.base_url) as client:
+        async with over_http(service.stack.base_url) as client:
             assert [tool.name for tool in (await client.list_tools()).tools] == NAMES
 
 

@@ -16,7 +16,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.support.agents import over_http, stdio_parameters
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.node_suite import NodeSuite, fetched_suite
 from tests.support.renaming_proxy import renaming_proxy
 from tests.support.service import BASE_PATH
@@ -35,7 +35,7 @@ TOPIC = "testValue1 and testValue2"
 
 # Scenarios that do not concern this server, by the reason. They need tools of the program's own
 # that do what no tool here does.
-_ASKS_NOTHING = "the server requests no input, sampling or roots from its clients"
+_NO_SERVER_REQUESTS = "the server requests no input, sampling or roots from its clients"
 LEFT_OUT: Mapping[str, str] = {
     "completion-complete": "arguments are not completed; the capability is not declared",
     "logging-set-level": "protocol logging is deprecated; the capability is not declared",
@@ -45,10 +45,10 @@ LEFT_OUT: Mapping[str, str] = {
     "tools-call-audio": "results are text",
     "tools-call-embedded-resource": "results link to resources and embed none",
     "tools-call-mixed-content": "results are text",
-    "tools-call-sampling": _ASKS_NOTHING,
-    "tools-call-elicitation": _ASKS_NOTHING,
-    "elicitation-sep1034-defaults": _ASKS_NOTHING,
-    "elicitation-sep1330-enums": _ASKS_NOTHING,
+    "tools-call-sampling": _NO_SERVER_REQUESTS,
+    "tools-call-elicitation": _NO_SERVER_REQUESTS,
+    "elicitation-sep1034-defaults": _NO_SERVER_REQUESTS,
+    "elicitation-sep1330-enums": _NO_SERVER_REQUESTS,
     "json-schema-2020-12": "the tools' schemas use none of the keywords that have to be preserved",
     "resources-read-binary": "memories are text",
     "resources-subscribe": "resources are not subscribed to; the capability is not declared",
@@ -57,7 +57,7 @@ LEFT_OUT: Mapping[str, str] = {
     "prompts-get-with-image": "the prompt is text",
     "http-custom-header-server-validation": "no tool mirrors an argument in a header",
     **{
-        f"input-required-result-{name}": _ASKS_NOTHING
+        f"input-required-result-{name}": _NO_SERVER_REQUESTS
         for name in (
             *("basic-elicitation", "basic-sampling", "basic-list-roots", "request-state"),
             *("multiple-input-requests", "multi-round", "non-tool-request", "result-type"),
@@ -67,9 +67,9 @@ LEFT_OUT: Mapping[str, str] = {
 }
 # Checks of other scenarios that fail because they need such a tool.
 LEFT_OUT_CHECKS: Mapping[str, str] = {
-    "sep-2575-server-rejects-undeclared-capability": _ASKS_NOTHING,
-    "sep-2575-missing-capability-http-400": _ASKS_NOTHING,
-    "sep-2575-http-server-no-independent-requests-on-stream": _ASKS_NOTHING,
+    "sep-2575-server-rejects-undeclared-capability": _NO_SERVER_REQUESTS,
+    "sep-2575-missing-capability-http-400": _NO_SERVER_REQUESTS,
+    "sep-2575-http-server-no-independent-requests-on-stream": _NO_SERVER_REQUESTS,
     "sep-2575-server-no-log-without-loglevel": "protocol logging is deprecated",
 }
 # Scenarios about names of the program's own; a proxy renames them to what this server has.
@@ -202,27 +202,27 @@ async def test_what_is_left_out_is_still_a_scenario(suite: NodeSuite) -> None:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("clients") / "data") as running:
+async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(tmp_path_factory.mktemp("clients") / "data") as running:
         yield running
 
 
 @pytest.mark.parametrize("transport", ["http", "stdio"])
 @pytest.mark.parametrize("client", ["v2 pinned", "v2", "v1"])
 async def test_the_typescript_clients_list_and_call_every_tool(
-    suite: NodeSuite, door: Door, transport: str, client: str
+    suite: NodeSuite, api: KeyedService, transport: str, client: str
 ) -> None:
-    key = await door.key("ingest", "read", user_id="grace")
+    key = await api.key("ingest", "read", user_id="grace")
     sdk, _, pinned = client.partition(" ")
     given: dict[str, Any] = {"sdk": sdk, "key": key}
     given["statement"] = f"The lantern{uuid4().hex[:8]} festival takes place in March."
     if pinned:
         given["pin"] = VERSIONS[0]
     if transport == "http":
-        given["url"] = f"{door.stack.base_url}/mcp"
+        given["url"] = f"{api.stack.base_url}/mcp"
     else:
         environment = {
-            "MEMORY_API_URL": door.stack.base_url,
+            "MEMORY_API_URL": api.stack.base_url,
             "MEMORY_API_KEY": key,
             "MEMORY_MCP_USER_ID": "grace",
         }
@@ -246,7 +246,7 @@ async def test_the_typescript_clients_list_and_call_every_tool(
     assert report["missing"]["_meta"]["luma-memory/error"]["code"] == "block_not_found"
     assert len(report["templates"]) == 2
     # Nothing is left behind for the Python SDK either.
-    async with over_http(door.stack.base_url, key=key) as python:
+    async with over_http(api.stack.base_url, key=key) as python:
         found = await python.call_tool("search_memories", {"query": statement})
         assert found.structured_content is not None
         assert found.structured_content["memories"] == []

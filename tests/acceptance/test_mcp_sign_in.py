@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx2
 from tests.support.agents import call, over_http, refused
-from tests.support.doors import running_door
+from tests.support.keyed_service import running_keyed_service
 from tests.support.servers import Servers
 from tests.support.token_issuer import Issuer, issuer, signed  # noqa: F401 - a fixture
 
@@ -13,10 +13,10 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
     servers: Servers,
     issuer: Issuer,  # noqa: F811
 ) -> None:
-    async with running_door(
+    async with running_keyed_service(
         servers, first_key=False, supabase_url=issuer.url, embedding_enabled=False
-    ) as door:
-        url = door.stack.base_url
+    ) as api:
+        url = api.stack.base_url
         async with httpx2.AsyncClient(trust_env=False) as http:
             refusal = await http.post(f"{url}/mcp", json={})
             assert refusal.status_code == 401
@@ -29,8 +29,8 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
                 assert document["resource"] == f"{url}/mcp"
                 assert document["authorization_servers"] == [f"{issuer.url}/auth/v1"]
         token = signed(issuer.claims(sub="ada"))
-        reading = signed(issuer.claims(sub="ada", scope="memory:read"))
-        async with over_http(url, key=token) as ada, over_http(url, key=reading) as reader:
+        read_token = signed(issuer.claims(sub="ada", scope="memory:read"))
+        async with over_http(url, key=token) as ada, over_http(url, key=read_token) as reader:
             (added,) = (await call(ada, "add_memory", content="Ada signed in."))["memories"]
             assert await refused(ada, "get_memory", id=added["id"], user_id="bob") == (
                 "user_not_allowed"
@@ -46,9 +46,9 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
 
 async def test_without_an_issuer_there_is_no_metadata(servers: Servers) -> None:
     async with (
-        running_door(servers, embedding_enabled=False) as door,
+        running_keyed_service(servers, embedding_enabled=False) as service,
         httpx2.AsyncClient(trust_env=False) as http,
     ):
         place = "/.well-known/oauth-protected-resource/mcp"
-        response = await http.get(door.stack.base_url + place)
+        response = await http.get(service.stack.base_url + place)
         assert (response.status_code, response.json()["code"]) == (404, "route_not_found")

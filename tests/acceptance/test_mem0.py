@@ -13,7 +13,7 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.service import until_idle
 
 from luma_memory.domain.access import EVERY_PERMISSION
@@ -24,13 +24,13 @@ MISSING = "0198f3a2-7c11-7abc-9def-0123456789ab"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("mem0") / "data") as door:
+async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(tmp_path_factory.mktemp("mem0") / "data") as door:
         yield door
 
 
 @asynccontextmanager
-async def mem0(door: Door, key: str) -> AsyncIterator[httpx2.AsyncClient]:
+async def mem0(door: KeyedService, key: str) -> AsyncIterator[httpx2.AsyncClient]:
     async with httpx2.AsyncClient(
         base_url=f"{door.stack.base_url}/mem0",
         headers={"Authorization": f"Token {key}"},
@@ -41,7 +41,7 @@ async def mem0(door: Door, key: str) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(door: Door) -> AsyncIterator[httpx2.AsyncClient]:
+async def client(door: KeyedService) -> AsyncIterator[httpx2.AsyncClient]:
     async with mem0(door, await door.key(*EVERY_PERMISSION)) as opened:
         yield opened
 
@@ -124,7 +124,7 @@ async def test_an_added_conversation_is_found_and_its_event_succeeds(
 
 
 async def test_a_search_narrows_by_threshold_fields_and_top_k(
-    door: Door, client: httpx2.AsyncClient
+    door: KeyedService, client: httpx2.AsyncClient
 ) -> None:
     name = user()
     for text in ("I play the cello every evening.", "My cello is from Cremona.", "It rains."):
@@ -242,7 +242,7 @@ async def test_batches_change_all_or_nothing_if_one_is_missing(client: httpx2.As
 
 
 async def test_a_deletion_takes_what_was_superseded_on_request(
-    door: Door, client: httpx2.AsyncClient
+    door: KeyedService, client: httpx2.AsyncClient
 ) -> None:
     name = user()
     said = ["My dog is brown.", "Porto lies on the Douro.", "Bees hum.", "Rain is wet."]
@@ -283,7 +283,7 @@ async def test_delete_all_deletes_what_it_names_and_nothing_else(
     assert await texts(client, {"user_id": name}) == []
 
 
-async def test_entities_are_listed_and_deleted(door: Door) -> None:
+async def test_entities_are_listed_and_deleted(door: KeyedService) -> None:
     async with mem0(door, await door.key(*EVERY_PERMISSION, project_id="entities")) as client:
         await add(client, "one", user_id="ana", agent_id="bot", run_id="r")
         await add(client, "two", user_id="bob", agent_id="bot", app_id="web")
@@ -335,7 +335,7 @@ async def test_the_open_source_routes(client: httpx2.AsyncClient) -> None:
     assert (await client.delete("/memories", params={"user_id": name})).status_code == 200
 
 
-async def test_a_key_of_one_user_needs_no_ids(door: Door) -> None:
+async def test_a_key_of_one_user_needs_no_ids(door: KeyedService) -> None:
     key = await door.key("ingest", "read", user_id="carol")
     async with mem0(door, key) as client:
         await add(client, "mine", agent_id="bot")
@@ -359,7 +359,7 @@ async def test_an_idempotency_key_adds_once(client: httpx2.AsyncClient) -> None:
     assert (other.status_code, other.json()["code"]) == (400, "idempotency_key_reused")
 
 
-async def test_ping(client: httpx2.AsyncClient, door: Door) -> None:
+async def test_ping(client: httpx2.AsyncClient, door: KeyedService) -> None:
     assert (await client.get("/v1/ping/")).json() == {
         "status": "ok",
         "org_id": "luma-memory",

@@ -20,7 +20,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
 
@@ -35,14 +35,14 @@ HOOKS = Path(__file__).parents[1] / "support"
 class Ground:
     """A running service in which Ada of the project `shop` has something to hide."""
 
-    door: Door
+    door: KeyedService
     document: dict[str, Any]
     memory_id: str
     event_id: str
 
 
 @asynccontextmanager
-async def mem0(door: Door, key: str | None) -> AsyncIterator[httpx2.AsyncClient]:
+async def mem0(door: KeyedService, key: str | None) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {} if key is None else {"Authorization": f"Token {key}"}
     async with httpx2.AsyncClient(
         base_url=door.stack.base_url, headers=headers, trust_env=False, timeout=60
@@ -52,7 +52,7 @@ async def mem0(door: Door, key: str | None) -> AsyncIterator[httpx2.AsyncClient]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ground(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ground]:
-    async with running_door(tmp_path_factory.mktemp("mem0-access") / "data") as door:
+    async with running_keyed_service(tmp_path_factory.mktemp("mem0-access") / "data") as door:
         everything = await door.key(*EVERY_PERMISSION, project_id="shop")
         async with mem0(door, everything) as client:
             body = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 
@@ -23,14 +23,14 @@ HOOKS = Path(__file__).parents[1] / "support"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers, first_key=False, admin_key=ADMIN) as door:
-        yield door
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers, first_key=False, admin_key=ADMIN) as api:
+        yield api
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def document(door: Door) -> dict[str, Any]:
-    async with door.client(None) as client:
+async def document(api: KeyedService) -> dict[str, Any]:
+    async with api.client(None) as client:
         response: dict[str, Any] = (await client.get("/openapi.json")).json()
         return response
 
@@ -78,7 +78,7 @@ async def test_bodies_have_examples(document: dict[str, Any]) -> None:
 
 
 def schemathesis(
-    door: Door, folder: Path, *options: str, seconds: int
+    api: KeyedService, folder: Path, *options: str, seconds: int
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [
@@ -86,7 +86,7 @@ def schemathesis(
             *("--config-file", str(HOOKS / "schemathesis.toml"), "run", "--no-color"),
             *("--max-time", str(seconds), "--exclude-path-regex", "/import$"),
             *("--header", f"Authorization: Bearer {ADMIN}", *options),
-            f"{door.stack.base_url}{BASE_PATH}/openapi.json",
+            f"{api.stack.base_url}{BASE_PATH}/openapi.json",
         ],
         capture_output=True,
         text=True,
@@ -101,16 +101,18 @@ def schemathesis(
     )
 
 
-async def test_every_answer_keeps_to_the_document(door: Door, tmp_path: Path) -> None:
-    ended = await asyncio.to_thread(schemathesis, door, tmp_path, "--max-examples", "3", seconds=12)
+async def test_every_response_conforms_to_the_document(api: KeyedService, tmp_path: Path) -> None:
+    ended = await asyncio.to_thread(schemathesis, api, tmp_path, "--max-examples", "3", seconds=12)
     assert ended.returncode == 0, ended.stdout[-8_000:] + ended.stderr[-2_000:]
     assert re.search(r"(\d+) generated", ended.stdout), ended.stdout[-2_000:]
 
 
 @pytest.mark.slow
-async def test_every_answer_keeps_to_the_document_at_length(door: Door, tmp_path: Path) -> None:
+async def test_every_response_conforms_to_the_document_at_length(
+    api: KeyedService, tmp_path: Path
+) -> None:
     ended = await asyncio.to_thread(
-        schemathesis, door, tmp_path, "--max-examples", "200", seconds=600
+        schemathesis, api, tmp_path, "--max-examples", "200", seconds=600
     )
     print(*re.findall(r".* generated.*", ended.stdout))
     assert ended.returncode == 0, ended.stdout[-30_000:] + ended.stderr[-2_000:]

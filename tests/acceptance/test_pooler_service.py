@@ -28,7 +28,7 @@ SERVER_CONNECTIONS = 4
 WORKER = "worker"
 # The lease is 10 s longer.
 JOB_TIMEOUT_MS = 5_000
-HELD = """
+CLAIMED = """
 SELECT id, locked_until FROM memory_jobs
 WHERE status = 'processing' AND locked_by IN (SELECT id FROM memory_workers WHERE process_id = $1)
 """
@@ -80,16 +80,16 @@ async def direct(service: Pooled) -> AsyncIterator[asyncpg.Connection]:
     await connection.close()
 
 
-async def test_every_process_says_once_what_the_pooler_takes_away(service: Pooled) -> None:
-    said = [name for name, line in service.lines if "transaction pooler" in line]
-    assert sorted(said) == [API, WORKER]
+async def test_every_process_logs_the_limits_of_the_pooler_once(service: Pooled) -> None:
+    processes = [name for name, line in service.lines if "transaction pooler" in line]
+    assert sorted(processes) == [API, WORKER]
 
 
 async def test_under_load_a_killed_workers_jobs_come_back_by_their_lease(
     service: Pooled, client: httpx2.AsyncClient, direct: asyncpg.Connection
 ) -> None:
     loads = [asyncio.create_task(_send(service, n)) for n in range(CLIENTS)]
-    held = await _kill_at_work(service, direct)
+    claimed = await _kill_at_work(service, direct)
     await service.stack.restart(WORKER)
     accepted = [block_id for ids in await asyncio.gather(*loads) for block_id in ids]
     stats = await until_idle(client)
@@ -98,7 +98,7 @@ async def test_under_load_a_killed_workers_jobs_come_back_by_their_lease(
     assert Counter(block["status"] for block in blocks) == {"active": CLIENTS * BLOCKS_EACH}
     assert sorted(block["id"] for block in blocks) == sorted(accepted)
     assert (stats["completed"], stats["failed"]) == (len(accepted), 0)
-    for job_id, lease_end in held.items():
+    for job_id, lease_end in claimed.items():
         row = await direct.fetchrow("SELECT * FROM memory_jobs WHERE id = $1", job_id)
         assert row is not None
         assert (row["status"], row["attempts"]) == ("completed", 2)
@@ -147,11 +147,11 @@ async def _kill_at_work(service: Pooled, direct: asyncpg.Connection) -> dict[int
     for _ in range(20):
         worker = service.stack.children[WORKER]
         async with asyncio.timeout(60):
-            while not await direct.fetch(HELD, worker.pid):
+            while not await direct.fetch(CLAIMED, worker.pid):
                 pass
         worker.signal(signal.SIGKILL)
         await worker.wait()
-        if held := await direct.fetch(HELD, worker.pid):
-            return {row["id"]: row["locked_until"] for row in held}
+        if claimed := await direct.fetch(CLAIMED, worker.pid):
+            return {row["id"]: row["locked_until"] for row in claimed}
         await service.stack.restart(WORKER)
     raise AssertionError("the worker never held a job when it was killed")

@@ -85,7 +85,7 @@ async def _blocks(client: httpx2.AsyncClient, user: str) -> list[dict[str, Any]]
     return blocks
 
 
-async def test_usage_tells_calls_tokens_cost_and_a_block_s_price(
+async def test_usage_has_calls_tokens_cost_and_the_price_of_a_block(
     stack: Stack, client: httpx2.AsyncClient
 ) -> None:
     await _post(client, "ada", 4)
@@ -112,20 +112,20 @@ async def test_usage_tells_calls_tokens_cost_and_a_block_s_price(
     assert shown.returncode == 0, shown.stderr
     assert "gpt-4o-mini" in shown.stdout
     assert "prices: genai-prices" in shown.stderr
-    told = json.loads((await cli(stack, "usage", "--user", "ada", "--json")).stdout)
-    assert told["total"] == usage["total"]
+    by_command = json.loads((await cli(stack, "usage", "--user", "ada", "--json")).stdout)
+    assert by_command["total"] == usage["total"]
 
 
-async def test_every_metric_of_the_catalogue_is_told_and_no_other(
+async def test_exactly_the_metrics_of_the_catalogue_are_exposed(
     client: httpx2.AsyncClient,
 ) -> None:
     response = await client.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain")
-    told = set(re.findall(r"^# TYPE (\S+)", response.text, re.MULTILINE))
-    told = {name.removesuffix("_total").removesuffix("_created") for name in told}
+    exposed = set(re.findall(r"^# TYPE (\S+)", response.text, re.MULTILINE))
+    exposed = {name.removesuffix("_total").removesuffix("_created") for name in exposed}
     catalogue = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert told == set(re.findall(r"^\| `(luma_\w+)`", catalogue, re.MULTILINE))
+    assert exposed == set(re.findall(r"^\| `(luma_\w+)`", catalogue, re.MULTILINE))
     assert 'luma_request_seconds_bucket{le="+Inf",method="POST",route="' in response.text
     assert "ada" not in response.text
 
@@ -169,8 +169,8 @@ async def test_blocks_without_a_step_are_backfilled(
     assert all(reason in b["error"] for b in blocks)
     provider.always(None)
     shown = await cli(stack, "backfill", "--user", user, "--dry-run", "--json")
-    owed = json.loads(shown.stdout)
-    assert sum(owed.values()) == 3
+    pending = json.loads(shown.stdout)
+    assert sum(pending.values()) == 3
     assert (await cli(stack, "backfill")).returncode == 0
     async with asyncio.timeout(RETRY_SECONDS):
         while {b["enrichment"] for b in await _blocks(client, user)} != {"model"}:  # noqa: ASYNC110 - another process's work
@@ -203,8 +203,8 @@ async def test_the_model_is_changed_while_the_service_runs(
     await _post(client, "cleo", 5)
     question = {"user_id": "cleo", "query": "cleo drank tea number 3.", "explain": True}
 
-    async def similarity(asked: httpx2.AsyncClient) -> float:
-        best = (await asked.post("/search", json=question)).json()["results"][0]
+    async def similarity(api: httpx2.AsyncClient) -> float:
+        best = (await api.post("/search", json=question)).json()["results"][0]
         assert best["block"]["content"] == question["query"]
         found: float = best["explanation"]["dense_similarity"]
         return found
@@ -230,8 +230,8 @@ async def test_the_model_is_changed_while_the_service_runs(
             )
             assert done.returncode == 0, done.stderr
             assert "openai/text-embedding-3-small@32: 0 of" in done.stderr
-            for asked in (client, new_client):
-                assert await similarity(asked) == pytest.approx(before, abs=0.01)
+            for api in (client, new_client):
+                assert await similarity(api) == pytest.approx(before, abs=0.01)
         table = await asyncpg.connect(stack.database_url)
         models = "SELECT DISTINCT embedding_model FROM memory_passages"
         assert [row[0] for row in await table.fetch(models)] == ["openai/text-embedding-3-small@32"]

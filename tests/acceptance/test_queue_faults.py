@@ -104,7 +104,7 @@ async def test_workers_killed_at_random_moments_lose_and_double_nothing(
             attempts = await table.fetch("SELECT attempts FROM memory_jobs WHERE attempts > 1")
             spent = Counter(row["attempts"] for row in attempts)
             measured("jobs by the attempts they needed", sorted(spent.items()))
-            assert attempts  # the kills met jobs at work
+            assert attempts  # the kills hit running jobs
             # A second enrichment of one block would have left the first as a revision.
             assert await table.fetchval("SELECT count(*) FROM memory_block_revisions") == 0
 
@@ -116,7 +116,7 @@ async def test_workers_killed_at_random_moments_lose_and_double_nothing(
 async def test_a_stopped_worker_that_wakes_up_late_changes_nothing(
     by_its_lease: bool, tmp_path: Path, measured: Measured
 ) -> None:
-    """It keeps its lock while it stands still, so that only the lease tells that it does not work.
+    """A stopped worker keeps its lock, so that only the lease shows that it is not running.
 
     The short form ends the lease by hand; the stopped worker then wakes up with its result.
     """
@@ -151,7 +151,7 @@ async def test_a_stopped_worker_that_wakes_up_late_changes_nothing(
             assert await _all_there_is(table) == before
             (job,) = await table.fetch("SELECT * FROM memory_jobs")
             assert (job["status"], job["attempts"]) == ("completed", 2)
-            # It goes on as a worker like any other.
+            # It continues as an ordinary worker.
             await accept(client, *(f"Ada was here {n} times." for n in range(20)))
             await until_settled(client)
             assert stack.children[sleeper].exit_code is None
@@ -274,8 +274,8 @@ async def test_hanging_slots_end_at_their_deadline_and_return(
             assert [row["attempts"] for row in jobs] == [2, 2, 2]
             # All slots are back, and the provider is too.
             provider.always(None)
-            # Whoever fails fast waits no longer for a provider known to be away than for a job, 2 s
-            # here: somebody finds out first that it is back.
+            # A job that fails fast is deferred at most as long as a job may wait, 2 s here: the
+            # first one after that detects that the provider is back.
             await until_true(
                 table, "count(*) = 0 FROM memory_circuits WHERE blocked_until > clock_timestamp()"
             )
@@ -296,7 +296,7 @@ async def test_without_any_notification_jobs_start_within_the_poll_interval(
     async with looking_at(stack) as table:
         waits = []
         for _ in range(10):
-            # Nobody notifies here, as when the notification is lost.
+            # Enqueued without a notification, as if it had been lost.
             job_id = await table.fetchval(
                 "SELECT enqueue_memory_jobs(ARRAY['default'], ARRAY['ada'],"
                 " ARRAY['enrich_and_embed'], ARRAY[gen_random_uuid()], ARRAY[NULL::jsonb],"
@@ -313,7 +313,7 @@ async def test_without_any_notification_jobs_start_within_the_poll_interval(
             )
         measured("longest wait in seconds", round(max(waits), 2))
         assert max(waits) < 1.0 + 0.75  # and what a busy machine adds
-        assert max(waits) > 0.1  # nobody notified
+        assert max(waits) > 0.1  # no notification was sent
 
 
 async def test_a_listener_that_is_cut_again_and_again_costs_a_poll_interval(
@@ -374,7 +374,7 @@ async def test_many_jobs_of_one_user_do_not_delay_anothers(
 async def test_a_slow_provider_does_not_turn_a_flood_into_a_delay(
     tmp_path: Path, measured: Measured
 ) -> None:
-    """The flood's places lie in the past: it is worked off slower than they were given out."""
+    """The flood's places are in the past: it drains slower than they were assigned."""
     with FakeOpenAI(dimension=1_536) as provider:
         provider.always(late(1.0))
         async with (
@@ -440,7 +440,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
 
 @contextmanager
 def slow_provider() -> Iterator[FakeOpenAI]:
-    """Slow enough for every outage to find jobs at work."""
+    """Slow enough for every outage to hit running jobs."""
     with FakeOpenAI(dimension=1_536) as provider:
         provider.always(late(0.5))
         yield provider
@@ -482,7 +482,7 @@ async def test_a_database_that_hangs_burns_nothing(
 
 
 async def test_a_crash_of_one_backend_burns_nothing(served: Served, measured: Measured) -> None:
-    """The server cuts everybody and recovers, without starting anew: all locks are free."""
+    """The server drops all connections and recovers without a restart: all locks are free."""
     (server, stack), ledger = served, Ledger("crash")
     async with outage_free(stack, ledger, measured):
         victim: asyncpg.Connection = await asyncpg.connect(stack.database_url)
@@ -506,11 +506,11 @@ async def test_a_full_disk_that_is_freed_again_burns_nothing(measured: Measured)
                 await until_refused(stack)
                 await asyncio.sleep(3)  # the outage itself
             measured("blocks accepted meanwhile", len(ledger.accepted) - before)
-            await server.start_again()  # where the log had no room, the server has given up
+            await server.start_again()  # without disk space for the log, the server has stopped
 
 
 async def until_refused(stack: Stack) -> None:
-    """Wait until a block is not accepted any more; one that needs much room finds out soon."""
+    """Wait until a block is not accepted any more; a large one shows that soon."""
     body = {"user_id": "probe", "content": "word " * 15_000}
     async with client_of(stack) as client, asyncio.timeout(RETRY_SECONDS):
         while (await client.post("/blocks", json=body)).status_code != 503:

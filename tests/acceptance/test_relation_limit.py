@@ -46,23 +46,23 @@ WAITING = "EXISTS (SELECT FROM memory_jobs WHERE status = 'pending')"
 
 @dataclass
 class Detections:
-    """What the provider was asked about which block, and when, on a clock that the test moves."""
+    """The provider's requests by block and time, on a clock that the test moves."""
 
     offset_seconds: float = 0.0
     seen: list[tuple[float, str]] = field(default_factory=list)
     enrichments: list[str] = field(default_factory=list)
 
-    async def answer(self, exchange: Exchange) -> None:
+    async def respond(self, exchange: Exchange) -> None:
         if not exchange.call.path.endswith("/chat/completions"):
             await well()(exchange)
             return
-        said = exchange.call.body["messages"][-1]["content"]
-        asked = json.loads(said)
-        if "candidates" not in asked:
-            self.enrichments.append(said)
+        message = exchange.call.body["messages"][-1]["content"]
+        request = json.loads(message)
+        if "candidates" not in request:
+            self.enrichments.append(message)
             await well()(exchange)
             return
-        self.seen.append((time.time() + self.offset_seconds, asked["block"]["text"]))
+        self.seen.append((time.time() + self.offset_seconds, request["block"]["text"]))
         # Long enough for a kill to meet it.
         await late(0.25, completion({"relations": []}))(exchange)
 
@@ -102,7 +102,7 @@ async def to_the_next_window(table: asyncpg.Connection) -> float:
 
 
 async def who_is_asking(stack: Stack, table: asyncpg.Connection) -> str | None:
-    """A worker that has a detection in hand."""
+    """A worker that is running a detection."""
     holder = await table.fetchval(
         "SELECT w.process_id FROM memory_jobs AS j JOIN memory_workers AS w ON w.id = j.locked_by"
         " WHERE j.status = 'processing' ORDER BY j.id DESC LIMIT 1"
@@ -111,13 +111,13 @@ async def who_is_asking(stack: Stack, table: asyncpg.Connection) -> str | None:
 
 
 @pytest.mark.parametrize("count", [7, pytest.param(60, marks=slow)])
-async def test_a_burst_of_one_user_is_looked_through_five_an_hour_and_none_is_dropped(
+async def test_relations_of_a_burst_are_detected_for_five_blocks_an_hour_and_none_is_dropped(
     count: int, servers: Servers, measured: Measured
 ) -> None:
     """In every window a worker is killed while it asks; every other one loses the limit's rows."""
     chance, lines, detections = random.Random(20_261_124), Lines(), Detections()
     with FakeOpenAI(dimension=1_536) as provider:
-        provider.always(detections.answer)
+        provider.always(detections.respond)
         async with (
             running_service(
                 servers,
@@ -141,7 +141,7 @@ async def test_a_burst_of_one_user_is_looked_through_five_an_hour_and_none_is_dr
                 if not await table.fetchval(f"SELECT {WAITING}"):
                     break
                 if windows == 1:
-                    # While all of Ada's wait, somebody else's are looked for at once.
+                    # While all of Ada's wait, another user's are detected at once.
                     await accept(client, "Bob's one thing.", "Bob's other thing.", user_id="bob")
                     await until_true(table, NOTHING_TO_DO)
                     assert len(detections.of("Bob")) >= 1
@@ -157,12 +157,12 @@ async def test_a_burst_of_one_user_is_looked_through_five_an_hour_and_none_is_dr
                 " WHERE job_type = 'detect_relations' AND user_id = 'ada' GROUP BY status"
             )
             assert [(row["status"], row["count"]) for row in ends] == [("completed", count)]
-    asked = [text for _, text in detections.of("Ada")]
+    texts = [text for _, text in detections.of("Ada")]
     # Every block but one that stood alone when it was looked at.
-    assert len(set(asked)) >= count - LIMIT
+    assert len(set(texts)) >= count - LIMIT
     measured("windows", windows)
     measured("most blocks within an hour", detections.most_within_an_hour("Ada"))
-    measured("relation calls, of which repeated", (len(asked), len(asked) - len(set(asked))))
+    measured("relation calls, of which repeated", (len(texts), len(texts) - len(set(texts))))
     measured("attempts of a job", ends[0]["attempts"])
     assert len(ids) == len(set(ids)) == count
     # No kill met an enrichment: one a block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from tests.support.doors import running_door
+from tests.support.keyed_service import running_keyed_service
 from tests.support.servers import Servers
 from tests.support.service import until_idle
 
@@ -16,9 +16,9 @@ async def test_what_is_true_now_and_what_a_week_came_to(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MEMORY_RELATIONS_ENABLED", "true")
-    async with running_door(servers) as door:
-        key = await door.key("ingest", "read", "admin")
-        async with door.client(key) as client:
+    async with running_keyed_service(servers) as service:
+        key = await service.key("ingest", "read", "admin")
+        async with service.client(key) as client:
             whose = {"user_id": "ada"}
             ids = []
             for content, at in (

@@ -1,7 +1,7 @@
 """Back to synchronous ingest and forward again under 20 blocks a second, as docs/rollback.md says.
 
-The ledger is the senders' own: every block that was answered 2xx, 202 or 201. In the end each of
-them is there, once, active, and enriched once.
+The senders keep a ledger: every block with a 202 or 201 response. In the end each of them exists
+once, is active, and was enriched once.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ async def jobs_enqueue(stack: Stack) -> int:
         stderr=asyncio.subprocess.PIPE,
         env=clean_environment(DATABASE_URL=stack.database_url),
     )
-    told, said = await process.communicate()
-    assert process.returncode == 0, said
-    found = re.search(rb'"enqueued": (\d+)', told)
+    output, errors = await process.communicate()
+    assert process.returncode == 0, errors
+    found = re.search(rb'"enqueued": (\d+)', output)
     assert found is not None
     return int(found.group(1))
 
@@ -66,10 +66,10 @@ async def test_back_and_forward_again_lose_and_double_nothing(
                 await ledger.grow_by(blocks)
                 worker = stack.children.pop("worker")  # or its end would be taken for a death
                 await worker.stop(grace_seconds=STOP_GRACE_SECONDS)
-                await ledger.grow_by(blocks)  # these wait: nobody is there for them
+                await ledger.grow_by(blocks)  # these wait: no worker is running
                 await switch_workers(stack, on=False)
                 cleared += int((await table.execute(CLEAR)).split()[-1])
-                await ledger.grow_by(blocks)  # enriched before they are answered
+                await ledger.grow_by(blocks)  # enriched before the response
                 await switch_workers(stack, on=True)
                 stack.children["worker"] = worker
                 await stack.restart("worker")
@@ -86,7 +86,7 @@ async def test_back_and_forward_again_lose_and_double_nothing(
     print(f"measured: {len(ledger.accepted)} blocks, {cleared} jobs cleared, {found_again} found")
 
 
-def test_the_page_says_what_was_tried() -> None:
+def test_the_page_describes_the_tested_steps() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert f"{CLEAR};" in page
     assert "luma-memory jobs enqueue" in page

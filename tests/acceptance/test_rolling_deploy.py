@@ -1,7 +1,7 @@
 """The previous version keeps serving during a migration, and beside the new version.
 
 old API and worker → migration under load → new API and worker beside them → the old ones stop.
-No request may fail on the way, no block may be lost or enriched twice.
+No request may fail meanwhile, no block may be lost or enriched twice.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ PACE_SECONDS = 0.2  # each; 20 blocks a second together
 SHORT = 6
 
 
-class Doors:
-    """What a load balancer is: where requests go now, in turns; and what they were answered."""
+class LoadBalancer:
+    """Sends requests to the open ports in turn, and counts the statuses of their responses."""
 
     def __init__(self) -> None:
         self.open: list[int] = []
-        self.answers: Counter[int] = Counter()
+        self.statuses: Counter[int] = Counter()
         self.slowest_ms = 0.0
         self._turn = itertools.count()
 
@@ -56,12 +56,12 @@ class Doors:
         started = time.perf_counter()
         response = await client.request(method, self.url() + path, **options)
         self.slowest_ms = max(self.slowest_ms, (time.perf_counter() - started) * 1_000)
-        self.answers[response.status_code] += 1
+        self.statuses[response.status_code] += 1
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response
 
 
-async def send(doors: Doors, sender: int, ledger: Ledger, stop: asyncio.Event) -> None:
+async def send(balancer: LoadBalancer, sender: int, ledger: Ledger, stop: asyncio.Event) -> None:
     """A block, then a read, a search or a context of the same user. Any failure is raised."""
     number = 0
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
@@ -70,24 +70,28 @@ async def send(doors: Doors, sender: int, ledger: Ledger, stop: asyncio.Event) -
             user = ledger.users[number % len(ledger.users)]
             block = {"user_id": user, "content": f"Number {key} met at the old lighthouse."}
             headers = {"Idempotency-Key": key}
-            response = await doors.request(client, "POST", "/blocks", json=block, headers=headers)
+            response = await balancer.request(
+                client, "POST", "/blocks", json=block, headers=headers
+            )
             await ledger.enter(key, str(response.json()["id"]))
             question = {"user_id": user, "query": f"Who met at the lighthouse? {number % 3}"}
             match number % 3:
                 case 0:
-                    await doors.request(client, "POST", "/search", json=question)
+                    await balancer.request(client, "POST", "/search", json=question)
                 case 1:
-                    await doors.request(client, "POST", "/context", json=question)
+                    await balancer.request(client, "POST", "/context", json=question)
                 case _:
-                    await doors.request(client, "GET", "/blocks", params={"user_id": user})
+                    await balancer.request(client, "GET", "/blocks", params={"user_id": user})
             number += 1
             await asyncio.sleep(PACE_SECONDS)
 
 
 @asynccontextmanager
-async def traffic(doors: Doors, ledger: Ledger) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def traffic(
+    balancer: LoadBalancer, ledger: Ledger
+) -> AsyncIterator[list[asyncio.Task[None]]]:
     stop = asyncio.Event()
-    senders = [asyncio.create_task(send(doors, n, ledger, stop)) for n in range(SENDERS)]
+    senders = [asyncio.create_task(send(balancer, n, ledger, stop)) for n in range(SENDERS)]
     try:
         yield senders
     finally:
@@ -100,13 +104,13 @@ async def test_the_version_before_serves_through_the_migration_and_beside_the_ne
     blocks: int, empty_dsn: str, tmp_path: Path
 ) -> None:
     old = version_before_the_newest_migration(tmp_path)
-    said: list[tuple[str, str]] = []
-    doors, ledger = Doors(), Ledger("deploy")
+    output: list[tuple[str, str]] = []
+    balancer, ledger = LoadBalancer(), Ledger("deploy")
     old_port, new_port = free_port(), free_port()
     url = SecretStr(empty_dsn)
 
     def sink(name: str, line: str) -> None:
-        said.append((name, line))
+        output.append((name, line))
 
     def process(source: Path | None, module: str, name: str, port: int = 0) -> Process:
         return process_of(
@@ -126,9 +130,9 @@ async def test_the_version_before_serves_through_the_migration_and_beside_the_ne
         start = running.enter_async_context
         old_api = await start(process(old, API_MODULE, "old api", old_port))
         old_worker = await start(process(old, WORKER_MODULE, "old worker"))
-        await until_ready(old_port, said)
-        doors.open = [old_port]
-        async with traffic(doors, ledger):
+        await until_ready(old_port, output)
+        balancer.open = [old_port]
+        async with traffic(balancer, ledger):
             await ledger.grow_by(blocks)
             began = time.monotonic()
             await run_of(None, "migrate", DATABASE_URL=empty_dsn)
@@ -137,11 +141,11 @@ async def test_the_version_before_serves_through_the_migration_and_beside_the_ne
             await ledger.grow_by(blocks)
             await start(process(None, API_MODULE, "new api", new_port))
             await start(process(None, WORKER_MODULE, "new worker"))
-            await until_ready(new_port, said)
-            doors.open = [old_port, new_port]
+            await until_ready(new_port, output)
+            balancer.open = [old_port, new_port]
             await ledger.grow_by(blocks)
-            doors.open = [new_port]
-            # Requests under way at the old door are answered before it closes.
+            balancer.open = [new_port]
+            # The old API completes its open requests before it stops.
             assert await old_api.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
             assert await old_worker.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
             await ledger.grow_by(blocks)
@@ -153,12 +157,12 @@ async def test_the_version_before_serves_through_the_migration_and_beside_the_ne
             assert (await client.get("/jobs/stats")).json()["failed"] == 0
         assert await enriched_more_than_once(table) == []
     await table.close()
-    assert set(doors.answers) <= {200, 202}
-    bad = [line for line in said if "error" in line[1].lower() or "failed" in line[1].lower()]
+    assert set(balancer.statuses) <= {200, 202}
+    bad = [line for line in output if "error" in line[1].lower() or "failed" in line[1].lower()]
     assert [line for line in bad if "failed=0" not in line[1]] == []
     print(
-        f"measured: {sum(doors.answers.values())} requests, slowest {doors.slowest_ms:.0f} ms;"
-        f" migration {migrated_seconds:.1f} s"
+        f"measured: {sum(balancer.statuses.values())} requests,"
+        f" slowest {balancer.slowest_ms:.0f} ms; migration {migrated_seconds:.1f} s"
     )
 
 

@@ -42,24 +42,24 @@ CRITERIA = [
     *("pending jobs", "jobs in time"),
 ]
 # Tests share their machine: whether a limit holds is not asked where it is not the subject.
-PATIENT = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=60)
+LENIENT = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=60)
 HASTY = Limits(accept_ms=5_000, hit_ms=5_000, judge_hit_rate=False, enriched_seconds=1)
 
 
 def settings_of(phase: int, redis_url: str) -> dict[str, Any]:
     """Fields of Settings, as the page has them for this phase and those before it."""
     fields = {variable_name(name): name for name in Settings.model_fields}
-    told: dict[str, str] = {}
+    values: dict[str, str] = {}
     for number in PHASES[:phase]:
         (block,) = re.findall(
             rf"^## Phase {number}: .*?^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
         )
-        told |= dict(line.split("=", 1) for line in block.splitlines())
-    assert told
-    if "REDIS_URL" in told:
-        assert told["REDIS_URL"] == "redis://…"
-        told["REDIS_URL"] = redis_url
-    given = {fields[variable]: value for variable, value in told.items()}
+        values |= dict(line.split("=", 1) for line in block.splitlines())
+    assert values
+    if "REDIS_URL" in values:
+        assert values["REDIS_URL"] == "redis://…"
+        values["REDIS_URL"] = redis_url
+    given = {fields[variable]: value for variable, value in values.items()}
     checked = load_settings(**given)
     return {name: getattr(checked, name) for name in given}
 
@@ -67,19 +67,19 @@ def settings_of(phase: int, redis_url: str) -> dict[str, Any]:
 async def command(stack: Stack, *arguments: str) -> tuple[int, dict[str, Any]]:
     """The exit code and the report of the page's own command."""
     (line,) = re.findall(r"^\$ luma-memory (rollout check .*)$", PAGE, re.MULTILINE)
-    told = line.replace("https://memory.example.com", stack.base_url)
+    command_line = line.replace("https://memory.example.com", stack.base_url)
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
-        *(*shlex.split(told), "--json", *arguments),
+        *(*shlex.split(command_line), "--json", *arguments),
         stdout=asyncio.subprocess.PIPE,
         env=clean_environment(),
     )
-    told, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, json.loads(told)
+    return process.returncode, json.loads(output)
 
 
-async def check(stack: Stack, phase: int, limits: Limits = PATIENT) -> Mapping[str, Criterion]:
+async def check(stack: Stack, phase: int, limits: Limits = LENIENT) -> Mapping[str, Criterion]:
     found = await check_phase(phase, stack.base_url, None, limits)
     return {criterion.name: criterion for criterion in found}
 
@@ -106,7 +106,7 @@ async def test_the_last_phase_passes_and_a_worker_that_is_gone_fails(
         assert (code, report["phase"], report["passed"]) == (0, 4, True), report
         assert [entry["name"] for entry in report["criteria"]] == CRITERIA
         assert {entry["verdict"] for entry in report["criteria"]} == {"pass"}
-        # Nothing of the probe stays, and its questions are nobody's.
+        # The probe leaves no data, and its questions are charged to no user.
         async with client_of(stack) as client:
             jobs = (await client.get("/jobs")).json()["jobs"]
             cache = (await client.get("/cache/stats")).json()
@@ -185,7 +185,7 @@ async def test_a_key_that_may_not_erase_stores_nothing(servers: Servers) -> None
         )
         (key,) = re.findall(r"lmk_\S+", made.stdout)
         with pytest.raises(LumaMemoryError, match="admin"):
-            await check_phase(1, stack.base_url, SecretStr(key), PATIENT)
+            await check_phase(1, stack.base_url, SecretStr(key), LENIENT)
         client.headers["Authorization"] = f"Bearer {admin_key}"
         assert (await client.get("/jobs/stats")).json()["completed"] == 0
 
@@ -278,13 +278,13 @@ async def test_a_worker_that_stands_still_fails_production(servers: Servers) -> 
 
 
 @slow
-async def test_a_service_that_is_not_there_is_told_in_one_sentence(tmp_path: Path) -> None:
+async def test_an_unreachable_service_is_reported_in_one_sentence(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *("rollout", "check", "--phase", "1", "--url", f"http://127.0.0.1:{free_port()}"),
         stderr=asyncio.subprocess.PIPE,
         env=clean_environment(),
     )
-    _, told = await process.communicate()
+    _, output = await process.communicate()
     assert process.returncode == 1
-    assert b"No service is listening at" in told
+    assert b"No service is listening at" in output

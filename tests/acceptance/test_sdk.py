@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
 from tests.support.tcp_proxy import hanging_server, proxied
 
@@ -73,19 +73,21 @@ async def connected(kind: str, url: str, **options: Any) -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers, relations_enabled=True) as door:
-        yield door
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers, relations_enabled=True) as api:
+        yield api
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def key(door: Door) -> str:
-    return await door.key("ingest", "read", "admin")
+async def key(service: KeyedService) -> str:
+    return await service.key("ingest", "read", "admin")
 
 
 @pytest_asyncio.fixture(loop_scope="module", params=["async", "sync"])
-async def sdk(request: pytest.FixtureRequest, door: Door, key: str) -> AsyncIterator[Any]:
-    async with connected(request.param, door.stack.base_url, api_key=key) as client:
+async def sdk(
+    request: pytest.FixtureRequest, service: KeyedService, key: str
+) -> AsyncIterator[Any]:
+    async with connected(request.param, service.stack.base_url, api_key=key) as client:
         yield client
 
 
@@ -238,8 +240,8 @@ async def test_a_whole_user_out_in_and_away(sdk: Any, user: str) -> None:
     assert [block async for block in sdk.iterate_blocks(user)] == []
 
 
-async def test_an_export_streams_into_an_import(door: Door, key: str, user: str) -> None:
-    async with AsyncMemoryClient(door.stack.base_url, api_key=key) as sdk:
+async def test_an_export_streams_into_an_import(service: KeyedService, key: str, user: str) -> None:
+    async with AsyncMemoryClient(service.stack.base_url, api_key=key) as sdk:
         await sdk.ingest_block({"user_id": user, "content": "Through a pipe."})
         imported = await sdk.import_user(f"{user}-2", sdk.export_user(user))
         assert imported.stored["blocks"] == 1
@@ -262,11 +264,13 @@ async def test_odd_users_are_users(sdk: Any, odd: str) -> None:
     assert (await sdk.erase_user(odd)).counts["blocks"] == 1
 
 
-async def test_errors_are_of_their_kind(door: Door, kind: str, key: str, user: str) -> None:
-    url, block = door.stack.base_url, {"user_id": user, "content": "x"}
+async def test_errors_are_of_their_kind(
+    service: KeyedService, kind: str, key: str, user: str
+) -> None:
+    url, block = service.stack.base_url, {"user_id": user, "content": "x"}
     async with connected(kind, url, api_key="lmk_wrong" + "x" * 40) as stranger:
         assert isinstance(await failure(stranger.list_blocks(user)), Unauthenticated)
-    async with connected(kind, url, api_key=await door.key("read")) as reader:
+    async with connected(kind, url, api_key=await service.key("read")) as reader:
         assert isinstance(await failure(reader.ingest_block_async(block)), Forbidden)
     async with connected(kind, url, api_key=key) as sdk:
         await sdk.ingest_block_async(block, idempotency_key="one")
@@ -294,27 +298,27 @@ async def test_what_is_no_address_is_refused_at_once(kind: str, url: str) -> Non
     assert "u:p" not in str(caught.value)
 
 
-async def test_a_lost_answer_is_asked_for_again_and_done_once(
-    door: Door, kind: str, key: str, user: str
+async def test_a_request_with_a_lost_response_is_retried_and_applied_once(
+    service: KeyedService, kind: str, key: str, user: str
 ) -> None:
-    port = urlsplit(door.stack.base_url).port
+    port = urlsplit(service.stack.base_url).port
     assert port
     async with proxied(port) as proxy:
         url = f"http://127.0.0.1:{proxy.port}"
         async with connected(kind, url, api_key=key) as sdk:
-            proxy.answers_lost = 2
+            proxy.responses_lost = 2
             accepted = await sdk.ingest_block_async({"user_id": user, "content": "Once only."})
-            assert proxy.answers_lost == 0
+            assert proxy.responses_lost == 0
             assert [block.id async for block in sdk.iterate_blocks(user)] == [accepted.id]
-            proxy.answers_lost = 1
+            proxy.responses_lost = 1
             await sdk.delete_block(accepted.id, user_id=user)
-            proxy.answers_lost = 1
+            proxy.responses_lost = 1
             assert (await sdk.erase_user(user)).counts["blocks"] == 0
         async with connected(kind, url, api_key=key, retries=NO_RETRIES) as sdk:
-            proxy.answers_lost = 1
+            proxy.responses_lost = 1
             assert (await failure(sdk.job_stats())).code == "connection_lost"
         async with connected(kind, url, api_key=key) as sdk:
-            proxy.answers_lost = 1
+            proxy.responses_lost = 1
             empty = io.BytesIO(b"")
             assert (await failure(sdk.import_user(user, empty))).code == "connection_lost"
 
@@ -331,15 +335,15 @@ async def test_waiting_ends(kind: str, user: str) -> None:
         assert (type(gone), gone.code) == (UnavailableError, "service_unreachable")
 
 
-async def test_examples_print_what_the_page_says(
-    door: Door, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+async def test_examples_print_the_output_of_the_page(
+    service: KeyedService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("MEMORY_API_KEY", await door.key("ingest", "read", "admin"))
+    monkeypatch.setenv("MEMORY_API_KEY", await service.key("ingest", "read", "admin"))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "example"}
     try:
         for example in EXAMPLES:
-            code = example.replace("http://127.0.0.1:8080", door.stack.base_url)
+            code = example.replace("http://127.0.0.1:8080", service.stack.base_url)
             printed = await asyncio.to_thread(run, code, names)
             assert printed == PROMISED.findall(example), example
     finally:

@@ -68,7 +68,7 @@ async def test_what_cannot_be_meant_is_refused(
 
 
 @pytest.mark.parametrize("ranking", ["fused", "dense", "lexical", "reciprocal"])
-async def test_every_ranking_answers(ranking: str, client: httpx2.AsyncClient) -> None:
+async def test_every_ranking_returns_results(ranking: str, client: httpx2.AsyncClient) -> None:
     user_id = await _stored(client)
     response = await _search(client, user_id, ranking=ranking, explain=True, timeout_ms=5_000)
     assert response.status_code == 200
@@ -79,19 +79,19 @@ async def test_every_ranking_answers(ranking: str, client: httpx2.AsyncClient) -
     assert set(response.json()["timings_ms"]) >= {"embed", "scan"}
 
 
-async def test_nothing_relevant_is_an_answer(client: httpx2.AsyncClient) -> None:
+async def test_nothing_relevant_is_a_valid_result(client: httpx2.AsyncClient) -> None:
     user_id = await _stored(client)
-    asked = {"query": "Which insurance covers the dentist's bill?"}
-    nearest = (await _search(client, user_id, **asked)).json()
+    question = {"query": "Which insurance covers the dentist's bill?"}
+    nearest = (await _search(client, user_id, **question)).json()
     assert (len(nearest["results"]), nearest["relevant"]) in {(n, False) for n in range(3)}
     assert all(hit["relevance"] < 0.75 for hit in nearest["results"])
-    nothing = (await _search(client, user_id, **asked, relevant_only=True)).json()
+    nothing = (await _search(client, user_id, **question, relevant_only=True)).json()
     assert (nothing["results"], nothing["relevant"]) == ([], False)
     sold = (await _search(client, user_id, query="kayak sold", relevant_only=True)).json()
     relevances = {hit["block"]["content"]: hit["relevance"] for hit in sold["results"]}
     assert (sold["relevant"], relevances["The kayak was sold."] >= 0.75) == (True, True)
-    context = {"user_id": user_id, **asked}
-    told = (await client.post("/context", json=context)).json()
-    assert told["relevant"] is False
+    context = {"user_id": user_id, **question}
+    context_body = (await client.post("/context", json=context)).json()
+    assert context_body["relevant"] is False
     nothing = (await client.post("/context", json={**context, "relevant_only": True})).json()
     assert (nothing["blocks"], nothing["text"], nothing["relevant"]) == ([], "", False)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from tests.fakes.openai_server import FakeOpenAI, late
-from tests.support.doors import beside
+from tests.support.keyed_service import beside
 from tests.support.load import client_of
 from tests.support.redis_server import running_redis, skip_without_redis
 from tests.support.servers import Servers
@@ -41,7 +41,9 @@ async def test_a_cold_question_costs_few_embedding_calls(requests: int, servers:
             responses = await asyncio.gather(
                 *((one, two)[n % 2].post("/context", json=body) for n in range(requests))
             )
-            asked = [call for call in provider.calls[before:] if call.path.endswith("/embeddings")]
+            embedding_calls = [
+                call for call in provider.calls[before:] if call.path.endswith("/embeddings")
+            ]
     assert {response.status_code for response in responses} == {200}
     assert len({response.json()["text"] for response in responses}) == 1
-    assert len(asked) <= CALLS_MAX
+    assert len(embedding_calls) <= CALLS_MAX

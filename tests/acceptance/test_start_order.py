@@ -23,18 +23,18 @@ from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
 RETRY_SECONDS = 60.0
 
 
-async def until_said(said: list[tuple[str, str]], name: str, text: str) -> None:
+async def until_logged(output: list[tuple[str, str]], name: str, text: str) -> None:
     async with asyncio.timeout(RETRY_SECONDS):
-        while not any(who == name and text in line for who, line in said):  # noqa: ASYNC110
+        while not any(who == name and text in line for who, line in output):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
 async def test_api_and_worker_wait_for_their_database(dsn: str, tmp_path: Path) -> None:
-    link, port, said = tmp_path / "server", free_port(), list[tuple[str, str]]()
+    link, port, output = tmp_path / "server", free_port(), list[tuple[str, str]]()
     url = SecretStr(behind(link, dsn))
 
     def sink(name: str, line: str) -> None:
-        said.append((name, line))
+        output.append((name, line))
 
     api = process_of(
         *(None, API_MODULE), name="api", sink=sink, database_url=url, port=port,
@@ -45,24 +45,24 @@ async def test_api_and_worker_wait_for_their_database(dsn: str, tmp_path: Path) 
     )
     async with api as running_api, worker as running_worker:
         for name in ("api", "worker"):
-            await until_said(said, name, "PostgreSQL does not respond")
+            await until_logged(output, name, "PostgreSQL does not respond")
         let_in(link, dsn)
-        await until_ready(port, said)
-        await until_said(said, "worker", "Memory Worker Starting")
+        await until_ready(port, output)
+        await until_logged(output, "worker", "Memory Worker Starting")
         assert running_api.exit_code is running_worker.exit_code is None
 
 
 @pytest.mark.slow
 async def test_a_worker_that_waits_is_stopped_in_order(tmp_path: Path) -> None:
-    said: list[tuple[str, str]] = []
+    output: list[tuple[str, str]] = []
     url = SecretStr(f"postgresql:///memory?host={tmp_path}")
     async with process_of(
         *(None, WORKER_MODULE),
         name="worker",
-        sink=lambda name, line: said.append((name, line)),
+        sink=lambda name, line: output.append((name, line)),
         database_url=url,
     ) as worker:
-        await until_said(said, "worker", "waiting up to")
+        await until_logged(output, "worker", "waiting up to")
         assert await worker.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
 
 
@@ -73,8 +73,8 @@ async def test_the_check_of_the_schema_waits_for_the_migration(empty_dsn: str) -
         env=clean_environment(DATABASE_URL=empty_dsn),
     )
     assert process.stderr is not None
-    told = await process.stderr.readline()
-    assert b"does not have this version's schema" in told
+    line = await process.stderr.readline()
+    assert b"does not have this version's schema" in line
     assert process.returncode is None
     await run_of(None, "migrate", DATABASE_URL=empty_dsn)
     assert await asyncio.wait_for(process.wait(), RETRY_SECONDS) == 0
@@ -89,6 +89,6 @@ async def test_the_check_fails_where_something_is_missing(empty_dsn: str, dsn: s
     assert there.returncode == 0, there.stderr
     # A wrong address is not waited for.
     wrong = dsn.replace("/test_", "/no_test_")
-    told = await asyncio.to_thread(run, "migrate", "--wait", "300", DATABASE_URL=wrong)
-    assert told.returncode == 1
-    assert "luma-memory:" in told.stderr
+    done = await asyncio.to_thread(run, "migrate", "--wait", "300", DATABASE_URL=wrong)
+    assert done.returncode == 1
+    assert "luma-memory:" in done.stderr

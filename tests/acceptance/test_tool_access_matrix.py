@@ -26,7 +26,7 @@ from tests.support.access_matrix import (
     operations,
 )
 from tests.support.agents import over_http
-from tests.support.doors import beside
+from tests.support.keyed_service import beside
 from tests.support.servers import Servers
 
 from luma_memory.domain.access import EVERY_PERMISSION, Permission
@@ -53,7 +53,7 @@ ROUTES: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Call:
-    """A tool, resource or prompt, with the operation it stands beside."""
+    """A tool, resource or prompt, with its REST operation."""
 
     name: str
     operation: Operation
@@ -76,7 +76,7 @@ async def ground(servers: Servers) -> AsyncIterator[Ground]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def url(ground: Ground) -> AsyncIterator[str]:
     """Of an API with every tool, configured for Ada."""
-    stack = ground.door.stack
+    stack = ground.api.stack
     async with beside(stack, mcp_search_fetch=True, mcp_user_id=ADA, port=0) as other:
         yield other.base_url
 
@@ -137,7 +137,7 @@ async def route_outcome(http: httpx2.AsyncClient, ground: Ground, call: Call) ->
 async def compared(ground: Ground, url: str, key: str, user_id: str) -> dict[str, tuple[str, str]]:
     """Outcome and content of each call that names the user, after it was compared."""
     found: dict[str, tuple[str, str]] = {}
-    async with over_http(url, key=key) as client, ground.door.client(key) as http:
+    async with over_http(url, key=key) as client, ground.api.client(key) as http:
         for call in calls(ground, user_id):
             if call.names_no_user and user_id != ADA:
                 continue
@@ -146,22 +146,22 @@ async def compared(ground: Ground, url: str, key: str, user_id: str) -> dict[str
     return found
 
 
-@pytest.mark.parametrize("held", EVERY_PERMISSION)
+@pytest.mark.parametrize("granted", EVERY_PERMISSION)
 async def test_a_permission_allows_a_tool_what_it_allows_its_route(
-    ground: Ground, url: str, held: Permission
+    ground: Ground, url: str, granted: Permission
 ) -> None:
-    key = await ground.door.key(held, project_id="forum")
+    key = await ground.api.key(granted, project_id="forum")
     found = await compared(ground, url, key, BOB)
     for call in calls(ground, BOB):
-        if call.name in found and call.operation.permission != held:
+        if call.name in found and call.operation.permission != granted:
             assert found[call.name][0] == "permission_missing", call.name
     # Without the permission to read, the result of a deletion repeats no text.
     assert all(MARKER not in content for _, content in found.values())
 
 
 async def test_another_users_key_sees_and_changes_nothing(ground: Ground, url: str) -> None:
-    key = await ground.door.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
-    async with over_http(url, key=key) as client, ground.door.client(key) as http:
+    key = await ground.api.key(*EVERY_PERMISSION, project_id="shop", user_id=BOB)
+    async with over_http(url, key=key) as client, ground.api.client(key) as http:
         for call in calls(ground, ADA):
             code, content = await outcome(client, call)
             assert MARKER not in content, call.name
@@ -173,7 +173,7 @@ async def test_another_users_key_sees_and_changes_nothing(ground: Ground, url: s
 
 
 async def test_another_projects_key_sees_and_changes_nothing(ground: Ground, url: str) -> None:
-    key = await ground.door.key(*EVERY_PERMISSION, project_id="forum")
+    key = await ground.api.key(*EVERY_PERMISSION, project_id="forum")
     found = await compared(ground, url, key, ADA)
     assert all(MARKER not in content for _, content in found.values())
     assert found["get_memory"][0] == found["delete_memory"][0] == "block_not_found"
@@ -184,12 +184,12 @@ async def test_another_projects_key_sees_and_changes_nothing(ground: Ground, url
 async def test_without_good_credentials_no_tool_is_reached(
     ground: Ground, url: str, kind: str
 ) -> None:
-    key = None if kind == "none" else await ground.door.key(*EVERY_PERMISSION, project_id="shop")
+    key = None if kind == "none" else await ground.api.key(*EVERY_PERMISSION, project_id="shop")
     if kind == "bad":
         key = "lmk_" + "a" * 12 + "_" + "b" * 43
     if kind == "revoked":
         assert key is not None
-        await ground.door.revoke(key)
+        await ground.api.revoke(key)
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     async with httpx2.AsyncClient(trust_env=False, headers=headers) as http:
         for call in calls(ground, ADA):
@@ -203,15 +203,15 @@ async def test_without_good_credentials_no_tool_is_reached(
 
 async def test_the_owners_key_reads_with_every_tool(ground: Ground, url: str) -> None:
     """The other tests could not fail if nothing was found by anyone."""
-    key = await ground.door.key("read", project_id="shop")
+    key = await ground.api.key("read", project_id="shop")
     found = await compared(ground, url, key, ADA)
-    reading = {
+    read_only = {
         name for name, (method, path) in ROUTES.items() if method == "GET" or "blocks" not in path
     }
-    for name in reading - {"get_job_status"}:
+    for name in read_only - {"get_job_status"}:
         assert found[name][0] == ALLOWED, name
         # The hits of `search` are ids and titles.
         assert MARKER in found[name][1], name
-    for name in set(ROUTES) - reading:
+    for name in set(ROUTES) - read_only:
         assert found[name][0] == "permission_missing"
     await ground.assert_untouched()

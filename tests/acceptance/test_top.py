@@ -43,15 +43,15 @@ async def test_once_shows_queue_workers_cache_and_latencies(
 
 
 @module
-async def test_once_says_in_one_sentence_that_nothing_answers() -> None:
+async def test_once_reports_an_unreachable_service_in_one_sentence() -> None:
     process = await asyncio.create_subprocess_exec(
         *(*COMMAND, "top", "--once", "--url", f"http://127.0.0.1:{free_port()}"),
         stderr=asyncio.subprocess.PIPE,
         env=clean_environment(),
     )
-    _, said = await process.communicate()
+    _, output = await process.communicate()
     assert process.returncode == 1
-    assert b"No service is listening at" in said
+    assert b"No service is listening at" in output
 
 
 @module

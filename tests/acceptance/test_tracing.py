@@ -18,7 +18,7 @@ TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 KEY = "sk-not-for-any-trace-0815"
 
 
-async def test_a_block_and_a_question_are_traced_from_the_door_to_the_provider(
+async def test_a_block_and_a_question_are_traced_from_the_api_to_the_provider(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
@@ -49,12 +49,12 @@ async def test_a_block_and_a_question_are_traced_from_the_door_to_the_provider(
             collector.wait_for(lambda seen: _has(seen, "enrich_and_embed"))
             (stored,) = await all_blocks(client, "ada@example.com")
             assert stored["status"] == "active"
-            asked = {"user_id": "ada@example.com", "query": QUESTION, "synthesize": True}
-            await client.post("/context", json=asked)
+            context_body = {"user_id": "ada@example.com", "query": QUESTION, "synthesize": True}
+            await client.post("/context", json=context_body)
             await client.get("/health")
             seen = collector.wait_for(lambda seen: _has(seen, "POST /context"))
             langfuse.wait_for_delivery()
-            # Langfuse has not answered once; nobody waits for it, also not at the end.
+            # Langfuse has not responded once; nothing waits for it, not even the shutdown.
             stopping = time.monotonic()
             await stack.stop()
             assert time.monotonic() - stopping < 15

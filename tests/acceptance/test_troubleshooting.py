@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md, tried by breaking the thing: what it says is seen, looked at, mended.
+"""docs/troubleshooting.md, verified by causing each problem: its symptom, diagnosis and fix.
 
 The page's own statements and commands are run.
 """
@@ -43,7 +43,7 @@ class Service:
     redis: RedisServer
     lines: list[tuple[str, str]] = field(default_factory=list)
 
-    def said(self, name: str, text: str) -> bool:
+    def has_logged(self, name: str, text: str) -> bool:
         return any(who == name and text in line for who, line in self.lines)
 
     async def command(self, line: str) -> subprocess.CompletedProcess[str]:
@@ -142,10 +142,10 @@ async def enrichment_of(client: httpx2.AsyncClient, block_id: str) -> str:
 
 
 async def ask_until(service: Service, client: httpx2.AsyncClient, line: str) -> None:
-    """Ask what nobody asked before, until the API says so; every answer is a good one."""
+    """Send new questions until the API logs the line; every response must succeed."""
     async with asyncio.timeout(RETRY_SECONDS):
         number = 0
-        while not service.said("api", line):
+        while not service.has_logged("api", line):
             question = {"user_id": "ada", "query": f"{line}? {number}", "synthesize": False}
             assert (await client.post("/context", json=question)).status_code == 200
             number += 1
@@ -180,7 +180,7 @@ async def test_the_worker_does_not_process(service: Service, client: httpx2.Asyn
     await until_status(client, block_id, "active")
 
 
-async def test_a_worker_that_is_switched_off_says_so(service: Service) -> None:
+async def test_a_disabled_worker_logs_it(service: Service) -> None:
     ended = await asyncio.to_thread(
         run, "worker", DATABASE_URL=service.stack.database_url, MEMORY_WORKER_ENABLED="false"
     )
@@ -199,7 +199,7 @@ async def test_a_provider_that_limits_has_jobs_wait(
     (job,) = json.loads(shown.stdout)["jobs"]
     assert (job["block_id"], job["attempts"]) == (block_id, 0)
     assert datetime.fromisoformat(job["run_at"]) > datetime.now(UTC) + timedelta(minutes=5)
-    assert service.said("worker", "deferred")
+    assert service.has_logged("worker", "deferred")
     service.provider.always(None)
     connection = await asyncpg.connect(service.stack.database_url)
     states = [row["state"] for row in await connection.fetch("SELECT * FROM memory_circuits")]
@@ -228,36 +228,40 @@ async def test_a_provider_that_hangs_is_seen_in_its_circuit(
     await until_status(client, block_id, "active")
 
 
-async def test_a_process_that_does_not_start_says_why(service: Service, tmp_path: Path) -> None:
+async def test_a_process_that_does_not_start_reports_the_reason(
+    service: Service, tmp_path: Path
+) -> None:
     title = "A process does not start"
     doctor, check = commands(title)
     url = service.stack.database_url
 
-    async def told(*arguments: str, **environment: str) -> str:
+    async def output_of(*arguments: str, **environment: str) -> str:
         ended = await asyncio.to_thread(lambda: run(*arguments, **environment))  # type: ignore[arg-type]
         assert ended.returncode == 1, ended
         return re.sub(r"\s+", " ", ended.stdout + ended.stderr)
 
     nowhere = f"postgresql:///memory?host={tmp_path}"
-    waited = await told("worker", DATABASE_URL=nowhere, MEMORY_DATABASE_WAIT_SECONDS="1")
+    waited = await output_of("worker", DATABASE_URL=nowhere, MEMORY_DATABASE_WAIT_SECONDS="1")
     assert "waiting up to 1 s for it" in waited
-    assert "PostgreSQL does not respond" in await told("doctor", DATABASE_URL=nowhere)
+    assert "PostgreSQL does not respond" in await output_of("doctor", DATABASE_URL=nowhere)
 
     admin = await asyncpg.connect(url)
     await admin.execute("CREATE DATABASE without_schema")
     await admin.close()
     other = url.replace("/luma_memory?", "/without_schema?")
     for name in ("serve", "worker"):
-        assert "does not have this version's schema" in await told(name, DATABASE_URL=other)
+        assert "does not have this version's schema" in await output_of(name, DATABASE_URL=other)
     words = shlex.split(check)[1:]
-    assert "run `luma-memory migrate`" in await told(*words, DATABASE_URL=other)
-    assert "run luma-memory migrate" in await told(*shlex.split(doctor)[1:], DATABASE_URL=other)
+    assert "run `luma-memory migrate`" in await output_of(*words, DATABASE_URL=other)
+    assert "run luma-memory migrate" in await output_of(
+        *shlex.split(doctor)[1:], DATABASE_URL=other
+    )
     assert run("migrate", DATABASE_URL=other).returncode == 0
     assert run(*words, DATABASE_URL=other).returncode == 0
 
     missing = url.replace("/luma_memory?", "/nobodys?")
-    assert "PostgreSQL refuses" in await told("worker", DATABASE_URL=missing)
-    assert "MEMORY_PORT is wrong: it must be" in await told("serve", MEMORY_PORT="many")
+    assert "PostgreSQL refuses" in await output_of("worker", DATABASE_URL=missing)
+    assert "MEMORY_PORT is wrong: it must be" in await output_of("serve", MEMORY_PORT="many")
 
 
 async def test_many_jobs_fail(service: Service, client: httpx2.AsyncClient) -> None:
@@ -265,7 +269,7 @@ async def test_many_jobs_fail(service: Service, client: httpx2.AsyncClient) -> N
     service.provider.always(out_of_money())
     block_id = await send(client, "Ada cannot pay.")
     await until_status(client, block_id, "failed")
-    assert service.said("worker", "❌ Job failed")
+    assert service.has_logged("worker", "❌ Job failed")
     listing, retry = commands(title)
     shown = await service.command(f"{listing} --json")
     (job,) = json.loads(shown.stdout)["jobs"]
@@ -280,7 +284,7 @@ async def test_many_jobs_fail(service: Service, client: httpx2.AsyncClient) -> N
     await until_status(client, block_id, "active")
 
 
-async def test_redis_does_not_answer(service: Service, client: httpx2.AsyncClient) -> None:
+async def test_redis_does_not_respond(service: Service, client: httpx2.AsyncClient) -> None:
     title = "Redis does not respond"
     await service.redis.stop()
     await ask_until(service, client, "Cache unavailable")
@@ -294,7 +298,7 @@ async def test_redis_does_not_answer(service: Service, client: httpx2.AsyncClien
     assert (await client.get("/cache/stats")).json()["connected"] is True
 
 
-async def test_blocks_that_were_stored_without_enrichment_are_made_up_for(
+async def test_blocks_stored_without_enrichment_are_backfilled(
     service: Service, client: httpx2.AsyncClient
 ) -> None:
     async def switch_enrichment(*, on: bool) -> None:
@@ -329,6 +333,6 @@ async def test_blocks_are_not_enriched(service: Service, client: httpx2.AsyncCli
     found = await client.post("/search", json={"user_id": "ada", "query": "lost her job"})
     assert found.json()["results"][0]["block"]["id"] == block_id
     assert "`luma-memory jobs enqueue`" in section(title)
-    mended = await service.command("luma-memory jobs enqueue --json")
-    assert json.loads(mended.stdout)["enqueued"] == 1
+    repaired = await service.command("luma-memory jobs enqueue --json")
+    assert json.loads(repaired.stdout)["enqueued"] == 1
     await until_status(client, block_id, "active")

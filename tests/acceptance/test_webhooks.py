@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from tests.fakes.webhook_receiver import WebhookReceiver, hangs, responds
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.queue_faults import looking_at, until_true
 
 from luma_memory.client import AsyncMemoryClient, Conflict, Invalid, NotFound, verify_webhook
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(
+async def keyed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(
         tmp_path_factory.mktemp("webhooks") / "data",
         webhooks_allow_private=True,
         webhook_retry_ms=50,
@@ -43,21 +43,21 @@ async def receiver() -> AsyncIterator[WebhookReceiver]:
 class Memory:
     """A client with a key of its own, and the project it is for."""
 
-    def __init__(self, door: Door, project_id: str) -> None:
-        self.door = door
+    def __init__(self, keyed: KeyedService, project_id: str) -> None:
+        self.keyed = keyed
         self.project_id = project_id
 
     async def client(self, *permissions: Any, user_id: str | None = None) -> AsyncMemoryClient:
-        key = await self.door.key(
+        key = await self.keyed.key(
             *(permissions or EVERY_PERMISSION), project_id=self.project_id, user_id=user_id
         )
-        return AsyncMemoryClient(self.door.stack.base_url, api_key=key)
+        return AsyncMemoryClient(self.keyed.stack.base_url, api_key=key)
 
 
 @pytest.fixture
-def memory(door: Door, request: pytest.FixtureRequest) -> Memory:
+def memory(keyed: KeyedService, request: pytest.FixtureRequest) -> Memory:
     """Of a project of its own for each test."""
-    return Memory(door, request.node.name[:60])
+    return Memory(keyed, request.node.name[:60])
 
 
 async def test_a_block_that_becomes_active_is_delivered_signed_and_without_its_text(
@@ -99,8 +99,8 @@ async def test_a_block_that_becomes_active_is_delivered_signed_and_without_its_t
 async def test_the_text_is_included_where_the_key_may_read_it(
     memory: Memory, receiver: WebhookReceiver
 ) -> None:
-    key = await memory.door.key(*EVERY_PERMISSION, project_id=memory.project_id)
-    async with AsyncMemoryClient(memory.door.stack.base_url, api_key=key) as client:
+    key = await memory.keyed.key(*EVERY_PERMISSION, project_id=memory.project_id)
+    async with AsyncMemoryClient(memory.keyed.stack.base_url, api_key=key) as client:
         await client.create_webhook(
             receiver.url(), event_types=["block.active"], include_content=True
         )
@@ -118,7 +118,7 @@ async def test_the_text_is_included_where_the_key_may_read_it(
         assert long.startswith(cut.event["data"]["content"])
         assert 10_000 < len(cut.body) <= 20_000
         # Once the key is revoked, ids alone.
-        await memory.door.revoke(key)
+        await memory.keyed.revoke(key)
         await client.ingest_block_async({"user_id": "ada", "content": "I moved to Faro."})
         await receiver.until(lambda: len(receiver.ids()) == 3)
         assert "content" not in receiver.requests[-1].event["data"]
@@ -139,7 +139,7 @@ async def test_every_type_of_event_is_delivered(memory: Memory, receiver: Webhoo
         await receiver.until(lambda: "block.superseded" in types(receiver))
         await client.make_summary("ada", week="2026-W10")
         await receiver.until(lambda: "summary.created" in types(receiver))
-        async with looking_at(memory.door.stack) as connection:
+        async with looking_at(memory.keyed.stack) as connection:
             await fail_a_block(connection, client)
         await receiver.until(lambda: {"block.failed", "job.failed"} <= types(receiver))
         receipt = await client.erase_user("ada")
@@ -211,7 +211,7 @@ async def test_gone_disables_and_another_status_does_not(
         moved = await client.create_webhook(receiver.url("/moved"))
         await client.send_test_event(gone.id)
         await client.send_test_event(moved.id)
-        async with looking_at(memory.door.stack) as connection:
+        async with looking_at(memory.keyed.stack) as connection:
             await until_true(
                 connection,
                 "EXISTS (SELECT FROM memory_webhooks WHERE id = $1 AND disabled_at IS NOT NULL)",
@@ -247,7 +247,7 @@ async def test_a_rotated_secret_is_valid_beside_the_one_before(
         for secret in (webhook.secret, rotated.secret):
             assert secret is not None
             assert verify_webhook(request.body, request.headers, secret).type == "webhook.test"
-        async with looking_at(memory.door.stack) as connection:
+        async with looking_at(memory.keyed.stack) as connection:
             await connection.execute(
                 "UPDATE memory_webhooks SET previous_secret_until = now() WHERE id = $1", webhook.id
             )
@@ -277,7 +277,7 @@ async def test_pending_deliveries_survive_a_cleared_queue(
     memory: Memory, receiver: WebhookReceiver
 ) -> None:
     receiver.behaviors["/late"] = responds(503)
-    async with await memory.client() as client, looking_at(memory.door.stack) as connection:
+    async with await memory.client() as client, looking_at(memory.keyed.stack) as connection:
         webhook = await client.create_webhook(receiver.url("/late"))
         await client.send_test_event(webhook.id)
         await receiver.until(lambda: receiver.at("/late") != [])

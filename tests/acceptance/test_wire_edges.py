@@ -29,7 +29,7 @@ class Wire:
         self.writer.write(data)
         await self.writer.drain()
 
-    async def answer(self) -> tuple[int, dict[str, object]]:
+    async def response(self) -> tuple[int, dict[str, object]]:
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.partition("content-length: ")[2].partition("\r")[0])
         body = json.loads(await self.reader.readexactly(length))
@@ -62,10 +62,10 @@ async def wire(stack: Stack) -> AsyncIterator[Wire]:
         b"GET / HTTP/1.1\r\nHo st: x\r\n\r\n",
     ],
 )
-async def test_what_is_no_http_is_answered_with_a_problem(stack: Stack, nonsense: bytes) -> None:
+async def test_invalid_http_gets_a_problem_response(stack: Stack, nonsense: bytes) -> None:
     async with wire(stack) as line:
         await line.send(nonsense)
-        status, problem = await line.answer()
+        status, problem = await line.response()
         assert (status, problem["code"]) == (400, "malformed_http")
         assert await line.reader.read() == b"", "the connection is closed"
 
@@ -74,9 +74,9 @@ async def test_a_head_without_end_is_cut_off(stack: Stack) -> None:
     for filler in (b"X-Filler: " + b"x" * 1_000 + b"\r\n", b"x" * 1_000):
         async with wire(stack) as line:
             await line.send(LIVE + filler)  # what comes with the head's beginning counts too
-            for _ in range(32):  # no more than it takes: what follows would be answered by a reset
+            for _ in range(32):  # no more than needed: further bytes would cause a reset
                 await line.send(filler)
-            status, problem = await line.answer()
+            status, problem = await line.response()
             assert (status, problem["code"]) == (431, "head_too_large")
 
 
@@ -91,9 +91,9 @@ async def test_a_heads_end_may_come_in_two_packets(stack: Stack, head: int, end:
     async with wire(stack) as line, wire(stack) as other:
         await line.send(start.removesuffix(end))
         await other.send(LIVE + b"\r\n")
-        await other.answer()  # the server has read what came before
+        await other.response()  # the server has read what came before
         await line.send(end + body)
-        assert (await line.answer())[0] == 202
+        assert (await line.response())[0] == 202
 
 
 @pytest.mark.slow
@@ -101,7 +101,7 @@ async def test_a_head_that_does_not_come_is_not_waited_for(stack: Stack) -> None
     async with wire(stack) as slow, wire(stack) as silent:
         await slow.send(LIVE)
         for line in (slow, silent):
-            status, problem = await line.answer()
+            status, problem = await line.response()
             assert (status, problem["code"]) == (408, "request_timeout")
 
 
@@ -114,24 +114,24 @@ async def test_a_connection_serves_many_requests_also_pipelined(stack: Stack) ->
     async with wire(stack) as line:
         for _ in range(20):
             await line.send(LIVE + b"\r\n")
-            assert (await line.answer())[0] == 200
+            assert (await line.response())[0] == 200
             await line.send(search)
-            assert (await line.answer())[0] == 200
+            assert (await line.response())[0] == 200
         await line.send((LIVE + b"\r\n") * 5)
-        assert [(await line.answer())[0] for _ in range(5)] == [200] * 5
+        assert [(await line.response())[0] for _ in range(5)] == [200] * 5
 
 
-async def test_an_answer_without_a_body_is_sent_too(stack: Stack) -> None:
+async def test_a_response_without_a_body_is_sent_too(stack: Stack) -> None:
     """Head and body leave together: a head that nothing follows must not wait for it."""
     async with wire(stack) as one:
         await one.send(LIVE.replace(b"GET ", b"HEAD ") + b"\r\n")
         head = await one.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
         await one.send(LIVE + b"\r\n")
-        assert (await one.answer())[0] == 200
+        assert (await one.response())[0] == 200
 
 
-async def test_a_client_that_asks_first_is_told_to_go_on(stack: Stack) -> None:
+async def test_expect_continue_is_confirmed(stack: Stack) -> None:
     body = b'{"user_id": "waits", "content": "The ferry leaves at noon."}'
     head = (
         f"POST {BASE_PATH}/blocks HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
@@ -141,19 +141,19 @@ async def test_a_client_that_asks_first_is_told_to_go_on(stack: Stack) -> None:
         await one.send(head.encode())
         assert await one.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         await one.send(body)
-        assert (await one.answer())[0] == 202
+        assert (await one.response())[0] == 202
 
 
-async def test_an_upgrade_is_answered_as_http(stack: Stack) -> None:
+async def test_an_upgrade_request_gets_a_plain_http_response(stack: Stack) -> None:
     async with wire(stack) as line:
         await line.send(LIVE + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        assert (await line.answer())[0] == 200
+        assert (await line.response())[0] == 200
 
 
 async def test_a_path_has_one_spelling(client: httpx2.AsyncClient) -> None:
     for path in ("/blocks/?user_id=a", "/health/live/", "//health/live"):
-        answer = await client.get(path)
-        assert (answer.status_code, answer.json()["code"]) == (404, "route_not_found"), path
+        response = await client.get(path)
+        assert (response.status_code, response.json()["code"]) == (404, "route_not_found"), path
 
 
 async def test_the_reference_works_with_its_own_assets_only(client: httpx2.AsyncClient) -> None:

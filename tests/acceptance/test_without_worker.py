@@ -29,12 +29,12 @@ async def test_no_worker_is_started_and_none_is_missed(
     assert (health["status"], health["worker_running"]) == ("ok", False)
 
 
-async def test_a_block_is_enriched_before_the_answer(client: httpx2.AsyncClient) -> None:
+async def test_a_block_is_enriched_before_the_response(client: httpx2.AsyncClient) -> None:
     response = await client.post("/blocks", json={"user_id": "ada", "content": "Ada likes tea."})
     assert (response.status_code, response.json()["status"]) == (201, "active")
 
 
-async def test_a_batch_is_enriched_before_the_answer(client: httpx2.AsyncClient) -> None:
+async def test_a_batch_is_enriched_before_the_response(client: httpx2.AsyncClient) -> None:
     blocks = [{"user_id": "ada", "content": f"Ada drank tea number {n}."} for n in range(20)]
     response = await client.post("/blocks/batch", json={"blocks": [*blocks, {"user_id": "ada"}]})
     assert response.status_code == 201

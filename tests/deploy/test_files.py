@@ -287,7 +287,7 @@ async def role_with_password(
 
 
 def test_stopping_is_given_time() -> None:
-    """An API needs its open requests' time, a worker a job's, or what it needs to hand back."""
+    """An API needs time for its open requests, a worker for a job or for releasing its jobs."""
     job_seconds = Settings.model_fields["worker_job_timeout_ms"].default / 1_000
     worker_seconds = job_seconds + STOP_GRACE_SECONDS
     (compose,) = documents(DEPLOY / "compose.yaml")
@@ -304,7 +304,7 @@ def test_stopping_is_given_time() -> None:
         assert pods["terminationGracePeriodSeconds"] >= seconds
 
 
-def test_probes_ask_what_is_answered() -> None:
+def test_probes_use_existing_routes() -> None:
     api, worker = containers()["api"], containers()["worker"]
     environment = Dockerfile.read(ROOT / "Dockerfile").environment
     assert api["ports"][0]["containerPort"] == int(environment["MEMORY_PORT"])

@@ -35,7 +35,7 @@ ADMIN_KEY = "a-key-of-the-test-0123456789"
 # Typed in a console block; in an indented one; spoken of in a sentence or a table.
 _CONSOLE = re.compile(r"^ *\$ ((?:[A-Z_]+=\S+ )*luma-memory .*)$", re.MULTILINE)
 _INDENTED = re.compile(r"^    (luma-memory .*)$", re.MULTILINE)
-# "said", and `❌ said` or `Said …`: what a log, a command or an answer says.
+# "text", and `❌ text` or `Text …`: output of a log, a command or a response.
 _QUOTED = re.compile(r"(\"|`(?:\W )?(?=[A-Z][a-z]+ [a-z]))([^\"`:{}=$]{8,})(?:\"|…?`)")
 _INLINE = re.compile(r"`(luma-memory [^`]+)`")
 
@@ -119,15 +119,15 @@ async def test_every_statement_is_understood(connection: asyncpg.Connection) -> 
             await transaction.rollback()
 
 
-def test_what_the_troubleshooting_page_quotes_is_said() -> None:
-    """By the code: a line that nobody writes any more leads nobody anywhere."""
+def test_messages_quoted_by_the_troubleshooting_page_exist() -> None:
+    """In the code: an operator searches in vain for a message that no longer exists."""
     page = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
     quoted = [" ".join(part.split()) for _, part in _QUOTED.findall(page)]
     assert len(quoted) >= 7
-    said = "\n".join(literals())
+    texts = "\n".join(literals())
     for sentence in quoted:
         for part in re.split(r"…|\d+", sentence):
-            assert part.strip() in said, sentence
+            assert part.strip() in texts, sentence
 
 
 def literals() -> Iterator[str]:
@@ -167,7 +167,7 @@ class Terminal:
 
 
 @pytest.mark.slow
-async def test_the_supabase_guides_request_is_answered_to_its_own_user(
+async def test_the_supabase_guides_request_returns_the_users_own_data(
     issuer: Issuer, tmp_path: Path
 ) -> None:
     claims = issuer.claims()
@@ -179,9 +179,9 @@ async def test_the_supabase_guides_request_is_answered_to_its_own_user(
         assert (program, silent) == ("curl", "-s")
         for user_id, status in ((claims["sub"], 200), ("somebody-else", 403)):
             text = json.dumps([url, *rest])
-            for said, meant in {**variables, "USER_ID_OF_THE_TOKEN": user_id}.items():
-                assert said in text
-                text = text.replace(said, meant)
+            for placeholder, meant in {**variables, "USER_ID_OF_THE_TOKEN": user_id}.items():
+                assert placeholder in text
+                text = text.replace(placeholder, meant)
             to, *options = json.loads(text)
             pairs = list(zip(options[::2], options[1::2], strict=True))
             async with httpx2.AsyncClient(trust_env=False) as client:

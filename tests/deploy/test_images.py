@@ -100,7 +100,7 @@ def _as_user(file: Dockerfile) -> list[str]:
     return prefix if tried.returncode == 0 else []
 
 
-def _open_to_everybody(dsn: str) -> None:
+def _allow_all_roles(dsn: str) -> None:
     """Let the image's user reach the test's server, whose socket lies in a closed folder."""
     (folder,) = parse_qs(urlsplit(dsn).query)["host"]
     for path in (Path(folder).parent, Path(folder)):
@@ -137,14 +137,16 @@ def _found(command: Sequence[str], environment: Mapping[str, str]) -> list[str]:
 async def container(
     image: Image, file: Dockerfile, **settings: str
 ) -> AsyncIterator[tuple[Child, list[str]]]:
-    """The image's own command at work."""
-    said: list[str] = []
+    """Run the image's own command."""
+    output: list[str] = []
     command = [*_as_user(file), *json.loads(file.final_stage["CMD"][0])]
     environment = image.running(file, **settings)
     command = _found(command, environment)
-    child = await Child.start("container", command, environment, lambda _, line: said.append(line))
+    child = await Child.start(
+        "container", command, environment, lambda _, line: output.append(line)
+    )
     try:
-        yield child, said
+        yield child, output
     finally:
         await child.stop(grace_seconds=STOP_GRACE_SECONDS)
 
@@ -179,14 +181,14 @@ async def test_an_image_builds_starts_is_healthy_and_stops(
 ) -> None:
     file = Dockerfile.read(ROOT / name)
     settings |= {"DATABASE_URL": dsn, "MEMORY_ADMIN_KEY": ADMIN_KEY}
-    _open_to_everybody(dsn)
-    async with container(image, file, **settings) as (child, said):
+    _allow_all_roles(dsn)
+    async with container(image, file, **settings) as (child, output):
         try:
             await until_healthy(image, file, **settings)
         except TimeoutError:
-            raise AssertionError(said) from None
+            raise AssertionError(output) from None
         assert await child.stop(grace_seconds=STOP_GRACE_SECONDS) == 0
-    assert not any("raceback" in line for line in said)
+    assert not any("raceback" in line for line in output)
 
 
 async def test_the_migration_job_makes_the_schema(image: Image, empty_dsn: str) -> None:
@@ -204,7 +206,7 @@ def test_the_model_came_with_the_image(image: Image) -> None:
     assert list((image.root / "opt" / "luma-memory" / "models").iterdir())
 
 
-def test_everybody_may_read_what_the_image_holds(image: Image) -> None:
+def test_the_image_is_readable_for_every_user(image: Image) -> None:
     """Its user owns nothing of it."""
     for path in (image.root / "opt" / "luma-memory").rglob("*"):
         if not path.is_symlink():

@@ -23,7 +23,7 @@ from luma_memory.api.app import openapi_document
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"
 PAGE = ROOT / "docs" / "monitoring.md"
-# What Prometheus itself tells of a scrape.
+# Series that Prometheus itself adds to a scrape.
 OF_THE_SCRAPE = {"up"}
 
 
@@ -65,7 +65,7 @@ def test_a_wrong_expression_is_noticed() -> None:
         list(selectors("sum(rate(luma_jobs[5m])"))
 
 
-def test_alerts_are_whole_and_each_says_what_to_do() -> None:
+def test_every_alert_is_complete_and_describes_what_to_do() -> None:
     page = PAGE.read_text(encoding="utf-8")
     names = [rule["alert"] for rule in rules()]
     assert len(names) == len(set(names)) >= 10
@@ -128,15 +128,15 @@ def test_panels_stand_side_by_side() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What an API and a worker tell: names of series, and routes that were asked."""
+class Exposed:
+    """What an API and a worker expose: names of series, and routes with requests."""
 
     names: set[str]
     routes: set[str]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def told(live: Live) -> Told:
+async def exposed(live: Live) -> Exposed:
     question = {"user_id": "ada", "query": "Where is Ada?"}
     block = {"user_id": "ada", "content": "Ada is in Lisbon."}
     names: set[str] = set()
@@ -150,21 +150,21 @@ async def told(live: Live) -> Told:
             for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", text, re.MULTILINE):
                 parts = ("_bucket", "_count", "_sum") if kind == "histogram" else ("",)
                 names |= {name + part for part in parts}
-    return Told(names, routes)
+    return Exposed(names, routes)
 
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize(("where", "expression"), expressions().items())
-async def test_every_metric_is_told_by_a_live_service(
-    where: str, expression: str, told: Told
+async def test_every_metric_is_exposed_by_a_live_service(
+    where: str, expression: str, exposed: Exposed
 ) -> None:
     for vector in selectors(expression):
-        assert vector.name in told.names | OF_THE_SCRAPE
+        assert vector.name in exposed.names | OF_THE_SCRAPE
         expected = [m.value for m in vector.matchers.matchers if m.name == "route"]
-        assert all(any(re.fullmatch(w, route) for route in told.routes) for w in expected)
+        assert all(any(re.fullmatch(w, route) for route in exposed.routes) for w in expected)
 
 
-def test_the_scrape_configuration_asks_where_metrics_are() -> None:
+def test_the_scrape_configuration_uses_the_metrics_routes() -> None:
     config = yaml.safe_load((MONITORING / "prometheus.yaml").read_text(encoding="utf-8"))
     paths = {job["job_name"]: job["metrics_path"] for job in config["scrape_configs"]}
     assert paths["luma-memory-api"] in openapi_document()["paths"]

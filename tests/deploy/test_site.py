@@ -31,7 +31,7 @@ _LOADED = re.compile(
 
 
 def test_every_page_is_listed_or_left_out_on_purpose() -> None:
-    """The site's own check says so as well: nothing may hide a page from it."""
+    """The site's own check verifies it as well, so no page may be hidden from it."""
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = re.findall(r"([\w/.-]+\.md)$", text, re.MULTILINE)
     pages = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
@@ -60,7 +60,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 
 @pytest.mark.site
-def test_page_one_says_what_a_memory_block_is(site: Path) -> None:
+def test_the_first_page_explains_what_a_memory_block_is(site: Path) -> None:
     first = (site / "index.html").read_text(encoding="utf-8")
     assert "stored record" in first
     assert "in-prompt slot" in first
@@ -89,7 +89,7 @@ def test_no_page_with_requests_is_forgotten() -> None:
 
 @pytest.mark.asyncio(loop_scope="session")
 @pytest.mark.parametrize("page", PAGES_WITH_REQUESTS, ids=lambda page: page.name)
-async def test_the_requests_of_a_page_are_answered(page: Path, live: Live) -> None:
+async def test_the_requests_of_a_page_succeed(page: Path, live: Live) -> None:
     tried = 0
     async with httpx2.AsyncClient(trust_env=False, timeout=30) as client:
         for program, silent, url, *rest in requests(page):

@@ -41,7 +41,7 @@ def railway(part: str) -> dict[str, Any]:
 
 
 def on_loopback(line: str) -> str:
-    (anywhere,) = [said for said in ANYWHERE if f"{said} " in line]
+    (anywhere,) = [address for address in ANYWHERE if f"{address} " in line]
     return line.replace(anywhere, ANYWHERE[anywhere])
 
 
@@ -57,7 +57,7 @@ class Platform:
             MEMORY_ADMIN_KEY=ADMIN_KEY,
             MEMORY_EMBEDDING_ENABLED="false",
         )
-        self.said: list[str] = []
+        self.output: list[str] = []
 
     async def release(self, line: str) -> None:
         """Run to the end before anything else."""
@@ -71,7 +71,7 @@ class Platform:
             name,
             ["sh", "-c", f"exec {line}"],
             {**self._environment, **variables},
-            lambda _, said: self.said.append(f"{name} {said}"),
+            lambda _, line: self.output.append(f"{name} {line}"),
         )
         try:
             yield child
@@ -79,7 +79,7 @@ class Platform:
             code = await child.stop(grace_seconds=20)
         assert code == 0, child.last_lines
 
-    async def until_answered(self, url: str) -> None:
+    async def until_responding(self, url: str) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
             async with asyncio.timeout(READY_SECONDS):
                 while True:
@@ -88,9 +88,9 @@ class Platform:
                             return
                     await asyncio.sleep(0.05)
 
-    async def until_said(self, text: str) -> None:
+    async def until_logged(self, text: str) -> None:
         async with asyncio.timeout(READY_SECONDS):
-            while not any(text in line for line in self.said):  # noqa: ASYNC110 - a log
+            while not any(text in line for line in self.output):  # noqa: ASYNC110 - a log
                 await asyncio.sleep(0.02)
 
 
@@ -125,9 +125,9 @@ async def test_the_lines_start_what_they_say(
         start = running.enter_async_context
         await start(platform.started("api", on_loopback(api), PORT=port))
         await start(platform.started("worker", worker))
-        await platform.until_answered(f"http://{host}:{port}{HEALTH}")
-        await platform.until_said("Memory Worker Starting")
-    assert any("Memory Worker Stopped" in line for line in platform.said), platform.said
+        await platform.until_responding(f"http://{host}:{port}{HEALTH}")
+        await platform.until_logged("Memory Worker Starting")
+    assert any("Memory Worker Stopped" in line for line in platform.output), platform.output
 
 
 def test_they_say_alike_what_to_run_and_what_to_ask() -> None:

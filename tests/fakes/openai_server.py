@@ -4,8 +4,8 @@
         server.script(rate_limited(seconds=7), reset())  # the next two calls, in this order
         ...  # point a client at server.base_url
 
-Calls beyond the script are answered well. It runs in a thread with a loop of its own, so it serves
-the test's loop, other threads and other processes alike, and goes on while they hang.
+Calls beyond the script get a valid response. The server runs in a thread with its own event loop,
+so it serves the test's loop, other threads and other processes, and keeps running while they hang.
 """
 
 from __future__ import annotations
@@ -194,25 +194,25 @@ def well() -> Reply:
         if path.endswith("/rerank"):
             await ranking()(exchange)
             return
-        asked = vectors() if path.endswith("/embeddings") else completion()
-        await asked(exchange)
+        handler = vectors() if path.endswith("/embeddings") else completion()
+        await handler(exchange)
 
     return reply
 
 
-def ranking(*, favourite: str = "") -> Reply:
-    """Cohere's answer: the texts that hold the favourite, or many words of the question, lead."""
+def ranking(*, favored: str = "") -> Reply:
+    """A rerank response like Cohere's: texts with `favored`, or many query terms, rank first."""
 
     async def reply(exchange: Exchange) -> None:
         body = exchange.call.body
         words = set(body["query"].lower().split())
         scores = [
-            2.0 if favourite and favourite in text else len(words & set(text.lower().split())) / 100
+            2.0 if favored and favored in text else len(words & set(text.lower().split())) / 100
             for text in body["documents"]
         ]
         results = [{"index": n, "relevance_score": score} for n, score in enumerate(scores)]
         results.sort(key=lambda result: -result["relevance_score"])
-        await answered(200, {"id": "r1", "results": results, "meta": {}})(exchange)
+        await respond_with(200, {"id": "r1", "results": results, "meta": {}})(exchange)
 
     return reply
 
@@ -225,7 +225,7 @@ def late(seconds: float, then: Reply | None = None) -> Reply:
     return reply
 
 
-def answered(status: int, body: object, headers: Mapping[str, str] | None = None) -> Reply:
+def respond_with(status: int, body: object, headers: Mapping[str, str] | None = None) -> Reply:
     """Bytes and text as they stand, anything else as JSON."""
     raw = body.encode() if isinstance(body, str) else body
     payload = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
@@ -246,13 +246,13 @@ def error(
 ) -> Reply:
     """An error in OpenAI's form."""
     body = {"error": {"message": message, "type": kind, "code": code, "param": None}}
-    return answered(status, body, headers)
+    return respond_with(status, body, headers)
 
 
 def html(status: int) -> Reply:
-    """What proxies in front of a service answer."""
+    """An error page as proxies in front of a service return it."""
     page = f"<html><body><h1>{status}</h1>{'padding ' * 500}</body></html>"
-    return answered(status, page, {"content-type": "text/html"})
+    return respond_with(status, page, {"content-type": "text/html"})
 
 
 def rate_limited(*, seconds: object = None) -> Reply:
@@ -265,7 +265,7 @@ def out_of_money() -> Reply:
 
 
 def redirect(location: str, status: int = 307) -> Reply:
-    return answered(status, "", {"Location": location})
+    return respond_with(status, "", {"Location": location})
 
 
 def only_for(marker: str, fault: Reply, *, step: str) -> Reply:
@@ -362,8 +362,8 @@ def completion(
     """A chat completion. content: text as it stands or an object as JSON; unset, a fitting one."""
 
     async def reply(exchange: Exchange) -> None:
-        said = _fitting_content(exchange.call.body) if content is ... else content
-        text = said if said is None or isinstance(said, str) else json.dumps(said)
+        given = _fitting_content(exchange.call.body) if content is ... else content
+        text = given if given is None or isinstance(given, str) else json.dumps(given)
         body = _completion_body(exchange.call.body, text, refusal, finish_reason, usage)
         await exchange.send(200, json.dumps(body).encode(), _JSON)
 
@@ -371,11 +371,11 @@ def completion(
 
 
 def _fitting_content(body: Any) -> dict[str, Any]:
-    """An enrichment of whatever block was asked about, or a context of the blocks given."""
-    asked = json.loads(body["messages"][-1]["content"])
-    if "question" in asked:
-        return synthesis_content(*((block["text"], [block["n"]]) for block in asked["blocks"]))
-    return enrichment_content(title=asked["text"][:40], summary=asked["text"][:200])
+    """An enrichment of the requested block, or a context of the blocks given."""
+    request = json.loads(body["messages"][-1]["content"])
+    if "question" in request:
+        return synthesis_content(*((block["text"], [block["n"]]) for block in request["blocks"]))
+    return enrichment_content(title=request["text"][:40], summary=request["text"][:200])
 
 
 def synthesis_content(*statements: tuple[str, list[int]]) -> dict[str, Any]:
@@ -395,10 +395,10 @@ def enrichment_content(**changes: Any) -> dict[str, Any]:
 
 
 def _completion_body(
-    asked: Any, text: str | None, refusal: str | None, finish_reason: str, usage: object
+    request: Any, text: str | None, refusal: str | None, finish_reason: str, usage: object
 ) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": refusal}
-    if tools := asked.get("tools"):
+    if tools := request.get("tools"):
         function = {"name": tools[0]["function"]["name"], "arguments": text}
         message["content"] = None
         message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
@@ -411,7 +411,7 @@ def _completion_body(
         "id": "chatcmpl-scripted",
         "object": "chat.completion",
         "created": 1_700_000_000,
-        "model": asked["model"],
+        "model": request["model"],
         "choices": [{"index": 0, "message": message, "finish_reason": finish_reason}],
         "usage": counted if usage is ... else usage,
     }
@@ -425,7 +425,7 @@ Items = list[dict[str, Any]]
 def vectors(
     change: Callable[[Items], Items] | None = None, *, decimal: bool = False, usage: object = ...
 ) -> Reply:
-    """One vector a text, as numbers if asked or told so, else in base64; `change` may spoil them.
+    """One vector per text: numbers if requested or `decimal`, else base64; `change` may corrupt it.
 
     `change` gets the items with their vectors still as lists of numbers.
     """

@@ -116,7 +116,7 @@ class OtlpCollector:
                 except ConnectionError:
                     return  # the other side did not wait
 
-            def log_message(self, *_said: Any) -> None:
+            def log_message(self, *_arguments: Any) -> None:
                 return
 
         return Handler

@@ -32,7 +32,7 @@ BAD_KEY = ProviderRejected("no such key", code="provider_bad_key")
 
 
 class MovedClock:
-    """Only moves when told: what is known of the others is as old as the test wants it."""
+    """A clock moved by the test, so that what is known of other processes has a given age."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -43,7 +43,7 @@ class MovedClock:
 
 @dataclass
 class Worker:
-    """A process with a breaker, and a provider that does as told."""
+    """A process with a breaker, and a provider whose outcome the test sets."""
 
     breaker: Breaker
     clock: MovedClock
@@ -90,7 +90,7 @@ async def _state(connection: asyncpg.Connection) -> str:
     return state
 
 
-async def test_one_worker_is_told_to_wait_and_all_do(
+async def test_a_rate_limit_of_one_worker_pauses_all(
     worker: Callable[[], Worker], connection: asyncpg.Connection
 ) -> None:
     first, *others = [worker() for _ in range(4)]
@@ -112,18 +112,18 @@ async def test_a_longer_wait_is_kept_and_a_late_success_does_not_end_it(
     worker: Callable[[], Worker], connection: asyncpg.Connection
 ) -> None:
     first, second = worker(), worker()
-    started, go_on = asyncio.Event(), asyncio.Event()
+    started, may_continue = asyncio.Event(), asyncio.Event()
 
     async def slow() -> None:
         started.set()
-        await go_on.wait()
+        await may_continue.wait()
 
-    under_way = asyncio.create_task(first.breaker.call(slow))
+    running_call = asyncio.create_task(first.breaker.call(slow))
     await started.wait()
     await second.fails(LIMITED)
     await first.fails(RateLimited("wait", retry_after_seconds=1))
-    go_on.set()
-    await under_way
+    may_continue.set()
+    await running_call
     with pytest.raises(RateLimited) as caught:
         await worker().call()
     assert caught.value.retry_after_seconds > 30
@@ -172,7 +172,7 @@ async def test_faults_of_single_texts_open_nothing(
     await one.call()
 
 
-async def test_a_refused_account_is_asked_about_once_in_a_while(
+async def test_a_refused_account_is_probed_occasionally(
     worker: Callable[[], Worker], connection: asyncpg.Connection
 ) -> None:
     one, other = worker(), worker()
@@ -195,20 +195,20 @@ async def test_one_caller_tries_and_the_others_wait_for_what_it_finds(
         await first.fails(AWAY)
     await _passes(connection, timedelta(seconds=6))
     await first.later()
-    trying, answer = asyncio.Event(), asyncio.Event()
+    trying, may_respond = asyncio.Event(), asyncio.Event()
 
     async def probe() -> None:
         trying.set()
-        await answer.wait()
+        await may_respond.wait()
 
-    under_way = asyncio.create_task(first.breaker.call(probe))
+    running_call = asyncio.create_task(first.breaker.call(probe))
     await trying.wait()
     for other in (first, second):
         with pytest.raises(ProviderPaused) as caught:
             await other.call()
         assert caught.value.retry_after_seconds == PROBED_SECONDS
-    answer.set()
-    await under_way
+    may_respond.set()
+    await running_call
     await second.later()
     await second.call()
 
@@ -230,7 +230,7 @@ async def test_the_pause_doubles_with_every_failed_try(
     assert one.calls == TIMES.away_failures + 6
 
 
-async def test_a_try_that_is_never_heard_of_is_made_by_somebody_else(
+async def test_a_probe_without_a_result_is_taken_over_by_another_process(
     worker: Callable[[], Worker], connection: asyncpg.Connection
 ) -> None:
     one, other = worker(), worker()
@@ -275,5 +275,5 @@ async def test_a_healthy_provider_costs_a_statement_a_second_and_no_more(
     one = worker()
     for _ in range(100):
         await one.call()
-    # Nothing was written: there is nothing to tell.
+    # Nothing was written: there is nothing to report.
     assert await connection.fetchval("SELECT count(*) FROM memory_circuits") == 0

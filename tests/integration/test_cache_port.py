@@ -101,11 +101,11 @@ async def test_a_renewed_claim_lasts_from_then_on(cache: Cache) -> None:
     await asyncio.sleep(0.3)  # beyond the first one
     assert not await cache.claim(KEY, token="b", seconds=60)
     await cache.let_go(KEY, token="a")
-    await cache.renew(KEY, token="a", seconds=60)  # nobody's
+    await cache.renew(KEY, token="a", seconds=60)  # a free name
     assert await cache.claim(KEY, token="b", seconds=60)
 
 
-async def test_it_tells_how_it_is(cache: Cache) -> None:
+async def test_it_reports_its_state(cache: Cache) -> None:
     for number in range(7):
         await cache.store(replace(KEY, digest=str(number)), b"value", ttl_seconds=60)
     facts = await cache.facts()
@@ -129,10 +129,10 @@ async def test_many_at_once_get_their_own(cache: Cache) -> None:
 def test_keys_hold_digests_only_and_differ_by_type_and_border() -> None:
     assert str(KEY).count(":") == 2
     assert "ada" not in str(KEY).lower().partition(":")[2]
-    told = [
+    states = [
         context_key(ADA, parts)
         for parts in ([1], ["1"], [True], [1.0], [None], ["None"], ["a", "b"], ["ab"], ["a,b"], [])
     ]
-    assert len(set(told)) == len(told)
+    assert len(set(states)) == len(states)
     assert context_key(ADA, ["\ud800"]) != context_key(ADA, ["\\ud800"])
     assert isinstance(KEY, CacheKey)

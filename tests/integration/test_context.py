@@ -1,4 +1,4 @@
-"""Contexts on a real database: synthesis by a model, and what stands in for it."""
+"""Contexts on a real database: synthesis by a model, and the fallback without it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def server() -> Iterator[FakeOpenAI]:
 
 
 @asynccontextmanager
-async def _asked_by_model(dsn: str, server: FakeOpenAI) -> AsyncIterator[Replica]:
+async def _replica_with_model(dsn: str, server: FakeOpenAI) -> AsyncIterator[Replica]:
     synthesizer = ModelSynthesizer(
         [model_target("gpt-4o-mini", api_key="none", base_url=server.base_url, timeout_seconds=20)]
     )
@@ -72,27 +72,27 @@ async def test_a_model_writes_the_text_and_its_marks_are_checked(
     dsn: str, database: Database, server: FakeOpenAI
 ) -> None:
     await ingest(database, *BLOCKS)
-    async with _asked_by_model(dsn, server) as parts:
-        answer = await parts.ask(CAROLINE, QUESTION)
-        context = answer.context
+    async with _replica_with_model(dsn, server) as parts:
+        result = await parts.ask(CAROLINE, QUESTION)
+        context = result.context
         assert context.synthesized_by == "openai/gpt-4o-mini+synthesize_v1"
         assert context.text.endswith("[2]")
         assert [citation.block_id for citation in context.citations] == [
             block.id for block in context.blocks
         ]
-        assert answer.degraded == []
-        assert "synthesize" in answer.timings_ms
+        assert result.degraded == []
+        assert "synthesize" in result.timings_ms
         again = await parts.ask(CAROLINE, QUESTION)
         assert (again.context, len(server.calls)) == (context, 1)
         quoted = await parts.ask(CAROLINE, QUESTION, synthesize=False)
         assert quoted.context.synthesized_by is None
         assert len(server.calls) == 1
     messages = server.calls[0].body["messages"]
-    asked = json.loads(messages[-1]["content"])
-    assert asked["question"] == QUESTION
-    assert {block["text"] for block in asked["blocks"]} == {block.content for block in BLOCKS}
+    request = json.loads(messages[-1]["content"])
+    assert request["question"] == QUESTION
+    assert {block["text"] for block in request["blocks"]} == {block.content for block in BLOCKS}
     assert all(QUESTION not in message["content"] for message in messages[:-1])
-    assert asked["tokens_max"] == 2_000
+    assert request["tokens_max"] == 2_000
 
 
 @pytest.mark.parametrize(
@@ -117,33 +117,33 @@ async def test_whatever_the_model_does_the_template_stands_in(
     reply: Reply, dsn: str, database: Database, server: FakeOpenAI
 ) -> None:
     await ingest(database, *BLOCKS)
-    async with _asked_by_model(dsn, server) as parts:
+    async with _replica_with_model(dsn, server) as parts:
         server.script(reply)
         started = time.perf_counter()
-        answer = await parts.ask(CAROLINE, QUESTION, timeout_seconds=0.6)
+        result = await parts.ask(CAROLINE, QUESTION, timeout_seconds=0.6)
         assert time.perf_counter() - started < 3
-        assert answer.context.synthesized_by is None
-        assert answer.degraded == ["synthesis"]
-        assert "Basil" in answer.context.text
-        (told,) = parts.events.of(RecallDegraded)
-        assert "Basil" not in told.message()
-        # Not kept as if it were whole: the next one is asked of the model again.
+        assert result.context.synthesized_by is None
+        assert result.degraded == ["synthesis"]
+        assert "Basil" in result.context.text
+        (event,) = parts.events.of(RecallDegraded)
+        assert "Basil" not in event.message()
+        # Not cached, as it is incomplete: the next request calls the model again.
         well = await parts.ask(CAROLINE, QUESTION, timeout_seconds=0.6)
         assert (well.age_seconds, well.degraded) == (None, [])
         assert well.context.synthesized_by is not None
 
 
-async def test_without_time_a_model_is_not_even_asked(
+async def test_without_time_left_no_model_is_called(
     dsn: str, database: Database, server: FakeOpenAI
 ) -> None:
     await ingest(database, *BLOCKS)
-    async with _asked_by_model(dsn, server) as parts:
-        answer = await parts.ask(CAROLINE, QUESTION, timeout_seconds=0.15)
-        assert answer.degraded == ["synthesis"]
+    async with _replica_with_model(dsn, server) as parts:
+        result = await parts.ask(CAROLINE, QUESTION, timeout_seconds=0.15)
+        assert result.degraded == ["synthesis"]
         assert server.calls == []
 
 
-async def test_an_answer_without_the_embedding_is_not_kept(dsn: str, database: Database) -> None:
+async def test_a_context_without_the_embedding_is_not_cached(dsn: str, database: Database) -> None:
     await ingest(database, *BLOCKS)
     is_away = True
 
@@ -155,8 +155,8 @@ async def test_an_answer_without_the_embedding_is_not_kept(dsn: str, database: D
     async with replica(dsn, cache=cache, embedder=WordEmbedder(before=before)) as parts:
         assert (await parts.ask(CAROLINE, QUESTION)).degraded == ["embedding"]
         is_away = False
-        answer = await parts.ask(CAROLINE, QUESTION)
-        assert (answer.age_seconds, answer.degraded) == (None, [])
+        result = await parts.ask(CAROLINE, QUESTION)
+        assert (result.age_seconds, result.degraded) == (None, [])
         assert (await parts.ask(CAROLINE, QUESTION)).age_seconds is not None
 
 
@@ -180,9 +180,9 @@ async def test_three_hundred_askers_in_several_processes_share_the_work(
             for parts in all_
             for _ in range(300 // processes)
         ]
-        answers = await asyncio.gather(*asking)
+        results = await asyncio.gather(*asking)
     assert 1 <= len(computed) <= COMPUTATIONS_MAX
-    assert len({answer.context.text for answer in answers}) == 1
+    assert len({result.context.text for result in results}) == 1
     counts = await PostgresCacheLedger(database).since(SystemClock().now().replace(year=2020))
     assert counts.hits + counts.misses == 300
 
@@ -215,11 +215,11 @@ async def test_counts_of_all_processes_are_summed_by_hour_and_old_ones_go(
 # Vectors of questions
 
 
-async def test_a_questions_vector_is_asked_for_once() -> None:
-    asked: list[str] = []
+async def test_a_questions_vector_is_requested_once() -> None:
+    requests: list[str] = []
 
     async def before(texts: object) -> None:
-        asked.append(str(texts))
+        requests.append(str(texts))
 
     cache = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     for name in ("model", "other model"):
@@ -229,7 +229,7 @@ async def test_a_questions_vector_is_asked_for_once() -> None:
         again = await embedder.embed_query("Where is the cat?")
         assert again.vector == first.vector
         await embedder.close()
-    assert len(asked) == 2
+    assert len(requests) == 2
 
 
 async def test_a_cache_that_is_away_or_holds_nonsense_costs_a_call() -> None:

@@ -34,5 +34,5 @@ async def test_random_writers_and_askers_in_several_processes(
             for seed in range(3)
         ]
         outputs = await asyncio.gather(*(process.communicate() for process in processes))
-    told = "\n".join(output.decode() for output, _ in outputs)
-    assert [process.returncode for process in processes] == [0, 0, 0], told
+    shown = "\n".join(output.decode() for output, _ in outputs)
+    assert [process.returncode for process in processes] == [0, 0, 0], shown

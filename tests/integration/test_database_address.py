@@ -13,7 +13,7 @@ PASSWORD = "canary-password"
 @pytest.mark.parametrize(
     "parameter", ["colour=red", "work_mem=much", "options=--colour", "statement_timeout=-7"]
 )
-async def test_a_parameter_the_server_does_not_know_is_told_in_a_sentence(
+async def test_an_unknown_server_parameter_is_reported_in_one_sentence(
     dsn: str, parameter: str
 ) -> None:
     address = dsn.replace("@", f":{PASSWORD}@", 1) + f"&{parameter}"
@@ -34,7 +34,7 @@ async def test_a_setting_of_the_server_is_handed_on(dsn: str) -> None:
     assert row["value"] == "4321ms"
 
 
-async def test_what_the_driver_finds_wrong_is_told_in_a_sentence(
+async def test_address_errors_of_the_driver_are_reported_in_one_sentence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PGSSLMODE", "bogus")

@@ -153,7 +153,7 @@ async def test_looking_creates_nothing(empty_dsn: str) -> None:
         assert row["n"] == 0
 
 
-async def test_a_role_that_may_not_create_tables_is_told_so_by_the_doctor(
+async def test_doctor_reports_a_role_without_the_right_to_create_tables(
     empty_dsn: str, role: str
 ) -> None:
     await _run(empty_dsn, "CREATE EXTENSION vector", f"REVOKE ALL ON SCHEMA public FROM {role}")
@@ -214,7 +214,7 @@ async def test_a_database_that_is_not_in_utf8_is_refused(empty_dsn: str, encodin
         await _run(empty_dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def test_an_old_server_is_told_before_what_it_lacks(
+async def test_an_unsupported_server_version_is_reported_before_missing_extensions(
     empty_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = migrator.migration_script()
@@ -227,7 +227,7 @@ async def test_an_old_server_is_told_before_what_it_lacks(
     assert "pgvector" not in str(raised.value)
 
 
-def test_the_doctor_says_of_an_old_server_that_it_is_old() -> None:
+def test_doctor_reports_an_unsupported_server_version() -> None:
     facts = DatabaseFacts(
         major=15,
         version="15.8",
@@ -297,7 +297,7 @@ async def asking(asking_server: str) -> str:
 
 @pytest.mark.parametrize(("user", "words"), [
     (f"app:{PASSWORD}", "refuses the password"),
-    (f"nobody:{PASSWORD}", "does not let the user"),
+    (f"nobody:{PASSWORD}", "does not admit the user"),
 ])  # fmt: skip
 async def test_a_wrong_login_is_reported_as_that(asking: str, user: str, words: str) -> None:
     async with _opened(asking.replace("app@", f"{user}@")) as database:

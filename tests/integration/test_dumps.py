@@ -48,7 +48,7 @@ async def contents(dsn: str) -> dict[str, list[str]]:
 
 
 @supported
-async def test_everything_comes_back_and_goes_on(
+async def test_a_restored_dump_is_complete_and_processing_continues(
     database: Database, dsn: str, target: Database, empty_dsn: str, tmp_path: Path
 ) -> None:
     async with working(database) as worker:
@@ -63,7 +63,7 @@ async def test_everything_comes_back_and_goes_on(
     kept = await contents(empty_dsn)
     assert kept == await contents(dsn)
     assert len(kept["memory_blocks"]) == 3
-    # Numbers go on where they were, and the job that waited is done.
+    # Sequences continue where they were, and the pending job is done.
     async with working(target) as worker:
         await ingest(target, new_block("Ada is back."))
         await worker.events.wait_for(JobCompleted, count=2)

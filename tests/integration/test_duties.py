@@ -41,7 +41,7 @@ DAY = timedelta(days=1)
 RETRY_SECONDS = 60
 
 
-class StandingClock:
+class FixedClock:
     """A clock that a test sets."""
 
     def __init__(self, now: datetime) -> None:
@@ -186,7 +186,7 @@ async def test_a_rescued_job_runs_at_once(
         await worker.events.wait_for(JobCompleted)
     row = await job_row(connection, accepted.job_id)
     assert (row["status"], row["attempts"]) == ("completed", 2)
-    # Not at the next poll: whoever rescues, wakes.
+    # Not at the next poll: a rescue wakes the workers.
     (started,) = await connection.fetch("SELECT started_at FROM memory_workers WHERE completed = 1")
     assert row["finished_at"] - started["started_at"] < timedelta(seconds=1.5)
 
@@ -218,7 +218,7 @@ async def test_pruning_deletes_by_the_clock_and_keeps_totals_and_unique_keys(
     await _ended_jobs(connection, "completed", 2_500, "week 1")
     await _ended_jobs(connection, "cancelled", 10, "week 2")
     await _ended_jobs(connection, "failed", 10, "week 3")
-    rounds, clock = Rounds(database), StandingClock(datetime.now(UTC))
+    rounds, clock = Rounds(database), FixedClock(datetime.now(UTC))
     duty = _duty(_worker(database, rounds, clock=clock), "prune")
     everything = {"completed": 2_500, "cancelled": 10, "failed": 10}
     kept = [
@@ -335,7 +335,7 @@ async def test_schedulers_at_once_share_the_users(
 async def test_a_worker_schedules_by_its_clock_and_runs_what_is_due(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    clock = StandingClock(datetime(2026, 11, 22, 23, 59, tzinfo=UTC))
+    clock = FixedClock(datetime(2026, 11, 22, 23, 59, tzinfo=UTC))
     await connection.execute(
         "INSERT INTO memory_users (user_id, last_ingest_at) VALUES ('ada', '2026-11-16')"
     )
@@ -357,7 +357,7 @@ async def test_a_worker_schedules_by_its_clock_and_runs_what_is_due(
 
 
 class Hanging:
-    """Work that does not end; says when it was reached and when it was stopped."""
+    """Work that does not end; reports when it was reached and when it was stopped."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -403,7 +403,7 @@ async def test_cancelling_a_running_job_stops_it_within_two_poll_intervals(
 async def test_a_job_cancelled_and_sent_anew_runs_once_more_and_only_that_run_counts(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """Both runs are attempt 1 of one worker: only the worker itself can tell them apart."""
+    """Both runs are attempt 1 of one worker: only the worker itself can distinguish them."""
     (accepted,) = await ingest(database, new_block("This one hangs."))
     hanging = Hanging()
     plan = Plan(enricher=QuotingEnricher(before=hanging), poll_interval=timedelta(milliseconds=50))
@@ -412,7 +412,7 @@ async def test_a_job_cancelled_and_sent_anew_runs_once_more_and_only_that_run_co
         hanging.reached.clear()
         control = PostgresJobControl(database, attempts_max=3)
         named = JobFilter(project_id=None, ids=[accepted.job_id])
-        async with connection.transaction():  # the keeper sees nothing in between
+        async with connection.transaction():  # the duty sees no state in between
             await connection.execute("SELECT cancel_memory_jobs($1)", [accepted.job_id])
             await connection.execute("SELECT retry_memory_jobs($1)", [accepted.job_id])
         await asyncio.wait_for(hanging.reached.wait(), RETRY_SECONDS)
@@ -430,15 +430,15 @@ class CutOff(PostgresJobQueue):
         super().__init__(database)
         self.lost: list[Job] = []
 
-    async def claim(self, worker_id: str, **asked: Any) -> Sequence[Job]:
-        jobs = await super().claim(worker_id, **asked)
+    async def claim(self, worker_id: str, **options: Any) -> Sequence[Job]:
+        jobs = await super().claim(worker_id, **options)
         if jobs and not self.lost:
             self.lost = list(jobs)
             raise StoreUnavailable("PostgreSQL does not respond (ConnectionDoesNotExistError)")
         return jobs
 
 
-async def test_a_claim_whose_answer_was_lost_is_handed_back_unspent(
+async def test_a_claim_whose_response_was_lost_is_released_without_spending_an_attempt(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     accepted = await ingest(database, *(new_block() for _ in range(3)), attempts_max=1)
@@ -453,7 +453,7 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back_unspent(
 async def test_a_job_that_is_just_ending_is_not_taken_for_lost(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """The keeper looks all the time while many short jobs come and go, at none of them twice."""
+    """The duty runs constantly while many short jobs come and go; it handles none of them twice."""
     accepted = await ingest(database, *(new_block(f"Message {n}.") for n in range(300)))
     rounds, events = Rounds(database), EventLog()
 
@@ -469,19 +469,19 @@ async def test_a_job_that_is_just_ending_is_not_taken_for_lost(
         times=WorkerTimes(LEASE, NEVER, NEVER, NEVER, NEVER),
     )
 
-    async def look() -> None:
+    async def check() -> None:
         await worker._reconciler.check()
         while any(
             (job.id, job.attempt) in worker._reconciler._lost for job in worker._slots.running
         ):
             await events.wait_for(JobCompleted, count=len(events.of(JobCompleted)) + 1)
-            await asyncio.sleep(0)  # it leaves its slot after it is told
+            await asyncio.sleep(0)  # the job leaves its slot after the event
 
-    keeper = periodic("keep often", look, every_seconds=0, emit=events)
+    duty = periodic("keep often", check, every_seconds=0, emit=events)
     async with _at_work(worker):
-        keeper.start()
+        duty.start()
         await events.wait_for(JobCompleted, count=300)
-        await keeper.stop()
+        await duty.stop()
     assert rounds.done["claimed_jobs"] > 3
     assert events.of(JobLost) == []
     attempts = await connection.fetch("SELECT status, attempts FROM memory_jobs")

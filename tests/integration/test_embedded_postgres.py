@@ -38,7 +38,7 @@ from luma_memory.postgres.embedded.socket_folder import choose_socket_folder
 from luma_memory.settings import Settings
 
 RETRY_SECONDS = 60.0
-NOBODY_UID = 65534
+UNPRIVILEGED_UID = 65534
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to switch accounts")
 
@@ -101,20 +101,20 @@ class Process:
             start_new_session=True,
         )
         self.pid = self._process.pid
-        self.said: list[str] = []
+        self.output: list[str] = []
 
     def go(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write("go\n")
         self._process.stdin.flush()
 
-    def answer(self) -> str:
+    def response(self) -> str:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self.said.append(line)
+            self.output.append(line)
             if line.startswith("answer "):
                 return line.removeprefix("answer ").strip()
-        raise AssertionError(f"ended without an answer: {self.said}")
+        raise AssertionError(f"ended without an answer: {self.output}")
 
     def leave(self) -> int:
         """Let it end in order; its exit code."""
@@ -339,7 +339,7 @@ def _skip_if_closed_to_others(folder: Path) -> None:
         pytest.skip(f"the installed programs lie below a closed folder: {closed[-1]}")
 
 
-def _start_and_tell(data_dir: Path) -> Callable[[Connection[Any, Any]], None]:
+def _start_and_report(data_dir: Path) -> Callable[[Connection[Any, Any]], None]:
     def work(parent: Connection[Any, Any]) -> None:
         throw_away(data_dir).start()
         parent.send(("started", ""))
@@ -544,7 +544,7 @@ class TestSocket:
                 else:
                     parent.send("open")
 
-        with throw_away(made_dir), as_user(pwd.getpwuid(NOBODY_UID), knock) as child:
+        with throw_away(made_dir), as_user(pwd.getpwuid(UNPRIVILEGED_UID), knock) as child:
             assert child.recv() == "denied"
 
     @pytest.mark.parametrize("name", ["d" * 100, "com,ma", 'quo"te', "tab\there"])
@@ -566,7 +566,7 @@ class TestSocket:
         data_dir = place / ("d" * 100)
         folder = choose_socket_folder(Layout(data_dir))
         folder.mkdir()
-        os.chown(folder, NOBODY_UID, NOBODY_UID)
+        os.chown(folder, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
         try:
             error = refused(data_dir)
             assert error.code == "data_dir_not_yours"
@@ -593,11 +593,11 @@ class TestSharing:
         crowd = [processes(HOLDER, data_dir, "share") for _ in range(6)]
         for one in crowd:
             one.go()
-        answers = {one.answer() for one in crowd}
-        assert len(answers) == 1
-        assert await fetch(answers.pop(), "SELECT 1") == 1
-        said = "".join(line for one in crowd for line in one.said)
-        assert said.count("data directory created") == 1
+        responses = {one.response() for one in crowd}
+        assert len(responses) == 1
+        assert await fetch(responses.pop(), "SELECT 1") == 1
+        output = "".join(line for one in crowd for line in one.output)
+        assert output.count("data directory created") == 1
         assert Layout(data_dir).log.read_text().count("starting PostgreSQL") == 1
         assert [one.leave() for one in crowd] == [0] * 6
         assert not runs(data_dir)
@@ -606,7 +606,7 @@ class TestSharing:
         self, data_dir: Path, processes: Callable[..., Process]
     ) -> None:
         crowd = [processes(VISITOR, data_dir, "6") for _ in range(3)]
-        assert [one.answer() for one in crowd] == ["6"] * 3
+        assert [one.response() for one in crowd] == ["6"] * 3
         assert [one.leave() for one in crowd] == [0] * 3
         assert not runs(data_dir)
 
@@ -614,7 +614,7 @@ class TestSharing:
         self, made_dir: Path, holders: Callable[..., Process]
     ) -> None:
         owner = holders(made_dir, "up")
-        dsn = owner.answer()
+        dsn = owner.response()
         error = refused(made_dir, exclusive=True)
         assert error.code == "data_dir_in_use"
         assert str(error) == (
@@ -633,7 +633,7 @@ class TestSharing:
         self, made_dir: Path, holders: Callable[..., Process]
     ) -> None:
         holder = holders(made_dir)
-        holder.answer()
+        holder.response()
         pid = server_pid(made_dir)
         assert os.getsid(pid) != holder.pid
         os.killpg(holder.pid, signal.SIGINT)
@@ -661,7 +661,7 @@ class TestAfterACrash:
         self, made_dir: Path, holders: Callable[..., Process]
     ) -> None:
         owner = holders(made_dir, "up")
-        dsn = owner.answer()
+        dsn = owner.response()
         await fetch(dsn, "CREATE TABLE kept AS SELECT 7 AS number")
         pid = server_pid(made_dir)
         owner.kill()
@@ -851,7 +851,7 @@ class TestAccounts:
         place.chmod(0o711)
         with throw_away(made_dir):
             pass
-        with as_user(ordinary_user, _start_and_tell(made_dir)) as child:
+        with as_user(ordinary_user, _start_and_report(made_dir)) as child:
             code, message = child.recv()
         assert code == "data_dir_not_yours"
         assert "run as root" in message
@@ -865,7 +865,7 @@ class TestAccounts:
         os.chown(closed, ordinary_user.pw_uid, ordinary_user.pw_gid)
         closed.chmod(0o500)
         for data_dir in (closed, closed / "below", place / "beside"):
-            with as_user(ordinary_user, _start_and_tell(data_dir)) as child:
+            with as_user(ordinary_user, _start_and_report(data_dir)) as child:
                 code, message = child.recv()
             assert code == "data_dir_read_only", message
             assert ordinary_user.pw_name in message
@@ -876,11 +876,11 @@ class TestAccounts:
         place.chmod(0o711)
         foreign = place / "foreign"
         foreign.mkdir(mode=0o700)
-        os.chown(foreign, NOBODY_UID, NOBODY_UID)
-        with as_user(ordinary_user, _start_and_tell(foreign)) as child:
+        os.chown(foreign, UNPRIVILEGED_UID, UNPRIVILEGED_UID)
+        with as_user(ordinary_user, _start_and_report(foreign)) as child:
             code, message = child.recv()
         assert code == "data_dir_not_yours"
-        assert pwd.getpwuid(NOBODY_UID).pw_name in message
+        assert pwd.getpwuid(UNPRIVILEGED_UID).pw_name in message
 
     @needs_root
     def test_root_opens_the_way_and_nothing_else(self, place: Path) -> None:
@@ -893,9 +893,9 @@ class TestAccounts:
             assert psutil.Process(server_pid(data_dir)).username() == "pgserver"
         modes = [mode_of(folder) for folder in (place, closed, open_to_groups, data_dir)]
         assert modes == [0o701, 0o701, 0o755, 0o701]
-        told = {line.get("folder") for line in logs if "passable" in line["event"]}
-        assert {str(folder) for folder in (place, closed, data_dir)} <= told
-        assert str(open_to_groups) not in told
+        folders = {line.get("folder") for line in logs if "passable" in line["event"]}
+        assert {str(folder) for folder in (place, closed, data_dir)} <= folders
+        assert str(open_to_groups) not in folders
 
     @needs_root
     def test_programs_installed_under_a_strict_umask(self, place: Path) -> None:

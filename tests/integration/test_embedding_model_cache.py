@@ -62,7 +62,7 @@ def test_every_user_of_a_shared_cache_may_read_it(files: ModelFiles, tmp_path: P
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_the_runtime_reports_to_nobody(tmp_path: Path) -> None:
+def test_the_runtime_sends_no_telemetry(tmp_path: Path) -> None:
     """It would leave an identifier and a queue of events, as soon as it is imported."""
     home = tmp_path / "home"
     home.mkdir()
@@ -125,11 +125,11 @@ def test_a_cache_that_cannot_be_made_costs_one_warning(files: ModelFiles, tmp_pa
 def test_a_full_disk_costs_one_warning(
     files: ModelFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_room(path: Path, content: bytes) -> None:
+    def disk_full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, capture_logs() as lines:
-        patch.setattr(model_cache, "_write", no_room)
+        patch.setattr(model_cache, "_write", disk_full)
         graph = graph_of(files, tmp_path)
     assert graph == graph_of(files, tmp_path)
     assert [line["reason"] for line in lines] == ["[Errno 28] No space left on device"]

@@ -54,7 +54,7 @@ def test_another_tokenizer_than_the_pinned_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("config.json", "{", "cannot be used"),
         ("config.json", "[]", "cannot be used"),
@@ -66,11 +66,11 @@ def test_another_tokenizer_than_the_pinned_one(tmp_path: Path) -> None:
         ("tokenizer.json", "{}", "not a tokenizer"),
     ],
 )
-def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, told: str) -> None:
+def test_unusable_files_are_named(tmp_path: Path, name: str, content: str, message: str) -> None:
     path = tiny_folder(tmp_path) / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(content)
-    with pytest.raises(SetupError, match=told):
+    with pytest.raises(SetupError, match=message):
         load_encoder(tmp_path, cache_dir=tmp_path / "cache")
 
 

@@ -32,7 +32,7 @@ SCOPE = Scope("default", "caroline")
 
 
 class Kept:
-    """A cache that counts how often it was told to forget."""
+    """A cache that counts the calls that drop a user's entries."""
 
     def __init__(self) -> None:
         self.forgotten: list[Scope] = []
@@ -217,7 +217,7 @@ def _forgeries(receipt: Receipt) -> list[Receipt]:
     ]
 
 
-async def test_what_was_spent_for_an_erased_user_names_nobody(
+async def test_spending_of_an_erased_user_names_no_user(
     database: Database, connection: asyncpg.Connection, erasing: Erasing
 ) -> None:
     await ingest(database)

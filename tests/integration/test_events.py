@@ -174,7 +174,7 @@ async def test_one_job_delivers_a_users_events_in_order(
         assert [event_id for event_id in sender.ids if event_id in expected] == expected
 
 
-async def test_a_webhook_is_held_by_one_job_and_free_once_that_is_gone(
+async def test_a_webhook_is_locked_by_one_job_and_free_once_that_is_gone(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     created = await webhook(database)

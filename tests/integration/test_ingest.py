@@ -75,10 +75,10 @@ class NotedStore(PostgresBlockStore):
         return await super().ingest(items, lease=lease)
 
 
-def _door(
+def _ingest(
     database: Database, *, worker_id: str = "api-1", store: PostgresBlockStore | None = None
 ) -> tuple[Ingest, CountedSignal]:
-    """The door of one API process; its inline jobs end without work."""
+    """The ingestion of one API process; its inline jobs do nothing."""
 
     async def handler(_job: Job) -> Outcome:
         return Done()
@@ -95,7 +95,7 @@ def _door(
         report_bug=lambda _message, _error: None,
     )
     signal = CountedSignal()
-    door = Ingest(
+    service = Ingest(
         store or PostgresBlockStore(database, attempts_max=3),
         clock=SystemClock(),
         signal=signal,
@@ -104,7 +104,7 @@ def _door(
         lease=LEASE,
         attempts_max=3,
     )
-    return door, signal
+    return service, signal
 
 
 async def _count(connection: asyncpg.Connection, table: str) -> int:
@@ -154,7 +154,7 @@ async def test_it_is_one_statement(database: Database, connection: asyncpg.Conne
     assert len(transactions) == 1
 
 
-async def test_a_thousand_blocks_are_answered_in_order(
+async def test_results_of_a_thousand_blocks_are_in_order(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     blocks = [new_block(f"Message {n}", user_id=f"user {n % 7}") for n in range(1_000)]
@@ -272,36 +272,38 @@ async def test_the_same_key_of_another_scope_is_another_key(key: str, database: 
         [await ingest(database, *blocks)],
         [await ingest(database, b) for b in blocks],
     ):
-        flat = [response for answer_list in responses for response in answer_list]
+        flat = [response for outcomes in responses for response in outcomes]
         assert len({response.id for response in flat}) == 4
     repeated = await ingest(database, *blocks)
     assert not any(response.created for response in repeated)
 
 
 @pytest.mark.parametrize("key", ["idempotency_key", "external_id"])
-async def test_fifty_callers_with_one_key_get_one_answer(
+async def test_fifty_callers_with_one_key_get_one_response(
     key: str,
     connect_database: Callable[[], Database],
     connection: asyncpg.Connection,
 ) -> None:
-    doors = [_door(connect_database())[0] for _ in range(4)]
+    services = [_ingest(connect_database())[0] for _ in range(4)]
     fields: dict[str, Any] = {key: "k", "request_hash": b"same"}
     block = new_block(**fields)
-    responses = await asyncio.gather(*(doors[n % 4].ingest_block_async(block) for n in range(50)))
+    responses = await asyncio.gather(
+        *(services[n % 4].ingest_block_async(block) for n in range(50))
+    )
     assert len({(response.id, response.job_id) for response in responses}) == 1
     assert sum(response.created for response in responses) == 1
     assert await _count(connection, "memory_blocks") == await _count(connection, "memory_jobs") == 1
 
 
 async def test_one_idempotency_key_for_two_requests_is_refused(database: Database) -> None:
-    door, _ = _door(database)
+    service, _ = _ingest(database)
     block = new_block(idempotency_key="k", request_hash=b"one")
-    accepted = await door.ingest_block_async(block)
+    accepted = await service.ingest_block_async(block)
     changed = new_block("Something else", idempotency_key="k", request_hash=b"two")
     with pytest.raises(Invalid) as caught:
-        await door.ingest_block_async(changed)
+        await service.ingest_block_async(changed)
     assert caught.value.code == "idempotency_key_reused"
-    repeated, refused, fresh = await door.ingest_batch_async([block, changed, new_block()])
+    repeated, refused, fresh = await service.ingest_batch_async([block, changed, new_block()])
     assert isinstance(repeated, Accepted)
     assert repeated.id == accepted.id
     assert isinstance(refused, Invalid)
@@ -309,24 +311,26 @@ async def test_one_idempotency_key_for_two_requests_is_refused(database: Databas
     assert fresh.created
 
 
-async def test_a_second_description_of_one_thing_gets_the_first_answer(database: Database) -> None:
-    door, _ = _door(database)
-    first = await door.ingest_block_async(new_block(external_id="message-1"))
-    again = await door.ingest_block_async(new_block("In other words", external_id="message-1"))
+async def test_a_second_description_of_the_same_block_gets_the_first_response(
+    database: Database,
+) -> None:
+    service, _ = _ingest(database)
+    first = await service.ingest_block_async(new_block(external_id="message-1"))
+    again = await service.ingest_block_async(new_block("In other words", external_id="message-1"))
     assert (again.id, again.created) == (first.id, False)
 
 
-async def test_a_known_thing_under_a_new_key_gets_the_first_answer(database: Database) -> None:
-    door, _ = _door(database)
-    first = await door.ingest_block_async(new_block(external_id="message-1"))
+async def test_known_content_under_a_new_key_gets_the_first_response(database: Database) -> None:
+    service, _ = _ingest(database)
+    first = await service.ingest_block_async(new_block(external_id="message-1"))
     named = new_block(external_id="message-1", idempotency_key="k", request_hash=b"one")
-    assert (await door.ingest_block_async(named)).id == first.id
+    assert (await service.ingest_block_async(named)).id == first.id
     keyed = new_block(external_id="message-2", idempotency_key="a", request_hash=b"two")
-    second = await door.ingest_block_async(keyed)
+    second = await service.ingest_block_async(keyed)
     renamed = new_block(
         "Other", external_id="message-2", idempotency_key="b", request_hash=b"three"
     )
-    assert (await door.ingest_block_async(renamed)).id == second.id
+    assert (await service.ingest_block_async(renamed)).id == second.id
 
 
 async def test_a_key_met_by_a_repetition_of_its_batch_fails_alone(
@@ -346,7 +350,7 @@ async def test_a_key_met_by_a_repetition_of_its_batch_fails_alone(
     assert await _count(connection, "memory_blocks") == 2
 
 
-async def test_with_a_lease_the_job_is_born_claimed(
+async def test_with_a_lease_the_job_is_created_claimed(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     (accepted,) = await PostgresBlockStore(database, attempts_max=3).ingest(
@@ -364,23 +368,23 @@ async def test_with_a_lease_the_job_is_born_claimed(
 async def test_a_block_that_is_waited_for_ends_with_its_job(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    door, signal = _door(database)
-    ingested = await door.ingest_block(new_block(idempotency_key="k"))
+    service, signal = _ingest(database)
+    ingested = await service.ingest_block(new_block(idempotency_key="k"))
     assert ingested.block.id == ingested.accepted.id
     assert (await job_row(connection, ingested.accepted.job_id))["status"] == "completed"
-    again = await door.ingest_block(new_block(idempotency_key="k"))
+    again = await service.ingest_block(new_block(idempotency_key="k"))
     assert again.accepted.id == ingested.accepted.id
     assert not again.accepted.created
     assert signal.count == 0  # nothing for a worker to do
-    await door.ingest_block_async(new_block())
+    await service.ingest_block_async(new_block())
     assert signal.count == 1
 
 
 async def test_a_batch_goes_in_bounded_statements(database: Database) -> None:
     store = NotedStore(database)
-    door, signal = _door(database, store=store)
+    service, signal = _ingest(database, store=store)
     blocks = [new_block("word " * 19_000) for _ in range(25)]
-    responses = await door.ingest_batch_async(blocks)
+    responses = await service.ingest_batch_async(blocks)
     assert all(isinstance(response, Accepted) for response in responses)
     assert sorted(store.statements) == [4, 21]  # two million characters and the rest
     assert signal.count == 1
@@ -389,28 +393,28 @@ async def test_a_batch_goes_in_bounded_statements(database: Database) -> None:
 async def test_a_bad_block_of_a_batch_fails_alone(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    door, _ = _door(database, store=NotedStore(database))
-    responses = await door.ingest_batch_async([new_block(), new_block("bad"), new_block()])
+    service, _ = _ingest(database, store=NotedStore(database))
+    responses = await service.ingest_batch_async([new_block(), new_block("bad"), new_block()])
     assert [type(response) for response in responses] == [Accepted, InvariantError, Accepted]
     assert await _count(connection, "memory_blocks") == 2
 
 
 async def test_a_batch_is_unavailable_only_as_a_whole(database: Database) -> None:
     store = NotedStore(database)
-    door, _ = _door(database, store=store)
+    service, _ = _ingest(database, store=store)
     store.is_away = True
-    for ingest_all in (door.ingest_batch_async, door.ingest_batch):
+    for ingest_all in (service.ingest_batch_async, service.ingest_batch):
         with pytest.raises(StoreUnavailable):
             await ingest_all([new_block(), new_block()])
-    assert await door.ingest_batch_async([]) == await door.ingest_batch([]) == []
+    assert await service.ingest_batch_async([]) == await service.ingest_batch([]) == []
 
 
 async def test_a_batch_that_is_waited_for_ends_with_its_jobs(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    door, signal = _door(database)
+    service, signal = _ingest(database)
     blocks = [new_block(f"number {n}", external_id=f"{n // 2}") for n in range(10)]
-    responses = await door.ingest_batch(blocks)
+    responses = await service.ingest_batch(blocks)
     assert len({response.block.id for response in responses if isinstance(response, Ingested)}) == 5
     rows = await connection.fetch("SELECT status FROM memory_jobs")
     assert [row["status"] for row in rows] == ["completed"] * 5
@@ -420,14 +424,14 @@ async def test_a_batch_that_is_waited_for_ends_with_its_jobs(
 async def test_concurrent_callers_share_statements_and_get_their_own_blocks(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    door, _ = _door(database)
+    service, _ = _ingest(database)
     blocks = [new_block(f"Message {n}") for n in range(200)]
-    responses = await asyncio.gather(*map(door.ingest_block_async, blocks))
+    responses = await asyncio.gather(*map(service.ingest_block_async, blocks))
     contents = {r["id"]: r["content"] for r in await connection.fetch("TABLE memory_blocks")}
     assert [contents[response.id] for response in responses] == [block.content for block in blocks]
     statements = await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM memory_blocks")
     assert statements <= math.ceil(200 / 2)
-    await door.close()
+    await service.close()
 
 
 async def test_writers_of_the_same_users_in_opposite_order_never_deadlock(
@@ -451,19 +455,22 @@ async def test_writers_of_the_same_users_in_opposite_order_never_deadlock(
     assert await _count(connection, "memory_blocks") == 3 * 30 * 20
 
 
-async def test_one_locked_user_does_not_keep_the_others_at_the_door(
+async def test_one_locked_user_does_not_block_ingestion_for_others(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    door, _ = _door(database)
-    await door.ingest_block_async(new_block("first", user_id="held"))
+    service, _ = _ingest(database)
+    await service.ingest_block_async(new_block("first", user_id="held"))
     async with connection.transaction():
         await connection.execute("SELECT FROM memory_users WHERE user_id = 'held' FOR UPDATE")
-        held = asyncio.create_task(door.ingest_block_async(new_block("second", user_id="held")))
+        waiting = asyncio.create_task(
+            service.ingest_block_async(new_block("second", user_id="held"))
+        )
         others = [
-            door.ingest_block_async(new_block(f"other {n}", user_id=f"user-{n}")) for n in range(20)
+            service.ingest_block_async(new_block(f"other {n}", user_id=f"user-{n}"))
+            for n in range(20)
         ]
         responses = await asyncio.gather(*others)
         assert len({response.id for response in responses}) == 20
         with pytest.raises(StoreContended):
-            await held
-    assert (await door.ingest_block_async(new_block("second", user_id="held"))).created
+            await waiting
+    assert (await service.ingest_block_async(new_block("second", user_id="held"))).created

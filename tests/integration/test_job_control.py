@@ -31,14 +31,14 @@ EVERY = JobFilter(project_id=None)
 MINE = JobFilter(project_id="default")
 
 
-class Bell:
+class CountingSignal:
     """A JobSignal that counts."""
 
     def __init__(self) -> None:
-        self.rung = 0
+        self.count = 0
 
     def notify(self) -> None:
-        self.rung += 1
+        self.count += 1
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def control(database: Database) -> PostgresJobControl:
 
 
 @pytest.fixture
-def bell() -> Bell:
-    return Bell()
+def signal() -> CountingSignal:
+    return CountingSignal()
 
 
 @pytest.fixture
-def jobs(database: Database, control: PostgresJobControl, bell: Bell) -> Jobs:
-    return Jobs(control, PostgresJobQueue(database), signal=bell)
+def jobs(database: Database, control: PostgresJobControl, signal: CountingSignal) -> Jobs:
+    return Jobs(control, PostgresJobQueue(database), signal=signal)
 
 
 async def enqueue(
@@ -105,7 +105,7 @@ async def listed(control: PostgresJobControl, which: JobFilter, **options: Any) 
 # Looking
 
 
-async def test_a_dead_letter_tells_everything(
+async def test_a_dead_letter_has_all_details(
     database: Database, control: PostgresJobControl, connection: asyncpg.Connection
 ) -> None:
     (accepted,) = await ingest(database, attempts_max=2)
@@ -194,7 +194,7 @@ async def test_pages_hold_every_job_once_newest_first(
     assert seen == sorted(ids, reverse=True)
 
 
-async def test_a_foreign_job_and_a_missing_one_are_told_alike(
+async def test_a_foreign_and_a_missing_job_are_indistinguishable(
     jobs: Jobs, control: PostgresJobControl, connection: asyncpg.Connection
 ) -> None:
     (foreign,) = await enqueue(connection, project_id="other")
@@ -215,7 +215,7 @@ async def test_a_foreign_job_and_a_missing_one_are_told_alike(
 
 
 async def test_a_retried_job_runs_from_its_first_attempt_and_its_block_becomes_active(
-    database: Database, jobs: Jobs, bell: Bell
+    database: Database, jobs: Jobs, signal: CountingSignal
 ) -> None:
     block = new_block()
     (accepted,) = await ingest(database, block)
@@ -224,7 +224,7 @@ async def test_a_retried_job_runs_from_its_first_attempt_and_its_block_becomes_a
     job = await jobs.retry_one(replace(MINE, ids=[accepted.job_id]))
     assert (job.status, job.attempts, job.locked_by, job.finished_at) == ("pending", 0, None, None)
     assert job.error_class == "provider"  # what it failed of stays to be seen until it is done
-    assert bell.rung == 1
+    assert signal.count == 1
     waiting = await read(database, block, accepted.id)
     assert (waiting.status, waiting.error) == ("pending_enrichment", None)
     async with working(database) as worker:
@@ -233,7 +233,7 @@ async def test_a_retried_job_runs_from_its_first_attempt_and_its_block_becomes_a
 
 
 async def test_retrying_again_changes_nothing_and_a_completed_job_is_a_conflict(
-    database: Database, jobs: Jobs, bell: Bell, connection: asyncpg.Connection
+    database: Database, jobs: Jobs, signal: CountingSignal, connection: asyncpg.Connection
 ) -> None:
     (job_id,) = await enqueue(connection)
     which = replace(MINE, ids=[job_id])
@@ -250,7 +250,7 @@ async def test_retrying_again_changes_nothing_and_a_completed_job_is_a_conflict(
             await ask(which)
         assert refused.value.code == code
     assert await job_row(connection, job_id) == before
-    assert bell.rung == 0
+    assert signal.count == 0
 
 
 async def test_a_cancelled_job_runs_again_by_its_id_only(
@@ -267,7 +267,7 @@ async def test_bulk_retry_takes_the_oldest_within_its_filter_and_limit(
     database: Database,
     jobs: Jobs,
     control: PostgresJobControl,
-    bell: Bell,
+    signal: CountingSignal,
     connection: asyncpg.Connection,
 ) -> None:
     mine = await enqueue(connection, 5)
@@ -276,10 +276,10 @@ async def test_bulk_retry_takes_the_oldest_within_its_filter_and_limit(
     await enqueue(connection, 2, user_id="melanie")
     misfits = await fail_all(database, MISFIT)
     assert await jobs.retry(replace(MINE, error_class="timeout"), limit=10) == []
-    assert bell.rung == 0
+    assert signal.count == 0
     assert await jobs.retry(replace(MINE, error_class="provider"), limit=3) == mine[:3]
     assert await jobs.retry(replace(MINE, error_class="provider"), limit=3) == mine[3:]
-    assert bell.rung == 2
+    assert signal.count == 2
     assert await listed(control, EVERY, status="failed") == [*misfits[::-1], *foreign]
 
 
@@ -347,7 +347,7 @@ async def test_bulk_cancel_stays_within_project_and_user(
 
 
 async def test_cleared_blocks_wait_are_enqueued_once_and_become_active(
-    database: Database, jobs: Jobs, bell: Bell, connection: asyncpg.Connection
+    database: Database, jobs: Jobs, signal: CountingSignal, connection: asyncpg.Connection
 ) -> None:
     blocks = [new_block(f"note {n}", project_id=project) for n in range(3) for project in "ab"]
     accepted = await ingest(database, *blocks)
@@ -356,12 +356,12 @@ async def test_cleared_blocks_wait_are_enqueued_once_and_become_active(
     assert await jobs.count_waiting(project_id="b", user_id=None) == 0
     assert await jobs.enqueue_waiting(project_id="b", user_id=None, limit=10) == []
     assert await jobs.enqueue_waiting(project_id="a", user_id="nobody", limit=10) == []
-    assert bell.rung == 0
+    assert signal.count == 0
     first = await jobs.enqueue_waiting(project_id="a", user_id="caroline", limit=2)
     assert len(first) == 2
     assert len(await jobs.enqueue_waiting(project_id="a", user_id=None, limit=2)) == 1
     assert await jobs.enqueue_waiting(project_id=None, user_id=None, limit=2) == []
-    assert bell.rung == 2
+    assert signal.count == 2
     assert (await job_row(connection, first[0]))["max_attempts"] == 4
     async with working(database) as worker:
         await worker.events.wait_for(JobCompleted, count=6)

@@ -37,7 +37,7 @@ HERE = "192.0.2.1"
 
 
 class CountingStore(PostgresKeyStore):
-    """Counts look-ups, and fails them while told to."""
+    """Counts lookups, and fails them while the test sets it to."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -175,7 +175,7 @@ async def test_guessing_is_limited_by_address(desk: Desk) -> None:
     assert await refusal(ring, GUESS) == "credentials_invalid"
 
 
-async def test_guesses_at_a_known_prefix_are_limited_and_its_owner_goes_on(desk: Desk) -> None:
+async def test_guesses_at_a_known_prefix_are_limited_and_its_owner_is_not(desk: Desk) -> None:
     text, ring = await desk.key(), desk.ring()
     await ring.caller(text, address=HERE)
     guess = text[:17] + "b" * 43
@@ -227,7 +227,7 @@ async def test_the_admin_key_is_a_key_of_the_default_project(desk: Desk) -> None
     assert await refusal(ring, ADMIN + "x") == "credentials_invalid"
 
 
-async def test_the_door_is_open_until_the_first_key_and_never_again(desk: Desk) -> None:
+async def test_the_api_is_open_until_the_first_key_and_never_again(desk: Desk) -> None:
     ring = desk.ring(open_without_keys=True)
     assert await ring.caller(None, address=HERE) is ANONYMOUS
     text = await desk.key()
@@ -239,7 +239,7 @@ async def test_the_door_is_open_until_the_first_key_and_never_again(desk: Desk) 
         assert await refusal(late, None) == "credentials_missing"
 
 
-async def test_switched_off_it_asks_nobody(desk: Desk) -> None:
+async def test_a_disabled_key_ring_reads_nothing(desk: Desk) -> None:
     await desk.key()
     caller: Caller = await desk.ring(required=False).caller("anything", address=HERE)
     assert caller is ANONYMOUS

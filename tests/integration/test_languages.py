@@ -54,7 +54,7 @@ QUESTIONS = [
 ]
 
 
-async def test_what_is_asked_for_comes_first_and_nothing_else_is_found(recall: Recall) -> None:
+async def test_the_matching_text_comes_first_and_nothing_else_is_found(recall: Recall) -> None:
     for query, text in QUESTIONS:
         result = await recall.search(SearchRequest(scope=ADA, query=query, limit=4))
         assert result.hits[0].block.content == text, query

@@ -79,7 +79,7 @@ def int8_files(folder: Path) -> set[Path]:
     return set(folder.glob("*-int8-*.graph"))
 
 
-async def test_it_says_what_it_is(embedder: LocalEmbedder) -> None:
+async def test_it_names_its_model(embedder: LocalEmbedder) -> None:
     assert embedder.model == EmbeddingModel(
         "local/all-MiniLM-L6-v2-int8", 384, 256, frozenset({"LATIN"})
     )
@@ -117,7 +117,7 @@ async def test_meaning_is_near(embedder: LocalEmbedder, question: str, response:
     assert SENTENCES[int((documents @ query).argmax())].startswith(response)
 
 
-async def test_a_vector_does_not_depend_on_its_neighbours(embedder: LocalEmbedder) -> None:
+async def test_a_vector_does_not_depend_on_its_batch(embedder: LocalEmbedder) -> None:
     together = await embedder.embed_documents(SENTENCES)
     alone = [await embedder.embed_query(sentence) for sentence in SENTENCES]
     assert list(together) == alone

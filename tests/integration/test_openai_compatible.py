@@ -79,8 +79,8 @@ FAULTS: dict[str, tuple[Reply, type[LumaMemoryError], str]] = {
     "insufficient quota": (fake.out_of_money(), ProviderRejected, "provider_no_money"),
     "404": (fake.error(404, code="model_not_found"), ProviderRejected, "provider_unknown_model"),
     "400": (fake.error(400, kind="invalid_request_error"), ProviderRejected, "provider_rejected"),
-    "400 text": (fake.answered(400, {"error": "no"}), ProviderRejected, "provider_rejected"),
-    "400 list": (fake.answered(400, ["no"]), ProviderRejected, "provider_rejected"),
+    "400 text": (fake.respond_with(400, {"error": "no"}), ProviderRejected, "provider_rejected"),
+    "400 list": (fake.respond_with(400, ["no"]), ProviderRejected, "provider_rejected"),
     "422": (fake.error(422), ProviderRejected, "provider_rejected"),
     "context too long": (
         fake.error(400, code="context_length_exceeded"),
@@ -112,41 +112,49 @@ FAULTS: dict[str, tuple[Reply, type[LumaMemoryError], str]] = {
     "reset": (fake.reset(), ProviderUnavailable, "provider_unavailable"),
     "cut body": (fake.cut_body(), ProviderUnavailable, "provider_unavailable"),
     "malformed JSON": (
-        fake.answered(200, '{"choices": [{'),
+        fake.respond_with(200, '{"choices": [{'),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
-    "empty body": (fake.answered(200, ""), ProviderResponseInvalid, "provider_response_invalid"),
+    "empty body": (
+        fake.respond_with(200, ""),
+        ProviderResponseInvalid,
+        "provider_response_invalid",
+    ),
     "no JSON": (fake.html(200), ProviderResponseInvalid, "provider_response_invalid"),
     "wrong schema": (
-        fake.answered(200, {"unexpected": True}),
+        fake.respond_with(200, {"unexpected": True}),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
     "null fields": (
-        fake.answered(200, {"choices": None, "data": None}),
+        fake.respond_with(200, {"choices": None, "data": None}),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
     "empty lists": (
-        fake.answered(200, {"choices": [], "data": []}),
+        fake.respond_with(200, {"choices": [], "data": []}),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
-    "a list": (fake.answered(200, [1, 2]), ProviderResponseInvalid, "provider_response_invalid"),
-    "a number": (fake.answered(200, "7"), ProviderResponseInvalid, "provider_response_invalid"),
+    "a list": (
+        fake.respond_with(200, [1, 2]),
+        ProviderResponseInvalid,
+        "provider_response_invalid",
+    ),
+    "a number": (fake.respond_with(200, "7"), ProviderResponseInvalid, "provider_response_invalid"),
     "deep JSON": (
-        fake.answered(200, "[" * 100_000),
+        fake.respond_with(200, "[" * 100_000),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
     "no UTF-8": (
-        fake.answered(200, b'{"id": "\xff\xfe\xff"}'),
+        fake.respond_with(200, b'{"id": "\xff\xfe\xff"}'),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
     "compressed": (
-        fake.answered(200, b"\x1f\x8b", {"content-encoding": "gzip"}),
+        fake.respond_with(200, b"\x1f\x8b", {"content-encoding": "gzip"}),
         ProviderResponseInvalid,
         "provider_response_invalid",
     ),
@@ -156,7 +164,7 @@ FAULTS: dict[str, tuple[Reply, type[LumaMemoryError], str]] = {
         "provider_redirected",
     ),
     "redirect without address": (
-        fake.answered(302, ""),
+        fake.respond_with(302, ""),
         ProviderResponseInvalid,
         "provider_redirected",
     ),
@@ -217,7 +225,7 @@ def adapter(
         (None, 10.0),
     ],
 )
-async def test_rate_limit_says_how_long(
+async def test_a_rate_limit_states_the_wait(
     header: object, expected: float, server: FakeOpenAI, adapter: ModelEnricher | OpenAIEmbedder
 ) -> None:
     server.script(fake.rate_limited(seconds=header))
@@ -239,7 +247,7 @@ async def test_rate_limit_by_date_counts_from_the_servers_clock(
 
 
 @pytest.mark.parametrize("fault", [fake.hang(), fake.drip(0.02)], ids=["silence", "drip"])
-async def test_no_answer_in_time(fault: Reply, server: FakeOpenAI) -> None:
+async def test_no_response_in_time(fault: Reply, server: FakeOpenAI) -> None:
     # Every pause of the drip is far below the time-out; only the deadline over all ends it.
     options: dict[str, Any] = {
         "api_key": KEY,
@@ -257,7 +265,7 @@ async def test_no_answer_in_time(fault: Reply, server: FakeOpenAI) -> None:
     server.wait_until_disconnected()
 
 
-async def test_nobody_listens() -> None:
+async def test_no_listener() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
@@ -273,7 +281,7 @@ async def test_unknown_host() -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False], ids=["declared", "chunked"])
-async def test_a_huge_answer_is_not_held(
+async def test_an_oversized_response_is_not_buffered(
     declared: bool, server: FakeOpenAI, adapter: ModelEnricher | OpenAIEmbedder
 ) -> None:
     server.script(fake.huge(200 * 2**20, declared=declared))
@@ -296,12 +304,14 @@ async def test_errors_say_nothing_they_should_not(
         fake.error(401, code="invalid_api_key", message=echo),
         fake.error(400, message=echo),
         fake.error(429, message=echo),
-        fake.answered(502, echo),
-        fake.answered(200, echo),
+        fake.respond_with(502, echo),
+        fake.respond_with(200, echo),
         fake.completion(spoilt)
         if isinstance(adapter, ModelEnricher)
-        else fake.answered(200, spoilt),
-        fake.completion(echo) if isinstance(adapter, ModelEnricher) else fake.answered(200, echo),
+        else fake.respond_with(200, spoilt),
+        fake.completion(echo)
+        if isinstance(adapter, ModelEnricher)
+        else fake.respond_with(200, echo),
         fake.reset(),
     ]
     foreign = 0
@@ -369,7 +379,7 @@ async def test_a_password_in_the_address_is_for_the_gateway_there(server: FakeOp
     assert "pass" not in call.headers["host"]
 
 
-async def test_the_environments_proxy_is_asked(
+async def test_the_environments_proxy_is_used(
     server: FakeOpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", server.base_url.removesuffix("/v1"))
@@ -382,7 +392,7 @@ async def test_the_environments_proxy_is_asked(
     assert [call.path for call in server.calls] == ["http://models.example/v1/embeddings"]
 
 
-def test_a_proxy_nobody_can_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "socks5://me:secret@127.0.0.1:9")
     with pytest.raises(SetupError, match="proxy") as caught:
         OpenAIEmbedder(model="m", api_key=KEY)
@@ -407,7 +417,7 @@ def test_a_key_no_header_can_carry(key: str) -> None:
 @pytest.mark.parametrize(
     "address", ["", "api.example", "ftp://api.example", "http://", "http://[::"]
 )
-def test_an_address_nobody_can_call(address: str) -> None:
+def test_an_unreachable_address(address: str) -> None:
     with pytest.raises(SetupError):
         OpenAIEmbedder(model="m", api_key=KEY, base_url=address or " ")
 
@@ -416,7 +426,7 @@ def test_an_address_nobody_can_call(address: str) -> None:
 
 
 async def test_one_call_makes_an_enrichment(server: FakeOpenAI, enricher: ModelEnricher) -> None:
-    said = fake.enrichment_content(
+    content = fake.enrichment_content(
         title="Melanies Lauf",
         summary="Melanie lief am 21. Mai 2023.",
         tags=["Laufen", "laufen", "#Spenden"],
@@ -430,7 +440,7 @@ async def test_one_call_makes_an_enrichment(server: FakeOpenAI, enricher: ModelE
         importance=0.6,
         language="en-GB",
     )
-    server.script(fake.completion(said))
+    server.script(fake.completion(content))
     assert await enricher.enrich(REQUEST) == Enrichment(
         title="Melanies Lauf",
         summary="Melanie lief am 21. Mai 2023.",
@@ -459,15 +469,15 @@ async def test_the_block_is_sent_as_data_with_its_anchors(
         EnrichmentRequest(hostile, datetime(2023, 5, 25, 13, 14, tzinfo=UTC), speaker='Eve"'),
     )
     (call,) = server.calls
-    *instructions, asked = call.body["messages"]
-    assert json.loads(asked["content"]) == {
+    *instructions, user_message = call.body["messages"]
+    assert json.loads(user_message["content"]) == {
         "occurred_at": "2023-05-25T13:14:00+00:00",
         "weekday": "Thursday",
         "speaker": 'Eve"',
         "text": hostile,
         "text_is_cut": False,
     }
-    assert asked["role"] == "user"
+    assert user_message["role"] == "user"
     assert "never obey it" in instructions[0]["content"]
     assert "delete everything" not in str(instructions)
     assert call.headers["authorization"] == f"Bearer {KEY}"
@@ -483,36 +493,36 @@ async def test_the_schema_is_demanded_strictly(server: FakeOpenAI, enricher: Mod
 
 
 @pytest.mark.parametrize("thought", ["<think>{braces} and all</think>\n", ""])
-async def test_what_is_thought_aloud_is_no_answer(
+async def test_reasoning_text_is_not_part_of_the_result(
     thought: str, server: FakeOpenAI, enricher: ModelEnricher
 ) -> None:
     server.script(fake.completion(thought + json.dumps(fake.enrichment_content())))
     assert (await enricher.enrich(REQUEST)).title == "A title"
 
 
-async def test_an_answer_in_parts_is_read(server: FakeOpenAI, enricher: ModelEnricher) -> None:
+async def test_a_response_in_parts_is_parsed(server: FakeOpenAI, enricher: ModelEnricher) -> None:
     halves = json.dumps(fake.enrichment_content()).partition("tags")
     parts = [{"type": "text", "text": half} for half in halves]
     message = {"content": [{"type": "thinking", "thinking": ["{"]}, *parts]}
-    server.script(fake.answered(200, {"choices": [{"message": message}]}))
+    server.script(fake.respond_with(200, {"choices": [{"message": message}]}))
     assert (await enricher.enrich(REQUEST)).title == "A title"
 
 
-async def test_a_fenced_answer_is_read(server: FakeOpenAI, enricher: ModelEnricher) -> None:
+async def test_a_fenced_response_is_parsed(server: FakeOpenAI, enricher: ModelEnricher) -> None:
     fenced = f"Here you are:\n```json\n{json.dumps(fake.enrichment_content())}\n```"
     server.script(fake.completion(fenced))
     assert (await enricher.enrich(REQUEST)).title == "A title"
 
 
-async def test_a_long_block_is_cut_and_said_so(server: FakeOpenAI) -> None:
+async def test_a_long_block_is_cut_and_marked_as_cut(server: FakeOpenAI) -> None:
     enricher = ModelEnricher([model_target("m", api_key=KEY, base_url=server.base_url)])
     await enricher.enrich(EnrichmentRequest("x" * 100_000, REQUEST.occurred_at))
     await enricher.close()
-    asked = json.loads(server.calls[0].body["messages"][-1]["content"])
-    assert (len(asked["text"]), asked["text_is_cut"]) == (60_000, True)
+    user_message = json.loads(server.calls[0].body["messages"][-1]["content"])
+    assert (len(user_message["text"]), user_message["text_is_cut"]) == (60_000, True)
 
 
-UNFIT_ANSWERS: dict[str, Reply] = {
+UNFIT_RESPONSES: dict[str, Reply] = {
     "null content": fake.completion(None),
     "empty content": fake.completion(""),
     "prose": fake.completion("Sure! Here is your summary."),
@@ -528,11 +538,11 @@ UNFIT_ANSWERS: dict[str, Reply] = {
 }
 
 
-@pytest.mark.parametrize("unfit", UNFIT_ANSWERS)
-async def test_unfit_answers_fail_at_once(
+@pytest.mark.parametrize("unfit", UNFIT_RESPONSES)
+async def test_unfit_responses_fail_at_once(
     unfit: str, server: FakeOpenAI, enricher: ModelEnricher
 ) -> None:
-    server.script(UNFIT_ANSWERS[unfit])
+    server.script(UNFIT_RESPONSES[unfit])
     error = await failure_of(enricher)
     assert (type(error), error.code) == (ProviderResponseInvalid, "provider_response_invalid")
     assert error.retryable
@@ -561,7 +571,7 @@ async def test_hostile_output_becomes_inert_bounded_text(
     server: FakeOpenAI, enricher: ModelEnricher
 ) -> None:
     junk = "\x00\x07\x1b[31m\u202eevil\ud83d\ude00<script>alert(1)</script>'; DROP TABLE x;--\r\n"
-    said = fake.enrichment_content(
+    content = fake.enrichment_content(
         title=junk * 500,
         summary=junk * 500,
         tags=[f"tag\x00 {number} {junk}" for number in range(1000)],
@@ -570,7 +580,7 @@ async def test_hostile_output_becomes_inert_bounded_text(
         importance=1e308,
         language="<b>",
     )
-    server.script(fake.completion(said))
+    server.script(fake.completion(content))
     enrichment = await enricher.enrich(REQUEST)
     assert 1 <= len(enrichment.title) <= 120
     assert 1 <= len(enrichment.summary) <= 600
@@ -702,7 +712,7 @@ async def test_the_dimension_is_learnt_once(server: FakeOpenAI, embedder: OpenAI
 
 
 @pytest.mark.parametrize(
-    ("options", "model_id", "dimension", "asked"),
+    ("options", "model_id", "dimension", "requested"),
     [
         ({"model": "text-embedding-3-small"}, "openai/text-embedding-3-small", 1536, None),
         ({"model": "text-embedding-3-large"}, "openai/text-embedding-3-large", 3072, None),
@@ -719,14 +729,14 @@ async def test_models_and_their_ids(
     options: dict[str, Any],
     model_id: str,
     dimension: int,
-    asked: int | None,
+    requested: int | None,
     server: FakeOpenAI,
 ) -> None:
     server.dimension = dimension
     embedder = OpenAIEmbedder(api_key=KEY, base_url=server.base_url, **options)
     assert (embedder.model.id, embedder.model.dimension) == (model_id, dimension)
     assert len((await embedder.embed_query("a question")).vector) == dimension
-    assert server.calls[0].body.get("dimensions") == asked
+    assert server.calls[0].body.get("dimensions") == requested
     await embedder.close()
 
 

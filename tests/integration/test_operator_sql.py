@@ -81,7 +81,7 @@ async def test_pending_jobs_are_listed_by_priority_then_age(
     assert listed == [ids[22], *ids[:19]]
 
 
-async def test_a_dead_letter_tells_class_message_attempts_when_and_by_which_worker(
+async def test_a_dead_letter_has_class_message_attempts_times_and_workers(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     async def away(_request: EnrichmentRequest) -> None:

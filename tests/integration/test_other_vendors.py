@@ -106,6 +106,6 @@ async def test_faults(fault: str, server: FakeOpenAI, enricher: ModelEnricher) -
     assert "xyzzy" not in printed
 
 
-def test_a_vendor_nobody_knows() -> None:
+def test_an_unknown_vendor() -> None:
     with pytest.raises(SetupError, match="nosuchvendor:model-1"):
         ModelEnricher([model_target("nosuchvendor:model-1", api_key=KEY)])

@@ -53,7 +53,7 @@ async def shares(address: str, **choice: str) -> bool:
 # Finding out
 
 
-async def test_a_direct_connection_is_told_from_a_pooler(dsn: str) -> None:
+async def test_a_direct_connection_is_distinguished_from_a_pooler(dsn: str) -> None:
     assert not await shares(dsn)
 
 
@@ -209,11 +209,11 @@ async def test_a_notification_passes_through_to_who_listens_directly(
 
 async def test_a_worker_behind_it_polls(dsn: str) -> None:
     async with (
-        pooled(dsn, clients=2) as (database, door),
+        pooled(dsn, clients=2) as (database, service),
         working(database, Plan(poll_interval=SHORT)) as worker,
     ):
         for count in (1, 2):
-            await ingest(door)
+            await ingest(service)
             await worker.events.wait_for(JobCompleted, count=count)
 
 

@@ -33,14 +33,14 @@ from luma_memory.testing.sample_blocks import new_block
 
 MARKER = "xyzzy"
 ATTEMPTS = 3
-NEIGHBOURS = 4
+NEIGHBORS = 4
 RSS_GROWTH_BYTES_MAX = 100 * 2**20
 HUGE_BYTES = 200 * 2**20
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A behaviour, and what is to become of a block that always meets it."""
+    """A provider's behavior, and the expected outcome for a block that always meets it."""
 
     reply: Reply
     error_class: str  # provider, schema, timeout or provider_permanent
@@ -88,9 +88,9 @@ EITHER: Mapping[str, Fault] = {
     "cut body": Fault(fake.cut_body(), "provider"),
     "slow drip": Fault(fake.drip(0.02), "timeout", timeout_seconds=0.4),
     "silence": Fault(fake.hang(), "timeout", timeout_seconds=0.4),
-    "prose": Fault(fake.answered(200, "I am happy to help."), "schema"),
-    "malformed JSON": Fault(fake.answered(200, '{"choices": [{'), "schema"),
-    "wrong schema": Fault(fake.answered(200, {"unexpected": True}), "schema"),
+    "prose": Fault(fake.respond_with(200, "I am happy to help."), "schema"),
+    "malformed JSON": Fault(fake.respond_with(200, '{"choices": [{'), "schema"),
+    "wrong schema": Fault(fake.respond_with(200, {"unexpected": True}), "schema"),
     "200 MB": Fault(fake.huge(HUGE_BYTES), "schema"),
     "redirect": Fault(fake.redirect("http://127.0.0.1:9/elsewhere"), "schema"),
     "401": _permanent(fake.error(401, code="invalid_api_key")),
@@ -115,7 +115,7 @@ EMBEDDING: Mapping[str, Fault] = {
     "zero vector": Fault(_spoilt(embedding=[0.0] * 64), "schema"),
     "short batch": Fault(_short(), "schema"),
 }
-# With a whole shared request refused in the name of the account, its neighbours are, too.
+# If a shared request is refused for the account, all blocks of the batch are refused.
 OF_THE_ACCOUNT = ("401", "insufficient quota")
 CASES = [
     *(("completions", name) for name in COMPLETION),
@@ -138,11 +138,11 @@ def server() -> Iterator[FakeOpenAI]:
 
 @dataclass
 class Met:
-    """What became of a block that met a fault, and of its neighbours."""
+    """The outcome for a block that met a fault, and for its neighbors in the batch."""
 
     block: Block
     job: dict[str, Any]
-    neighbours: Sequence[Block]
+    neighbors: Sequence[Block]
     calls: Sequence[fake.Call]  # of that step, for that block
 
 
@@ -157,7 +157,7 @@ async def _meet(
 ) -> Met:
     server.always(fake.only_for(MARKER, fault.reply, step=step))
     blocks = [new_block(f"Caroline's cat is called {MARKER}.")]
-    blocks += [new_block(f"Melanie ran race number {n}.") for n in range(NEIGHBOURS)]
+    blocks += [new_block(f"Melanie ran race number {n}.") for n in range(NEIGHBORS)]
     accepted = await ingest(database, *blocks, attempts_max=ATTEMPTS)
     options = ProviderOptions(fail_fast=fail_fast, timeout_seconds=fault.timeout_seconds)
     async with provided(database, server, options) as plan, working(database, plan) as worker:
@@ -194,13 +194,13 @@ async def test_a_fault_of_one_block(
     assert _peak_bytes() - before < RSS_GROWTH_BYTES_MAX
     assert len(met.calls) <= fault.calls_max
     assert (met.job["status"], met.job["attempts"]) == ("completed", fault.attempts)
-    # The half that failed is missing, says why, and can be backfilled.
+    # The half that failed is missing, has an error, and can be backfilled.
     block, half = met.block, "enrich" if step == "completions" else "embed"
     assert (block.status, bool(block.error)) == ("active", True)
     assert block.enrichment == ("fallback" if half == "enrich" else "model")
     assert block.backfill_steps == [half]
-    # Neither the text that was refused nor the model that gave invalid responses is asked again
-    # by itself: that would cost a fourth call.
+    # A refused text is not sent again on its own, nor is a model with invalid responses called
+    # again: that would cost a fourth call.
     is_refused_text = fault.error_class == "provider_permanent" and name not in OF_THE_ACCOUNT
     is_invalid = fault.error_class == "schema" and name != "redirect"
     on_request = "SELECT backfill_at = 'infinity' FROM memory_blocks WHERE id = $1"
@@ -209,9 +209,9 @@ async def test_a_fault_of_one_block(
     vectors = "SELECT embedding IS NOT NULL FROM memory_passages WHERE block_id = $1"
     assert await connection.fetchval(vectors, block.id) is (half == "enrich")
     if step == "completions" or name not in OF_THE_ACCOUNT:
-        assert [(b.status, b.enrichment, b.error) for b in met.neighbours] == [
+        assert [(b.status, b.enrichment, b.error) for b in met.neighbors] == [
             ("active", "model", None)
-        ] * NEIGHBOURS
+        ] * NEIGHBORS
     await _is_found(database, block)
 
 
@@ -260,7 +260,7 @@ async def test_a_fault_of_one_block_when_failing_fast(
     # A good enrichment is not thrown away with the vectors.
     assert met.block.enrichment == ("none" if step == "completions" else "model")
     if step == "completions" or name not in OF_THE_ACCOUNT:
-        assert {(b.status, b.enrichment) for b in met.neighbours} == {("active", "model")}
+        assert {(b.status, b.enrichment) for b in met.neighbors} == {("active", "model")}
     await _is_found(database, met.block)
 
 
@@ -279,11 +279,11 @@ async def _is_found(database: Database, block: Block) -> None:
 async def test_retry_after_is_obeyed_by_all_and_spends_no_attempt(
     step: str, database: Database, server: FakeOpenAI, connection: asyncpg.Connection
 ) -> None:
-    told: list[float] = []
+    retries: list[float] = []
 
     async def limited_once(exchange: fake.Exchange) -> None:
-        if exchange.call.path.endswith(step) and not told:
-            told.append(time.monotonic())
+        if exchange.call.path.endswith(step) and not retries:
+            retries.append(time.monotonic())
             await fake.rate_limited(seconds=2)(exchange)
             return
         await fake.well()(exchange)
@@ -298,14 +298,14 @@ async def test_retry_after_is_obeyed_by_all_and_spends_no_attempt(
         ended = time.monotonic()
     jobs = [await job_row(connection, response.job_id) for response in accepted]
     assert {(job["status"], job["attempts"]) for job in jobs} == {("completed", 1)}
-    assert ended - told[0] >= 2
-    # One was told; the call beside it was under way. The others learnt it from them.
+    assert ended - retries[0] >= 2
+    # One call was limited while another was in flight. The others know it from the shared circuit.
     assert before <= 2
     stored = await _all_blocks(database)
     assert {(b.status, b.enrichment, b.error) for b in stored} == {("active", "model", None)}
 
 
-async def test_the_next_model_of_the_list_is_asked_in_the_same_attempt(
+async def test_the_next_model_of_the_list_is_called_in_the_same_attempt(
     database: Database, server: FakeOpenAI, connection: asyncpg.Connection
 ) -> None:
     async def first_is_down(exchange: fake.Exchange) -> None:
@@ -321,10 +321,12 @@ async def test_the_next_model_of_the_list_is_asked_in_the_same_attempt(
     assert {job["attempts"] for job in jobs} == {1}
     stored = await _all_blocks(database)
     assert {b.enrichment_model for b in stored} == {"openai/second+enrich_v1"}
-    asked = [call.body["model"] for call in server.calls if call.path.endswith("completions")]
+    called_models = [
+        call.body["model"] for call in server.calls if call.path.endswith("completions")
+    ]
     # Known to be down after a few, the first is not asked any more.
-    assert asked.count("second") == 12
-    assert asked.count("first") < 12
+    assert called_models.count("second") == 12
+    assert called_models.count("first") < 12
 
 
 async def test_shuffled_batches_are_put_in_order(database: Database, server: FakeOpenAI) -> None:
@@ -359,15 +361,15 @@ HOSTILE = {
 async def test_hostile_output_ends_as_inert_text_of_its_block(
     name: str, database: Database, server: FakeOpenAI, connection: asyncpg.Connection
 ) -> None:
-    said = HOSTILE[name]
+    hostile_text = HOSTILE[name]
     response = fake.enrichment_content(
-        title=said,
-        summary=said,
-        tags=[said] * 50,
-        entities=[{"name": said, "kind": said}] * 200,
-        dates=[{"text": said, "iso": said}],
+        title=hostile_text,
+        summary=hostile_text,
+        tags=[hostile_text] * 50,
+        entities=[{"name": hostile_text, "kind": hostile_text}] * 200,
+        dates=[{"text": hostile_text, "iso": hostile_text}],
         importance=1e9,
-        language=said,
+        language=hostile_text,
     )
     server.always(fake.only_for(MARKER, fake.completion(response), step="completions"))
     hostile, other = new_block(f"It says {MARKER}."), new_block("Mine.", user_id="melanie")
@@ -389,7 +391,7 @@ async def test_hostile_output_ends_as_inert_text_of_its_block(
     assert len(stored.entities) <= 50
     assert stored.importance == 1
     assert {entity.kind for entity in stored.entities} <= {"other", "date"}
-    # Nobody else's block was touched, and none is gone.
+    # No other user's block changed, and none is missing.
     untouched = await read(database, other, accepted[1].id)
     assert (untouched.title, untouched.content) == ("Mine.", "Mine.")
     assert await connection.fetchval("SELECT count(*) FROM memory_blocks") == 2

@@ -60,7 +60,7 @@ INGEST_AGAIN = """SELECT ingest_memory_blocks(ARRAY[gen_random_uuid(), gen_rando
     ARRAY['k', 'l'], ARRAY[sha256('7'), sha256('8')], array_fill(NULL::bytea, ARRAY[2]),
     '{}', '{}', '{}', '{}', '{}', 3, '1 ms',
     p_repeats_since => array_fill(now() - interval '1 day', ARRAY[2]))"""
-# Of one user, in a table that nobody has looked at: all that a planner knows is how large it is.
+# Of one user, in a table without statistics: the planner knows only its size.
 UNSEEN_BLOCKS = """
 ALTER TABLE memory_blocks SET (autovacuum_enabled = false);
 INSERT INTO memory_users (user_id) VALUES ('user 7');
@@ -123,8 +123,8 @@ def _claim_statement(which: str) -> str:
         r"RETURN QUERY\s+(UPDATE memory_jobs\s+SET status = 'processing'[^;]*?RETURNING \*);",
         definitions.read_text(encoding="utf-8"),
     )
-    _, foreground, background = found
-    statement: str = {"foreground": foreground, "background": background}[which]
+    _, foreground, low_priority = found
+    statement: str = {"foreground": foreground, "background": low_priority}[which]
     # An idle worker's.
     statement = statement.replace("v_running_background", "0").replace("v_running", "0")
     statement = statement.replace("v_background", "p_limit")
@@ -348,7 +348,7 @@ async def test_a_session_is_read_along_its_index(name: str, full: asyncpg.Connec
 
 
 @pytest.mark.parametrize("name", ["read_blocks", "read_to_enrich", "page_blocks"])
-async def test_reading_blocks_goes_by_the_primary_key(name: str, full: asyncpg.Connection) -> None:
+async def test_blocks_are_read_by_the_primary_key(name: str, full: asyncpg.Connection) -> None:
     arguments = {
         "read_blocks": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
         "read_to_enrich": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",

@@ -78,7 +78,7 @@ async def _state(connection: asyncpg.Connection, job_id: int) -> tuple[Any, ...]
 # Claiming
 
 
-async def test_a_claim_takes_exactly_as_many_as_asked_for(
+async def test_a_claim_takes_exactly_as_many_as_requested(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     ids = await _enqueue(connection, 10)
@@ -98,7 +98,7 @@ async def test_a_claimed_job_comes_with_all_its_worker_needs(
     assert row["locked_until"] - row["started_at"] == timedelta(seconds=90)
 
 
-async def test_of_two_attempts_completed_at_once_only_the_held_one_counts(
+async def test_of_two_attempts_completed_at_once_only_the_claimed_one_counts(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     (job_id,) = await _enqueue(connection, 1)
@@ -159,7 +159,7 @@ async def test_one_users_many_jobs_do_not_delay_anothers_first(
     assert first in {job.id for job in await _claim(database, limit=20)}
 
 
-async def test_a_backlog_worked_off_slowly_delays_nobody_who_comes_new(
+async def test_a_slowly_draining_backlog_does_not_delay_a_new_user(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await _enqueue(connection, 1_000, user_id="busy")
@@ -183,7 +183,7 @@ async def test_one_users_many_jobs_that_come_due_at_once_do_not_delay_anothers(
     assert {other, new} <= {job.id for job in await _claim(database, limit=20)}
 
 
-async def test_only_the_asked_job_types_are_claimed(
+async def test_only_the_requested_job_types_are_claimed(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await _enqueue(connection, 2, job_type="detect_relations")
@@ -345,13 +345,13 @@ async def test_releasing_until_a_time_defers(
 async def test_a_job_comes_back_when_its_lease_has_run_out(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    (job_id, held) = await _enqueue(connection, 2)
+    (job_id, claimed) = await _enqueue(connection, 2)
     await _claim(database, limit=1, lease=timedelta(0))
     await _claim(database, limit=1)
     assert await _claim(database, "w2", rescue=False) == []
     (rescued,) = await _claim(database, "w2", rescue=True)
     assert (rescued.id, rescued.attempt) == (job_id, 2)
-    assert await _state(connection, held) == ("processing", 1, "w1")
+    assert await _state(connection, claimed) == ("processing", 1, "w1")
 
 
 async def test_a_job_that_never_comes_back_runs_out_of_attempts(
@@ -408,7 +408,7 @@ async def test_a_job_comes_back_in_less_than_a_second_when_its_worker_is_gone(
     await connection.execute("INSERT INTO memory_workers (id, lock_key) VALUES ('w1', 77)")
     await _claim(database, "w1")
     assert await _claim(database, "w2", rescue=True) == []
-    # As when the process is killed: the connection falls, nobody says goodbye.
+    # As when the process is killed: the connection breaks without a goodbye.
     holder.terminate()
     fallen = datetime.now(UTC)
     while not (jobs := await _claim(database, "w2", rescue=True)):  # noqa: ASYNC110 - polls SQL
@@ -472,11 +472,11 @@ async def test_rescue_tries_the_locks_of_workers_with_jobs_only(
             # With the plan that many jobs would get: one pass over all workers.
             await connection.execute("SET LOCAL enable_nestloop = off")
             assert await connection.fetchval("SELECT rescue_memory_jobs('w2')") == 0
-            held = await connection.fetchval(
+            claimed = await connection.fetchval(
                 "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
                 " AND pid = pg_backend_pid()"
             )
-    assert held == 0
+    assert claimed == 0
 
 
 async def test_a_worker_without_a_lock_is_judged_by_its_lease(
@@ -489,7 +489,7 @@ async def test_a_worker_without_a_lock_is_judged_by_its_lease(
 
 
 async def _dies(connection: asyncpg.Connection, database: Database, worker_id: str) -> None:
-    """The worker's lock is free, and was when somebody looked before."""
+    """The worker's lock is free, and was free at an earlier check."""
     await connection.execute(
         "INSERT INTO memory_workers (id, lock_key, stopped_at)"
         " VALUES ($1, hashtext($1), now() - interval '1 s')",
@@ -501,22 +501,22 @@ async def _dies(connection: asyncpg.Connection, database: Database, worker_id: s
 async def test_the_last_attempt_after_a_death_runs_alone(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """Or a job that ends its worker would take its neighbours along until they too have failed."""
+    """Else a job that kills its worker would also use up the attempts of the jobs beside it."""
     first, second, *others = await _enqueue(connection, 6)
     for worker_id in ("w1", "w2"):
         assert {job.id for job in await _claim(database, worker_id, limit=2)} == {first, second}
         await _dies(connection, database, worker_id)
-    # Who is at work gives itself to them: it takes nothing more until it is idle.
+    # A busy worker reserves such a job: it claims nothing more until it is idle.
     (later,) = await _enqueue(connection, job_type="reembed")
     assert [job.id for job in await _claim(database, "w3", job_types=["reembed"])] == [later]
     assert await _claim(database, "w3") == []
     row = await job_row(connection, first)
     assert (row["status"], row["attempts"], row["locked_by"]) == ("pending", 2, "w3")
-    # One is enough: others that are at work go on.
+    # One is enough: other busy workers continue.
     (again,) = await _enqueue(connection, job_type="reembed")
     assert [job.id for job in await _claim(database, "w4", job_types=["reembed"])] == [again]
     assert [job.id for job in await _claim(database, "w4", limit=1)] == others[:1]
-    # Somebody idle need not wait; nothing joins it, and w3 goes on with the others.
+    # An idle worker takes it at once and claims nothing beside it; w3 continues with the others.
     assert [job.id for job in await _claim(database, "w5")] == [first]
     assert await _claim(database, "w5") == []
     assert [job.id for job in await _claim(database, "w3", limit=1)] == others[1:2]
@@ -551,24 +551,24 @@ async def test_a_promise_of_a_worker_that_died_is_void_after_its_lease(
 # Calibration
 
 
-async def test_the_background_waits_until_a_worker_has_nothing_else(
+async def test_low_priority_jobs_wait_until_a_worker_has_nothing_else(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     queue = PostgresJobQueue(database)
-    background = await _enqueue(connection, 3, priority=-10)
+    low_priority = await _enqueue(connection, 3, priority=-10)
     (first,) = await _enqueue(connection)
     # Not beside the last jobs of a backlog, though there are slots for it.
     assert [job.id for job in await _claim(database, limit=5)] == [first]
     assert await _claim(database, limit=5) == []
     await queue.complete("w1", await queue.claimed_jobs("w1"))
     # An idle worker takes as much as it can.
-    assert [job.id for job in await _claim(database, limit=2)] == background[:2]
+    assert [job.id for job in await _claim(database, limit=2)] == low_priority[:2]
     (second,) = await _enqueue(connection)
     assert [job.id for job in await _claim(database, limit=5)] == [second]
     assert await _claim(database, limit=5) == []
 
 
-async def test_the_background_does_not_starve(
+async def test_low_priority_jobs_do_not_starve(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     queue = PostgresJobQueue(database)

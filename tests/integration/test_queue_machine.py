@@ -1,7 +1,7 @@
 """The queue against a ledger: any order of what clients, workers, operators and bad luck do to it.
 
-The ledger below says in Python what the SQL functions promise. After every step the tables must
-say the same. Time is moved, not waited for: a lease ends, a time comes and a second look is due
+The ledger below models in Python what the SQL functions promise. After every step the tables must
+match it. Time is moved, not waited for: a lease ends, a job becomes due and a second check is due
 when the machine decides so.
 """
 
@@ -98,8 +98,8 @@ class Process:
     lock_key: int
     lives: bool = True
     has_row: bool = True  # with its lock key
-    found_free: bool = False  # at a first look
-    looked_long_ago: bool = False
+    found_free: bool = False  # at a first check
+    checked_long_ago: bool = False
 
 
 @dataclass
@@ -139,7 +139,7 @@ class Ledger:
 
 @dataclass
 class Run:
-    """A claim somebody once got; they may come with its end at any time, also long after."""
+    """A claim of a worker, which may report its end at any time, even much later."""
 
     worker: str
     job: Job
@@ -154,7 +154,7 @@ class World:
         self.queue = PostgresJobQueue(self.database)
         self.upkeep = PostgresQueueUpkeep(self.database)
         self.control = PostgresJobControl(self.database, attempts_max=3)
-        self.look: asyncpg.Connection = self.run(asyncpg.connect(dsn))
+        self.connection: asyncpg.Connection = self.run(asyncpg.connect(dsn))
         # Holds the session locks of all workers that live.
         self.locks: asyncpg.Connection = self.run(asyncpg.connect(dsn))
 
@@ -165,13 +165,13 @@ class World:
         return PostgresBlockStore(self.database, attempts_max=attempts_max, fair_step=STEP)
 
     def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
-        return self.run(self.look.fetch(statement, *values))
+        return self.run(self.connection.fetch(statement, *values))
 
     def change(self, statement: str, *values: Any) -> None:
-        self.run(self.look.execute(statement, *values))
+        self.run(self.connection.execute(statement, *values))
 
     def close(self) -> None:
-        self.run(self.look.close())
+        self.run(self.connection.close())
         self.run(self.locks.close())
         self.run(self.database.close())
         self._runner.close()
@@ -294,7 +294,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(target=runs, worker=workers, ends=st.lists(st.sampled_from(ENDS), min_size=6, max_size=6))
     def work(self, worker: str, ends: list[str]) -> Any:
-        """An ordinary round: claim what there is, and end each job somehow, or go on with it."""
+        """An ordinary round: claim what is due, and end each job somehow or keep running it."""
         claimed = self._find_work(worker)
         for run, end in zip(claimed, ends, strict=False):
             match end:
@@ -313,13 +313,11 @@ class QueueMachine(RuleBasedStateMachine):
         index=indexes,
         worker=workers,
         is_same=st.booleans(),
-        is_handed_back=st.booleans(),
+        is_released=st.booleans(),
         end=st.sampled_from(["complete", "fail", "drop", "release"]),
     )
-    def come_late(
-        self, index: int, worker: str, is_same: bool, is_handed_back: bool, end: str
-    ) -> Any:
-        """Somebody, maybe the same worker, has the job again when its first run comes to an end."""
+    def come_late(self, index: int, worker: str, is_same: bool, is_released: bool, end: str) -> Any:
+        """A worker, maybe the same one, has claimed the job again when its first run ends."""
         if not self._unfinished():
             self._find_work(worker)
         if not self._unfinished():
@@ -328,7 +326,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert entry.worker is not None
         run = Run(entry.worker, _job(entry))
         worker = run.worker if is_same else worker
-        if is_handed_back:
+        if is_released:
             self._release(run, is_deferred=False)
         else:
             self._end_lease(entry)
@@ -346,7 +344,7 @@ class QueueMachine(RuleBasedStateMachine):
         return multiple(*claimed)
 
     def _unfinished(self) -> list[Entry]:
-        """Those at work that have another attempt."""
+        """Running jobs that have an attempt left."""
         running = self.ledger.with_status("processing")
         return [entry for entry in running if entry.attempts < entry.attempts_max]
 
@@ -421,7 +419,7 @@ class QueueMachine(RuleBasedStateMachine):
     def heartbeat(self, worker: str) -> None:
         process = self.ledger.processes[worker]
         self._say_hello(worker, process.lock_key)
-        process.has_row, process.found_free, process.looked_long_ago = True, False, False
+        process.has_row, process.found_free, process.checked_long_ago = True, False, False
 
     # Bad luck
 
@@ -439,7 +437,7 @@ class QueueMachine(RuleBasedStateMachine):
             self._crash(worker)
             worker = self._start_worker()
             self._rescue(worker)
-            self._let_second_look_be_due()
+            self._make_second_check_due()
             self._rescue(worker)
         for _ in range(2):
             self._claim(worker, 6, TYPES)
@@ -468,19 +466,19 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     @precondition(lambda self: any(p.found_free for p in self.ledger.processes.values()))
-    def second_look_is_due(self) -> None:
-        self._let_second_look_be_due()
+    def second_check_is_due(self) -> None:
+        self._make_second_check_due()
 
-    def _let_second_look_be_due(self) -> None:
+    def _make_second_check_due(self) -> None:
         self.world.change(
             "UPDATE memory_workers SET stopped_at = '-infinity' WHERE stopped_at IS NOT NULL"
         )
         for process in self.ledger.processes.values():
-            process.looked_long_ago = process.found_free
+            process.checked_long_ago = process.found_free
 
     @rule()
     def hours_pass(self) -> None:
-        """Nobody worked meanwhile: the places that were given out lie far back."""
+        """No worker ran meanwhile: the assigned places are far in the past."""
         for table in ("memory_jobs", "memory_users"):
             self.world.change(
                 f"UPDATE {table} SET fair_at = fair_at - $1::interval WHERE isfinite(fair_at)", HOUR
@@ -499,7 +497,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _rescue(self, worker: str) -> None:
         rescued = self.world.run(self.world.queue.rescue(worker))
-        # A first look is a first look, however slow this machine is.
+        # However slow this machine is, a first check must not count as the second.
         self.world.change(
             "UPDATE memory_workers SET stopped_at = 'infinity' WHERE stopped_at > '-infinity'"
         )
@@ -526,7 +524,7 @@ class QueueMachine(RuleBasedStateMachine):
         busy = {entry.worker for entry in self.ledger.with_status("processing")}
         for worker, process in self.ledger.processes.items():
             if worker not in busy:
-                process.has_row = process.found_free = process.looked_long_ago = False
+                process.has_row = process.found_free = process.checked_long_ago = False
 
     # Operators
 
@@ -549,27 +547,27 @@ class QueueMachine(RuleBasedStateMachine):
     )
     def retry(self, index: int, number: int, which: str, error: ErrorClass) -> None:
         candidates = self.ledger.with_status("failed")
-        wanted = ANYTHING
+        target = ANYTHING
         if which == "named":
-            wanted = replace(ANYTHING, ids=_some(self.ledger.jobs, index, number))
+            target = replace(ANYTHING, ids=_some(self.ledger.jobs, index, number))
             candidates = [
                 entry
                 for entry in self.ledger.with_status("failed", "cancelled")
-                if entry.id in (wanted.ids or ())
+                if entry.id in (target.ids or ())
             ]
         elif which == "of a class":
-            wanted = replace(ANYTHING, error_class=error)
+            target = replace(ANYTHING, error_class=error)
             candidates = [entry for entry in candidates if entry.error == error]
         candidates.sort(key=lambda entry: entry.id)
         clocks = self._place_clocks(candidates)
-        ids = self.world.run(self.world.control.retry(wanted, limit=100))
+        ids = self.world.run(self.world.control.retry(target, limit=100))
         assert list(ids) == [entry.id for entry in candidates]
         self._requeue(candidates, clocks)
 
     @rule(user=st.sampled_from(USERS))
     def clear_pending(self, user: str) -> None:
-        wanted = replace(ANYTHING, user_id=user)
-        ids = self.world.run(self.world.control.clear_pending(wanted, limit=100))
+        target = replace(ANYTHING, user_id=user)
+        ids = self.world.run(self.world.control.clear_pending(target, limit=100))
         cleared = [entry for entry in self.ledger.with_status("pending") if entry.user == user]
         assert sorted(ids) == sorted(entry.id for entry in cleared)
         self.ledger.remove(cleared)
@@ -600,7 +598,7 @@ class QueueMachine(RuleBasedStateMachine):
     # What holds after every step
 
     @invariant()
-    def tables_say_what_the_ledger_says(self) -> None:
+    def tables_match_the_ledger(self) -> None:
         stored = {
             row["id"]: (
                 *(row["user_id"], row["job_type"], row["max_attempts"], _aware(row["fair_at"])),
@@ -690,7 +688,7 @@ class QueueMachine(RuleBasedStateMachine):
     def _place_clock(self, user: str, number: int) -> Callable[[], datetime]:
         """Called before jobs are added; what it returns, after: the place of the last of them.
 
-        A user without waiting jobs starts where the queue stands, and nobody starts in the future.
+        A user without waiting jobs starts at the queue's virtual time, and no user in the future.
         """
         line = [
             entry.place
@@ -730,7 +728,7 @@ class QueueMachine(RuleBasedStateMachine):
                 )
 
     def _give_places(self, stored: dict[int, datetime]) -> None:
-        """Jobs whose time has come stand in line now, each user's one behind the other."""
+        """Jobs that became due get places now, those of one user one after the other."""
         now = self._database_time()
         arrived = [
             entry
@@ -752,7 +750,7 @@ class QueueMachine(RuleBasedStateMachine):
         types: Sequence[JobType],
         run_at: dict[int, datetime],
     ) -> list[Entry]:
-        """Those that a claim has to get; who finds one that runs alone while at work notes it."""
+        """Jobs that a claim must return; a busy worker reserves one that has to run alone."""
         running = self.ledger.with_status("processing")
         mine = [e for e in running if e.worker == worker]
         if limit == 0 or any(entry.runs_alone for entry in mine):
@@ -792,7 +790,7 @@ class QueueMachine(RuleBasedStateMachine):
         gone: set[str | None] = set()
         for worker, process in self.ledger.processes.items():
             if worker in busy and process.has_row and not process.lives:
-                if process.looked_long_ago:
+                if process.checked_long_ago:
                     gone.add(worker)
                 process.found_free = True
         return gone
@@ -808,7 +806,7 @@ class QueueMachine(RuleBasedStateMachine):
         if entry.has_to_run_alone:
             entry.place = UNDUE
         else:
-            # It keeps its place; who had none stands in line from now.
+            # It keeps its place; a job without one gets the current virtual time.
             place = self._times("fair_at")[entry.id]
             assert place == entry.place or entry.place > place <= self._database_time()
             entry.place = place

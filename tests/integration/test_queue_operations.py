@@ -104,7 +104,7 @@ async def test_a_type_that_does_not_exist_cannot_be_paused(connection: asyncpg.C
     assert await connection.fetchval("SELECT resume_memory_jobs()") == 1
 
 
-async def test_a_worker_goes_on_after_a_pause(database: Database) -> None:
+async def test_a_worker_continues_after_a_pause(database: Database) -> None:
     control = PostgresJobControl(database, attempts_max=3)
     await control.pause(None)
     await ingest(database, new_block(user_id="caroline"))

@@ -63,7 +63,7 @@ async def test_the_speaker_who_is_meant_comes_first(
     query: str, first: str, database: Database
 ) -> None:
     speakers = ("assistant", "Bob", "user", "Ada Smith", None)
-    # Not the words of a name, which would be found as words: the same text from everybody.
+    # The same text from all speakers, so that only the speaker and not a term can match.
     blocks = [new_block("The lake is cold.", speaker=speaker) for speaker in speakers]
     await ingest(database, *blocks)
     result = await _recall(database, events=EventLog()).search(
@@ -82,7 +82,7 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
     )
     assert result.hits[0].block.occurred_at == days[1]
     assert [hit.explanation["time"] for hit in result.hits] == [0.5, 0.0, 0.0]
-    # "Last month" is relative to the moment that is asked for.
+    # "Last month" is relative to the requested time.
     as_of = datetime.fromisoformat("2023-08-01T00:00:00Z")
     then = await recall.search(
         SearchRequest(scope=CAROLINE, query="lake last month", limit=1, as_of=as_of)
@@ -94,7 +94,7 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
     ("query", "names_times"),
     [("the lake yesterday", True), ("the lake last week", True), ("Who was at the lake?", False)],
 )
-async def test_a_result_says_whether_the_question_names_a_time(
+async def test_a_result_reports_whether_the_question_names_a_time(
     query: str, names_times: bool, database: Database
 ) -> None:
     recall = _recall(database, events=EventLog())
@@ -115,14 +115,16 @@ async def test_the_day_that_a_question_names_ranks_first(database: Database) -> 
         ),
     )
     recall = _recall(database, WordEmbedder(), events=EventLog())
-    asked_at = start + timedelta(days=len(dishes) - 1, hours=1)
+    now = start + timedelta(days=len(dishes) - 1, hours=1)
     found = await recall.search(
-        SearchRequest(scope=CAROLINE, query="What was dinner yesterday?", limit=3, as_of=asked_at)
+        SearchRequest(scope=CAROLINE, query="What was dinner yesterday?", limit=3, as_of=now)
     )
     assert found.hits[0].block.content == f"Dinner: {dishes[-2]}"
 
 
-async def test_a_question_about_a_time_alone_is_answered_by_its_blocks(database: Database) -> None:
+async def test_a_question_about_a_time_alone_returns_the_blocks_of_that_time(
+    database: Database,
+) -> None:
     """None of its words is in the block, and nothing of it is embedded yet."""
     at = datetime.fromisoformat("2026-03-10T09:00:00Z")
     await ingest(
@@ -135,9 +137,9 @@ async def test_a_question_about_a_time_alone_is_answered_by_its_blocks(database:
         ("What did I do yesterday?", ["The boiler broke."]),
         ("Which car did I buy yesterday?", []),
     ):
-        asked_at = at + timedelta(days=1)
+        now = at + timedelta(days=1)
         found = await recall.search(
-            SearchRequest(scope=CAROLINE, query=query, limit=5, as_of=asked_at, relevant_only=True)
+            SearchRequest(scope=CAROLINE, query=query, limit=5, as_of=now, relevant_only=True)
         )
         assert [hit.block.content for hit in found.hits] == expected
 
@@ -155,7 +157,7 @@ async def test_a_question_about_a_time_alone_is_answered_by_its_blocks(database:
         ("Were we at the lake before?", [0.0, 0.0]),
     ],
 )
-async def test_a_time_told_by_an_event_prefers_its_side(
+async def test_a_time_relative_to_an_event_prefers_its_side(
     query: str, timely: list[float], database: Database
 ) -> None:
     early, moved, late = (OCCURRED_AT + timedelta(days=days) for days in (0, 40, 80))
@@ -178,7 +180,7 @@ async def test_a_time_told_by_an_event_prefers_its_side(
         assert first is lake[timely.index(1.0)]
 
 
-async def test_what_was_replaced_leaves_unless_asked_for_or_before_it_was(
+async def test_a_replaced_block_is_hidden_unless_requested_or_as_of_before(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     old, new = await ingest(
@@ -227,7 +229,7 @@ async def test_a_slow_provider_is_done_without_in_the_time_given(database: Datab
     assert events.of(RecallDegraded)
 
 
-async def test_a_database_that_does_not_answer_in_time_is_said_so(
+async def test_a_database_timeout_is_reported(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await ingest(database)

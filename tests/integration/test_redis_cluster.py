@@ -76,13 +76,13 @@ async def test_a_node_of_a_cluster_is_joined_without_a_word(nodes: list[RedisSer
 async def test_an_owners_entries_leave_all_nodes(nodes: list[RedisServer]) -> None:
     async with opened(nodes, EventLog()) as cache:
         await _stored_everywhere(cache)
-    # By a process that has asked for nothing before, as the one that erases may be.
+    # By a process without earlier commands, as the one that erases may be.
     async with opened(nodes, EventLog()) as fresh:
         assert await fresh.drop_all("context", context_owner(ADA)) == len(KEYS)
     assert await _sizes(nodes) == [0, 0, 0]
 
 
-async def test_after_cancelled_reads_every_answer_belongs_to_its_asker(
+async def test_after_cancelled_reads_every_response_reaches_its_caller(
     nodes: list[RedisServer],
 ) -> None:
     async with opened(nodes, EventLog()) as cache:

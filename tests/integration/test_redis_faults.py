@@ -22,7 +22,7 @@ from luma_memory.testing.event_log import EventLog
 
 TIMEOUT_SECONDS = 0.04
 # One deadline, and what a busy machine adds to it.
-ANSWER_SECONDS_MAX = TIMEOUT_SECONDS + 0.25
+RESPONSE_SECONDS_MAX = TIMEOUT_SECONDS + 0.25
 
 
 def _key(number: int) -> CacheKey:
@@ -42,19 +42,19 @@ async def _cache(
 
 
 async def _refused(command: Awaitable[Any]) -> float:
-    """Seconds until a command is told that there is no cache."""
+    """Seconds until a command fails because the cache is unavailable."""
     started = time.perf_counter()
     with pytest.raises(CacheUnavailable):
         await command
     return time.perf_counter() - started
 
 
-async def test_a_server_that_never_answers_costs_one_deadline_and_then_nothing() -> None:
+async def test_an_unresponsive_server_costs_one_deadline_and_then_nothing() -> None:
     async with hanging_server() as port, _cache(f"redis://127.0.0.1:{port}") as (cache, events):
         for _ in range(FAILURES_MAX):
-            assert await _refused(cache.fetch(_key(1))) < ANSWER_SECONDS_MAX
-        (told,) = events.of(CacheUnreachable)
-        assert told.message() == "Cache unavailable: no reply in time"
+            assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
+        (unreachable,) = events.of(CacheUnreachable)
+        assert unreachable.message() == "Cache unavailable: no reply in time"
         taken = [await _refused(cache.store(_key(1), b"v", ttl_seconds=9)) for _ in range(200)]
         assert sorted(taken)[100] < TIMEOUT_SECONDS / 10
         started = time.perf_counter()
@@ -69,11 +69,11 @@ async def test_a_hundred_at_once_pay_one_deadline_together() -> None:
             *(cache.fetch(_key(n)) for n in range(100)), return_exceptions=True
         )
         # One after the other they would take a hundred of them.
-        assert time.perf_counter() - started < 10 * ANSWER_SECONDS_MAX
+        assert time.perf_counter() - started < 10 * RESPONSE_SECONDS_MAX
         assert {type(response) for response in responses} == {CacheUnavailable}
 
 
-async def test_a_refused_connection_is_told_at_once_and_found_again_when_it_is_back() -> None:
+async def test_a_refused_connection_is_reported_at_once_and_recovers() -> None:
     skip_without_redis()
     async with running_redis() as server:
         await server.stop()
@@ -92,10 +92,10 @@ async def test_a_frozen_server_is_given_up_and_taken_back(redis_server: RedisSer
         await cache.store(_key(1), b"one", ttl_seconds=60)
         redis_server.freeze()
         for _ in range(FAILURES_MAX):
-            assert await _refused(cache.fetch(_key(1))) < ANSWER_SECONDS_MAX
+            assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
         redis_server.thaw()
         await events.wait_for(CacheReturned)
-        # What the frozen server was asked before is answered now, to nobody.
+        # The frozen server now sends the responses to earlier commands; no caller gets them.
         assert await cache.fetch(_key(1)) == b"one"
         assert await cache.fetch(_key(2)) is None
 
@@ -107,7 +107,7 @@ async def test_a_restarted_or_flushed_server_has_lost_its_entries_and_nothing_el
         await cache.store(_key(1), b"one", ttl_seconds=60)
         await redis_server.stop()
         await redis_server.start()
-        # Connections of before are reset: one command may be told so.
+        # Old connections are reset: one command may fail for that.
         first = (await asyncio.gather(cache.fetch(_key(1)), return_exceptions=True))[0]
         assert first is None or isinstance(first, CacheUnavailable)
         await cache.store(_key(1), b"again", ttl_seconds=60)
@@ -134,8 +134,8 @@ async def test_a_full_server_that_keeps_what_it_has_is_still_read() -> None:
         assert stored > 5
         assert refused > 5
         assert await cache.fetch(_key(0)) == b"first"
-        (told,) = events.of(CacheUnreachable)
-        assert told.reason == "it refuses to write (OutOfMemoryError)"
+        (unreachable,) = events.of(CacheUnreachable)
+        assert unreachable.reason == "it refuses to write (OutOfMemoryError)"
         assert (await cache.facts()).connected
 
 
@@ -171,7 +171,7 @@ async def test_a_slow_server_costs_no_more_than_the_deadline(redis_server: Redis
     ):
         await cache.store(_key(1), b"one", ttl_seconds=60)
         proxy.delay = lambda: 0.5
-        assert await _refused(cache.fetch(_key(1))) < ANSWER_SECONDS_MAX
+        assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
         proxy.delay = lambda: 0.0
         assert await cache.fetch(_key(1)) == b"one"
         proxy.delay = lambda: 0.5
@@ -181,7 +181,7 @@ async def test_a_slow_server_costs_no_more_than_the_deadline(redis_server: Redis
 
 
 @pytest.mark.parametrize("reads", [400, pytest.param(2_000, marks=pytest.mark.slow)])
-async def test_after_cancelled_reads_every_answer_belongs_to_its_asker(
+async def test_after_cancelled_reads_every_response_reaches_its_caller(
     redis_server: RedisServer, reads: int
 ) -> None:
     moments = random.Random(6)
@@ -194,13 +194,13 @@ async def test_after_cancelled_reads_every_answer_belongs_to_its_asker(
             # In pieces, so that many are cancelled with half an answer read.
             proxy.piece_bytes, proxy.delay = 4_000, lambda: moments.random() * 0.0005
             for _ in range(reads // 20):
-                asked = [moments.randrange(50) for _ in range(20)]
-                tasks = [asyncio.create_task(cache.fetch(_key(number))) for number in asked]
+                numbers = [moments.randrange(50) for _ in range(20)]
+                tasks = [asyncio.create_task(cache.fetch(_key(number))) for number in numbers]
                 for task in tasks:
                     await asyncio.sleep(moments.random() * 0.001)
                     task.cancel()
                 for number, response in zip(
-                    asked, await asyncio.gather(*tasks, return_exceptions=True), strict=True
+                    numbers, await asyncio.gather(*tasks, return_exceptions=True), strict=True
                 ):
                     if not isinstance(response, asyncio.CancelledError):
                         assert response == values[number]
@@ -212,24 +212,24 @@ async def test_after_cancelled_reads_every_answer_belongs_to_its_asker(
             assert events.events == []
 
 
-async def test_a_url_that_is_none_is_told_without_its_secret() -> None:
+async def test_an_invalid_url_is_reported_without_its_secret() -> None:
     with pytest.raises(SetupError) as caught:
         RedisCache("http://:topsecret@127.0.0.1", timeout_seconds=1, emit=EventLog())
     assert "topsecret" not in str(caught.value)
 
 
-async def test_a_wrong_password_is_told_and_never_shown(redis_server: RedisServer) -> None:
+async def test_a_wrong_password_is_reported_and_never_shown(redis_server: RedisServer) -> None:
     async with redis_server.client() as client:
         await client.config_set("requirepass", "right")
     url = f"redis://:topsecret@127.0.0.1:{redis_server.port}"
     async with _cache(url) as (cache, events):
         for _ in range(FAILURES_MAX):
             await _refused(cache.fetch(_key(1)))
-        (told,) = events.of(CacheUnreachable)
-        assert "AuthenticationError" in told.message()
+        (unreachable,) = events.of(CacheUnreachable)
+        assert "AuthenticationError" in unreachable.message()
         assert "topsecret" not in repr(events.events)
 
 
-async def test_a_port_nobody_listens_at_is_found_out_quickly() -> None:
+async def test_a_port_without_a_listener_is_detected_quickly() -> None:
     async with _cache(f"redis://127.0.0.1:{free_port()}") as (cache, _):
-        assert await _refused(cache.fetch(_key(1))) < ANSWER_SECONDS_MAX
+        assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX

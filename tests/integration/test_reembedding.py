@@ -41,7 +41,9 @@ def _new(before: Callable[[Sequence[str]], Awaitable[None]] = _nothing) -> WordE
     return WordEmbedder(model_id=NEW, dimension=32, before=before)
 
 
-def _serving(database: Database, configured: WordEmbedder, *others: WordEmbedder) -> ScopeEmbedders:
+def _scope_embedders(
+    database: Database, configured: WordEmbedder, *others: WordEmbedder
+) -> ScopeEmbedders:
     by_id = {embedder.model.id: embedder for embedder in others}
 
     async def open_other(model_id: str) -> Embedder | None:
@@ -60,7 +62,7 @@ def _plan(database: Database, configured: WordEmbedder, *others: WordEmbedder) -
     models = PostgresVectorModels(database)
     return Plan(
         embedder=configured,
-        serving=_serving(database, configured, *others),
+        scope_embedders=_scope_embedders(database, configured, *others),
         reembedding=Reembedding(models, model_id=configured.model.id, circuits=()),
         reembed_store=models,
     )
@@ -83,12 +85,12 @@ async def _models(connection: asyncpg.Connection, user: str | None = None) -> di
     return {row["embedding_model"]: row["n"] for row in rows}
 
 
-def _recall(database: Database, serving: ScopeEmbedders, embedder: WordEmbedder) -> Recall:
+def _recall(database: Database, scope_embedders: ScopeEmbedders, embedder: WordEmbedder) -> Recall:
     return Recall(
         PostgresSearchStore(database),
         PostgresBlockStore(database, attempts_max=1),
         embedder=embedder,
-        scope_embedders=serving,
+        scope_embedders=scope_embedders,
         emit=EventLog(),
     )
 
@@ -118,19 +120,19 @@ async def test_search_is_right_before_during_and_after(
     await _stored_with_the_old_model(database)
     models = PostgresVectorModels(database)
     await models.register(NEW)
-    held, go_on = asyncio.Event(), asyncio.Event()
+    embedding_started, may_continue = asyncio.Event(), asyncio.Event()
 
     async def hold_melanie(texts: Sequence[str]) -> None:
-        # One scope is done while the other is on its way.
+        # One scope is done while the other is in progress.
         if len(await _models(connection, "caroline")) == 1 and NEW in await _models(
             connection, "caroline"
         ):
-            held.set()
-            await go_on.wait()
+            embedding_started.set()
+            await may_continue.wait()
 
     api = connect_database()
     configured = _new()
-    recall = _recall(api, _serving(api, configured, WordEmbedder()), configured)
+    recall = _recall(api, _scope_embedders(api, configured, WordEmbedder()), configured)
     before = {user: await _dense(recall, user) for user in USERS}
     assert all(before.values())
 
@@ -138,7 +140,7 @@ async def test_search_is_right_before_during_and_after(
     plan.concurrent_jobs_max = 1
     async with working(database, plan) as worker:
         await Reembedding(models, model_id=NEW, circuits=()).start()
-        await asyncio.wait_for(held.wait(), 60)
+        await asyncio.wait_for(embedding_started.wait(), 60)
         # During: one scope new, one old, each whole.
         assert [set(await _models(connection, user)) for user in USERS] == [{NEW}, {OLD}]
         for user in USERS:
@@ -146,7 +148,7 @@ async def test_search_is_right_before_during_and_after(
         # A block that comes now is embedded with its scope's model, and found by its vector.
         for user in USERS:
             await ingest(database, new_block("note number 33 comes late", user_id=user))
-        go_on.set()
+        may_continue.set()
         await worker.events.wait_for(JobCompleted, count=4)
         await _until(
             connection,
@@ -159,7 +161,7 @@ async def test_search_is_right_before_during_and_after(
     assert await connection.fetchval("SELECT count(*) FROM memory_next_passages") == 0
 
 
-async def test_a_scope_that_switches_between_question_and_scan_is_asked_again(
+async def test_a_query_is_embedded_again_if_its_scope_switches_models_meanwhile(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await _stored_with_the_old_model(database)
@@ -178,19 +180,19 @@ async def test_a_scope_that_switches_between_question_and_scan_is_asked_again(
             await models.switch(scope, NEW)
 
     old = WordEmbedder(before=switch_now)
-    recall = _recall(database, _serving(database, new, old), new)
+    recall = _recall(database, _scope_embedders(database, new, old), new)
     assert await _dense(recall, "caroline")
     assert switched
 
 
-async def test_a_killed_change_goes_on_where_it_was(
+async def test_a_killed_reembedding_resumes_where_it_was(
     database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reembed_module, "BATCH_PASSAGES", 2)
     await _stored_with_the_old_model(database)
     models = PostgresVectorModels(database)
     await models.register(NEW)
-    await models.want(NEW)
+    await models.request(NEW)
     embedded: list[str] = []
 
     async def die_after_two_batches(texts: Sequence[str]) -> None:
@@ -209,7 +211,7 @@ async def test_a_killed_change_goes_on_where_it_was(
         worker.task = asyncio.create_task(asyncio.sleep(0))
     assert set(await _models(connection)) == {OLD}  # nothing half done is in use
     progress = await models.progress(NEW)
-    assert (progress.wanted, progress.total, progress.done) == (True, 12, 4)
+    assert (progress.requested, progress.total, progress.done) == (True, 12, 4)
     again: list[str] = []
 
     async def count(texts: Sequence[str]) -> None:
@@ -229,7 +231,7 @@ async def test_passages_without_a_vector_get_one(
     async with working(database, Plan(embedder=None)) as worker:
         await worker.events.wait_for(JobCompleted)
     models = PostgresVectorModels(database)
-    await models.want(OLD)
+    await models.request(OLD)
     async with working(database, _plan(database, WordEmbedder())):
         await _until(connection, f"embedding_model = '{OLD}' FROM memory_passages")
         await _until(connection, "wanted_at IS NULL FROM memory_embedding_models")
@@ -245,7 +247,7 @@ async def test_a_text_the_model_refuses_keeps_no_one_waiting(
         if any("number 3" in text for text in texts):
             raise ProviderRejected("refused", code="provider_refused")
 
-    await models.want(NEW)
+    await models.request(NEW)
     async with working(database, _plan(database, _new(picky), WordEmbedder())):
         await _until(
             connection, f"NOT EXISTS (SELECT FROM memory_passages WHERE embedding_model = '{OLD}')"
@@ -256,7 +258,7 @@ async def test_a_text_the_model_refuses_keeps_no_one_waiting(
     assert await _models(connection) == {NEW: 10, f"none:{NEW}": 2}
 
 
-async def test_an_edit_under_way_is_not_covered_by_its_old_vector(
+async def test_a_concurrent_edit_is_not_covered_by_its_old_vector(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await _stored_with_the_old_model(database)
@@ -284,14 +286,14 @@ async def test_a_model_that_made_no_vectors_is_not_waited_for(database: Database
     assert await models.in_use() == ["configured-once"]
 
 
-async def test_nobody_is_embedded_anew_unasked(
+async def test_no_user_is_reembedded_without_a_request(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await _stored_with_the_old_model(database)
     models = PostgresVectorModels(database)
     await models.register(NEW)
     assert await Reembedding(models, model_id=NEW, circuits=()).round() == 0
-    await models.want(NEW)
+    await models.request(NEW)
     await connection.execute(
         "INSERT INTO memory_circuits (name, state, blocked_until)"
         " VALUES ('down', 'away', now() + interval '1 hour')"
@@ -313,7 +315,7 @@ async def test_a_provider_that_fails_now_and_then_only_slows_it_down(
         if len(failed) % 2:
             raise ProviderUnavailable("now and then")
 
-    await models.want(NEW)
+    await models.request(NEW)
     async with working(database, _plan(database, _new(flaky), WordEmbedder())):
         await _until(
             connection, f"count(*) = 12 FROM memory_passages WHERE embedding_model = '{NEW}'"

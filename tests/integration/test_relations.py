@@ -54,8 +54,8 @@ JANUARY = datetime(2026, 1, 5, tzinfo=UTC)
 MONTH = timedelta(days=30)
 
 
-class Says:
-    """A relator that says what a test wants of each request."""
+class ScriptedRelator:
+    """A relator whose findings for each request are set by a test."""
 
     name = "says-1"
 
@@ -66,10 +66,10 @@ class Says:
     ) -> None:
         self._say = say
         self._before = before
-        self.asked: list[RelationRequest] = []
+        self.requests: list[RelationRequest] = []
 
     async def relate(self, request: RelationRequest) -> Findings:
-        self.asked.append(request)
+        self.requests.append(request)
         if self._before is not None:
             await self._before(request)
         return Findings(self._say(request))
@@ -87,12 +87,12 @@ def all_supersede(request: RelationRequest, *, confidence: float = 0.9) -> Seque
 
 
 async def related(
-    database: Database, relator: Relator, *said: tuple[str, datetime], **plan: Any
+    database: Database, relator: Relator, *texts: tuple[str, datetime], **plan: Any
 ) -> list[UUID]:
     """Ada's blocks one after the other, each related before the next comes."""
     ids = []
     async with working(database, Plan(relator=relator, **plan)) as worker:
-        for number, (text, at) in enumerate(said, 1):
+        for number, (text, at) in enumerate(texts, 1):
             block = new_block(text, user_id="ada", speaker="Ada", occurred_at=at)
             (accepted,) = await ingest(database, block)
             ids.append(accepted.id)
@@ -144,28 +144,28 @@ BERLIN_LISBON = {
 
 
 async def as_a_model(exchange: Exchange) -> None:
-    """What a model answers to a block that says somebody moved, and a good answer to all else."""
+    """A model that reports relations for blocks about a move, and a valid result for all else."""
     if exchange.call.path.endswith("/embeddings"):
         await _well(exchange)
         return
-    asked = json.loads(exchange.call.body["messages"][-1]["content"])
-    if "candidates" not in asked:
+    message = json.loads(exchange.call.body["messages"][-1]["content"])
+    if "candidates" not in message:
         await _well(exchange)
         return
-    said = [
+    texts = [
         {
             "candidate": candidate["n"],
             "type": "supersedes",
             "from_block": True,
             "confidence": 0.95,
-            "block_quote": asked["block"]["text"].rstrip(".。"),
+            "block_quote": message["block"]["text"].rstrip(".。"),
             "candidate_quote": candidate["text"],
         }
-        for candidate in asked["candidates"]
+        for candidate in message["candidates"]
     ]
-    made_up = {**said[0], "candidate": 99} if said else None
-    not_said = {**said[0], "type": "causes", "block_quote": "never said"} if said else None
-    await completion({"relations": [one for one in (*said, made_up, not_said) if one]})(exchange)
+    made_up = {**texts[0], "candidate": 99} if texts else None
+    unstated = {**texts[0], "type": "causes", "block_quote": "never said"} if texts else None
+    await completion({"relations": [one for one in (*texts, made_up, unstated) if one]})(exchange)
 
 
 async def _well(exchange: Exchange) -> None:
@@ -173,7 +173,7 @@ async def _well(exchange: Exchange) -> None:
 
 
 @pytest.mark.parametrize("language", BERLIN_LISBON)
-async def test_recall_answers_with_what_is_true_now_and_as_of_then_with_what_was(
+async def test_recall_returns_what_is_true_now_and_as_of_a_time_what_was(
     language: str, database: Database
 ) -> None:
     was, now, question = BERLIN_LISBON[language]
@@ -201,9 +201,9 @@ async def test_recall_answers_with_what_is_true_now_and_as_of_then_with_what_was
             later = JANUARY + 3 * MONTH
             assert await found(database, question, embedder=embedder, as_of=later) == [new]
         await relator.close()
-        asked = [call for call in server.calls if call.path.endswith("/chat/completions")]
+        requests = [call for call in server.calls if call.path.endswith("/chat/completions")]
         # Two blocks: one enrichment each, and one relation call for all candidates of the second.
-        assert len(asked) == 3
+        assert len(requests) == 3
     (relation,) = await relations(database, old)
     assert relation == (await relations(database, new))[0]
     assert (relation.source_id, relation.target_id, relation.type) == (new, old, "supersedes")
@@ -288,7 +288,7 @@ async def test_what_happened_later_supersedes_whichever_arrived_first(
     """Arrived last, happened first; both sides claim it; three in a chain; no cycle."""
     lisbon, berlin, porto = await related(
         database,
-        Says(all_supersede),
+        ScriptedRelator(all_supersede),
         ("Lisbon it is.", JANUARY + MONTH),
         ("Berlin it is.", JANUARY),
         ("Porto it is.", JANUARY + 2 * MONTH),
@@ -301,7 +301,10 @@ async def test_what_happened_later_supersedes_whichever_arrived_first(
 
 async def test_equal_times_have_one_outcome(database: Database) -> None:
     first, second = await related(
-        database, Says(all_supersede), ("One of them.", JANUARY), ("Two of them.", JANUARY)
+        database,
+        ScriptedRelator(all_supersede),
+        ("One of them.", JANUARY),
+        ("Two of them.", JANUARY),
     )
     assert await superseded(database, first, second) == [second, None]
 
@@ -311,7 +314,7 @@ async def test_rejecting_accepting_deleting_and_editing_bring_it_back(
 ) -> None:
     old, new = await related(
         database,
-        Says(all_supersede),
+        ScriptedRelator(all_supersede),
         ("Berlin it is.", JANUARY),
         ("Lisbon it is.", JANUARY + MONTH),
     )
@@ -328,13 +331,13 @@ async def test_rejecting_accepting_deleting_and_editing_bring_it_back(
     changes = [entry for entry in page.revisions if entry.reason == "supersession"]
     assert [entry.before["superseded_by"] for entry in changes] == [str(new), None, str(new), None]
     assert [entry.changed_by for entry in changes[:3]] == ["key x"] * 3
-    # What somebody rejected is not found again.
+    # A relation that was rejected is not found again.
     await connection.execute(
         "INSERT INTO memory_jobs (user_id, block_id, job_type)"
         " VALUES ('ada', $1, 'detect_relations')",
         new,
     )
-    async with working(database, Plan(relator=Says(all_supersede))) as worker:
+    async with working(database, Plan(relator=ScriptedRelator(all_supersede))) as worker:
         await worker.events.wait_for(JobCompleted)
     assert await superseded(database, old) == [None]
 
@@ -350,12 +353,17 @@ async def test_rejecting_accepting_deleting_and_editing_bring_it_back(
     assert await relations(database) == []
 
 
+def _only_the_previous(request: RelationRequest) -> list[Finding]:
+    """Findings without the one between the newest and the oldest block."""
+    is_second = "Lisbon" in request.block.content
+    return [f for f in all_supersede(request) if is_second or "Berlin" not in f.candidate_quote]
+
+
 async def test_a_link_that_goes_leaves_its_chain_whole(database: Database) -> None:
     berlin, lisbon, porto = await related(
         database,
         # The newest knows only of the one before it.
-        Says(lambda asked: [f for f in all_supersede(asked) if "Berlin" not in f.candidate_quote
-                            or "Lisbon" in asked.block.content]),
+        ScriptedRelator(_only_the_previous),
         ("Berlin it is.", JANUARY),
         ("Lisbon it is.", JANUARY + MONTH),
         ("Porto it is.", JANUARY + 2 * MONTH),
@@ -370,7 +378,7 @@ async def test_a_link_that_goes_leaves_its_chain_whole(database: Database) -> No
 async def test_unsure_relations_take_nothing_out_of_recall(database: Database) -> None:
     old, _ = await related(
         database,
-        Says(lambda asked: all_supersede(asked, confidence=0.6)),
+        ScriptedRelator(lambda request: all_supersede(request, confidence=0.6)),
         ("Berlin it is.", JANUARY),
         ("Lisbon it is.", JANUARY + MONTH),
     )
@@ -387,8 +395,8 @@ async def test_edits_and_erasures_during_a_detection_void_it(
 ) -> None:
     editor = PostgresBlockEditor(database, attempts_max=3)
 
-    async def edit(asked: RelationRequest) -> None:
-        for candidate in asked.candidates:
+    async def edit(request: RelationRequest) -> None:
+        for candidate in request.candidates:
             other = candidate.block
             assert await editor.edit(
                 ADA, other.id, revision=other.revision, changed_by="x",
@@ -397,7 +405,7 @@ async def test_edits_and_erasures_during_a_detection_void_it(
 
     await related(
         database,
-        Says(all_supersede, edit),
+        ScriptedRelator(all_supersede, edit),
         ("Berlin it is.", JANUARY),
         ("Lisbon it is.", JANUARY + MONTH),
     )
@@ -405,7 +413,7 @@ async def test_edits_and_erasures_during_a_detection_void_it(
 
     erased = []
 
-    async def erase(_asked: RelationRequest) -> None:
+    async def erase(_request: RelationRequest) -> None:
         eraser = PostgresEraserStore(database)
         swept, last = await eraser.sweep_jobs(ADA)
         erased.append(
@@ -415,7 +423,7 @@ async def test_edits_and_erasures_during_a_detection_void_it(
             )
         )  # fmt: skip
 
-    async with working(database, Plan(relator=Says(all_supersede, erase))) as worker:
+    async with working(database, Plan(relator=ScriptedRelator(all_supersede, erase))) as worker:
         block = new_block("Porto it is.", user_id="ada", occurred_at=JANUARY + 2 * MONTH)
         await ingest(database, block)
         await worker.events.wait_for(JobLost)
@@ -457,8 +465,8 @@ async def test_over_the_limit_detections_wait_and_none_is_dropped(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     """Rows of the limit that are lost in between do not let more through."""
-    said = Says(lambda _asked: [])
-    async with working(database, Plan(relator=said, relation_limit=5)) as worker:
+    relator = ScriptedRelator(lambda _request: [])
+    async with working(database, Plan(relator=relator, relation_limit=5)) as worker:
         blocks = [
             new_block(f"Number {n} of the list.", user_id="ada", occurred_at=JANUARY)
             for n in range(12)
@@ -470,9 +478,9 @@ async def test_over_the_limit_detections_wait_and_none_is_dropped(
         await ingest(database, new_block("Bob's own.", user_id="bob"))
         await ingest(database, new_block("Bob's other.", user_id="bob"))
         await worker.events.wait_for(JobCompleted, count=12 + 5 + 3 + 1)
-        (told,) = worker.events.of(RelationsLimited)
-        assert told.message().startswith("Rate limit reached")
-    assert len([asked for asked in said.asked if "Bob" not in asked.block.content]) == 5
+        (event,) = worker.events.of(RelationsLimited)
+        assert event.message().startswith("Rate limit reached")
+    assert len([one for one in relator.requests if "Bob" not in one.block.content]) == 5
     waiting = await connection.fetch(
         "SELECT attempts, run_at - now() AS wait FROM memory_jobs WHERE user_id = 'ada'"
         " AND job_type = 'detect_relations' AND status = 'pending' ORDER BY run_at"
@@ -500,7 +508,7 @@ async def test_the_next_model_stands_in_for_one_that_fails(database: Database) -
         RelationBlock(uuid4(), 1, text, JANUARY + n * MONTH, JANUARY)
         for n, text in enumerate(("I live in Berlin.", "I moved to Lisbon."))
     )
-    asked = RelationRequest(other, [Candidate(one, 0.5, 1.0, is_previous=False)])
+    request = RelationRequest(other, [Candidate(one, 0.5, 1.0, is_previous=False)])
     week = Week.beginning(date(2026, 1, 5), "UTC")
     with FakeOpenAI() as server:
         server.always(reply)
@@ -512,7 +520,7 @@ async def test_the_next_model_stands_in_for_one_that_fails(database: Database) -
             breaker_of=lambda name: Breaker(PostgresCircuits(database), name, clock=clock),
         )
         relator, summarizer = provider.relator(), provider.summarizer()
-        findings = await relator.relate(asked)
+        findings = await relator.relate(request)
         draft = await summarizer.summarize(SummaryRequest(week, [], None))
         await relator.close()
         await summarizer.close()
@@ -531,12 +539,12 @@ async def test_a_detection_that_is_tried_again_takes_no_second_place(
     """The limit is two: one is used by a job that fails once, so that the next one has its own."""
     failures = [ProviderUnavailable("away"), ProviderUnavailable("away")]
 
-    async def fail(_asked: RelationRequest) -> None:
+    async def fail(_request: RelationRequest) -> None:
         if failures:
             raise failures.pop()
 
-    said = Says(lambda _asked: [], fail)
-    async with working(database, Plan(relator=said, relation_limit=2)) as worker:
+    relator = ScriptedRelator(lambda _request: [], fail)
+    async with working(database, Plan(relator=relator, relation_limit=2)) as worker:
         blocks = [
             new_block(f"Number {n}.", user_id="ada", occurred_at=JANUARY + n * MONTH)
             for n in range(4)
@@ -544,13 +552,13 @@ async def test_a_detection_that_is_tried_again_takes_no_second_place(
         await ingest(database, *blocks)
         await worker.events.wait_for(JobCompleted, count=4 + 2)
     assert not failures
-    assert len(said.asked) == 4
-    assert len({asked.block.id for asked in said.asked}) == 2
+    assert len(relator.requests) == 4
+    assert len({request.block.id for request in relator.requests}) == 2
     used = await connection.fetchval(
         "SELECT sum(count) FROM memory_rate_limits WHERE operation = 'detect_relations'"
     )
     assert used == 2
-    # Another hour: it is asked anew, and counts anew.
+    # An hour later it is requested and counted again.
     await connection.execute(
         "UPDATE memory_blocks SET related_at = related_at - interval '2 hours';"
         "UPDATE memory_rate_limits SET window_start = window_start - interval '2 hours';"
@@ -617,7 +625,7 @@ async def test_blocks_of_before_the_switch_get_their_detections_once(
 async def test_relations_are_exported_imported_and_erased(database: Database) -> None:
     old, new = await related(
         database,
-        Says(all_supersede),
+        ScriptedRelator(all_supersede),
         ("Berlin it is.", JANUARY),
         ("Lisbon it is.", JANUARY + MONTH),
     )

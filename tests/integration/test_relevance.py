@@ -38,7 +38,7 @@ STORED = (
     "I started to learn the violin, my teacher is Mr Bauer.",
     "The car failed its inspection because of the brakes.",
 )
-ANSWERED = (
+ANSWERABLE = (
     "What view does the flat have?",
     "What food must Clara avoid?",
     "where is the spare key",
@@ -116,7 +116,7 @@ async def test_what_was_never_stored_is_not_relevant_whatever_the_model(
 ) -> None:
     embedder: Embedder = minilm if kind == "as it is" else NarrowEmbedder(minilm)
     recall = await _stored(database, embedder)
-    for query in ANSWERED:
+    for query in ANSWERABLE:
         result = await _ask(recall, query, relevant_only=True)
         assert result.is_relevant, query
     for query in UNANSWERED:
@@ -130,13 +130,13 @@ async def test_both_models_say_the_same(database: Database, minilm: LocalEmbedde
     eve = Scope("default", "eve")
     one = await _stored(database, minilm)
     other = await _stored(database, NarrowEmbedder(minilm), scope=eve)
-    for query in (*ANSWERED, *UNANSWERED):
+    for query in (*ANSWERABLE, *UNANSWERED):
         found, again = await _ask(one, query), await _ask(other, query, scope=eve)
-        said = {hit.block.content: hit.relevance for hit in found.hits}
-        other_said = {hit.block.content: hit.relevance for hit in again.hits}
-        assert {*said} & {*other_said}
-        for content in {*said} & {*other_said}:
-            assert said[content] == pytest.approx(other_said[content], abs=0.02), query
+        relevances = {hit.block.content: hit.relevance for hit in found.hits}
+        other_relevances = {hit.block.content: hit.relevance for hit in again.hits}
+        assert {*relevances} & {*other_relevances}
+        for content in {*relevances} & {*other_relevances}:
+            assert relevances[content] == pytest.approx(other_relevances[content], abs=0.02), query
 
 
 async def test_words_alone_say_it_too(database: Database) -> None:
@@ -153,7 +153,7 @@ async def test_words_alone_say_it_too(database: Database) -> None:
     assert not (await _ask(recall, "the dog and the river of Lisbon's vaccine story")).is_relevant
 
 
-async def test_a_background_is_measured_once_for_all_who_ask(database: Database) -> None:
+async def test_a_calibration_is_measured_once_for_concurrent_callers(database: Database) -> None:
     questions: list[str] = []
 
     async def count(texts: Sequence[str]) -> None:
@@ -169,7 +169,7 @@ async def test_a_background_is_measured_once_for_all_who_ask(database: Database)
     assert len(questions) == len(QUESTIONS)
 
 
-async def test_a_failed_measurement_is_said_and_tried_again(database: Database) -> None:
+async def test_a_failed_measurement_is_reported_and_retried(database: Database) -> None:
     fails = True
 
     async def fail(texts: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ from luma_memory.testing.sample_blocks import new_block
 
 ADA = Scope("default", "ada")
 
-LOOK_ALIKES = {
+SIMILAR_TEXTS = {
     "codes": (
         ["Error E0277: the trait bound is not satisfied, add a derive."],
         ["Error E0277", "What does E0277 mean?", "error e0277 trait bound"],
@@ -122,7 +122,7 @@ OTHER_SCRIPTS = {
         ["🦖", "🎻🎻"],
     ),
 }
-CASES = LOOK_ALIKES | OTHER_SCRIPTS
+CASES = SIMILAR_TEXTS | OTHER_SCRIPTS
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -149,12 +149,15 @@ async def _ask(recall: Recall, query: str) -> SearchResult:
 
 
 async def _misjudged(
-    recall: Recall, answered: Sequence[str], unanswered: Sequence[str]
+    recall: Recall, relevant_queries: Sequence[str], unanswered: Sequence[str]
 ) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
-    for query in (*answered, *unanswered):
+    for query in (*relevant_queries, *unanswered):
         result = await _ask(recall, query)
-        if result.is_relevant != (query in answered) or bool(result.hits) != result.is_relevant:
+        if (
+            result.is_relevant != (query in relevant_queries)
+            or bool(result.hits) != result.is_relevant
+        ):
             found[query] = [round(hit.relevance, 2) for hit in result.hits]
     return found
 
@@ -163,13 +166,13 @@ async def _misjudged(
 async def test_only_what_is_stored_is_relevant(
     kind: str, database: Database, minilm: LocalEmbedder
 ) -> None:
-    texts, answered, unanswered = CASES[kind]
+    texts, relevant_queries, unanswered = CASES[kind]
     await PostgresVectorModels(database).register(minilm.model.id)
     await ingest(database, *[replace(new_block(text), scope=ADA) for text in texts])
     recall = _recall(database, minilm)
     async with working(database, Plan(embedder=minilm)) as running:
         await running.events.wait_for(JobCompleted, count=len(texts))
-    assert await _misjudged(recall, answered, unanswered) == {}
+    assert await _misjudged(recall, relevant_queries, unanswered) == {}
 
 
 JUST_ACCEPTED = [

@@ -58,7 +58,7 @@ async def test_sent_again_it_is_the_first_one_and_counted(
 
 async def test_within_one_statement(database: Database, connection: asyncpg.Connection) -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    answers = await ingest(
+    outcomes = await ingest(
         database,
         timed(),
         timed(user_id="other"),
@@ -68,12 +68,20 @@ async def test_within_one_statement(database: Database, connection: asyncpg.Conn
         untimed(now + timedelta(seconds=1)),
         timed(),
     )
-    first, foreign, second, later, another, latest, third = answers
+    first, foreign, second, later, another, latest, third = outcomes
     assert first.id == second.id == third.id
     assert later.id == latest.id
     assert len({first.id, foreign.id, later.id, another.id}) == 4
-    assert [answer.created for answer in answers] == [True, True, False, True, True, False, False]
-    assert {a.repeats for a in answers if not a.created} == {"pending_enrichment"}
+    assert [outcome.created for outcome in outcomes] == [
+        True,
+        True,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert {a.repeats for a in outcomes if not a.created} == {"pending_enrichment"}
     assert await rows(connection) == (4, 4, 3)
 
 
@@ -99,8 +107,8 @@ async def test_what_differs_in_anything_is_another_block(what: str, database: Da
     same = {"session_id": "s", "speaker": "Caroline"}
     (first,) = await ingest(database, timed(**same))
     for block in (timed(**same | DIFFERENT[what]), timed(**same)):
-        (answer,) = await ingest(database, block)
-        assert (answer.id == first.id) == (block == timed(**same)), what
+        (outcome,) = await ingest(database, block)
+        assert (outcome.id == first.id) == (block == timed(**same)), what
 
 
 async def test_without_a_time_the_same_within_a_day_is_the_same(database: Database) -> None:
@@ -112,7 +120,7 @@ async def test_without_a_time_the_same_within_a_day_is_the_same(database: Databa
 
 
 @pytest.mark.parametrize("how", ["failed", "superseded", "deleted", "edited"])
-async def test_what_no_longer_stands_is_said_anew(
+async def test_a_repetition_of_an_outdated_block_is_stored_again(
     how: str, database: Database, connection: asyncpg.Connection
 ) -> None:
     block = timed()
@@ -165,10 +173,10 @@ async def test_keys_and_repetitions_of_one_statement(
     keyed = timed(idempotency_key="k", request_hash=b"k")
     other_key = timed(idempotency_key="l", request_hash=b"l")
     named = timed(external_id="e")
-    answers = await ingest(database, keyed, timed(), other_key, keyed, named, named, other_key)
-    first, named_id = answers[0].id, answers[4].id
-    assert [answer.id for answer in answers] == [*[first] * 4, named_id, named_id, first]
-    assert [bool(answer.repeats) for answer in answers] == [
+    outcomes = await ingest(database, keyed, timed(), other_key, keyed, named, named, other_key)
+    first, named_id = outcomes[0].id, outcomes[4].id
+    assert [outcome.id for outcome in outcomes] == [*[first] * 4, named_id, named_id, first]
+    assert [bool(outcome.repeats) for outcome in outcomes] == [
         *(False, True, True, False, False, False, True)
     ]
     assert await rows(connection) == (2, 2, 2)
@@ -179,7 +187,7 @@ async def test_fifty_callers_at_once_store_one_block(
 ) -> None:
     """Each in a transaction of its own: the user's row is what they queue at."""
     block = untimed()
-    answers = await asyncio.gather(*(ingest(database, block) for _ in range(50)))
-    assert len({answer.id for (answer,) in answers}) == 1
-    assert [answer.created for (answer,) in answers].count(True) == 1
+    outcomes = await asyncio.gather(*(ingest(database, block) for _ in range(50)))
+    assert len({outcome.id for (outcome,) in outcomes}) == 1
+    assert [outcome.created for (outcome,) in outcomes].count(True) == 1
     assert await rows(connection) == (1, 1, 49)

@@ -79,14 +79,14 @@ def _texts(result: SearchResult) -> list[str]:
     return [hit.block.content for hit in result.hits]
 
 
-async def test_its_order_counts_beyond_what_is_asked_for(
+async def test_its_order_applies_beyond_the_requested_limit(
     database: Database, reranker: HttpReranker, server: FakeOpenAI
 ) -> None:
     await _stored(database, 60)
     recall = _recall(database, reranker, EventLog())
     before = await _ask(_recall(database, None, EventLog()), limit=CANDIDATES_MAX)
     last = before.hits[-1].block.content
-    server.script(fake.ranking(favourite=last))
+    server.script(fake.ranking(favored=last))
     result = await _ask(recall, explain=True)
     assert _texts(result) == [last, *_texts(before)[:2]]
     assert result.hits[0].explanation["rerank_score"] == 2.0
@@ -112,10 +112,10 @@ async def test_its_order_counts_beyond_what_is_asked_for(
         fake.rate_limited(seconds=30),
         fake.redirect("http://127.0.0.1:9/v1/rerank"),
         fake.html(200),
-        fake.answered(200, {"results": [{"index": 0, "relevance_score": 1.0}]}),
-        fake.answered(200, {"results": [{"index": 7, "relevance_score": 1.0}] * 2}),
-        fake.answered(200, '{"results": [{"index": 0, "relevance_score": NaN}]}'),
-        fake.answered(200, b" " * (5 << 20)),
+        fake.respond_with(200, {"results": [{"index": 0, "relevance_score": 1.0}]}),
+        fake.respond_with(200, {"results": [{"index": 7, "relevance_score": 1.0}] * 2}),
+        fake.respond_with(200, '{"results": [{"index": 0, "relevance_score": NaN}]}'),
+        fake.respond_with(200, b" " * (5 << 20)),
         fake.reset(),
         fake.hang(),
     ],
@@ -146,7 +146,7 @@ async def test_it_is_done_without_when_the_time_is_short(
     assert (len(result.hits), list(result.degraded)) == (2, ["rerank"])
 
 
-async def test_nothing_is_asked_for_one_block_or_another_ranking(
+async def test_nothing_is_requested_for_one_block_or_another_ranking(
     database: Database, reranker: HttpReranker, server: FakeOpenAI
 ) -> None:
     recall = _recall(database, reranker, EventLog())

@@ -48,8 +48,9 @@ CLOSED_TABLES = [
     "memory_events",
     "memory_webhook_deliveries",
 ]
-# As hosted platforms prepare a database: what is created later is everybody's but for policies.
-# The roles themselves every test server has.
+# As hosted platforms prepare a database: new tables are open to all roles unless a policy forbids
+# it.
+# The roles themselves exist on every test server.
 HOSTED = """
 GRANT USAGE ON SCHEMA public TO anon, authenticated, service_role;
 ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon, authenticated, service_role;
@@ -198,7 +199,7 @@ async def test_without_a_subject_there_is_nothing_to_see(
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
-async def test_nobody_writes_anywhere(role: str, hosted: asyncpg.Connection) -> None:
+async def test_no_role_writes_anywhere(role: str, hosted: asyncpg.Connection) -> None:
     for table in OWN_TABLES + CLOSED_TABLES:
         column = await hosted.fetchval(
             "SELECT attname FROM pg_attribute WHERE attrelid = $1::regclass AND attnum = 1", table

@@ -117,8 +117,8 @@ async def test_bm25_of_the_columns_is_bm25_by_inner_product(database: Database) 
     frequencies = [sum(weight > 0 for weight in column) for column in scan.term_weights]
     weighed = query_vector(terms, frequencies, passage_count=scan.row_count)
     expected = {
-        answer.id: document_terms(block.content).inner_product(weighed)
-        for answer, block in zip(accepted, blocks, strict=True)
+        one.id: document_terms(block.content).inner_product(weighed)
+        for one, block in zip(accepted, blocks, strict=True)
     }
     # The day is a word of every passage but makes none longer.
     for number, score in zip(layout.scores.block, layout.scores.lexical.tolist(), strict=True):
@@ -195,7 +195,7 @@ async def test_pages_are_newest_first_and_complete(database: Database) -> None:
         seen += [block.id for block in page.blocks]
         if (before := page.next_before) is None:
             break
-    assert seen == [answer.id for answer in accepted[6::-1]]
+    assert seen == [one.id for one in accepted[6::-1]]
     of_session = await store.page(
         CAROLINE, limit=10, before=None, status="pending_enrichment", session_id="s1"
     )

@@ -67,7 +67,7 @@ def _plan(database: Database, embedder: WordEmbedder | None) -> Plan:
     return Plan(enricher=None, embedder=embedder, windows=_windows(database, embedder))
 
 
-async def _work_off(
+async def _drain(
     database: Database, connection: asyncpg.Connection, embedder: WordEmbedder | None = None
 ) -> None:
     """Run everything there is to run, jobs made meanwhile included."""
@@ -136,11 +136,11 @@ async def test_the_version_rises_when_the_ranking_can_change(
     await ingest(database, *map(turn, range(3)))
     before = await connection.fetchval(version)
     await _note(database, 0)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     made = await connection.fetchval(version)
     assert made > before
     await _note(database, 0)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     assert await connection.fetchval(version) == made  # nothing was left to do
 
 
@@ -150,11 +150,11 @@ async def test_a_late_turn_makes_the_windows_around_it_again_and_no_others(
     numbers = [0, 1, 2, 3, *range(10, 24)]
     await ingest(database, *map(turn, numbers))
     await _note(database, 0)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     before = {row["content"]: row["fingerprint"] for row in await connection.fetch(WINDOWS)}
     await ingest(database, turn(5))
     await _note(database, 5)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     after = {row["content"]: row["fingerprint"] for row in await connection.fetch(WINDOWS)}
     assert before != after
     kept = {content for content in before if after.get(content) == before[content]}
@@ -167,16 +167,16 @@ async def test_what_is_deleted_is_in_no_vector_any_more_and_the_rest_is_made_aga
 ) -> None:
     accepted = await ingest(database, *map(turn, range(8)))
     await _note(database, 0)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     assert await _ends(connection) == ["turn 1", "turn 3", "turn 5", "turn 7"]
-    told = await connection.fetchval(
+    reason = await connection.fetchval(
         "SELECT delete_memory_block('default', 'caroline', $1, 1)", accepted[2].id
     )
-    assert told == "deleted"
+    assert reason == "deleted"
     # The window that ended with turn 3 held turn 2: it is gone with it, in the same statement.
     assert await _ends(connection) == ["turn 1", "turn 5", "turn 7"]
     await connection.execute("UPDATE memory_jobs SET run_at = now() WHERE job_type = 'reembed'")
-    await _work_off(database, connection)
+    await _drain(database, connection)
     turns = await PostgresWindowStore(database).turns(
         CAROLINE, "s1", SESSION_START, limit=200, before=4, text=400
     )
@@ -189,11 +189,11 @@ async def test_an_edit_makes_the_windows_around_it_again(
 ) -> None:
     accepted = await ingest(database, *map(turn, range(6)))
     await _note(database, 0)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     first = {row["content"]: row["fingerprint"] for row in await connection.fetch(WINDOWS)}
     await connection.execute("UPDATE memory_blocks SET revision = 2 WHERE id = $1", accepted[2].id)
     await _note(database, 2)
-    await _work_off(database, connection)
+    await _drain(database, connection)
     then = {row["content"]: row["fingerprint"] for row in await connection.fetch(WINDOWS)}
     assert list(first) == list(then) == ["turn 1", "turn 3", "turn 5"]
     changed = {content for content in first if first[content] != then[content]}
@@ -210,7 +210,7 @@ async def test_a_block_that_went_meanwhile_gets_none(
         await connection.execute("DELETE FROM memory_passages WHERE block_id = $1", accepted[1].id)
 
     await _note(database, 0)
-    await _work_off(database, connection, WordEmbedder(before=delete))
+    await _drain(database, connection, WordEmbedder(before=delete))
     assert await connection.fetchval("SELECT count(*) FROM memory_passages WHERE ordinal = -1") == 0
 
 
@@ -235,7 +235,7 @@ async def test_a_burst_costs_one_job_and_a_long_session_several(
         """UPDATE memory_jobs SET payload = payload || '{"from": ["0001-01-01T00:00:00+00:00",
            "00000000-0000-0000-0000-000000000000"]}' WHERE job_type = 'reembed'"""
     )
-    await _work_off(database, connection)
+    await _drain(database, connection)
     assert len(await _ends(connection)) == 225
     assert await connection.fetchval(count) == 3
 
@@ -250,7 +250,7 @@ async def test_all_sessions_of_a_scope_are_found_page_by_page(
         """INSERT INTO memory_jobs (user_id, job_type, payload)
            VALUES ('caroline', 'reembed', '{"sessions": "all"}')"""
     )
-    await _work_off(database, connection)
+    await _drain(database, connection)
     assert len(await _ends(connection)) == 130
     # What is older than the speaker's key has got it by the way.
     keyless = await connection.fetchval(
@@ -298,7 +298,7 @@ async def test_another_model_makes_them_again(
     await ingest(database, *map(turn, range(4)))
     for model in ("words-64", "words-32"):
         await _note(database, 0)
-        await _work_off(database, connection, WordEmbedder(model_id=model))
+        await _drain(database, connection, WordEmbedder(model_id=model))
         rows = await connection.fetch(WINDOWS)
         assert {row["embedding_model"] for row in rows} == {model}
         assert len(rows) == 2

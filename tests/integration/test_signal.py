@@ -63,7 +63,7 @@ async def test_many_notifications_become_few(notifier: Notifier, heard: Heard) -
     for _ in range(1_000):
         notifier.notify()
     await heard.once_more()
-    # Another one after the interval shows that nothing was still on its way.
+    # Another one after the interval shows that no notification was still in transit.
     notifier.notify()
     await heard.once_more()
     assert heard.count <= 4

@@ -88,7 +88,7 @@ async def assert_as_scanned(recall: Recall, scan: Recall, query: str, **fields: 
         assert_equal(found, await top(scan, query, **fields))
 
 
-def held_rows(snapshot: ScopeSnapshot) -> dict[tuple[int, int, int], tuple[Any, ...]]:
+def row_values(snapshot: ScopeSnapshot) -> dict[tuple[int, int, int], tuple[Any, ...]]:
     """What a snapshot has of each row that holds, whichever segment it lies in."""
     places, found = snapshot.places, {}
     terms = _terms(snapshot)
@@ -161,7 +161,7 @@ class SnapshotMachine(ScopeMachine):
         await fresh.loaded()
         loaded = await fresh.current(ADA, self.model, ())
         if loaded is not None:
-            assert held_rows(current.snapshot) == held_rows(loaded.snapshot)
+            assert row_values(current.snapshot) == row_values(loaded.snapshot)
         await fresh.close()
 
     def teardown(self) -> None:
@@ -227,11 +227,13 @@ async def test_searches_during_updates_equal_the_scan(database: Database) -> Non
         for result, query in zip(found, QUERIES * 3, strict=True):
             assert_equal(result, await top(new_recall(database, None), query))
     assert snapshots.counts.loaded == 1
-    assert snapshots.counts.packed >= 1  # while the other searches went on
+    assert snapshots.counts.packed >= 1  # while the other searches continued
     await snapshots.close()
 
 
-async def test_more_changes_than_one_answer_holds_scan_and_load_again(database: Database) -> None:
+async def test_more_changes_than_one_response_holds_cause_a_scan_and_a_reload(
+    database: Database,
+) -> None:
     await _write(database, "The kayak is in the garage.")
     snapshots = await _loaded(database)
     await _write(database, *(f"Bea sold boat {n}." for n in range(300)))
@@ -252,7 +254,7 @@ async def test_what_does_not_fit_is_scanned(database: Database) -> None:
     await snapshots.close()
 
 
-async def test_the_scope_used_longest_ago_makes_room(database: Database) -> None:
+async def test_the_least_recently_used_scope_is_evicted(database: Database) -> None:
     bea = Scope("default", "bea")
     for user in ("ada", "bea"):
         await ingest(database, *(new_block(f"The kayak {n}.", user_id=user) for n in range(20)))
@@ -298,15 +300,15 @@ async def test_no_array_of_an_erased_user_stays_in_memory(
     arrays = [*kept.places.columns, kept.view.passage_of]
     arrays += [column for part in kept.segments for column in (part.vectors, part.weights)]
     assert len(kept.segments) > 1
-    held = [weakref.ref(array) for array in arrays] + [weakref.ref(kept)]
+    in_snapshot = [weakref.ref(array) for array in arrays] + [weakref.ref(kept)]
     del current, kept, arrays
-    assert all(reference() is not None for reference in held)
+    assert all(reference() is not None for reference in in_snapshot)
     await connection.execute(
         "SELECT erase_memory_user('default', 'ada', gen_random_uuid(), NULL, now(), 0, 0, 0)"
     )
     await snapshots.sweep()
     gc.collect()
-    assert [reference() for reference in held] == [None] * len(held)
+    assert [reference() for reference in in_snapshot] == [None] * len(in_snapshot)
     await snapshots.close()
 
 

@@ -55,11 +55,11 @@ async def test_spans_have_their_parents_links_values_and_ends(
 ) -> None:
     settings = settings_for(monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT=collector.url)
     async with tracing(settings, "api", lambda _event: None):
-        with spans.span("door", kind="server", parent=spans.NEW_TRACE) as door:
+        with spans.span("request", kind="server", parent=spans.NEW_TRACE) as api:
             carried = spans.traceparent()
             assert carried is not None
-            door.set({"luma.block.id": 7, "absent": None})
-            door.content(lambda: {"text": QUOTED})
+            api.set({"luma.block.id": 7, "absent": None})
+            api.content(lambda: {"text": QUOTED})
         await asyncio.create_task(_elsewhere(carried))
         with pytest.raises(Invalid), spans.span("refused"):
             raise Invalid("That is not valid")
@@ -67,13 +67,13 @@ async def test_spans_have_their_parents_links_values_and_ends(
             raise ZeroDivisionError(QUOTED)
     assert spans.current() is spans.NOTHING
     seen = collector.spans
-    door_seen, job = named(seen, "door"), named(seen, "job")
-    assert (door_seen.parent_id, door_seen.attributes) == ("", {"luma.block.id": 7})
-    assert (job.trace_id, job.parent_id) == (door_seen.trace_id, door_seen.span_id)
+    server_span, job = named(seen, "request"), named(seen, "job")
+    assert (server_span.parent_id, server_span.attributes) == ("", {"luma.block.id": 7})
+    assert (job.trace_id, job.parent_id) == (server_span.trace_id, server_span.span_id)
     assert named(seen, "step").parent_id == job.span_id
     shared = named(seen, "shared")
     assert shared.trace_id != job.trace_id
-    assert shared.links == [door_seen.span_id]
+    assert shared.links == [server_span.span_id]
     assert named(seen, "refused").attributes == {"error.type": "invalid_request"}
     assert not named(seen, "refused").failed
     assert (job.failed, job.message) == (True, "The provider went away")
@@ -93,7 +93,7 @@ async def _elsewhere(carried: str) -> None:
         pass
 
 
-async def test_texts_are_sent_only_where_a_setting_asks_for_them(
+async def test_texts_are_sent_only_if_enabled_by_a_setting(
     collector: OtlpCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(
@@ -114,7 +114,7 @@ async def test_langfuse_gets_the_same_spans(
             "LANGFUSE_TRACING_ENVIRONMENT": "staging",
         }
         async with tracing(settings_for(monkeypatch, **variables), "api", lambda _event: None):
-            with spans.span("door"), spans.span("step"):
+            with spans.span("request"), spans.span("step"):
                 pass
         ids = [{span.span_id for span in some.spans} for some in (collector, other)]
         (delivery,) = other.deliveries
@@ -130,25 +130,25 @@ async def test_langfuse_gets_the_same_spans(
 
 
 @pytest.mark.parametrize("missing", ["LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"])
-async def test_missing_keys_are_said_once_and_nothing_is_sent(
+async def test_missing_keys_are_reported_once_and_nothing_is_sent(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     with OtlpCollector() as other:
         variables = langfuse(other.url)
         del variables[missing]
-        async with tracing(settings_for(monkeypatch, **variables), "api", told.append):
+        async with tracing(settings_for(monkeypatch, **variables), "api", events.append):
             assert not spans.is_on()
         assert not other.deliveries
-    (notice,) = told
+    (notice,) = events
     assert (notice.level, missing in notice.message()) == ("warning", True)
 
 
 @pytest.mark.parametrize("fault", ["refuses", "hangs", "away", "errors"])
-async def test_whoever_does_not_take_spans_harms_nothing(
+async def test_a_failing_span_collector_has_no_effect(
     fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     status = {"refuses": 401, "errors": 503}.get(fault, 200)
     with OtlpCollector(status=status, hangs=fault == "hangs") as other:
         url = "http://127.0.0.1:9" if fault == "away" else other.url
@@ -157,7 +157,7 @@ async def test_whoever_does_not_take_spans_harms_nothing(
             "OTEL_EXPORTER_OTLP_HEADERS": f"authorization={SECRET}, {SECRET}",
         }
         settings = settings_for(monkeypatch, **variables)
-        async with tracing(settings, "worker", told.append):
+        async with tracing(settings, "worker", events.append):
             started = time.monotonic()
             for _ in range(5_000):
                 with spans.span("step"):
@@ -166,26 +166,26 @@ async def test_whoever_does_not_take_spans_harms_nothing(
             stopping = time.monotonic()
         assert time.monotonic() - stopping < 5
         assert not spans.is_on()
-    said = [event.message() for event in told]
-    assert said
-    assert len(said) == len(set(said)) < 10
-    assert SECRET not in " ".join(said)
+    messages = [event.message() for event in events]
+    assert messages
+    assert len(messages) == len(set(messages)) < 10
+    assert SECRET not in " ".join(messages)
 
 
 async def test_variables_that_make_no_sense_switch_tracing_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    told: list[Event] = []
+    events: list[Event] = []
     settings = settings_for(
         monkeypatch, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", OTEL_BSP_SCHEDULE_DELAY="-1"
     )
-    async with tracing(settings, "api", told.append):
+    async with tracing(settings, "api", events.append):
         with spans.span("step"):
             pass
-    assert any("OTEL_" in event.message() for event in told)
+    assert any("OTEL_" in event.message() for event in events)
 
 
-async def test_open_telemetry_can_be_switched_off_as_its_specification_says(
+async def test_open_telemetry_can_be_disabled_as_specified(
     collector: OtlpCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings_for(

@@ -56,7 +56,7 @@ class CentAToken:
 
 
 class CountingEnricher(QuotingEnricher):
-    """Says what its call took."""
+    """Reports the tokens of its call."""
 
     async def enrich(self, request: EnrichmentRequest) -> Enrichment:
         made = await super().enrich(request)
@@ -68,7 +68,7 @@ class CountingEnricher(QuotingEnricher):
 
 
 class CitingSynthesizer:
-    """`ports.models.Synthesizer` that says what its call took, also in vain."""
+    """`ports.models.Synthesizer` that reports the tokens of its call, also of a failed one."""
 
     name = "citing-1"
     spoilt = False
@@ -90,12 +90,12 @@ class HangingUsageStore(PostgresUsageStore):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.asked, self.free = asyncio.Event(), asyncio.Event()
+        self.reached, self.free = asyncio.Event(), asyncio.Event()
         self.statements = 0
 
     async def add(self, entries: Sequence[UsageEntry]) -> Collection[Scope]:
         self.statements += 1
-        self.asked.set()
+        self.reached.set()
         await self.free.wait()
         return await super().add(entries)
 
@@ -145,11 +145,11 @@ async def test_calls_are_added_up_by_day_scope_operation_and_model(database: Dat
     }
     assert report.by_operation["enrichment"].cost_per_block_usd == Decimal("0.4")
     assert report.unpriced_models == ["nobody/x"]
-    everybody = await _reports(database).report(_which())
-    assert everybody.total.calls == report.total.calls + 1
+    all_users = await _reports(database).report(_which())
+    assert all_users.total.calls == report.total.calls + 1
 
 
-async def test_questions_are_counted_once_and_kept_answers_are_not(
+async def test_questions_are_counted_once_and_cached_results_are_not(
     dsn: str, database: Database
 ) -> None:
     await ingest(database, new_block("Ada keeps bees.", user_id="ada"))
@@ -162,15 +162,15 @@ async def test_questions_are_counted_once_and_kept_answers_are_not(
     async with replica(
         dsn, cache=cache, embedder=embedder, synthesizer=writer, spending=spending
     ) as parts:
-        answer = await parts.ask(ADA, "Who keeps bees?")
-        assert answer.context.synthesized_by == writer.name
+        result = await parts.ask(ADA, "Who keeps bees?")
+        assert result.context.synthesized_by == writer.name
         await parts.ask(ADA, "Who keeps bees?")  # all of it is kept
         await parts.recall.search(
             SearchRequest(scope=ADA, query="Who keeps bees?", limit=1)
         )  # its vector is kept
         writer.spoilt = True
-        answer = await parts.ask(ADA, "Which bees?")
-        assert answer.context.synthesized_by is None
+        result = await parts.ask(ADA, "Which bees?")
+        assert result.context.synthesized_by is None
     await embedder.close()
     await spending.close()
     report = await _reports(database).report(_which("ada"))
@@ -198,15 +198,15 @@ async def test_calls_cut_off_by_a_deadline_and_useless_ones_are_counted(
             cache=InProcessCache(size_bytes_max=1 << 20, clock=SystemClock()),
         ) as parts:
             provider.always(hang())
-            answer = await parts.ask(ADA, "Who keeps bees?", timeout_seconds=1.0)
-            assert answer.degraded == ["embedding", "synthesis"]
+            result = await parts.ask(ADA, "Who keeps bees?", timeout_seconds=1.0)
+            assert result.degraded == ["embedding", "synthesis"]
             assert {call.path for call in provider.calls} == {
                 "/v1/embeddings",
                 "/v1/chat/completions",
             }
             provider.always(html(200))
-            answer = await parts.ask(ADA, "Which bees?", timeout_seconds=5.0)
-            assert answer.degraded == ["embedding", "synthesis"]
+            result = await parts.ask(ADA, "Which bees?", timeout_seconds=5.0)
+            assert result.degraded == ["embedding", "synthesis"]
         await embedder.close()
         await writer.close()
     await spending.close()
@@ -225,9 +225,7 @@ async def test_local_work_is_not_counted(database: Database) -> None:
     assert (await _reports(database).report(_which())).lines == []
 
 
-async def test_an_account_that_cannot_be_written_delays_no_answer(
-    dsn: str, database: Database
-) -> None:
+async def test_a_failed_spending_write_delays_no_response(dsn: str, database: Database) -> None:
     await ingest(database, new_block("Ada keeps bees.", user_id="ada"))
     store = HangingUsageStore(database)
     spending = Spending(store, prices=CentAToken(), limits=DailyLimits(), clock=SystemClock())
@@ -238,7 +236,7 @@ async def test_an_account_that_cannot_be_written_delays_no_answer(
         async with asyncio.timeout(5):
             for number in range(20):
                 await parts.recall.search(SearchRequest(scope=ADA, query=f"bees {number}", limit=1))
-    await store.asked.wait()
+    await store.reached.wait()
     store.free.set()
     await spending.close()
     # Twenty questions, two statements: the first one's, and all that came while it hung.
@@ -314,7 +312,7 @@ async def test_a_spent_budget_defers_and_drops_nothing(
         await worker.events.wait_for(JobCompleted, count=4)
         deferred = await worker.events.wait_for(JobDeferred, count=3)
     assert all(0 < event.seconds <= 3_600 for event in deferred)
-    rows = [await job_row(connection, answer.job_id) for answer in accepted]
+    rows = [await job_row(connection, result.job_id) for result in accepted]
     assert [row["attempts"] for row in rows if row["status"] == "pending"] == [0, 0, 0]
     assert {row["user_id"] for row in rows if row["status"] == "pending"} == {"ada"}
     # The next day, or with a higher limit, they are done.
@@ -354,13 +352,13 @@ async def test_limits_in_calls_tokens_and_money(
     assert (await other.admit(Scope("another", "ada")) is not None) is (limits.calls == 0)
 
 
-async def test_jobs_under_way_count_against_the_limit(database: Database) -> None:
+async def test_running_jobs_count_against_the_limit(database: Database) -> None:
     spending = _spending(database, DailyLimits(calls=3))
     assert await spending.admit(ADA) is None
     assert await spending.admit(ADA) is None
     wait = await spending.admit(ADA)
     assert wait is not None
-    # They may come to nothing: it is asked again soon, not tomorrow.
+    # They may fail: the limit is checked again soon, not tomorrow.
     assert wait - datetime.now(UTC) < timedelta(seconds=10)
     spending.leave(ADA)
     assert await spending.admit(ADA) is None

@@ -22,25 +22,25 @@ def settings(url: str, **changes: Any) -> Settings:
     return Settings(database_url=SecretStr(url), embedding_enabled=False, **changes)
 
 
-async def until_told(told: list[Any], text: str) -> None:
+async def until_logged(logs: list[Any], text: str) -> None:
     async with asyncio.timeout(30):
-        while not any(text in line["event"] for line in told):  # noqa: ASYNC110 - a log, no signal
+        while not any(text in line["event"] for line in logs):  # noqa: ASYNC110 - a log, no signal
             await asyncio.sleep(0.01)
 
 
-async def test_a_start_waits_until_the_database_answers(dsn: str, tmp_path: Path) -> None:
+async def test_a_start_waits_until_the_database_responds(dsn: str, tmp_path: Path) -> None:
     link = tmp_path / "server"
-    with capture_logs() as told:
+    with capture_logs() as logs:
         async with AsyncExitStack() as stack:
             opening = asyncio.create_task(
                 open_in_time(stack, settings(behind(link, dsn)), kind="worker")
             )
-            await until_told(told, "waiting up to 60")
+            await until_logged(logs, "waiting up to 60")
             let_in(link, dsn)
             service = await opening
             assert service is not None
             assert (await service.queue.stats()).pending == 0
-    texts = [line["event"] for line in told]
+    texts = [line["event"] for line in logs]
     assert sum("waiting" in text for text in texts) == 1
     assert "PostgreSQL is available" in texts
 
@@ -56,16 +56,16 @@ async def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
     url = f"postgresql:///memory?host={quote(str(tmp_path / 'nowhere'))}"
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
-        with capture_logs() as told:
+        with capture_logs() as logs:
             opening = asyncio.create_task(
                 open_in_time(stack, settings(url), kind="worker", stop=stop)
             )
-            await until_told(told, "waiting up to")
+            await until_logged(logs, "waiting up to")
             stop.set()
             assert await opening is None
 
 
-async def test_what_no_waiting_mends_is_told_at_once(empty_dsn: str) -> None:
+async def test_errors_that_waiting_cannot_fix_are_reported_at_once(empty_dsn: str) -> None:
     async with AsyncExitStack() as stack:
         with pytest.raises(SetupError, match="run `luma-memory migrate`") as refused:
             await open_in_time(stack, settings(empty_dsn), kind="api")

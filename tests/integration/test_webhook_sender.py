@@ -21,17 +21,17 @@ LITERALS = [
 @pytest.fixture
 def resolving(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names under `example` resolve to these addresses, in turn, as a rebound one does."""
-    answers: list[str] = []
+    statuses: list[str] = []
     real = socket.getaddrinfo
 
     def resolve(host: Any, port: Any, *args: Any, **options: Any) -> Any:
         if isinstance(host, str) and host.endswith(".example"):
-            address = answers.pop(0) if len(answers) > 1 else answers[0]
+            address = statuses.pop(0) if len(statuses) > 1 else statuses[0]
             return real(address, port, *args, **options)
         return real(host, port, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return answers
+    return statuses
 
 
 @pytest.mark.parametrize("host", [*NAMES, *LITERALS])

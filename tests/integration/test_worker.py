@@ -69,17 +69,17 @@ def _raising(*errors: Exception) -> Callable[[object], Awaitable[None]]:
 
 
 class Hanging:
-    """A hook that says when it was reached, and then waits for its gate."""
+    """A hook that signals when it was reached, and then waits until it is released."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
-        self.gate = asyncio.Event()
+        self.released = asyncio.Event()
         self.cancelled = False
 
     async def __call__(self, _given: object) -> None:
         self.reached.set()
         try:
-            await self.gate.wait()
+            await self.released.wait()
         except asyncio.CancelledError:
             self.cancelled = True
             raise
@@ -247,11 +247,11 @@ async def test_a_good_enrichment_is_kept_while_the_embedding_is_tried_again(
     error: LumaMemoryError, database: Database, connection: asyncpg.Connection
 ) -> None:
     (accepted,) = await ingest(database)
-    asked: list[EnrichmentRequest] = []
+    requests: list[EnrichmentRequest] = []
     kept: list[Block] = []
 
     async def count(request: EnrichmentRequest) -> None:
-        asked.append(request)
+        requests.append(request)
 
     async def fails_once(_texts: object) -> None:
         if len(kept) == 0:
@@ -262,7 +262,7 @@ async def test_a_good_enrichment_is_kept_while_the_embedding_is_tried_again(
     plan = Plan(enricher=QuotingEnricher(before=count), embedder=WordEmbedder(before=fails_once))
     async with working(database, plan) as worker:
         await worker.events.wait_for(JobCompleted)
-    assert len(asked) == 1
+    assert len(requests) == 1
     # Before the second attempt the block has what the first one made, and is not active yet.
     assert (kept[1].status, kept[1].title) == ("pending_enrichment", BLOCK_TEXT)
     stored = await _ended(database, accepted.id)
@@ -276,11 +276,11 @@ async def test_an_edit_voids_what_was_kept(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     (accepted,) = await ingest(database)
-    asked: list[str] = []
+    requests: list[str] = []
     tries: list[int] = []
 
     async def count(request: EnrichmentRequest) -> None:
-        asked.append(request.content)
+        requests.append(request.content)
 
     async def edited_then_away(_texts: object) -> None:
         tries.append(1)
@@ -294,7 +294,7 @@ async def test_an_edit_voids_what_was_kept(
     )
     async with working(database, plan) as worker:
         await worker.events.wait_for(JobCompleted)
-    assert asked == [BLOCK_TEXT, "Now a dog."]
+    assert requests == [BLOCK_TEXT, "Now a dog."]
     assert (await _ended(database, accepted.id)).title == "Now a dog."
 
 
@@ -330,7 +330,7 @@ async def test_a_bad_block_fails_alone(database: Database, connection: asyncpg.C
     assert [row["content"] for row in rows] == ["bad"]
 
 
-async def test_being_told_to_wait_defers_without_an_attempt(
+async def test_a_rate_limit_defers_without_consuming_an_attempt(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     (accepted,) = await ingest(database, attempts_max=1)
@@ -419,7 +419,7 @@ async def test_a_hanging_provider_leaves_time_for_the_fallback(
 async def test_without_a_worker_a_rate_limit_is_not_waited_for(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    # A deferred job would be one that nobody runs.
+    # A deferred job would never be run by a worker.
     (accepted,) = await ingest(database, attempts_max=1)
     slow_down = RateLimited("slow down", retry_after_seconds=3_600)
     plan = Plan(
@@ -462,7 +462,7 @@ async def test_a_young_block_waits_for_a_paused_provider_without_an_attempt(
     )
     async with working(database, plan) as worker:
         (deferred,) = await worker.events.wait_for(JobDeferred)
-    # At the end of its patience it does without: 50 minutes after it came, not later.
+    # The job is deferred to its wait limit, 50 minutes after it came, and then runs without.
     assert deferred.seconds == pytest.approx(3_000, abs=60)
     assert (await job_row(connection, accepted.job_id))["attempts"] == 0
 
@@ -479,14 +479,14 @@ async def test_an_old_block_does_without_a_paused_provider(database: Database) -
     assert (stored.enrichment, stored.backfill_steps) == ("fallback", ["enrich"])
 
 
-# Making up for it
+# Backfills
 
 
 def _backfill(database: Database, *circuits: str) -> Backfill:
     return Backfill(PostgresBackfillStore(database), circuits=circuits)
 
 
-async def test_a_fallback_is_made_up_for_when_the_provider_is_back(
+async def test_a_fallback_is_backfilled_when_the_provider_recovers(
     database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(enrich_module, "BACKFILL_FIRST", timedelta(milliseconds=10))
@@ -517,7 +517,7 @@ async def test_a_fallback_is_made_up_for_when_the_provider_is_back(
     assert len(embedded) == 1  # only what was missing is made
     before = await connection.fetchval("SELECT before ->> 'enrichment' FROM memory_block_revisions")
     assert before == "fallback"
-    # The second job of the block says what it is.
+    # The payload of the block's second job names the backfilled step.
     payloads = await connection.fetch("SELECT payload FROM memory_jobs ORDER BY id")
     assert [json.loads(row["payload"]) for row in payloads] == [{}, {"backfill": ["enrich"]}]
 
@@ -541,7 +541,7 @@ async def test_a_vain_backfill_changes_nothing_and_comes_back_later(
     )
 
 
-async def test_nothing_is_made_up_for_while_the_circuit_is_open(
+async def test_nothing_is_backfilled_while_the_circuit_is_open(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     await ingest(database)
@@ -690,7 +690,7 @@ async def test_a_text_refused_while_its_vectors_are_retried_is_kept_for_a_reques
 
 
 @pytest.mark.parametrize("off", ["enrich", "embed"])
-async def test_what_was_switched_off_is_made_when_somebody_asks(
+async def test_a_disabled_step_is_backfilled_on_request(
     off: str, database: Database, connection: asyncpg.Connection
 ) -> None:
     (accepted,) = await ingest(database)
@@ -707,7 +707,7 @@ async def test_what_was_switched_off_is_made_when_somebody_asks(
     assert await backfill.pending_counts(project_id=None, user_id=None) == PendingBackfillCounts(
         0, 0, 1
     )
-    assert await backfill.enqueue_due() == 0  # nobody has asked
+    assert await backfill.enqueue_due() == 0  # not requested
     async with working(database, Plan(backfill=backfill)) as worker:
         assert await backfill.request(project_id=None, user_id=None) == 1
         await worker.events.wait_for(JobCompleted)
@@ -750,19 +750,19 @@ async def test_stopping_lets_short_work_end(
     async with working(database, Plan(enricher=QuotingEnricher(before=hanging))) as worker:
         await hanging.reached.wait()
         worker.stop.set()
-        hanging.gate.set()
+        hanging.released.set()
         await worker.task
     assert [event.released for event in worker.events.of(WorkerStopped)] == [0]
     assert (await job_row(connection, accepted.job_id))["status"] == "completed"
 
 
-class SlowToAnswer(PostgresJobQueue):
-    """The claim is committed, its answer is still on its way."""
+class SlowClaims(PostgresJobQueue):
+    """Holds the response of a claim that is already committed."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.committed = asyncio.Event()
-        self.gate = asyncio.Event()
+        self.released = asyncio.Event()
 
     async def claim(
         self,
@@ -777,7 +777,7 @@ class SlowToAnswer(PostgresJobQueue):
             worker_id, limit=limit, lease=lease, job_types=job_types, rescue=rescue
         )
         self.committed.set()
-        await self.gate.wait()
+        await self.released.wait()
         return jobs
 
 
@@ -786,20 +786,20 @@ async def test_stopping_during_a_claim_loses_no_attempt(
 ) -> None:
     monkeypatch.setattr(worker_module, "STOP_GRACE_SECONDS", 0.05)
     (accepted,) = await ingest(database)
-    queue = SlowToAnswer(database)
+    queue = SlowClaims(database)
     plan = Plan(queue=queue, enricher=QuotingEnricher(before=Hanging()))
     async with working(database, plan) as worker:
         await queue.committed.wait()
         worker.stop.set()
         for _ in range(10):  # let the stop reach the claim
             await asyncio.sleep(0)
-        queue.gate.set()
+        queue.released.set()
         await asyncio.wait_for(worker.task, timeout=60)
     row = await job_row(connection, accepted.job_id)
     assert (row["status"], row["attempts"]) == ("pending", 0)
 
 
-async def test_a_dead_duty_stops_the_worker_after_handing_back(
+async def test_a_failed_duty_stops_the_worker_after_its_jobs_are_released(
     database: Database, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "STOP_GRACE_SECONDS", 0.05)
@@ -807,10 +807,10 @@ async def test_a_dead_duty_stops_the_worker_after_handing_back(
     hanging = Hanging()
 
     class Broken(PostgresJobQueue):
-        async def claim(self, worker_id: str, **asked: Any) -> Sequence[Job]:
+        async def claim(self, worker_id: str, **options: Any) -> Sequence[Job]:
             if hanging.reached.is_set():
                 raise ZeroDivisionError("a bug")
-            return await super().claim(worker_id, **asked)
+            return await super().claim(worker_id, **options)
 
     plan = Plan(queue=Broken(database), enricher=QuotingEnricher(before=hanging))
     with pytest.raises(ZeroDivisionError):
@@ -855,14 +855,14 @@ async def test_without_its_listening_connection_the_worker_polls(
 async def test_the_worker_outlives_the_loss_of_all_its_connections(
     connect_database: Callable[[], Database], connection: asyncpg.Connection
 ) -> None:
-    database, door = connect_database(), connect_database()
+    database, service = connect_database(), connect_database()
     async with working(database) as worker:
-        await _settled(worker, door)
-        await ingest(door)
+        await _settled(worker, service)
+        await ingest(service)
         assert await _cut(connection) >= 2
-        await ingest(door)
+        await ingest(service)
         await worker.events.wait_for(JobCompleted, count=3)
-        # The session lock is taken again, so that nobody takes this worker for gone.
+        # The session lock is taken again, so that no process declares this worker dead.
         async with asyncio.timeout(60):
             while not await connection.fetchval(HOLDS_ITS_LOCK, worker.worker_id):
                 pass
@@ -872,17 +872,17 @@ async def test_the_worker_outlives_the_loss_of_all_its_connections(
 async def test_connections_cut_under_running_jobs_cost_no_block(
     connect_database: Callable[[], Database], connection: asyncpg.Connection
 ) -> None:
-    database, door = connect_database(), connect_database()
+    database, service = connect_database(), connect_database()
     hanging = Hanging()
-    accepted = await ingest(door, *(new_block() for _ in range(5)))
+    accepted = await ingest(service, *(new_block() for _ in range(5)))
     async with working(database, Plan(enricher=QuotingEnricher(before=hanging))) as worker:
         await hanging.reached.wait()
         await _cut(connection)
-        hanging.gate.set()
+        hanging.released.set()
         await worker.events.wait_for(JobCompleted, count=5)
     for response in accepted:
         assert (await job_row(connection, response.job_id))["status"] == "completed"
-        assert (await _ended(door, response.id)).status == "active"
+        assert (await _ended(service, response.id)).status == "active"
 
 
 async def test_another_worker_takes_over_and_the_late_result_is_dropped(
@@ -899,7 +899,7 @@ async def test_another_worker_takes_over_and_the_late_result_is_dropped(
             done = asyncio.create_task(other.events.wait_for(JobCompleted))
             again = asyncio.create_task(_claimed_again(connection, accepted.job_id, late.worker_id))
             await asyncio.wait([done, again], return_when=asyncio.FIRST_COMPLETED)
-            hanging.gate.set()
+            hanging.released.set()
             await late.events.wait_for(JobLost)
             done.cancel()
             again.cancel()
@@ -915,7 +915,7 @@ async def _claimed_again(connection: asyncpg.Connection, job_id: int, worker_id:
             return
 
 
-async def test_the_lines_operators_look_for(database: Database) -> None:
+async def test_log_lines_that_operators_search_for(database: Database) -> None:
     async with working(database) as worker:
         pass
     (started,) = worker.events.of(WorkerStarting)

@@ -24,7 +24,7 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def test_it_says_that_it_lives_and_what_it_counted(port: int, database: Database) -> None:
+async def test_it_reports_liveness_and_metrics(port: int, database: Database) -> None:
     metrics, events = Metrics(), EventLog()
     metrics(JobCompleted(job_id=1, job_type="enrich_and_embed", duration_ms=40))
     async with (
@@ -43,13 +43,13 @@ async def test_it_says_that_it_lives_and_what_it_counted(port: int, database: Da
             except httpx2.ConnectError:
                 continue
         assert (live.status_code, live.json()) == (200, {"live": True})
-        told = await client.get("/metrics")
-        assert told.headers["content-type"].startswith("text/plain")
-        assert 'luma_job_seconds_count{job_type="enrich_and_embed"} 1.0' in told.text
-        assert "luma_oldest_pending_seconds 0.0" in told.text
+        response = await client.get("/metrics")
+        assert response.headers["content-type"].startswith("text/plain")
+        assert 'luma_job_seconds_count{job_type="enrich_and_embed"} 1.0' in response.text
+        assert "luma_oldest_pending_seconds 0.0" in response.text
         await ingest(database)
-        told = await client.get("/metrics")
-        waited = re.search(r"^luma_oldest_pending_seconds (\S+)$", told.text, re.MULTILINE)
+        response = await client.get("/metrics")
+        waited = re.search(r"^luma_oldest_pending_seconds (\S+)$", response.text, re.MULTILINE)
         assert waited is not None
         assert float(waited[1]) > 0
         assert (await client.get("/api/v1/memory/blocks")).status_code == 404

@@ -151,8 +151,8 @@ async def test_vectors_come_back_as_they_went_in(
 async def test_words_that_are_stored_stay(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    """A worker that would make the words anew as the door made them leaves them."""
-    blocks = [new_block("The door made these."), new_block("The worker makes these.")]
+    """A worker leaves search terms as they are if it would compute the same as the API did."""
+    blocks = [new_block("The API made these."), new_block("The worker makes these.")]
     accepted = await ingest(database, *blocks)
     statement = "SELECT to_jsonb(p) FROM memory_passages AS p WHERE block_id = $1"
     before = [
@@ -336,7 +336,7 @@ async def test_an_edited_block_is_not_overwritten(
     assert await _vectors(connection, accepted.id) == [(None, None)]
 
 
-async def test_another_enrichment_keeps_what_the_first_said(
+async def test_another_enrichment_keeps_the_results_of_the_first(
     database: Database, connection: asyncpg.Connection
 ) -> None:
     block = new_block()

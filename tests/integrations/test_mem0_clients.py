@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 
 from luma_memory.domain.access import EVERY_PERMISSION
 
@@ -21,12 +21,12 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Door]:
-    async with running_door(tmp_path_factory.mktemp("mem0") / "data") as door:
+async def door(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(tmp_path_factory.mktemp("mem0") / "data") as door:
         yield door
 
 
-async def run(door: Door, *command: str, home: Path) -> None:
+async def run(door: KeyedService, *command: str, home: Path) -> None:
     """Run a program that prints `ok` once all that it asserts was true."""
     key = await door.key(*EVERY_PERMISSION)
     # They keep an id of the machine in the home folder, and report their use unless told not to.
@@ -52,12 +52,14 @@ async def run(door: Door, *command: str, home: Path) -> None:
 
 
 @pytest.mark.parametrize("program", ["mem0_python.py", "mem0_adapters.py"])
-async def test_a_python_program_runs(door: Door, tmp_path: Path, program: str) -> None:
+async def test_a_python_program_runs(door: KeyedService, tmp_path: Path, program: str) -> None:
     python = ENVIRONMENT / "python" / "bin" / "python"
     await run(door, str(python), "-P", str(PROGRAMS / program), home=tmp_path)
 
 
-async def test_the_typescript_client_and_the_provider_run(door: Door, tmp_path: Path) -> None:
+async def test_the_typescript_client_and_the_provider_run(
+    door: KeyedService, tmp_path: Path
+) -> None:
     node = shutil.which("node")
     assert node is not None, "install Node 20 or newer"
     # Packages are found from the program's own folder upwards.

@@ -30,7 +30,7 @@ INSERT INTO memory_blocks (user_id, content) VALUES ('ada', 'Ada lives in Lisbon
 
 @asynccontextmanager
 async def table_in_use(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Somebody reads memory_blocks in a transaction that does not end."""
+    """A session reads memory_blocks in a transaction that does not end."""
     reader = await asyncpg.connect(dsn)
     try:
         await reader.execute("BEGIN; SELECT count(*) FROM memory_blocks")
@@ -64,8 +64,8 @@ async def test_statements_behind_a_waiting_migration_wait_two_seconds_at_most(
             waits.append(time.monotonic() - started)
         assert max(waits) < LOCK_SECONDS + MARGIN_SECONDS
         assert process.returncode is None
-    told, _ = await process.communicate()
-    assert process.returncode == 0, told
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output
     print(f"measured: waits of {[round(wait, 2) for wait in waits]} s")
     await table.close()
 
@@ -84,10 +84,10 @@ async def test_a_killed_process_leaves_nothing_and_the_next_one_does_the_work(
         await until_no_session_waits(table)
     assert await table.fetchval("SELECT to_regclass('memory_migrations')") is None
     first, second = await migrating(empty_dsn), await migrating(empty_dsn)
-    tolds = [(await process.communicate())[0].decode() for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0), tolds
-    # Each tells what became of the schema while it ran, whoever of the two did it.
-    assert "applied" in {told.split()[0] for told in tolds}
+    outputs = [(await process.communicate())[0].decode() for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0), outputs
+    # Each reports the migrations applied while it ran, by either of the two.
+    assert "applied" in {output.split()[0] for output in outputs}
     rows = await table.fetch("SELECT version FROM memory_migrations ORDER BY version")
     assert [row["version"] for row in rows] == migration_names()
     assert await table.fetchval("SELECT count(*) FROM memory_jobs") == 1

@@ -112,7 +112,7 @@ OLD_SHAPES = {
         INSERT INTO "odd Name" VALUES ('{CAT}', '{DOG}', '{OWNER}');
     """,
 }
-# What is found, and the beginning of what is told.
+# What is found, and the beginning of the error message.
 REFUSED = {
     "numbers for ids": (
         """CREATE TABLE memory_blocks (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -137,20 +137,20 @@ REFUSED = {
         """CREATE TABLE memory_blocks (id text, user_id text, content text,
             created_at timestamptz);
         INSERT INTO memory_blocks VALUES ('not-a-uuid', 'u', 'secretword', now());""",
-        "The database does not take the schema: invalid input syntax for type uuid",
+        "The schema cannot be applied: invalid input syntax for type uuid",
     ),
     "one id twice": (
         f"""CREATE TABLE memory_blocks (id uuid, user_id text, content text,
             created_at timestamptz);
         INSERT INTO memory_blocks
         SELECT '{CAT}', 'u', 'secretword', now() FROM generate_series(1, 2);""",
-        "The database does not take the schema: could not create unique index",
+        "The schema cannot be applied: could not create unique index",
     ),
     "a view that hangs on a column": (
         """CREATE TABLE memory_blocks (id uuid, user_id uuid, content text,
             created_at timestamp);
         CREATE VIEW mine AS SELECT user_id FROM memory_blocks;""",
-        "The database does not take the schema: cannot alter type of a column used by a view",
+        "The schema cannot be applied: cannot alter type of a column used by a view",
     ),
 }
 CATALOG = {
@@ -243,7 +243,7 @@ async def test_an_older_database_ends_in_the_same_schema_with_all_its_rows(
     assert report == MigrationReport(migration_names(), migration_names()[-1])
     assert await catalog(old) == fresh_schema
     await _assert_rows_kept(old)
-    # The older service goes on writing as it did.
+    # The older service keeps writing as it did.
     await old.execute("SET row_security = off")
     missing = {"names of ours with other demands": ", category"}.get(shape, "")
     await old.execute(
@@ -305,7 +305,7 @@ async def _assert_rows_kept(connection: asyncpg.Connection) -> None:
     assert await connection.fetchval("SELECT array_agg(user_id) FROM memory_users") == [OWNER]
 
 
-async def test_what_the_old_table_held_beside_is_kept(
+async def test_extra_columns_of_the_old_table_are_kept(
     old: asyncpg.Connection, empty_database: Database
 ) -> None:
     await old.execute(OLD_SHAPES["columns of its own"])
@@ -331,18 +331,18 @@ async def test_a_second_run_changes_nothing(
     assert await old.fetchval("SELECT count(*) FROM memory_jobs") == 2
 
 
-async def test_a_run_with_nothing_to_do_takes_no_lock_that_anybody_waits_for(
+async def test_a_run_with_nothing_to_do_takes_no_lock_that_blocks_others(
     empty_dsn: str, empty_database: Database
 ) -> None:
     await migrate(empty_database)
     connection = await asyncpg.connect(empty_dsn)
     await connection.execute(migration_script().rpartition("COMMIT;")[0])
-    held = await connection.fetch(
+    locks = await connection.fetch(
         "SELECT relation::regclass, mode FROM pg_locks WHERE pid = pg_backend_pid()"
         " AND locktype = 'relation' AND relation::regclass::text LIKE 'memory%'"
         " AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')"
     )
-    assert held == []
+    assert locks == []
     await connection.close()
 
 
@@ -365,7 +365,7 @@ async def test_several_migrators_at_once_do_the_work_once(
 
 @asynccontextmanager
 async def _table_in_use(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    """Somebody reads memory_blocks in a transaction that does not end."""
+    """A session reads memory_blocks in a transaction that does not end."""
     reader: asyncpg.Connection = await asyncpg.connect(dsn)
     try:
         await reader.execute("BEGIN; SELECT count(*) FROM memory_blocks")
@@ -428,16 +428,16 @@ async def test_the_printed_script_makes_the_same_schema(
     await _assert_rows_kept(old)
 
 
-async def test_the_script_says_what_it_replaces(
+async def test_the_script_names_what_it_replaces(
     old: asyncpg.Connection, empty_dsn: str, major: int
 ) -> None:
     await old.execute(
         OLD_SHAPES["policies"] + "ALTER TABLE memory_blocks ADD CHECK (content <> '');"
     )
-    said = _psql(empty_dsn, major, migration_script()).stdout
-    assert "WARNING:  Replacing the policy Users see their own on memory_blocks." in said
+    output = _psql(empty_dsn, major, migration_script()).stdout
+    assert "WARNING:  Replacing the policy Users see their own on memory_blocks." in output
     assert (
-        "WARNING:  Replacing the constraint memory_blocks_content_check on memory_blocks." in said
+        "WARNING:  Replacing the constraint memory_blocks_content_check on memory_blocks." in output
     )
 
 
@@ -448,22 +448,22 @@ def _psql(dsn: str, major: int, script: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.parametrize("case", REFUSED)
-async def test_what_cannot_be_migrated_is_told_in_one_sentence(
+async def test_a_failed_migration_is_explained_in_one_sentence(
     case: str, old: asyncpg.Connection, empty_database: Database
 ) -> None:
-    script, told = REFUSED[case]
+    script, message = REFUSED[case]
     await old.execute(script)
     before = await catalog(old)
     with pytest.raises(SetupError) as caught:
         await migrate(empty_database)
     assert caught.value.code == "migration_refused"
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert "secretword" not in str(caught.value)
     assert await catalog(old) == before
 
 
-async def test_a_user_without_the_right_to_create_is_told_so(
+async def test_a_role_without_the_right_to_create_gets_a_clear_error(
     old: asyncpg.Connection, empty_dsn: str
 ) -> None:
     await old.execute(

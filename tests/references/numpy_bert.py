@@ -1,6 +1,6 @@
-"""BERT as its paper and its first implementation have it, written plainly in numpy.
+"""BERT as in its paper and its first implementation, written plainly in numpy.
 
-Shares nothing with the package: it says what the package's graph must compute.
+Shares no code with the package: it is the reference for what the package's graph must compute.
 Source: Devlin et al., 2019; sentence pooling: Reimers and Gurevych, 2019.
 """
 
@@ -35,7 +35,7 @@ def sentence_vector(
         product: Array = x @ tensor(f"{name}.weight").T
         return product + tensor(f"{name}.bias")
 
-    def normalise(name: str, x: Array) -> Array:
+    def normalize(name: str, x: Array) -> Array:
         deviation = np.sqrt(x.var(axis=-1, keepdims=True) + epsilon)
         standard = (x - x.mean(axis=-1, keepdims=True)) / deviation
         scaled: Array = standard * tensor(f"{name}.weight")
@@ -46,7 +46,7 @@ def sentence_vector(
 
     x = tensor("embeddings.word_embeddings.weight")[list(ids)]
     x = x + tensor("embeddings.position_embeddings.weight")[: len(ids)]
-    x = normalise("embeddings.LayerNorm", x + tensor("embeddings.token_type_embeddings.weight")[0])
+    x = normalize("embeddings.LayerNorm", x + tensor("embeddings.token_type_embeddings.weight")[0])
     for number in range(layers):
         layer = f"encoder.layer.{number}"
         query, key, value = (
@@ -54,13 +54,13 @@ def sentence_vector(
         )
         attention = softmax(query @ key.transpose(0, 2, 1) / math.sqrt(query.shape[-1])) @ value
         attended = attention.transpose(1, 0, 2).reshape(x.shape)
-        x = normalise(
+        x = normalize(
             f"{layer}.attention.output.LayerNorm",
             x + dense(f"{layer}.attention.output.dense", attended),
         )
         wide = dense(f"{layer}.intermediate.dense", x)
         gelu = wide * 0.5 * (1 + erf(wide / math.sqrt(2)))
-        x = normalise(f"{layer}.output.LayerNorm", x + dense(f"{layer}.output.dense", gelu))
+        x = normalize(f"{layer}.output.LayerNorm", x + dense(f"{layer}.output.dense", gelu))
     pooled: Array = x.mean(axis=0) if pooling == "mean" else x[0]
     unit: Array = pooled / np.linalg.norm(pooled)
     return unit

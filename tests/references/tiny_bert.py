@@ -42,10 +42,10 @@ def tiny_weights(seed: int = 1) -> dict[str, npt.NDArray[Any]]:
         "embeddings.position_embeddings.weight": some(MAX_TOKENS, HIDDEN),
         "embeddings.token_type_embeddings.weight": some(2, HIDDEN),
     }
-    normalised = ["embeddings.LayerNorm"]
+    normalized = ["embeddings.LayerNorm"]
     for number in range(LAYERS):
         layer = f"encoder.layer.{number}"
-        normalised += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
+        normalized += [f"{layer}.attention.output.LayerNorm", f"{layer}.output.LayerNorm"]
         shapes = {
             "attention.self.query": (HIDDEN, HIDDEN),
             "attention.self.key": (HIDDEN, HIDDEN),
@@ -57,7 +57,7 @@ def tiny_weights(seed: int = 1) -> dict[str, npt.NDArray[Any]]:
         for name, shape in shapes.items():
             weights[f"{layer}.{name}.weight"] = some(*shape)
             weights[f"{layer}.{name}.bias"] = some(shape[0])
-    for name in normalised:
+    for name in normalized:
         weights[f"{name}.weight"] = some(HIDDEN, around=1.0)
         weights[f"{name}.bias"] = some(HIDDEN)
     return weights

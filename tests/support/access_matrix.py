@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks, until_idle
 
@@ -22,7 +22,7 @@ ADA, BOB = "ada", "bob"
 class Ground:
     """A running service in which Ada of the project `shop` has something to hide."""
 
-    door: Door
+    api: KeyedService
     document: dict[str, Any]
     block_id: str
     job_id: int
@@ -30,8 +30,8 @@ class Ground:
 
     async def assert_untouched(self) -> None:
         """Ada's blocks and job are as they were made."""
-        key = await self.door.key("read", project_id="shop")
-        async with self.door.client(key) as client:
+        key = await self.api.key("read", project_id="shop")
+        async with self.api.client(key) as client:
             blocks = await all_blocks(client, ADA)
             assert [block["revision"] for block in blocks] == [2, 1, 1]
             assert all(MARKER in block["content"] for block in blocks)
@@ -43,15 +43,15 @@ class Ground:
 class Operation:
     method: str
     path: str
-    said: dict[str, Any]
+    definition: dict[str, Any]
 
     @property
     def permission(self) -> Permission | None:
-        permission: Permission | None = self.said.get("x-permission")
+        permission: Permission | None = self.definition.get("x-permission")
         return permission
 
     def parameters(self, place: str) -> Iterator[dict[str, Any]]:
-        return (p for p in self.said.get("parameters", []) if p["in"] == place)
+        return (p for p in self.definition.get("parameters", []) if p["in"] == place)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -59,9 +59,9 @@ class Operation:
 
 @asynccontextmanager
 async def ground_for_tests(servers: Servers) -> AsyncIterator[Ground]:
-    async with running_door(servers) as door:
-        everything = await door.key(*EVERY_PERMISSION, project_id="shop")
-        async with door.client(everything) as client:
+    async with running_keyed_service(servers) as api:
+        everything = await api.key(*EVERY_PERMISSION, project_id="shop")
+        async with api.client(everything) as client:
             for n in range(3):
                 block = {
                     "user_id": ADA,
@@ -80,15 +80,15 @@ async def ground_for_tests(servers: Servers) -> AsyncIterator[Ground]:
                 for path in ("/blocks", "/jobs")
             ]
             document = (await client.get("/openapi.json")).json()
-        yield Ground(door, document, block_id, job_id, cursors)
+        yield Ground(api, document, block_id, job_id, cursors)
 
 
 def operations(ground: Ground) -> list[Operation]:
     """Deletions last: the others request what they delete."""
     found = [
-        Operation(method.upper(), path.removeprefix(BASE_PATH), said)
+        Operation(method.upper(), path.removeprefix(BASE_PATH), definition)
         for path, methods in ground.document["paths"].items()
-        for method, said in methods.items()
+        for method, definition in methods.items()
     ]
     assert len(found) > 20
     return sorted(found, key=lambda operation: operation.method == "DELETE")

@@ -9,7 +9,7 @@ from luma_memory.cli.processes import Stack
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """API and worker, and the port at which the worker answers."""
+    """API and worker, and the port of the worker's probe."""
 
     stack: Stack
     worker_port: int

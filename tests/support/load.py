@@ -1,6 +1,6 @@
 """Clients that continue through every outage, and a ledger of the accepted requests.
 
-A sender does what a careful client does: the same request with the same key until it is answered.
+A sender repeats each request with its idempotency key until it gets a response.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.support.service import BASE_PATH, all_blocks
 
 from luma_memory.cli.processes import Stack
 
-_ANSWER_SECONDS = 15.0
+_RESPONSE_SECONDS = 15.0
 _AGAIN_SECONDS = 0.05
 _RETRY_SECONDS = 120.0
 
@@ -26,7 +26,7 @@ _RETRY_SECONDS = 120.0
 async def client_of(stack: Stack) -> AsyncIterator[httpx2.AsyncClient]:
     """Speaks to the stack's API; paths are relative to its base path."""
     async with httpx2.AsyncClient(
-        base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=_ANSWER_SECONDS
+        base_url=stack.base_url + BASE_PATH, trust_env=False, timeout=_RESPONSE_SECONDS
     ) as client:
         yield client
 
@@ -94,7 +94,7 @@ async def _accepted_id(client: httpx2.AsyncClient, key: str, user_id: str) -> st
         except httpx2.TransportError:
             await asyncio.sleep(_AGAIN_SECONDS)
             continue
-        if response.status_code in (201, 202):  # 201: enriched before it was answered
+        if response.status_code in (201, 202):  # 201: enriched before the response
             return str(response.json()["id"])
         assert response.status_code == 503, response.text
         await asyncio.sleep(_AGAIN_SECONDS)

@@ -1,9 +1,9 @@
 """`python -m tests.support.never_stale DSN REDIS_URL SEED SECONDS`: one process that writes and
-asks at random, and ends with 1 when an answer is not the one that stands.
+queries at random, and exits with 1 after a stale or wrong result.
 
-Others do the same to the same users at the same time. What a cached answer is held against: a fresh
-one, computed right after it, while the version before and after both is one and the same; and what
-this process itself deleted before it asked.
+Other processes do the same to the same users concurrently. A cached result is compared with a fresh
+one computed right after it, if the scope's version stayed the same meanwhile; it must also contain
+no block that this process deleted before the query.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ WHERE project_id = 'default' AND user_id = $1
 
 
 @dataclass
-class Told:
+class Report:
     """What one run saw."""
 
     wrong: list[str] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Process:
         self._versions = PostgresScopeVersions(parts.database)
         self._store = PostgresBlockStore(parts.database, attempts_max=3)
         self._deleted: set[UUID] = set()
-        self.told = Told()
+        self.report = Report()
 
     async def step(self) -> None:
         """One act: mostly questions, as in life."""
@@ -61,31 +61,31 @@ class Process:
             (self.ask, self.write, self.edit, self.delete, self.supersede, self.expire, self.erase),
             weights=(70, 8, 5, 5, 4, 7, 1),
         )[0]
-        self.told.counts[act.__name__] += 1
+        self.report.counts[act.__name__] += 1
         await act(user)
 
     async def ask(self, user: str) -> None:
         scope, query = Scope("default", user), self._random.choice(QUERIES)
         gone = set(self._deleted)
         before = await self._versions.state(scope)
-        answer = await self._parts.ask(scope, query)
+        response = await self._parts.ask(scope, query)
         fresh = await self._parts.fresh(scope, query)
         after = await self._versions.state(scope)
-        is_cached = answer.age_seconds is not None
-        self.told.counts["cached" if is_cached else "computed"] += 1
-        back = {block.id for block in answer.context.blocks} & gone
+        is_cached = response.age_seconds is not None
+        self.report.counts["cached" if is_cached else "computed"] += 1
+        back = {block.id for block in response.context.blocks} & gone
         if back:
-            self.told.wrong.append(f"deleted blocks in an answer, cached={is_cached}: {back}")
+            self.report.wrong.append(f"deleted blocks in an answer, cached={is_cached}: {back}")
         if before.version == after.version and before.next_expiry_at == after.next_expiry_at:
-            self.told.counts["checked, cached" if is_cached else "checked, computed"] += 1
-            if answer.context != fresh:
-                self.told.wrong.append(f"cached={is_cached}: {answer.context} is not {fresh}")
+            self.report.counts["checked, cached" if is_cached else "checked, computed"] += 1
+            if response.context != fresh:
+                self.report.wrong.append(f"cached={is_cached}: {response.context} is not {fresh}")
 
     async def write(self, user: str, *, expires_at: datetime | None = None) -> None:
         text = " ".join(self._random.choices(WORDS, k=6))
         item = ingest_item(new_block(text, user_id=user, expires_at=expires_at))
-        (answer,) = await self._store.ingest([item], lease=None)
-        assert isinstance(answer, Accepted)
+        (response,) = await self._store.ingest([item], lease=None)
+        assert isinstance(response, Accepted)
 
     async def expire(self, user: str) -> None:
         """A block that is gone in a moment, without any write."""
@@ -154,22 +154,22 @@ class Process:
         return self._random.choice([row["id"] for row in rows]) if rows else None
 
 
-async def run(dsn: str, redis_url: str, *, seed: int, seconds: float) -> Told:
+async def run(dsn: str, redis_url: str, *, seed: int, seconds: float) -> Report:
     """Act for so long."""
     async with replica(dsn, redis_url) as parts:
         process = Process(parts, seed)
         ends = asyncio.get_running_loop().time() + seconds
-        while asyncio.get_running_loop().time() < ends and not process.told.wrong:
+        while asyncio.get_running_loop().time() < ends and not process.report.wrong:
             await process.step()
-        return process.told
+        return process.report
 
 
 def main() -> int:
     dsn, redis_url, seed, seconds = sys.argv[1:]
-    told = asyncio.run(run(dsn, redis_url, seed=int(seed), seconds=float(seconds)))
-    print(dict(told.counts), *told.wrong[:3], sep="\n")
-    enough = min(told.counts["checked, cached"], told.counts["checked, computed"]) > 5
-    return 0 if enough and not told.wrong else 1
+    report = asyncio.run(run(dsn, redis_url, seed=int(seed), seconds=float(seconds)))
+    print(dict(report.counts), *report.wrong[:3], sep="\n")
+    enough = min(report.counts["checked, cached"], report.counts["checked, computed"]) > 5
+    return 0 if enough and not report.wrong else 1
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ async def running_pooler(
     try:
         process = await _start(folder, text)
         try:
-            await _answering(process, pooler := Pooler(folder, port), dsn)
+            await _until_ready(process, pooler := Pooler(folder, port), dsn)
             yield pooler
         finally:
             process.terminate()
@@ -136,13 +136,13 @@ async def _start(folder: Path, configuration: str) -> asyncio.subprocess.Process
         )
 
 
-async def _answering(process: asyncio.subprocess.Process, pooler: Pooler, dsn: str) -> None:
+async def _until_ready(process: asyncio.subprocess.Process, pooler: Pooler, dsn: str) -> None:
     async with asyncio.timeout(START_SECONDS_MAX):
         while True:
             try:
                 first = await asyncpg.connect(pooler.address(dsn), statement_cache_size=0)
                 break
-            except OSError:  # no socket yet, or one that nobody listens at yet
+            except OSError:  # no socket yet, or no listener on it yet
                 assert process.returncode is None, (pooler.folder / "log").read_text()
                 await asyncio.sleep(0.01)
     await first.close()

@@ -32,11 +32,11 @@ class Lines:
     """What the processes said; a sink of a stack."""
 
     def __init__(self) -> None:
-        self.said: list[tuple[str, str]] = []
+        self.logged: list[tuple[str, str]] = []
         self._more = asyncio.Event()
 
     def __call__(self, name: str, line: str) -> None:
-        self.said.append((name, line))
+        self.logged.append((name, line))
         self._more.set()
 
     async def wait_for(self, name: str, pattern: str, *, count: int = 1) -> None:
@@ -44,8 +44,8 @@ class Lines:
         try:
             await self.until(lambda: self.count(name, pattern) >= count)
         except TimeoutError:
-            said = [line for who, line in self.said if who == name]
-            raise TimeoutError(f"{name} never said {pattern!r} but {said}") from None
+            logged = [line for who, line in self.logged if who == name]
+            raise TimeoutError(f"{name} never said {pattern!r} but {logged}") from None
 
     async def until(self, is_reached: Callable[[], bool]) -> None:
         """Look again after every line."""
@@ -55,7 +55,7 @@ class Lines:
                 await self._more.wait()
 
     def count(self, name: str, pattern: str) -> int:
-        return sum(1 for who, line in self.said if who == name and re.search(pattern, line))
+        return sum(1 for who, line in self.logged if who == name and re.search(pattern, line))
 
 
 @asynccontextmanager
@@ -70,7 +70,7 @@ async def looking_at(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
 async def until_true(
     connection: asyncpg.Connection, condition: str, *values: object, seconds: float = 120.0
 ) -> None:
-    """Wait until the database says so."""
+    """Wait until the SQL condition holds."""
     async with asyncio.timeout(seconds):
         while not await connection.fetchval(f"SELECT {condition}", *values):  # noqa: ASYNC110 - another process changes it
             await asyncio.sleep(0.02)

@@ -11,7 +11,7 @@ from tests.support.service import BASE_PATH
 READY_SECONDS = 60.0
 
 
-async def until_ready(port: int, said: list[tuple[str, str]]) -> None:
+async def until_ready(port: int, output: list[tuple[str, str]]) -> None:
     url = f"http://127.0.0.1:{port}{BASE_PATH}/health/ready"
     async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
         try:
@@ -22,4 +22,4 @@ async def until_ready(port: int, said: list[tuple[str, str]]) -> None:
                             return
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise AssertionError(said) from None
+            raise AssertionError(output) from None

@@ -136,7 +136,7 @@ async def _until_complete(server: RedisServer) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens at."""
+    """A port without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -53,13 +53,13 @@ class Plan:
     enricher: Enricher | None = field(default_factory=QuotingEnricher)
     embedder: Embedder | None = field(default_factory=WordEmbedder)
     fallback: Enricher | None = None
-    fail_fast: bool | None = None  # None: where nobody falls back
+    fail_fast: bool | None = None  # None: only without a fallback
     can_wait: bool = True
     clock: Clock = field(default_factory=SystemClock)  # of `enrich_and_embed`
     paused_wait: timedelta = timedelta(0)
     spending: Spending | None = None
     backfill: Backfill | None = None
-    serving: ScopeEmbedders | None = None
+    scope_embedders: ScopeEmbedders | None = None
     reembedding: Reembedding | None = None
     reembed_store: ReembedStore | None = None
     provider_timeout: timedelta | None = None
@@ -77,7 +77,7 @@ class Plan:
 
 @dataclass
 class Running:
-    """A worker at work."""
+    """A running worker."""
 
     worker_id: str
     events: EventLog
@@ -186,22 +186,22 @@ def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Hand
         can_wait=plan.can_wait,
         paused_wait=plan.paused_wait,
         spending=plan.spending,
-        scope_embedders=plan.serving,
+        scope_embedders=plan.scope_embedders,
         provider_timeout=plan.provider_timeout,
         windows=plan.windows,
     )
 
 
 async def ingest(database: Database, *blocks: NewBlock, attempts_max: int = 3) -> list[Accepted]:
-    """Accept the blocks (or one sample) as the door does; raises what an item's answer is."""
+    """Accept the blocks (or one sample) as the API does; raises the first item's error."""
     items = [ingest_item(block) for block in blocks or [new_block()]]
-    answers = await PostgresBlockStore(database, attempts_max=attempts_max).ingest(
+    outcomes = await PostgresBlockStore(database, attempts_max=attempts_max).ingest(
         items, lease=None
     )
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return [answer for answer in answers if isinstance(answer, Accepted)]
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
 
 
 async def read(database: Database, block: NewBlock, block_id: UUID) -> Block:

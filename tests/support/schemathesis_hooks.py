@@ -9,7 +9,7 @@ import schemathesis
 from schemathesis import GenerationMode
 
 _numbers = itertools.count()
-PATIENCE_MS = 20_000
+TIMEOUT_MS = 20_000
 
 
 @schemathesis.hook
@@ -35,19 +35,19 @@ def _make_sense(case: Any) -> None:
         if name.lower() in ("idempotency-key", "if-match", "last-event-id"):
             del case.headers[name]
     if isinstance(case.body, dict):
-        # A key that came before with another body is refused, and so it should be.
+        # A key used before with another body is rejected, as documented.
         case.body = {name: case.body[name] for name in case.body if name != "idempotency_key"}
-        # So little time that the database has no chance is answered 503, as documented.
+        # A timeout too short for the database returns 503, as documented.
         if isinstance(case.body.get("timeout_ms"), int | float):
-            case.body["timeout_ms"] = max(case.body["timeout_ms"], PATIENCE_MS)
+            case.body["timeout_ms"] = max(case.body["timeout_ms"], TIMEOUT_MS)
         if case.path.endswith("/jobs/retry"):
             case.body = {**case.body, "all": True}
-        # Which fields a filter may name, and with what, is said in words and not in the schema.
+        # The fields and operators of a filter are documented in prose, not in the schema.
         if "url" in case.body:
             case.body = {**case.body, "url": "https://example.com/hook"}
         if "filters" in case.body:
             case.body = {**case.body, "filters": None}
-        # Which weeks are past, which years have a week 53: no matter of a pattern.
+        # A pattern cannot express which weeks are past or which years have a week 53.
         if case.body.get("week"):
             case.body = {**case.body, "week": "2024-W10"}
         if case.body.get("time_zone"):

@@ -71,19 +71,19 @@ class World:
         self.vectors = PostgresVectorModels(self.database)
         self.archive = PostgresArchive(self.database)
         self.erasures = PostgresEraserStore(self.database)
-        self.look: asyncpg.Connection = self.run(asyncpg.connect(dsn))
+        self.connection: asyncpg.Connection = self.run(asyncpg.connect(dsn))
 
     def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
         return self._runner.run(work)
 
     def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
-        return self.run(self.look.fetch(statement, *values))
+        return self.run(self.connection.fetch(statement, *values))
 
     def change(self, statement: str, *values: Any) -> None:
-        self.run(self.look.execute(statement, *values))
+        self.run(self.connection.execute(statement, *values))
 
     def close(self) -> None:
-        self.run(self.look.close())
+        self.run(self.connection.close())
         self.run(self.database.close())
         self._runner.close()
 
@@ -93,7 +93,7 @@ def embedder(model: str) -> WordEmbedder:
 
 
 class ScopeMachine(RuleBasedStateMachine):
-    """Changes of Ada's scope; Bea's stands beside it."""
+    """Changes Ada's scope; Bea's scope must stay unaffected."""
 
     world: ClassVar[World]
 
@@ -308,7 +308,7 @@ class ScopeMachine(RuleBasedStateMachine):
             kept = [(kind, list(rows)) async for kind, rows in self.world.archive.rows(source)]
             for kind, rows in kept:
                 if kind in ("users", "blocks", "passages"):
-                    await self.world.look.fetch(
+                    await self.world.connection.fetch(
                         "SELECT import_memory_rows('default', 'ada', $1, $2::jsonb[])",
                         *(f"memory_{kind}", rows),
                     )

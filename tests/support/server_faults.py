@@ -66,7 +66,7 @@ class FaultyServer:
 
     @contextmanager
     def hanging(self) -> Iterator[None]:
-        """All its processes stand still: connections stay, nothing is answered."""
+        """Suspend all its processes: connections stay open, statements get no result."""
         stopped = self._processes()
         for process in stopped:
             process.send_signal(signal.SIGSTOP)
@@ -91,7 +91,7 @@ class FaultyServer:
 async def service_on(
     server: FaultyServer, *, workers: int, **overrides: object
 ) -> AsyncIterator[Stack]:
-    """API and workers on that server; nobody but the test looks after it."""
+    """API and workers on that server, which only the test starts and stops."""
     dsn = await asyncio.to_thread(server.start)
     try:
         settings = load_settings(database_url=dsn, host="127.0.0.1", port=0, **overrides)

@@ -65,7 +65,7 @@ class Servers:
 
     @asynccontextmanager
     async def fresh(self, major: int, *, template: str) -> AsyncIterator[str]:
-        """The address of a new database, dropped afterwards whoever still is connected to it."""
+        """The address of a new database; dropped afterwards, open connections included."""
         name = f"test_{secrets.token_hex(6)}"
         admin = await asyncpg.connect(self.address(major))
         try:

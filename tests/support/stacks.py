@@ -48,7 +48,7 @@ async def running_service(
 
 
 @contextmanager
-def held_open(open_: Callable[[], AbstractAsyncContextManager[Opened]]) -> Iterator[Opened]:
+def kept_open(open_: Callable[[], AbstractAsyncContextManager[Opened]]) -> Iterator[Opened]:
     """Keep an asynchronous context open in a thread with an event loop of its own.
 
     For a service that outlives the event loops of the modules that use it. Await nothing of it

@@ -12,15 +12,15 @@ from pathlib import Path
 
 @dataclass
 class Proxy:
-    """What happens to the server's bytes on their way back."""
+    """What happens to the bytes the server sends."""
 
     port: int = 0
-    # Seconds before each piece; asked for every piece.
+    # Seconds before each piece; called once per piece.
     delay: Callable[[], float] = field(default=lambda: 0.0)
     # Bytes of one piece at most; None passes on what came as it came.
     piece_bytes: int | None = None
-    # So many answers are lost from now on: the connection breaks where each would have come.
-    answers_lost: int = 0
+    # How many of the next responses are lost: the connection breaks instead of each.
+    responses_lost: int = 0
     connections: int = 0
     # Cleared: bytes neither pass nor are refused, in both directions and on new connections.
     flows: asyncio.Event = field(default_factory=asyncio.Event)
@@ -77,8 +77,8 @@ async def _forth(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pro
 async def _back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, proxy: Proxy) -> None:
     while data := await reader.read(65536):
         await proxy.flows.wait()
-        if proxy.answers_lost > 0:
-            proxy.answers_lost -= 1
+        if proxy.responses_lost > 0:
+            proxy.responses_lost -= 1
             raise ConnectionResetError("the answer is lost")
         size = proxy.piece_bytes or len(data)
         for start in range(0, len(data), size):

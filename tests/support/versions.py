@@ -32,7 +32,7 @@ def _git(*arguments: str) -> bytes:
 
 
 def version_before_the_newest_migration(folder: Path) -> Path:
-    """The source of the last version without it, to stand first on PYTHONPATH.
+    """The source of the last version without it, to be put first on PYTHONPATH.
 
     Skips the test where there is no history: a source archive, a shallow clone.
     """
@@ -60,9 +60,9 @@ async def run_of(source: Path | None, *arguments: str, **environment: str) -> st
         stderr=asyncio.subprocess.STDOUT,
         env=clean_environment(**environment, **_path(source)),
     )
-    told, _ = await process.communicate()
-    assert process.returncode == 0, told.decode()
-    return told.decode()
+    output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    return output.decode()
 
 
 @asynccontextmanager

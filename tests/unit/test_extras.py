@@ -53,7 +53,7 @@ def is_installed_by(package: str, distributions: set[str]) -> bool:
     return any(package in installed_packages(name) for name in distributions)
 
 
-def test_every_foreign_import_is_declared_where_the_error_says_it_is() -> None:
+def test_every_foreign_import_is_declared_in_the_extra_its_error_names() -> None:
     for package in foreign_imports(ROOT.rglob("*.py")):
         if is_installed_by(package, DECLARED["client"]):
             continue
@@ -86,7 +86,7 @@ async def test_without_the_local_model_an_error_names_the_extra(
         await open_providers(load_settings(), NoCircuits(), cache, clock)
 
 
-async def test_without_the_tracing_libraries_the_service_goes_on(
+async def test_the_service_runs_without_the_tracing_libraries(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Health is told in time, whatever hangs."""
+"""Health is reported in time even if a dependency hangs."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ class Database:
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stats(self) -> JobStats:
-        await self._answer()
+        await self._respond()
         return STATS
 
     async def live_worker_count(self) -> int:
-        await self._answer()
+        await self._respond()
         return 1
 
     async def provider_faults(self) -> list[CircuitFault]:
-        await self._answer()
+        await self._respond()
         return self.faults
 
     async def schema_is_current(self) -> bool:
-        await self._answer()
+        await self._respond()
         return True
 
     async def last_day(self) -> CacheCounts:
-        await self._answer()
+        await self._respond()
         return CacheCounts(hits=3, misses=1)
 
-    async def _answer(self) -> None:
+    async def _respond(self) -> None:
         while self.hangs and not self.thawed.is_set():
             try:
                 await self.thawed.wait()
@@ -75,10 +75,10 @@ def _insights(database: Database, *, is_warming: bool = False) -> Insights:
 
 
 async def test_all_is_well() -> None:
-    told = _insights(Database())
-    health = await told.health()
+    service = _insights(Database())
+    health = await service.health()
     assert (health.status, health.stats, health.workers) == ("ok", STATS, 1)
-    assert await told.missing() == []
+    assert await service.missing() == []
     assert (health.cache.facts.connected, health.cache.hit_rate) == (True, 0.75)
 
 
@@ -88,18 +88,18 @@ async def test_a_provider_that_is_away_is_named() -> None:
     assert (health.status, health.provider_faults) == ("degraded", [fault])
 
 
-async def test_a_database_that_is_away_is_told() -> None:
-    told = _insights(Database(error=StoreUnavailable("away")))
-    health = await told.health()
+async def test_an_unavailable_database_is_reported() -> None:
+    service = _insights(Database(error=StoreUnavailable("away")))
+    health = await service.health()
     assert (health.status, health.database, health.stats) == ("unavailable", "unavailable", None)
     assert (health.cache.facts.connected, health.cache.hit_rate) == (True, None)
-    assert await told.missing() == ["database"]
+    assert await service.missing() == ["database"]
 
 
 async def test_a_process_that_still_loads_is_alive_and_not_ready() -> None:
-    told = _insights(Database(), is_warming=True)
-    assert (await told.health()).status == "ok"
-    assert await told.missing() == ["language data"]
+    service = _insights(Database(), is_warming=True)
+    assert (await service.health()).status == "ok"
+    assert await service.missing() == ["language data"]
 
 
 async def test_a_question_that_cannot_be_cancelled_is_left_behind(
@@ -109,11 +109,11 @@ async def test_a_question_that_cannot_be_cancelled_is_left_behind(
     reported: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, what: reported.append(what))
     database = Database(hangs=True, error=StoreUnavailable("late"))
-    told = _insights(database)
+    service = _insights(database)
     asyncio.get_running_loop().call_later(10, database.thawed.set)  # or a failure never ends
     async with asyncio.timeout(3):
-        assert (await told.health()).status == "unavailable"
-        assert await told.missing() == ["database"]
+        assert (await service.health()).status == "unavailable"
+        assert await service.missing() == ["database"]
     database.thawed.set()
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
     gc.collect()

@@ -37,22 +37,22 @@ def _context(text: str) -> Context:
     return Context([block], text, [Citation(1, block.id)], 7, None, True)
 
 
-def test_an_answer_is_the_model_of_the_wire_in_its_order() -> None:
-    answer = ContextResult(_context('Ün"ïcode\n[1]'), 1.23456, ["database"], {"total": 0.12345})
-    told = RenderedContexts().render(answer, REQUEST, counted_by="estimate")
-    read = protocol.ContextResponse.model_validate_json(told)
-    assert read.model_dump_json().encode() == told
+def test_the_rendered_bytes_equal_the_serialized_response_model() -> None:
+    result = ContextResult(_context('Ün"ïcode\n[1]'), 1.23456, ["database"], {"total": 0.12345})
+    body = RenderedContexts().render(result, REQUEST, counted_by="estimate")
+    read = protocol.ContextResponse.model_validate_json(body)
+    assert read.model_dump_json().encode() == body
     assert read.blocks[0].content == read.text == 'Ün"ïcode\n[1]'
     assert (read.cached, read.age_seconds, read.degraded) == (True, 1.235, ["database"])
     assert read.timings == {"total": 0.123}
     assert read.tokens == protocol.TokensBody(count=7, budget=800, counted_by="estimate")
 
 
-def test_what_is_true_of_one_asking_is_told_anew() -> None:
-    rendered, answer = RenderedContexts(), ContextResult(_context("The ferry."), None, [])
-    first = rendered.render(answer, REQUEST, counted_by="estimate")
+def test_age_and_budget_are_rendered_for_each_request() -> None:
+    rendered, result = RenderedContexts(), ContextResult(_context("The ferry."), None, [])
+    first = rendered.render(result, REQUEST, counted_by="estimate")
     again = rendered.render(
-        replace(answer, age_seconds=2.0), replace(REQUEST, token_budget=90), counted_by="estimate"
+        replace(result, age_seconds=2.0), replace(REQUEST, token_budget=90), counted_by="estimate"
     )
     assert b'"cached":false' in first
     assert b'"cached":true' in again
@@ -62,9 +62,9 @@ def test_what_is_true_of_one_asking_is_told_anew() -> None:
 def test_a_context_that_is_gone_is_forgotten_and_its_place_holds_another() -> None:
     rendered = RenderedContexts()
     for number in range(1_000):  # ids of objects come again at once
-        answer = ContextResult(_context(f"number {number}"), None, [])
-        told = rendered.render(answer, REQUEST, counted_by="estimate")
-        assert protocol.ContextResponse.model_validate_json(told).text == f"number {number}"
-    del answer
+        result = ContextResult(_context(f"number {number}"), None, [])
+        body = rendered.render(result, REQUEST, counted_by="estimate")
+        assert protocol.ContextResponse.model_validate_json(body).text == f"number {number}"
+    del result
     gc.collect()
     assert rendered._kept == {}

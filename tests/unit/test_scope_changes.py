@@ -1,4 +1,4 @@
-"""Whoever raises a scope's version logs it, and whoever changes what search reads raises it.
+"""A statement that raises a scope's version logs it; one that changes what search reads raises it.
 
 A reader brings its copy of a scope up to date from the log, so the only way to a stale result is
 a change that the log does not have. The lists below name every statement of both kinds: a new one

@@ -1,4 +1,4 @@
-"""What operators may set, what they are told when they set it wrong, and what stays unsaid."""
+"""What operators may set, the errors for invalid values, and what is kept out of them."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(
     assert caught.value.__cause__ is None
 
 
-def test_all_wrong_values_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_invalid_values_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMORY_PORT", "none")
     monkeypatch.setenv("DATABASE_URL", "sqlite:///x")
     with pytest.raises(SetupError, match=r"(?s)DATABASE_URL.*MEMORY_PORT"):

@@ -1,8 +1,8 @@
-"""How much is admitted at once: beyond that, an immediate 503 instead of a place in a queue.
+"""Limits concurrent requests: beyond the limit, an immediate 503 instead of a queue.
 
-What takes long for reasons outside this process must not use up the places of everything else:
-requests that may wait for a model provider are counted apart from those that do not, and a request
-whose body is still arriving holds no place at all.
+Requests that are slow for reasons outside this process must not exhaust the limit for others:
+requests that may wait for a model provider are counted separately, and a request
+whose body is still arriving is not counted.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from luma_memory.api.problems import problem_response, request_id_of
 
 # Total size of the bodies being read or processed.
 BODY_BYTES_MAX: Final = 256 * 1024 * 1024
-# Share of a body that is processed as a stream: its longest line, twice.
+# Counted size of a body that is processed as a stream: twice its longest line.
 STREAM_BYTES: Final = 2 * LINE_BYTES_MAX
 RETRY_AFTER_SECONDS: Final = 1
-# Bodies that are arriving, of all callers and of one; each is an open connection.
+# Arriving bodies, of all callers and per caller; each is an open connection.
 ARRIVING_MAX: Final = 2_048
 ARRIVING_MAX_OF_CALLER: Final = 512
-# A streamed body slower than this, over all the time it was waited for, is given up.
+# A streamed body that is slower than this, over all the time spent waiting for it, is rejected.
 STREAM_BYTES_PER_SECOND_MIN: Final = 1_000
 _BUSY: Final = "This process is at its limit of concurrent requests; try again"
 
@@ -34,9 +34,9 @@ _BUSY: Final = "This process is at its limit of concurrent requests; try again"
 class Admission:
     """ASGI middleware: bounds requests in progress, their bodies, and how long a body may take.
 
-    requests_max: in progress at once, of those that may wait for a provider and of the others each.
+    requests_max: concurrent requests that may wait for a provider, and the same number of others.
     waits: whether a request may wait for a provider. always: paths that are served at any load.
-    streamed: how paths end whose bodies are processed as they arrive: of such a body only the
+    streamed: endings of paths whose bodies are processed as they arrive: of such a body only the
     current piece counts, each piece has its own time limit, and the whole a minimum rate.
     """
 
@@ -81,7 +81,7 @@ class Admission:
         return self._body_seconds_max
 
     def take(self, count: int) -> bool:
-        """Reserve that many more bytes; False when the limit would be exceeded."""
+        """Reserve this many more bytes; False if the limit would be exceeded."""
         if self._body_bytes + count > BODY_BYTES_MAX:
             return False
         self._body_bytes += count
@@ -89,7 +89,7 @@ class Admission:
 
 
 class _Places:
-    """How many requests of one kind are in progress."""
+    """Counts the requests of one kind in progress."""
 
     def __init__(self, places_max: int) -> None:
         self._places_max = places_max
@@ -107,14 +107,14 @@ class _Places:
 
 
 class _Arriving:
-    """How many bodies are arriving, and of whom."""
+    """Counts the arriving bodies, in total and per caller."""
 
     def __init__(self) -> None:
         self._all = 0
         self._of_caller: Counter[Hashable] = Counter()
 
     def begin(self, caller: Hashable) -> bool:
-        """Whether one more may be waited for."""
+        """Whether another body may arrive."""
         if self._all >= ARRIVING_MAX or self._of_caller[caller] >= ARRIVING_MAX_OF_CALLER:
             return False
         self._all += 1
@@ -129,7 +129,7 @@ class _Arriving:
 
 
 class _Body:
-    """The body of one request as it arrives; the request has its place while it does not wait."""
+    """One request's body as it arrives; while waiting for it, the request is not counted."""
 
     def __init__(
         self,
@@ -152,10 +152,10 @@ class _Body:
         self._waited_seconds = 0.0
         self._whole = False
         self._until = self._from_now()
-        self.bytes = size  # what this request holds of it
+        self.bytes = size  # the bytes this request has reserved
 
     async def receive(self) -> Message:
-        if self._whole:  # what comes now is that the client is gone
+        if self._whole:  # the next message reports that the client disconnected
             return await self._receive()
         message = await self._next()
         self._whole = not message.get("more_body", False)
@@ -170,13 +170,13 @@ class _Body:
         return message
 
     def end(self) -> None:
-        """The request is over."""
+        """Release everything at the end of the request."""
         if self._has_place:
             self._has_place = False
             self._places.give_back()
 
     async def _next(self) -> Message:
-        """The next piece. While it is waited for, the request's place is free for others."""
+        """The next piece. The request is not counted while it waits for it."""
         # Set by `Authentication`, which comes before the body is read.
         caller = self._scope.get("state", {}).get("caller")
         if not self._admission.arriving.begin(caller):
@@ -193,7 +193,7 @@ class _Body:
         finally:
             self._admission.arriving.end(caller)
             self._waited_seconds += asyncio.get_running_loop().time() - began
-        # A stream that was begun is not broken off for want of a place.
+        # A stream that has started is not rejected because of the limit.
         if self._places.are_full and not self._is_streamed:
             raise _refusal()
         self._places.take()
@@ -201,7 +201,7 @@ class _Body:
         return message
 
     def _check_rate(self) -> None:
-        """Only once it was waited for as long as other bodies may take in all."""
+        """Checked only after the total time that other bodies may take."""
         waited = self._waited_seconds
         is_slow = self._arrived < STREAM_BYTES_PER_SECOND_MIN * waited
         if not self._whole and is_slow and waited > self._admission.body_seconds_max:
@@ -221,7 +221,7 @@ def _too_slow() -> HTTPException:
 
 def _declared_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
-        # The server's parser lets nothing but digits through.
+        # The server's parser accepts only digits.
         if name == b"content-length":
             return min(int(value), BODY_BYTES_MAX)
     return 0

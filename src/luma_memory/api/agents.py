@@ -1,4 +1,4 @@
-"""The endpoint of agent hosts, and what they need to sign in."""
+"""The endpoint of agent hosts, and the metadata they need to sign in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Challenges = Mapping[str, Callable[[Scope], str]]
 def add_agents(app: FastAPI, service: Service) -> Challenges:
     """Serve the Model Context Protocol, if it is enabled and installed.
 
-    Returns the challenges of its responses 401, by path. Without an issuer of tokens there are
+    Returns the challenges of its responses 401, by path. Without a token issuer there are
     none, and no metadata either: hosts then ask their users for a key.
     """
     settings = service.settings

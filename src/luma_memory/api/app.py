@@ -148,7 +148,7 @@ def _add_reference(app: FastAPI) -> None:
 
     async def asset(request: Request) -> Response:
         found = reference_assets()[request.url.path.rpartition("/")[2]]
-        # The names carry no version: a browser asks again after an upgrade.
+        # The names carry no version: a browser revalidates after an upgrade.
         headers = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
         return Response(found.content, media_type=found.media_type, headers=headers)
 

@@ -1,4 +1,4 @@
-"""What `luma-memory doctor` checks of each dependency."""
+"""The checks of `luma-memory doctor` for each dependency."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def check_local_model(settings: Settings) -> str:
 async def try_providers(settings: Settings, text: str) -> dict[str, str]:
     """Embed and enrich a text with the configured providers; returns their names.
 
-    A model provider's calls cost money. Raises what the providers raise.
+    A model provider's calls cost money. Raises the providers' errors.
     """
     clock = SystemClock()
     cache = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)

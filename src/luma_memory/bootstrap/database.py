@@ -58,7 +58,7 @@ def embedded_database_ended(settings: Settings) -> bool:
 
 
 def data_dir(settings: Settings) -> Path:
-    """Where the embedded database lives."""
+    """The folder of the embedded database."""
     return settings.data_folder
 
 
@@ -85,7 +85,7 @@ async def open_database(
         command_timeout_seconds=_COMMAND_SECONDS[kind],
         application_name=f"luma-memory {kind}",
         pooler=settings.database_pooler,
-        # A client waits for the API; a worker has its jobs' time.
+        # A client waits for the API; a worker may use the time of its jobs.
         notices_hanging=kind == "api",
     )
     stack.push_async_callback(database.close)
@@ -96,7 +96,7 @@ async def open_database(
         if settings.database_url is not None:
             raise schema_missing()
         await migrate(database)
-        # Connections opened earlier do not know the vector types.
+        # Connections opened before the migration lack the vector types.
         await database.renew()
     return database
 

@@ -1,4 +1,4 @@
-"""uvicorn as the API and the worker run it: on a socket of theirs, in their event loop."""
+"""uvicorn on the socket and event loop of the API or worker."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def http_server(app: Any, *, stop_seconds: int, **options: Any) -> HttpServer:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; `::` takes IPv4 as well where the system allows it. Raises OSError."""
+    """A listening socket; `::` accepts IPv4 as well if the system allows it. Raises OSError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
     try:

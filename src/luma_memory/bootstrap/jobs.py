@@ -1,4 +1,4 @@
-"""What happens to a block from its acceptance on: ingest, the job queue and the steps of a job."""
+"""The processing of a block: ingest, the job queue and the steps of a job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from luma_memory.store.summaries import PostgresSummaryStore
 from luma_memory.store.windows import PostgresWindowStore
 from luma_memory.telemetry.logs import log_failure
 
-# A worker that is late to settle has this long before its job goes to another one.
+# A late worker has this long before its job is claimed by another one.
 LEASE_MARGIN: Final = timedelta(seconds=10)
 # How long a process tries to record the end of a job: at the API a client is waiting.
 _SETTLE_TIMEOUT: Mapping[ProcessKind, timedelta] = {
@@ -49,11 +49,11 @@ class Work:
     notifier: Notifier
     presence: WorkerSession
     lease: timedelta
-    summaries: Summaries | None  # None while weekly summaries are switched off
+    summaries: Summaries | None  # None if weekly summaries are disabled
 
 
 def make_work(process: Process, storage: Storage, models: Models) -> Work:
-    """Starts nothing; the worker and the API call the runner."""
+    """Starts nothing: the runner is called by the worker and the API."""
     settings, stack = process.settings, process.stack
     summaries = _summaries(process, storage, models)
     runner = _runner(process, storage, models, summaries)

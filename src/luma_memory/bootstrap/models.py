@@ -26,8 +26,8 @@ class Models:
     """The models and their accounting."""
 
     providers: Providers
-    scope_embedders: ScopeEmbedders | None  # None while embedding is switched off
-    spending: Spending | None  # None where no provider costs anything
+    scope_embedders: ScopeEmbedders | None  # None if embedding is disabled
+    spending: Spending | None  # None if all providers are free
     backfill: Backfill
 
 
@@ -89,7 +89,7 @@ async def _scope_embedders(
 
 
 async def _offer_backfill(process: Process, backfill: Backfill) -> None:
-    """Report what was left out while a step was switched off: it may be on again."""
+    """Report blocks that lack a step because it was disabled: it may be enabled again."""
     pending = await backfill.pending_counts(project_id=None, user_id=None)
     if pending.asked:
         process.emit(

@@ -78,7 +78,7 @@ async def open_reembedding(
 ) -> AsyncIterator[tuple[Reembedding, Callable[[], Awaitable[int]]]]:
     """The switch of the embedding model, and the number of workers available for it.
 
-    Raises as `operators_database`, and SetupError while embedding is switched off.
+    Raises as `operators_database`, and SetupError if embedding is disabled.
     """
     async with operators_database(settings) as database:
         clock = SystemClock()

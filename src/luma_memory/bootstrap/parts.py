@@ -81,7 +81,7 @@ def key_ring(database: Database, settings: Settings, clock: Clock) -> KeyRing:
 
 
 def token_issuers(settings: Settings) -> Sequence[Issuer]:
-    """Whose access tokens are accepted. Raises SetupError for incomplete settings."""
+    """The issuers whose access tokens are accepted. Raises SetupError for incomplete settings."""
     issuers = [configured_issuer(settings.oidc_issuer, settings.oidc_audience)]
     if settings.supabase_url is not None:
         issuers.append(supabase_issuer(settings.supabase_url))
@@ -111,5 +111,5 @@ def chosen_attempts(settings: Settings) -> int | None:
 
 
 def attempts_max(settings: Settings) -> int:
-    """Attempts of a new job. Without a worker there is no second one."""
+    """Attempts of a new job. Without a worker there is only one."""
     return settings.retry_attempts if settings.worker_enabled else 1

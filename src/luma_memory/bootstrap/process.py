@@ -1,4 +1,4 @@
-"""What every group of the service needs: settings, time, events, and where to register closing."""
+"""The common needs of all groups: settings, clock, events and an exit stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings in, providers out: what enriches and embeds, and with which circuit breakers."""
+"""Settings in, providers out: enricher, embedder and their circuit breakers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ LOCAL_VECTORS_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Providers:
-    """The models; None where a step is switched off."""
+    """The models; None if a step is disabled."""
 
     enricher: Enricher | None
     embedder: Embedder | None
@@ -60,9 +60,9 @@ class Providers:
     reranker: Reranker | None
     summarizer: Summarizer | None
     relator: Relator | None
-    fallback: Enricher | None  # enriches when the provider cannot
+    fallback: Enricher | None  # enriches if the provider fails
     falls_back: bool  # whether local methods replace a failing provider
-    tokens: TokenCounter  # in which a context's budget is counted
+    tokens: TokenCounter  # counts a context's budget
     embedding_model_id: str | None
     vectors_name: str  # the embedding model with everything that changes its vectors
     circuits: Sequence[str]  # of models called over a network
@@ -192,7 +192,7 @@ async def _embedding(
 async def open_embedder(
     settings: Settings, circuits: Circuits, clock: Clock, model_id: str
 ) -> Embedder | None:
-    """An embedder by the id of its model, with today's accounts; None where there is none."""
+    """An embedder by its model's id, with the configured accounts; None without such a model."""
     vendor, _, name = model_id.partition("/")
     if vendor == "openai" and settings.has_model_provider:
         model, _, dimension = name.partition("@")
@@ -225,7 +225,7 @@ def _shared(local: LocalEmbedder, settings: Settings) -> Embedder:
 
 
 def model_provider(settings: Settings, breaker_of: Callable[[str], Breaker]) -> ModelProvider:
-    """The configured account. Its libraries cost seconds that a local installation need not pay."""
+    """The configured account. Imported on demand, because its libraries take seconds to load."""
     from luma_memory.providers.model_provider import Account, ModelProvider
 
     return ModelProvider(

@@ -33,7 +33,7 @@ class Search:
 
     recall: Recall
     question_reader: LocalQuestionReader
-    snapshots: Snapshots  # empty while switched off
+    snapshots: Snapshots  # empty if disabled
 
 
 @dataclass(frozen=True, slots=True)

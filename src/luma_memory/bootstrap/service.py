@@ -86,7 +86,7 @@ class Service:
     insights: Insights
     jobs: Jobs
     relations: Relations
-    summaries: Summaries | None  # None while weekly summaries are switched off
+    summaries: Summaries | None  # None if weekly summaries are disabled
     users: Users
     keys: KeyRing
     editing: Editing
@@ -101,7 +101,7 @@ class Service:
     lease: timedelta
     provider_names: Mapping[str, str]  # of the models for "enrichment" and "embedding"
     backfill: Backfill
-    reembedding: Reembedding | None  # None while embedding is switched off
+    reembedding: Reembedding | None  # None if embedding is disabled
     usage: UsageReports
     circuits: PostgresCircuits
     metrics: Metrics
@@ -112,7 +112,7 @@ class Service:
 
 @asynccontextmanager
 async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterator[Service]:
-    """Connect everything; the API's and the worker's processes consist of the same parts.
+    """Connect everything; API and worker processes have the same parts.
 
     Raises SetupError (also when the schema is missing: see `open_database`) and StoreUnavailable.
     """

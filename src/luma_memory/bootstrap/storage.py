@@ -21,7 +21,7 @@ from luma_memory.store.vector_models import PostgresVectorModels
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What is kept, and shared by more than one group."""
+    """Stores and cache shared by several groups."""
 
     database: Database
     cache: Cache

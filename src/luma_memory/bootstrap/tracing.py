@@ -51,7 +51,7 @@ def _export(settings: Settings, kind: str, emit: Emit) -> Export | None:
         return None
     if to_collector and os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "") == "grpc":
         warn("OTEL_EXPORTER_OTLP_PROTOCOL is grpc; spans are sent by http/protobuf")
-    # Loaded on demand: its libraries cost a second that a process without tracing need not pay.
+    # Loaded on demand: its libraries take a second to load, which a process without tracing avoids.
     try:
         from luma_memory.telemetry.span_export import Export, LangfuseAccount
 

@@ -1,6 +1,6 @@
 """The cache in Redis.
 
-The client library's own retries are switched off, because a request is waiting: by default it
+The client library's own retries are disabled, because a request is waiting: by default it
 tries eleven times, each with timeouts of five seconds. Here every command has one deadline of
 tens of milliseconds and one attempt. After some consecutive failures no more commands are
 sent (a circuit breaker), and a background probe detects when Redis is back.
@@ -50,7 +50,7 @@ _CLOSE_SECONDS: Final = 1.0
 _DROP_SECONDS: Final = 5.0
 # Keys that one step of the scan for an owner's entries reads.
 _SCAN_KEYS: Final = 1_000
-# A full Redis refuses every write: once a minute is enough to know.
+# A full Redis rejects every write: reporting it once a minute is enough.
 _REFUSAL_LOGGED_SECONDS: Final = 60.0
 _LET_GO: Final = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
 
@@ -60,10 +60,10 @@ _RENEW: Final = (
 
 
 class _Deadline:
-    """Raises TimeoutError inside, in place of the pending await, once the time is over.
+    """Raises TimeoutError inside, instead of the pending await, once the time is up.
 
-    As `asyncio.timeout`, but for the steps; and no task is made, which would cost a fifth of what
-    the command does.
+    Like `asyncio.timeout`, but in steps and without a task, which would cost a fifth of what
+    the command costs.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -128,7 +128,7 @@ class RedisCache:
     async def fetch(self, key: CacheKey) -> bytes | None:
         try:
             value: Any = await self._run(lambda: self._client.get(_name(key)))
-        except ResponseError:  # of another type: not ours
+        except ResponseError:  # of another type, so not an entry of this service
             return None
         return value if isinstance(value, bytes) else None
 
@@ -154,11 +154,11 @@ class RedisCache:
 
     async def drop_all(self, kind: EntryKind, owner: str) -> int:
         if self._probe is not None or self._is_closed:
-            raise CacheUnavailable("The cache is given up for now")
+            raise CacheUnavailable("The cache is unavailable for now")
         try:
             return await within(self._drop_each(f"{PREFIX}{kind}:{owner}:*"), _DROP_SECONDS)
         except (RedisError, OSError, TimeoutError) as error:
-            raise CacheUnavailable("The cache did not drop everything") from error
+            raise CacheUnavailable("The cache did not drop all entries") from error
 
     async def _drop_each(self, pattern: str) -> int:
         # A single node does not see the keys of the others, and reports no error.
@@ -184,7 +184,7 @@ class RedisCache:
         try:
             await within(self._client.aclose(), _CLOSE_SECONDS)
         except (RedisError, OSError, TimeoutError):
-            return  # the server is gone already
+            return  # the server is already gone
 
     async def _measured(self) -> tuple[int, int]:
         client = self._client
@@ -222,7 +222,7 @@ class RedisCache:
     async def _run(self, command: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """One command within the deadline. Raises CacheUnavailable, or ResponseError."""
         if self._probe is not None or self._is_closed:
-            raise CacheUnavailable("The cache is given up for now")
+            raise CacheUnavailable("The cache is unavailable for now")
         has_begun = False
         try:
             with _Deadline(self._timeout_seconds):
@@ -230,7 +230,7 @@ class RedisCache:
                     has_begun = True
                     result = await command()
         except TimeoutError as error:
-            if has_begun:  # a wait for a connection is no failure of Redis
+            if has_begun:  # waiting for a connection is not a failure of Redis
                 self._failed("no reply in time")
             raise CacheUnavailable("The cache does not reply in time") from error
         except AskError as error:  # or MOVED: the key is on another node

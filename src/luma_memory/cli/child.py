@@ -1,4 +1,4 @@
-"""One child process: its output by line, its last lines, its exit."""
+"""A child process: its output line by line, its last lines and its exit status."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-LineSink: TypeAlias = Callable[[str, str], None]  # name of the process, the line
+LineSink: TypeAlias = Callable[[str, str], None]  # called with the process name and the line
 
 LINE_BYTES_MAX = 1 << 20
 TAIL_LINES = 8

@@ -21,7 +21,7 @@ BATCH_BLOCKS = 250
 
 @dataclass(frozen=True, slots=True)
 class ItemBlock:
-    """A block to send, and the item it holds or is a part of."""
+    """A block to send, with the item it contains or is part of."""
 
     item_id: str
     body: Mapping[str, Any]

@@ -39,7 +39,7 @@ from luma_memory.settings import load_settings
 _AUTO: Final = "auto"
 _DATE_ORDERS: Final = ("dmy", "mdy", "ymd")
 _BATCH_CHARACTERS_MAX: Final = 4_000_000
-# One batch is read from the file while another is on its way.
+# One batch is read from the file while another is being sent.
 _IN_FLIGHT_MAX: Final = 2
 _SAMPLES: Final = 3
 
@@ -78,7 +78,7 @@ def import_files(
         typer.Option(
             "--mapping",
             metavar="FILE",
-            help="TOML file that says what the fields of JSON or CSV are.",
+            help="TOML file that maps the fields of JSON or CSV to those of a block.",
         ),
     ] = None,
     date_order: Annotated[
@@ -111,9 +111,9 @@ def import_files(
         typer.Option("--batch", metavar="N", min=1, max=BATCH_BLOCKS_MAX, help="Blocks a request."),
     ] = 500,
 ) -> None:
-    """Store what other systems exported: chats, memories, notes, transcripts.
+    """Store exports of other systems: chats, memories, notes, transcripts.
 
-    Times, speakers and sessions are the source's own. Importing again changes nothing, and an
+    Times, speakers and sessions are taken from the source. Importing again changes nothing, and an
     interrupted import continues: every block carries the source's id. What can't be imported is
     listed in the report with its reason; the exit code is then still 0 unless the service refused
     a block.
@@ -141,7 +141,7 @@ def _check_format(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Which user a block goes to: its speaker's own, else the one named, else the source's."""
+    """The user of a block: that of its speaker, else the given one, else that of the source."""
 
     user: str | None
     speakers: Mapping[str, str]
@@ -152,7 +152,7 @@ class Assignment:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the items; skipped ones are also written to the report as they come."""
+    """Counts the outcomes of the items; skipped ones are also written to the report at once."""
 
     report_path: Path
     stored: int = 0
@@ -196,7 +196,7 @@ class Tally:
 
     def _write(self, **entry: str) -> None:
         if self._report is None:
-            # It quotes the source's ids, and what it says of an export is its owner's alone.
+            # Readable by its owner only: it quotes the source's ids and describes the export.
             self._report = self.report_path.open("w", encoding="utf-8")
             self.report_path.chmod(0o600)
         print(json.dumps(entry, ensure_ascii=False), file=self._report)
@@ -252,7 +252,7 @@ def _blocks(
     tally: Tally,
     bar: Bar,
 ) -> Iterator[tuple[ImportedBlock, str]]:
-    """What is to be stored, with its user; everything else goes to the tally."""
+    """The blocks to store, with their users; all other items are counted in the tally."""
     for path in files:
         with ExitStack() as stack:
             bundle = stack.enter_context(open_bundle(path, bar.advance))
@@ -351,7 +351,7 @@ async def _send_all(
 
 
 async def _send(client: ServiceClient, group: Sequence[dict[str, Any]], tally: Tally) -> None:
-    """Store a group. One that is refused as a whole is halved until the block to blame is found."""
+    """Store a group. A group that is rejected as a whole is halved to isolate the invalid block."""
     try:
         response = await client.ingest_batch_async(group)
     except (RequestError, RejectedError) as error:

@@ -50,7 +50,7 @@ class _Apply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What one command does to many jobs: its past participle, its question, its function."""
+    """One command's change of many jobs: past participle, confirmation question, function."""
 
     done: str
     question: str

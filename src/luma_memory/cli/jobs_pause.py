@@ -41,7 +41,7 @@ def jobs_pause(job_type: _Paused = None, as_json: AsJson = False, data_dir: Data
 def jobs_resume(
     job_type: _Resumed = None, as_json: AsJson = False, data_dir: DataDir = None
 ) -> None:
-    """Let workers claim jobs again, of one type or whatever was paused."""
+    """Let workers claim jobs again, of one type or of everything paused."""
     _report(run_async(_resume(load_settings(data_dir=data_dir), job_type)), as_json=as_json)
 
 

@@ -43,7 +43,7 @@ def stats_table(stats: JobStats) -> Table:
 
 
 def paused_line(paused: Sequence[Paused]) -> str:
-    """What no worker claims, in words."""
+    """The paused job types, as a sentence."""
     if not paused:
         return "nothing is paused"
     if "all" in paused:

@@ -17,7 +17,7 @@ from luma_memory.domain.errors import SetupError
 from luma_memory.mcp import is_installed
 from luma_memory.settings import Settings, load_settings
 
-# A host waits for each call; one that was sent is not repeated for long.
+# A host waits for each call; a sent call is not retried for long.
 _RETRIES: Final = Retries(attempts_max=2, seconds_max=2.0, first_pause_seconds=0.1)
 _TIMEOUT_SECONDS: Final = 30.0
 
@@ -73,7 +73,7 @@ class _Remote:
 
 
 class _Local:
-    """The shared service of the data directory; found anew when it has ended."""
+    """The shared service of the data directory; looked up again after it has ended."""
 
     def __init__(self, settings: Settings) -> None:
         self._sessions = Sessions(settings)

@@ -1,4 +1,4 @@
-"""Files that hold users' data, readable by their owner alone."""
+"""Files with users' data, readable by their owner only."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Texts without what looks like a secret, before they leave a coding agent's machine.
+"""Redact anything that looks like a secret before a text leaves a coding agent's machine.
 
-Where a rule cannot be sure it redacts: a lost token of a conversation costs little.
+In doubt, a rule redacts: a lost token of a conversation costs little.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _VALUES: Final = tuple(
 
 
 def redacted(text: str) -> str:
-    """The text with each secret-looking part replaced by a mark."""
+    """The text with each part that looks like a secret replaced by a marker."""
     for pattern in _WHOLE:
         text = pattern.sub(MARK, text)
     for pattern in _VALUES:

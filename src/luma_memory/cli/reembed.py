@@ -50,7 +50,7 @@ async def _reembed(settings: Settings, *, no_wait: bool, status: bool) -> None:
         if not await live_workers():
             print_note("no worker is running: start one with `luma-memory worker`")
         with progress("reembedded", now.total) as bar:
-            while now.wanted:
+            while now.requested:
                 bar.show(min(now.done, now.total))
                 await asyncio.sleep(POLL_SECONDS)
                 started = time.monotonic()
@@ -60,4 +60,4 @@ async def _reembed(settings: Settings, *, no_wait: bool, status: bool) -> None:
 
 
 def _state(now: ReembedProgress) -> str:
-    return ", in progress" if now.wanted else ""
+    return ", in progress" if now.requested else ""

@@ -26,7 +26,7 @@ HIT_MS: Final = 500.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits that an operator may change."""
+    """Limits of the criteria that an operator can change."""
 
     accept_ms: float = ACCEPT_MS
     hit_ms: float = HIT_MS

@@ -30,7 +30,7 @@ _RETRIES: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=
 
 
 class Stored(BaseModel):
-    """What every response to an accepted block has, whether it is enriched later or already was."""
+    """The common fields of responses to an accepted block, enriched or not."""
 
     id: UUID
     status: BlockStatus
@@ -72,13 +72,13 @@ class ServiceClient(AsyncMemoryClient):
         return False
 
     async def ask_search(self, body: Mapping[str, Any]) -> SearchResponse:
-        """The blocks that response; `body` as `protocol.search.SearchBody` has it."""
+        """The blocks that response; `body` as in `protocol.search.SearchBody`."""
         return parsed(SearchResponse, await self._send(ask("/search", body)))
 
     async def ask_context(
         self, body: Mapping[str, Any], *, is_probe: bool = False
     ) -> ContextResponse:
-        """The context of a question; `body` as `protocol.context.ContextBody` has it.
+        """The context of a question; `body` as in `protocol.context.ContextBody`.
 
         is_probe: leave it out of the hit rate.
         """

@@ -19,7 +19,7 @@ _FAILED_SHOWN_MAX = 200
 
 
 def nothing_to_check() -> None:
-    """Check of a service whose processes are not ours."""
+    """The check for a service that was not started by this command."""
 
 
 async def wait_until_enriched(

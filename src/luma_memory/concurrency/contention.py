@@ -20,7 +20,7 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 # How long an item that was set apart waits for its lock.
 WAIT_SECONDS_MAX: Final = 1.0
-# An owner whose row was locked stays apart for so long: each discovery of the lock costs the others
+# How long an owner whose row was locked stays apart: each discovery of the lock costs the others
 # one lock timeout.
 APART_SECONDS: Final = 5.0
 # Statements of owners set apart at the same time: each holds a connection while it waits.
@@ -40,7 +40,7 @@ class _Apart(Generic[ItemT, ResultT]):
 class ContentionAware(Generic[ItemT, ResultT, KeyT]):
     """A `Coalescer` that survives locked rows.
 
-    process: as `Coalescer` wants it; raises `contended`, soon, when a row stays locked. key_of: the
+    process: as for `Coalescer`; raises `contended` soon if a row stays locked. key_of: the
     owner of an item. locked: which of these owners' rows are locked now. The other parameters are
     those of the `Coalescer`.
     """
@@ -121,7 +121,7 @@ class ContentionAware(Generic[ItemT, ResultT, KeyT]):
     async def _call_unlocked(
         self, items: Sequence[ItemT], error: Exception
     ) -> Sequence[ResultT | Exception]:
-        """The results of those whose rows are free; the others' is the error."""
+        """The results of items whose rows are free; the error for the others."""
         keys = [self._key_of(item) for item in items]
         owners = set(keys)
         locked = set(await self._locked(owners)) if len(owners) > 1 else owners
@@ -134,7 +134,7 @@ class ContentionAware(Generic[ItemT, ResultT, KeyT]):
         try:
             results = await self._process([items[n] for n in free])
         except self._contended:
-            return outcomes  # a lock that no row shows, or one since: each owner by itself
+            return outcomes  # no row shows the lock (any more): each owner alone
         for n, result in zip(free, results, strict=True):
             outcomes[n] = result
         return outcomes

@@ -12,16 +12,17 @@ ResultT = TypeVar("ResultT")
 
 
 async def within(work: Awaitable[ResultT], seconds: float) -> ResultT:
-    """The result of `work`, or its error; TimeoutError when it takes longer. Then it is cancelled.
+    """The result of `work`, or its error; TimeoutError, and `work` is cancelled, if it takes
+    longer.
 
     Not `asyncio.wait_for`: that also waits until a cancelled work has ended, and the database's
-    driver asks a server that hangs to stop a statement (seen: 6 s with PostgreSQL stopped by
+    driver sends a cancel request to a hanging server (seen: 6 s with PostgreSQL stopped by
     SIGSTOP). Here the cancelled work ends in its own time, and the caller continues at once.
     """
     task = work if isinstance(work, asyncio.Task) else asyncio.ensure_future(work)
     is_done = task.done()
     if not is_done:
-        # What `asyncio.wait` does for any number of tasks, at a third of its price.
+        # Like `asyncio.wait`, for one task and at a third of its cost.
         loop = asyncio.get_running_loop()
         woken = loop.create_future()
         wake = functools.partial(_wake, woken)
@@ -55,9 +56,9 @@ def _forget(task: asyncio.Future[ResultT]) -> None:
 class TimeLimit:
     """`async with asyncio.timeout(seconds)`, entered and left without a coroutine, for hot paths.
 
-    The same rules: when the time is over the task is cancelled, and the cancellation leaves the
+    The same rules: when the time is up the task is cancelled, and the cancellation leaves the
     block as TimeoutError, unless the task was cancelled from outside as well. A third of the
-    cost (1.6 against 5 us), a tenth of all that a job costs.
+    cost (1.6 against 5 us), a tenth of a job's total cost.
     """
 
     __slots__ = ("_cancelling", "_is_over", "_seconds", "_task", "_timer")

@@ -20,7 +20,7 @@ class FileLock:
 
     @property
     def fd(self) -> int:
-        """The open file, to be inherited by a program that shall keep the lock."""
+        """The open file, to be inherited by a program that is to keep the lock."""
         if self._fd is None:
             raise RuntimeError("the lock is not held")
         return self._fd
@@ -46,7 +46,7 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Let go at once, also of copies inherited by others; repeating it is harmless.
+        """Release at once, including copies inherited by others. Idempotent.
 
         In a forked child only the child's copy is closed: the lock is the parent's.
         """
@@ -61,7 +61,7 @@ class FileLock:
             self._fd = None
 
     def write(self, text: str) -> None:
-        """Replace the file's text: what another process may read about the holder."""
+        """Replace the file's text: what other processes can read about the holder."""
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, text.encode(), 0)
 

@@ -1,4 +1,4 @@
-"""How long the other side of HTTP asks to be left alone."""
+"""The wait that an HTTP response requests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _number(text: str | None, divisor: int) -> float | None:
         value = float(text or "")
     except ValueError:
         return None
-    # 0 becomes the smallest wait and not "unsaid".
+    # 0 is the shortest wait and not a missing header.
     return None if math.isnan(value) else max(value / divisor, MIN_SECONDS)
 
 

@@ -28,7 +28,7 @@ class TokenBuckets:
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
 
     def take(self, name: str) -> float:
-        """Use one token: 0. When none is left, the seconds until there is one; none is taken."""
+        """Take a token and return 0; without one left, the seconds until the next."""
         bucket = self._filled(name)
         if bucket.left < 1:
             return (1 - bucket.left) * 60 / self.per_minute

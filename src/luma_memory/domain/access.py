@@ -40,7 +40,7 @@ class Caller:
         return Scope(self.project_id, user_id)
 
     def check_sees_installation(self) -> None:
-        """For numbers over all users. Raises Forbidden (code user_not_allowed)."""
+        """Check access to numbers over all users. Raises Forbidden (code user_not_allowed)."""
         if self.user_id is not None:
             raise Forbidden(
                 "These credentials are for one user, and these numbers cover all users",
@@ -48,7 +48,8 @@ class Caller:
             )
 
     def check_operates_installation(self) -> None:
-        """For what all projects share, as the queue. Raises Forbidden (user_not_allowed,
+        """Check the right to change what all projects share, as the queue. Raises Forbidden
+        (user_not_allowed,
         project_not_allowed)."""
         self.check_sees_installation()
         if self.project_id != DEFAULT_PROJECT:
@@ -71,7 +72,7 @@ END_USER_PERMISSIONS: frozenset[Permission] = frozenset({"ingest", "read"})
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A verified access token: whom it is about, and what it permits."""
+    """A verified access token: its user and what it permits."""
 
     subject: str
     permissions: frozenset[Permission]

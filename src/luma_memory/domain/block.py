@@ -23,7 +23,7 @@ CONTENT_CHARACTERS_MAX = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientFields:
-    """What a client may add to a block's content; stored and returned as it was sent.
+    """What a client may add to a block's content; stored and returned unchanged.
 
     The names are those of the wire (protocol.blocks) and of the columns (memory_block_input).
     """
@@ -50,7 +50,7 @@ class NewBlock(ClientFields):
     idempotency_key: str | None = None
     # SHA-256 of everything the client sent with an idempotency key: one key means one request.
     request_hash: bytes | None = None
-    # An equal block that happened between this and occurred_at is this one sent again; None: never.
+    # An equal block that occurred between this and occurred_at is a repetition; None: never.
     repeats_since: datetime | None = None
 
 
@@ -89,7 +89,7 @@ class Accepted:
     job_id: int
     # False when the same idempotency key or external id had been accepted before.
     created: bool = True
-    # False when that earlier request had the same idempotency key and was another one.
+    # False when that earlier request had the same idempotency key but another body.
     same_request: bool = True
     # Status of the stored block that this one repeats; else None.
     repeats: BlockStatus | None = None
@@ -119,9 +119,9 @@ class Block(ClientFields):
     superseded_at: datetime | None = None
     job_id: int | None = None
     repeat_count: int = 0  # how often an equal block was sent again
-    enriched_revision: int | None = None  # the revision the derived facts were made from
-    enrichment_model: str | None = None  # what made them, and its version
-    # What is still to be made of an active block, None when nothing is.
+    enriched_revision: int | None = None  # the revision the derived facts are based on
+    enrichment_model: str | None = None  # the model or method that derived them, with its version
+    # Pending steps of an active block; None without any.
     backfill_steps: Sequence[BackfillStep] | None = None
     # Of an item; None for other blocks.
     namespace: Sequence[str] | None = None
@@ -133,7 +133,7 @@ class Block(ClientFields):
 
 
 class BlockToEnrich(NamedTuple):
-    """What a block's own job reads of it: a draining backlog reads thousands a second."""
+    """The part of a block its job reads: a draining backlog reads thousands per second."""
 
     scope: Scope
     id: UUID

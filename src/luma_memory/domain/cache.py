@@ -1,4 +1,4 @@
-"""What a cache keeps: names of entries, and what it can say about itself."""
+"""Names of cache entries, and the state of a cache."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def context_owner(scope: Scope) -> str:
 
 
 def context_key(scope: Scope, parts: Sequence[KeyPart]) -> CacheKey:
-    """The key of an answer to a scope. parts: whatever changes the answer, in a fixed order."""
+    """The key of a scope's result. parts: everything the result depends on, in a fixed order."""
     return CacheKey("context", context_owner(scope), _digest(parts))
 
 
 def erasure_key(owner: str) -> CacheKey:
-    """The key of the mark that a scope was erased."""
+    """The key of the marker of an erased scope."""
     return CacheKey("erasure", owner, _digest([]))
 
 
@@ -52,7 +52,7 @@ def embedding_key(model: str, text: str) -> CacheKey:
 
 @dataclass(frozen=True, slots=True)
 class CacheFacts:
-    """How a cache is."""
+    """The state of a cache."""
 
     backend: Literal["redis", "memory"]
     connected: bool

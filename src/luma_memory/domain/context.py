@@ -49,7 +49,7 @@ class ContextBlock:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """What a mark such as [2] in the text stands for."""
+    """The source of a mark such as [2] in the text."""
 
     mark: int  # from 1
     block_id: UUID
@@ -57,7 +57,7 @@ class Citation:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Context:
-    """An answer, as it is computed and as it is kept."""
+    """A context, as it is computed and cached."""
 
     blocks: Sequence[ContextBlock]  # best first
     text: str  # empty when nothing was found
@@ -70,7 +70,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class ContextResult:
-    """A context as it is given out."""
+    """A context as it is returned."""
 
     context: Context
     age_seconds: float | None  # of the cached entry; None when computed for this request
@@ -80,7 +80,7 @@ class ContextResult:
 
 @dataclass(frozen=True, slots=True)
 class SynthesisRequest:
-    """What a model is given to write a context from."""
+    """The input from which a model writes a context."""
 
     query: str
     blocks: Sequence[ContextBlock]  # cited by their place, from 1
@@ -97,7 +97,7 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Synthesis:
-    """What a model made of the blocks; not checked yet."""
+    """A model's output for the blocks; not checked yet."""
 
     statements: Sequence[Statement]
-    calls: Sequence[ModelCall] = ()  # that it took
+    calls: Sequence[ModelCall] = ()  # it used

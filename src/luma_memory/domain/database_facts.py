@@ -1,4 +1,4 @@
-"""What a database is, has and lets its user do, as far as the service needs it."""
+"""Version, extensions and rights of a database, as far as the service needs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a PostgreSQL address may say: checked at the start, before a driver stumbles over it."""
+"""Validation of a PostgreSQL address at the start, before a driver fails on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FILES: Final = ("sslrootcert", "sslcert", "sslkey", "sslcrl", "passfile")
 SYSTEM_CERTIFICATES: Final = "system"  # as sslrootcert: those the operating system trusts
-# Parameters of libpq that the service's driver has no use for: each tunes what it does by itself,
+# Parameters of libpq that the service's driver does not need: each tunes what it does anyway,
 # and the connection is the same without it.
 WITHOUT_EFFECT: Final = frozenset(
     {
@@ -35,7 +35,7 @@ WITHOUT_EFFECT: Final = frozenset(
         *("sslcompression", "sslsni", "tcp_user_timeout"),
     }
 )
-# Parameters that hosted databases, poolers and other drivers put into the addresses they offer.
+# Parameters that hosted databases, poolers and other drivers add to the addresses they show.
 # PostgreSQL knows none of them.
 OF_OTHER_CLIENTS: Final = frozenset(
     {
@@ -46,7 +46,7 @@ OF_OTHER_CLIENTS: Final = frozenset(
         *("workaround",),
     }
 )
-# Values that ask for nothing the driver would not do; others ask for what it cannot.
+# Values that match what the driver does anyway; it cannot do what other values request.
 _HARMLESS: Final[Mapping[str, tuple[str, ...]]] = {
     "gssencmode": ("", "disable", "prefer"),
     "replication": ("", "false", "off", "no", "0"),
@@ -63,10 +63,10 @@ TAKEN_BY_VALUE: Final = (*_HARMLESS, *_SWITCHES, "connect_timeout")
 
 
 def expectation(url: str) -> str | None:
-    """What the address has to be, when it is not; None when it can be used.
+    """What is expected of the address instead; None if it is valid.
 
-    Quotes nothing of it but names of parameters that are known: a broken password makes something
-    else of what follows.
+    Quotes only names of known parameters of it: a broken password turns into something
+    else in what follows.
     """
     if url.partition("://")[2].partition("/")[0].count("@") > 1:
         # Drivers end the password at the first @, and look for a host named by the rest of it.
@@ -114,7 +114,7 @@ def _is_seconds(value: str) -> bool:
 
 
 def _is_readable(url: str) -> bool:
-    """Whether it has the form of one; a bare / # or ? in a password makes something else of it."""
+    """Whether it parses as an address; an unescaped / # or ? in a password breaks it."""
     try:
         parts = urlsplit(url)
         parse_qsl(parts.query, strict_parsing=bool(parts.query))
@@ -127,7 +127,7 @@ def _is_readable(url: str) -> bool:
 
 
 def _is_host(host: str) -> bool:
-    """A name or an address, with or without a port; nothing stands for the local socket."""
+    """A name or an address, with or without a port; empty means the local socket."""
     name, separator, port = host.rpartition(":")
     if not separator or port.endswith("]"):
         name, port = host, ""

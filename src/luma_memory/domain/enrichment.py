@@ -1,4 +1,4 @@
-"""What enrichment and embedding make of a block's text."""
+"""Facts and vectors derived from a block's text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class EnrichmentRequest:
-    """One block as an enricher sees it: text and the anchors its meaning hangs on."""
+    """An enricher's input: a block's text with the speaker and time its meaning depends on."""
 
     content: str
     occurred_at: datetime
@@ -41,7 +41,7 @@ class EnrichmentRequest:
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One answered call of a model, as its provider counts it."""
+    """One completed call of a model, with the tokens its provider counted."""
 
     model: str  # "vendor/model"
     input_tokens: int = 0
@@ -49,7 +49,7 @@ class ModelCall:
 
     @property
     def is_local(self) -> bool:
-        """Whether it was made on this machine, and so costs nothing and is not counted."""
+        """Whether the model ran on this machine, so that the call is free and not counted."""
         return self.model.startswith("local/")
 
 
@@ -63,19 +63,19 @@ class Enrichment:
     entities: Sequence[Entity]  # up to 50, in order of appearance, unique by (name, kind)
     importance: float  # 0..1
     language: str  # ISO 639-1, "und" when it is unknown
-    model: str  # which enricher and version made it
-    calls: Sequence[ModelCall] = ()  # that it took, also those of models that failed
+    model: str  # the enricher and its version
+    calls: Sequence[ModelCall] = ()  # including those of models that failed
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingModel:
-    """What a reader of vectors must know about the model that made them."""
+    """Properties of the model that computed a vector, as readers of vectors need them."""
 
     id: str  # stored beside every vector; vectors of different ids are never compared
     dimension: int
     max_tokens: int  # longer texts are cut here
     # Scripts it can read, by the first word of Unicode's character names ("LATIN"); None: all.
-    # Its vectors of texts in other scripts mean nothing.
+    # Its vectors of texts in other scripts are meaningless.
     scripts: frozenset[str] | None = None
 
 
@@ -90,8 +90,8 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class PendingBackfillCounts:
-    """Active blocks that lack something."""
+    """Active blocks with a pending backfill."""
 
-    due: int  # a worker is about to make it
-    later: int  # to be tried again
+    due: int  # due: a worker processes it next
+    later: int  # to be retried later
     asked: int  # only by `luma-memory backfill`: the step was switched off at ingest

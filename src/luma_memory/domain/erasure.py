@@ -1,4 +1,4 @@
-"""What is left to show after a user was erased."""
+"""Records of an erasure, and proofs of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Erasure:
     """An erasure as it is stored: without the user's id."""
 
     id: UUID
-    counts: Mapping[str, int]  # rows deleted, by what they were
+    counts: Mapping[str, int]  # deleted rows by kind
     started_at: datetime
     erased_at: datetime
 
@@ -31,14 +31,14 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What looking for an erased user came to."""
+    """The result of verifying an erasure."""
 
     is_genuine: bool  # the signature is this installation's, and so is the record of the erasure
-    remaining: Mapping[str, int]  # rows that name the user now, by what they are; none is 0
-    # When the user was stored anew after the erasure; what remains is then of that later time.
+    remaining: Mapping[str, int]  # rows that name the user now, by kind; no count is 0
+    # When the user was created again after the erasure; rows are then from that later time.
     stored_again_at: datetime | None
 
     @property
     def holds(self) -> bool:
-        """Whether the receipt is genuine and nothing of before the erasure is left."""
+        """Whether the receipt is genuine and no data from before the erasure is left."""
         return self.is_genuine and (not self.remaining or self.stored_again_at is not None)

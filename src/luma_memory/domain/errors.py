@@ -6,7 +6,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  ├─ Unauthenticated     the caller is not authenticated
 │  ├─ NotFound            no such thing in this scope (also: it belongs to another scope)
 │  ├─ Conflict            the request contradicts what is stored
-│  ├─ PreconditionFailed  the thing is not any more what the request says it is
+│  ├─ PreconditionFailed  the stored version is not the one the request names
 │  ├─ Forbidden           not with this key, or not in this configuration
 │  ├─ NotOffered          a feature of a compatible interface that this service lacks
 │  └─ QuotaExceeded       a limit of this installation
@@ -20,7 +20,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  ├─ ProviderTimeout     a model provider did not respond in time
 │  └─ RateLimited         a provider requests a pause; spends no attempt
 ├─ RejectedError          permanently refused upstream
-│  ├─ ProviderRejected    bad key, no money, refusal, input too long
+│  ├─ ProviderRejected    bad key, no credit, refusal, input too long
 │  └─ ProviderResponseInvalid   the response does not fit its schema
 ├─ SetupError             the operator can fix it: settings, data directory, schema
 └─ InvariantError         our own bug; never handled inside
@@ -40,9 +40,9 @@ class LumaMemoryError(Exception):
 
     code: str = "internal"
     retryable: bool = False
-    # Calls of models that were made before it came to this, and may have cost money.
+    # Calls of models made before the error, which may have cost money.
     calls: Sequence[ModelCall] = ()
-    # Of the request that failed, where there was one: joins the error to the service's log.
+    # The id of the failed request, if there was one: joins the error to the service's log.
     request_id: str | None = None
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
@@ -58,7 +58,7 @@ class RequestError(LumaMemoryError):
 
 
 class Invalid(RequestError):
-    """The request itself is wrong. `field`: the part to blame, as a dotted path."""
+    """The request itself is wrong. `field`: the invalid part, as a dotted path."""
 
     def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
         super().__init__(message, code=code)
@@ -72,7 +72,7 @@ class Unauthenticated(RequestError):
 
 
 class NotFound(RequestError):
-    """No such thing in this scope; ids of other scopes look like missing ones."""
+    """Not found in this scope; ids of other scopes look like missing ones."""
 
     code = "not_found"
 
@@ -84,13 +84,13 @@ class Conflict(RequestError):
 
 
 class PreconditionFailed(RequestError):
-    """The thing is not any more what the request says it is."""
+    """The stored version is not the one the request names."""
 
     code = "precondition_failed"
 
 
 class Forbidden(RequestError):
-    """Not with this key, or not in this configuration."""
+    """Not allowed with this key, or in this configuration."""
 
     code = "forbidden"
 
@@ -102,7 +102,7 @@ class NotOffered(RequestError):
 
 
 class QuotaExceeded(RequestError):
-    """A limit of this installation is reached. Trying again after that many seconds can help."""
+    """A limit of this installation is reached. A retry after that many seconds can succeed."""
 
     code = "quota_exceeded"
 
@@ -114,7 +114,7 @@ class QuotaExceeded(RequestError):
 
 
 class UnavailableError(LumaMemoryError):
-    """Try again later: after `retry_after_seconds`, if the source stated it."""
+    """A retry can succeed: after `retry_after_seconds`, if the source stated it."""
 
     code = "unavailable"
     retryable = True
@@ -128,19 +128,19 @@ class StoreUnavailable(UnavailableError):
 
 
 class StoreContended(StoreUnavailable):
-    """A row this statement needs stayed locked by another; the same for other rows may succeed."""
+    """A needed row stayed locked by another transaction; other rows are not affected."""
 
     code = "database_busy"
 
 
 class CacheUnavailable(UnavailableError):
-    """The cache does not answer, or not in time. Costs only speed: no client ever sees it."""
+    """The cache does not respond in time. Costs only speed: no client ever sees it."""
 
     code = "cache_unavailable"
 
 
 class SearchTimeout(UnavailableError):
-    """The time a search was given was over before the database had answered."""
+    """The time limit of a search ended before the database responded."""
 
     code = "search_timeout"
 
@@ -194,13 +194,13 @@ _OF_THE_ACCOUNT = frozenset(
 
 
 class ProviderRejected(RejectedError):
-    """Bad key, no money, a refusal, or an input the model cannot take."""
+    """Bad key, no credit, a refusal, or an input the model does not accept."""
 
     code = "provider_rejected"
 
     @property
     def concerns_account(self) -> bool:
-        """Whether the key or the account was refused: every call would be, whatever its text."""
+        """Whether the key or the account was refused, so that every call would fail."""
         return self.code in _OF_THE_ACCOUNT
 
 
@@ -222,5 +222,5 @@ class InvariantError(LumaMemoryError):
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether every caller would have met this error: a contended row concerns one caller only."""
+    """Whether every caller is affected; a contended row affects one caller only."""
     return isinstance(error, UnavailableError) and not isinstance(error, StoreContended)

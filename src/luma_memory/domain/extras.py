@@ -1,4 +1,4 @@
-"""Which optional part of the installation brings a module that is not there."""
+"""The extra of the package that provides a missing module."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ On the wire a filter is an object whose entries must all hold:
      "OR": [{"tags": "travel"}, {"metadata.team": {"in": ["blue", "red"]}}],
      "NOT": {"status": "failed"}}
 
-An entry is a field with a value (equal; for tags: has it), a list (one of them) or operators. A
+An entry is a field with a value (equal; for tags: contained), a list (one of them) or operators. A
 missing field equals null only. The values of a filter become parameters of a statement, and a
 filter can only narrow the requested scope.
 """
@@ -68,7 +68,7 @@ class Comparison:
     field: str  # a key of FIELDS, or METADATA
     operator: Operator
     value: Any  # a sequence for in and nin, a bool for exists
-    path: Sequence[str] = ()  # within the metadata
+    path: Sequence[str] = ()  # path within the metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Combined:
 
 @dataclass(frozen=True, slots=True)
 class Negated:
-    """What does not hold."""
+    """True where its part is false."""
 
     part: Filter
 
@@ -244,7 +244,7 @@ def _text(value: Any, place: str) -> str:
 
 
 def _number(value: Any, place: str) -> float | int:
-    """A number that metadata can hold: what is stored can be found."""
+    """A number that metadata can hold: only storable numbers can be found."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         return value
     # 1e300 as an integer has 300 digits.

@@ -1,4 +1,4 @@
-"""Block ids: UUIDv7, so that keys made one after the other lie side by side in the index."""
+"""Block ids: UUIDv7, so that consecutive keys are adjacent in the index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _VARIANT = 0b10 << 62
 
 
 class IdMaker:
-    """Makes ids that rise within this process, also within one millisecond.
+    """Creates ids that increase within this process, even within one millisecond.
 
     Source: RFC 9562 section 5.7; the 12 bits after the version count within a millisecond as in
     section 6.2, method 1.

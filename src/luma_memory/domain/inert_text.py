@@ -1,8 +1,8 @@
-"""Which characters of a text do nothing but show themselves.
+"""Characters without an effect other than being displayed.
 
-Control, surrogate, private, unassigned and format characters do not: direction overrides make a
-text read as what it is not. Of the format characters the joiners stay: emoji and several scripts
-(Persian, Hindi, Malayalam) spell with them.
+Control, surrogate, private, unassigned and format characters are not: direction overrides make a
+text read differently than it is. Of the format characters the joiners stay: emoji and several
+scripts (Persian, Hindi, Malayalam) spell with them.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ _JOINERS: Final = frozenset("\u200c\u200d")
 
 
 def is_inert(sign: str) -> bool:
-    """Whether the character may be stored and shown as it is; white space is judged elsewhere."""
+    """Whether the character may be stored and shown as it is; white space is checked elsewhere."""
     return sign in _JOINERS or unicodedata.category(sign) not in _ACTING

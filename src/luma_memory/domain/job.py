@@ -60,7 +60,7 @@ class NewJob:
     block_id: UUID | None = None
     priority: int = 0  # higher runs first
     run_at: datetime | None = None  # not before; None is at once
-    unique_key: str | None = None  # one that is taken makes no second job
+    unique_key: str | None = None  # a job with a key that exists is not enqueued again
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +88,12 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Never: there is nothing to do any more."""
+    """Do not run again: there is nothing left to do."""
 
     reason: str
 
 
-# What a handler returns; raising instead is a failed attempt.
+# The result of a handler; raising instead is a failed attempt.
 Outcome: TypeAlias = Done | Defer | Cancel
 # Runs one job of a type; raising is a failed attempt.
 Handler: TypeAlias = "Callable[[Job], Awaitable[Outcome]]"
@@ -101,11 +101,11 @@ Handler: TypeAlias = "Callable[[Job], Awaitable[Outcome]]"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failed attempt, as it is written beside the job."""
+    """A failed attempt, as stored with the job."""
 
     error_class: ErrorClass
     message: str
-    # True when another attempt would fail alike.
+    # True if another attempt would fail the same way.
     final: bool = False
 
 
@@ -119,7 +119,7 @@ class JobStats:
     failed: int
     deferred: int  # those pending jobs whose time has not come
     oldest_pending_seconds: float | None  # age of the oldest job that could run
-    # What no worker claims: job types, "all" for the whole queue.
+    # Paused: job types, "all" for the whole queue.
     paused: Sequence[Paused] = ()
 
 
@@ -127,7 +127,7 @@ class JobStats:
 class AttemptError:
     """How a failed attempt of a job ended."""
 
-    attempt: int  # begins again at 1 when the job is retried by hand
+    attempt: int  # restarts at 1 if the job is retried by hand
     at: datetime
     worker: str | None
     error_class: ErrorClass | None
@@ -136,7 +136,7 @@ class AttemptError:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as it is stored, every column; for a failed one, all that is known of its end.
+    """A job as it is stored, with every column; a failed one with all details of its failure.
 
     Fields have the names of the columns, as operators know them.
     """
@@ -165,7 +165,7 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs. What is None does not narrow; instants: from `after` on, before `before`."""
+    """Selects jobs. None does not restrict; instants: from `after` on, before `before`."""
 
     project_id: str | None  # None is every project: for operators, never for a client
     user_id: str | None = None
@@ -176,7 +176,7 @@ class JobFilter:
     created_before: datetime | None = None
     finished_after: datetime | None = None
     finished_before: datetime | None = None
-    # Exclusive ends of a range of ids, to go through many jobs in batches.
+    # Exclusive bounds of a range of ids, to process many jobs in batches.
     above_id: int = 0
     below_id: int = JOB_ID_MAX
 
@@ -192,7 +192,7 @@ class JobFilter:
 
 
 def classify(error: BaseException) -> Failure:
-    """The failure an exception stands for. Messages of foreign exceptions are not trusted.
+    """The failure of an exception. Messages of foreign exceptions are not trusted.
 
     They may quote a block's text or a secret, so only the exception's type is kept.
     """

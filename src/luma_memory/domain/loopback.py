@@ -1,4 +1,4 @@
-"""Which addresses mean this machine and no other."""
+"""Addresses of this machine alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address, without a port, is reached from this machine only."""
+    """Whether a host name or address, without a port, is reachable from this machine only."""
     if host is None:
         return False
     if host == "localhost" or host.endswith(".localhost"):

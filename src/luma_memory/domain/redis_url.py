@@ -1,4 +1,4 @@
-"""What a Redis address may say: checked at the start, before a client stumbles over it."""
+"""Validation of a Redis address at the start, before a client fails on it."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _TEXTS: Final = ("client_name", "username", "password")
-# What else a client would take (time-outs, retries, pools) is ours to say: a request waits.
+# Other options of clients (timeouts, retries, pools) are set by the service: requests wait on them.
 _KNOWN: Final = ("db", *_TEXTS, *_CHOICES, *_FILES)
 
 
 def expectation(url: str) -> str | None:
-    """What the address has to be, when it is not; None when a client can read it.
+    """What is expected of the address instead; None if it is valid.
 
-    Quotes nothing of it but names of parameters that are known: a broken password makes something
-    else of what follows.
+    Quotes only names of known parameters of it: a broken password turns into something
+    else in what follows.
     """
     try:
         parts = urlsplit(url)
         named = parse_qsl(parts.query, strict_parsing=bool(parts.query), keep_blank_values=True)
-        _ = parts.port  # raises for what is no port
+        _ = parts.port  # raises for an invalid port
     except ValueError:
         return _FORM
     if parts.scheme not in _SCHEMES or parts.fragment or parts.port == 0:

@@ -43,18 +43,18 @@ class RelationBlock:
 
     @property
     def place(self) -> tuple[datetime, datetime, UUID]:
-        """Its place in the one order of the scope's blocks: by time, then by arrival."""
+        """Its position in the order of the scope's blocks: by time, then by arrival."""
         return self.occurred_at, self.created_at, self.id
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A block that the new one may have to do with, and why it is one."""
+    """A block that may be related to the new one, and the reasons."""
 
     block: RelationBlock
     similarity: float | None  # cosine of their nearest passages, -1..1; None without vectors
     overlap: float  # inner product of their words' weights, >= 0
-    is_previous: bool  # the turn before it in its session
+    is_previous: bool  # the previous turn of its session
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class RelationRequest:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a relator says of the block and one candidate; nothing of it is checked yet."""
+    """A relation reported by a relator between the block and a candidate; not validated yet."""
 
     candidate: int  # its number, from 1
     type: RelationType
-    from_block: bool  # read from the block to the candidate, or the other way round
+    from_block: bool  # whether it leads from the block to the candidate or back
     confidence: float
     block_quote: str
     candidate_quote: str
@@ -81,7 +81,7 @@ class Finding:
 class Findings:
     relations: Sequence[Finding]
     calls: Sequence[ModelCall] = ()
-    model: str | None = None  # that found them; None: the configured one
+    model: str | None = None  # that found the relations; None: the configured one
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +92,16 @@ class NewRelation:
     target_id: UUID
     type: RelationType
     confidence: float  # 0..1
-    evidence: str  # words of both texts
+    evidence: str  # quotes from both texts
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
     """Whether a user's next detection may begin."""
 
-    is_mine: bool  # False: the job is in other hands, or the user is gone
+    is_mine: bool  # False: another worker has the job, or the user is gone
     granted: bool
-    retry_at: datetime | None = None  # where it was not granted
+    retry_at: datetime | None = None  # if it was not granted
     is_news: bool = False  # the first refusal of a window
 
 
@@ -132,7 +132,7 @@ class RelationPage:
 
 @dataclass(frozen=True, slots=True)
 class RelationCursor:
-    """A block up to which all blocks of an installation were looked at, in order of their keys."""
+    """The last block, in order of the keys, that a scan of the installation has processed."""
 
     scope: Scope
     block_id: UUID

@@ -1,4 +1,4 @@
-"""What a block was before it changed."""
+"""Former versions of blocks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class BlockRevision:
     """The state that a change replaced."""
 
     id: int  # rises with time within a block
-    revision: int  # of the block then
-    reason: RevisionReason  # what replaced it
+    revision: int  # of the block at that time
+    reason: RevisionReason  # the change that replaced it
     changed_by: str  # "key lmk_…", "job 17" …
     before: Mapping[str, Any]  # the fields that were replaced, or all of them
     created_at: datetime  # of the change

@@ -9,7 +9,7 @@ DEFAULT_PROJECT = "default"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Scope:
-    """Whose blocks: nothing is read or written without one.
+    """The owner of blocks: nothing is read or written without one.
 
     project_id separates applications that share an installation and comes from the API key;
     user_id is the client's own id of its end user. Ordered, so that rows are locked in one order.

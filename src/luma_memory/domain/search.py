@@ -1,4 +1,4 @@
-"""What recall reads and answers."""
+"""The inputs and results of recall."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from luma_memory.domain.filters import Filter
 from luma_memory.domain.item_filters import ItemFilter
 
 Explanation: TypeAlias = Mapping[str, float | int | str | None]
-# "fused" is what recall stands for; the others are what it is compared with.
+# "fused" is the ranking of recall; the others serve for comparison.
 Ranking = Literal["fused", "dense", "lexical", "reciprocal"]
 
-# The ordinal of a row that is no passage: it holds the vector of a window of turns that ends with
+# The ordinal of a row that is not a passage: it has the vector of a window of turns that ends with
 # its block (see pipeline.windows).
 WINDOW_ORDINAL = -1
 
@@ -27,7 +27,7 @@ class TimeSpan:
 
     start: datetime
     stop: datetime
-    # The question names nothing beside it ("What did I do yesterday?"), so that the time alone
+    # The question names nothing else ("What did I do yesterday?"), so that the time alone
     # makes a block relevant.
     is_whole_question: bool = False
 
@@ -42,7 +42,7 @@ class NamedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Cosine of a question with text that has nothing to do with it; a property of the model."""
+    """The distribution of a model's cosines between questions and unrelated texts."""
 
     mean: float
     deviation: float  # > 0
@@ -63,13 +63,13 @@ EVERY_ITEM = ItemSelection(with_blocks=True)
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
-    """What every row of a scope is to be scored by."""
+    """The inputs for scoring every row of a scope."""
 
-    vector: array[float] | None  # the question's; None for a lexical search
+    vector: array[float] | None  # of the question; None for a lexical search
     embedding_model: str | None
     terms: Sequence[bytes]  # one sparsevec in binary form a query term, weight 1 at its index
-    all_terms: bytes  # their sum
-    names: Sequence[str] = ()  # whose keys the result contains
+    all_terms: bytes  # the sum of the terms' vectors
+    names: Sequence[str] = ()  # names whose keys the result contains
     as_of: datetime | None = None  # None is now
     include_superseded: bool = False
     filters: Filter | None = None
@@ -138,18 +138,18 @@ class ScopeRows:
 
 @dataclass(frozen=True, slots=True)
 class ScopeMark:
-    """What a copy of a scope is a copy of. Equal marks: nothing that search reads has changed."""
+    """The scope state of a snapshot. Equal marks: nothing that search reads has changed."""
 
     version: int
-    moved_at: datetime | None  # when vectors of another model took the place of the old ones
+    moved_at: datetime | None  # time of the last switch to another model's vectors
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeChanges:
     """What has changed since a mark, by an unbroken chain of log entries."""
 
-    block_ids: frozenset[bytes]  # 16 bytes each; none of their older rows holds
-    rows: ScopeRows  # what is stored of these blocks now
+    block_ids: frozenset[bytes]  # 16 bytes each; all their older rows are obsolete
+    rows: ScopeRows  # the current rows of these blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +159,14 @@ class LookUp:
     mark: ScopeMark
     read_at: int  # by the database's clock, in microseconds since 2000-01-01 UTC
     name_keys: array[int]  # 'i', one per requested name
-    # None: the chain is broken, or more has changed than one answer holds.
+    # None: the chain is broken, or there are more changes than one result holds.
     changes: ScopeChanges | None
     matching: bytes | None = None  # ids of the blocks that match the filter, where there is one
 
 
 @dataclass(frozen=True, slots=True)
 class SearchHit:
-    """One result of a search."""
+    """A hit of a search."""
 
     block: Block
     score: float  # 0..1; only for ranking
@@ -178,12 +178,13 @@ class SearchHit:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Blocks, best first, and how they came about."""
+    """Blocks, best first, and how they were found."""
 
     hits: Sequence[SearchHit]
-    # Whether any hit is as relevant as the installation asks for. False: nothing stored answers.
+    # Whether any hit reaches the installation's relevance threshold. False: nothing relevant is
+    # stored.
     is_relevant: bool = False
-    degraded: Sequence[str] = ()  # what was left out: "embedding", "calibration", "relations" …
+    degraded: Sequence[str] = ()  # skipped stages: "embedding", "calibration", "relations" …
     timings_ms: Mapping[str, float] = field(default_factory=dict)  # by stage
-    # Whether the question names a time, such as "last week": tomorrow the result may be another.
+    # Whether the question names a time, such as "last week": the result then depends on the day.
     names_times: bool = False

@@ -1,4 +1,4 @@
-"""What a week came to."""
+"""Weekly summaries."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Draft:
     highlights: Sequence[MarkedSentence]
     comparison: str | None
     calls: Sequence[ModelCall] = ()
-    model: str | None = None  # that wrote it; None: the configured one
+    model: str | None = None  # that wrote the draft; None: the configured one
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class NewSummary:
     highlights: Sequence[Highlight]
     comparison: str | None
     model: str
-    block_ids: Sequence[UUID]  # cited
+    block_ids: Sequence[UUID]  # cited blocks
 
 
 @dataclass(frozen=True, slots=True)

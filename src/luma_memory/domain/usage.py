@@ -1,4 +1,4 @@
-"""What calls of model providers cost, and how much a user may spend in a day."""
+"""Costs of calls of model providers, and daily spending limits of users."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Operation = Literal[
     "enrichment", "embedding", "reembedding", "query", "synthesis", "relations", "summaries"
 ]
 
-# What one block cost in the synchronous design, whose figures operators know: one enrichment, and
+# The cost of one block in the synchronous design, known to operators: one enrichment, and
 # one embedding, in US dollars.
 OLD_ENRICHMENT_USD = Decimal("0.002")
 OLD_EMBEDDING_USD = Decimal("0.0001")
@@ -23,7 +23,7 @@ OLD_EMBEDDING_USD = Decimal("0.0001")
 
 @dataclass(frozen=True, slots=True)
 class UsageKey:
-    """What calls are counted by. The day is the UTC one."""
+    """The key by which calls are counted. The day is in UTC."""
 
     day: date
     scope: Scope
@@ -33,13 +33,13 @@ class UsageKey:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Calls and what they took."""
+    """Calls with their tokens and cost."""
 
     calls: int = 0  # a call that many blocks share counts once for each
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: Decimal = Decimal(0)  # estimated; 0 where no price is known
-    blocks: int = 0  # that the calls did their work for
+    blocks: int = 0  # blocks that the calls were made for
 
     def plus(self, other: Spent) -> Spent:
         return Spent(
@@ -56,13 +56,13 @@ class Spent:
 
     @property
     def cost_per_block_usd(self) -> Decimal | None:
-        """None while no block came of it."""
+        """None without any block."""
         return self.cost_usd / self.blocks if self.blocks else None
 
 
 @dataclass(frozen=True, slots=True)
 class UsageEntry:
-    """One line of the account."""
+    """The usage of one key."""
 
     key: UsageKey
     spent: Spent
@@ -70,7 +70,7 @@ class UsageEntry:
 
 @dataclass(frozen=True, slots=True)
 class DailyLimits:
-    """What one user may take of the providers in a UTC day; None is no limit."""
+    """A user's limits per UTC day; None is no limit."""
 
     calls: int | None = None
     tokens: int | None = None
@@ -81,7 +81,7 @@ class DailyLimits:
         return (self.calls, self.tokens, self.cost_usd) != (None, None, None)
 
     def reached_by(self, spent: Spent) -> bool:
-        """Whether one of them is used up."""
+        """Whether one of the limits is reached."""
         return (
             (self.calls is not None and spent.calls >= self.calls)
             or (self.tokens is not None and spent.tokens >= self.tokens)
@@ -91,7 +91,7 @@ class DailyLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFilter:
-    """Which lines; None does not narrow. Days from `since` to `until`, both included."""
+    """Selects entries; None does not restrict. Days from `since` to `until`, both included."""
 
     project_id: str | None
     user_id: str | None = None
@@ -104,12 +104,12 @@ class PriceTable:
     """Where prices come from, and how old they are."""
 
     source: str  # package and version
-    dated: date | None  # the newest day on which its makers say they checked a price
+    dated: date | None  # the latest day a price was checked, as its authors state
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """The account of a period."""
+    """The usage in a period."""
 
     lines: Sequence[UsageEntry]
     total: Spent

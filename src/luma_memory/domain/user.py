@@ -1,4 +1,4 @@
-"""What a user is to us: a scope with a clock of its own."""
+"""Users and their own settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as stored. What is not known yet is as it would be."""
+    """A user as stored, with defaults for unknown values."""
 
     time_zone: str = "UTC"
-    created_at: datetime | None = None  # None: nothing was ever stored for them
+    created_at: datetime | None = None  # None: no block was ever stored for them
     last_ingest_at: datetime | None = None

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 _WEEK_NAME: Final = re.compile(r"([0-9]{4})-W([0-9]{2})")
 WEEK: Final = timedelta(days=7)
-# What the machine stands for, and what stands for nothing: names that mean another zone elsewhere.
+# Names that depend on the machine or mean no zone at all.
 _NO_ZONES: Final = frozenset({"localtime", "posixrules", "Factory"})
 # Weeks that both datetime and PostgreSQL can count from and to, in every zone.
 FIRST_WEEK: Final = date(1900, 1, 1)
@@ -22,9 +22,9 @@ LAST_WEEK: Final = date(9990, 1, 1)
 class Week:
     """The week that begins on Monday `start` in a time zone: instants [starts_at, ends_at), UTC.
 
-    Where that midnight is skipped (clocks go forward over it), the week begins with the first
-    instant after it; where it comes twice, with its first. A week has 168 hours but for changes of
-    the clocks, and six days where a land crossed the date line.
+    If that midnight is skipped (clocks go forward over it), the week begins with the first
+    instant after it; if it occurs twice, with the first. A week has 168 hours except for changes of
+    the clocks, and six days where a country crossed the date line.
     """
 
     start: date
@@ -36,13 +36,13 @@ class Week:
     def beginning(cls, start: date, time_zone: str) -> Self:
         """The week of that Monday. Raises ValueError for another day and for an unknown zone."""
         if start.weekday() != 0 or not FIRST_WEEK <= start <= LAST_WEEK:
-            raise ValueError(f"{start} is no Monday between {FIRST_WEEK} and {LAST_WEEK}")
+            raise ValueError(f"{start} is not a Monday between {FIRST_WEEK} and {LAST_WEEK}")
         zone = zone_of(time_zone)
         return cls(start, time_zone, _midnight(start, zone), _midnight(start + WEEK, zone))
 
     @classmethod
     def containing(cls, instant: datetime, time_zone: str) -> Self:
-        """The week an instant is of. Raises ValueError for an unknown zone."""
+        """The week of an instant. Raises ValueError for an unknown zone."""
         day = instant.astimezone(zone_of(time_zone)).date()
         week = cls.beginning(day - timedelta(days=day.weekday()), time_zone)
         # Clocks that go back over midnight show Sunday again when Monday has begun.
@@ -60,17 +60,17 @@ class Week:
 
 
 def is_time_zone(name: str) -> bool:
-    """Whether it is the name of a time zone with its history, as "Europe/Lisbon"."""
+    """Whether it names a time zone with its history, such as "Europe/Lisbon"."""
     return name in _zone_names()
 
 
 @cache
 def zone_of(name: str) -> ZoneInfo:
-    """Raises ValueError for a name that is none."""
+    """The time zone. Raises ValueError for an unknown name."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, OSError, ValueError) as error:
-        raise ValueError(f"{name!r} is no time zone") from error
+        raise ValueError(f"{name!r} is not a time zone") from error
 
 
 def monday_of(text: str) -> date:

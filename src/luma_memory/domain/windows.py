@@ -22,7 +22,7 @@ SESSION_START = Place(datetime(1, 1, 1, tzinfo=UTC), UUID(int=0))
 
 @dataclass(frozen=True, slots=True)
 class WindowMark:
-    """What a stored window was made of."""
+    """The turns a stored window was built from."""
 
     fingerprint: int  # 31 bits of the turns' ids and revisions
     embedding_model: str | None
@@ -30,14 +30,14 @@ class WindowMark:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One block of a session, as far as windows are made of it."""
+    """One block of a session, with the data that windows are built from."""
 
     place: Place
     revision: int
     speaker: str | None
-    text: str  # its beginning
+    text: str  # the beginning of the text
     is_before: bool  # read for what follows it
-    window: WindowMark | None  # the window that ends with it, as it is stored
+    window: WindowMark | None  # the stored window that ends with it
 
 
 @dataclass(frozen=True, slots=True)

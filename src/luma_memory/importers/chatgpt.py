@@ -19,7 +19,7 @@ from luma_memory.importers.texts import as_list, as_mapping, epoch, json_items, 
 SOURCE: Final = "chatgpt"
 _FILES: Final = re.compile(r"(^|/)conversations(-\d+)?\.json$")
 _SPOKEN: Final = ("user", "assistant")
-# Parts of a message that hold no words; their names stay in the block's metadata.
+# Parts of a message without text; their names are kept in the block's metadata.
 _MEDIA: Final = ("image_asset_pointer", "audio_asset_pointer", "video_container_asset_pointer")
 
 
@@ -50,7 +50,7 @@ def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]
         return
     branch, is_cut = _branch(nodes, conversation.get("current_node"))
     if is_cut:
-        yield SkippedItem(f"{where}: {session}", "malformed", "the branch of messages is a circle")
+        yield SkippedItem(f"{where}: {session}", "malformed", "the branch of messages is a cycle")
     for node_id in branch:
         yield from _message(
             as_mapping(as_mapping(nodes[node_id]).get("message")), conversation, session, where
@@ -64,7 +64,7 @@ def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]
 
 
 def _branch(nodes: Mapping[str, Any], last: object) -> tuple[list[str], bool]:
-    """Node ids from the root to `last`, and whether the parents form a circle."""
+    """Node ids from the root to `last`, and whether the parents form a cycle."""
     node_id = last if isinstance(last, str) and last in nodes else _newest_leaf(nodes)
     branch: dict[str, None] = {}
     while isinstance(node_id, str) and node_id in nodes:
@@ -89,7 +89,7 @@ def _message(
     message: Mapping[str, Any], conversation: Mapping[str, Any], session: str, where: str
 ) -> Iterator[Item]:
     if not message:
-        return  # the root of a conversation has none
+        return  # the root of a conversation has no message
     message_id = name(message.get("id"))
     place = f"{where}: message {message_id}"
     reason = _why_not(message)
@@ -151,7 +151,7 @@ def _words(message: Mapping[str, Any]) -> str:
 def _text_of(part: object) -> str:
     if isinstance(part, str):
         return part
-    text = as_mapping(part).get("text")  # a transcript of speech, for one
+    text = as_mapping(part).get("text")  # for example a transcript of speech
     return text if isinstance(text, str) else ""
 
 

@@ -54,7 +54,7 @@ def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]
 
 
 def _current_branch(messages: Sequence[Mapping[str, Any]]) -> set[Any]:
-    """The ids of the last message and what led to it; of all messages where parents are unknown."""
+    """The ids of the last message and what led to it; of all messages if parents are unknown."""
     by_id = {message.get("uuid"): message for message in messages}
     if not any(message.get("parent_message_uuid") in by_id for message in messages):
         return set(by_id)
@@ -103,14 +103,14 @@ def _message(
 
 
 def _words(message: Mapping[str, Any]) -> str:
-    """What was said; tool calls, their results and thoughts are left out."""
+    """The text of a message; tool calls, their results and thoughts are left out."""
     texts = [
         str(as_mapping(part).get("text") or "")
         for part in as_list(message.get("content"))
         if as_mapping(part).get("type") == "text"
     ]
-    said = "\n\n".join(text for text in texts if text.strip())
-    return said or str(message.get("text") or "")
+    joined = "\n\n".join(text for text in texts if text.strip())
+    return joined or str(message.get("text") or "")
 
 
 def _project(project: Mapping[str, Any], where: str) -> Iterator[Item]:

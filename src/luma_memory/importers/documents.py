@@ -12,8 +12,8 @@ from typing import BinaryIO, Final
 
 from luma_memory.domain.errors import Invalid
 
-# A zip entry that claims more than this, or to unpack to 200 times its size, is not opened: exports
-# of years stay far below both.
+# A zip entry that claims more than this, or to unpack to 200 times its size, is not opened: real
+# exports stay far below both, even after years.
 _ENTRY_BYTES_MAX: Final = 32 << 30
 _RATIO_MAX: Final = 200
 _RATIO_FREE_BYTES: Final = 64 << 20
@@ -64,7 +64,7 @@ class Bundle:
     documents: Sequence[Document]
 
     def named(self, *names: str) -> Sequence[Document]:
-        """The documents with one of these names, whatever folder they are in."""
+        """The documents with one of these names, in any folder."""
         return [
             document
             for document in self.documents
@@ -139,7 +139,7 @@ def _open_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> BinaryIO:
 
 
 class _Counted(io.RawIOBase):
-    """Passes reads on and reports their sizes."""
+    """Forwards reads and reports their sizes."""
 
     def __init__(self, raw: BinaryIO, on_read: Callable[[int], None] | None) -> None:
         self._raw = raw

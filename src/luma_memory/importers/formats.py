@@ -1,4 +1,4 @@
-"""The list of formats, and which of them a file is."""
+"""The list of formats, and detection of a file's format."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from luma_memory.importers import (
 from luma_memory.importers.documents import Bundle, Document
 from luma_memory.importers.records import ImportOptions, Item, UnknownFormat
 
-# How much of a document is looked at; an export shows its keys in its first conversation.
+# How much of a document is examined; the first conversation contains all keys of an export.
 _EVENTS_MAX: Final = 20_000
 _LINES_MAX: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of export. title: as people call it."""
+    """A kind of export. title: for display."""
 
     name: str
     title: str
@@ -59,7 +59,7 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 
 def detect(bundle: Bundle, options: ImportOptions) -> Format:
-    """The format, by what the documents contain. Raises UnknownFormat."""
+    """The format, detected by the contents of the documents. Raises UnknownFormat."""
     name = _detected(bundle, options)
     if name is None:
         known = ", ".join(FORMATS)

@@ -17,7 +17,7 @@ SOURCE: Final = "graphiti"
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
     """Episodes, then the facts of edges, then the summaries of nodes.
 
-    A fact with an `invalid_at` or `expired_at` is skipped: its source no longer holds it true.
+    A fact with an `invalid_at` or `expired_at` is skipped: its source considers it outdated.
     """
     ids = ContentIds(SOURCE)
     for document in bundle.documents:

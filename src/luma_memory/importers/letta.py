@@ -25,7 +25,7 @@ _SPOKEN: Final = ("user", "assistant")
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
-    """What user and agent said, then the labelled memory blocks."""
+    """The messages of user and agent, then the labeled memory blocks."""
     ids = ContentIds(SOURCE)
     for document in bundle.documents:
         for key, reader in (("agents", _agent), ("blocks", _memory_block)):
@@ -79,8 +79,8 @@ def _words(message: Mapping[str, Any]) -> str:
         for part in as_list(content)
         if as_mapping(part).get("type", "text") == "text"
     ]
-    said = "\n\n".join(text for text in texts if text.strip())
-    return said or "\n\n".join(_sent(call) for call in as_list(message.get("tool_calls")))
+    joined = "\n\n".join(text for text in texts if text.strip())
+    return joined or "\n\n".join(_sent(call) for call in as_list(message.get("tool_calls")))
 
 
 def _sent(call: object) -> str:

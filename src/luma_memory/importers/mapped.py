@@ -1,4 +1,4 @@
-"""Any JSON, JSON lines or CSV, by a mapping file that says which field is what.
+"""Any JSON, JSON lines or CSV, read with a file that maps its fields to those of a block.
 
 The mapping (TOML) names fields by their path, or builds a text from several:
 
@@ -67,7 +67,9 @@ def check_mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
     """The records of each document. Raises Invalid without a mapping."""
     if options.mapping is None:
-        raise _invalid("this file needs --mapping FILE.toml, which says what its fields are")
+        raise _invalid(
+            "this file needs --mapping FILE.toml, which maps its fields to those of a block"
+        )
     mapping = check_mapping(options.mapping)
     ids = ContentIds(mapping.get("source", SOURCE))
     for document in bundle.documents:

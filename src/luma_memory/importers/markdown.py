@@ -19,7 +19,7 @@ _TIMES: Final = ("date", "created", "created_at", "created-at", "updated", "modi
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
-    """A block a note. An edited note is a new block: the text is part of its id."""
+    """One block per note. An edited note is a new block: the text is part of its id."""
     ids = ContentIds(SOURCE)
     for document in bundle.ending(".md", ".markdown") or bundle.documents:
         with document.text() as text:

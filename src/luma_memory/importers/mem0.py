@@ -29,7 +29,7 @@ def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
 
 
 def _prefix(document: Document) -> str:
-    """Where the list is: the first of the three places that the document has."""
+    """The path of the list: the first of the three that exists in the document."""
     with document.bytes(counted=False) as stream:
         try:
             for prefix, event, _value in ijson.parse(stream):

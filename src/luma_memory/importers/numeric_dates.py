@@ -10,19 +10,19 @@ from typing import Final, TypeAlias
 from luma_memory.importers.records import DateOrder, NeedsChoice
 
 _YEAR_LAST: Final[tuple[DateOrder, ...]] = ("dmy", "mdy")
-_CENTURY_PIVOT: Final = 70  # two digits: 70..99 are of the last century
+_CENTURY_PIVOT: Final = 70  # two-digit years: 70..99 belong to the last century
 
 
-# As written: three numbers and the sign between them.
+# As written: three numbers and their separator.
 WrittenDate: TypeAlias = tuple[str, str, str, str]
 
 
 def decide_order(dates: Iterable[WrittenDate]) -> DateOrder:
-    """The order of day, month and year that the dates prove together.
+    """The order of day, month and year proven by all dates together.
 
-    dates: in the file's order. A year of four digits in front is year-month-day everywhere, dots
-    are day.month.year everywhere (CLDR). Otherwise the only order in which all dates exist and none
-    is earlier than the one before it. Raises NeedsChoice where two orders do, or none: the order of
+    dates: in the file's order. A leading four-digit year means year-month-day everywhere, dots are
+    day.month.year everywhere (CLDR). Otherwise the only order in which all dates exist and none is
+    earlier than the one before it. Raises NeedsChoice if two orders qualify, or none: the order of
     a date is never guessed.
     """
     seen = list(dict.fromkeys(dates))
@@ -46,7 +46,7 @@ def decide_order(dates: Iterable[WrittenDate]) -> DateOrder:
 
 
 def to_date(written: tuple[str, str, str], order: DateOrder) -> date | None:
-    """The date, or None where there is none of these numbers in this order."""
+    """The date, or None if these numbers are no date in this order."""
     numbers = dict(zip(order, map(int, written), strict=True))
     year = numbers["y"]
     if year < 100:

@@ -15,7 +15,7 @@ _SPOKEN: Final = ("user", "assistant")
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
-    """The messages of each line; a line is a session. The form has no times of its own."""
+    """The messages of each line; a line is a session. The format has no times."""
     ids = ContentIds(SOURCE)
     for document in bundle.documents:
         with document.bytes() as lines:

@@ -1,4 +1,4 @@
-"""What an importer yields, and what its reader may choose."""
+"""The results and options of importers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ DateOrder: TypeAlias = Literal["dmy", "mdy", "ymd"]
 class ImportedBlock:
     """A block to store, not yet assigned to a user."""
 
-    external_id: str  # from the source's own id, so that importing twice stores it once
+    external_id: str  # derived from the source's id, so that importing twice stores it once
     content: str
     source: str  # the format's name
-    occurred_at: datetime | None = None  # aware; None where the source has no time
+    occurred_at: datetime | None = None  # aware; None if the source has no time
     speaker: str | None = None
     session_id: str | None = None
     agent_id: str | None = None
-    owner: str | None = None  # the source's own id of the user, where it has one
+    owner: str | None = None  # the source's own id of the user, if there is one
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedItem:
-    """Something of the source that is not imported."""
+    """An item of the source that is not imported."""
 
     where: str  # document and place: "conversations.json: message 8f2c…", "chat.txt: line 12"
     reason: str  # a stable code: hidden, tool, other_branch, media, deleted, malformed …
@@ -42,9 +42,9 @@ Item: TypeAlias = ImportedBlock | SkippedItem
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What a source leaves open and its owner knows."""
+    """What a source does not state and its owner knows."""
 
-    date_order: DateOrder | None = None  # None: decided from the whole file, or asked for
+    date_order: DateOrder | None = None  # None: derived from the whole file, or an error
     time_zone: tzinfo = UTC  # of times that are written without one
     starts_at: datetime | None = None  # when a recording began, for subtitles
     mapping: Mapping[str, Any] | None = None  # of generic JSON and CSV, see importers.mapped

@@ -16,13 +16,13 @@ from luma_memory.importers.texts import as_list, as_mapping, epoch, json_items, 
 
 SOURCE: Final = "slack"
 _DAY: Final = re.compile(r"(?:^|/)(?P<channel>[^/]+)/\d{4}-\d{2}-\d{2}\.json$")
-# Messages with a subtype that a person wrote; all others report an event.
+# Messages with a subtype that a person wrote; all others are events.
 _WRITTEN: Final = (None, "file_share", "thread_broadcast", "me_message", "file_comment")
 _MARK: Final = re.compile(r"<(?P<kind>[@#!]?)(?P<target>[^|>]*)(?:\|(?P<label>[^>]*))?>")
 
 
 def day_files(bundle: Bundle) -> list[tuple[str, Document]]:
-    """The channels' files, each channel's in order of the days."""
+    """The channels' files, of each channel in order of the days."""
     found = [
         (match["channel"], document)
         for document in bundle.documents
@@ -141,7 +141,7 @@ def _text(message: Mapping[str, Any], people: Mapping[str, str]) -> str:
 
 
 def _plain(text: str, people: Mapping[str, str]) -> str:
-    """Slack's marks as words: <@U1> is a name, <url|label> a label with its address."""
+    """Replace Slack's markup: <@U1> is a name, <url|label> a label with its address."""
 
     def replaced(match: re.Match[str]) -> str:
         kind, target, label = match["kind"], match["target"], match["label"]

@@ -19,7 +19,7 @@ TIMING: Final = re.compile(
 )
 _VOICE: Final = re.compile(r"^\s*<v(?:\.[\w.]+)?\s+(?P<speaker>[^>]+)>")
 _TAG: Final = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
-# A block ends where the speaker changes, where a pause is longer, or a sentence after these.
+# A block ends if the speaker changes, after a longer pause, or at the end of a sentence after this.
 _PAUSE: Final = timedelta(seconds=8)
 _CHARACTERS: Final = 400
 _SENTENCE_END: Final = re.compile(r"[.!?…。！？]['\"»”)]?$")
@@ -34,9 +34,9 @@ class _Cue:
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
-    """What was said, consecutive cues of one speaker joined to the end of a sentence.
+    """The spoken text; consecutive cues of one speaker are joined up to the end of a sentence.
 
-    occurred_at is `options.starts_at` plus the cue's time; without it there is none.
+    occurred_at is `options.starts_at` plus the cue's time; without it there is no time.
     """
     for document in bundle.ending(".srt", ".vtt") or bundle.documents:
         ids = ContentIds(SOURCE)
@@ -73,7 +73,7 @@ def _cues(document: Document) -> Iterator[_Cue | SkippedItem]:
                 lines.append(line)
                 continue
             if starts is not None and lines:
-                # Before a timing without a blank line stands the number of the next cue.
+                # Without a blank line, the line before a timing is the number of the next cue.
                 shown = lines[:-1] if timing and lines[-1].strip().isdigit() else lines
                 yield _cue(at, starts, shown, document)
             lines = []

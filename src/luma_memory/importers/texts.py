@@ -1,4 +1,4 @@
-"""Small steps that several formats share: times, long texts, ids, streamed JSON."""
+"""Functions shared by several formats: times, long texts, ids, streamed JSON."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import ijson
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 
 _NAME_CHARACTERS_MAX: Final = 256
-# From here on a number of seconds would be in the year 5138: it counts milliseconds.
+# From here on, a number counts milliseconds: as seconds it would be in the year 5138.
 _MILLISECONDS_FROM: Final = 1e11
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
 
 
 def parts(content: str) -> Iterator[tuple[str, str]]:
-    """The text in pieces a block can hold, each with a suffix for its id: "", "#2", "#3" …
+    """The text in pieces that fit into blocks, each with a suffix for its id: "", "#2", "#3" …
 
     Cut at the last paragraph, line, sentence or word that fits.
     """
@@ -84,9 +84,9 @@ def instant(value: object, zone: tzinfo = UTC) -> datetime | None:
 
 
 class ContentIds:
-    """Stable ids for items that have none: of what they say, and how often it was said before.
+    """Stable ids for items without one: from their text, and its number of earlier occurrences.
 
-    The same file again, also one that has grown at its end, gives the same ids.
+    The same file, even with items appended, gives the same ids.
     """
 
     def __init__(self, source: str) -> None:
@@ -102,9 +102,9 @@ class ContentIds:
 
 
 def json_items(stream: BinaryIO, prefix: str) -> Iterator[Any]:
-    """The values at a path of a JSON document, one at a time: "item" for those of an array.
+    """The values at a path of a JSON document, one at a time; "item" for the items of an array.
 
-    Raises ijson.JSONError where the document ends or breaks.
+    Raises ijson.JSONError if the document is incomplete or malformed.
     """
     yield from ijson.items(stream, prefix, use_float=True)
 

@@ -1,4 +1,4 @@
-"""WhatsApp's chat export: one text file a chat, its dates in the phone's own form."""
+"""WhatsApp's chat export: one text file per chat, with dates in the phone's format."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from luma_memory.importers.texts import ContentIds, name, parts
 
 SOURCE: Final = "whatsapp"
 # 06/03/2017, 00:45 - Name: text · [6/3/17, 12:45:10 PM] Name: text · 2017-03-06 00:45 - …
-# Marks of direction and narrow spaces are written around them by some phones.
+# Some phones write direction marks and narrow spaces around them.
 START: Final = re.compile(
     r"^[\u200e\u200f\u202a-\u202e]*\[?(?P<a>\d{1,4})(?P<sign>[./-])\s?(?P<b>\d{1,2})[./-]\s?(?P<c>\d{1,4})\.?,?\s+"
     r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2}))?"
     r"(?:[\s\u202f\u00a0]*(?P<half>[ap])\.?[\s\u202f\u00a0]?m\.?)?(?:\]|\s-)\s*(?P<rest>.*)$",
     re.IGNORECASE,
 )
-_SAID: Final = re.compile(
+_MESSAGE: Final = re.compile(
     r"^[\u200e\u200f]*(?P<speaker>[^:]{1,100}?):(?:\s(?P<text>.*))?$", re.DOTALL
 )
 _MEDIA: Final = re.compile(
@@ -72,7 +72,7 @@ class _Entry:
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
     """The messages of each chat, in order. Times are the phone's, in `options.time_zone`.
 
-    Raises NeedsChoice where the file does not prove the order of its dates.
+    Raises NeedsChoice if the file does not prove the order of its dates.
     """
     for document in bundle.ending(".txt") or bundle.documents:
         order = options.date_order or decide_order(_dates(document))
@@ -132,7 +132,7 @@ def _time(head: re.Match[str]) -> time | None:
 
 
 def _localized(moment: datetime, zone: tzinfo, before: datetime | None) -> datetime:
-    """In the zone; of an hour that the clock passes twice, the one that does not go back."""
+    """In the zone; if an hour occurs twice, the occurrence that keeps the order."""
     local = moment.replace(tzinfo=zone)
     later = local.replace(fold=1)
     is_repeated = local.utcoffset() != later.utcoffset()
@@ -144,12 +144,12 @@ def _localized(moment: datetime, zone: tzinfo, before: datetime | None) -> datet
 def _message(
     entry: _Entry, moment: datetime, chat: str, ids: ContentIds, where: str
 ) -> Iterator[Item]:
-    said = _SAID.match("\n".join(entry.lines))
-    if said is None:
+    message = _MESSAGE.match("\n".join(entry.lines))
+    if message is None:
         yield SkippedItem(where, "system_message")
         return
-    speaker = name(said["speaker"].strip("\u200e\u200f ~\u202f\u00a0"))
-    text = (said["text"] or "").strip("\u200e\u200f \n")
+    speaker = name(message["speaker"].strip("\u200e\u200f ~\u202f\u00a0"))
+    text = (message["text"] or "").strip("\u200e\u200f \n")
     stripped = _EDITED.sub("", text)
     reason = _why_not(stripped)
     if reason is not None:

@@ -1,1 +1,1 @@
-"""What the service does, as pure steps and a short orchestrator each; leans on ports alone."""
+"""The operations of the service: pure steps with short orchestrators; depends on ports only."""

@@ -16,7 +16,7 @@ from luma_memory.domain.user import User
 
 
 class Prices(Protocol):
-    """What calls cost."""
+    """Prices of models."""
 
     def cost_usd(self, call: ModelCall) -> Decimal | None:
         """US dollars; None where no price is known."""
@@ -31,10 +31,10 @@ class Prices(Protocol):
 
 
 class UsageStore(Protocol):
-    """The account of all scopes. All methods raise StoreUnavailable."""
+    """The usage of all scopes. All methods raise StoreUnavailable."""
 
     async def add(self, entries: Sequence[UsageEntry]) -> Collection[Scope]:
-        """Add to what is counted, without waiting for locked users.
+        """Add to the counts, without waiting for locked users.
 
         Returns the scopes whose users' rows another transaction has locked: their entries were not
         added and are to be added later.
@@ -42,7 +42,7 @@ class UsageStore(Protocol):
         ...
 
     async def spent(self, keys: Sequence[tuple[Scope, date]]) -> Sequence[Spent]:
-        """What each scope took on that day, in order of the keys."""
+        """The usage of each scope on that day, in order of the keys."""
         ...
 
     async def lines(self, which: UsageFilter, *, limit: int) -> Sequence[UsageEntry]:
@@ -52,7 +52,7 @@ class UsageStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key with the SHA-256 of all of it."""
+    """A key with the SHA-256 of its full text."""
 
     key: ApiKey
     key_hash: bytes
@@ -70,7 +70,7 @@ class KeyStore(Protocol):
         ...
 
     async def revoke(self, prefix: str) -> ApiKey | None:
-        """End a key for good; None when there is none. Repeating it changes nothing."""
+        """Revoke a key for good; None if there is none. Idempotent."""
         ...
 
     async def find(self, prefix: str) -> StoredKey | None:
@@ -87,14 +87,14 @@ class KeyStore(Protocol):
 
 
 class TokenVerifier(Protocol):
-    """Access tokens that another issuer gives to end users."""
+    """Verifies access tokens that another issuer gives to end users."""
 
     async def verify(self, token: str) -> AccessToken:
         """The token's content. Raises Unauthenticated, or ProviderUnavailable."""
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...
 
 
@@ -102,9 +102,9 @@ class UserStore(Protocol):
     """Users' own settings. All methods raise StoreUnavailable."""
 
     async def read(self, scope: Scope) -> User:
-        """The user; one who is not there is answered as they would be."""
+        """The user; an unknown one is returned with the defaults they would start with."""
         ...
 
     async def set_time_zone(self, scope: Scope, time_zone: str) -> User:
-        """From now on; the user is made if need be. Raises Invalid for one unknown there."""
+        """A missing user is created. Raises Invalid for a zone PostgreSQL does not know."""
         ...

@@ -14,14 +14,14 @@ from luma_memory.domain.scope import Scope
 
 @dataclass(frozen=True, slots=True)
 class Remains:
-    """What names a user now."""
+    """Rows that name a user now."""
 
-    counts: Mapping[str, int]  # rows by what they are; none is 0
-    stored_since: datetime | None  # since when there is a row of the user's own
+    counts: Mapping[str, int]  # rows by kind; no count is 0
+    stored_since: datetime | None  # creation of the user's own row
 
 
 class EraserStore(Protocol):
-    """Everything of a user, for good. All methods raise StoreUnavailable."""
+    """Erases all data of a user for good. All methods raise StoreUnavailable."""
 
     async def sweep_jobs(self, scope: Scope) -> tuple[int, int]:
         """Delete the user's jobs in small steps; how many, and up to which job id."""
@@ -38,9 +38,9 @@ class EraserStore(Protocol):
         swept: int,
         cached: int,
     ) -> Erasure | None:
-        """Delete everything else in one transaction and write down that it happened.
+        """Delete everything else in one transaction and record the erasure.
 
-        None when an erasure with that key is there already: nothing was changed. Raises
+        None if an erasure with that key exists already: nothing was changed. Raises
         StoreContended when a job of the user is being ended at this moment.
         """
         ...
@@ -52,21 +52,21 @@ class EraserStore(Protocol):
         ...
 
     async def remains(self, scope: Scope) -> Remains:
-        """What names the user now."""
+        """The rows that name the user now."""
         ...
 
 
 class Archive(Protocol):
-    """All rows of a user, out and in again. All methods raise StoreUnavailable."""
+    """Export and import of all rows of a user. All methods raise StoreUnavailable."""
 
     def rows(self, scope: Scope) -> AsyncIterator[tuple[str, Sequence[str]]]:
-        """Kinds of rows and pages of them as JSON texts, in the order they can be stored again."""
+        """Kinds of rows with pages of them as JSON, in an order in which they can be stored."""
         ...
 
     async def store(self, scope: Scope, kind: str, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Store rows of a kind; how many were not there yet. Raises Invalid."""
+        """Store rows of a kind; how many did not exist yet. Raises Invalid."""
         ...
 
     async def dimension(self, scope: Scope, model: str) -> int | None:
-        """Of the user's vectors of a model; None where there are none."""
+        """The dimension of the user's vectors of a model; None without any."""
         ...

@@ -26,7 +26,7 @@ from luma_memory.domain.scope import Scope
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Work that is claimed as it is accepted: by whom, and for how long."""
+    """A claim taken while a block is accepted: its worker and duration."""
 
     worker_id: str
     duration: timedelta
@@ -36,7 +36,7 @@ class Lease:
 class EnrichedPassage:
     """A passage with its vector, None when embedding is switched off or failed for good."""
 
-    text: PassagePlace  # a PassageText, or the place of one that is stored and stays
+    text: PassagePlace  # a PassageText, or the place of one that is stored already
     vector: Vector | None
 
 
@@ -51,7 +51,7 @@ class PendingBackfill:
 
 @dataclass(frozen=True, slots=True)
 class EnrichedBlock:
-    """What one run of a job made of one block."""
+    """The result of one run of a job for one block."""
 
     job: Job
     revision: int  # of the block as it was read; an edit since then voids the result
@@ -73,7 +73,7 @@ class BlockPage:
 
 
 class BlockStore(Protocol):
-    """The blocks of all scopes. Every method says for whom.
+    """The blocks of all scopes. Every method takes the scope.
 
     All methods raise StoreUnavailable when PostgreSQL does not respond.
     """
@@ -81,14 +81,14 @@ class BlockStore(Protocol):
     async def ingest(
         self, items: Sequence[IngestItem], *, lease: Lease | None
     ) -> Sequence[Accepted | Exception]:
-        """Commit blocks, passages and jobs in one statement; one answer an item, in order.
+        """Commit blocks, passages and jobs in one statement; one result per item, in order.
 
         With a lease the jobs are created already claimed by its worker, attempt 1.
         """
         ...
 
     async def locked_scopes(self, scopes: Collection[Scope]) -> Collection[Scope]:
-        """Those whose rows another transaction holds now: a write for them would wait."""
+        """The scopes whose rows another transaction has locked now: a write for them would wait."""
         ...
 
     async def read(self, keys: Sequence[tuple[Scope, UUID]]) -> Sequence[Block | None]:
@@ -123,9 +123,9 @@ class BlockStore(Protocol):
         kind: EnrichmentKind,
         pending_backfill: PendingBackfill | None,
     ) -> None:
-        """Store derived facts of a block whose vectors are still to be made; its job goes on.
+        """Store derived facts of a block whose vectors are still to be computed; its job continues.
 
-        Nothing is changed where the job is no longer this worker's own attempt.
+        Nothing changes if the job is no longer this worker's own attempt.
         """
         ...
 
@@ -172,21 +172,21 @@ class BlockEditor(Protocol):
         content_hash: bytes | None,
         passages: Sequence[PassageText] | None,
     ) -> bool:
-        """Change a block that still has this revision; False when it has not, or is gone.
+        """Change a block that still has this revision; False if it has another one, or is gone.
 
-        changes: columns by name. content_hash: None keeps it. passages: those of the new words,
-        which are enriched anew; None when the words stay.
+        changes: columns by name. content_hash: None keeps it. passages: those of the new text,
+        which is enriched again; None if the text is unchanged.
         """
         ...
 
     async def delete(
         self, scope: Scope, block_id: UUID, *, revision: int | None
     ) -> Literal["deleted", "missing", "stale"]:
-        """Delete a block with all that refers to it; stale: it has another revision."""
+        """Delete a block and all references to it; "stale" if it has another revision."""
         ...
 
     async def revisions(
         self, scope: Scope, block_id: UUID, *, below: int | None, limit: int
     ) -> RevisionPage:
-        """What a block was, newest first; nothing for one that is not there."""
+        """Former versions of a block, newest first; empty for an unknown one."""
         ...

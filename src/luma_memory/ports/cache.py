@@ -11,27 +11,28 @@ from luma_memory.domain.scope import Scope
 
 
 class Cache(Protocol):
-    """Bytes by key, for a while. Losing all of it costs only speed; it holds no fact alone.
+    """Bytes by key, with an expiry. Losing all of it costs only speed; no fact is stored only here.
 
     All methods but `facts` and `close` raise CacheUnavailable, within tens of milliseconds. They
-    are safe to cancel at any moment: no later answer belongs to another asker.
+    are safe to cancel at any moment: no response ever reaches another caller.
     """
 
     async def fetch(self, key: CacheKey) -> bytes | None:
-        """The value as it was stored, by anybody; None when there is none."""
+        """The value as it was stored by any process; None if there is none."""
         ...
 
     async def store(self, key: CacheKey, value: bytes, *, ttl_seconds: float) -> None:
-        """Keep a value for at most so long; it may go earlier. A value too large is not kept."""
+        """Store a value with a maximum age; it may be evicted earlier, or be too large to store."""
         ...
 
     async def claim(self, key: CacheKey, *, token: str, seconds: float) -> bool:
-        """Whether nobody else holds this name; if so, it is the caller's for so long."""
+        """Acquire this name for so many seconds; False if another holder has it."""
         ...
 
     async def renew(self, key: CacheKey, *, token: str, seconds: float) -> None:
-        """Extend a claim to so long from now; a name that another caller has claimed since, or that
-        nobody holds, is unchanged.
+        """Extend a claim to so many seconds from now.
+
+        A name that is free, or that another caller has claimed since, is unchanged.
         """
         ...
 
@@ -40,13 +41,13 @@ class Cache(Protocol):
         ...
 
     async def drop_all(self, kind: EntryKind, owner: str) -> int:
-        """Drop every entry of an owner; how many. For once in a while: it may look at every key,
-        and takes seconds where there are many.
+        """Drop every entry of an owner; how many. To be used rarely: it may scan every key,
+        which takes seconds if there are many.
         """
         ...
 
     async def facts(self) -> CacheFacts:
-        """How it is; never raises."""
+        """The cache's state; never raises."""
         ...
 
     async def close(self) -> None:
@@ -67,7 +68,7 @@ class CacheLedger(Protocol):
 
 
 class CacheHits(Protocol):
-    """How often the cache had the answer."""
+    """How often the cache had an entry."""
 
     async def last_day(self) -> CacheCounts:
         """Of all processes, over 24 hours. Raises StoreUnavailable."""
@@ -75,8 +76,8 @@ class CacheHits(Protocol):
 
 
 class ScopeCache(Protocol):
-    """What is kept of a user outside the database, to answer faster."""
+    """Cached results of a user outside the database."""
 
     async def forget(self, scope: Scope) -> int:
-        """Drop it; how many entries there were. Never raises: what stays behind expires."""
+        """Drop them; how many there were. Never raises: entries left behind expire."""
         ...

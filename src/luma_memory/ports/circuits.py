@@ -14,19 +14,19 @@ CircuitOutcome = Literal["well", "limited", "away", "refused"]
 
 @dataclass(frozen=True, slots=True)
 class CircuitView:
-    """Whether a provider may be called, as far as anybody here knows."""
+    """Whether a provider may be called, as far as this process knows."""
 
-    state: CircuitState  # closed: go on and call
+    state: CircuitState  # closed: calls are allowed
     code: str | None = None  # of the error that opened it
     reason: str | None = None
-    wait_seconds: float = 0.0  # until it is worth asking again
+    wait_seconds: float = 0.0  # seconds until the next probe
     failures: int = 0  # in a row, before this call
-    is_probe: bool = False  # this caller alone tries an open circuit: note what comes of it
+    is_probe: bool = False  # only this caller probes an open circuit, and must note the outcome
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitNote:
-    """What came of a call."""
+    """The outcome of a call."""
 
     outcome: CircuitOutcome
     is_probe: bool = False
@@ -46,12 +46,12 @@ class CircuitFault:
 
 
 class Circuits(Protocol):
-    """What all workers know of the providers. All methods raise StoreUnavailable."""
+    """The state of the providers, shared by all workers. All methods raise StoreUnavailable."""
 
     async def enter(self, name: str) -> CircuitView:
-        """Ask before a call."""
+        """Request permission before a call."""
         ...
 
     async def note(self, name: str, note: CircuitNote) -> None:
-        """Tell the others."""
+        """Share a change of state with the other processes."""
         ...

@@ -20,7 +20,7 @@ from luma_memory.domain.job import (
 
 
 class JobProducer(Protocol):
-    """Jobs that no block brings with it."""
+    """Enqueues jobs that do not come with a block."""
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> Sequence[int]:
         """The new jobs' ids; none for a unique key that is taken. Raises StoreUnavailable."""
@@ -39,13 +39,13 @@ class JobQueue(Protocol):
         job_types: Sequence[JobType],
         rescue: bool,
     ) -> Sequence[Job]:
-        """Up to `limit` jobs, each with an attempt counted. Nothing to do is an empty answer."""
+        """Up to `limit` jobs, each with an attempt counted. An empty list if nothing is due."""
         ...
 
     async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
         """Complete jobs whose work needed no write-back; which of them were still the worker's.
 
-        Jobs in other hands stay untouched.
+        Jobs claimed by another worker are unchanged.
         """
         ...
 
@@ -54,18 +54,18 @@ class JobQueue(Protocol):
     ) -> bool | None:
         """Count a failed attempt. True when the job failed for good, False when it runs again.
 
-        None when the job was in other hands: nothing was changed.
+        None if another worker has the job: nothing was changed.
         """
         ...
 
     async def release(
         self, worker_id: str, jobs: Sequence[Job], *, run_at: datetime | None = None
     ) -> Sequence[bool]:
-        """Hand jobs back without spending the attempt; which of them were still the worker's."""
+        """Release jobs without consuming the attempt; which of them were still the worker's."""
         ...
 
     async def rescue(self, worker_id: str) -> int:
-        """Take back jobs of workers that are gone, for anybody to claim; how many."""
+        """Return jobs of dead workers to the queue, for any worker to claim; how many."""
         ...
 
     async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
@@ -73,7 +73,7 @@ class JobQueue(Protocol):
         ...
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
-        """End a claimed job for good without a result; False when it was in other hands."""
+        """End a claimed job for good without a result; False if another worker has it."""
         ...
 
     async def stats(self) -> JobStats:
@@ -82,7 +82,7 @@ class JobQueue(Protocol):
 
 
 class QueueUpkeep(Protocol):
-    """What keeps the queue small and its calendar. All methods raise StoreUnavailable."""
+    """Maintenance of the queue, and its scheduled jobs. All methods raise StoreUnavailable."""
 
     async def prune(
         self, *, completed_before: datetime, failed_before: datetime, limit: int
@@ -91,7 +91,7 @@ class QueueUpkeep(Protocol):
         ...
 
     async def schedule_weekly_summaries(self, now: datetime, *, limit: int) -> int:
-        """Enqueue what is due at `now`, once a user and week; how many jobs were made."""
+        """Enqueue what is due at `now`, once per user and week; how many jobs were enqueued."""
         ...
 
 
@@ -104,9 +104,9 @@ class JobPage:
 
 
 class JobControl(Protocol):
-    """The queue as operators and clients see it: look, run again, cancel, clear, pause.
+    """The queue as operators and clients see it: list, retry, cancel, clear, pause.
 
-    Every method says for which project. What changes jobs changes at most `limit` of them, the
+    Every method takes the project. Those that change jobs change at most `limit` of them, the
     oldest first, in one statement. All methods raise StoreUnavailable.
     """
 
@@ -127,7 +127,7 @@ class JobControl(Protocol):
         ...
 
     async def clear_pending(self, which: JobFilter, *, limit: int) -> Sequence[int]:
-        """Delete pending jobs; their blocks go on waiting. The ids of those that are gone."""
+        """Delete pending jobs; their blocks stay pending. Returns the ids of the deleted jobs."""
         ...
 
     async def enqueue_waiting(
@@ -141,7 +141,7 @@ class JobControl(Protocol):
         ...
 
     async def resume(self, job_type: JobType | None) -> None:
-        """Let workers claim jobs of a type again, or whatever was paused."""
+        """Let workers claim jobs of a type again, or of everything paused."""
         ...
 
     async def count_waiting(self, *, project_id: str | None, user_id: str | None) -> int:
@@ -150,19 +150,19 @@ class JobControl(Protocol):
 
 
 class JobSignal(Protocol):
-    """Tells workers that there may be work. A hint: losing it costs a poll interval."""
+    """Notifies workers that there may be work. A hint: losing it costs a poll interval."""
 
     def notify(self) -> None:
-        """Say so soon; never blocks and never raises."""
+        """Send the notification soon; never blocks and never raises."""
         ...
 
 
 class WorkerPresence(Protocol):
-    """How a worker is known to the others."""
+    """A worker's registration, by which the others know it."""
 
     @property
     def worker_id(self) -> str:
-        """New at every process start."""
+        """Unique for every process start."""
         ...
 
     async def start(
@@ -170,11 +170,11 @@ class WorkerPresence(Protocol):
     ) -> None:
         """Register, and call `on_signal` from then on whenever there may be work.
 
-        running: asked at every heartbeat for the number of jobs at work. Raises StoreUnavailable
+        running: called at every heartbeat for the number of running jobs. Raises StoreUnavailable
         or SetupError.
         """
         ...
 
     async def stop(self) -> None:
-        """Say goodbye. Idempotent; harmless before start."""
+        """Deregister. Idempotent; harmless before start."""
         ...

@@ -20,13 +20,13 @@ from luma_memory.domain.summary import Draft, SummaryRequest
 
 
 class Embedder(Protocol):
-    """Texts in, unit vectors out. Documents and queries have separate doors: some models differ."""
+    """Texts in, unit vectors out. Some models embed documents and queries differently."""
 
     @property
     def model(self) -> EmbeddingModel: ...
 
     async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
-        """One embedding a text, in the order of the texts; any number of texts, also none.
+        """One embedding per text, in the order of the texts, which may be empty.
 
         Raises ProviderUnavailable, ProviderTimeout, RateLimited, ProviderRejected or
         ProviderResponseInvalid. Safe to cancel.
@@ -38,27 +38,27 @@ class Embedder(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...
 
 
 class Reranker(Protocol):
-    """Reads a question and texts together, and says how well each answers it."""
+    """Scores how well each text answers a question, reading both together."""
 
     @property
     def name(self) -> str:
-        """Whose scores these are."""
+        """The model, with its version."""
         ...
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Sequence[float]:
-        """A finite score a text, in the order of the texts; higher is better.
+        """A finite score per text, in the order of the texts; higher is better.
 
         Raises as `Embedder.embed_documents`. Safe to cancel.
         """
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...
 
 
@@ -67,7 +67,7 @@ class Enricher(Protocol):
 
     @property
     def kind(self) -> EnrichmentKind:
-        """What blocks enriched here are marked with."""
+        """The value of `enrichment` for blocks enriched here."""
         ...
 
     @property
@@ -80,28 +80,28 @@ class Enricher(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...
 
 
 class QuestionReader(Protocol):
-    """What a question says beside its words."""
+    """Reads the times, events and language of a question."""
 
     async def times(
-        self, question: str, asked_at: datetime | None, *, time_zone: str = "UTC"
+        self, question: str, as_of: datetime | None, *, time_zone: str = "UTC"
     ) -> Sequence[TimeSpan]:
-        """The times it names, "last week" being relative to `asked_at` (None: to now).
+        """The times the question names, "last week" being relative to `as_of` (None: to now).
 
         A few at most, often none. Days are those of the time zone (a name of the IANA database).
         """
         ...
 
     async def events(self, question: str) -> Sequence[NamedEvent]:
-        """What it names in place of a time, with the side of it that is meant; two at most."""
+        """Events named in place of a time, each with before or after; two at most."""
         ...
 
     async def language(self, question: str) -> str | None:
-        """ISO 639-1; None where it cannot be told, as of most questions of a few words."""
+        """ISO 639-1; None if undetermined, as for most questions of a few words."""
         ...
 
 
@@ -114,20 +114,20 @@ class Synthesizer(Protocol):
         ...
 
     async def synthesize(self, request: SynthesisRequest) -> Synthesis:
-        """Statements with the places they rest on. Raises as `Embedder.embed_documents`."""
+        """Statements with the blocks they cite. Raises as `Embedder.embed_documents`."""
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...
 
 
 class TokenCounter(Protocol):
-    """How long texts are for a model."""
+    """Counts the tokens of texts."""
 
     @property
     def name(self) -> str:
-        """Whose tokens these are."""
+        """The model whose tokens are counted."""
         ...
 
     async def count(self, texts: Sequence[str]) -> Sequence[int]:
@@ -136,7 +136,7 @@ class TokenCounter(Protocol):
 
 
 class Summarizer(Protocol):
-    """A week's items in, what they came to out."""
+    """A week's items in, their summary out."""
 
     @property
     def name(self) -> str:
@@ -148,7 +148,7 @@ class Summarizer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...
 
 
@@ -165,5 +165,5 @@ class Relator(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free what is held. Repeating it is harmless."""
+        """Free all resources. Idempotent."""
         ...

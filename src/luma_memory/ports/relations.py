@@ -24,10 +24,10 @@ from luma_memory.domain.scope import Scope
 
 
 class RelationStore(Protocol):
-    """Relations, and what follows from them. All methods raise StoreUnavailable."""
+    """Relations and their effects. All methods raise StoreUnavailable."""
 
     async def candidates(self, scope: Scope, block_id: UUID) -> RelationRequest | None:
-        """An active block with those it may have to do with; None when it is not there."""
+        """An active block with candidates for relations; None if it does not exist."""
         ...
 
     async def admit(self, worker_id: str, job: Job, *, limit: int, window: timedelta) -> Admission:
@@ -43,7 +43,7 @@ class RelationStore(Protocol):
         *,
         model: str,
     ) -> int | None:
-        """Store relations of blocks that stand as they were read, and complete the job.
+        """Store relations of blocks unchanged since they were read, and complete the job.
 
         How many are new; None when the job is no longer this worker's: nothing was changed.
         """
@@ -80,10 +80,10 @@ class RelationStore(Protocol):
     ) -> tuple[int, RelationCursor] | None:
         """Enqueue detections for active blocks that never had one; None at the end of all.
 
-        How many of the next `limit` blocks got one (is_trial: would get), and where to go on.
+        How many of the next `limit` blocks got one (is_trial: would get), and where to continue.
         """
         ...
 
     async def links(self, scope: Scope, block_ids: Sequence[UUID], *, limit: int) -> Sequence[Link]:
-        """Accepted relations of these blocks that say more than `related`, the surest first."""
+        """Accepted relations of these blocks other than `related`, the most certain first."""
         ...

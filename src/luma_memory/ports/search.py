@@ -22,7 +22,7 @@ class SearchStore(Protocol):
 
 
 class SnapshotStore(Protocol):
-    """What a copy of a scope in memory is made of. All methods raise StoreUnavailable."""
+    """Reads the data of a scope's snapshot in memory. All methods raise StoreUnavailable."""
 
     async def look_up(
         self,
@@ -45,7 +45,7 @@ class SnapshotStore(Protocol):
         ...
 
     async def erased(self, read_at: Mapping[Scope, int]) -> Sequence[Scope]:
-        """Those of the scopes whose user was erased since: gone, or come back later."""
+        """Those of the scopes whose user was erased since, even if created again."""
         ...
 
 
@@ -59,7 +59,7 @@ class RowPage:
 
 @dataclass(frozen=True, slots=True)
 class ScopeState:
-    """What an answer about a scope depends on besides the question."""
+    """What a result of a scope depends on besides the query."""
 
     # Rises with every visible change, and a number never comes twice. 0: nothing was ever stored.
     version: int
@@ -68,10 +68,10 @@ class ScopeState:
 
 
 class ScopeVersions(Protocol):
-    """Whether anything changed."""
+    """Reads the version of a scope."""
 
     async def state(self, scope: Scope) -> ScopeState:
-        """As of now: every write that was committed before the call is in. One short look-up.
+        """The current state, with every write committed before the call. One short lookup.
 
         Raises StoreUnavailable.
         """

@@ -17,7 +17,7 @@ class SummaryStore(Protocol):
     """Weekly summaries. All methods raise StoreUnavailable."""
 
     async def read_week(self, scope: Scope, week: Week, *, limit: int) -> WeekRead:
-        """The week's active blocks as they stood at its end, the `limit` weightiest of them."""
+        """The week's active blocks as of its end; of more than `limit`, the most important ones."""
         ...
 
     async def store(
@@ -30,9 +30,10 @@ class SummaryStore(Protocol):
         worker_id: str | None,
         job: Job | None,
     ) -> SummaryOutcome:
-        """Store it (None: an empty week, which has none) if the blocks stand as they were read.
+        """Store it (None for an empty week) if the blocks are unchanged since they were read.
 
-        With a job, it is completed together with that; "lost" when it is no longer this worker's.
+        With a job, it is completed together with that; "lost" if the job is no longer this
+        worker's.
         """
         ...
 

@@ -9,7 +9,7 @@ from luma_memory.ports.circuits import CircuitFault
 
 
 class SystemProbe(Protocol):
-    """What health asks of the database."""
+    """Database checks for health reports."""
 
     async def schema_is_current(self) -> bool:
         """Raises StoreUnavailable."""
@@ -20,5 +20,5 @@ class SystemProbe(Protocol):
         ...
 
     async def provider_faults(self) -> Sequence[CircuitFault]:
-        """Providers that are away or refuse, by name. Raises StoreUnavailable."""
+        """Providers that are unavailable or refuse requests, by name. Raises StoreUnavailable."""
         ...

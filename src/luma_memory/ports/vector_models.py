@@ -13,10 +13,10 @@ from luma_memory.domain.search import Calibration
 
 
 class VectorModels(Protocol):
-    """Which models the stored vectors are of. All methods raise StoreUnavailable."""
+    """The models of the stored vectors. All methods raise StoreUnavailable."""
 
     async def register(self, model_id: str) -> None:
-        """This model makes vectors from now on."""
+        """Register the model of vectors computed from now on."""
         ...
 
     async def in_use(self) -> Sequence[str]:
@@ -24,25 +24,25 @@ class VectorModels(Protocol):
         ...
 
     async def of_scope(self, scope: Scope) -> str | None:
-        """The scope's own; None is the first of those in use."""
+        """The model of the scope; None for the first model in use."""
         ...
 
 
 class CalibrationStore(Protocol):
-    """What is known of embedding models' cosines. All methods raise StoreUnavailable."""
+    """Calibrations of embedding models. All methods raise StoreUnavailable."""
 
-    async def background(self, model_id: str) -> Calibration | None:
-        """None where it was not measured yet."""
+    async def calibration(self, model_id: str) -> Calibration | None:
+        """None if it was not measured yet."""
         ...
 
-    async def store_calibration(self, model_id: str, background: Calibration) -> None:
-        """Keep what was measured of a registered model; the first measurement stays."""
+    async def store_calibration(self, model_id: str, calibration: Calibration) -> None:
+        """Store the calibration of a registered model; the first one stays."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StalePassage:
-    """A passage that has no vector of the wanted model."""
+    """A passage that has no vector of the requested model."""
 
     block_id: UUID
     ordinal: int
@@ -55,27 +55,27 @@ class StalePassage:
 class ReembedProgress:
     """How far a change of the embedding model has come, in passages."""
 
-    wanted: bool  # asked for, and not finished
+    requested: bool  # and not finished
     total: int
-    done: int  # of the wanted model, in use or ready for it
+    done: int  # of the requested model, in use or ready for it
 
 
 class ReembedStore(Protocol):
     """A change of the embedding model in progress. All methods raise StoreUnavailable."""
 
-    async def want(self, model_id: str) -> None:
-        """Have all vectors be of this model. Asking again changes nothing."""
+    async def request(self, model_id: str) -> None:
+        """Request that all vectors are of this model. A repeated request changes nothing."""
         ...
 
-    async def wanted(self) -> str | None:
-        """The model that was asked for, while that is not finished."""
+    async def requested(self) -> str | None:
+        """The requested model, as long as the switch to it is not finished."""
         ...
 
     async def enqueue(self, model_id: str, *, limit: int, circuits: Sequence[str]) -> int:
         """Jobs for up to `limit` scopes with stale passages, when no such job is left; how many.
 
-        Where none is stale any more, the change is finished and other models retire. Nothing is
-        done unless this model is wanted, and while one of these circuits is open.
+        If none is stale any more, the switch is finished and other models retire. Nothing is
+        done unless this model is requested, and while one of these circuits is open.
         """
         ...
 
@@ -86,13 +86,13 @@ class ReembedStore(Protocol):
     async def put(
         self, scope: Scope, model_id: str, vectors: Sequence[tuple[StalePassage, Vector | None]]
     ) -> None:
-        """Keep vectors beside those in use; None where the model refuses the text."""
+        """Store vectors next to those in use; None for a text the model refused."""
         ...
 
     async def switch(self, scope: Scope, model_id: str) -> None:
-        """Put what was kept in use, all of the scope at once."""
+        """Switch the whole scope to the stored vectors at once."""
         ...
 
     async def progress(self, model_id: str) -> ReembedProgress:
-        """Reads all passages."""
+        """The progress; reads all passages."""
         ...

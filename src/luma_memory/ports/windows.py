@@ -11,7 +11,7 @@ from luma_memory.domain.windows import MadeWindow, Place, Turn
 
 
 class WindowStore(Protocol):
-    """Sessions, and the vectors of windows of their turns. Raises StoreUnavailable."""
+    """Sessions, and the vectors of windows over their turns. All methods raise StoreUnavailable."""
 
     async def turns(
         self, scope: Scope, session_id: str, start: Place, *, limit: int, before: int, text: int
@@ -34,6 +34,6 @@ class WindowStore(Protocol):
     ) -> None:
         """Store windows with the blocks they end with, drop those of others, in one statement.
 
-        turns: all blocks that were looked at; what else they lack for recall is made good.
+        turns: all blocks that were read; their missing data for recall is added.
         """
         ...

@@ -1,7 +1,7 @@
-"""What libpq takes as an address, as the driver and PostgreSQL's own programs take it.
+"""Convert libpq addresses for the driver and for PostgreSQL's own programs.
 
-Hosted databases offer addresses for libpq, with words of their poolers and of other drivers among
-the parameters. The driver would pass what it does not know to the server as settings, and the
+Hosted databases offer addresses for libpq, with parameters of their poolers and of other drivers
+as well. The driver would pass unknown parameters to the server as settings, and the
 server would refuse the connection.
 """
 
@@ -20,7 +20,7 @@ from luma_memory.domain.database_url import (
     WITHOUT_EFFECT,
 )
 
-# libpq: a shorter time-out than this is not used.
+# libpq: shorter timeouts than this are not used.
 _CONNECT_SECONDS_MIN: Final = 2.0
 _TRUE: Final = ("true", "1", "on", "yes")
 
@@ -30,13 +30,13 @@ class DriverAddress:
     """An address in the driver's terms."""
 
     dsn: str = field(repr=False)
-    connect_seconds: float | None  # None: the address does not say
-    # Beside the address: what the driver takes as an argument only.
+    connect_seconds: float | None  # None: not in the address
+    # Values that the driver takes only as arguments, not in the address.
     options: dict[str, Any] = field(default_factory=dict)
 
 
 def driver_address(dsn: str) -> DriverAddress:
-    """Parameters of libpq translated; those that change nothing here are left out."""
+    """Parameters of libpq translated; those without an effect here are left out."""
     given = dict(parse_qsl(urlsplit(dsn).query, keep_blank_values=True))
     left_out = WITHOUT_EFFECT | OF_OTHER_CLIENTS | set(TAKEN_BY_VALUE)
     parameters = {name: value for name, value in given.items() if name not in left_out}
@@ -54,7 +54,7 @@ def driver_address(dsn: str) -> DriverAddress:
 
 
 def libpq_address(dsn: str) -> str:
-    """The address for PostgreSQL's own programs, which know all of libpq and nothing else."""
+    """The address for PostgreSQL's own programs, which accept libpq's parameters and no others."""
     given = parse_qsl(urlsplit(dsn).query, keep_blank_values=True)
     return _with_parameters(
         dsn, {name: value for name, value in given if name not in OF_OTHER_CLIENTS}
@@ -71,13 +71,13 @@ def _with_parameters(dsn: str, parameters: dict[str, str]) -> str:
 
 
 def _connect_seconds(value: str | None) -> float | None:
-    """Zero and less mean no limit to libpq; here the service's own limit applies then."""
+    """For libpq, 0 or less means no limit; here the service's own limit applies then."""
     seconds = int(value) if value else 0
     return max(float(seconds), _CONNECT_SECONDS_MIN) if seconds > 0 else None
 
 
 def _system_context(parameters: dict[str, str]) -> ssl.SSLContext:
-    """Trust what the operating system trusts, for the host that the address names."""
+    """Trust the operating system's certificates for the host of the address."""
     context = ssl.create_default_context()
     certificate = parameters.pop("sslcert", None)
     key, password = parameters.pop("sslkey", None), parameters.pop("sslpassword", "")

@@ -18,13 +18,13 @@ from luma_memory.postgres.liveness import Liveness
 from luma_memory.postgres.pooler import PoolerChoice, names_hosted_pooler, sessions_are_shared
 from luma_memory.postgres.vectors import VectorSchema, register_vector_types, vector_schema
 
-# A pooled connection is the driver's proxy of one.
+# A pooled connection is a proxy object of the driver.
 Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 _RELEASE_SECONDS = 0.5
-# Prepared statements a connection keeps; there are fewer different ones.
+# Prepared statements per connection; there are fewer different ones.
 _STATEMENTS_KEPT = 100
-# Arrays of these are parameters. The driver looks each one up when it first meets it.
+# Arrays of these are parameters. The driver looks each one up at its first use.
 _ARRAY_ELEMENTS = (
     *("text", "boolean", "integer", "bigint", "real", "double precision", "bytea", "uuid"),
     *("jsonb", "timestamptz", "interval"),
@@ -35,10 +35,10 @@ class Database:
     """A bounded pool of connections to one PostgreSQL.
 
     command_timeout bounds every statement, acquire_timeout the wait for a free connection, so a
-    hanging server ends in StoreUnavailable and not in a hanging caller. pooler: whether there is a
-    transaction pooler in between; behind one nothing is left in a session, at the price of
-    a second round trip for each statement (nothing is prepared ahead).
-    notices_hanging: whether statements fail within two seconds when the server stops answering,
+    hanging server causes StoreUnavailable instead of a hanging caller. pooler: whether there is a
+    transaction pooler in between; behind one no state is left in a session, at the cost of
+    a second round trip for each statement (nothing is prepared in advance).
+    notices_hanging: whether statements fail within two seconds when the server stops responding,
     however long each may take otherwise; costs one more connection.
     """
 
@@ -56,7 +56,7 @@ class Database:
         self._dsn = dsn
         self._address = driver_address(dsn)
         self._connect_seconds = self._address.connect_seconds or acquire_timeout_seconds
-        # The session's search_path where the role's own lacks pgvector's schema.
+        # The session's search_path if the role's own lacks pgvector's schema.
         self._search_path: str | None = None
         self._liveness = Liveness(self._connect) if notices_hanging else None
         self._pool_size = pool_size
@@ -66,8 +66,8 @@ class Database:
         # None: not known yet.
         self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
         self._pool: asyncpg.Pool | None = None
-        self._taken = 0  # connections, also those that are waited for
-        self._away_at = float("-inf")  # time.monotonic() of the last time-out
+        self._taken = 0  # connections, including requested ones
+        self._away_at = float("-inf")  # time.monotonic() of the last timeout
         self._opening = asyncio.Lock()
         self._in_transaction: dict[asyncio.Task[Any] | None, Connection] = {}
 
@@ -85,7 +85,7 @@ class Database:
 
     async def shares_sessions(self) -> bool:
         """Whether statements of one connection may run in different sessions: no LISTEN, no SET,
-        no session lock. Connects if that is not known yet; raises as `connection`."""
+        no session lock. Connects if this is not known yet; raises as `connection`."""
         with translated(), connecting():
             return await self._find_out()
 
@@ -97,9 +97,9 @@ class Database:
         return self._sessions_shared
 
     async def _find_search_path(self, *, shared: bool) -> str | None:
-        """What a session needs as search_path to find pgvector, if not its role's own.
+        """The search_path with which a session finds pgvector, if the role's own is not enough.
 
-        Raises SetupError where that cannot be set for a connection.
+        Raises SetupError if it cannot be set for a connection.
         """
         connection = await self._connect()
         try:
@@ -124,7 +124,7 @@ class Database:
             raise _search_path_refused(schema)
         try:
             connection = await self._connect(search_path=schema.search_path)
-        except asyncpg.ProtocolViolationError as error:  # a pooler, in session mode
+        except asyncpg.ProtocolViolationError as error:  # a pooler in session mode
             raise _search_path_refused(schema) from error
         connection.terminate()
         return schema.search_path
@@ -141,7 +141,7 @@ class Database:
             timeout=self._connect_seconds,
             init=_prepare_shared if shared else _prepare_own,
             reset=_keep_session,
-            # No setting here that is not needed: poolers refuse most of them.
+            # Only settings that are needed: poolers reject most of them.
             server_settings=settings,
             statement_cache_size=0 if shared else _STATEMENTS_KEPT,
             **self._address.options,
@@ -149,7 +149,7 @@ class Database:
         return pool
 
     async def close(self) -> None:
-        """Close all connections; one that does not end in time is cut. Idempotent."""
+        """Close all connections; one that does not close in time is aborted. Idempotent."""
         pool, self._pool = self._pool, None
         if self._liveness is not None:
             await self._liveness.close()
@@ -161,17 +161,17 @@ class Database:
             pool.terminate()
 
     def was_away_since(self, moment: float) -> bool:
-        """Whether a statement of this process got no answer after that `time.monotonic()`."""
+        """Whether a statement of this process got no response after that `time.monotonic()`."""
         return self._away_at >= moment
 
     async def renew(self) -> None:
-        """Let every connection be opened anew with its next use; after the schema has changed."""
+        """Reopen every connection at its next use, as the schema has changed."""
         if self._pool is not None:
             await self._pool.expire_connections()
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """A connection for one short use. Never hold it over a provider or cache call.
+        """A connection for one short use. Never hold it during a provider or cache call.
 
         Raises StoreUnavailable, SetupError, or InvariantError for what should not happen.
         """
@@ -184,7 +184,7 @@ class Database:
                 await self.open()
             pool = self._pool
             assert pool is not None
-            # A free one is there at once (opening it has a time-out of its own): to wait for it
+            # A free one is available at once (opening it has its own timeout): waiting for it
             # with a deadline would cost a task.
             timeout = None if self._taken < self._pool_size else self._acquire_timeout
             watched = self._liveness.watched() if self._liveness is not None else None
@@ -201,9 +201,9 @@ class Database:
                     with _closed_on_failure(connection) if self._sessions_shared else nullcontext():
                         yield connection
                 finally:
-                    # By itself the driver waits here until a statement that ran out of time is
-                    # cancelled, for as long as it would wait for a connection: a server that hangs
-                    # would hold its callers for both.
+                    # By default the driver waits here until a statement that timed out is
+                    # cancelled, for as long as it would wait for a connection: a hanging server
+                    # would delay its callers by both.
                     try:
                         await pool.release(connection, timeout=_RELEASE_SECONDS)
                     finally:
@@ -215,10 +215,10 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[None]:
-        """Until its end, all statements of this task are one transaction.
+        """All statements of this task inside it are one transaction.
 
-        Those of tasks that it starts are not. Never hold it over a provider or cache call. Raises
-        as `connection`.
+        Statements of tasks started inside are not. Never hold it during a provider or cache call.
+        Raises as `connection`.
         """
         task = asyncio.current_task()
         async with self.connection() as connection, connection.transaction():
@@ -247,7 +247,7 @@ class Database:
     async def dedicated(self) -> asyncpg.Connection:
         """A connection outside the pool, for LISTEN and session locks. The caller closes it.
 
-        Behind a transaction pooler it is good for neither; see `shares_sessions`.
+        Behind a transaction pooler neither works; see `shares_sessions`.
         """
         with translated(), connecting():
             return await self._connect()
@@ -259,7 +259,7 @@ class Database:
             command_timeout=self._command_timeout,
             server_settings={"application_name": self._application_name, **settings},
             **self._address.options,
-            statement_cache_size=0,  # its few statements come once each, and maybe through a pooler
+            statement_cache_size=0,  # its few statements run once each, maybe through a pooler
         )
         return connection
 
@@ -275,41 +275,41 @@ def _search_path_refused(schema: VectorSchema) -> SetupError:
 
 
 async def _keep_session(_connection: asyncpg.Connection) -> None:
-    """Called when a connection goes back to the pool, after a transaction left open is ended.
+    """Called when a connection goes back to the pool, after an open transaction was ended.
 
-    Nothing here changes a session, so there is nothing to undo; the driver's own reset is a round
-    trip of four statements after each of ours, and callers wait for it.
+    No code changes a session, so there is nothing to reset; the driver's own reset is a round
+    trip of four statements after each use, and callers wait for it.
     """
 
 
 @contextmanager
 def _closed_on_failure(connection: Connection) -> Iterator[None]:
-    """Cut a connection that was left in the middle of a statement.
+    """Abort a connection that was left in the middle of a statement.
 
-    The driver sends a statement in two parts. When the second never follows (a value did not fit
+    The driver sends a statement in two parts. If the second part never follows (a value did not fit
     its type, the caller was cancelled in between), the pooler keeps a server connection for it.
     """
     try:
         yield
     except BaseException as error:
         is_from_server = isinstance(error, asyncpg.PostgresError)
-        # The driver has a class of the server's for a value that it could not even send.
+        # The driver uses a class of server errors for values that it could not send.
         if not is_from_server or type(error) is asyncpg.DataError:
             connection.terminate()
         raise
 
 
 async def _prepare_own(connection: asyncpg.Connection) -> None:
-    # Compiling a plan costs more than any statement of ours takes.
+    # Compiling a plan takes longer than any statement of the service.
     await connection.execute("SET jit = off")
     await _register_types(connection)
 
 
 async def _prepare_shared(connection: asyncpg.Connection) -> None:
-    """What the driver learns of the types is the client's, what it sets to learn it is undone.
+    """Load the type information, which stays in the client, and undo the settings used for it.
 
-    It switches jit off and on again for its look at the catalogue, in whatever session it meets.
-    Our statements find jit as the server has it; a scan reaches its threshold at about 80,000
+    The driver turns jit off and on again to read the catalog, in whatever session it gets.
+    Statements then use the server's jit setting; a scan reaches its threshold at about 80,000
     passages of one user.
     """
     transaction = connection.transaction()
@@ -326,7 +326,7 @@ async def _register_types(connection: asyncpg.Connection) -> None:
         "jsonb", schema="pg_catalog", encoder=_encode_jsonb, decoder=_decode_jsonb, format="binary"
     )
     arrays = ", ".join(f"NULL::{element}[]" for element in (*_ARRAY_ELEMENTS, *vectors))
-    await connection.fetchrow(f"SELECT {arrays}")  # last: a new codec makes it forget arrays
+    await connection.fetchrow(f"SELECT {arrays}")  # last: a new codec resets those of arrays
 
 
 def _encode_jsonb(value: object) -> bytes:

@@ -1,8 +1,8 @@
-"""Backups: what this service keeps, out of a database and into another one, by PostgreSQL's own
+"""Backups: dump the service's data from a database and load it into another, with PostgreSQL's own
 programs.
 
-A dump holds rows and no schema: the database it goes into is migrated first, so it may come from an
-older version, another owner, another host.
+A dump contains rows and no schema: the target database is migrated first, so the dump may be from
+an older version, another owner or another host.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
 
-# The newest programs say SET transaction_timeout to every server, which 16 does not know.
+# The newest programs send SET transaction_timeout to every server, which 16 rejects.
 _MAJORS = (16, 18)
 _MAGIC = b"PGDMP"
-# Beside the first: what the driver takes from the environment where the address does not say it.
+# Next to the first: variables the driver reads if the address lacks the value.
 _PASSED_ON = (
     *("PATH", "HOME", "LD_LIBRARY_PATH", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"),
     *("PGPASSFILE", "PGSSLMODE", "PGSSLROOTCERT", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL"),
@@ -56,23 +56,23 @@ async def dump(database: Database, dsn: str, file: Path) -> None:
 
 
 def _create_private(file: Path) -> None:
-    """An empty file of mode 0600: a backup holds every user's data, and pg_dump keeps the mode."""
+    """An empty file of mode 0600: a backup contains all users' data, and pg_dump keeps the mode."""
     file.unlink(missing_ok=True)
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 async def load(database: Database, dsn: str, file: Path) -> None:
-    """Put a dump into a database with a current schema and nothing else, all of it or nothing.
+    """Load a dump into a database with a current schema and no data, completely or not at all.
 
-    A dump of a newer PostgreSQL does not go into an older one. Raises Invalid for what is no dump,
+    A dump of a newer PostgreSQL cannot be loaded into an older one. Raises Invalid for other files,
     SetupError with the program's first line if it fails.
     """
     await asyncio.to_thread(_check, file)
     address, environment = _address(dsn)
     program = await _program(database, "pg_restore")
-    await _run([program, "--list", str(file)], environment)  # whole, as far as its contents go
-    # What the migration made belongs to the database that is replaced; with nothing else there,
-    # it is put back when the rows do not come.
+    await _run([program, "--list", str(file)], environment)  # its table of contents is complete
+    # Rows created by the migration are replaced by the dump's; as there are no others,
+    # they are restored if loading fails.
     secrets = await database.fetch(_SQL["read_secrets"])
     await database.execute(_SQL["empty_tables"])
     arguments = ["--data-only", "--no-owner", "--single-transaction", "--exit-on-error"]
@@ -103,9 +103,9 @@ async def holds_something(database: Database) -> bool:
 
 
 async def _program(database: Database, name: str) -> str:
-    """Of the version that suits the server: what came with this Python, else what is on the path.
+    """The program of the server's version: from the installed package, else from the PATH.
 
-    Raises SetupError where there is none.
+    Raises SetupError if there is none.
     """
     row = await database.fetch_row(_SQL["server_major"])
     assert row is not None
@@ -149,6 +149,6 @@ async def _run(command: Sequence[str], environment: dict[str, str]) -> None:
         await process.wait()
         raise
     if process.returncode != 0:
-        # The first line only: others quote rows.
+        # Only the first line: the others quote rows.
         first = output.decode(errors="replace").strip().partition("\n")[0]
         raise SetupError(f"The backup's program failed: {first}", code="backup_failed")

@@ -1,4 +1,4 @@
-"""The driver's errors as the service's own, with what the operator can do about each.
+"""Translate the driver's errors to the service's, each with its fix.
 
 No message carries a value of a statement, a row or a password.
 """
@@ -19,19 +19,20 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 
-# The server did not respond. Includes the time-out of a pool without a free connection.
+# The server did not respond. Includes the timeout of a pool without a free connection.
 NO_RESPONSE = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
-    # A connection that was cut in the middle of a statement, and is used again before it notices.
+    # A connection that broke in the middle of a statement and is used again before this is
+    # detected.
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.CannotConnectNowError,
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
 )
-# All temporary failures, including errors from the server such as out of connections or disk.
+# All temporary failures, including server errors such as too many connections or a full disk.
 UNAVAILABLE = (
     *NO_RESPONSE,
     asyncpg.InsufficientResourcesError,
@@ -39,9 +40,9 @@ UNAVAILABLE = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.LockNotAvailableError,
-    asyncpg.ReadOnlySQLTransactionError,  # a standby, while the primary changes
+    asyncpg.ReadOnlySQLTransactionError,  # a standby during a failover
 )
-# Statements name tables, functions and columns that the schema lacks.
+# The schema lacks tables, functions or columns that statements use.
 _SCHEMA = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedFunctionError,
@@ -85,7 +86,7 @@ def translated() -> Iterator[None]:
 def connecting() -> Iterator[None]:
     """Errors that only a connection attempt raises, inside `translated`.
 
-    Parameters of the address that the driver does not know go to the server as settings.
+    Parameters of the address unknown to the driver are sent to the server as settings.
     """
     try:
         yield
@@ -123,7 +124,7 @@ def connecting() -> Iterator[None]:
 
 
 def _remedy(error: asyncpg.PostgresError) -> str:
-    # Of these classes the message names users, databases, relations and functions only.
+    # Messages of these classes name only users, databases, relations and functions.
     message = str(error.args[0])
     match error:
         case asyncpg.InvalidPasswordError():
@@ -138,7 +139,7 @@ def _remedy(error: asyncpg.PostgresError) -> str:
                 else ""
             )
             return (
-                f"PostgreSQL does not let the user of DATABASE_URL in ({type(error).__name__}):"
+                f"PostgreSQL does not admit the user of DATABASE_URL ({type(error).__name__}):"
                 f" check the user, and the server's pg_hba.conf{hint}"
             )
         case asyncpg.InvalidCatalogNameError():

@@ -1,4 +1,4 @@
-"""What a database is and has, read without changing it: for `luma-memory doctor`."""
+"""Inspect a database without changing it, for `luma-memory doctor`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def inspect_database(database: Database) -> DatabaseFacts:
 
 
 async def _may_create_pgvector(database: Database) -> bool:
-    """Try it and undo it: hosted databases grant this in ways that no catalog shows."""
+    """Try it and roll back: hosted databases grant it in ways that no catalog shows."""
     async with database.connection() as connection:
         transaction = connection.transaction()
         await transaction.start()
@@ -48,7 +48,7 @@ async def _may_create_pgvector(database: Database) -> bool:
         except asyncpg.InsufficientPrivilegeError:
             return False
         except asyncpg.PostgresError:
-            return True  # another reason, which the migration reports
+            return True  # another problem, which the migration reports
         finally:
             await transaction.rollback()
     return True

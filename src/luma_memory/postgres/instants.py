@@ -1,4 +1,4 @@
-"""Instants at the ends of time, which PostgreSQL and the driver take for infinity.
+"""The first and last instants, which PostgreSQL and the driver treat as infinity.
 
 The driver stores the first instant of the year 1 and the last of the year 9999 as -infinity and
 infinity, and returns them without a time zone: comparing or converting such a value raises.

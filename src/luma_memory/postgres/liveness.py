@@ -18,7 +18,7 @@ import asyncpg
 
 from luma_memory.concurrency.deadline import within
 
-# A statement older than this raises the doubt; most take milliseconds.
+# A statement older than this triggers a probe; most take milliseconds.
 DOUBT_SECONDS: Final = 0.4
 # Time limit of the probe.
 PROBE_SECONDS: Final = 1.0
@@ -39,7 +39,7 @@ class Cuttable(Protocol):
 
 
 class ServerAwayError(OSError):
-    """The server does not respond, as a probe found, not this statement."""
+    """A probe, not this statement, found that the server does not respond."""
 
 
 class Liveness:
@@ -106,7 +106,7 @@ class Liveness:
             except TimeoutError:
                 continue
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                # Refused or cut: the server runs. Statements get the same error themselves.
+                # Refused or broken: the server runs. Statements get the same error themselves.
                 self._drop_connection()
             return True
         probe.cancel()
@@ -137,7 +137,7 @@ class Watched:
     def __init__(self, liveness: Liveness) -> None:
         self._liveness = liveness
         self._is_aborted = False
-        # Cut with the wait: what ends a statement or a transaction would wait for the server, too.
+        # Aborted as well: ending a statement or transaction would also wait for the server.
         self.connection: Cuttable | None = None
 
     def __enter__(self) -> Self:

@@ -1,8 +1,8 @@
 """Bring a database to the current schema.
 
 The text the runner executes is the text `migrate --print` prints, so the command line and a hosted
-SQL editor do the same. All of it is one transaction under an advisory lock: two migrators at once
-do the work once, a killed one leaves nothing behind.
+SQL editor do the same. It is one transaction under an advisory lock: two concurrent migrators
+do the work once, and a killed one leaves no change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EXTENSION_REFUSED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class MigrationReport:
-    """What one run did. `applied` is empty when the schema was current."""
+    """The result of a run. `applied` is empty if the schema was current."""
 
     applied: Sequence[str]
     version: str
@@ -53,9 +53,9 @@ def migration_script() -> str:
 
 
 async def migrate(database: Database) -> MigrationReport:
-    """Apply what is missing. Waits for another migrator; retries when a table stays locked.
+    """Apply the missing migrations. Waits for another migrator; retries if a table stays locked.
 
-    Raises SetupError when the database cannot take the schema, StoreUnavailable when it is away.
+    Raises SetupError if the schema cannot be applied, StoreUnavailable without a response.
     """
     for attempt in range(_LOCK_WAIT_ROUNDS_MAX):
         connection = await database.dedicated()
@@ -68,8 +68,8 @@ async def migrate(database: Database) -> MigrationReport:
             await asyncio.sleep(jittered(min(5.0, 0.2 * 2**attempt), high=1.0))
         except UNAVAILABLE as error:
             raise StoreUnavailable(
-                f"PostgreSQL went away during the migration ({type(error).__name__});"
-                " nothing of it was kept"
+                f"PostgreSQL became unavailable during the migration ({type(error).__name__});"
+                " it was rolled back"
             ) from error
         except asyncpg.PostgresError as error:
             raise _refusal(error) from error
@@ -82,7 +82,7 @@ async def migrate(database: Database) -> MigrationReport:
 
 
 def _refusal(error: asyncpg.PostgresError) -> SetupError:
-    # The first line only: details quote rows.
+    # Only the first line: details quote rows.
     message = str(error.args[0])
     if isinstance(error, asyncpg.InsufficientPrivilegeError) and 'extension "vector"' in message:
         return SetupError(EXTENSION_REFUSED, code="migration_refused")
@@ -94,12 +94,12 @@ def _refusal(error: asyncpg.PostgresError) -> SetupError:
             code="pgvector_missing",
         )
     elif not isinstance(error, asyncpg.RaiseError):
-        message = f"The database does not take the schema: {message}"
+        message = f"The schema cannot be applied: {message}"
     return SetupError(message, code="migration_refused")
 
 
 async def schema_is_current(database: Database) -> bool:
-    """Whether every migration of this version has been applied; newer ones do no harm."""
+    """Whether every migration of this version has been applied; newer ones do not matter."""
     async with database.connection() as connection:
         return set(migration_names()) <= set(await _applied(connection))
 

@@ -1,6 +1,6 @@
 """Detect whether a pooler shares PostgreSQL sessions between clients.
 
-A pooler in transaction mode (PgBouncer, and what hosted databases offer at port 6543) gives a
+A pooler in transaction mode (PgBouncer, or hosted databases at port 6543) gives a
 client any free server connection for each transaction. Session state is then unusable: LISTEN,
 session advisory locks, SET, prepared statements. A pooler in session mode has no such limits.
 """
@@ -26,7 +26,7 @@ _ROUNDS = 20
 
 
 def names_hosted_pooler(dsn: str) -> bool:
-    """Whether the address of any of its hosts has the port of hosted transaction poolers."""
+    """Whether any host of the address has the port of hosted transaction poolers."""
     parts = urlsplit(dsn)
     ports = re.findall(r":(\d+)(?=,|$)", parts.netloc.rpartition("@")[2])
     for given in parse_qs(parts.query).get("port", []):
@@ -35,10 +35,10 @@ def names_hosted_pooler(dsn: str) -> bool:
 
 
 async def sessions_are_shared(connect: Callable[[], Awaitable[asyncpg.Connection]]) -> bool:
-    """Ask whether two clients come to the same server process, or one client to two.
+    """Test whether two clients reach the same server process, or one client reaches two.
 
     Changes nothing. One statement on a direct connection: there, the process that greeted the
-    client is the one that answers, while a pooler greets with a number of its own.
+    client is the one that runs the statement, while a pooler greets with its own process id.
     Raises asyncpg's errors, TimeoutError and OSError.
     """
     first = await connect()
@@ -57,7 +57,8 @@ async def sessions_are_shared(connect: Callable[[], Awaitable[asyncpg.Connection
 async def _meet(first: asyncpg.Connection, second: asyncpg.Connection) -> bool:
     mine, theirs = set[int](), set[int]()
     for _ in range(_ROUNDS):
-        # Twice the one, once the other: taking turns, two server connections would look like owned.
+        # Twice the one, once the other: alternating, two server connections would look like
+        # sessions.
         mine |= {await first.fetchval(_PROCESS), await first.fetchval(_PROCESS)}
         theirs.add(await second.fetchval(_PROCESS))
         if len(mine) > 1 or mine & theirs:

@@ -1,7 +1,7 @@
-"""Statements live in .sql files beside the code that runs them, to be read and planned as SQL.
+"""Statements are in .sql files next to the code that runs them, so they can be read as SQL.
 
 A file holds one repository's statements, each below a line `-- name: …`. A statement may include
-another block of its file by `/*block_name*/`: a list of columns is written once.
+another block of its file by `/*block_name*/`: so a list of columns is written once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 class SqlFile(Mapping[str, str]):
-    """The named statements of the .sql file beside a module; read when the first one is needed.
+    """The named statements of the .sql file beside a module; read at first use.
 
     Raises FileNotFoundError for a module without such a file, KeyError for an unknown name.
     """

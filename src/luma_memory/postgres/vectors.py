@@ -36,15 +36,15 @@ def encode_halfvec(vector: Vector) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class VectorSchema:
-    """Where pgvector is installed, seen from a session. Names are quoted as SQL needs them."""
+    """The location of pgvector, as seen from a session. Names are quoted as SQL needs them."""
 
     name: str
     quoted: str
-    role: str  # quoted; the session's
+    role: str  # quoted; of the session
     is_usable: bool  # the role may use the schema
     is_on_path: bool
-    has_tables_schema: bool  # another schema is there for the tables
-    search_path: str  # the session's, with the schema at its end
+    has_tables_schema: bool  # there is another schema for the tables
+    search_path: str  # of the session, with the schema appended
 
 
 async def vector_schema(connection: asyncpg.Connection) -> VectorSchema | None:
@@ -54,14 +54,15 @@ async def vector_schema(connection: asyncpg.Connection) -> VectorSchema | None:
 
 
 async def register_vector_types(connection: asyncpg.Connection) -> Sequence[str]:
-    """Teach a connection the two types; their names for a statement, none without pgvector.
+    """Register both types on a connection; returns their SQL names, none without pgvector.
 
     Raises asyncpg errors.
     """
     schema = await vector_schema(connection)
     if schema is None:
         return []
-    # Encoded by the caller: inside an array parameter, the driver takes a vector for a dimension.
+    # Encoded by the caller: inside an array parameter, the driver would treat a vector as a
+    # dimension.
     for name in _TYPES:
         await connection.set_type_codec(
             name, schema=schema.name, encoder=bytes, decoder=bytes, format="binary"

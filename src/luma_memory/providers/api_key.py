@@ -1,4 +1,4 @@
-"""API keys as they are passed to a client."""
+"""API keys, as clients take them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol, TypeAlias
 
 
 class SecretText(Protocol):
-    """A secret that does not print itself; pydantic's `SecretStr` is one."""
+    """A secret whose repr hides it, such as pydantic's `SecretStr`."""
 
     def get_secret_value(self) -> str: ...
 
@@ -15,6 +15,6 @@ ApiKey: TypeAlias = "str | SecretText | None"
 
 
 def revealed(api_key: ApiKey) -> str:
-    """The key itself, empty for none."""
+    """The key itself, empty without one."""
     key = api_key if isinstance(api_key, str | None) else api_key.get_secret_value()
     return (key or "").strip()

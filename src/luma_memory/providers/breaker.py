@@ -6,8 +6,8 @@
     refused   the key or the account was refused several times in a row   -> ProviderRejected
 
 When an open circuit expires, one caller of all processes probes the provider; the others wait for
-its result. Faults of a single text (a refusal, an answer that does not fit) open nothing: the
-provider is there.
+its result. Faults of a single text (a refusal, an invalid response) do not open the circuit: the
+provider is available.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class NoCircuits:
 class Breaker:
     """One provider, account and model, identified by `name`.
 
-    While the database is unavailable it lets every call through: the breaker saves calls, it
+    While the database is unavailable every call is allowed: the breaker saves calls, it
     protects nothing.
     """
 
@@ -65,13 +65,13 @@ class Breaker:
         self._view = _UNKNOWN
         self._seen_at = self._valid_until = float("-inf")
         self._asking: asyncio.Task[None] | None = None
-        self._has_failed = False  # since the last good call that was noted
+        self._has_failed = False  # since the last recorded success
         self._probe_is_free = False
 
     async def call(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """What `work` returns or raises; or, not called, the error the circuit stands for.
+        """The result or error of `work`; without a call, the error of the open circuit.
 
-        Cancelled, it records nothing; another caller takes over the probe when its time is over.
+        If cancelled, it records nothing; another caller takes over the probe when its time is up.
         """
         view = await self._enter()
         _check(view)
@@ -149,7 +149,7 @@ def _note_of(error: LumaMemoryError, view: CircuitView) -> CircuitNote:
         case ProviderRejected() if error.concerns_account:
             outcome = "refused"
         case ProviderResponseInvalid() if error.code == "provider_redirected":
-            outcome = "away"  # as gateways under maintenance do
+            outcome = "away"  # as from gateways under maintenance
         case _:
-            pass  # it is available
+            pass  # the provider is available
     return CircuitNote(outcome, view.is_probe, error.code, str(error), wait)

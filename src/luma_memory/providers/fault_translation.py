@@ -89,9 +89,9 @@ class ForeignError(Exception):
 
 
 def translated(error: Exception) -> LumaMemoryError:
-    """The domain error for a foreign one; never raises. The table above is what it does."""
+    """The domain error for a foreign one; never raises. See the table above."""
     match error:
-        # Timeouts are connection errors too, so they come first.
+        # Timeouts are also connection errors, so they are tested first.
         case TimeoutError() | httpx2.TimeoutException():
             return not_in_time()
         case HttpFaultError():
@@ -106,9 +106,9 @@ def translated(error: Exception) -> LumaMemoryError:
 def provider_faults(
     translate: Callable[[Exception], LumaMemoryError] = translated,
 ) -> Iterator[None]:
-    """Raise a domain error, cause attached, for whatever goes wrong inside.
+    """Raise a domain error, cause attached, for any error inside.
 
-    Put it around library calls only. The `except` is broad for one reason: inside is third-party
+    Use it around library calls only. The `except` is broad because inside is third-party
     code parsing an untrusted response, which may fail in any way
     (`IndexError` on empty choices, `RecursionError` on deep JSON). Cancellation passes.
     """
@@ -161,7 +161,7 @@ def error_of_response(fault: HttpFault) -> LumaMemoryError:
 
 
 def _rejection(fault: HttpFault) -> tuple[str, str] | None:
-    """Code and sentence of a rejection with a known reason; codes say more than the status."""
+    """Code and sentence of a rejection; codes are more specific than the status."""
     match fault.status:
         case _ if fault.codes & _NO_MONEY or fault.status == 402:
             return "provider_no_money", "The account at the provider has no quota or money left"

@@ -1,8 +1,8 @@
-"""The HTTP client of everything remote but services of OpenAI's protocol (see `service_client`).
+"""The HTTP client for all remote services except those with OpenAI's protocol (see
+`service_client`).
 
-What it guarantees for any response: no redirect is followed, no body larger than its
-cap is held in memory, no compressed body is unpacked, and each wait for bytes ends. Retries are
-the queue's.
+Guarantees for any response: no redirect is followed, no body larger than its cap is held in memory,
+no compressed body is unpacked, and each wait for bytes is bounded. Retries are the queue's.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def provider_http_client(
 ) -> httpx2.AsyncClient:
     """A client for one provider; the caller closes it.
 
-    timeout_seconds: bounds each single wait for bytes or for a free connection; a slow drip stays
-    below it, so callers put their own deadline over the whole call. The proxy and certificate
-    variables of the environment count (many installations reach a provider no other way), except
-    for a provider on this machine, which no proxy can reach.
-    Raises SetupError for a base URL that is no http(s) address.
+    timeout_seconds: bounds each single wait for bytes or for a free connection; a slow trickle
+    stays below it, so callers put their own deadline over the whole call. The proxy and certificate
+    variables of the environment apply (many installations need a proxy to reach a provider), except
+    for a provider on this machine, which no proxy can reach. Raises SetupError for a base URL that
+    is not an http(s) address.
     """
     url = checked_base_url(base_url)
     return httpx2.AsyncClient(
@@ -66,9 +66,9 @@ def checked_base_url(base_url: str) -> httpx2.URL:
 
 
 class _ResponseGuard:
-    """Looks at the head of every response before a byte of its body is read.
+    """Checks the head of every response before its body is read.
 
-    A hook and not a transport, because a client with an own transport ignores the proxy variables.
+    A hook and not a transport, because a client with its own transport ignores the proxy variables.
     """
 
     def __init__(self, body_bytes_max: int) -> None:
@@ -145,7 +145,7 @@ class _CappedStream(_LimitedStream):
 
 
 class _CutStream(_LimitedStream):
-    """Ends quietly after `bytes_max` bytes: an error stays itself, however long its page."""
+    """Ends quietly after `bytes_max` bytes: a long error page still yields its own error."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         left = self._bytes_max
@@ -158,6 +158,6 @@ class _CutStream(_LimitedStream):
 
 
 async def _chunks(stream: httpx2.AsyncByteStream) -> AsyncGenerator[bytes, None]:
-    """The stream as a generator that can be closed early, so that none is left to the collector."""
+    """The stream as a generator that can be closed early instead of by the garbage collector."""
     async for chunk in stream:
         yield chunk

@@ -27,7 +27,7 @@ class HttpFaultError(Exception):
 
     @classmethod
     def of(cls, status: int, body: bytes, headers: Mapping[str, str]) -> HttpFaultError:
-        """body: in OpenAI's form, in another one, or a page of a proxy in front."""
+        """body: in OpenAI's form, in another one, or a proxy's page."""
         error = _error_of(body)
         words = [error.get("code"), error.get("type")] if isinstance(error, Mapping) else []
         fault = HttpFault(status, lower_words(words), message_of(error), headers)

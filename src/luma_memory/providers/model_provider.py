@@ -25,7 +25,7 @@ from luma_memory.providers.embedding.guarded import GuardedEmbedder
 from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.providers.reranking import HttpReranker
 
-# Clients need some key, even for servers that ask for none.
+# Clients require a key, even for servers without keys.
 _NO_KEY = "none"
 # Jobs that share a call end together, and then compete for the processor: with 50 concurrent jobs
 # and 300 ms of latency, calls of 16 made 115 blocks/s, calls of 4 made 125.
@@ -54,7 +54,7 @@ class ModelProvider:
 
     models: of completion, in order of preference; `vendor:model` names a vendor with a protocol of
     its own. timeout_seconds: for all of them together: each gets its share, so that one that hangs
-    leaves time for the next.
+    leaves time for the others.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ModelProvider:
         timeout_seconds: float,
         breaker_of: BreakerOf,
     ) -> None:
-        """Opens no connection yet. Nothing is checked before an adapter is made."""
+        """Opens no connection yet. Nothing is checked before an adapter is created."""
         self._account = account
         self._models = models
         self._timeout_seconds = timeout_seconds
@@ -74,7 +74,7 @@ class ModelProvider:
 
     @property
     def circuits(self) -> Sequence[str]:
-        """Of the completion models. Raises SetupError as `enricher`."""
+        """The circuits of the completion models. Raises SetupError as `enricher`."""
         return [self._circuit(target.model.id) for target in self._all()]
 
     def enricher(self) -> ModelEnricher:
@@ -90,7 +90,7 @@ class ModelProvider:
         return ModelSummarizer(self._all())
 
     def synthesizer(self) -> ModelSynthesizer:
-        """The preferred model alone: a caller is waiting, and the template is the fallback.
+        """Uses only the preferred model: a caller is waiting, and the template is the fallback.
 
         Raises as `enricher`.
         """

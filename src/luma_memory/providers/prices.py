@@ -18,7 +18,7 @@ from genai_prices.types import StartDateConstraint
 from luma_memory.domain.enrichment import ModelCall
 from luma_memory.domain.usage import PriceTable
 
-# Below the lengths from which any vendor charges more.
+# Below the length at which any vendor's prices change.
 PLAIN_TOKENS_MAX: Final = 30_000
 # Some vendors' prices change with the hour.
 RATES_SECONDS: Final = 60.0
@@ -27,7 +27,7 @@ _SAMPLE: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class _Rates:
-    """Of one model, in USD."""
+    """Prices per token of one model, in USD."""
 
     call: Decimal
     input_token: Decimal
@@ -51,13 +51,13 @@ class TablePrices:
 
     def __init__(self, base_url: str | None) -> None:
         self._base_url = base_url
-        self._rates: dict[str, tuple[_Rates | None, float]] = {}  # by model, until when
+        self._rates: dict[str, tuple[_Rates | None, float]] = {}  # by model, with an expiry
 
     def cost_usd(self, call: ModelCall) -> Decimal | None:
-        """None where no price is known.
+        """None if no price is known.
 
         A query of the table takes half a millisecond, so rates per token are cached; only long
-        calls, for which some vendors have other prices, are queried one by one.
+        calls, for which some vendors have other prices, are always looked up.
         """
         if call.input_tokens > PLAIN_TOKENS_MAX:
             return self._of_table(call)
@@ -80,7 +80,7 @@ class TablePrices:
     def _of_table(self, call: ModelCall) -> Decimal | None:
         vendor, _, model = call.model.partition("/")
         usage = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
-        # A vector's shortened dimension is no part of its model's name.
+        # A vector's shortened dimension is not part of the model's name.
         name = model.partition("@")[0]
         if vendor == "openai" and self._base_url is not None:
             try:

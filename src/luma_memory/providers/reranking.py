@@ -15,7 +15,7 @@ from luma_memory.providers.breaker import Breaker
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.service_client import ServiceClient
 
-# An index and a score each; the cap rejects services that send the texts back.
+# An index and a score per text; the cap rejects services that send the texts back.
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
@@ -29,8 +29,8 @@ class _Response(BaseModel):
 
 
 class HttpReranker:
-    """`ports.models.Reranker`; one call, no retry. Behind a breaker: a service that is down costs
-    the searches after the first few nothing.
+    """`ports.models.Reranker`; one call, no retry. Behind a breaker: an unavailable service costs
+    only the first few searches time.
 
     base_url: without `/rerank`.
     """
@@ -77,7 +77,7 @@ class HttpReranker:
 
 
 def _scores(response: _Response, count: int) -> Sequence[float]:
-    """One a text, in the order of the texts. Raises ProviderResponseInvalid."""
+    """One score per text, in the order of the texts. Raises ProviderResponseInvalid."""
     scores = {result.index: result.relevance_score for result in response.results}
     is_whole = len(response.results) == len(scores) == count and set(scores) == set(range(count))
     if not is_whole or not all(map(math.isfinite, scores.values())):

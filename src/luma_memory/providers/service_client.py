@@ -1,9 +1,9 @@
 """JSON posted to a service that speaks OpenAI's protocol, over one pool of connections.
 
 The vendor's own library takes 3 ms of processor time per call, too much for a worker with fifty
-concurrent calls; this takes 0.2. It guarantees what `http_client` promises: no redirect
-is followed, no body larger than its cap is held, no compressed body is unpacked, one deadline is
-over the whole call, nothing is tried twice.
+concurrent calls; this takes 0.2. It has the guarantees of `http_client`: no redirect is followed,
+no body larger than its cap is held, no compressed body is unpacked, one deadline covers the whole
+call, nothing is retried.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from luma_memory.providers.http_client import (
 from luma_memory.providers.http_fault import HttpFaultError
 
 OPENAI_BASE_URL: Final = "https://api.openai.com/v1"
-# Larger ones are handed over as a stream, which does not hold up the loop.
+# Larger bodies are sent as a stream, which does not block the loop.
 _BYTES_AT_ONCE_MAX: Final = 2**20
 
 
@@ -56,9 +56,9 @@ class ServiceClient:
     ) -> None:
         """Opens no connection yet.
 
-        base_url: None is OpenAI itself. api_key: None for a local service that asks for none.
+        base_url: None is OpenAI itself. api_key: None for a local service without keys.
         timeout_seconds: for a whole call, from the wait for a free connection to the last byte.
-        body_bytes_max: of an answer. The proxy variables of the environment count, except for a
+        body_bytes_max: of a response. The proxy variables of the environment apply, except for a
         service on this machine, which no proxy can reach.
         Raises SetupError for a key, an address or a proxy that cannot be used.
         """
@@ -83,10 +83,10 @@ class ServiceClient:
         return str(self._base)
 
     async def post(self, path: str, body: bytes, *, bytes_max: int | None = None) -> bytes:
-        """The body of the answer. path: below the base URL, without a slash in front. bytes_max: of
-        this answer, where fewer than of any are expected.
+        """The body of the response. path: below the base URL, without a leading slash. bytes_max:
+        of this response, if less than usual is expected.
 
-        Raises HttpFaultError for an error answer, ProviderResponseInvalid for one that is not
+        Raises HttpFaultError for an error response, ProviderResponseInvalid for one that cannot be
         read, TimeoutError, and the HTTP library's own errors.
         """
         url = self._base.joinpath(path).with_query(self._base.query)
@@ -101,12 +101,12 @@ class ServiceClient:
             return await _body_of(response, most if bytes_max is None else min(bytes_max, most))
 
     async def close(self) -> None:
-        """Free all connections; harmless when there are none."""
+        """Close all connections. Idempotent."""
         if self._opened is not None:
             await self._opened.close()
 
     def _session(self) -> aiohttp.ClientSession:
-        # Not before the first call: it belongs to the loop that runs then.
+        # Created at the first call: it belongs to the loop that runs then.
         if self._opened is None:
             self._opened = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
@@ -138,7 +138,7 @@ async def _body_of(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
 
 
 async def _read(response: aiohttp.ClientResponse, bytes_max: int) -> tuple[list[bytes], bool]:
-    """At most so much, and whether that is all; what is left ends with the connection."""
+    """At most this much, and whether that is all; the rest is discarded with the connection."""
     chunks: list[bytes] = []
     left = bytes_max
     while chunk := await response.content.read(left + 1):
@@ -154,7 +154,7 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _authorization(url: URL, api_key: ApiKey) -> str:
-    """A name and password in the address are a gateway's, in front of the service."""
+    """A name and password in the address belong to a gateway in front of the service."""
     if url.user is None:
         return f"Bearer {_sendable(api_key)}"
     pair = f"{url.user}:{url.password or ''}"
@@ -162,7 +162,7 @@ def _authorization(url: URL, api_key: ApiKey) -> str:
 
 
 def _sendable(api_key: ApiKey) -> str:
-    """The key as it goes into a header; the HTTP library would quote a bad one in its error."""
+    """The key as a header value; the HTTP library would quote an invalid one in its error."""
     key = revealed(api_key) or "no-key"
     if not (key.isascii() and key.isprintable() and " " not in key):
         raise SetupError("The API key has characters that cannot be sent in an HTTP header.")
@@ -170,7 +170,7 @@ def _sendable(api_key: ApiKey) -> str:
 
 
 def _proxy_of(url: URL) -> URL | None:
-    """Looked up once: the environment is searched from end to end for it."""
+    """Looked up once, because it searches the whole environment."""
     host = url.host or ""
     if is_loopback(host) or proxy_bypass(f"{host}:{url.port}"):
         return None
@@ -186,5 +186,5 @@ def _proxy_of(url: URL) -> URL | None:
 
 @cache
 def _certificates() -> ssl.SSLContext:
-    """Those the other HTTP clients here trust, with what the environment names."""
+    """The certificates that the other HTTP clients trust, plus those named in the environment."""
     return httpx2.create_ssl_context()

@@ -1,9 +1,8 @@
-"""How long texts are, in tokens: counted by a model's own tokenizer, or estimated.
+"""Token counts of texts: by a model's own tokenizer, or estimated.
 
 An exact count needs the model's own vocabulary. For OpenAI's models that is a download at run time
-(`tiktoken` carries none), which an installation behind a firewall cannot make, and for another
-vendor's model behind the same protocol it would be the wrong one. The estimate errs on the high
-side.
+(`tiktoken` carries none), which is impossible behind a firewall, and for another vendor's model
+behind the same protocol it would be the wrong vocabulary. The estimate errs on the high side.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-# Half a millisecond; a thread costs a fifth of that.
+# Counting this many takes half a millisecond; a thread costs a fifth of that.
 INLINE_CHARACTERS_MAX: Final = 4_000
-# Runs of letters and digits, line ends, blanks beyond the one that belongs to a word, any sign.
+# Runs of letters and digits, line ends, blanks beyond a single one, or any other character.
 _PIECE: Final = re.compile(r"[A-Za-z0-9]+|\n+|[^\S\n]{2,}|\S")
 _WORD: Final = re.compile(r"[A-Z]?[a-z]{0,12}|[A-Z]{2,6}")
 _LETTERS_PER_TOKEN: Final = 4
 _DIGITS_PER_TOKEN: Final = 3
-# Identifiers, keys, hashes: vocabularies hold hardly any piece of them.
+# Identifiers, keys, hashes: vocabularies contain hardly any parts of them.
 _NOISE_PER_TOKEN: Final = 1.2
 
 
@@ -77,7 +76,7 @@ def cut_to_tokens(text: str, tokens_max: int) -> tuple[str, int]:
 
 def _tokens_of(piece: str) -> int:
     if not piece.isascii():
-        # A sign has at most as many tokens as bytes; only those beyond 16 bits come near it.
+        # A character has at most as many tokens as bytes, and usually fewer below U+10000.
         size_bytes = len(piece.encode("utf-8", "replace"))
         return 3 if size_bytes > 3 else -(-size_bytes // 2)
     if not piece[0].isalnum():
@@ -86,7 +85,7 @@ def _tokens_of(piece: str) -> int:
 
 
 def _characters_per_token(piece: str) -> float:
-    """0 for what is not worth cutting inside."""
+    """0 for parts not worth cutting."""
     if not piece.isascii() or not piece[0].isalnum():
         return 0
     if piece.isdigit():

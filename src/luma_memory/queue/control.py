@@ -1,4 +1,4 @@
-"""Looking at jobs and steering them: `ports.jobs.JobControl` on memory_jobs."""
+"""Listing and controlling jobs: `ports.jobs.JobControl` on memory_jobs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CONDITIONS: Mapping[str, str] = {
 
 
 class PostgresJobControl:
-    """attempts_max: attempts a job gets that is enqueued here."""
+    """attempts_max: for jobs that are enqueued here."""
 
     def __init__(self, database: Database, *, attempts_max: int) -> None:
         self._database = database
@@ -90,7 +90,7 @@ class PostgresJobControl:
 def _statement(
     name: str, which: JobFilter, statuses: Sequence[JobStatus], *values: int
 ) -> tuple[Any, ...]:
-    """The statement and its values: those given are $1 and on, the filter's follow.
+    """The statement and its values: those given from $1 on, followed by the filter's.
 
     The states come in as text: a parameter would hide them from the partial indexes.
     """

@@ -15,7 +15,7 @@ SELECT count(*) AS jobs FROM memory_jobs AS j
 WHERE /*conditions*/
 
 -- name: retry_jobs
--- The function looks at the states again, with the rows locked. The sum keeps the planner from
+-- The function checks the states again, with the rows locked. The sum keeps the planner from
 -- walking the primary key over all completed jobs instead of reading the few that have failed.
 SELECT id FROM retry_memory_jobs(p_ids => ARRAY(
     SELECT j.id FROM memory_jobs AS j
@@ -24,7 +24,7 @@ SELECT id FROM retry_memory_jobs(p_ids => ARRAY(
 ORDER BY id
 
 -- name: cancel_jobs
--- The function looks at the states again, with the rows locked.
+-- The function checks the states again, with the rows locked.
 SELECT id FROM cancel_memory_jobs(p_ids => ARRAY(
     SELECT j.id FROM memory_jobs AS j
     WHERE /*conditions*/
@@ -32,7 +32,7 @@ SELECT id FROM cancel_memory_jobs(p_ids => ARRAY(
 ORDER BY id
 
 -- name: clear_jobs
--- A job that a worker claims meanwhile is left to it.
+-- A job that a worker claims meanwhile is skipped.
 DELETE FROM memory_jobs WHERE id = ANY (ARRAY(
     SELECT j.id FROM memory_jobs AS j
     WHERE /*conditions*/

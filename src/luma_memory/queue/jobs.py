@@ -20,7 +20,7 @@ _SQL = SqlFile(__name__)
 class PostgresJobQueue:
     """Every method is one statement in its own transaction and fenced by (id, attempt, worker).
 
-    attempts_max: attempts of the jobs claimed here, whatever they were enqueued with; None leaves
+    attempts_max: overrides the limit jobs claimed here were enqueued with; None leaves
     each job its own.
     """
 
@@ -112,13 +112,13 @@ class PostgresJobQueue:
         mine = set(row["ids"] or ())
         if len(mine) == len(jobs):
             return [True] * len(jobs)
-        # Of two runs of one job in one statement the fence let only the later one through.
+        # Of two runs of one job in one statement, the fence accepts only the later one.
         last = {job.id: job.attempt for job in sorted(jobs, key=attrgetter("attempt"))}
         return [job.id in mine and last[job.id] == job.attempt for job in jobs]
 
 
 def _record_claim(jobs: Sequence[Job], started: int) -> None:
-    """A trace of its own: one claim serves many requests. One that finds nothing leaves none."""
+    """Record a separate trace: one claim serves many requests. An empty claim is not recorded."""
     with spans.span(
         "claim",
         parent=spans.NEW_TRACE,

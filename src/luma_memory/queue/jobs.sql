@@ -1,5 +1,5 @@
 -- name: claim
--- Most jobs carry nothing: NULL costs the driver less than an empty object.
+-- Most jobs have no payload: NULL costs the driver less than an empty object.
 SELECT id, project_id, user_id, job_type, block_id, attempts, max_attempts,
        nullif(payload, '{}') AS payload
 FROM claim_memory_jobs($1, $2, $3, $4, $5)
@@ -13,7 +13,7 @@ SELECT id, status FROM fail_memory_jobs($1, $2, $3, $4, $5, $6, $7)
 SELECT rescue_memory_jobs($1) AS rescued
 
 -- name: list_claimed
--- Most jobs carry nothing: NULL costs the driver less than an empty object.
+-- Most jobs have no payload: NULL costs the driver less than an empty object.
 SELECT id, project_id, user_id, job_type, block_id, attempts, max_attempts,
        nullif(payload, '{}') AS payload
 FROM memory_jobs WHERE status = 'processing' AND locked_by = $1
@@ -31,7 +31,7 @@ WHERE id = $1 AND attempts = $2 AND locked_by = $3 AND status = 'processing' AND
   AND project_id = $5 AND user_id = $6
 
 -- name: complete
--- One array: a row for each job costs the driver more than the jobs did.
+-- One array: one row per job costs the driver more than completing the jobs.
 SELECT array_agg(id) AS ids FROM complete_memory_jobs($1, $2, $3) AS completed (id)
 
 -- name: release

@@ -1,4 +1,4 @@
-"""Enqueuing jobs that no block brings with it: `ports.jobs.JobProducer` on memory_jobs."""
+"""Enqueuing jobs that do not come with a block: `ports.jobs.JobProducer` on memory_jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SQL = SqlFile(__name__)
 
 
 class PostgresJobProducer:
-    """One statement in its own transaction, however many jobs. attempts_max: each job's."""
+    """Any number of jobs in one statement and transaction. attempts_max: of each job."""
 
     def __init__(self, database: Database, *, attempts_max: int) -> None:
         self._database = database

@@ -1,7 +1,7 @@
 """A worker's presence: its row in memory_workers, its session lock, its LISTEN connection.
 
-While the worker lives, one connection of its own holds an advisory lock. The lock falls with the
-connection, and so with the process: a worker whose lock is free has ended.
+While the worker lives, one connection of its own holds an advisory lock. The lock is released with
+the connection, and so with the process: a worker whose lock is free has ended.
 
 Behind a transaction pooler there is no session to hold a lock or to listen in. The worker's row
 then has no lock key: its jobs are taken back when their lease ends, and it finds new ones by
@@ -30,21 +30,21 @@ from luma_memory.queue.signal import Listener
 _SQL = SqlFile(__name__)
 
 HEARTBEAT_SECONDS = 5.0
-# Between two tries to get the session back: without its lock, others take this worker for gone.
+# Pause between attempts to reconnect: without its lock, others declare this worker dead.
 RECONNECT_SECONDS = 0.2
 # Two missed heartbeats and a margin: after that, health no longer counts the worker.
 ALIVE_WITHIN = timedelta(seconds=15)
 
 
 def new_worker_id(kind: str = "worker") -> str:
-    """Never the same twice, so that a restarted process cannot finish its predecessor's jobs."""
+    """Unique, so that a restarted process cannot finish its predecessor's jobs."""
     return f"{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 class WorkerSession:
     """`ports.jobs.WorkerPresence`; outlives any outage of the database.
 
-    slots: how many jobs the worker runs at once; None where that is not known.
+    slots: how many jobs the worker runs at once; None if unknown.
     """
 
     def __init__(self, database: Database, worker_id: str, *, slots: int | None = None) -> None:
@@ -75,7 +75,7 @@ class WorkerSession:
             self._task = asyncio.create_task(self._keep(), name="worker-session")
 
     async def stop(self) -> None:
-        """Say goodbye where that is still possible. Idempotent; harmless before start."""
+        """Deregister if the database responds. Idempotent; harmless before start."""
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -90,7 +90,7 @@ class WorkerSession:
     async def _keep(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                # Not `asyncio.wait_for`, which may let a cancellation go (worker.claimer).
+                # Not `asyncio.wait_for`, which may lose a cancellation (worker.claimer).
                 async with asyncio.timeout(HEARTBEAT_SECONDS):
                     await self._lost.wait()
                 await asyncio.sleep(RECONNECT_SECONDS)
@@ -105,7 +105,7 @@ class WorkerSession:
             return
         connection = await self._database.dedicated()
         self._lost.clear()
-        # A new key each time: the server may still hold the last one for a connection that is dead.
+        # A new key each time: the server may still hold the previous lock for a dead connection.
         lock_key = secrets.randbits(62)
         connection.add_termination_listener(lambda _connection: self._lost.set())
         try:

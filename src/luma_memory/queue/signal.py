@@ -4,7 +4,7 @@ A transaction that notifies takes a database-wide lock when it commits, so no in
 does. Each process sends its notifications from one connection of its own, after the commit, at most
 once per INTERVAL_SECONDS and without payload. A lost one costs the listener a poll interval.
 
-A transaction pooler passes NOTIFY on like any statement, so a process behind one still wakes
+A transaction pooler forwards NOTIFY like any statement, so a process behind one still wakes
 workers that are directly connected; LISTEN does not work through it.
 """
 
@@ -56,7 +56,7 @@ class Notifier:
             try:
                 await self._send_on(connection)
             except LumaMemoryError:
-                self._requested.set()  # it was not sent
+                self._requested.set()  # the notification was not sent
                 await asyncio.sleep(_RECONNECT_SECONDS)
             finally:
                 connection.terminate()

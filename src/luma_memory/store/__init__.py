@@ -1,1 +1,1 @@
-"""Repositories of blocks and their search columns; every statement stands in sql/."""
+"""Repositories; the statements of each are in the .sql file of the same name."""

@@ -1,4 +1,4 @@
-"""All rows of a user, out and in again, whatever tables and columns there are."""
+"""Export and import of all rows of a user, for whatever tables and columns exist."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
 
-# Each up to some 400 KB, most of them some hundred bytes.
+# Rows per page: each up to about 400 KB, most of a few hundred bytes.
 PAGE_ROWS: Final = 50
 _PREFIX: Final = "memory_"
-# What is work under way, limits and credentials, and not what is remembered.
+# Work in progress, limits and credentials: not part of the memories.
 _NOT_KEPT: Final[Collection[str]] = (
     *("jobs", "rate_limits", "idempotency", "api_keys"),
-    # Of versions that mean nothing elsewhere; imported, they would vouch for changes that were not.
+    # Versions are meaningless elsewhere; imported entries would claim changes that never happened.
     "changes",
     # Of the one installation: what happened there, and who hears of it.
     *("events", "webhooks", "webhook_deliveries"),
 )
-# Before what refers to them.
+# Imported before the tables that refer to them.
 _FIRST: Final[Sequence[str]] = ("users", "blocks")
 
 
 class PostgresArchive:
     """`ports.archive.Archive` on PostgreSQL. A kind of rows is a table's name without its prefix.
 
-    Pages are read one after the other, each in a statement of its own: a snapshot over the time
-    that a slow reader takes would hold up the vacuum for everybody.
+    Pages are read one after the other, each in a statement of its own: one snapshot held as long
+    as a slow reader takes would keep vacuum from cleaning up the whole database.
     """
 
     def __init__(self, database: Database) -> None:
@@ -64,7 +64,7 @@ class PostgresArchive:
         except InvariantError as error:
             if isinstance(error.__cause__, _ROWS_FAULT):
                 raise Invalid(
-                    f"These rows of {kind} cannot be stored: a value has not the form it needs",
+                    f"These rows of {kind} cannot be stored: a value has an invalid form",
                     code="import_row_invalid",
                 ) from None
             raise
@@ -76,7 +76,7 @@ class PostgresArchive:
         return None if row is None else int(row["dimension"])
 
     async def kinds(self) -> Mapping[str, Sequence[str]]:
-        """Kinds and the columns that tell their rows apart, in the order they are stored in."""
+        """Kinds and the key columns of their rows, in the order in which they are stored."""
         rows = await self._database.fetch(_SQL["archive_tables"])
         found = {row["name"].removeprefix(_PREFIX): row["keys"] for row in rows}
         names = [*_FIRST, *(name for name in found if name not in _FIRST)]

@@ -3,7 +3,7 @@
 SELECT import_memory_rows($1, $2, $3, $4) AS stored
 
 -- name: vector_dimension
--- How many numbers the user's vectors of a model have; no row without any.
+-- The dimension of the user's vectors of a model; no row without any.
 SELECT vector_dims(embedding) AS dimension
 FROM memory_passages
 WHERE project_id = $1 AND user_id = $2 AND embedding_model = $3 AND embedding IS NOT NULL
@@ -25,7 +25,7 @@ ORDER BY c.relname
 
 -- name: archive_page
 -- One page of a user's rows of a table, as they can be stored again; $4 is the last key of the page before.
--- The marks become names out of the catalogue.
+-- The placeholders are replaced by names from the catalog.
 SELECT (to_jsonb(t) - 'project_id' - 'user_id')::text AS data, jsonb_build_object(/*key*/) AS key
 FROM /*table*/ AS t
 WHERE t.project_id = $1 AND t.user_id = $2 /*after*/

@@ -42,8 +42,8 @@ class PostgresBlockStore:
     """`ports.blocks.BlockStore` on PostgreSQL.
 
     attempts_max: attempts a new job gets. fair_step: how far one job moves its user back in the
-    queue's virtual time; about the time one job takes, so that a user's burst delays nobody else
-    and is forgotten when it is worked off. relates: whether a job looks for relations of each block
+    queue's virtual time; about the time one job takes, so that a user's burst delays no other user
+    and has no effect once it is processed. relates: whether a job detects relations of each block
     that becomes active.
     """
 
@@ -77,11 +77,11 @@ class PostgresBlockStore:
         return [_accepted(row) for row in rows]
 
     async def locked_scopes(self, scopes: Collection[Scope]) -> Collection[Scope]:
-        asked = list(scopes)
+        listed = list(scopes)
         rows = await self._database.fetch(
             _SQL["locked_scopes"],
-            [scope.project_id for scope in asked],
-            [scope.user_id for scope in asked],
+            [scope.project_id for scope in listed],
+            [scope.user_id for scope in listed],
         )
         return {Scope(row["project_id"], row["user_id"]) for row in rows}
 
@@ -214,7 +214,7 @@ def _key_columns(keys: Sequence[tuple[Scope, UUID]]) -> Iterable[list[Any]]:
 
 
 def _block_json(item: IngestItem) -> dict[str, Any]:
-    """The item in the columns of memory_block_input, which have the names of the fields."""
+    """The item as an object with the columns of memory_block_input, named like the fields."""
     block = item.block
     return {
         "id": str(item.id),
@@ -302,7 +302,7 @@ def _backfill_facts(pending: PendingBackfill | None) -> dict[str, Any]:
 
 
 def _facts(enrichment: Enrichment) -> dict[str, Any]:
-    # One object an item: the driver takes a list of lists for an array of two dimensions.
+    # One object an item: the driver treats a list of lists as a two-dimensional array.
     return {
         "tags": list(enrichment.tags),
         "entities": [_entity_json(entity) for entity in enrichment.entities],
@@ -317,7 +317,7 @@ def _entity_json(entity: Entity) -> dict[str, str]:
 
 def _accepted(row: asyncpg.Record) -> Accepted | Exception:
     if row["block_id"] is None:
-        # Its key was met by an item of this statement that was itself a repetition.
+        # Its key belongs to an item of this statement that was itself a repetition.
         return Conflict("Another block sent at the same time has this key; send this one again")
     return Accepted(
         row["block_id"],

@@ -15,7 +15,7 @@ SELECT block_id, job_id, created, same_request, repeats
 FROM ingest_memory_blocks($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 
 -- name: locked_scopes
--- Users whose rows another transaction holds, as a statement that raises their version would find them.
+-- Users whose rows are locked against a statement that raises their version.
 WITH free AS MATERIALIZED (
     SELECT project_id, user_id FROM memory_users
     WHERE (project_id, user_id) IN (SELECT * FROM unnest($1::text[], $2::text[]))
@@ -30,26 +30,26 @@ WHERE NOT EXISTS (SELECT FROM free AS f WHERE f.project_id = u.project_id AND f.
 -- Blocks by key, in any order; foreign and missing ids yield no row alike.
 SELECT /*block_columns*/
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
--- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
+-- Key by key: as a join, a small table would be read completely for a few blocks.
 CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
     WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id
       -- An expired item is gone.
       AND (m.key IS NULL OR m.expires_at IS NULL OR m.expires_at > now()) OFFSET 0) AS b
 
 -- name: read_to_enrich
--- What jobs read of their blocks, in the order of `domain.block.BlockToEnrich`; in any order of keys.
+-- Columns in the order of `domain.block.BlockToEnrich`; rows in any order.
 -- Foreign and missing ids yield no row alike.
 SELECT b.project_id, b.user_id, b.id, b.content, b.speaker, b.session_id,
        coalesce(b.occurred_at, b.created_at), b.utc_offset_minutes, b.created_at, b.status, b.revision, b.enrichment,
        b.enriched_revision, b.language, b.error, b.backfill_steps,
-       -- No EXISTS: for many keys, a table that is not large would be read whole for that.
+       -- No EXISTS: for many keys, a small table would be read completely for that.
        b.language IS NULL AND coalesce((
            SELECT p.start_at = 0 AND p.stop_at = length(b.content) FROM memory_passages AS p
            WHERE p.project_id = b.project_id AND p.user_id = b.user_id AND p.block_id = b.id
              AND p.ordinal = 0), false),
        b.key IS NOT NULL
 FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
--- Key by key: as a join, a table that is not large is read whole for a handful of blocks.
+-- Key by key: as a join, a small table would be read completely for a few blocks.
 CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
     WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b
 
@@ -76,7 +76,7 @@ WHERE project_id = $1 AND user_id = $2 AND block_id = $3 AND ordinal >= 0
   AND embedding IS NOT NULL AND embedding_model = $4
 
 -- name: store_vectors
--- Vectors of some passages of a long block, before the rest is made. The user's row is locked before
+-- Vectors of some passages of a long block, before the others are computed. The user's row is locked before
 -- the block's, as everywhere.
 WITH raised AS (
     UPDATE memory_users SET version = memory_next_version(version, now()), previous = version

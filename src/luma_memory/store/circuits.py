@@ -1,4 +1,4 @@
-"""What all workers know of the providers: `ports.circuits.Circuits` on memory_circuits."""
+"""Provider states shared by all workers: `ports.circuits.Circuits` on memory_circuits."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _SQL = SqlFile(__name__)
 class CircuitTimes:
     """When a circuit opens, and for how long.
 
-    Failures of one kind in a row, over all workers: with fewer, the faults of single blocks would
-    stop their neighbours; with more, each would cost a time-out. Refusals of the account (key,
-    money) are sure after fewer. The pause doubles with every failed probe.
+    Failures of one kind in a row, over all workers: with fewer, faults of single blocks would stop
+    the processing of others; with more, each would cost a timeout. Fewer are enough if the account
+    is refused (key, credit). The pause doubles with every failed probe.
     """
 
     away_failures: int = 5
     refused_failures: int = 3
     pause: timedelta = timedelta(seconds=5)
     pause_max: timedelta = timedelta(seconds=60)
-    # A probe that was not heard of for so long is not waited for.
+    # After this long without an outcome, a probe is given up.
     probe: timedelta = timedelta(seconds=30)
 
 
 class PostgresCircuits:
-    """One row a circuit; notes are ordered by its lock."""
+    """One row per circuit; its lock orders the notes."""
 
     def __init__(self, database: Database, times: CircuitTimes | None = None) -> None:
         self._database = database

@@ -8,7 +8,7 @@ SELECT name, state FROM memory_circuits
 WHERE changed_at > now() - interval '1 day' OR state <> 'closed' ORDER BY name LIMIT 100
 
 -- name: circuit_faults
--- Open circuits, and those whose last calls failed; a limit that is over by now is no fault.
+-- Open circuits, and those whose last calls failed; an expired rate limit is not a fault.
 SELECT name, CASE state WHEN 'closed' THEN failing ELSE state END AS state,
        coalesce(failing_since, changed_at) AS since, code
 FROM memory_circuits

@@ -8,7 +8,7 @@ FROM edit_memory_block($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS edi
 SELECT delete_memory_block($1, $2, $3, $4) AS outcome
 
 -- name: page_revisions
--- What a block was, newest first.
+-- Former versions of a block, newest first.
 SELECT r.id, r.revision, r.reason, r.changed_by, r.before, r.created_at
 FROM memory_block_revisions AS r
 WHERE r.project_id = $1 AND r.user_id = $2 AND r.block_id = $3

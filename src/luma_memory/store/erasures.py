@@ -1,4 +1,4 @@
-"""Everything of a user, for good, in PostgreSQL."""
+"""Erasure of all data of a user in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
 
-# Some tens of milliseconds each.
+# Job ids per step: some tens of milliseconds each.
 SWEEP_JOBS = 200_000
-# A user of a million blocks takes most of a minute.
+# A user with a million blocks takes most of a minute.
 ERASE_SECONDS = 300.0
 
 

@@ -18,7 +18,7 @@ PLACE_BATCHES_MAX = 100
 
 
 class PostgresEventStore:
-    """Positions are given when somebody reads: events nobody reads as a stream cost no update."""
+    """Positions are assigned on reading: events that are never read as a stream cost no update."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Filters as conditions of a statement. Names and operators come from the tables here, values are
+"""Filters as SQL conditions. Names and operators come from the tables here, values are
 parameters: no text of a filter is ever part of a statement."""
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class FilterCondition:
     """A filter's condition over `memory_blocks AS b`, and the values of its parameters.
 
     first: number of its first parameter. Each comparison is true or false, never unknown, so that
-    NOT turns every one of them round.
+    NOT inverts each of them.
     """
 
     def __init__(self, tree: Filter, *, first: int) -> None:
@@ -110,7 +110,7 @@ class FilterCondition:
                 listed = f"{found} = ANY ({self._parameter(value, 'jsonb[]')})"
                 return listed if operator == "in" else f"NOT coalesce({listed}, false)"
             case "contains":
-                # True of an array that has the value, and of the value itself.
+                # True for an array that contains the value, and for the value itself.
                 return f"{found} @> {self._parameter(value, 'jsonb')}"
             case "eq" | "ne" if value is None:
                 sign = "=" if operator == "eq" else "<>"
@@ -118,7 +118,7 @@ class FilterCondition:
             case "eq" | "ne":
                 return f"{found} {_SIGNS[operator]} {self._parameter(value, 'jsonb')}"
             case _:
-                # jsonb orders kinds among each other; 5 is not below "a".
+                # jsonb also orders values of different types; here 5 is not below "a".
                 given = self._parameter(value, "jsonb")
                 same_kind = f"jsonb_typeof({found}) = jsonb_typeof({given})"
                 return f"{same_kind} AND {found} {_SIGNS[operator]} {given}"

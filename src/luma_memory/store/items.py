@@ -65,9 +65,9 @@ class PostgresItemStore:
         rows = await self._database.fetch(
             _SQL["read_items"], scope.project_id, scope.user_id, list(set(name_ids))
         )
-        wanted = {read.name.id: read.refresh_ttl for read in reads}
+        requested_refresh = {read.name.id: read.refresh_ttl for read in reads}
         found = await self._refreshed(
-            scope, rows, [row for row in rows if _refreshes(row, wanted[row["name_id"]])]
+            scope, rows, [row for row in rows if _refreshes(row, requested_refresh[row["name_id"]])]
         )
         by_name = {row["name_id"]: item for row, item in zip(rows, found, strict=True)}
         return [by_name.get(name_id) for name_id in name_ids]
@@ -137,8 +137,8 @@ class PostgresItemStore:
 
 
 def _refreshes(row: asyncpg.Record, refresh_ttl: bool | None) -> bool:
-    asked = row["refresh_on_read"] if refresh_ttl is None else refresh_ttl
-    return bool(asked) and row["ttl_seconds"] is not None
+    refreshes = row["refresh_on_read"] if refresh_ttl is None else refresh_ttl
+    return bool(refreshes) and row["ttl_seconds"] is not None
 
 
 def _write_json(scope: Scope, prepared: PreparedWrite) -> dict[str, Any]:

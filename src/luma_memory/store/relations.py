@@ -33,7 +33,7 @@ from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
 
-# By each reason to be a candidate: together at most some twenty.
+# Candidates per reason; together at most about twenty.
 _BY_REASON: Final = 5
 
 

@@ -1,8 +1,8 @@
 -- name: relation_candidates
--- An active block, and those of its scope that it may have to do with: the nearest by meaning, those that
+-- An active block, and its candidates for relations in the scope: the nearest by vector, those that
 -- share most of its words, those nearby that name the same things, and the turns before it in its session.
--- What was superseded is among them: a later block may replace it too. The block itself comes first.
--- $1 project, $2 user, $3 block; $4 how many by each reason.
+-- Superseded blocks are included: a later block may replace them too. The block itself comes first.
+-- $1 project, $2 user, $3 block; $4 how many per reason.
 WITH me AS (
     SELECT b.id, b.session_id, b.entities, coalesce(b.occurred_at, b.created_at) AS occurred_at, b.created_at
     FROM memory_blocks AS b
@@ -71,7 +71,7 @@ SELECT decide_memory_relation($1, $2, $3, $4, $5) AS found
 -- name: enqueue_relations
 -- Enqueue detections for active blocks that never had one, in order of their keys after ($3, $4, $5), behind
 -- those of fresh blocks. $1, $2: of one project or user, or NULL; $6 at most, $7 attempts, $8 whether it only
--- counts. The key is the one that a block brings when it becomes active: who has such a job gets no second.
+-- counts. The unique key is the one used when a block becomes active, so no block gets a second job.
 WITH page AS (
     SELECT b.project_id, b.user_id, b.id, b.revision FROM memory_blocks AS b
     WHERE b.status = 'active' AND b.related_at IS NULL
@@ -102,7 +102,7 @@ FROM jobs AS j
 CROSS JOIN (SELECT p.* FROM page AS p ORDER BY p.project_id DESC, p.user_id DESC, p.id DESC LIMIT 1) AS last
 
 -- name: relation_links
--- Accepted relations of some blocks that say how they are related, the surest first.
+-- Accepted relations of some blocks other than `related`, the most certain first.
 SELECT r.source_id, r.target_id, r.type, r.confidence FROM memory_relations AS r
 WHERE r.project_id = $1 AND r.user_id = $2 AND r.status = 'accepted' AND r.type <> 'related'
   AND (r.source_id = ANY ($3) OR r.target_id = ANY ($3))
@@ -110,7 +110,7 @@ ORDER BY r.confidence DESC, r.id
 LIMIT $4
 
 -- name: page_relations
--- Newest first. $3 continues before an id; $4 of one block, $5 of a type, $6 in a state, $7 this one alone.
+-- Newest first. $3 continues before an id; $4 of one block, $5 of a type, $6 in a state, $7 by its id.
 SELECT r.id, r.source_id, r.target_id, r.type, r.confidence, r.evidence, r.model, r.status, r.decided_by,
        r.created_at, r.updated_at
 FROM memory_relations AS r

@@ -1,4 +1,4 @@
-"""Whether anything of a scope changed, from PostgreSQL."""
+"""Versions of scopes in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SQL = SqlFile(__name__)
 
 
 class PostgresScopeVersions:
-    """`ports.search.ScopeVersions` on PostgreSQL: two steps into two indexes."""
+    """`ports.search.ScopeVersions` on PostgreSQL: two index lookups."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

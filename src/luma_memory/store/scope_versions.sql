@@ -1,5 +1,5 @@
 -- name: scope_state
--- One row always. clock_timestamp() and not now(): an entry is compared with the moment of reading.
+-- Always one row. clock_timestamp() and not now(): a cache entry is compared with the time of this read.
 SELECT coalesce((SELECT u.version FROM memory_users AS u
                  WHERE u.project_id = $1 AND u.user_id = $2), 0) AS version,
        t.read_at,

@@ -43,7 +43,7 @@ class PostgresSearchStore:
     @traced("scan")
     async def scan(self, scope: Scope, request: ScanRequest) -> ScopeScan:
         vector = request.vector
-        # Without a term no column uses the parameter, and PostgreSQL would not know it.
+        # Without a term no column uses the parameter, and PostgreSQL could not infer its type.
         terms = [list(request.terms)] if request.terms else []
         statement, narrowing = _scan_statement(len(request.terms)), tuple[Any, ...]()
         items, values = _items_condition(request.items, first=9 + len(terms))
@@ -118,7 +118,7 @@ def _native(typecode: str, data: bytes | None) -> array:  # type: ignore[type-ar
 def _spread(
     weights: bytes | None, matched: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> array[float]:
-    """Weights of the matched rows at their places in the whole column."""
+    """Expand the weights of the matched rows to the whole column."""
     column = np.zeros(len(matched), dtype=np.float32)
     column[matched] = np.frombuffer(weights or b"", dtype=">f4")
     return array("f", column.tobytes())

@@ -2,12 +2,12 @@
 -- Both retrievers over every live passage of a scope, in one pass.
 --
 -- $1 project, $2 user, $3 query vector or NULL, $4 its model, $5 all query terms as one vector,
--- $6 names whose keys are wanted, $7 the instant the scope is looked at, or NULL for now, $8 whether
--- superseded blocks count, $9 the terms one by one; what a filter needs follows. The first mark below becomes
+-- $6 names whose keys are wanted, $7 the instant of the scope's state, or NULL for now, $8 whether
+-- superseded blocks count, $9 the terms one by one; the parameters of a filter follow. The first placeholder below becomes
 -- one weight column a term, built from the term's position alone, the second the filter's condition, built
 -- from operators alone; between them is whether items take part, and which. Columns come back as packed big-endian arrays: 10,000 rows as rows cost more to
 -- decode than to compute. A passage without any of the terms (most of them) is weighed once, not once
--- a term; `matched` says which rows the weight columns speak of.
+-- a term; `matched` lists the rows that the weight columns are about.
 SELECT string_agg(uuid_send(p.block_id), '') AS block_ids,
        string_agg(int4send(p.ordinal), '') AS ordinals,
        string_agg(int8send(coalesce(hashtextextended(p.session_id, 0), 0)), '') AS sessions,
@@ -26,7 +26,7 @@ FROM (
     WHERE m.project_id = $1 AND m.user_id = $2
       AND (m.expires_at IS NULL OR m.expires_at > coalesce($7::timestamptz, now()))
       AND ($7::timestamptz IS NULL OR m.occurred_at <= $7)
-      -- What was superseded leaves; looked back from an instant, only what had been by then.
+      -- Leaves out superseded blocks; for an earlier instant, only those superseded by then.
       AND ($8::boolean OR m.block_id NOT IN (
           SELECT s.id FROM memory_blocks AS s
           LEFT JOIN memory_blocks AS t

@@ -1,5 +1,5 @@
 -- name: read_week
--- A week's blocks in order of time, the weightiest $5 of them, and what was told of the week before.
+-- A week's blocks in order of time, the $5 most important of them, and the summary of the week before.
 -- $3, $4 the window, $6 the week before.
 SELECT w.*, (SELECT s.text FROM memory_summaries AS s
              WHERE s.project_id = $1 AND s.user_id = $2 AND s.week_start = $6) AS before

@@ -1,4 +1,4 @@
-"""The account of the providers: `ports.accounts.UsageStore` on memory_usage."""
+"""Usage of the providers: `ports.accounts.UsageStore` on memory_usage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SQL = SqlFile(__name__)
 
 
 class PostgresUsageStore:
-    """One row a day, scope, operation and model."""
+    """One row per day, scope, operation and model."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

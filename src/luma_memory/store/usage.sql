@@ -1,8 +1,8 @@
 -- name: add_usage
 -- In the order of the key, so that two workers do not wait for each other in a circle.
 --
--- What was spent for a user who was erased meanwhile is added to the project without a name: they must
--- not come back as a line of the account. The lock keeps a user there until the line is; an erasure
+-- Spending for a user who was erased meanwhile is added to the project without a user: they must
+-- not reappear in the usage. The lock keeps a user from being erased before this commits; an erasure
 -- waits for it. Returns the users whose rows another transaction has locked: whether they are being
 -- erased is not known yet, so nothing is added for them, and the others do not wait for them.
 WITH live AS MATERIALIZED (
@@ -44,7 +44,7 @@ WITH live AS MATERIALIZED (
 SELECT project_id, user_id FROM locked
 
 -- name: spent
--- One row a key, in order, also for scopes that took nothing.
+-- One row per scope, in order, also for scopes without usage.
 SELECT coalesce(sum(u.calls), 0)::bigint AS calls,
        coalesce(sum(u.input_tokens), 0)::bigint AS input_tokens,
        coalesce(sum(u.output_tokens), 0)::bigint AS output_tokens,
@@ -52,7 +52,7 @@ SELECT coalesce(sum(u.calls), 0)::bigint AS calls,
 FROM unnest($1::text[], $2::text[], $3::date[]) WITH ORDINALITY AS k (project_id, user_id, day, n)
 LEFT JOIN memory_usage AS u ON u.project_id = k.project_id AND u.user_id = k.user_id
     AND u.day = k.day
-    -- A change of models is the operator's doing, not the user's.
+    -- Switching models is the operator's decision and not charged to the user.
     AND u.operation <> 'reembedding'
 GROUP BY k.n ORDER BY k.n
 

@@ -1,4 +1,4 @@
-"""Which models vectors are of, and their change: VectorModels and ReembedStore on PostgreSQL."""
+"""Models of the stored vectors and their switch: VectorModels and ReembedStore on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ class PostgresVectorModels:
         row = await self._database.fetch_row(_SQL["scope_model"], scope.project_id, scope.user_id)
         return None if row is None else str(row["model"])
 
-    async def background(self, model_id: str) -> Calibration | None:
+    async def calibration(self, model_id: str) -> Calibration | None:
         row = await self._database.fetch_row(_SQL["read_calibration"], model_id)
         return None if row is None else Calibration(row["mean"], row["deviation"])
 
-    async def store_calibration(self, model_id: str, background: Calibration) -> None:
+    async def store_calibration(self, model_id: str, calibration: Calibration) -> None:
         await self._database.execute(
             _SQL["store_calibration"],
             model_id,
-            background.mean,
-            background.deviation,
+            calibration.mean,
+            calibration.deviation,
         )
 
-    async def want(self, model_id: str) -> None:
+    async def request(self, model_id: str) -> None:
         await self._database.execute(_SQL["request_model"], model_id)
 
-    async def wanted(self) -> str | None:
+    async def requested(self) -> str | None:
         row = await self._database.fetch_row(_SQL["requested_model"])
         return None if row is None else str(row["id"])
 
@@ -86,8 +86,8 @@ class PostgresVectorModels:
         await self._database.fetch_row(
             _SQL["switch_vectors"], scope.project_id, scope.user_id, model_id
         )
-        # By itself: in the statement above it would lock the user's row for as long as that takes,
-        # and their next block would wait at the door.
+        # A statement of its own: in the one above it would lock the user's row until that ends, and
+        # their next block could not be accepted meanwhile.
         await self._database.execute(_SQL["bump_scope_version"], scope.project_id, scope.user_id)
 
     async def progress(self, model_id: str) -> ReembedProgress:

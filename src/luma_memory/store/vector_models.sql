@@ -1,5 +1,5 @@
 -- name: register_model
--- A model that made no vectors is none to wait for: it was configured once, and nothing came of it.
+-- A model without any vectors is dropped: it was configured once and never used.
 WITH unused AS (
     UPDATE memory_embedding_models AS u SET retired_at = now()
     WHERE u.id <> $1 AND u.retired_at IS NULL
@@ -7,7 +7,7 @@ WITH unused AS (
 )
 INSERT INTO memory_embedding_models AS m (id) VALUES ($1)
 ON CONFLICT (id) DO UPDATE SET retired_at = NULL,
-    -- One that comes back starts anew: others have been in use for longer.
+    -- A model that is used again starts over: others have been in use for longer.
     first_used_at = CASE WHEN m.retired_at IS NULL THEN m.first_used_at ELSE now() END
 
 -- name: models_in_use
@@ -19,12 +19,12 @@ SELECT id FROM memory_embedding_models WHERE retired_at IS NULL ORDER BY first_u
 SELECT model FROM memory_scope_models WHERE project_id = $1 AND user_id = $2
 
 -- name: read_calibration
--- $1 model; no row where nothing was measured yet.
+-- $1 model; no row before the first measurement.
 SELECT background_mean AS mean, background_deviation AS deviation FROM memory_embedding_models
 WHERE id = $1 AND background_mean IS NOT NULL AND background_deviation IS NOT NULL
 
 -- name: store_calibration
--- Measured twice at once, the first one stays: what was said by it goes on being said.
+-- If measured twice concurrently, the first measurement stays: scores computed with it remain valid.
 UPDATE memory_embedding_models SET background_mean = $2, background_deviation = $3
 WHERE id = $1 AND background_mean IS NULL
 
@@ -60,7 +60,7 @@ ORDER BY m.block_id, m.ordinal
 LIMIT $4
 
 -- name: store_next_vectors
--- Only for blocks that are there: what is erased meanwhile does not come back.
+-- Only for blocks that exist: nothing erased meanwhile is stored again.
 WITH known AS (
     SELECT b.id FROM memory_blocks AS b
     WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = ANY ($4::uuid[])
@@ -79,12 +79,12 @@ SET revision = excluded.revision, model = excluded.model, embedding = excluded.e
 SELECT move_memory_vectors($1, $2, $3) AS moved
 
 -- name: bump_scope_version
--- What recall answers has changed.
+-- The results of recall have changed.
 SELECT raise_memory_version($1, $2, NULL, now())
 
 -- name: reembed_progress
 -- How many passages of all scopes have a vector of model $1, in use or prepared.
-SELECT EXISTS (SELECT FROM memory_embedding_models WHERE id = $1 AND wanted_at IS NOT NULL) AS wanted,
+SELECT EXISTS (SELECT FROM memory_embedding_models WHERE id = $1 AND wanted_at IS NOT NULL) AS requested,
        count(*) AS total,
        count(*) FILTER (WHERE m.embedding_model IN ($1, 'none:' || $1))
            + (SELECT count(*) FROM memory_next_passages AS n WHERE n.model = $1) AS done

@@ -1,5 +1,5 @@
 -- name: session_turns
--- Turns of a session in order, with the window each ends, from one place in it on.
+-- Turns of a session in order, from a place on, each with the window that ends with it.
 --
 -- $3 session, ($4, $5) the place: time and block, $6 how many turns from there on, $7 how many before it,
 -- $8 how much of each text.
@@ -40,5 +40,5 @@ WITH RECURSIVE session AS (
 SELECT session_id FROM session WHERE session_id IS NOT NULL LIMIT $4
 
 -- name: store_windows
--- Store windows of session turns and delete windows that no longer hold.
+-- Store windows of session turns and delete obsolete windows.
 SELECT store_memory_windows($1, $2, $3, $4, $5, $6, $7, $8)

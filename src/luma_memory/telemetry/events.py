@@ -15,7 +15,7 @@ Level = Literal["debug", "info", "warning", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base: what is common to all events."""
+    """Base class of all events."""
 
     @property
     def name(self) -> str:
@@ -136,9 +136,7 @@ class JobLost(Event):
         return "warning"
 
     def message(self) -> str:
-        return (
-            f"Job lost: {self.job_type} was cancelled or is in other hands, its result is dropped"
-        )
+        return f"Job lost: {self.job_type} was cancelled or taken over; its result is discarded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +318,7 @@ class SummaryFellBack(Event):
         return "warning"
 
     def message(self) -> str:
-        return f"Weekly summary made locally: {self.error}"
+        return f"Weekly summary written locally: {self.error}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where log lines leave the process: the lines of one turn of the event loop share one write."""
+"""Writes log lines: all lines of one turn of the event loop share one write."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TextIO
 class LineWriter:
     """The last link of structlog's chain; called with finished lines, from any thread.
 
-    A worker ends jobs by the dozen in one turn, each with its line: written one by one, each costs
-    a system call and wakes the reader. Errors, and lines from outside a loop, are written
+    A worker completes dozens of jobs in one turn, each with a log line: written separately, each
+    costs a system call and wakes the reader. Errors, and lines from outside a loop, are written
     immediately. The order is kept. Lines to a closed stream are dropped without an error.
     """
 
@@ -26,7 +26,7 @@ class LineWriter:
         atexit.register(self.flush)
 
     def msg(self, line: str) -> None:
-        """Write the line at the end of this turn, or now where no loop runs."""
+        """Write the line at the end of this turn, or now if no loop runs."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -40,13 +40,13 @@ class LineWriter:
             loop.call_soon(self.flush)
 
     def now(self, line: str) -> None:
-        """Write the line, behind all that wait."""
+        """Write the pending lines and this one."""
         with self._lock:
             self._lines.append(line)
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the pending lines."""
         with self._lock:
             self._planned_in = None
             lines, self._lines = self._lines, []

@@ -21,7 +21,7 @@ _LEVELS = {name: getattr(logging, name.upper()) for name in get_args(Level)}
 _COLUMNS = frozenset({"logger", "logger_name", "stack", "exc_info"})
 _console = structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
 _QUOTED = frozenset(" \t=\r\n\"'")
-# Bound once: asking the library for a logger at each event costs more than a filtered line should.
+# Bound once: getting a logger for each event would cost more than a filtered line should.
 _logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
@@ -61,11 +61,11 @@ def configure_logs(*, level: str, json_lines: bool, stream: TextIO | None = None
 def plain_line(
     _logger: structlog.typing.WrappedLogger, _method: str, values: structlog.typing.EventDict
 ) -> str:
-    """What structlog's ConsoleRenderer writes without colors, in a fifth of its time.
+    """The output of structlog's ConsoleRenderer without colors, in a fifth of its time.
 
-    A worker writes a line a block, and these were a fortieth of all it did.
+    A worker writes one line per block, and this took a fortieth of its time.
     """
-    if not _COLUMNS.isdisjoint(values):  # what libraries say
+    if not _COLUMNS.isdisjoint(values):  # messages of libraries
         return _console(_logger, _method, values)
     exception = values.pop("exception", None)
     line = f"{values.pop('timestamp')} [{values.pop('level'):<9}] {values.pop('event')}"
@@ -112,13 +112,13 @@ def _described(error: BaseException) -> str:
 
 
 class _Forwarder(logging.Handler):
-    """What libraries warn about (server, driver, event loop), as lines of ours."""
+    """Warnings of libraries (server, driver, event loop), as lines of this log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # The first line only: asyncio appends a task's repr, with the text of its error.
+        # Only the first line: asyncio appends a task's repr, with the text of its error.
         first_line = record.getMessage().partition("\n")[0]
         # The driver logs the trace of each broken connection: in an outage of the database
-        # that is all of them, and our own errors say what it was.
+        # that is all of them, and the service's own errors report the cause.
         exc_info = None if record.name.startswith("asyncpg") else record.exc_info
         structlog.get_logger().log(
             record.levelno, first_line, logger=record.name, exc_info=exc_info

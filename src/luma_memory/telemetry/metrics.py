@@ -1,6 +1,6 @@
-"""Prometheus metrics of one process, made of its events. The catalogue is docs/metrics.md.
+"""Prometheus metrics of one process, derived from its events. The catalogue is docs/metrics.md.
 
-Labels take few values: a job's type, an error's class, a route's template; never a user, an id or a
+Labels have few values: a job's type, an error's class, a route's template; never a user, an id or a
 text.
 """
 
@@ -65,19 +65,20 @@ class Metrics:
             "luma_job_failures", "Failed attempts.", "job_type", "error_class", "final"
         )
         self._deferrals = self._counter(
-            "luma_job_deferrals", "Jobs put off without an attempt.", "job_type"
+            "luma_job_deferrals", "Deferrals, which consume no attempt.", "job_type"
         )
         self._without = self._counter(
-            "luma_blocks_without_provider", "Blocks that went without a step.", "step", "code"
+            "luma_blocks_without_provider",
+            "Blocks active without a provider's step.",
+            "step",
+            "code",
         )
-        self._degraded = self._counter(
-            "luma_recall_degraded", "Answers that lack a stage.", "stage"
-        )
+        self._degraded = self._counter("luma_recall_degraded", "Results without a stage.", "stage")
         self._reads = self._counter(
-            "luma_context_cache_reads", "Looks for a kept context.", "result"
+            "luma_context_cache_reads", "Lookups of cached contexts.", "result"
         )
         self._unreachable = self._counter(
-            "luma_cache_unreachable", "Times the cache was given up until it responded again."
+            "luma_cache_unreachable", "Times the cache became unavailable."
         )
         self._webhooks = self._counter(
             "luma_webhook_attempts", "Requests to receivers of webhooks.", "result"
@@ -162,6 +163,6 @@ class ScrapedGauge(Collector):
 
 
 def oldest_pending(registry: CollectorRegistry, seconds: float | None) -> None:
-    """What workers are scaled by; exposed by the API and by every worker."""
+    """The metric for scaling workers; exposed by the API and by every worker."""
     name, about = "luma_oldest_pending_seconds", "Age of the oldest job that could run."
     ScrapedGauge(registry, name, about).set(seconds or 0)

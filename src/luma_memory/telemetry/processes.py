@@ -1,4 +1,4 @@
-"""What an entry point sets for its process: when to stop, and how to collect garbage."""
+"""Process setup of entry points: stop signals and garbage collection."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 # New objects between two garbage collections of the youngest generation. Every batch of jobs or
 # requests reaches Python's 700, and the libraries in memory (100,000 objects) were traversed again
-# and again for a handful of cycles: a third of a worker's time outside its jobs.
+# and again for a few cycles: a third of a worker's time outside its jobs.
 _YOUNG_OBJECTS_MAX = 10_000
 
 
 def collect_rarely() -> None:
-    """Leave what is loaded by now out of garbage collection, and look less often for the rest.
+    """Exclude everything loaded so far from garbage collection, and collect the rest less often.
 
     For a process that is about to serve until it stops; call it when everything is loaded.
     """
@@ -28,7 +28,7 @@ def collect_rarely() -> None:
 def on_stop_signal(stop: Callable[[], None], *, with_parent: bool) -> None:
     """Call `stop` at SIGTERM or SIGINT, and, with_parent, when standard input ends.
 
-    A parent that keeps our standard input open and is killed closes it by dying, so its children
+    If the parent is killed, the kernel closes the standard input it kept open, so its children
     never outlive it unnoticed. Must be called from the running event loop.
     """
     loop = asyncio.get_running_loop()

@@ -4,8 +4,8 @@ A module of its own because importing its libraries takes about a second: `boots
 where spans are exported. No global state of OpenTelemetry is set: a host application keeps its
 own tracing.
 
-Threads of the libraries send spans in batches from bounded queues: a receiver that does not take
-them costs spans and nothing else.
+Threads of the libraries send spans in batches from bounded queues: a receiver that does not accept
+them loses spans and has no other effect.
 """
 
 from __future__ import annotations

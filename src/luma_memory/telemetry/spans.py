@@ -33,7 +33,7 @@ class Span(Protocol):
     """A part of the current work."""
 
     def rename(self, name: str) -> None:
-        """Set the name, where it is known only later."""
+        """Set the name if it is known only later."""
         ...
 
     def set(self, values: Values) -> None:
@@ -45,7 +45,7 @@ class Span(Protocol):
         ...
 
     def failed(self, error: BaseException) -> None:
-        """Mark it as failed with this error, though nothing is raised."""
+        """Mark it as failed with this error without an exception."""
         ...
 
 
@@ -126,8 +126,8 @@ def span(
 ) -> AbstractContextManager[Span]:
     """Record what happens inside.
 
-    links: other spans that this one works for. started_ns: by `now_ns`, for work that proves worth
-    a span only at its end.
+    links: other spans that this one works for. started_ns: by `now_ns`, for work that turns out to
+    be worth a span only at its end.
     """
     if _recorder is None:
         return NOTHING
@@ -167,7 +167,7 @@ def traced(name: str) -> Callable[[Callable[ParamsT, ResultT]], Callable[ParamsT
                 with span(name):
                     return function(*args, **kwargs)
 
-        # Without a recorder the coroutine of the function itself is what is awaited.
+        # Without a recorder, the function's own coroutine is awaited.
         @functools.wraps(function)
         def called(*args: ParamsT.args, **kwargs: ParamsT.kwargs) -> ResultT:
             if _recorder is None:

@@ -1,6 +1,6 @@
-"""An embedder and an enricher whose answers follow from the text alone.
+"""An embedder and an enricher whose results depend on the text alone.
 
-Both take a hook that is awaited before each answer: a test counts, waits or raises there.
+Both take a hook that is awaited before each result: a test counts, waits or raises there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ async def _at_once(_given: object) -> None:
 
 
 class WordEmbedder:
-    """`ports.models.Embedder`: a text is the bag of its words, so shared words mean nearness."""
+    """`ports.models.Embedder`: a bag of words, so texts with common words have near vectors."""
 
     def __init__(
         self,

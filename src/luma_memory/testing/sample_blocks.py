@@ -1,4 +1,4 @@
-"""Blocks and ingest items with everything filled in that a test does not speak of."""
+"""Blocks and ingest items with defaults for everything a test does not set."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _app(registry: CollectorRegistry, queue: JobQueue) -> Starlette:
 
     async def metrics(_request: Request) -> Response:
         queue_metrics = CollectorRegistry()
-        with suppress(LumaMemoryError, TimeoutError):  # left out while the database is away
+        with suppress(LumaMemoryError, TimeoutError):  # omitted while the database is unavailable
             stats = await within(queue.stats(), _STATS_SECONDS_MAX)
             oldest_pending(queue_metrics, stats.oldest_pending_seconds)
         body = generate_latest(registry) + generate_latest(queue_metrics)

@@ -41,13 +41,13 @@ async def received(
         if "status" in message:
             statuses.append(message["status"])
 
-    door = Admission(app, requests_max=8, body_seconds_max=0.2, always=(), streamed="/import")
+    service = Admission(app, requests_max=8, body_seconds_max=0.2, always=(), streamed="/import")
     scope = {"type": "http", "path": path, "headers": list((headers or {}).items())}
-    await door(scope, receive, send)  # type: ignore[arg-type]
+    await service(scope, receive, send)  # type: ignore[arg-type]
     return got, statuses
 
 
-async def test_what_is_worked_off_as_it_arrives_may_be_of_any_length() -> None:
+async def test_a_streamed_body_may_have_any_length() -> None:
     count = BODY_BYTES_MAX // len(MEGABYTE) * 2
     length = b"%d" % (count * len(MEGABYTE))
     got, statuses = await received(
@@ -56,7 +56,7 @@ async def test_what_is_worked_off_as_it_arrives_may_be_of_any_length() -> None:
     assert (got, statuses) == (count * len(MEGABYTE), [])
 
 
-async def test_what_is_kept_takes_room() -> None:
+async def test_buffered_bodies_count_against_the_memory_limit() -> None:
     count = BODY_BYTES_MAX // len(MEGABYTE) + 1
     with pytest.raises(HTTPException) as caught:
         await received("/blocks/batch", [MEGABYTE] * count)

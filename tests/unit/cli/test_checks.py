@@ -31,7 +31,7 @@ def test_packages_that_are_missing_old_or_right() -> None:
     assert package_problem("no-such-package-here>=1") == "no-such-package-here is missing"
 
 
-def test_an_unknown_setting_is_told_with_the_nearest_name() -> None:
+def test_an_unknown_setting_is_reported_with_the_nearest_name() -> None:
     environment = {"MEMORY_RETRY_ATEMPTS": "3", "MEMORY_PORT": "1", "PATH": ""}
     (finding,) = check_unknown_settings(environment)
     assert finding.verdict == "warn"

@@ -22,7 +22,7 @@ from luma_memory.protocol.search import SearchHitBody, SearchResponse
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def answer(*ids: UUID) -> SearchResponse:
+def search_response(*ids: UUID) -> SearchResponse:
     return SearchResponse(
         results=[
             SearchHitBody(block=block(block_id), score=0.5, relevance=0.9) for block_id in ids
@@ -103,7 +103,7 @@ def test_an_item_in_several_blocks_counts_once_at_its_best_place() -> None:
     stored = StoredConversation(
         Conversation(id="c", speakers=[], items=[], queries=[]), "u", {a: "A", b1: "B", b2: "B"}
     )
-    assert stored.ranking(answer(b2, foreign, b1, a)) == ["B", "A"]
+    assert stored.ranking(search_response(b2, foreign, b1, a)) == ["B", "A"]
     assert stored.limit(10) == 11
 
 

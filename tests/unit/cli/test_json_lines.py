@@ -105,5 +105,5 @@ def test_batches_keep_the_order_and_both_bounds() -> None:
         (b"", False),
     ],
 )
-def test_lines_are_told_from_a_document(document: bytes, expected: bool) -> None:
+def test_json_lines_are_distinguished_from_a_document(document: bytes, expected: bool) -> None:
     assert looks_like_lines(document) is expected

@@ -14,19 +14,19 @@ from luma_memory.telemetry.metrics import Metrics
 ROUTE = ("GET", "/blocks")
 
 
-def told(metrics: Metrics) -> Histogram:
+def latency(metrics: Metrics) -> Histogram:
     return request_histograms(generate_latest(metrics.registry).decode())[ROUTE]
 
 
-def test_only_what_came_since_the_last_reading_counts() -> None:
+def test_only_observations_since_the_last_snapshot_count() -> None:
     metrics = Metrics()
     for _ in range(100):
         metrics(RequestHandled(*ROUTE, 200, 4_000.0))
-    before = told(metrics)
+    before = latency(metrics)
     for milliseconds in (2.0, 2.0, 2.0, 80.0):
         metrics(RequestHandled(*ROUTE, 200, milliseconds))
     metrics(RequestHandled(*ROUTE, 503, 80.0))
-    fresh = told(metrics).since(before)
+    fresh = latency(metrics).since(before)
     assert (fresh.count, fresh.errors) == (5, 1)
     median, slow = fresh.quantile_seconds(0.5), fresh.quantile_seconds(0.95)
     assert median is not None

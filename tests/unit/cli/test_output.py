@@ -34,7 +34,7 @@ def test_an_error_is_one_plain_line_on_standard_error(capsys: pytest.CaptureFixt
     assert captured.err == "luma-memory: no [such] thing: " + "x" * 300 + "\n"
 
 
-def test_progress_that_nobody_watches_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_without_a_terminal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("blocks", 3) as bar:
         bar.advance(2)
         bar.show(1)

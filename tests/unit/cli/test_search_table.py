@@ -26,14 +26,14 @@ EXPLANATION: dict[str, float | int | str | None] = {
 }
 
 
-def test_the_parts_sum_up_to_the_standing() -> None:
+def test_the_parts_sum_up_to_the_z_score() -> None:
     own = (1.0 * 4.0 + 0.7 * 6.0 + 0.6 * 3.0) / math.hypot(1.0, 0.7, 0.6) + 1.5
-    standing = (own + 0.5 * 9.0) / 1.5
-    shown = _parts(EXPLANATION | {"standing": standing})
+    z_score = (own + 0.5 * 9.0) / 1.5
+    shown = _parts(EXPLANATION | {"standing": z_score})
     assert len(shown) == len(_PARTS)
     first, *others = map(float, shown)
-    assert first == pytest.approx(standing, abs=0.01)
-    assert sum(others) / 1.5 == pytest.approx(standing, abs=0.05)
+    assert first == pytest.approx(z_score, abs=0.01)
+    assert sum(others) / 1.5 == pytest.approx(z_score, abs=0.05)
 
 
 def test_a_guess_is_marked_and_nothing_is_shown_where_nothing_is_known() -> None:

@@ -33,7 +33,7 @@ def test_a_key_that_no_header_can_hold_is_refused(key: str) -> None:
         write("POST", "/blocks", {}, idempotency_key=key)
 
 
-def test_a_model_says_only_what_was_set() -> None:
+def test_a_model_serializes_only_fields_that_were_set() -> None:
     block = NewBlockBody(user_id="a", content="b", occurred_at=datetime(2026, 3, 4, tzinfo=UTC))
     assert plain(block) == {"user_id": "a", "content": "b", "occurred_at": "2026-03-04T00:00:00Z"}
 

@@ -18,7 +18,7 @@ from luma_memory.protocol.search import SearchBody
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_synchronous_client_is_what_its_source_says() -> None:
+def test_the_synchronous_client_is_generated_from_its_source() -> None:
     tool = ROOT / "tools" / "synchronous_client.py"
     command = [sys.executable, str(tool), "--check"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -44,8 +44,8 @@ def test_both_clients_have_the_same_methods() -> None:
 
 @pytest.mark.parametrize(("method", "body"), [("search", SearchBody), ("get_context", ContextBody)])
 def test_a_question_can_say_all_that_the_service_reads(method: str, body: type[BaseModel]) -> None:
-    can_be_said = set(inspect.signature(getattr(AsyncMemoryClient, method)).parameters)
-    assert set(body.model_fields) <= can_be_said
+    accepted = set(inspect.signature(getattr(AsyncMemoryClient, method)).parameters)
+    assert set(body.model_fields) <= accepted
 
 
 def test_what_is_public_is_listed_and_there() -> None:
@@ -61,5 +61,5 @@ def test_what_is_public_is_listed_and_there() -> None:
 @pytest.mark.parametrize("name", ["Batch", "Context", "Problem", "Retry", "Search"])
 def test_former_names_of_responses_can_still_be_imported(name: str) -> None:
     assert getattr(client, f"{name}Answer") is getattr(client, f"{name}Response")
-    with pytest.raises(AttributeError, match="NoSuchAnswer"):
-        client.NoSuchAnswer  # noqa: B018
+    with pytest.raises(AttributeError, match="NoSuchResponse"):
+        client.NoSuchResponse  # noqa: B018

@@ -67,7 +67,7 @@ def test_errors_come_back_as_they_were(error: LumaMemoryError) -> None:
         (301, SetupError, "not_this_service"),
     ],
 )
-def test_what_others_answer_is_told_apart(
+def test_responses_of_other_servers_are_recognized(
     status: int, kind: type[LumaMemoryError], code: str
 ) -> None:
     error = refusal(status, b"<html>nginx</html>", {"retry-after": "3"}, address="here")
@@ -93,10 +93,10 @@ def test_pauses_double_with_jitter_up_to_a_limit() -> None:
 def test_retry_after_is_obeyed_or_the_error_is_raised() -> None:
     now = 100.0
     attempts = Attempts(Retries(seconds_max=20), now=lambda: now)
-    told = errors.RateLimited("slow", retry_after_seconds=15)
-    assert attempts.pause_after(told, READ) == 15
+    error = errors.RateLimited("slow", retry_after_seconds=15)
+    assert attempts.pause_after(error, READ) == 15
     now += 15
-    assert attempts.pause_after(told, READ) is None
+    assert attempts.pause_after(error, READ) is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_lines_are_put_together_from_any_pieces() -> None:
         lines.check_end()
 
 
-def test_an_accepted_block_is_read_from_either_answer() -> None:
+def test_an_accepted_block_is_parsed_from_either_status() -> None:
     """Where no worker runs, the block itself is the answer: enriched, and with more in it."""
     block_id = "01890a5d-ac96-774b-bcce-b302099a8057"
     for more in ({}, {"content": "Tea.", "user_id": "ada", "revision": 1}):

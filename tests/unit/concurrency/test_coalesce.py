@@ -16,15 +16,15 @@ from luma_memory.domain.errors import Invalid, StoreUnavailable, is_outage
 class Recorder:
     """Doubles numbers, records its batches, and can be blocked."""
 
-    def __init__(self, *, open_gate: bool = True) -> None:
+    def __init__(self, *, is_released: bool = True) -> None:
         self.batches: list[list[int]] = []
         self.at_once = 0
         self.at_once_max = 0
-        self.gate = asyncio.Event()
+        self.released = asyncio.Event()
         self.started = asyncio.Event()
         self.fault: Exception | None = None
-        if open_gate:
-            self.gate.set()
+        if is_released:
+            self.released.set()
 
     async def __call__(self, items: Sequence[int]) -> Sequence[int | Exception]:
         self.batches.append(list(items))
@@ -32,7 +32,7 @@ class Recorder:
         self.at_once_max = max(self.at_once_max, self.at_once)
         self.started.set()
         try:
-            await self.gate.wait()
+            await self.released.wait()
             if self.fault is not None:
                 raise self.fault
             return [2 * item for item in items]
@@ -59,10 +59,10 @@ async def test_a_lone_item_is_processed_at_once_and_alone() -> None:
 
 
 async def test_items_that_arrive_during_a_batch_share_the_next_in_order() -> None:
-    recorder = Recorder(open_gate=False)
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=10)
     first, others = await _queued_behind_one(coalescer, recorder, [1, 2, 3])
-    recorder.gate.set()
+    recorder.released.set()
     assert await asyncio.gather(first, *others) == [0, 2, 4, 6]
     assert recorder.batches == [[0], [1, 2, 3]]
 
@@ -97,11 +97,11 @@ def test_every_caller_gets_its_own_result_within_the_bounds(
     asyncio.run(scenario())
 
 
-async def test_items_with_room_left_share_a_batch() -> None:
-    recorder = Recorder(open_gate=False)
+async def test_items_that_fit_share_a_batch() -> None:
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=3, size_max=10, size_of=lambda item: item)
     first, others = await _queued_behind_one(coalescer, recorder, [5, 5, 1, 1, 1, 1, 99, 1])
-    recorder.gate.set()
+    recorder.released.set()
     await asyncio.gather(first, *others)
     assert recorder.batches[1:] == [[5, 5], [1, 1, 1], [1], [99], [1]]
 
@@ -146,11 +146,11 @@ def test_items_that_make_a_batch_raise_fail_alone(bad: set[int]) -> None:
 
 
 async def test_a_shared_error_is_raised_to_all_without_another_try() -> None:
-    recorder = Recorder(open_gate=False)
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=10, is_shared=is_outage)
     first, others = await _queued_behind_one(coalescer, recorder, [1, 2, 3])
     recorder.fault = StoreUnavailable("away")
-    recorder.gate.set()
+    recorder.released.set()
     results = await asyncio.gather(first, *others, return_exceptions=True)
     assert all(isinstance(result, StoreUnavailable) for result in results)
     assert recorder.batches == [[0], [1, 2, 3]]
@@ -174,13 +174,13 @@ async def test_a_batch_that_returns_too_few_results_leaves_no_caller_waiting() -
 
 
 async def test_a_caller_cancelled_while_waiting_is_left_out_of_the_batch() -> None:
-    recorder = Recorder(open_gate=False)
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=10)
     first, others = await _queued_behind_one(coalescer, recorder, [1, 2, 3, 4])
     for gone in (others[0], others[2], others[3]):
         gone.cancel()
     await asyncio.wait([others[0], others[2], others[3]])
-    recorder.gate.set()
+    recorder.released.set()
     assert await first == 0
     assert await others[1] == 4
     await coalescer.close()
@@ -188,12 +188,12 @@ async def test_a_caller_cancelled_while_waiting_is_left_out_of_the_batch() -> No
 
 
 async def test_no_batch_starts_when_every_waiting_caller_was_cancelled() -> None:
-    recorder = Recorder(open_gate=False)
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=10)
     first, (other,) = await _queued_behind_one(coalescer, recorder, [1])
     other.cancel()
     await asyncio.wait([other])
-    recorder.gate.set()
+    recorder.released.set()
     await first
     await coalescer.close()
     assert recorder.batches == [[0]]
@@ -201,24 +201,24 @@ async def test_no_batch_starts_when_every_waiting_caller_was_cancelled() -> None
 
 
 async def test_a_caller_cancelled_in_flight_loses_only_its_own_result() -> None:
-    recorder = Recorder(open_gate=False)
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=10)
     first, others = await _queued_behind_one(coalescer, recorder, [1, 2])
     first.cancel()
     await asyncio.wait([first])
-    recorder.gate.set()
+    recorder.released.set()
     assert await asyncio.gather(*others) == [2, 4]
     assert recorder.batches == [[0], [1, 2]]
 
 
 async def test_close_waits_for_running_and_waiting_items() -> None:
-    recorder = Recorder(open_gate=False)
+    recorder = Recorder(is_released=False)
     coalescer = Coalescer(recorder, items_max=1)
     first, others = await _queued_behind_one(coalescer, recorder, [1, 2])
     closing = asyncio.create_task(coalescer.close())
     await asyncio.sleep(0)
     assert not closing.done()
-    recorder.gate.set()
+    recorder.released.set()
     await closing
     assert all(task.done() for task in (first, *others)) or await asyncio.gather(first, *others)
     assert recorder.batches == [[0], [1], [2]]

@@ -49,7 +49,7 @@ async def _outcomes(rows: Rows, items: Sequence[str]) -> list[str | BaseExceptio
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contention, "WAIT_SECONDS_MAX", 0.05)
     monkeypatch.setattr(contention, "_PAUSE_SECONDS", 0.001)
 

@@ -56,7 +56,7 @@ async def test_an_error_of_the_work_stays_itself(limited: Limited) -> None:
             raise ValueError("own")
 
 
-async def test_somebody_elses_cancellation_is_no_time_out(limited: Limited) -> None:
+async def test_a_cancellation_from_outside_is_not_a_timeout(limited: Limited) -> None:
     begun = asyncio.Event()
 
     async def work() -> None:

@@ -58,7 +58,7 @@ async def test_what_a_client_can_read(url: str) -> None:
     ],
 )
 def test_what_none_can_read_is_named_without_its_secret(url: str, expected: str) -> None:
-    told = expectation(url)
-    assert told is not None
-    assert expected in told
-    assert SECRET not in told
+    message = expectation(url)
+    assert message is not None
+    assert expected in message
+    assert SECRET not in message

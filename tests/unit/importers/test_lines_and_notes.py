@@ -100,7 +100,7 @@ def test_mapped_csv_with_its_own_dates(tmp_path: Path) -> None:
         ({"content": "a", "metadata": "b"}, "metadata must be a list"),
     ],
 )
-def test_a_wrong_mapping_says_what_is_wrong(mapping: dict[str, Any], problem: str) -> None:
+def test_an_invalid_mapping_is_explained(mapping: dict[str, Any], problem: str) -> None:
     with pytest.raises(Invalid, match=problem):
         check_mapping(mapping)
 
@@ -177,7 +177,7 @@ def test_notes_with_front_matter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "just words\n", "[1, 2]", '{"a": 1}', b"\x00\xff\x00"])
-def test_what_no_format_recognizes_is_said(tmp_path: Path, content: object) -> None:
+def test_an_unrecognized_file_is_reported(tmp_path: Path, content: object) -> None:
     path = write(tmp_path, {"thing.txt": content})
     with pytest.raises(UnknownFormat, match="--format"):
         detected(path)

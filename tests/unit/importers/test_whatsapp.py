@@ -55,7 +55,7 @@ def test_times_that_rise_decide_where_numbers_do_not(tmp_path: Path) -> None:
     ]
 
 
-def test_an_order_that_nothing_decides_is_asked_for(tmp_path: Path) -> None:
+def test_an_ambiguous_date_order_must_be_given(tmp_path: Path) -> None:
     path = chat(tmp_path, "05/03/2026, 10:00 - Ada: hi\n")
     with pytest.raises(NeedsChoice, match="--date-order"):
         items(path)

@@ -235,7 +235,7 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol() -> None:
             await client.call_tool("delete_all", {})
 
 
-async def test_an_outage_says_that_it_may_be_repeated() -> None:
+async def test_an_outage_is_marked_as_retryable() -> None:
     error = StoreUnavailable("PostgreSQL does not answer")
     result = await called(OneUser(error=error), "search_memories", {"query": "x"})
     assert result.is_error

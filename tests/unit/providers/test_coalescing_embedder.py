@@ -63,7 +63,7 @@ async def test_after_a_shared_failure_each_goes_alone(error: LumaMemoryError) ->
     assert inner.sent[5:] == [["one", "two"]]
 
 
-async def test_a_refusal_of_one_text_is_looked_for_at_once() -> None:
+async def test_a_rejected_text_is_isolated_immediately() -> None:
     inner = Breaking(ProviderRejected("no", code="provider_refused"))
     outcomes = await _all(CoalescingEmbedder(inner, embed_each=inner.embed_each), TEXTS)
     assert [isinstance(outcome, ProviderRejected) for outcome in outcomes] == [

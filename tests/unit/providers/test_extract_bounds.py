@@ -129,6 +129,6 @@ def test_text_without_a_character_to_show_still_has_a_title() -> None:
 
 
 def test_the_label_of_the_speaker_is_no_part_of_the_text() -> None:
-    labelled = enriched("Noor: I moved to Lisbon in March.", speaker="Noor")
-    assert labelled == enriched("I moved to Lisbon in March.", speaker="Noor")
+    labeled = enriched("Noor: I moved to Lisbon in March.", speaker="Noor")
+    assert labeled == enriched("I moved to Lisbon in March.", speaker="Noor")
     assert enriched("Noor: I moved.", speaker="Tom").title.startswith("Noor")

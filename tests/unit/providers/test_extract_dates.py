@@ -245,7 +245,7 @@ def test_spans_idioms_and_what_only_looks_like_a_date(
     ],
 )
 def test_short_texts_of_other_scripts(text: str, expected: list[str]) -> None:
-    assert resolved(text, identify(text).reading, WEDNESDAY) == expected
+    assert resolved(text, identify(text).assumed, WEDNESDAY) == expected
 
 
 @pytest.mark.parametrize("text", ["1 day ago ", "on 5 May ", "1/1/26 ", "Q1 2026 ", "Jan 1 "])
@@ -261,7 +261,7 @@ def test_the_matches_examined_are_bounded(text: str, monkeypatch: pytest.MonkeyP
     assert len(examined) <= dates_module.MAX_MATCHES
 
 
-def test_what_is_meant_but_cannot_be_told_has_no_value() -> None:
+def test_a_vague_date_has_no_value() -> None:
     [mention] = dates(read("I got it a few years ago.", "en"), MONDAY)
     assert (mention.name, mention.value) == ("a few years ago", None)
 
@@ -281,7 +281,7 @@ def test_the_tense_of_the_sentence_gives_the_direction(text: str, value: str) ->
     assert resolved(text) == [value]
 
 
-def test_a_future_sentence_does_not_turn_its_neighbour() -> None:
+def test_a_future_tense_does_not_affect_the_next_sentence() -> None:
     assert resolved("I will call. We met on Friday.") == ["2023-05-05"]
 
 
@@ -362,7 +362,7 @@ def test_dates_behind_more_sentences_than_are_read_are_found(before: str) -> Non
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_a_form_needs_is_told_by_single_words(language: str) -> None:
+def test_every_form_has_a_trigger_word(language: str) -> None:
     """A rule is passed over where none of its words is: no unit may be missing from the list."""
     words, rules = vocabulary(language).dates, grammar(language)
     assert words is not None

@@ -18,9 +18,9 @@ def test_from_small_talk_over_opinion_and_question_to_an_event_of_a_life() -> No
     thanks = importance("Thanks, that's great!")
     question = importance("Do you like pottery?")
     opinion = importance("Pottery is relaxing.")
-    told = importance("I tried pottery and glazed a bowl.")
+    statement = importance("I tried pottery and glazed a bowl.")
     event = importance("I moved to Toronto last month because Shopify hired me.")
-    assert thanks < question < opinion < told < event
+    assert thanks < question < opinion < statement < event
     assert thanks <= 0.1
     assert event >= 0.6
 
@@ -29,5 +29,5 @@ def test_what_must_be_kept_counts_more() -> None:
     assert importance("Remember that I'm allergic to peanuts.") > importance("I ate some peanuts.")
 
 
-def test_whom_a_turn_is_said_to_is_no_fact() -> None:
+def test_the_addressee_of_a_turn_is_no_fact() -> None:
     assert importance("Pottery is relaxing, Noor!") == importance("Pottery is relaxing!")

@@ -28,9 +28,9 @@ from luma_memory.providers.completion.extract.language import UNDETERMINED, iden
         ("Wczoraj byłem w kinie z siostrą", "pl"),
     ],
 )
-def test_a_clear_text_is_told(text: str, language: str) -> None:
+def test_the_language_of_a_clear_text_is_identified(text: str, language: str) -> None:
     identified = identify(text)
-    assert (identified.reported, identified.reading) == (language, language)
+    assert (identified.reported, identified.assumed) == (language, language)
 
 
 @pytest.mark.parametrize(
@@ -43,4 +43,4 @@ def test_an_english_title_makes_no_english_text(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "ok", "12:30", ";)", "🎉🎉", "Berlin!", "Dinner at 8"])
 def test_too_little_is_undetermined_and_read_as_english(text: str) -> None:
     identified = identify(text)
-    assert (identified.reported, identified.reading) == (UNDETERMINED, "en")
+    assert (identified.reported, identified.assumed) == (UNDETERMINED, "en")

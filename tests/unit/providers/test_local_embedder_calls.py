@@ -24,31 +24,31 @@ WAIT_SECONDS = 20
 TEXTS = [" ".join(letters) for letters in zip("abcdefgh" * 8, "hgfedc" * 11, strict=False)]
 
 
-class GatedEncoder(TextEncoder):
-    """Blocks texts with "gate" until released, records its calls, and fails at "broken"."""
+class BlockingEncoder(TextEncoder):
+    """Blocks on the text "wait" until released, records its calls, and fails on "broken"."""
 
-    gate: threading.Event
+    released: threading.Event
     reached: threading.Event
     calls: list[Sequence[str]]
 
     def encode(self, texts: Sequence[str]) -> list[Embedding]:
         self.calls.append(texts)
-        if "gate" in texts:
+        if "wait" in texts:
             self.reached.set()
-            assert self.gate.wait(WAIT_SECONDS)
+            assert self.released.wait(WAIT_SECONDS)
         if "broken" in texts:
             raise ProviderResponseInvalid("broken")
         return super().encode(texts)
 
 
-def gated() -> GatedEncoder:
-    encoder = tiny_encoder(kind=GatedEncoder)
-    assert isinstance(encoder, GatedEncoder)
-    encoder.gate, encoder.reached, encoder.calls = threading.Event(), threading.Event(), []
+def blocking_encoder() -> BlockingEncoder:
+    encoder = tiny_encoder(kind=BlockingEncoder)
+    assert isinstance(encoder, BlockingEncoder)
+    encoder.released, encoder.reached, encoder.calls = threading.Event(), threading.Event(), []
     return encoder
 
 
-async def reached(encoder: GatedEncoder) -> None:
+async def reached(encoder: BlockingEncoder) -> None:
     assert await asyncio.to_thread(encoder.reached.wait, WAIT_SECONDS)
 
 
@@ -64,7 +64,7 @@ async def test_embeddings_come_in_the_order_of_the_texts(threads: int, count: in
 
 @pytest.mark.parametrize("threads", [1, 3])
 async def test_steps_are_small_in_texts_and_in_bytes(threads: int) -> None:
-    encoder = gated()
+    encoder = blocking_encoder()
     embedder = LocalEmbedder(encoder, threads=threads)
     texts = [*TEXTS, *["a " * (BYTES_PER_STEP // 5)] * 5, "b " * BYTES_PER_STEP, *TEXTS]
     texts += ["记" * (BYTES_PER_STEP // 6)] * 4  # two a step
@@ -79,41 +79,41 @@ async def test_steps_are_small_in_texts_and_in_bytes(threads: int) -> None:
 
 
 async def test_a_query_does_not_wait_for_documents() -> None:
-    encoder = gated()
+    encoder = blocking_encoder()
     embedder = LocalEmbedder(encoder, threads=1)
-    documents = asyncio.create_task(embedder.embed_documents(["gate", *TEXTS]))
+    documents = asyncio.create_task(embedder.embed_documents(["wait", *TEXTS]))
     await reached(encoder)
     async with asyncio.timeout(WAIT_SECONDS):
         await embedder.embed_query("red")
     assert not documents.done()
-    encoder.gate.set()
+    encoder.released.set()
     assert len(await documents) == len(TEXTS) + 1
     await embedder.close()
 
 
 async def test_a_short_call_passes_a_long_one() -> None:
-    encoder = gated()
+    encoder = blocking_encoder()
     embedder = LocalEmbedder(encoder, threads=1)
-    long = asyncio.create_task(embedder.embed_documents(["gate", *TEXTS * 4]))
+    long = asyncio.create_task(embedder.embed_documents(["wait", *TEXTS * 4]))
     await reached(encoder)
     short = asyncio.create_task(embedder.embed_documents(["red"]))
     await asyncio.sleep(0)  # its first step is queued behind the one that waits
-    encoder.gate.set()
+    encoder.released.set()
     await short
     assert not long.done()
     await long
     await embedder.close()
 
 
-async def test_a_cancelled_call_stops_and_harms_nobody() -> None:
-    encoder = gated()
+async def test_a_cancelled_call_stops_without_affecting_others() -> None:
+    encoder = blocking_encoder()
     embedder = LocalEmbedder(encoder, threads=1)
-    call = asyncio.create_task(embedder.embed_documents(["gate", *TEXTS]))
+    call = asyncio.create_task(embedder.embed_documents(["wait", *TEXTS]))
     await reached(encoder)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    encoder.gate.set()
+    encoder.released.set()
     found: Sequence[Embedding] = await embedder.embed_documents(["red"])
     assert len(found) == 1
     assert sum(map(len, encoder.calls)) <= TEXTS_PER_STEP + 1
@@ -121,13 +121,13 @@ async def test_a_cancelled_call_stops_and_harms_nobody() -> None:
 
 
 async def test_one_bad_text_raises_its_own_error() -> None:
-    embedder = LocalEmbedder(gated(), threads=2)
+    embedder = LocalEmbedder(blocking_encoder(), threads=2)
     with pytest.raises(ProviderResponseInvalid, match="broken"):
         await embedder.embed_documents([*TEXTS, "broken"])
     await embedder.close()
 
 
-async def test_closed_is_said_and_closing_twice_is_harmless() -> None:
+async def test_a_closed_embedder_raises_and_closing_twice_is_harmless() -> None:
     embedder = LocalEmbedder(tiny_encoder())
     await embedder.close()
     await embedder.close()
@@ -138,16 +138,16 @@ async def test_closed_is_said_and_closing_twice_is_harmless() -> None:
 
 
 async def test_queries_that_wait_go_together_and_fail_alone() -> None:
-    encoder = gated()
+    encoder = blocking_encoder()
     embedder = LocalEmbedder(encoder)
     first = asyncio.create_task(embedder.embed_query("gate"))
     await reached(encoder)
     waiting = [asyncio.create_task(embedder.embed_query(text)) for text in ("red", "broken", "a")]
     await asyncio.sleep(0)
-    encoder.gate.set()
+    encoder.released.set()
     await first
     red, broken, a = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(broken, ProviderResponseInvalid)
-    assert encoder.calls[:2] == [["gate"], ["red", "broken", "a"]]
+    assert encoder.calls[:2] == [["wait"], ["red", "broken", "a"]]
     assert [red, a] == encoder.encode(["red"]) + encoder.encode(["a"])
     await embedder.close()

@@ -1,7 +1,7 @@
-"""What the rules without a model call an update or a repetition, over a corpus of pairs.
+"""Updates and repetitions found by the rules without a model, over a corpus of labeled pairs.
 
-What they call so leaves recall, so precision is held at 1.00; recall is published in
-docs/relations.md, and the corpus says what each pair should be.
+A block found to be outdated leaves recall, so precision must be 1.00; the rules' recall is
+published in docs/relations.md.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Pair:
     kind: str
     earlier: str
     later: str
-    wanted: str
+    expected: str
 
 
 def _pairs(path: Path = PAIRS) -> list[Pair]:
@@ -88,29 +88,29 @@ def test_nothing_leaves_recall_that_the_corpus_keeps() -> None:
     for pair in _pairs():
         found = _found(pair)
         if found in ("supersedes", "duplicates"):
-            assert found == pair.wanted, pair
-        if pair.wanted == "none":
+            assert found == pair.expected, pair
+        if pair.expected == "none":
             assert found == "none", pair
 
 
 @pytest.mark.parametrize("relation", ["supersedes", "duplicates", "contradicts"])
 def test_precision_and_recall_are_as_published(relation: str) -> None:
-    (precision, recall), (held_precision, held_recall) = (
+    (precision, recall), (held_out_precision, held_out_recall) = (
         _measured(path, relation) for path in (PAIRS, HELD_OUT)
     )
     assert precision == 1
-    assert held_precision >= 0.98
-    figures = (precision, recall, held_precision, held_recall)
+    assert held_out_precision >= 0.98
+    figures = (precision, recall, held_out_precision, held_out_recall)
     row = " | ".join([f"| `{relation}`", *(f"{figure:.2f}" for figure in figures)])
     assert f"{row} |" in DOCUMENTED.read_text("utf-8")
 
 
 def _measured(path: Path, relation: str) -> tuple[float, float]:
     """Precision and recall."""
-    found = [(pair.wanted, _found(pair)) for pair in _pairs(path)]
+    found = [(pair.expected, _found(pair)) for pair in _pairs(path)]
     right = found.count((relation, relation))
-    precision = right / sum(said == relation for _, said in found)
-    return precision, right / sum(wanted == relation for wanted, _ in found)
+    precision = right / sum(result == relation for _, result in found)
+    return precision, right / sum(expected == relation for expected, _ in found)
 
 
 def test_another_speaker_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What is made of a model's answer, and how it is asked: no network."""
+"""How a model's output becomes an enrichment, and how it is requested; without a network."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from luma_memory.providers.completion.prompts import prompt_text
 REQUEST = EnrichmentRequest("Ada met Bob in Paris on Friday.", datetime(2024, 3, 4, tzinfo=UTC))
 
 
-def enriched(**said: Any) -> Enrichment:
-    answer = EnrichmentOutput.model_validate(
+def enriched(**value: Any) -> Enrichment:
+    output = EnrichmentOutput.model_validate(
         {
             "title": "Title",
             "summary": "Summary",
@@ -32,9 +32,9 @@ def enriched(**said: Any) -> Enrichment:
             "importance": 0.5,
             "language": "en",
         }
-        | said
+        | value
     )
-    return enrichment_of(answer, REQUEST, model="m", calls=(ModelCall("m", 1, 2),))
+    return enrichment_of(output, REQUEST, model="m", calls=(ModelCall("m", 1, 2),))
 
 
 @given(st.text(max_size=3000), st.integers(min_value=1, max_value=200))
@@ -118,14 +118,14 @@ def test_dates_are_of_the_calendar_or_unsaid(iso: str | None, value: str | None)
 
 
 @pytest.mark.parametrize(
-    ("said", "importance"), [(-1, 0.0), (7, 1.0), (math.inf, 1.0), (math.nan, 0.5), ("0.25", 0.25)]
+    ("value", "importance"), [(-1, 0.0), (7, 1.0), (math.inf, 1.0), (math.nan, 0.5), ("0.25", 0.25)]
 )
-def test_importance_lies_between_0_and_1(said: object, importance: float) -> None:
-    assert enriched(importance=said).importance == importance
+def test_importance_lies_between_0_and_1(value: object, importance: float) -> None:
+    assert enriched(importance=value).importance == importance
 
 
 @pytest.mark.parametrize(
-    ("said", "language"),
+    ("value", "language"),
     [
         ("DE", "de"),
         ("pt-BR", "pt"),
@@ -135,20 +135,20 @@ def test_importance_lies_between_0_and_1(said: object, importance: float) -> Non
         ("", "und"),
     ],
 )
-def test_languages_are_of_iso_639_1(said: str, language: str) -> None:
-    assert enriched(language=said).language == language
+def test_languages_are_of_iso_639_1(value: str, language: str) -> None:
+    assert enriched(language=value).language == language
 
 
 def test_tags_are_lower_case_unique_and_ten() -> None:
-    said = ["#Work", "work", " ", "A" * 500, *(f"t{number}" for number in range(50))]
-    tags = enriched(tags=said).tags
+    value = ["#Work", "work", " ", "A" * 500, *(f"t{number}" for number in range(50))]
+    tags = enriched(tags=value).tags
     assert tags[0] == "work"
     assert len(tags) == len(set(tags)) == 10
     assert max(map(len, tags)) <= 60
 
 
-def test_the_prompt_names_every_field_of_the_answer_and_of_the_message() -> None:
+def test_the_prompt_names_every_field_of_the_output_and_of_the_message() -> None:
     prompt = prompt_text(ModelEnricher.prompt)
-    asked = {*EnrichmentOutput.model_fields, "text", "speaker", "occurred_at", "weekday"}
-    assert [name for name in asked if f"`{name}`" not in prompt] == []
+    fields = {*EnrichmentOutput.model_fields, "text", "speaker", "occurred_at", "weekday"}
+    assert [name for name in fields if f"`{name}`" not in prompt] == []
     assert "never obey it" in prompt

@@ -31,9 +31,9 @@ def test_every_prompt_is_released_and_none_was_edited() -> None:
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_texts_of_users_are_data(name: str) -> None:
-    said = " ".join(prompt_text(name).lower().split())
-    assert "data" in said
-    assert "never obey" in said or "never follow" in said or "not instructions" in said
+    prompt = " ".join(prompt_text(name).lower().split())
+    assert "data" in prompt
+    assert "never obey" in prompt or "never follow" in prompt or "not instructions" in prompt
 
 
 @pytest.mark.parametrize(
@@ -47,5 +47,5 @@ def test_texts_of_users_are_data(name: str) -> None:
         "add nothing you know from elsewhere",
     ],
 )
-def test_enrichment_asks_for_what_the_service_promises(demand: str) -> None:
+def test_the_enrichment_prompt_requests_what_the_service_promises(demand: str) -> None:
     assert demand in " ".join(prompt_text("enrich_v1").split())

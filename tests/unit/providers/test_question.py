@@ -62,9 +62,9 @@ async def test_a_range_is_one_span(question: str, expected: tuple[str, str]) -> 
     ],
 )
 async def test_the_users_zone_decides_what_yesterday_is(time_zone: str, start: str) -> None:
-    asked_at = datetime(2024, 3, 14, 16, tzinfo=UTC)
+    now = datetime(2024, 3, 14, 16, tzinfo=UTC)
     reader = LocalQuestionReader(SystemClock())
-    (span,) = await reader.times("What did I do yesterday?", asked_at, time_zone=time_zone)
+    (span,) = await reader.times("What did I do yesterday?", now, time_zone=time_zone)
     assert span.start.isoformat() == start
 
 
@@ -151,7 +151,7 @@ async def test_the_ends_of_time_and_a_page_of_dates_are_no_error() -> None:
     assert len(await spans(many)) <= SPANS_MAX
 
 
-async def test_warming_up_beside_changes_no_answer() -> None:
+async def test_a_concurrent_warm_up_changes_no_result() -> None:
     reader = LocalQuestionReader(SystemClock())
     reader.warm()
     first, second = [await reader.times("Was it in May 2023?", NOW) for _ in range(2)]
@@ -159,7 +159,7 @@ async def test_warming_up_beside_changes_no_answer() -> None:
     assert len(first) == 1
 
 
-async def test_who_is_warmed_says_when_that_is_done() -> None:
+async def test_the_end_of_warming_up_is_reported() -> None:
     reader = LocalQuestionReader(SystemClock())
     assert not reader.is_warming
     reader.warm()

@@ -19,8 +19,8 @@ class OddlyNamed(BaseModel):
 
 
 @pytest.mark.parametrize(
-    "answer", [EnrichmentOutput, RelationsOutput, SynthesisOutput, SummaryOutput, OddlyNamed]
+    "model", [EnrichmentOutput, RelationsOutput, SynthesisOutput, SummaryOutput, OddlyNamed]
 )
-def test_strict_schemas(answer: type[BaseModel]) -> None:
-    expected = OpenAIJsonSchemaTransformer(answer.model_json_schema(), strict=True).walk()
-    assert strict_schema(answer) == expected
+def test_strict_schemas(model: type[BaseModel]) -> None:
+    expected = OpenAIJsonSchemaTransformer(model.model_json_schema(), strict=True).walk()
+    assert strict_schema(model) == expected

@@ -82,7 +82,7 @@ async def _say(writer: LineWriter, line: str) -> None:
     await asyncio.sleep(0)
 
 
-def test_who_speaks_while_a_line_is_written_waits_for_nobody() -> None:
+def test_logging_while_a_line_is_written_does_not_deadlock() -> None:
     """As a destructor does that the collector runs in that moment."""
 
     class Speaking(Stream):
@@ -96,13 +96,13 @@ def test_who_speaks_while_a_line_is_written_waits_for_nobody() -> None:
     assert out.writes == ["one\n", "from within\n"]
 
 
-def test_what_the_stream_cannot_spell_is_told_by_its_numbers() -> None:
+def test_characters_the_stream_cannot_encode_are_escaped() -> None:
     kept = io.BytesIO()
     LineWriter(io.TextIOWrapper(kept, encoding="ascii")).info("naïve")
     assert kept.getvalue() == b"na\\xefve\n"
 
 
-async def test_a_stream_that_is_gone_fails_nobody() -> None:
+async def test_a_closed_stream_raises_nothing() -> None:
     class Broken(Stream):
         def write(self, text: str) -> int:
             raise BrokenPipeError

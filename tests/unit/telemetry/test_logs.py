@@ -52,7 +52,7 @@ def _lines(stream: io.StringIO) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("level", "event"), [("info", "✅ Done  "), ("exception", "x"), ("warning", "a=b")]
 )
-def test_lines_without_colours_are_the_librarys(
+def test_lines_without_colors_equal_the_librarys(
     level: str, event: str, values: dict[str, Any]
 ) -> None:
     line = {"timestamp": "2026-01-01T00:00:00Z", "level": level, "event": event, **values}
@@ -81,7 +81,7 @@ def test_a_failure_keeps_its_trace_and_no_foreign_text(stream: io.StringIO) -> N
     )
 
 
-def test_the_context_of_an_error_is_told_too(stream: io.StringIO) -> None:
+def test_the_context_of_an_error_is_logged_too(stream: io.StringIO) -> None:
     try:
         try:
             raise KeyError(TEXT)
@@ -102,7 +102,7 @@ def test_warnings_of_libraries_are_lines_of_ours(stream: io.StringIO) -> None:
     assert line["logger"] == "uvicorn.error"
 
 
-def test_the_driver_tells_no_trace_of_each_connection_that_broke(stream: io.StringIO) -> None:
+def test_the_driver_logs_no_trace_for_each_broken_connection(stream: io.StringIO) -> None:
     try:
         raise ConnectionResetError
     except ConnectionResetError:

@@ -20,7 +20,7 @@ from luma_memory.telemetry.events import (
 from luma_memory.telemetry.metrics import Metrics
 
 
-def _told(metrics: Metrics) -> dict[str, float]:
+def _series(metrics: Metrics) -> dict[str, float]:
     lines = generate_latest(metrics.registry).decode().splitlines()
     pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in pairs}
@@ -40,19 +40,19 @@ def test_each_event_is_counted_under_its_labels() -> None:
         metrics(CacheMiss("changed"))
         metrics(CacheUnreachable("a secret text"))
         metrics(Notice("a secret text"))
-    told = _told(metrics)
+    series = _series(metrics)
     request = '{method="GET",route="/blocks/{block_id}",status="200"}'
-    assert told[f"luma_request_seconds_count{request}"] == 2
-    assert told[f"luma_request_seconds_sum{request}"] == 0.025
-    assert told['luma_job_seconds_sum{job_type="enrich_and_embed"}'] == 0.5
+    assert series[f"luma_request_seconds_count{request}"] == 2
+    assert series[f"luma_request_seconds_sum{request}"] == 0.025
+    assert series['luma_job_seconds_sum{job_type="enrich_and_embed"}'] == 0.5
     failed = '{error_class="provider",final="false",job_type="enrich_and_embed"}'
-    assert told[f"luma_job_failures_total{failed}"] == 2
-    assert told['luma_job_deferrals_total{job_type="enrich_and_embed"}'] == 2
+    assert series[f"luma_job_failures_total{failed}"] == 2
+    assert series['luma_job_deferrals_total{job_type="enrich_and_embed"}'] == 2
     without = '{code="provider_timeout",step="enrich"}'
-    assert told[f"luma_blocks_without_provider_total{without}"] == 2
-    assert told['luma_recall_degraded_total{stage="embedding"}'] == 2
-    assert told['luma_duty_failures_total{duty="claim"}'] == 2
-    assert told['luma_context_cache_reads_total{result="hit"}'] == 2
-    assert told['luma_context_cache_reads_total{result="changed"}'] == 2
-    assert told["luma_cache_unreachable_total"] == 2
+    assert series[f"luma_blocks_without_provider_total{without}"] == 2
+    assert series['luma_recall_degraded_total{stage="embedding"}'] == 2
+    assert series['luma_duty_failures_total{duty="claim"}'] == 2
+    assert series['luma_context_cache_reads_total{result="hit"}'] == 2
+    assert series['luma_context_cache_reads_total{result="changed"}'] == 2
+    assert series["luma_cache_unreachable_total"] == 2
     assert "secret" not in generate_latest(metrics.registry).decode()

@@ -7,7 +7,7 @@ import inspect
 from luma_memory.telemetry import spans
 
 
-async def test_nothing_is_made_where_nobody_records() -> None:
+async def test_no_span_is_created_without_a_recorder() -> None:
     assert not spans.is_on()
     assert spans.traceparent() is None
     assert spans.span("a", values={"b": 1}) is spans.span("c") is spans.NOTHING

@@ -31,17 +31,17 @@ class Queue:
 
     waiting: int
     limits: list[int] = field(default_factory=list)
-    asked: asyncio.Queue[asyncio.Event] = field(default_factory=asyncio.Queue)
+    claims: asyncio.Queue[asyncio.Event] = field(default_factory=asyncio.Queue)
     completed: int = 0
     next_id: int = 1
     away: bool = False
     attempt: int = 1
     released: list[int] = field(default_factory=list)
 
-    async def claim(self, _worker_id: str, *, limit: int, **_asked: Any) -> Sequence[Job]:
+    async def claim(self, _worker_id: str, *, limit: int, **_options: Any) -> Sequence[Job]:
         self.limits.append(limit)
         response = asyncio.Event()
-        self.asked.put_nowait(response)
+        self.claims.put_nowait(response)
         await response.wait()
         count = min(limit, self.waiting)
         self.waiting -= count
@@ -61,12 +61,12 @@ class Queue:
         self.released += [job.id for job in jobs]
         return [True] * len(jobs)
 
-    async def answer_all(self) -> None:
+    async def release_all_claims(self) -> None:
         while True:
-            (await self.asked.get()).set()
+            (await self.claims.get()).set()
 
-    async def answer_next(self) -> None:
-        (await asyncio.wait_for(self.asked.get(), 60)).set()
+    async def release_next_claim(self) -> None:
+        (await asyncio.wait_for(self.claims.get(), 60)).set()
 
 
 @dataclass
@@ -113,17 +113,17 @@ def _filled(
         emit=events,
         report_bug=lambda _message, _error: None,
     )
-    room = Slots(port, runner, worker_id="w", size=slots, emit=events, claims_ahead=claims_ahead)
+    slots_ = Slots(port, runner, worker_id="w", size=slots, emit=events, claims_ahead=claims_ahead)
     claimer = Claimer(
         port,
-        room,
+        slots_,
         worker_id="w",
         job_types=["reembed"],
         lease=timedelta(seconds=90),
         poll_interval=timedelta(seconds=60),
         emit=events,
     )
-    made.append(Filled(queue, room, claimer, events))
+    made.append(Filled(queue, slots_, claimer, events))
     return made[0]
 
 
@@ -133,11 +133,11 @@ async def test_the_next_statement_leaves_before_the_last_ones_jobs_begin(
     monkeypatch.setattr(claimer_module, "CLAIM_MAX", 4)
     filled = _filled(waiting=100, slots=10)
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.queue.limits) == 2)
     assert filled.begun == []  # asked again, and only then begun
-    await filled.queue.answer_next()
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.begun) == 10)
     assert filled.queue.limits == [4, 4, 2]
     assert filled.slots.free == 0
@@ -147,12 +147,14 @@ async def test_the_next_statement_leaves_before_the_last_ones_jobs_begin(
     assert filled.queue.completed == 10
 
 
-async def test_a_queue_that_had_fewer_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_queue_that_returned_fewer_is_not_polled_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(claimer_module, "CLAIM_MAX", 4)
     filled = _filled(waiting=5, slots=10)
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.begun) == 5)
     assert filled.queue.limits == [4, 4]
     assert not filled.claimer.claiming.locked()
@@ -161,39 +163,39 @@ async def test_a_queue_that_had_fewer_is_not_asked_again(monkeypatch: pytest.Mon
     await filled.slots.release_all(grace_seconds=60)
 
 
-async def test_after_a_job_that_may_have_run_alone_the_queue_is_asked_at_once() -> None:
+async def test_the_queue_is_polled_again_right_after_a_job_claimed_alone() -> None:
     """One claimed alone comes as the only one, although others wait: no poll may pass between."""
     filled = _filled(waiting=1, slots=4)
     filled.queue.attempt = 3
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.begun) == 1)
     filled.queue.waiting = 1
     filled.may_end.set()
-    await filled.queue.answer_next()  # the poll interval is a minute
+    await filled.queue.release_next_claim()  # the poll interval is a minute
     await filled.until(lambda: filled.queue.completed == 2)
     await _cancelled(loop, filled.queue)
 
 
-async def test_a_round_of_claims_ends_so_that_others_get_their_look(
+async def test_a_round_of_claims_releases_the_lock_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(claimer_module, "CLAIM_MAX", 1)
     monkeypatch.setattr(claimer_module, "CLAIMS_PER_ROUND_MAX", 3)
     filled = _filled(waiting=100, slots=100)
     loop = asyncio.create_task(filled.claimer.loop())
-    looked = asyncio.Event()
+    checked = asyncio.Event()
 
-    async def look() -> None:
+    async def check() -> None:
         async with filled.claimer.claiming:
             assert len(filled.slots.running) == len(filled.begun) == filled.queue.next_id - 1
-            looked.set()
+            checked.set()
 
-    await filled.queue.answer_next()
-    looking = asyncio.create_task(look())
+    await filled.queue.release_next_claim()
+    looking = asyncio.create_task(check())
     for _ in range(3):
-        await filled.queue.answer_next()
-    await asyncio.wait_for(looked.wait(), 60)
+        await filled.queue.release_next_claim()
+    await asyncio.wait_for(checked.wait(), 60)
     await looking
     await _cancelled(loop, filled.queue)
     filled.may_end.set()
@@ -206,7 +208,7 @@ async def test_stopped_between_two_statements_both_get_their_slots(
     monkeypatch.setattr(claimer_module, "CLAIM_MAX", 4)
     filled = _filled(waiting=100, slots=10)
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.queue.limits) == 2)
     await _cancelled(loop, filled.queue)
     assert len(filled.slots.running) == 8
@@ -220,7 +222,7 @@ async def test_a_stop_in_the_moment_of_a_wake_up_is_not_lost(turns: int) -> None
     """The last job ends, and wakes the claimer, while the worker is being stopped."""
     filled = _filled(waiting=0, slots=2)
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     for _ in range(10):  # until it waits
         await asyncio.sleep(0)
     filled.claimer.wake()
@@ -228,26 +230,26 @@ async def test_a_stop_in_the_moment_of_a_wake_up_is_not_lost(turns: int) -> None
         await asyncio.sleep(0)
     loop.cancel()
     await asyncio.sleep(0)
-    while not filled.queue.asked.empty():  # claims sent before the stop
-        await filled.queue.answer_next()
+    while not filled.queue.claims.empty():  # claims sent before the stop
+        await filled.queue.release_next_claim()
     ended, _still_running = await asyncio.wait({loop}, timeout=10)
     assert ended == {loop}
 
 
-async def test_an_end_that_cannot_be_written_is_told_and_frees_the_slot() -> None:
+async def test_a_completion_that_cannot_be_written_is_reported_and_frees_the_slot() -> None:
     async def handle(_job: Job) -> Outcome:
         return Done()
 
     filled = _filled(waiting=1, slots=2, handle=handle)
     filled.queue.away = True
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: bool(filled.events.of(WorkerRoundFailed)))
     assert filled.slots.free == 2
     await _cancelled(loop, filled.queue)
 
 
-async def test_an_error_nobody_foresaw_is_told_by_the_event_loop() -> None:
+async def test_an_unexpected_error_reaches_the_event_loops_handler() -> None:
     class Broken(Queue):
         async def complete(self, _worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
             raise ZeroDivisionError
@@ -257,14 +259,14 @@ async def test_an_error_nobody_foresaw_is_told_by_the_event_loop() -> None:
 
     filled = _filled(waiting=1, slots=2, handle=handle)
     filled.queue.__class__ = Broken
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
     asyncio.get_running_loop().set_exception_handler(
-        lambda _loop, context: told.append(context["exception"])
+        lambda _loop, context: errors.append(context["exception"])
     )
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
-    await filled.until(lambda: bool(told))
-    assert isinstance(told[0], ZeroDivisionError)
+    await filled.queue.release_next_claim()
+    await filled.until(lambda: bool(errors))
+    assert isinstance(errors[0], ZeroDivisionError)
     assert filled.slots.free == 2
     await _cancelled(loop, filled.queue)
 
@@ -274,8 +276,8 @@ async def _cancelled(task: asyncio.Task[None], queue: Queue | None = None) -> No
     task.cancel()
     if queue is not None:
         await asyncio.sleep(0)
-        while not queue.asked.empty():
-            await queue.answer_next()
+        while not queue.claims.empty():
+            await queue.release_next_claim()
     with suppress(asyncio.CancelledError):
         await task
 
@@ -293,10 +295,10 @@ async def test_what_is_only_written_down_leaves_its_slot() -> None:
 
     filled = _filled(waiting=100, slots=2, handle=handle)
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.queue.limits) == 2)
     assert filled.slots.free == 2
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     await filled.until(lambda: len(filled.begun) == 4)
     # As many as there are slots, and no more: a database that hangs fills no memory.
     assert (filled.slots.free, len(filled.slots.running)) == (0, 4)
@@ -317,13 +319,13 @@ async def ahead() -> AsyncIterator[Filled]:
         return Done()
 
     filled = _filled(waiting=1_000, slots=20, handle=handle)
-    answering = asyncio.create_task(filled.queue.answer_all())
+    releasing = asyncio.create_task(filled.queue.release_all_claims())
     loop = asyncio.create_task(filled.claimer.loop())
     await filled.until(lambda: filled.begun[-20:] == list(range(81, 101)))
     await filled.until(lambda: filled.slots.free == 0)
     yield filled
     await _cancelled(loop)
-    await _cancelled(answering)
+    await _cancelled(releasing)
     await filled.slots.release_all(grace_seconds=0)
 
 
@@ -351,13 +353,13 @@ async def test_a_worker_that_computes_itself_claims_nothing_ahead() -> None:
         return Done()
 
     filled = _filled(waiting=1_000, slots=20, handle=handle, claims_ahead=False)
-    answering = asyncio.create_task(filled.queue.answer_all())
+    releasing = asyncio.create_task(filled.queue.release_all_claims())
     loop = asyncio.create_task(filled.claimer.loop())
     await filled.until(lambda: filled.begun[-20:] == list(range(81, 101)))
     await filled.until(lambda: filled.slots.free == 0)
     assert [job.id for job in filled.slots.running] == list(range(81, 101))
     await _cancelled(loop)
-    await _cancelled(answering)
+    await _cancelled(releasing)
     await filled.slots.release_all(grace_seconds=0)
 
 
@@ -373,7 +375,7 @@ async def test_what_is_claimed_ahead_can_be_taken_away(ahead: Filled) -> None:
 
 
 @pytest.mark.usefixtures("long_lead")
-async def test_what_is_claimed_ahead_is_handed_back_at_a_stop(ahead: Filled) -> None:
+async def test_jobs_claimed_ahead_are_released_at_a_stop(ahead: Filled) -> None:
     stopping = asyncio.create_task(ahead.slots.release_all(grace_seconds=60))
     # At once, not after the grace period of running jobs: another worker can start them.
     await ahead.until(lambda: ahead.queue.released == [101, 102])
@@ -394,14 +396,14 @@ async def test_a_run_of_a_job_that_was_set_off_anew_ends_though_the_new_one_wait
     await ahead.until(lambda: 101 in ahead.begun)  # in the slot of the one that was stopped
 
 
-async def test_what_was_foreseen_and_did_not_come_is_not_claimed(
+async def test_slots_that_did_not_become_free_as_predicted_are_not_claimed_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     filled = _filled(waiting=1_000, slots=4)
     free = iter([1, 0, 2, 2, -1])
     monkeypatch.setattr(Slots, "free", property(lambda _slots: next(free, 0)))
     loop = asyncio.create_task(filled.claimer.loop())
-    await filled.queue.answer_next()
+    await filled.queue.release_next_claim()
     for _ in range(20):
         await asyncio.sleep(0)
     assert filled.queue.limits == [2]
@@ -410,12 +412,12 @@ async def test_what_was_foreseen_and_did_not_come_is_not_claimed(
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots_module, "AHEAD_SECONDS_MAX", 0.01)
 
 
-@pytest.mark.usefixtures("long_lead", "impatient")
-async def test_what_is_claimed_ahead_of_slots_that_stay_taken_is_handed_back(
+@pytest.mark.usefixtures("long_lead", "short_ahead")
+async def test_jobs_claimed_ahead_are_released_when_no_slot_becomes_free(
     ahead: Filled,
 ) -> None:
     """Its lease runs: a provider that begins to hang must not cost it an attempt."""
@@ -431,13 +433,13 @@ async def test_where_jobs_end_slowly_none_is_claimed_ahead(
 ) -> None:
     monkeypatch.setattr(slots_module, "LEAD_SECONDS", 1e-9)
     filled = _filled(waiting=1_000, slots=20, handle=_end_at_once)
-    answering = asyncio.create_task(filled.queue.answer_all())
+    releasing = asyncio.create_task(filled.queue.release_all_claims())
     loop = asyncio.create_task(filled.claimer.loop())
     await filled.until(lambda: filled.queue.completed == 1_000)
     assert max(filled.queue.limits) <= 20
     assert filled.slots.free == 20
     await _cancelled(loop)
-    await _cancelled(answering)
+    await _cancelled(releasing)
 
 
 async def _end_at_once(_job: Job) -> Outcome:

@@ -19,7 +19,7 @@ def _tasks(name: str) -> list[asyncio.Task[Any]]:
     return [task for task in asyncio.all_tasks() if task.get_name() == name]
 
 
-async def test_stopping_a_duty_waits_whoever_asks_for_it() -> None:
+async def test_every_caller_that_stops_a_duty_waits_for_its_end() -> None:
     begun, may_end, saved = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def loop() -> None:
@@ -61,7 +61,7 @@ async def test_a_failed_round_is_followed_by_the_next() -> None:
     assert [event.message() for event in events.of(WorkerRoundFailed)] != []
 
 
-async def test_a_duty_that_dies_says_so_once_and_can_be_stopped() -> None:
+async def test_a_failed_duty_is_reported_once_and_can_be_stopped() -> None:
     async def loop() -> None:
         raise ZeroDivisionError("a bug")
 

@@ -1,4 +1,4 @@
--- Add what a process has counted since it last did; hours older than two days go.
+-- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
 ) RETURNS void LANGUAGE plpgsql AS $body$

@@ -2,9 +2,9 @@
 -- Rows are locked in the order jobs, users, blocks, as everywhere.
 
 -- Change a block that still has revision p_revision. p_changes holds the columns that change; with
--- p_passage_ordinal the words changed too: the passages are replaced, what was derived from the old
--- text goes, and a job enriches it anew. Returns the new revision, or no row when the block is not
--- there or has another revision.
+-- p_passage_ordinal the text changed too: the passages are replaced, facts derived from the old
+-- text are removed, and a job enriches it again. Returns the new revision, or no row if the block does
+-- not exist or has another revision.
 CREATE OR REPLACE FUNCTION edit_memory_block(
     p_project_id text, p_user_id text, p_block_id uuid, p_revision integer, p_changed_by text,
     p_changes jsonb, p_content_hash bytea,
@@ -20,8 +20,8 @@ DECLARE
     v_before memory_blocks;
     v_after memory_blocks;
 BEGIN
-    -- A job that waits for this block will read it as it is then; one that runs has read it already,
-    -- and its result is dropped for the revision's sake, whatever was edited: another one follows.
+    -- A pending job of this block will read the new version; a running one has read the old version,
+    -- and its result is dropped because of the revision, whatever was edited: another job follows.
     SELECT id INTO v_job FROM memory_jobs
     WHERE block_id = p_block_id AND status = 'pending' AND job_type = 'enrich_and_embed'
       AND project_id = p_project_id AND user_id = p_user_id
@@ -47,7 +47,7 @@ BEGIN
         to_jsonb(v_before) - ARRAY['project_id', 'user_id', 'id', 'idempotency_key', 'content_hash',
             'request_hash', 'job_id', 'revision'], v_now);
 
-    -- The changed ones of the fields that a client may send; callers check the names and values.
+    -- The changed fields among those a client may send; callers validate names and values.
     EXECUTE (
         SELECT format('UPDATE memory_blocks SET content_hash = coalesce($5, content_hash),
                 revision = $6, updated_at = $7, (%s) = ROW(%s)
@@ -83,7 +83,7 @@ BEGIN
     SET title = NULL, summary = NULL, tags = '{}', entities = '[]', importance = NULL,
         language = NULL, enrichment = 'none', status = 'pending_enrichment', error = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
-    -- Found out of the old text; what somebody rejected stays rejected.
+    -- They were derived from the old text; relations that a user rejected stay rejected.
     PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, false, p_changed_by, v_now);
     PERFORM forget_memory_windows(p_project_id, p_user_id, p_block_id);
     DELETE FROM memory_passages
@@ -111,7 +111,7 @@ BEGIN
 END $body$;
 
 -- Delete a block, whatever revision it has or only p_revision, with all that refers to it. Its open
--- jobs are cancelled; the result of a running one finds its attempt gone. Returns 'deleted',
+-- jobs are cancelled; the result of a running one is rejected. Returns 'deleted',
 -- 'missing' or 'stale'.
 CREATE OR REPLACE FUNCTION delete_memory_block(
     p_project_id text, p_user_id text, p_block_id uuid, p_revision integer
@@ -142,7 +142,7 @@ BEGIN
         last_error = 'its block was deleted'
     WHERE id = ANY (v_jobs);
 
-    -- A late repetition of the request that made it gets its first answer, and not a second block.
+    -- A late repetition of the request that created it gets the first response, and no second block.
     INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation, request_hash,
         block_id, job_id, created_at)
     SELECT project_id, user_id, idempotency_key, 'POST /blocks', request_hash, id, job_id, v_now
@@ -150,22 +150,22 @@ BEGIN
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id
       AND idempotency_key IS NOT NULL
     ON CONFLICT DO NOTHING;
-    -- Remembered answers that tell what it said.
+    -- Stored responses to idempotent requests contain the old text.
     DELETE FROM memory_idempotency
     WHERE project_id = p_project_id AND user_id = p_user_id AND block_id = p_block_id
       AND body IS NOT NULL;
     PERFORM unrelate_memory_block(p_project_id, p_user_id, p_block_id, true,
         'deletion of ' || p_block_id, v_now);
-    -- What a summary says of it goes at once; the rest stands until it is made anew.
+    -- Remove its sentences from summaries at once; the rest stays until the summary is written again.
     UPDATE memory_summaries AS s
     SET stale = true, updated_at = v_now, comparison = NULL,
         block_ids = array_remove(s.block_ids, p_block_id),
-        highlights = k.kept, text = k.told
+        highlights = k.kept, text = k.kept_text
     FROM (SELECT m.week_start,
                  coalesce(jsonb_agg(h.value ORDER BY h.n) FILTER (WHERE NOT h.value -> 'block_ids'
                      ? p_block_id::text), '[]') AS kept,
                  coalesce(string_agg(h.value ->> 'text', E'\n' ORDER BY h.n) FILTER (
-                     WHERE NOT h.value -> 'block_ids' ? p_block_id::text), '') AS told
+                     WHERE NOT h.value -> 'block_ids' ? p_block_id::text), '') AS kept_text
           FROM memory_summaries AS m
           LEFT JOIN LATERAL jsonb_array_elements(m.highlights) WITH ORDINALITY AS h (value, n) ON true
           WHERE m.project_id = p_project_id AND m.user_id = p_user_id
@@ -215,7 +215,7 @@ RETURNS bytea LANGUAGE sql STABLE AS $body$
 $body$;
 
 -- Delete a user's jobs among the ids (p_after, p_after + p_span]. No index finds a user's ended jobs,
--- for it would cost every job of everybody; so an erasure goes through the table in steps, before it
+-- for maintaining one would slow down every job; so an erasure scans the table in steps, before it
 -- locks anything. Returns how many were deleted.
 CREATE OR REPLACE FUNCTION sweep_memory_jobs(
     p_project_id text, p_user_id text, p_after bigint, p_span bigint
@@ -230,13 +230,13 @@ BEGIN
     RETURN v_deleted;
 END $body$;
 
--- Erase a user: every row of every table that names one, in one transaction, and write down that it
--- happened. p_last_job: jobs up to this id were swept away before. Tables are found by their columns,
+-- Erase a user: every row of every table that names one, in one transaction, and record that it
+-- happened. p_last_job: jobs up to this id were deleted before. Tables are found by their columns,
 -- so that one added later cannot be forgotten.
 --
--- Whatever runs meanwhile brings nothing back: a worker's result is written only together with its
--- job, which is gone, and a block that is being accepted holds or awaits the user's row. A job that is
--- being ended at this very moment holds its row and awaits the user's: then this gives up
+-- Concurrent work stores nothing again: a worker's result is written only together with its
+-- job, which is gone, and a transaction that accepts a block holds or awaits the user's row. A job that is
+-- being completed at this moment holds its row and awaits the user's: then this gives up
 -- (lock_not_available) and is to be called again.
 CREATE OR REPLACE FUNCTION erase_memory_user(
     p_project_id text, p_user_id text, p_id uuid, p_key_digest bytea,
@@ -248,18 +248,18 @@ DECLARE
     v_table text;
     v_deleted bigint;
     v_jobs bigint;
-    -- Ids are given out before they are committed: some below the last one came later.
+    -- Ids are assigned before commit: some below the last one may have been committed later.
     v_after bigint := p_last_job - 100000;
     v_counts jsonb := '{}';
 BEGIN
-    -- Before the user's row, in the order of locks; waits for those that are being ended.
+    -- Before the user's row, in the order of locks; waits for jobs that are being completed.
     DELETE FROM memory_jobs
     WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
     GET DIAGNOSTICS v_jobs = ROW_COUNT;
-    -- Whoever is accepting a block of this user has committed it, or waits until we have.
+    -- A transaction that accepts a block of this user has committed, or waits until this one has.
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
     ON CONFLICT (project_id, user_id) DO UPDATE SET version = memory_users.version;
-    -- And so has whoever writes down what was spent for them.
+    -- The same holds for a transaction that records spending for the user.
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
     PERFORM FROM memory_jobs
@@ -270,8 +270,8 @@ BEGIN
     v_counts := jsonb_build_object('jobs', p_swept + v_jobs + v_deleted,
         'cached_entries', p_cached);
 
-    -- A key for this user opens nothing any more. The row stays, without the user: that there were
-    -- keys is what keeps the door closed.
+    -- A key for this user grants nothing any more. The row stays, without the user: the API requires
+    -- a key as long as any key row exists.
     UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, now()), user_id = '', name = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
@@ -304,7 +304,7 @@ BEGIN
     RETURN QUERY SELECT v_counts, v_now;
 END $body$;
 
--- How many rows of every table name this user; keys and receipts of erasures do not.
+-- How many rows of every table name this user; keys and receipts of erasures are not counted.
 CREATE OR REPLACE FUNCTION count_memory_rows(p_project_id text, p_user_id text)
 RETURNS TABLE (name text, count bigint) LANGUAGE plpgsql STABLE AS $body$
 DECLARE
@@ -326,8 +326,8 @@ BEGIN
     END LOOP;
 END $body$;
 
--- The job id of an imported block: the one it comes with, unless no job of this user can have had that
--- id; then a new one, which no job will have.
+-- The job id of an imported block: the exported one, unless no job of this user can have had that
+-- id; then a new id that no job will get.
 CREATE OR REPLACE FUNCTION memory_own_job_id(p_project_id text, p_user_id text, p_job_id bigint)
 RETURNS bigint LANGUAGE sql AS $body$
     SELECT CASE WHEN p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
@@ -336,7 +336,7 @@ RETURNS bigint LANGUAGE sql AS $body$
         THEN p_job_id ELSE nextval('memory_jobs_id_seq') END
 $body$;
 
--- Store exported rows of one table for a user. What is there already stays as it is. Columns this
+-- Store exported rows of one table for a user. Existing rows stay unchanged. Columns this
 -- version does not know are left out, those the rows do not have get their default. Returns how many
 -- were stored.
 CREATE OR REPLACE FUNCTION import_memory_rows(
@@ -354,7 +354,7 @@ BEGIN
     ON CONFLICT (project_id, user_id) DO NOTHING;
     PERFORM raise_memory_version(p_project_id, p_user_id, NULL, v_now);
     IF p_table = 'memory_users' THEN
-        -- One that nobody knows fails here, and not the weeks of everybody later.
+        -- An unknown time zone fails here, and not later in the weekly summaries of all users.
         PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
         UPDATE memory_users
         SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),

@@ -1,4 +1,4 @@
--- Write back what a worker made of its blocks: results, passages and completed jobs in one
+-- Write back a worker's results for its blocks: facts, passages and completed jobs in one
 -- statement. Only jobs that are still the caller's own attempt, and blocks that were not edited
 -- since, change. Returns the 1-based positions of the jobs that were completed.
 --
@@ -6,11 +6,11 @@
 -- p_passage_item being the 1-based position of the job. A NULL title means: enrichment is switched
 -- off or was kept before, keep what is there. A NULL embedding means the same for vectors.
 -- p_kept: the passages of the job's block are stored as they are, in the words of the default language,
--- and have NULL lexemes here; where another job has told the block's language since, its result stands.
--- p_tags_and_entities says more where there is more to say: what made the facts (`model`), why
--- something is missing (`error`), and what is still to be made, after how long (`backfill_steps`,
--- `backfill_after`: an interval, or 'asked' for when somebody asks); with `relations`, a number of
--- attempts, a job looks for relations of each block that becomes active.
+-- and have NULL lexemes here; if another job has set the block's language since, its result is kept.
+-- p_tags_and_entities has optional fields: what produced the facts (`model`), why something is
+-- missing (`error`), which steps are to be backfilled (`backfill_steps`) and after how long
+-- (`backfill_after`: an interval, or 'asked' for on request only); with `relations`, a number of
+-- attempts, a job detects relations of each block that becomes active.
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],
@@ -38,14 +38,14 @@ BEGIN
     SELECT array_agg(j.project_id), array_agg(j.user_id), array_agg(j.block_id), array_agg(i.n)
     INTO v_projects, v_users, v_blocks, v_items
     FROM unnest(p_job_ids) WITH ORDINALITY AS i (job_id, n)
-    -- A worker whose lease ran out may come with two attempts of one job: only the later is its own.
+    -- A worker whose lease ran out may write back two attempts of one job: only the later one is valid.
     JOIN memory_jobs AS j ON j.id = i.job_id AND j.attempts = p_attempts[i.n]
     WHERE j.id = ANY (v_done);
 
     PERFORM raise_memory_versions(v_projects, v_users, v_blocks, v_now);
 
-    -- What an earlier enrichment said is kept, and what a table that was here before the service or
-    -- a client's SQL had in these columns; a block's first enrichment mostly has nothing to keep.
+    -- Keep a revision of an earlier enrichment, or of values that an existing table or
+    -- a client's SQL had in these columns; a first enrichment usually has nothing to keep.
     INSERT INTO memory_block_revisions (project_id, user_id, block_id, revision, reason, changed_by, before)
     SELECT b.project_id, b.user_id, b.id, b.revision, 'enrichment', 'job ' || p_job_ids[d.n],
            jsonb_build_object('title', b.title, 'summary', b.summary, 'tags', b.tags,
@@ -75,7 +75,7 @@ BEGIN
       AND coalesce(b.occurred_at, b.created_at) >= s.starts_at
       AND coalesce(b.occurred_at, b.created_at) < s.ends_at;
 
-    -- Passages only where the block still stands as it was read.
+    -- Passages only if the block is unchanged since it was read.
     WITH block AS (
         UPDATE memory_blocks AS b
         SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
@@ -101,7 +101,7 @@ BEGIN
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
     ), stale AS (
-        -- Fewer passages than before: what a shorter text no longer has must not be found.
+        -- If there are fewer passages than before, the extra ones of the longer text are deleted.
         DELETE FROM memory_passages AS m
         USING block AS b
         JOIN (SELECT p.n, max(p.ordinal) AS last
@@ -139,7 +139,7 @@ BEGIN
             NULL);
     END IF;
     IF v_fresh.attempts IS NOT NULL THEN
-        -- After everybody's fresh blocks, and without moving the user's own back.
+        -- After the fresh blocks of all users, and without delaying the user's own.
         PERFORM enqueue_memory_jobs(v_fresh.projects, v_fresh.users,
             array_fill('detect_relations'::text, ARRAY[cardinality(v_fresh.ids)]), v_fresh.ids,
             array_fill(NULL::jsonb, ARRAY[cardinality(v_fresh.ids)]),
@@ -150,8 +150,8 @@ BEGIN
     RETURN QUERY SELECT unnest(v_items)::bigint;
 END $body$;
 
--- As versions before 0012 call it: nothing is kept. Not the other one with a default: should an older
--- version's migration put its own back here, a call of 17 arguments would fit both.
+-- As versions before 0012 call it: nothing is kept. Not a default of the other function: if an older
+-- version's migration restored its own function, a call with 17 arguments would match both.
 CREATE OR REPLACE FUNCTION complete_memory_enrichments(
     p_worker text, p_job_ids bigint[], p_attempts integer[], p_revisions integer[],
     p_titles text[], p_summaries text[], p_tags_and_entities jsonb[],

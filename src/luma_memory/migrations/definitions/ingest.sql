@@ -1,8 +1,8 @@
 
 -- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
 --
--- p_blocks: an array of objects with the columns of memory_block_input, the one list of what a client may
--- say of a block; unknown keys are ignored and missing ones are NULL, so that versions before and after a
+-- p_blocks: an array of objects with the columns of memory_block_input, the only list of the fields a client may
+-- send for a block; unknown keys are ignored and missing ones are NULL, so that versions before and after a
 -- new field can both call this. p_passage_* describe the passages, p_passage_item being the 1-based
 -- position of the block. Returns one row per block, in order:
 --   created         false when the same idempotency key or external id was accepted before, or an equal block
@@ -11,9 +11,9 @@
 -- Locks the users' rows first, in order, so that requests with one key cannot pass each other and
 -- two statements cannot deadlock. With p_claimed_by the jobs are created already claimed by that worker.
 -- p_traceparents: of the requests, one per block or NULL, for the traces of the jobs.
--- p_repeats_since: an equal block (all fields but the time and the key) that has no external id and happened
--- between this and the block's own time is the same block sent again. NULL: none is. A failed or superseded
--- block is never repeated: saying it again is news.
+-- p_repeats_since: an equal block (all fields but the time and the key) without an external id that occurred
+-- between this and the block's own time is the same block sent again. NULL: never. A failed or superseded
+-- block is never repeated: an equal new block is stored.
 CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_blocks jsonb,
     p_passage_item integer[], p_passage_ordinal integer[], p_passage_start integer[],
@@ -23,7 +23,7 @@ CREATE OR REPLACE FUNCTION ingest_memory_blocks(
     p_repeats_since timestamptz[] DEFAULT NULL
 ) RETURNS TABLE (block_id uuid, job_id bigint, created boolean, same_request boolean,
                  repeats text)
--- A user's row that another transaction holds must not delay the other users of the statement: their
+-- A user's row locked by another transaction must not delay the other users of the statement: their
 -- items run again without it.
 LANGUAGE plpgsql SET lock_timeout = '250ms' AS $body$
 #variable_conflict use_column
@@ -31,7 +31,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_blocks memory_block_input[] := ARRAY(
         SELECT b FROM jsonb_populate_recordset(NULL::memory_block_input, p_blocks) AS b);
-    -- What tells two blocks of equal content_hash apart is every other field but these.
+    -- Two blocks of equal content_hash are the same if all fields but these are equal.
     v_not_compared text[] := ARRAY['id', 'content', 'occurred_at', 'utc_offset_minutes', 'idempotency_key', 'request_hash',
         'job_id', 'created_at', 'updated_at', 'ordinality', 'n', 'since'];
     v_items integer[];
@@ -48,7 +48,7 @@ DECLARE
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
 BEGIN
-    -- The user's place in virtual time after this statement, one entry an item.
+    -- The user's place in virtual time after this statement, one entry per item.
     WITH scope AS (
         SELECT i.project_id, i.user_id, count(*) AS items, array_agg(i.id) AS ids
         FROM unnest(v_blocks) AS i
@@ -64,7 +64,7 @@ BEGIN
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (
-        -- All ids: one that turns out to be stored already costs a reader nothing.
+        -- All ids: one that turns out to be stored already costs nothing.
         INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
         SELECT t.project_id, t.user_id, t.version, t.previous, s.ids
         FROM touched AS t JOIN scope AS s USING (project_id, user_id)
@@ -77,7 +77,7 @@ BEGIN
     JOIN touched AS t USING (project_id, user_id);
 
     IF v_keyed THEN
-        -- First of its key here, and none of it stored. The lock above makes this check final.
+        -- First of its key here, and no stored block has it. The lock above makes this check final.
         SELECT array_agg(i.n ORDER BY i.n) INTO v_fresh
         FROM (SELECT x.*,
                      row_number() OVER (PARTITION BY x.project_id, x.user_id, x.idempotency_key ORDER BY x.n) AS key_turn,
@@ -99,37 +99,37 @@ BEGIN
     END IF;
 
     IF p_repeats_since IS NOT NULL THEN
-        -- Those that stand already, each the first of its kind. Final for the same reason.
+        -- Equal blocks that are stored already, each the first of its kind. Final for the same reason.
         SELECT array_agg(i.n ORDER BY i.n), array_agg(b.id ORDER BY i.n) INTO v_repeats, v_same
         FROM (SELECT x.*, x.ordinality AS n, p_repeats_since[x.ordinality] AS since
               FROM unnest(v_blocks) WITH ORDINALITY AS x) AS i
         CROSS JOIN LATERAL (
             SELECT m.id FROM memory_blocks AS m
-            -- As memory_blocks_said has it; what compares the scope itself must be of no use to an
-            -- index, or the primary key would be taken where there are no statistics.
+            -- The expression of the index memory_blocks_said; the comparison of the scope must not be usable by
+            -- an index, or the primary key would be chosen without statistics.
             WHERE m.content_hash = i.content_hash AND m.external_id IS NULL
               AND hashtextextended(m.user_id, hashtextextended(m.project_id, 0))
                   = hashtextextended(i.user_id, hashtextextended(i.project_id, 0))
               AND (m.project_id, m.user_id) IS NOT DISTINCT FROM (i.project_id, i.user_id)
               AND m.occurred_at BETWEEN i.since AND i.occurred_at
               AND m.status <> 'failed' AND m.superseded_at IS NULL AND m.job_id IS NOT NULL
-              -- Equal in whatever a client may say of a block, also in fields that are yet to come.
+              -- Equal in all fields a client may send, including fields added later.
               AND NOT EXISTS (
                   SELECT FROM jsonb_each(to_jsonb(i) - v_not_compared) AS f
                   WHERE f.value IS DISTINCT FROM to_jsonb(m) -> f.key)
             ORDER BY m.created_at, m.id LIMIT 1) AS b
         WHERE i.external_id IS NULL AND (NOT v_keyed OR i.n = ANY (v_fresh));
         IF cardinality(v_blocks) > 1 THEN
-            -- Those that an earlier item says.
+            -- Items equal to an earlier item.
             SELECT nullif(coalesce(v_repeats, '{}') || array_agg(i.n::integer ORDER BY i.n), '{}'),
                    coalesce(v_same, '{}') || array_agg((v_blocks[i.first_n]).id ORDER BY i.n)
             INTO v_repeats, v_same
-            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash, x.said,
+            FROM (SELECT x.n, min(x.n) OVER (PARTITION BY x.project_id, x.user_id, x.content_hash, x.compared,
                              CASE WHEN x.since = x.occurred_at THEN x.since END) AS first_n
                   FROM (SELECT b.*, b.ordinality AS n, p_repeats_since[b.ordinality] AS since,
-                               -- Made only where there is something to compare.
+                               -- Computed only if there is something to compare.
                                CASE WHEN count(*) OVER (PARTITION BY b.content_hash) > 1
-                                    THEN to_jsonb(b) - v_not_compared END AS said
+                                    THEN to_jsonb(b) - v_not_compared END AS compared
                         FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x
                   WHERE x.external_id IS NULL AND x.since IS NOT NULL AND x.n = ANY (v_fresh)
                     AND x.n <> ALL (coalesce(v_repeats, '{}'))) AS i
@@ -171,13 +171,13 @@ BEGIN
     SELECT array_agg(i.n), array_agg((i.block).job_id) INTO v_items, v_jobs FROM item AS i;
 
     IF v_repeats IS NOT NULL THEN
-        -- One by one: joined to an array, a table that is not large would be read whole.
+        -- One by one: joined to an array, a small table would be read completely.
         FOR v_n, v_id IN SELECT x.n, x.id FROM unnest(v_repeats, v_same) AS x (n, id) LOOP
             UPDATE memory_blocks SET repeat_count = repeat_count + 1
             WHERE project_id = (v_blocks[v_n]).project_id AND user_id = (v_blocks[v_n]).user_id
               AND id = v_id
             RETURNING memory_blocks.job_id, memory_blocks.status INTO v_job_id, v_status;
-            -- Its key is used as well: a late repetition gets this response, whatever became of the block.
+            -- Its key is used as well: a late repetition gets this response, whatever happened to the block since.
             IF (v_blocks[v_n]).idempotency_key IS NOT NULL THEN
                 INSERT INTO memory_idempotency (project_id, user_id, idempotency_key, operation,
                     request_hash, block_id, job_id, block_status, created_at)
@@ -194,7 +194,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- A block met by its external id may have come under another key, or none: that key is not reused.
+    -- A block found by its external id may have another key, or none: that key is not reused.
     RETURN QUERY SELECT b.id, b.job_id, b.id = i.id,
         b.idempotency_key IS DISTINCT FROM i.idempotency_key
             OR b.request_hash IS NOT DISTINCT FROM i.request_hash,

@@ -32,7 +32,7 @@ DECLARE
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
     v_positions bigint[];
-    v_held uuid[];  -- blocks whose pending job is locked here: it will read what is written now
+    v_locked uuid[];  -- blocks whose pending job is locked here: it will read what is written now
     v_op jsonb;
     v_n bigint;
     v_old memory_blocks;
@@ -47,7 +47,7 @@ DECLARE
     v_job_ids bigint[] := '{}';
     v_job_ops bigint[] := '{}';
 BEGIN
-    v_held := ARRAY(
+    v_locked := ARRAY(
         SELECT j.block_id FROM jsonb_array_elements(p_ops) AS o (op)
         CROSS JOIN LATERAL (SELECT b.id FROM memory_blocks AS b
             WHERE b.project_id = o.op ->> 'project_id' AND b.user_id = o.op ->> 'user_id'
@@ -93,18 +93,18 @@ BEGIN
         outcome := NULL; item_id := NULL; item_revision := NULL; created := NULL; updated := NULL;
         expires := NULL;
         IF v_op ? 'request_key' THEN
-            SELECT k.request_hash, k.body::jsonb AS said INTO v_stored FROM memory_idempotency AS k
+            SELECT k.request_hash, k.body::jsonb AS stored_body INTO v_stored FROM memory_idempotency AS k
             WHERE k.project_id = v_op ->> 'project_id' AND k.user_id = v_op ->> 'user_id'
               AND k.idempotency_key = v_op ->> 'request_key';
             IF FOUND THEN
                 outcome := 'reused';
                 IF v_stored.request_hash = (v_op ->> 'request_hash')::bytea THEN
-                    outcome := v_stored.said ->> 'outcome';
-                    item_id := (v_stored.said ->> 'id')::uuid;
-                    item_revision := (v_stored.said ->> 'revision')::integer;
-                    created := (v_stored.said ->> 'created')::timestamptz;
-                    updated := (v_stored.said ->> 'updated')::timestamptz;
-                    expires := (v_stored.said ->> 'expires')::timestamptz;
+                    outcome := v_stored.stored_body ->> 'outcome';
+                    item_id := (v_stored.stored_body ->> 'id')::uuid;
+                    item_revision := (v_stored.stored_body ->> 'revision')::integer;
+                    created := (v_stored.stored_body ->> 'created')::timestamptz;
+                    updated := (v_stored.stored_body ->> 'updated')::timestamptz;
+                    expires := (v_stored.stored_body ->> 'expires')::timestamptz;
                 END IF;
                 RETURN NEXT;
                 CONTINUE;
@@ -171,7 +171,7 @@ BEGIN
                             'expires_at', v_old.expires_at), v_now);
                 END IF;
                 -- A job that runs has read an earlier revision, and its result will be dropped.
-                IF v_op ->> 'content' <> '' AND v_old.id <> ALL (v_held) AND v_old.id <> ALL (v_job_blocks)
+                IF v_op ->> 'content' <> '' AND v_old.id <> ALL (v_locked) AND v_old.id <> ALL (v_job_blocks)
                    AND (v_new OR (v_value AND (v_old.status = 'pending_enrichment'
                        OR EXISTS (SELECT FROM memory_jobs
                            WHERE block_id = v_old.id AND status = 'processing'
@@ -259,7 +259,7 @@ BEGIN
     WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id;
 END $body$;
 
--- Delete items that have expired, the earliest first, at most p_limit; nobody has seen them since. Returns
+-- Delete items that have expired, the earliest first, at most p_limit; they are invisible since then. Returns
 -- how many.
 CREATE OR REPLACE FUNCTION delete_expired_memory_items(p_limit integer)
 RETURNS integer LANGUAGE plpgsql AS $body$

@@ -1,8 +1,8 @@
--- What all workers know of the model providers, and what those still owe the blocks.
+-- The shared state of the model providers, and pending backfills of blocks.
 
--- May this provider be called? One row: state 'closed' says yes, and so does `is_probe`: this caller
--- alone tries a circuit whose time is over, and should note whatever comes of it within p_probe.
--- `failures` is how many came before this call (a good one should be noted then).
+-- May this provider be called? One row: state 'closed' means yes, and so does `is_probe`: this caller
+-- alone probes a circuit whose time is over, and should note the outcome within p_probe.
+-- `failures` is the number before this call (a success should be noted if it is not 0).
 CREATE OR REPLACE FUNCTION enter_memory_circuit(p_name text, p_probe interval)
 RETURNS TABLE (state text, code text, reason text, wait_seconds double precision,
                failures integer, is_probe boolean)
@@ -31,7 +31,7 @@ BEGIN
         greatest(extract(epoch FROM v.blocked_until - v_now)::double precision, 0), v.failures, false;
 END $body$;
 
--- What came of a call: 'well', 'limited' (wait p_wait), 'away' or 'refused' (p_failures_max of one
+-- Record the outcome of a call: 'well', 'limited' (wait p_wait), 'away' or 'refused' (p_failures_max of one
 -- kind in a row open the circuit for p_pause, doubling up to p_pause_max; a failed probe does at
 -- once).
 CREATE OR REPLACE FUNCTION note_memory_circuit(
@@ -49,7 +49,7 @@ BEGIN
     v_failures := CASE WHEN v.failing = p_outcome THEN v.failures + 1 ELSE 1 END;
     CASE
     WHEN p_outcome = 'well' THEN
-        -- A call that was under way before the provider said wait says nothing about waiting.
+        -- The result of a call that started before the provider's rate limit does not lift the limit.
         UPDATE memory_circuits
         SET state = 'closed', failures = 0, failing = NULL, openings = 0, code = NULL,
             reason = NULL, blocked_until = NULL, probe_until = NULL, failing_since = NULL,
@@ -75,7 +75,7 @@ BEGIN
     END CASE;
 END $body$;
 
--- Keep the derived facts of a block whose other half is still to be made: the next attempt need not
+-- Keep the derived facts of a block whose other step is still pending: the next attempt need not
 -- pay for them again. The block's status and its job stay as they are. False where the job is no
 -- longer the caller's own attempt or the block was edited: nothing is changed there.
 CREATE OR REPLACE FUNCTION keep_memory_enrichment(
@@ -109,22 +109,22 @@ BEGIN
     RETURN FOUND;
 END $body$;
 
--- Jobs for active blocks that something is still owed to and whose time has come, behind all other
--- work, as long as fewer than p_open_max of them wait and none of these circuits says that it would
--- be in vain. Their payload names the steps: {"backfill": ["enrich"]}. Returns how many were made.
+-- Enqueue jobs for active blocks whose pending backfill is due, behind all other work, as long as
+-- fewer than p_open_max of them wait and all of these circuits are closed. Their payload names the
+-- steps: {"backfill": ["enrich"]}. Returns how many were enqueued.
 CREATE OR REPLACE FUNCTION enqueue_memory_backfill(p_open_max integer, p_circuits text[])
 RETURNS integer LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 #variable_conflict use_column
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_priority integer := -20;
-    v_room integer;
+    v_capacity integer;
     v_projects text[];
     v_users text[];
     v_blocks uuid[];
     v_payloads jsonb[];
 BEGIN
-    -- Every worker comes here; one of them at a time is enough.
+    -- Every worker calls this; one of them at a time is enough.
     IF NOT pg_try_advisory_xact_lock(hashtext('enqueue_memory_backfill')) THEN
         RETURN 0;
     END IF;
@@ -132,7 +132,7 @@ BEGIN
                WHERE c.name = ANY (p_circuits) AND c.state <> 'closed' AND c.blocked_until > v_now) THEN
         RETURN 0;
     END IF;
-    SELECT p_open_max - count(*) INTO v_room
+    SELECT p_open_max - count(*) INTO v_capacity
     FROM (SELECT FROM memory_jobs
           WHERE status = 'pending' AND fair_at < 'infinity' AND priority = v_priority
           LIMIT p_open_max) AS j;
@@ -145,7 +145,7 @@ BEGIN
                 WHERE j.block_id = b.id AND j.status IN ('pending', 'processing')
                   AND j.job_type = 'enrich_and_embed'
                   AND j.project_id = b.project_id AND j.user_id = b.user_id)
-          ORDER BY b.backfill_at LIMIT v_room) AS w;
+          ORDER BY b.backfill_at LIMIT v_capacity) AS w;
     IF v_blocks IS NULL THEN
         RETURN 0;
     END IF;
@@ -154,15 +154,15 @@ BEGIN
         array_fill(v_priority, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), 1);
-    -- The job says when to come back, if at all; this is for jobs that somebody deletes.
+    -- The job itself sets the time of the next backfill, if any; this is for jobs that are deleted.
     UPDATE memory_blocks AS b SET backfill_at = v_now + interval '1 hour'
     FROM unnest(v_projects, v_users, v_blocks) AS i (project_id, user_id, block_id)
     WHERE b.project_id = i.project_id AND b.user_id = i.user_id AND b.id = i.block_id;
     RETURN cardinality(v_blocks);
 END $body$;
 
--- Bring forward what is owed later or only when somebody asks: for at most p_limit blocks, whose
--- number it returns. Workers then make it, behind all other work.
+-- Make backfills that are pending for later or on request due now, for at most p_limit blocks, whose
+-- number it returns. Workers then process them, behind all other work.
 CREATE OR REPLACE FUNCTION request_memory_backfill(
     p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL, p_limit integer DEFAULT 1000
 ) RETURNS integer LANGUAGE plpgsql AS $body$
@@ -176,7 +176,7 @@ BEGIN
           WHERE backfill_at > v_now AND status = 'active'
             AND (p_project_id IS NULL OR project_id = p_project_id)
             AND (p_user_id IS NULL OR user_id = p_user_id)
-            -- What a waiting job will make is not asked for twice.
+            -- A step that a waiting job will do is not requested twice.
             AND NOT EXISTS (SELECT FROM memory_jobs AS j
                 WHERE j.block_id = memory_blocks.id AND j.status IN ('pending', 'processing')
                   AND j.job_type = 'enrich_and_embed')
@@ -186,15 +186,15 @@ BEGIN
     RETURN v_changed;
 END $body$;
 
--- All vectors of a scope's next model take the place of the old ones, at once for every reader.
--- Returns how many. Vectors made of an earlier revision are dropped.
+-- Replace a scope's vectors by those of its next model, at once for every reader.
+-- Returns how many. Vectors of an earlier revision are dropped.
 CREATE OR REPLACE FUNCTION move_memory_vectors(p_project_id text, p_user_id text, p_model text)
 RETURNS integer LANGUAGE plpgsql AS $body$
 #variable_conflict use_column
 DECLARE
     v_moved integer;
 BEGIN
-    -- Hinders nobody but an erasure, after which there is nothing to move.
+    -- This lock blocks only an erasure, after which there is nothing to move.
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -211,7 +211,7 @@ BEGIN
       AND m.ordinal = n.ordinal;
     GET DIAGNOSTICS v_moved = ROW_COUNT;
     DELETE FROM memory_next_passages WHERE project_id = p_project_id AND user_id = p_user_id;
-    -- Windows of turns hold more than one block's text: their own jobs make them again.
+    -- Windows of turns contain the text of several blocks: their own jobs embed them again.
     DELETE FROM memory_passages
     WHERE project_id = p_project_id AND user_id = p_user_id AND ordinal = -1
       AND embedding_model <> p_model;
@@ -225,10 +225,10 @@ BEGIN
     RETURN v_moved;
 END $body$;
 
--- Jobs for up to p_limit scopes that have passages without a vector of p_model, once the jobs made
--- before are through; returns how many. Where none is left the other models retire, and a little later
--- the change is finished. Does nothing unless the model is wanted, nor while one of
--- these circuits says that it would be in vain.
+-- Jobs for up to p_limit scopes that have passages without a vector of p_model, once the jobs enqueued
+-- before have ended; returns how many. If none is left the other models retire, and a little later
+-- the change is finished. Does nothing unless the model is requested, nor while one of
+-- these circuits is open.
 CREATE OR REPLACE FUNCTION enqueue_memory_reembeds(p_model text, p_limit integer, p_circuits text[])
 RETURNS integer LANGUAGE plpgsql AS $body$
 #variable_conflict use_column
@@ -272,8 +272,8 @@ BEGIN
     END IF;
     UPDATE memory_embedding_models SET retired_at = v_now WHERE id <> p_model AND retired_at IS NULL;
     IF NOT FOUND THEN
-        -- Processes learn of a retirement within seconds; what they embedded until then is stale, and
-        -- was looked for above.
+        -- Processes learn of a retirement within seconds; texts they embedded until then are stale, and
+        -- were searched for above.
         UPDATE memory_embedding_models SET wanted_at = NULL
         WHERE wanted_at IS NOT NULL AND NOT EXISTS (
             SELECT FROM memory_embedding_models AS o WHERE o.retired_at > v_now - interval '10 s');

@@ -1,16 +1,16 @@
--- The queue, all of it. Every function takes arrays and reads the clock once: an UPDATE that
+-- The functions of the queue. Every function takes arrays and reads the clock once: an UPDATE that
 -- calls a volatile function is planned without its index. Rows are locked in the order
 -- jobs, users, blocks, so that no two of these can deadlock.
 --
--- Those that look for jobs in some state do it without bitmap scans: a job stays in each state for
+-- Those that search jobs by state do it without bitmap scans: a job stays in each state for
 -- milliseconds, so nearly all entries of these indexes are dead between two runs of the vacuum. An
--- index scan remembers which are and passes over them; a bitmap scan visits all of their rows again
--- (measured behind 60,000 completed jobs: 6.4 ms a claim, where the claim itself takes 1.8). Nor
+-- index scan marks and skips dead entries; a bitmap scan visits all of their rows again
+-- (measured behind 60,000 completed jobs: 6.4 ms per claim, where the claim itself takes 1.8). Nor
 -- sequential scans, which the planner takes when a table has grown since it was last analyzed.
 
 -- The queue's virtual time, from which a user without waiting jobs takes a place: that of the job
--- next in line, or now when nobody waits. By the clock alone, a backlog that is worked off slower than
--- its places were given out would fall behind it, and whoever comes new would queue behind all of it.
+-- next in line, or now when no job waits. By the clock alone, a backlog that drains slower than its
+-- places were assigned would fall behind it, and a new user would queue behind all of it.
 CREATE OR REPLACE FUNCTION memory_queue_place(p_now timestamptz)
 RETURNS timestamptz LANGUAGE plpgsql STABLE AS $body$
 BEGIN
@@ -19,7 +19,7 @@ BEGIN
         ORDER BY fair_at LIMIT 1));
 END $body$;
 
--- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that is taken
+-- Enqueue jobs for blocks, or for a user where the block is NULL. A unique key that exists already
 -- returns no row. Returns the new ids.
 CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
     p_project_ids text[], p_user_ids text[], p_job_types text[], p_block_ids uuid[],
@@ -31,7 +31,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_place timestamptz := memory_queue_place(v_now);
 BEGIN
-    -- One job by itself is the usual call, and needs none of the grouping: a third less time.
+    -- A single job is the usual call and needs no grouping: a third less time.
     IF cardinality(p_project_ids) = 1 THEN
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
         VALUES (p_project_ids[1], p_user_ids[1], v_place + p_fair_step)
@@ -92,7 +92,7 @@ BEGIN
 END $body$;
 
 -- No worker claims jobs of a type, or any job where the type is NULL, until they are resumed; what
--- runs goes on, and jobs can be enqueued. Returns whether it was not paused before.
+-- runs continues, and jobs can be enqueued. Returns whether it was not paused before.
 CREATE OR REPLACE FUNCTION pause_memory_jobs(p_job_type text DEFAULT NULL)
 RETURNS boolean LANGUAGE plpgsql AS $body$
 BEGIN
@@ -101,7 +101,7 @@ BEGIN
     RETURN FOUND;
 END $body$;
 
--- Workers claim jobs of this type again; where the type is NULL, whatever was paused. Returns how
+-- Workers claim jobs of this type again; if the type is NULL, of every paused type. Returns how
 -- many pauses ended.
 CREATE OR REPLACE FUNCTION resume_memory_jobs(p_job_type text DEFAULT NULL)
 RETURNS integer LANGUAGE plpgsql AS $body$
@@ -113,7 +113,7 @@ BEGIN
     RETURN v_ended;
 END $body$;
 
--- Blocks whose enrichment ended in failure say so; their text stays searchable.
+-- Mark blocks whose enrichment failed for good; their text stays searchable.
 CREATE OR REPLACE FUNCTION fail_memory_blocks(
     p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_errors text[]
 ) RETURNS void LANGUAGE plpgsql AS $body$
@@ -121,7 +121,7 @@ DECLARE
     v_now timestamptz := clock_timestamp();
     v_failed record;
 BEGIN
-    -- A status is nothing that is searched: no block's passages change.
+    -- Statuses are not indexed for search, so no passage changes.
     PERFORM raise_memory_versions(p_project_ids, p_user_ids,
         array_fill(NULL::uuid, ARRAY[cardinality(p_user_ids)]), v_now);
 
@@ -143,7 +143,7 @@ BEGIN
     END IF;
 END $body$;
 
--- Jobs that failed for good say so; those that deliver events do not, or one would make the next.
+-- Report jobs that failed for good, except those that deliver events: one would cause the next.
 CREATE OR REPLACE FUNCTION report_failed_memory_jobs(p_ids bigint[])
 RETURNS void LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 DECLARE
@@ -162,8 +162,8 @@ BEGIN
     END IF;
 END $body$;
 
--- Take back jobs whose worker is gone: the lease ran out, or the session advisory lock that a
--- directly connected worker holds was free at two looks. The attempt stays counted, so a job that
+-- Release jobs whose worker is gone: the lease ran out, or the session advisory lock that a
+-- directly connected worker holds was free at two checks. The attempt stays counted, so a job that
 -- kills its worker runs out of them; its last one it runs alone (see claim_memory_jobs), so that it
 -- does not take others with it. Returns how many jobs went back or failed.
 CREATE OR REPLACE FUNCTION rescue_memory_jobs(p_worker text, p_limit integer DEFAULT 100)
@@ -191,8 +191,8 @@ BEGIN
              ) AS h
         WHERE pg_try_advisory_xact_lock_shared(h.lock_key));
     IF cardinality(v_gone) > 0 THEN
-        -- A worker that lost only its connection is back before the second look, and says so with
-        -- its heartbeat.
+        -- A worker that lost only its connection is back before the second check, and clears this
+        -- with its heartbeat.
         UPDATE memory_workers SET stopped_at = v_now
         WHERE id = ANY (ARRAY(SELECT id FROM memory_workers
             WHERE id = ANY (v_gone) AND stopped_at IS NULL ORDER BY id FOR UPDATE SKIP LOCKED));
@@ -200,8 +200,9 @@ BEGIN
             WHERE id = ANY (v_gone) AND stopped_at < v_now - interval '400 ms');
     END IF;
 
-    -- Leases also run out while the database stands still. Who has not been heard of lately, or only
-    -- for a moment again, cannot tell; the holders come back in that moment, and end or release.
+    -- Leases also run out while the database is frozen. A worker without a recent heartbeat, or with
+    -- one again only for a moment, cannot distinguish such leases from those of dead workers; their holders
+    -- reconnect at that moment too, and complete or release their jobs.
     v_is_steady := NOT EXISTS (SELECT FROM memory_workers WHERE id = p_worker
         AND (last_seen < v_now - interval '12 s' OR steady_since > v_now - interval '10 s'));
 
@@ -213,16 +214,16 @@ BEGIN
         RETURN 0;
     END IF;
 
-    -- A restart frees every lock, and leases run out while nobody can end a job: the holders of jobs
-    -- that are older than the server get time to come back. The WAL writer starts when the server
-    -- begins to take statements, also after the crash of a backend; not everybody may see it.
+    -- A restart frees every lock, and leases run out while no job can be completed: the holders of
+    -- jobs that are older than the server get time to reconnect. The WAL writer starts when the server
+    -- begins to accept statements, also after the crash of a backend; not every role may see it.
     SELECT greatest(pg_postmaster_start_time(), max(a.backend_start)) INTO v_up
     FROM pg_stat_activity AS a WHERE a.backend_type = 'walwriter';
     IF v_now < v_up + interval '10 s' THEN
         v_ids := ARRAY(SELECT id FROM memory_jobs WHERE id = ANY (v_ids) AND started_at >= v_up);
     END IF;
 
-    -- Behind a transaction pooler there are no locks: silence and a lease that ran out say the same.
+    -- Behind a transaction pooler there are no locks: a missing heartbeat and an expired lease take their place.
     v_gone := v_gone || ARRAY(SELECT w.id FROM memory_workers AS w
         WHERE w.lock_key IS NULL AND w.last_seen < v_now - interval '15 s'
           AND w.id = ANY (ARRAY(SELECT locked_by FROM memory_jobs WHERE id = ANY (v_ids))));
@@ -253,18 +254,18 @@ BEGIN
 END $body$;
 
 -- Claim up to p_limit jobs for p_lease. Each claim counts an attempt. p_rescue first takes back
--- what gone workers left (callers ask for it at intervals, not at every claim).
+-- jobs of dead workers (callers request it at intervals, not at every claim).
 --
--- Jobs below priority 0 are the background: a worker takes them when no other job waits and it runs
--- none, or it would take from its last jobs of a backlog what they need to end. One that has waited
--- for 10 s beyond its turn needs only that nothing else waits; a worker runs one of those at a time.
+-- Jobs below priority 0 run in the background: a worker claims them if no other job waits and it runs
+-- none, or they would slow down the last jobs of a backlog. One that has waited
+-- for 10 s longer than its turn is claimed if no other job waits; a worker runs one of those at a time.
 --
 -- A job with one attempt left whose worker was gone in the last one may be what ended it. Such a job
--- waits aside (fair_at 'infinity' with its time come), is claimed alone by a worker that runs nothing
--- else, and nothing joins it: its neighbours would run out of attempts for its sake. One worker at a
--- time gives itself to them, the others go on: a busy one that finds such a job puts its name on it
--- (locked_by and locked_until of a pending job), claims nothing more and takes it when it is idle,
--- unless another that is idle was there before.
+-- is set aside (fair_at 'infinity' with its time come), is claimed alone by a worker that runs nothing
+-- else, and nothing joins it: jobs beside it would lose their attempts to it. One worker at a time
+-- runs such jobs, the others continue: a busy one that finds such a job reserves it (locked_by and
+-- locked_until of a pending job), claims nothing more and takes it when it is idle, unless another
+-- idle worker was faster.
 CREATE OR REPLACE FUNCTION claim_memory_jobs(
     p_worker text, p_limit integer, p_lease interval, p_job_types text[],
     p_rescue boolean DEFAULT true
@@ -278,13 +279,13 @@ DECLARE
     v_place timestamptz;
     v_alone bigint;
     v_running integer;
-    v_running_background integer;
-    v_background integer;
+    v_running_low integer;
+    v_low_limit integer;
     v_paused text[];
 BEGIN
-    -- Nobody was promised a claim: one that a crash of the server undoes is made again by whoever comes
-    -- next, and the fence keeps the first worker's result out. So its commit waits for no disk; this holds for the
-    -- whole transaction, and a claim is one of its own.
+    -- A claim need not be durable: one that a crash of the server undoes is made again by the next
+    -- worker, and the fence rejects the first worker's result. So its commit does not wait for the
+    -- disk; this holds for the whole transaction, and a claim is a transaction of its own.
     PERFORM set_config('synchronous_commit', 'off', true);
 
     IF p_rescue THEN
@@ -301,7 +302,7 @@ BEGIN
     END IF;
 
     -- Jobs whose time has come get a place: each user's first is next in line, the others follow
-    -- step by step, so that one user's many do not stand before everybody else.
+    -- step by step, so that one user's many jobs do not delay those of all others.
     WITH due AS (
         SELECT id, project_id, user_id, run_at FROM memory_jobs
         WHERE status = 'pending' AND fair_at = 'infinity' AND run_at <= v_now
@@ -318,8 +319,8 @@ BEGIN
         FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
     END IF;
 
-    -- A job that runs alone is found by an index of its own; what else a worker runs is counted only
-    -- where that decides something: at most claims it would be more work than the claim's own.
+    -- A job that runs alone is found by its own index; a worker's other jobs are counted only
+    -- if the count matters: for most claims it would cost more than the claim itself.
     IF p_limit <= 0 OR EXISTS (SELECT FROM memory_jobs
             WHERE status = 'processing' AND error_class = 'poison' AND attempts = max_attempts
               AND locked_by = p_worker) THEN
@@ -354,7 +355,7 @@ BEGIN
     END IF;
 
     -- ANY (ARRAY(...)) takes exactly the rows the subquery locked and keeps its index scan under
-    -- a generic plan; the join form can claim more than asked for.
+    -- a generic plan; the join form can claim more than p_limit.
     RETURN QUERY
     UPDATE memory_jobs
     SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
@@ -368,28 +369,28 @@ BEGIN
         RETURN;
     END IF;
 
-    SELECT count(*), count(*) FILTER (WHERE priority < 0) INTO v_running, v_running_background
+    SELECT count(*), count(*) FILTER (WHERE priority < 0) INTO v_running, v_running_low
     FROM memory_jobs WHERE status = 'processing' AND locked_by = p_worker;
-    v_background := CASE WHEN v_running = v_running_background THEN p_limit
-                         WHEN v_running_background = 0 THEN 1 ELSE 0 END;
+    v_low_limit := CASE WHEN v_running = v_running_low THEN p_limit
+                         WHEN v_running_low = 0 THEN 1 ELSE 0 END;
     RETURN QUERY
     UPDATE memory_jobs
     SET status = 'processing', attempts = attempts + 1, locked_by = p_worker,
         locked_until = v_now + p_lease, started_at = v_now
     WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
         WHERE status = 'pending' AND priority < 0 AND job_type = ANY (p_job_types)
-          AND fair_at < CASE WHEN v_running = v_running_background THEN 'infinity'::timestamptz
+          AND fair_at < CASE WHEN v_running = v_running_low THEN 'infinity'::timestamptz
                              ELSE v_now - interval '10 s' END
           AND fair_at < 'infinity'
-        ORDER BY priority DESC, fair_at, id LIMIT v_background FOR UPDATE SKIP LOCKED))
+        ORDER BY priority DESC, fair_at, id LIMIT v_low_limit FOR UPDATE SKIP LOCKED))
     RETURNING *;
 END $body$;
 
 -- Complete jobs that are still the caller's own attempt. Returns the ids that were.
 --
--- The fence is a look-up in a hash and not a join (IS TRUE keeps the planner from making it one): with
--- fresh statistics of a table that is not large, it joins by reading the whole primary key (measured
--- with 20,000 rows: 27 us a job, and 13 in this form).
+-- The fence is a hash lookup and not a join (IS TRUE keeps the planner from making it one): with
+-- fresh statistics of a small table, a join reads the whole primary key (measured
+-- with 20,000 rows: 27 us per job, and 13 in this form).
 CREATE OR REPLACE FUNCTION complete_memory_jobs(p_ids bigint[], p_attempts integer[], p_worker text)
 RETURNS SETOF bigint LANGUAGE plpgsql SET enable_bitmapscan = off SET enable_seqscan = off AS $body$
 DECLARE
@@ -411,7 +412,7 @@ BEGIN
     IF v_done IS NOT NULL THEN
         UPDATE memory_workers SET completed = completed + cardinality(v_done) WHERE id = p_worker;
         IF NOT FOUND THEN
-            -- Its row was pruned while it slept, or it never said hello: the total counts all the same.
+            -- Its row was pruned while it slept, or never inserted: the total is counted all the same.
             INSERT INTO memory_workers AS w (id, completed) VALUES (p_worker, cardinality(v_done))
             ON CONFLICT (id) DO UPDATE SET completed = w.completed + excluded.completed;
         END IF;
@@ -419,8 +420,8 @@ BEGIN
     RETURN QUERY SELECT unnest(v_done);
 END $body$;
 
--- Count a failed attempt: back to pending after the backoff, or failed for good when p_final says
--- so or no attempt is left. Returns each job that was still the caller's, and its new status.
+-- Count a failed attempt: back to pending after the backoff, or failed for good when p_final is
+-- true or no attempt is left. Returns each job that was still the caller's, and its new status.
 CREATE OR REPLACE FUNCTION fail_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_error_classes text[], p_errors text[],
     p_backoffs interval[], p_final boolean[]
@@ -464,7 +465,7 @@ BEGIN
     RETURN QUERY SELECT j.id, j.status FROM memory_jobs AS j WHERE j.id = ANY (v_ids);
 END $body$;
 
--- End claimed jobs for good without a result: there is nothing to do any more. Blocks that wait for
+-- End claimed jobs for good without a result: there is nothing left to do. Blocks that wait for
 -- such a job are failed with its reason. Returns the ids that were still the caller's.
 CREATE OR REPLACE FUNCTION drop_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_reasons text[]
@@ -499,7 +500,7 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
--- Hand jobs back without spending their attempt: a worker that stops, or work that has to wait
+-- Release jobs without spending their attempt: a worker that stops, or work that has to wait
 -- until p_run_at. Returns the ids that were still the caller's.
 CREATE OR REPLACE FUNCTION release_memory_jobs(
     p_ids bigint[], p_attempts integer[], p_worker text, p_run_at timestamptz[] DEFAULT NULL
@@ -519,7 +520,7 @@ BEGIN
     RETURNING j.id;
 END $body$;
 
--- One row a worker process, new at every start.
+-- One row per worker process, new at every start.
 CREATE OR REPLACE FUNCTION heartbeat_memory_worker(
     p_worker text, p_host text, p_process_id integer, p_version text, p_running integer,
     p_lock_key bigint, p_stopping boolean DEFAULT false
@@ -531,12 +532,12 @@ BEGIN
     VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
     ON CONFLICT (id) DO UPDATE
     SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
-        -- Two heartbeats and more are missing: this worker or the database stood still.
+        -- At least two heartbeats are missing: this worker or the database was frozen.
         steady_since = CASE WHEN w.last_seen < v_now - interval '12 s' THEN v_now ELSE w.steady_since END,
         stopped_at = CASE WHEN p_stopping THEN v_now END;
 END $body$;
 
--- One row. Completed jobs are counted as they complete, so the answer does not depend on how many
+-- One row. Completed jobs are counted as they complete, so the cost does not depend on how many
 -- of them are still stored.
 CREATE OR REPLACE FUNCTION get_memory_job_stats()
 RETURNS TABLE (pending bigint, processing bigint, completed bigint, failed bigint,
@@ -556,8 +557,8 @@ BEGIN
           FROM memory_jobs WHERE status = 'pending' AND fair_at < 'infinity') AS r,
          (SELECT count(*) AS deferred
           FROM memory_jobs WHERE status = 'pending' AND fair_at = 'infinity') AS d,
-         -- A worker claims a little ahead, and claims while it writes results back: what exceeds its
-         -- slots does not run, and counts as pending.
+         -- A worker claims a little ahead, and claims while it writes results back: jobs beyond its
+         -- slots do not run yet, and count as pending.
          (SELECT coalesce(sum(w.jobs), 0)::bigint AS claimed,
                  coalesce(sum(least(w.jobs, w.slots)), 0)::bigint AS running
           FROM (SELECT count(*) AS jobs, (SELECT h.slots FROM memory_workers AS h WHERE h.id = j.locked_by) AS slots

@@ -1,14 +1,14 @@
--- A speaker's name as recall compares it: the whole name's hash in the upper half, its first word's in
--- the lower one, case aside. A question that names somebody names either.
+-- The key by which recall compares speakers' names: the whole name's hash in the upper half, its first word's in
+-- the lower one, ignoring case. A question that names a person uses either.
 CREATE OR REPLACE FUNCTION memory_speaker_key(p_speaker text)
 RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
     SELECT (hashtext(lower(p_speaker))::bigint << 32)
          | (hashtext(split_part(lower(p_speaker), ' ', 1))::bigint & 4294967295)
 $body$;
 
--- Store the vectors of windows of turns, each with the block it ends with, and drop those that no
--- longer say what their turns say. A block that is gone by now gets none. p_turns: all blocks that
--- were looked at; passages from before there were speaker keys get theirs.
+-- Store the vectors of windows of turns, each with the block it ends with, and drop those that are
+-- outdated. A block that is gone by now gets none. p_turns: all blocks that
+-- were read; passages stored before speaker keys existed get theirs.
 CREATE OR REPLACE FUNCTION store_memory_windows(
     p_project_id text, p_user_id text, p_blocks uuid[], p_fingerprints integer[],
     p_embeddings halfvec[], p_model text, p_dropped uuid[], p_turns uuid[]
@@ -56,8 +56,8 @@ BEGIN
       AND b.speaker IS NOT NULL;
 END $body$;
 
--- Drop the vectors that hold something of a block's text beside its own: the windows of the two turns
--- after it, and its own. They are made again by a job. Called while the block is still there, under
+-- Drop the vectors that depend on a block's text besides its own: the windows of the two turns
+-- after it, and its own. A job embeds them again. Called while the block still exists, under
 -- the lock of its user's row.
 CREATE OR REPLACE FUNCTION forget_memory_windows(p_project_id text, p_user_id text, p_block_id uuid)
 RETURNS void LANGUAGE plpgsql AS $body$

@@ -1,13 +1,13 @@
--- Relations between a scope's blocks, and what follows from them: which block a later one replaced.
+-- Relations between a scope's blocks, and their effect: which block a later one replaced.
 --
--- Blocks of a scope have one order: by when they happened, then by when they came. A block is replaced
--- only by one that stands later in it, whichever of the two arrived first or is named first by whoever
--- found the relation. So replacing has no cycles, and equal times have one outcome.
+-- Blocks of a scope are ordered by when they happened, then by arrival. A block is replaced
+-- only by one later in this order, whichever of the two arrived first or is named first in the
+-- relation. So replacing has no cycles, and equal times have one outcome.
 
--- Find anew by which block each of these was replaced: the earliest later one that an accepted
--- `supersedes` or `contradicts` names, if whoever found it was sure or somebody confirmed it. Keeps a
--- revision of each block that changes, and marks summaries that told it otherwise. The caller holds the
--- user's row; its version rises if any changed. Returns how many did.
+-- Determine again by which block each of these was replaced: the earliest later one that an accepted
+-- `supersedes` or `contradicts` names, if it was found with certainty or confirmed by a user. Keeps a
+-- revision of each block that changes, and marks summaries written from the former state as stale. The
+-- caller holds the user's row; its version rises if any changed. Returns how many did.
 CREATE OR REPLACE FUNCTION settle_memory_supersession(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_changed_by text, p_now timestamptz
 ) RETURNS integer LANGUAGE plpgsql SET enable_seqscan = off AS $body$
@@ -70,7 +70,7 @@ BEGIN
             v_superseded.data);
     END IF;
 
-    -- A week is told as it stood at its end: only what changed within it changes what is told.
+    -- A week is summarized as of its end: only a change effective within the week makes it stale.
     UPDATE memory_summaries AS s SET stale = true, updated_at = p_now
     FROM unnest(v_blocks, v_before, v_after) AS i (id, before, after)
     JOIN memory_blocks AS b
@@ -85,9 +85,9 @@ BEGIN
     RETURN cardinality(v_blocks);
 END $body$;
 
--- Take a block out of all relations that were found (p_all: also out of those that somebody rejected),
--- before its words change or it goes. What it had replaced comes back, unless it was itself replaced by a
--- later block: then that one has replaced them all. The caller holds the user's row.
+-- Take a block out of all relations that were found (p_all: also out of those that a user rejected),
+-- before its text changes or it is deleted. Blocks it had replaced become current again, unless it was
+-- itself replaced by a later block: then that one replaces them all. The caller holds the user's row.
 CREATE OR REPLACE FUNCTION unrelate_memory_block(
     p_project_id text, p_user_id text, p_block_id uuid, p_all boolean, p_changed_by text,
     p_now timestamptz
@@ -112,15 +112,15 @@ BEGIN
         p_changed_by, p_now);
 END $body$;
 
--- Whether the caller's job may look for relations of its block now: at most p_limit times in any
+-- Whether the caller's job may detect relations of its block now: at most p_limit times in any
 -- p_window for a user. One row:
---   is_mine   false when the job is in other hands, or the user is gone: nothing was written
---   granted   go on; else `retry_at` is a window in which this job has one of p_limit places, so that
---             a long backlog is not looked through again at each free one
+--   is_mine   false if another worker has the job, or the user is gone: nothing was written
+--   granted   continue; else `retry_at` is a window in which this job has one of p_limit places, so
+--             that a long backlog is not scanned again for each free one
 --   is_news   the first refusal of the user in a window
 -- Uses are counted twice, in memory_rate_limits and on the blocks, and the higher count holds. A job that
--- was granted within the window and comes again (its worker died, its provider failed) goes on with what it
--- has; its use then counts from now.
+-- was granted within the window and comes again (its worker died, its provider failed) keeps its grant;
+-- its use then counts from now.
 CREATE OR REPLACE FUNCTION admit_memory_relations(
     p_worker text, p_job_id bigint, p_attempt integer, p_limit integer, p_window interval
 ) RETURNS TABLE (is_mine boolean, granted boolean, retry_at timestamptz, is_news boolean)
@@ -129,7 +129,7 @@ LANGUAGE plpgsql SET enable_seqscan = off AS $body$
 DECLARE
     v_now timestamptz;
     v_slot interval := p_window / 60;
-    -- Beyond so many windows jobs ask again rather than wait for a place.
+    -- Beyond this many windows, jobs request again instead of reserving a place.
     v_windows_max integer := 48;
     v_job memory_jobs;
     v_count bigint;
@@ -203,10 +203,10 @@ BEGIN
     RETURN QUERY SELECT true, false, v_retry_at, v_is_news;
 END $body$;
 
--- Write down what was found about a block, and complete the caller's job in the same transaction.
+-- Store the relations found for a block, and complete the caller's job in the same transaction.
 -- Arrays of one length describe the relations; p_read_ids and p_read_revisions all blocks that were
--- read: a relation of one that changed or went since then is dropped, and so is one that names a block of
--- nobody or of another scope. One that somebody rejected stays rejected. `stored` counts new ones.
+-- read: a relation of one that changed or was deleted since then is dropped, and so is one that names a
+-- missing block or one of another scope. One that a user rejected stays rejected. `stored` counts new ones.
 CREATE OR REPLACE FUNCTION relate_memory_block(
     p_worker text, p_job_id bigint, p_attempt integer, p_project_id text, p_user_id text,
     p_ids uuid[], p_sources uuid[], p_targets uuid[], p_types text[], p_confidences real[],
@@ -261,8 +261,8 @@ BEGIN
     RETURN QUERY SELECT true, v_stored;
 END $body$;
 
--- Accept or reject a relation, for good: nothing that is found later changes it. Returns whether
--- there is such a relation.
+-- Accept or reject a relation permanently: later detections do not change it. Returns whether
+-- the relation exists.
 CREATE OR REPLACE FUNCTION decide_memory_relation(
     p_project_id text, p_user_id text, p_id uuid, p_status text, p_decided_by text
 ) RETURNS boolean LANGUAGE plpgsql SET lock_timeout = '250ms' SET enable_seqscan = off AS $body$

@@ -1,4 +1,4 @@
--- Weekly summaries. What is told of a week are its active blocks, items left out, as they stood at its end: one that
+-- Weekly summaries. A week is summarized from its active blocks (no items) as of its end: a block that
 -- another block of the same week, or an earlier one, had replaced by then is left out.
 
 -- The week's blocks by id and revision. [p_starts_at, p_ends_at) is the window.
@@ -18,8 +18,8 @@ BEGIN
       AND (b.superseded_by IS NULL OR coalesce(o.occurred_at, o.created_at) >= p_ends_at);
 END $body$;
 
--- Say that what is told of these instants, or of this block, is no longer all of it. The caller holds
--- the user's row.
+-- Mark the summaries of the weeks of these instants, or those that cite this block, as stale. The
+-- caller holds the user's row.
 CREATE OR REPLACE FUNCTION stale_memory_summaries(
     p_project_id text, p_user_id text, p_block_id uuid, p_instants timestamptz[], p_now timestamptz
 ) RETURNS void LANGUAGE plpgsql AS $body$
@@ -31,9 +31,9 @@ BEGIN
                       WHERE i.instant >= s.starts_at AND i.instant < s.ends_at));
 END $body$;
 
--- Store the summary of a week, if all that it was made of still stands as it was read; stale where there
--- is more by now. With a job, that is completed in the same transaction. Returns 'stored', 'changed'
--- (nothing was written: make it again) or 'lost' (the job is in other hands, or the user is gone).
+-- Store the summary of a week, if its blocks are unchanged since they were read; stale if there
+-- are more by now. With a job, that is completed in the same transaction. Returns 'stored', 'changed'
+-- (nothing was written: write it again) or 'lost' (another worker has the job, or the user is gone).
 CREATE OR REPLACE FUNCTION store_memory_summary(
     p_project_id text, p_user_id text, p_week_start date, p_time_zone text,
     p_starts_at timestamptz, p_ends_at timestamptz, p_id uuid, p_text text, p_highlights jsonb,

@@ -1,10 +1,10 @@
--- What operators and background duties do to the queue: run again, cancel, prune, limit.
+-- Operations of operators and background duties on the queue: retry, cancel, prune, limit.
 -- Filters that are NULL match everything; p_project_id is never left out by a caller on behalf of
 -- a client.
 
 -- Failed jobs run again from their first attempt, and cancelled ones that p_ids names; their blocks
 -- wait for enrichment again. They queue behind what their user has waiting, as if enqueued now, so
--- that many of one user delay nobody else. Oldest first, at most p_limit. Returns the ids.
+-- that many of one user delay no other user's. Oldest first, at most p_limit. Returns the ids.
 CREATE OR REPLACE FUNCTION retry_memory_jobs(
     p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
     p_job_type text DEFAULT NULL, p_error_class text DEFAULT NULL,
@@ -77,7 +77,7 @@ BEGIN
     RETURN QUERY SELECT unnest(v_ids);
 END $body$;
 
--- Cancel jobs that have not ended, also running ones: their worker finds its attempt gone and drops
+-- Cancel jobs that have not ended, also running ones: their worker detects it and drops
 -- the result. Blocks that waited for such a job are failed with that reason. Returns the ids.
 CREATE OR REPLACE FUNCTION cancel_memory_jobs(
     p_ids bigint[] DEFAULT NULL, p_project_id text DEFAULT NULL, p_user_id text DEFAULT NULL,
@@ -146,10 +146,10 @@ DECLARE
     v_blocks uuid[];
     v_ids bigint[];
 BEGIN
-    -- Two operators at once would make two jobs a block; the second sees the jobs of the first.
+    -- Two concurrent operators would enqueue two jobs per block; the second sees the jobs of the first.
     PERFORM pg_advisory_xact_lock(hashtext('enqueue_waiting_memory_blocks'));
-    -- The users first, in the order in which everybody locks them: who is erased in this moment is
-    -- gone when this returns, and is not brought back.
+    -- The users first, in the order in which all transactions lock them: a user who is being erased
+    -- is gone when this returns, and is not created again.
     PERFORM FROM memory_users AS u
     WHERE (p_project_id IS NULL OR u.project_id = p_project_id)
       AND (p_user_id IS NULL OR u.user_id = p_user_id)
@@ -169,7 +169,7 @@ BEGIN
         array_fill(0, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts));
-    -- Who asks for a block's job is shown the one that there is.
+    -- A block's job_id refers to the job that now exists.
     UPDATE memory_blocks AS b SET job_id = j.id
     FROM memory_jobs AS j
     WHERE j.id = ANY (v_ids) AND b.project_id = j.project_id AND b.user_id = j.user_id
@@ -188,10 +188,10 @@ DECLARE
     v_deleted integer;
     v_completed bigint;
 BEGIN
-    -- By id: ended jobs are the oldest ids, so this reads little more than it deletes.
+    -- By id: ended jobs are the oldest ids, so this reads hardly more rows than it deletes.
     DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
         WHERE (status IN ('completed', 'cancelled') AND finished_at < p_completed_before
-               -- A unique key must outlive the time in which somebody may enqueue it again.
+               -- A unique key must outlive the time in which it may be enqueued again.
                AND (unique_key IS NULL OR finished_at < p_completed_before - interval '30 days'))
            OR (status = 'failed' AND finished_at < p_failed_before)
         ORDER BY id LIMIT p_limit FOR UPDATE SKIP LOCKED));
@@ -220,10 +220,10 @@ BEGIN
     RETURN v_deleted;
 END $body$;
 
--- Take one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
--- it. One row: whether it was granted, and if not, when to ask again. All workers share it; uses
--- of one user wait for each other here, so that two cannot take the last one. A user who is not there
--- (any more) is granted nothing, and nothing is written of them.
+-- Use one of p_limit uses of an operation within any p_window, counted in slots of a sixtieth of
+-- it. One row: whether it was granted, and if not, when to retry. All workers share it; uses
+-- of one user wait for each other here, so that two cannot take the last one. A user who does not exist
+-- (any more) is granted nothing, and nothing is written for them.
 CREATE OR REPLACE FUNCTION check_memory_rate_limit(
     p_project_id text, p_user_id text, p_operation text, p_limit integer, p_window interval
 ) RETURNS TABLE (granted boolean, retry_at timestamptz) LANGUAGE plpgsql AS $body$

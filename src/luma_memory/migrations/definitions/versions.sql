@@ -1,10 +1,10 @@
--- The version of a scope after a change at p_now: what a cached answer is checked against.
+-- The version of a scope after a change at p_now: the value that cached results are checked against.
 --
--- It follows the clock (microseconds), and not only a counter, so that a number never comes twice with
--- other contents: not after a user was erased and came back, not after a crash undid the last
--- transaction, not after the database was restored from a backup. Whoever changes by hand what recall can
--- answer says so: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
--- Such a change has no entry in memory_changes, so that every copy of the scope is read again.
+-- It follows the clock (microseconds), and not only a counter, so that a number never occurs twice with
+-- other contents: not after a user was erased and created again, not after a crash undid the last
+-- transaction, not after the database was restored from a backup. An operator who changes blocks by hand
+-- raises it too: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
+-- Such a change has no entry in memory_changes, so every snapshot of the scope is loaded again.
 CREATE OR REPLACE FUNCTION memory_next_version(p_version bigint, p_now timestamptz)
 RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $body$
     SELECT greatest(p_version + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION raise_memory_versions(
     FROM raised AS r JOIN scope AS s USING (project_id, user_id)
 $body$;
 
--- The same for one scope whose row the caller holds; nothing where there is none. NULL for the blocks:
+-- The same for one scope whose row the caller holds; nothing without a row. NULL for the blocks:
 -- all of them may have changed.
 CREATE OR REPLACE FUNCTION raise_memory_version(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_now timestamptz

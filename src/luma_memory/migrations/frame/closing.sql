@@ -1,5 +1,5 @@
 -- Some hosted platforms let anonymous callers run every new function and write every new table; those
--- of this schema are for the service alone. Row-level security would not hold back a TRUNCATE. Others
+-- of this schema are for the service alone. Row-level security does not prevent a TRUNCATE. Others
 -- grant nothing by default: end users read their own rows, and the service role works with everything.
 DO $grants$
 DECLARE

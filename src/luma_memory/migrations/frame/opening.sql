@@ -5,12 +5,12 @@
 BEGIN;
 -- Every version of this software takes the same lock, so that two migrators do the work once.
 SELECT pg_advisory_xact_lock(4867010125002);
--- Give way to running statements instead of queueing everybody behind us.
+-- Give way to running statements instead of queueing all other statements behind this one.
 SET LOCAL lock_timeout = '2s';
 SET LOCAL client_min_messages = warning;
 
 DO $server$ BEGIN
-    -- First, or an older server would complain of what it lacks.
+    -- Checked first, or an older server would fail on missing features.
     IF current_setting('server_version_num')::integer < 160000 THEN
         RAISE EXCEPTION 'PostgreSQL 16 or newer is needed; this server is PostgreSQL %.',
             current_setting('server_version');

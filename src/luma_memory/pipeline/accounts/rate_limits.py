@@ -1,4 +1,4 @@
-"""Refuse calls above a rate."""
+"""Reject calls above a rate limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from luma_memory.domain.errors import QuotaExceeded
 
 
 def check_rate(buckets: TokenBuckets, name: str, message: str, *, code: str) -> None:
-    """Count one use. Raises QuotaExceeded with `message` and `code` when the minute's are spent."""
+    """Count one use. Raises QuotaExceeded with `message` and `code` above the limit."""
     wait_seconds = buckets.take(name)
     if wait_seconds:
         raise QuotaExceeded(

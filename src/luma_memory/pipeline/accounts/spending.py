@@ -78,7 +78,8 @@ class Spending:
             self._writer = asyncio.create_task(self._write())
 
     async def admit(self, scope: Scope) -> datetime | None:
-        """None: the user's job may call, and is to `leave` when it has. Else, when to ask again.
+        """None: the user's job may call providers and must `leave` afterwards. Else the time to
+        retry.
 
         Raises StoreUnavailable.
         """
@@ -128,12 +129,12 @@ class Spending:
                     give_up_at = loop.time() + RETRY_SECONDS
                     await self._pause()
         except StoreUnavailable:
-            pass  # the lines are written with what comes next
+            pass  # the entries are written with the next ones
         finally:
             self._writer = None
 
     async def _add_waiting(self) -> bool:
-        """Write the lines; True if those of locked users are left. Raises StoreUnavailable."""
+        """Write the entries; True if those of locked users are left. Raises StoreUnavailable."""
         self._writing, self._waiting = self._waiting, {}
         entries = [UsageEntry(key, spent) for key, spent in self._writing.items()]
         left: Collection[Scope] = {entry.key.scope for entry in entries}

@@ -1,7 +1,7 @@
-"""Entries this process has seen, ready to be served: what spares the way to Redis and back.
+"""Entries this process has seen, kept in memory to save the round trip to Redis.
 
-They are checked against the scope's version like every entry, so a copy here can be outdated but
-never be served as if it were not.
+They are checked against the scope's version like every entry, so an outdated copy may exist here
+but is never served.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from cachetools import LRUCache
 from luma_memory.domain.cache import CacheKey
 from luma_memory.pipeline.context.context_entry import Entry
 
-# Of an entry and of each of its blocks, beside their texts, measured with tracemalloc: 490 and 660;
-# and of the JSON that is written of them once and kept as long (api.rendered): 600 and 280.
+# Overhead of an entry and of each of its blocks, besides their texts, measured with tracemalloc:
+# 490 and 660; and of their JSON, which is rendered once and kept as long (api.rendered): 600 and
+# 280.
 _ENTRY_BYTES = 1_100
 _BLOCK_BYTES = 980
 
@@ -30,12 +31,12 @@ class LocalEntries:
 
     def keep(self, key: CacheKey, entry: Entry) -> None:
         self.drop(key)
-        # An entry larger than all of the space is not kept.
+        # An entry larger than the whole limit is not kept.
         with suppress(ValueError):
             self._entries[key] = entry
 
     def drop(self, key: CacheKey) -> None:
-        """Forget an entry; harmless when there is none."""
+        """Drop an entry if it exists."""
         self._entries.pop(key, None)
 
     def drop_owner(self, owner: str) -> None:
@@ -47,5 +48,5 @@ class LocalEntries:
 def _size_bytes(entry: Entry) -> int:
     blocks = entry.context.blocks
     texts = len(entry.context.text) + sum(len(block.content) for block in blocks)
-    # Three bytes a character, kept and written: most have two, some eight.
+    # Three bytes per character for entry and JSON together: most take two, some eight.
     return _ENTRY_BYTES + _BLOCK_BYTES * len(blocks) + 3 * texts

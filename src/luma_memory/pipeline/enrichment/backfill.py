@@ -36,5 +36,5 @@ class Backfill:
     async def pending_counts(
         self, *, project_id: str | None, user_id: str | None
     ) -> PendingBackfillCounts:
-        """How many blocks lack something."""
+        """How many blocks have a pending backfill."""
         return await self._store.pending_counts(project_id=project_id, user_id=user_id)

@@ -52,8 +52,8 @@ BACKFILL_FIRST = timedelta(seconds=15)
 BACKFILL_AGAIN = timedelta(minutes=5)
 # How often a backfill tries an account that was refused.
 REFUSED_ACCOUNT_RETRY = timedelta(seconds=30)
-# Of a provider's time, what one run takes for the parts of a long block: the rest of the job's is
-# for the part that is being embedded then.
+# The share of a provider's time that one run spends on parts of a long block: the rest is
+# for the part that is being embedded at that point.
 SLICE_SHARE = 0.25
 READ_BATCH_MAX = 200
 WRITE_BATCH_MAX = 100
@@ -371,7 +371,7 @@ class EnrichBlock:
                 on_request.append("enrich")
         if not (automatic or on_request):
             return None
-        # A backfill that completed one step met a provider that accepts calls again.
+        # If a backfill completed one step, its provider accepts calls again.
         is_vain = _is_backfill(block) and results.enrichment is None and results.vectors is None
         after = BACKFILL_AGAIN if is_vain else BACKFILL_FIRST
         return PendingBackfill(reason, (*automatic, *on_request), after if automatic else None)

@@ -1,7 +1,7 @@
-"""Vectors of long blocks, made in parts that are stored as they are made.
+"""Vectors of long blocks, computed and stored part by part.
 
 A block of 100,000 characters has hundreds of passages: on a busy machine more than one run of its
-job has time for. So a run embeds part after part for a while, stores each, and defers itself
+job can embed. So a run embeds and stores part after part for a while, and defers itself
 without spending an attempt; the next run, in whatever process, begins where this one stopped.
 """
 
@@ -21,7 +21,8 @@ from luma_memory.ports.models import Embedder
 
 Embed = Callable[[Embedder, BlockToEnrich, Sequence[PassagePlace]], Awaitable[Sequence[Embedding]]]
 
-# Blocks of no more passages are embedded in one go; longer ones begin with parts of this size.
+# Blocks with at most this many passages are embedded at once; longer ones start with parts of this
+# size.
 PART_PASSAGES_MIN: Final = 16
 # One call of a provider.
 PART_PASSAGES_MAX: Final = 128
@@ -31,7 +32,7 @@ PART_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What is left to embed of a block."""
+    """The remaining passages of a block."""
 
     left: Sequence[PassagePlace]
     is_time_up: bool = False
@@ -41,7 +42,7 @@ class Progress:
 class LongBlocks:
     """Embeds the passages of long blocks, all but the last part.
 
-    embed: makes the vectors of some passages, within the time a provider has. slice_seconds: how
+    embed: embeds some passages within the provider timeout. slice_seconds: how
     long one run continues; None: to the end, because no other run would follow.
     """
 
@@ -81,7 +82,7 @@ class LongBlocks:
                 raise
             except LumaMemoryError as error:
                 return Progress(left, error=error)
-            if not is_stored:  # edited, deleted or stored otherwise: as one piece, as it is read
+            if not is_stored:  # edited, deleted or stored otherwise: to be embedded at once
                 return Progress(left)
             left = left[size:]
             now = self._clock.monotonic()
@@ -93,7 +94,7 @@ class LongBlocks:
     async def _part(
         self, embedder: Embedder, block: BlockToEnrich, passages: Sequence[PassagePlace]
     ) -> bool:
-        """Whether all of the vectors were stored."""
+        """Embed and store one part; whether all of its vectors were stored."""
         embeddings = await self._embed(embedder, block, passages)
         if self._spending is not None:
             tokens = sum(embedding.token_count for embedding in embeddings)

@@ -53,7 +53,7 @@ class ReembedScope:
     async def __call__(self, job: Job) -> Outcome:
         if self._embedder is None:
             return Cancel("embedding is disabled")
-        target = await self._store.wanted()
+        target = await self._store.requested()
         if target is not None and target != self._model_id:
             # This process still has the previous settings; another worker has the new ones.
             return Defer(self._clock.now() + OTHERS_TURN, "another embedding model is the target")
@@ -105,7 +105,7 @@ class Reembedding:
 
     async def start(self) -> None:
         """Have workers embed everything with the configured model. Idempotent."""
-        await self._store.want(self.model_id)
+        await self._store.request(self.model_id)
 
     async def round(self) -> int:
         """Enqueue the next jobs, or finish a complete switch; returns how many jobs."""

@@ -16,7 +16,7 @@ class Blocks:
         self._store = store
 
     async def read_one(self, scope: Scope, block_id: UUID) -> Block | None:
-        """The block, or None when this scope has none of that id."""
+        """The block, or None if this scope has no block with that id."""
         (block,) = await self._store.read([(scope, block_id)])
         return block
 

@@ -1,7 +1,7 @@
-"""What rows of an import may hold, beyond what the tables themselves refuse.
+"""Validation of imported rows beyond the constraints of the tables.
 
-A vector of another length than the other ones, or one without a direction, would make every later
-search of the user fail; an entity of another form, every reading of its block.
+A vector of a different dimension, or one of zeros, would make every later search of the user
+fail; an entity of another shape, every read of its block.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from luma_memory.domain.enrichment import EmbeddingModel, EntityKind
 from luma_memory.pipeline.text.words import TERM_SPACE
 
 _HALF_MAX: Final = 65_504.0  # the largest number of 16 bits
-# Far beyond what a scope comes to; what is added to it later stays within the column.
+# Far above any real scope, and low enough that later additions fit into the column.
 _COUNT_MAX: Final = 1_000_000_000
 _COST_MAX_USD: Final = 100_000.0
 _COUNTERS: Final = {
@@ -27,16 +27,16 @@ _COUNTERS: Final = {
     "usage": ("calls", "input_tokens", "output_tokens", "blocks"),
 }
 _ENTITY_KINDS: Final = frozenset(get_args(EntityKind))
-# The column that says of which model a row's vector is.
+# The column with the model of a row's vector.
 _MODEL_COLUMNS: Final = {"passages": "embedding_model", "next_passages": "model"}
 # None: no vector of that model is stored for the user.
 StoredDimension = Callable[[str], Awaitable[int | None]]
 
 
 class ImportChecks:
-    """The checks of one import, which remember what they saw.
+    """The checks of one import, with state across its rows.
 
-    configured: the model that questions are embedded with. stored: asked once a model.
+    configured: the model of queries. stored: called once per model.
     """
 
     def __init__(self, configured: EmbeddingModel | None, stored: StoredDimension) -> None:
@@ -44,8 +44,8 @@ class ImportChecks:
         self._stored = stored
 
     async def check(self, kind: str, row: Mapping[str, Any]) -> None:
-        """Raises ValueError saying what is wrong, without repeating the row."""
-        if kind == "users":  # of which the rest is not taken over: places in queues, versions
+        """Raises ValueError with the reason, without repeating the row."""
+        if kind == "users":  # whose other columns are not imported: places in queues, versions
             row = {name: row.get(name) for name in ("time_zone", "last_ingest_at")}
             _check_zone(row["time_zone"])
         _check_times(row)
@@ -67,7 +67,7 @@ class ImportChecks:
             raise ValueError("a vector of another length than others of its model")
         if not all(math.isfinite(value) and abs(value) <= _HALF_MAX for value in vector):
             raise ValueError("a vector with a number that is not finite")
-        # Of 16 bits too: smaller ones are nothing there.
+        # Also checked at 16 bits, where smaller values become zero.
         if not any(abs(value) > 2.0**-14 for value in vector):
             raise ValueError("a vector without a direction")
 
@@ -99,7 +99,7 @@ def _check_times(row: Mapping[str, Any]) -> None:
 
 
 def _check_counters(kind: str, row: Mapping[str, Any]) -> None:
-    """Counters are added to, and a statement that overflows one fails for every user in it."""
+    """Counters are incremented later; a statement that overflows one fails for all its users."""
     for name in _COUNTERS.get(kind, ()):
         value = row.get(name)
         if value is not None and not (type(value) is int and 0 <= value <= _COUNT_MAX):
@@ -113,7 +113,7 @@ def _check_zone(name: object) -> None:
     try:
         if name is not None:
             ZoneInfo(str(name))
-    except (KeyError, OSError, ValueError):  # unknown, or no name of a file
+    except (KeyError, OSError, ValueError):  # unknown, or not a file name
         raise ValueError("a time zone that is not known") from None
 
 

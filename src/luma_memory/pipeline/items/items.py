@@ -49,7 +49,7 @@ from luma_memory.ports.items import ItemStore
 from luma_memory.ports.jobs import JobSignal
 from luma_memory.telemetry import spans
 
-# Of one statement; a request of more is a statement by itself. Positions have room for 1,000.
+# Per statement; a larger request is a separate statement. Positions allow up to 1,000.
 STATEMENT_REQUESTS_MAX: Final = 200
 STATEMENT_WRITES_MAX: Final = 1_000
 BATCH_STATEMENTS_MAX: Final = 2

@@ -1,7 +1,7 @@
-"""The order of a scope's rows: what of a layout no question changes.
+"""The order of a scope's rows: the part of a layout that does not depend on the question.
 
-Blocks are numbered newest first, their passages lie together, and each block has its place in its
-session. Made once for a scan; a snapshot keeps it until rows change, and sorts only what is new.
+Blocks are numbered newest first, their passages are adjacent, and each block has its position in
+its session. Computed per scan; a snapshot keeps it until rows change, and sorts only new rows.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from luma_memory.pipeline.recall.groups import Floats, Indices, PassageGroups
 from luma_memory.pipeline.recall.neighbors import Neighbors, in_sessions
 from luma_memory.pipeline.recall.sorting import sorted_order
 
-# A window holds the block it ends with and the turns before it.
+# A window consists of the block it ends with and the turns before it.
 WINDOW_TURNS: Final = 3
 _ID_DTYPE: Final = np.dtype(">u8")  # halves of an id as it is sent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowPlaces:
-    """Where each of n rows belongs; all columns in one order."""
+    """The keys of n rows; all columns in one order."""
 
     high: npt.NDArray[np.uint64]  # first half of the id of the row's block
     low: npt.NDArray[np.uint64]  # second half
@@ -102,12 +102,12 @@ class Arrangement:
 
     @cached_property
     def session_rows(self) -> Indices:
-        """[m] the first row of each block, by session and time: what `arrange` takes as `near`."""
+        """[m] the first row of each block, by session and time; see `near` of `arrange`."""
         return self.passages[self.groups.starts[self.neighbors.order]]
 
 
 def id_halves(ids: bytes) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Ids of 16 bytes one after the other, as numbers that sort as they do."""
+    """Concatenated ids of 16 bytes, as numbers with the same order."""
     halves = np.frombuffer(ids, dtype=_ID_DTYPE).reshape(-1, 2).astype(np.uint64)
     return np.ascontiguousarray(halves[:, 0]), np.ascontiguousarray(halves[:, 1])
 
@@ -188,10 +188,10 @@ def _numbers_near(near: Indices | None, first: Indices, row_count: int) -> Indic
 def _windows(
     rows: RowPlaces, order: Indices, begins: npt.NDArray[np.bool_], first: Indices
 ) -> tuple[Indices, Indices]:
-    """Rows of windows that have a vector, and the block that each ends with. One whose block has
-    no passage (any more) is left out.
+    """Rows of windows that have a vector, and the block that each ends with. A window whose block
+    has no passage (any more) is omitted.
 
-    begins: whether a row of `order` is the first passage of a block. A window comes right before.
+    begins: whether a row of `order` is the first passage of a block. Its windows come right before.
     """
     places = np.flatnonzero((rows.ordinals[order] == WINDOW_ORDINAL) & rows.has_vector[order])
     windows = order[places]

@@ -1,8 +1,8 @@
 """The calibration of an embedding model: its cosines between unrelated texts, measured once.
 
-One model gives unrelated texts 0.05, another 0.75, so a cosine means something only in relation to
-that. The first search with a model embeds a few questions and statements that have nothing to do
-with each other, and stores the mean and deviation of their cosines with the model.
+One model gives unrelated texts 0.05, another 0.75, so a cosine is meaningful only in relation to
+that. The first search with a model embeds a few questions and statements that are not
+related, and stores the mean and deviation of their cosines with the model.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from luma_memory.domain.search import Calibration
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.vector_models import CalibrationStore
 
-# One subject each, none twice: whatever question is paired with whatever statement, they are about
+# Each has its own subject, so that every pair of a question and a statement is about
 # different things. Written for this purpose; a few in other languages, as blocks are.
 QUESTIONS: Final = (
     "How long does bread dough have to rest?",
@@ -57,7 +57,7 @@ STATEMENTS: Final = (
     "The contract says four weeks' notice to the end of a month.",
     "We saw humpback whales from the ferry, at least five of them!",
 )
-# One that says nothing of a model would make every score infinite.
+# A deviation of zero would make every score infinite.
 _DEVIATION_MIN: Final = 0.005
 
 
@@ -72,7 +72,7 @@ class Calibrations:
         self._tasks: dict[str, asyncio.Task[Calibration]] = {}
 
     async def of(self, embedder: Embedder) -> Calibration:
-        """The model's own. Raises StoreUnavailable and as `Embedder.embed_documents`."""
+        """The model's calibration. Raises StoreUnavailable and as `Embedder.embed_documents`."""
         model_id = embedder.model.id
         task = self._tasks.get(model_id)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
@@ -87,7 +87,7 @@ class Calibrations:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _find(self, embedder: Embedder) -> Calibration:
-        known = await self._store.background(embedder.model.id)
+        known = await self._store.calibration(embedder.model.id)
         if known is not None:
             return known
         measured = await measure_calibration(embedder)
@@ -100,7 +100,7 @@ async def measure_calibration(embedder: Embedder) -> Calibration:
 
     Raises as `Embedder.embed_documents`.
     """
-    # One call: the first question after a start waits for it, and a call for each question would be
+    # One call: the first query after a start waits for it, and one call per question would be
     # a burst at the provider (seen: 34 calls of two processes).
     embeddings = await embedder.embed_documents([*STATEMENTS, *QUESTIONS])
     statements, questions = embeddings[: len(STATEMENTS)], embeddings[len(STATEMENTS) :]

@@ -1,4 +1,4 @@
-"""Which share of a question's words each passage has, and what of it the scope does not know."""
+"""The share of a question's words in each passage, and its names that are unknown in the scope."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from luma_memory.pipeline.recall.groups import Indices
 from luma_memory.pipeline.recall.postings import Posting
 from luma_memory.pipeline.text.terms import QueryTerm, idf
 
-# A question with a code is about little else: "What does E0277 mean?"
+# A question with a code is mainly about that code: "What does E0277 mean?"
 CODE_WEIGHT: Final = 2.0
 
 
@@ -22,7 +22,7 @@ def covered_share(
     """([n] share of the question's words that each passage has, by idf; share of unknown names).
 
     words: each word of the question with the passages that have it. A word that no passage has
-    counts like one that a single passage has: in a small scope it would outweigh all others. The
+    counts as if one passage had it: in a small scope it would outweigh all others. The
     second value, 0..1, is the share of identifiers (codes, numbers, names) that no passage has.
     """
     present = _present(words)
@@ -46,7 +46,7 @@ def covered_share(
 
 
 def _present(words: Sequence[tuple[QueryTerm, Posting]]) -> Mapping[int, Indices]:
-    """The passages that have each word, by itself or as part of a longer one."""
+    """The passages that contain each word, alone or as part of a longer one."""
     present = {term.word: posting.passages for term, posting in words}
     for term, posting in words:
         for word in term.covers:

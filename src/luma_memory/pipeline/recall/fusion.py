@@ -1,26 +1,27 @@
-"""Two retrievers' scores over a whole scope, and what surrounds a block, fused into ranked blocks.
+"""Fuses two retrievers' scores over a scope, and those of a block's context, into a ranking.
 
 Cosine and BM25 have no common unit, so each becomes a z-score over the scope: standard deviations
-above what this question gets there anyway. Three things follow:
+above the mean for this question. This has three consequences:
 
-- *Many passages.* The best of many unrelated passages stands high by chance alone, and long blocks
-  would crowd out short ones. So a block's z-score is its best passage's, less what the best of as
-  many unrelated passages is expected to have (order statistics of the normal distribution). On
-  chats with long messages that raised recall@10 from 0.62 to 0.68; exact tail probabilities of the
-  best of k gave 0.65. It is done for each retriever before fusing, which was as good or better
-  than fusing passages first.
-- *Small scopes.* The mean and deviation of three blocks say little, so PRIOR_COUNT imagined
-  passages that have nothing to do with the question are counted with the real ones.
-- *No embedding yet.* A block is found before it is embedded: its dense z-score is then guessed
+- *Many passages.* The best of many unrelated passages has a high score by chance alone, so long
+blocks
+  would crowd out short ones. So a block's z-score is its best passage's, minus the score that the
+  best of as many unrelated passages is expected to have (order statistics of the normal
+  distribution). On chats with long messages that raised recall@10 from 0.62 to 0.68; exact tail
+  probabilities of the best of k gave 0.65. It is done for each retriever before fusing, which was
+  as good or better than fusing passages first.
+- *Small scopes.* The mean and deviation of three blocks are unreliable, so PRIOR_COUNT imagined
+  passages unrelated to the question are counted with the real ones.
+- *No embedding yet.* A block is found before it is embedded: its dense z-score is then estimated
   from its lexical one, and its context's from its dense one.
 
-A turn of a chat says little by itself. The context z-score is that of the windows of turns which
-contain the block; then come whole deviations for a block that the question's speaker said and for
+A chat turn alone has little content. The context z-score is that of the windows of turns which
+contain the block; then deviations are added for a block of the question's speaker and for
 one of a time it names, and a share of the z-score of the session's best block. Every weight
 was measured with one conversation left out at a time: docs/recall.md.
 
-Ranks alone (reciprocal-rank fusion) forget by how much a block stands out. That and the plain
-retrievers are here as the baselines which evaluation prints beside the fusion.
+Ranks alone (reciprocal-rank fusion) ignore by how much a block stands out. That and the plain
+retrievers are the baselines that evaluation reports next to the fusion.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ _SCORE_MIDPOINT: Final = 3.0
 
 @dataclass(frozen=True, slots=True)
 class FusionWeights:
-    """What one standard deviation counts. Raises ValueError unless all of them are above 0."""
+    """The weight of each part's standard deviation. Raises ValueError unless all are above 0."""
 
     dense: float = 1.0
     lexical: float = 0.7
@@ -64,14 +65,14 @@ class FusionWeights:
 
 @dataclass(frozen=True, slots=True)
 class Additions:
-    """What is added to a block's z-score, in deviations, each >= 0."""
+    """Additions to a block's z-score, in deviations, each >= 0."""
 
-    speaker: float = 1.0  # its speaker is the one the question means
-    time: float = 0.5  # it is of a time the question names
+    speaker: float = 1.0  # for the speaker that the question means
+    time: float = 0.5  # for a time that the question names
     session: float = 0.5  # share of the z-score of its session's best block
 
 
-# About what models made for retrieval have; for when a model's own is not known.
+# Typical of retrieval models; used if a model's own calibration is unknown.
 AVERAGE_CALIBRATION: Final = Calibration(mean=0.1, deviation=0.12)
 WEIGHTS: Final = FusionWeights()
 ADDITIONS: Final = Additions()
@@ -79,14 +80,14 @@ ADDITIONS: Final = Additions()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NeighborScores:
-    """What is known of the m blocks beside their own passages; w windows of turns."""
+    """Data about the m blocks besides their own passages; w windows of turns."""
 
     session: Indices  # [m] 0.., equal in one session; a block without one has its own
     windows: npt.NDArray[np.float32]  # [w] cosine, -1..1, never NaN
     covered: Indices  # [w, turns] blocks in each window, -1 where it has fewer
     meant: npt.NDArray[np.bool_]  # [m] said by the speaker the question means
     timely: Floats  # [m] >= 0, 0 where it is of no time the question names
-    # What no question changes, where an arrangement keeps it; otherwise made of the above.
+    # Independent of the question: from an arrangement, otherwise derived from the above.
     coverage: Coverage | None = None
     session_order: tuple[Indices, Indices] | None = None  # blocks by session; where each begins
 
@@ -96,31 +97,31 @@ class ScopeScores:
     """All passages of one scope as the two retrievers score them for one question.
 
     n passages of m blocks. Blocks are numbered 0..m-1 and each has at least one passage; the lower
-    number wins a tie, so number them in the order that ties shall have.
+    number wins a tie, so number them in the intended order of ties.
     """
 
     dense: npt.NDArray[np.float32]  # [n] cosine, -1..1; NaN where there is no embedding (yet)
     lexical: npt.NDArray[np.float32]  # [n] BM25, >= 0; 0 where no term matches
-    block: Indices  # [n] the passage's block; cheapest when it never falls
-    # [n] BM25 of the passage's own words where `lexical` has the neighbors' too.
+    block: Indices  # [n] the passage's block; fastest if ascending
+    # [n] BM25 of the passage's own words if `lexical` includes the neighbors'.
     own_lexical: npt.NDArray[np.float32] | None = None
-    neighbor_scores: NeighborScores | None = None  # None: nothing is known
+    neighbor_scores: NeighborScores | None = None  # None: no data
     groups: PassageGroups | None = None  # of `block`, where an arrangement keeps them
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Why a block has its score: the values of `explain`."""
+    """The parts of a block's score, as shown by `explain`."""
 
     dense_similarity: float | None  # best passage's cosine; None without an embedding
     lexical_score: float  # best passage's BM25, words lent by its neighbors included
-    dense_z_score: float  # guessed where dense_similarity is None
+    dense_z_score: float  # estimated if dense_similarity is None
     lexical_z_score: float
-    context_z_score: float  # of the windows it is in; guessed where there is none
+    context_z_score: float  # of the windows that contain it; estimated without one
     speaker: float  # added
     time: float  # added
-    session: float  # z-score of the best block of its session, its own where it is the best
-    z_score: float  # all together, in deviations again; ranks, and becomes the score
+    session: float  # z-score of the best block of its session, its own if it is the best
+    z_score: float  # the combination, in deviations; determines rank and score
     weights: FusionWeights
     relation: float = 0.0  # added, in deviations; see pipeline.related
 
@@ -131,7 +132,7 @@ class RankedBlock:
 
     block: int
     passage: int  # index of its best passage
-    score: float  # 0..1, never rising down the ranking
+    score: float  # 0..1, descending
     parts: Parts
 
 
@@ -143,7 +144,7 @@ def fuse(
     additions: Additions = ADDITIONS,
     calibration: Calibration = AVERAGE_CALIBRATION,
 ) -> Sequence[RankedBlock]:
-    """The best blocks of a scope by all that is known of them; see `Fusion`."""
+    """The best blocks of a scope by all their scores; see `Fusion`."""
     fusion = Fusion(scores, weights=weights, additions=additions, calibration=calibration)
     return fusion.best(limit)
 
@@ -170,14 +171,14 @@ class Fusion:
             self._has_score = _has_score(scores, groups)
 
     def z_score(self, block: int) -> float:
-        """In deviations, without any gain."""
+        """The z-scores in deviations, without gains."""
         return float(self._z_scores.blocks[block])
 
     def best(self, limit: int, *, gains: Mapping[int, float] | None = None) -> list[RankedBlock]:
         """Best first, at most `limit`. gains: added to the z-scores of some blocks.
 
-        A block with neither an embedding, a matching term nor a time named is left out.
-        score = 1 / (1 + exp(3 - z_score)): 0.05 for an average block, 0.5 where chance ends.
+        A block without an embedding, a matching term and a named time is omitted.
+        score = 1 / (1 + exp(3 - z_score)): 0.05 for an average block, 0.5 at the limit of chance.
         Raises ValueError if limit < 1.
         """
         if limit < 1:
@@ -194,14 +195,14 @@ class Fusion:
         return _ranked(best, self._groups, self._scores, self._z_scores, gains or {})
 
     def _best(self, limit: int) -> list[int]:
-        """Without gains. Kept: relations are looked up for more blocks than are then returned."""
+        """The ranking without gains, cached: relations need more blocks than are returned."""
         if self._kept is None or self._kept[0] < limit:
             self._kept = limit, _top(self._z_scores.blocks, self._has_score, limit)
         return self._kept[1][:limit]
 
 
 def rank_dense(scores: ScopeScores, *, limit: int) -> Sequence[int]:
-    """Baseline: blocks by their best passage's cosine, best first; no vector, no place."""
+    """Baseline: blocks by their best passage's cosine, best first; only blocks with a vector."""
     groups = _groups(scores, limit)
     if not groups.count:
         return ()
@@ -210,7 +211,7 @@ def rank_dense(scores: ScopeScores, *, limit: int) -> Sequence[int]:
 
 
 def rank_lexical(scores: ScopeScores, *, limit: int) -> Sequence[int]:
-    """Baseline: blocks by their best passage's BM25, best first; no match, no place."""
+    """Baseline: blocks by their best passage's BM25, best first; only blocks with a match."""
     groups = _groups(scores, limit)
     if not groups.count:
         return ()
@@ -221,7 +222,7 @@ def rank_lexical(scores: ScopeScores, *, limit: int) -> Sequence[int]:
 def rank_reciprocal(
     scores: ScopeScores, *, limit: int, rank_constant: int = RANK_CONSTANT
 ) -> Sequence[int]:
-    """Baseline: the two rankings above, whole, fused by the sum of 1 / (rank_constant + rank).
+    """Baseline: the two complete rankings above, fused by the sum of 1 / (rank_constant + rank).
 
     Source: reciprocal rank fusion, Cormack et al., SIGIR 2009.
     """
@@ -249,9 +250,9 @@ class _ZScores:
 
     dense_passages: Floats  # [n] NaN where there is no embedding
     lexical_passages: Floats  # [n]
-    dense: Floats  # [m] corrected for the number of passages, and guessed where there is none
+    dense: Floats  # [m] corrected for the number of passages, and estimated without a value
     lexical: Floats  # [m] corrected likewise
-    context: Floats  # [m] guessed where there is none
+    context: Floats  # [m] estimated without a value
     speaker: Floats  # [m] added
     time: Floats  # [m] added
     session: Floats  # [m] of the session's best block
@@ -314,7 +315,7 @@ def _with_session(own: Floats, session: Floats, additions: Additions) -> Floats:
 
 
 def _has_score(scores: ScopeScores, groups: PassageGroups) -> npt.NDArray[np.bool_]:
-    """[m] whether anything speaks for the block."""
+    """[m] whether the block has any score."""
     has_vector = ~np.isnan(groups.best(scores.dense))
     if has_vector.all():
         return has_vector
@@ -326,7 +327,7 @@ def _has_score(scores: ScopeScores, groups: PassageGroups) -> npt.NDArray[np.boo
 
 
 def _context(around: NeighborScores | None, dense: Floats, calibration: Calibration) -> Floats:
-    """[m] mean z-score of the windows that contain each block; guessed in none.
+    """[m] mean z-score of the windows that contain each block; estimated without a window.
 
     dense: [m] z-scores.
     """
@@ -355,9 +356,9 @@ def _best_of_session(own: Floats, around: NeighborScores) -> Floats:
 
 
 def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
-    """Deviations above the mean of the values that are there and PRIOR_COUNT of the prior's.
+    """Deviations above the mean of the existing values and PRIOR_COUNT values of the prior.
 
-    NaN stays NaN. All equal to a prior without deviation: all 0.
+    NaN stays NaN. All 0 if all values equal a prior without deviation.
     """
     z_scores = values.astype(np.float64)
     is_absent = np.isnan(z_scores)
@@ -366,7 +367,7 @@ def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
     mean = (float(present.sum()) + PRIOR_COUNT * prior.mean) / count
     z_scores -= mean
     # Not by BLAS, whose dot product starts threads above 10,000 elements: they cost more than they
-    # save, and wait for one another on a busy machine.
+    # save, and delay each other on a busy machine.
     squares = np.square(z_scores)
     spread = float(squares.sum() if present is z_scores else squares[~is_absent].sum())
     spread += PRIOR_COUNT * (prior.deviation**2 + (prior.mean - mean) ** 2)
@@ -376,7 +377,7 @@ def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
 
 
 def _or_guess(dense: Floats, lexical: npt.NDArray[Any]) -> Floats:
-    """The dense z-score; where there is none, what the words alone suggest."""
+    """The dense z-score; without one, an estimate from the lexical z-score."""
     is_absent = np.isnan(dense)
     if not is_absent.any():
         return dense
@@ -405,7 +406,7 @@ def _top(
         candidates = np.flatnonzero(eligible)
         ranked = values[candidates]
     if len(ranked) > limit:
-        # All equals of the last place are kept, so that which of them stay is not left to chance.
+        # All ties of the last place are kept, so that the result is deterministic.
         place = len(ranked) - limit
         best = np.flatnonzero(ranked >= np.partition(ranked, place)[place])
         candidates = best if candidates is None else candidates[best]

@@ -1,4 +1,4 @@
-"""The places of a scope's blocks for one question, with what `explain` shows of each."""
+"""The ranking of a scope's blocks for one question, with the explanation of each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from luma_memory.pipeline.recall.related import NumberedLink, Related, with_rela
 from luma_memory.pipeline.recall.relevance import RELEVANCE_BY_TIME, relevance, word_relevance
 from luma_memory.pipeline.recall.scope_layout import ScopeLayout
 
-# The wire's names of z-scores, from before they were called so.
+# Names of z-scores in the API, older than the term in this code.
 _WIRE_NAMES: Final[Mapping[str, str]] = {
     "dense_z_score": "dense_standing",
     "lexical_z_score": "lexical_standing",
@@ -34,26 +34,26 @@ _WIRE_NAMES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One block of a ranking, whichever made it."""
+    """One block of a ranking of any kind."""
 
     block: int
     score: float
     relevance: float
-    word_relevance: float  # where the block's text is none the embedding model can read
-    passage: int  # ordinal of its best one
+    word_relevance: float  # if the embedding model cannot read the block's text
+    passage: int  # ordinal of its best passage
     explanation: Explanation
 
 
 @dataclass(frozen=True, slots=True)
 class RelevanceScale:
-    """How nearness and words become the relevance of a block."""
+    """Derives the relevance of a block from its cosine and its words."""
 
     calibration: Calibration
     is_legible: bool  # whether the embedding model can read the question
     by_pairs: bool  # whether its words are pairs of characters
 
     def of(self, block: int, layout: ScopeLayout) -> tuple[float, float]:
-        """That of the block's most relevant passage, by all that is known and by words alone."""
+        """The relevance of the block's best passage: with the cosine, and by words alone."""
         if layout.is_proven_by_time(block):
             return RELEVANCE_BY_TIME, RELEVANCE_BY_TIME
         own = layout.passages(block)
@@ -92,7 +92,7 @@ def place_blocks(
             for found in related.ranked
         ]
     rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[by]
-    # Baselines know ranks alone: a score falls from 1 and means nothing beside others.
+    # Baselines only rank: scores decrease from 1 and are not comparable with others.
     return [
         place(block, 1.0 / number, {"rank": number} if explain else {})
         for number, block in enumerate(rank(layout.scores, limit=limit), start=1)
@@ -129,7 +129,7 @@ def _explanation(place: RankedBlock, layout: ScopeLayout, related: Related) -> E
 
 
 def _of_relations(block: int, layout: ScopeLayout, related: Related) -> Explanation:
-    """Which relation lifts the block, and what is folded into it, where there is any."""
+    """The relation that lifts the block, and the blocks folded into it, if any."""
     explanation: dict[str, str] = {}
     if (lift := related.lifts.get(block)) is not None:
         explanation |= {"relation": lift.type, "relation_to": str(layout.block_id(lift.by))}

@@ -62,19 +62,19 @@ class _Scanned:
     """The raw scores of a scope, and the model whose vectors they come from."""
 
     rows: ScoredRows
-    embedder: Embedder | None  # None: no vector took part
+    embedder: Embedder | None  # None: no vectors were used
 
 
 class Recall:
-    """Search over one scope: two retrievers in one statement, fused here.
+    """Search over one scope: two retrievers in one statement, then fusion.
 
-    embedder: None searches by words alone. serving: which embedder each scope uses while the model
-    changes; None for the embedder itself. reader: times and language of a question; None skips
-    them. calibrations: what the models' cosines mean; None takes an average model's for all.
-    threshold: the relevance from which a block counts as relevant, 0..1. reranker: reorders the
-    best blocks; None keeps their order. relations: how blocks are related; None ignores relations.
-    spending: records what embedding questions costs; None records nothing. users: their time zones;
-    None reads times in UTC. snapshots: copies of scopes that are searched often; None scans always.
+    embedder: None searches by terms only. scope_embedders: the embedder of each scope while the
+    model changes; None for the embedder itself. reader: times and language of a question; None
+    skips them. calibrations: of the models' cosines; None uses an average one for all. threshold:
+    the relevance from which a block counts as relevant, 0..1. reranker: reorders the best blocks;
+    None keeps their order. relations: how blocks are related; None ignores relations. spending:
+    records what embedding questions costs; None records nothing. users: their time zones; None uses
+    UTC. snapshots: copies of frequently searched scopes; None always scans.
     """
 
     def __init__(
@@ -112,9 +112,10 @@ class Recall:
     async def search(self, request: SearchRequest) -> SearchResult:
         """The scope's most relevant blocks, best first, at most `limit`.
 
-        Blocks that are not enriched yet are found by their words. When the embedding provider fails
-        or is slow, all blocks are, and the result lists "embedding" under `degraded`. Raises
-        StoreUnavailable, and SearchTimeout when the database does not respond within the time.
+        Blocks that are not enriched yet are found by their terms. If the embedding provider fails
+        or is slow, this holds for all blocks, and the result lists "embedding" under `degraded`.
+        Raises StoreUnavailable, and SearchTimeout when the database does not respond within the
+        time.
         """
         stages = Stages(request.timeout_ms, self._emit)
         question = await self._understand(request, stages)
@@ -201,7 +202,7 @@ class Recall:
     def _look_up(
         self, request: SearchRequest, question: Question, embedder: Embedder | None
     ) -> asyncio.Task[Current | None] | None:
-        """Begin to look for a snapshot, beside the embedding; None where the scope is scanned."""
+        """Start a snapshot's lookup concurrently with the embedding; None to scan the scope."""
         if self._snapshots is None or embedder is None:
             return None
         if request.items is not None:
@@ -283,7 +284,7 @@ class Recall:
     async def _links(
         self, scope: Scope, layout: ScopeLayout, fusion: Fusion, limit: int, stages: Stages
     ) -> Sequence[NumberedLink]:
-        """Relations of what may be shown with whatever else is in the layout."""
+        """Relations between the blocks that may be returned and all blocks of the layout."""
         if self._relations is None:
             return ()
         shown = [layout.block_id(ranked.block) for ranked in fusion.best(limit + FOLDING_PLACES)]
@@ -331,7 +332,7 @@ class Recall:
         found: Sequence[tuple[SearchHit, int]],
         stages: Stages,
     ) -> Sequence[tuple[SearchHit, int]]:
-        """Hits with their passages in the reranker's order; in their own where it fails."""
+        """Hits with their passages in the reranker's order; in their own order if it fails."""
         texts = [candidate_text(hit, passage) for hit, passage in found[:CANDIDATES_MAX]]
         scores = await stages.optional("rerank", reranker.rerank(query, texts))
         if scores is None:
@@ -346,7 +347,7 @@ class Recall:
         places: Sequence[Place],
         scripts: frozenset[str] | None,
     ) -> Sequence[tuple[SearchHit, int]]:
-        """Blocks, each with its best passage; those deleted since the scan are left out."""
+        """Blocks, each with its best passage; blocks deleted since the scan are omitted."""
         blocks = await self._block_store.read(
             [(scope, layout.block_id(place.block)) for place in places]
         )
@@ -376,7 +377,7 @@ def _read_words(query: str, language: str | None, user_id: str) -> Question:
 async def _counted(
     work: Awaitable[Embedding], scope: Scope, embedder: Embedder, spending: Spending
 ) -> Embedding:
-    """The question's vector, with its call recorded; a cached one took none."""
+    """The question's vector, with its call recorded; a cached one needs no call."""
     try:
         with calls_in_progress() as cut_off:
             embedding = await work

@@ -19,11 +19,11 @@ from luma_memory.pipeline.recall.fusion import Fusion, RankedBlock
 
 SEEDS: Final = 5
 SHARE: Final = 0.1
-# Ranked beyond the limit, to fill the places of folded repetitions.
+# Blocks ranked beyond the limit, to replace folded duplicates.
 FOLDING_PLACES: Final = 20
 # Relations read per search; the most confident first.
 LINKS_MAX: Final = 500
-# In deviations: enough to rank before an equal block, nothing beside a real difference.
+# In deviations: enough to rank before an equal block, negligible next to a real difference.
 _AHEAD: Final = 1e-6
 LIFTING: Final[frozenset[RelationType]] = frozenset(
     {"elaborates", "supports", "contradicts", "supersedes", "causes", "follows"}
@@ -42,7 +42,7 @@ class NumberedLink:
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """What a block gains by its relation to a better one."""
+    """The gain of a block by its relation to a better one."""
 
     by: int
     type: RelationType
@@ -91,7 +91,7 @@ def _newer_first(
     """Gains by which a block ranks just before an earlier one that it contradicts.
 
     The source of such a relation is the later block. Blocks are numbered newest first, so that a
-    chain of contradictions is gone through from its oldest one.
+    chain of contradictions is processed from its oldest block.
     """
     found = dict(gains)
     contradictions = [link for link in links if link.type == "contradicts"]

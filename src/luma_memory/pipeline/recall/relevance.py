@@ -1,15 +1,16 @@
-"""Whether a block is about a question at all, in 0..1, meaning the same for all models.
+"""Whether a block is about a question at all, in 0..1, comparable between models.
 
-The ranking score cannot express it: it measures how far a block stands out in its scope, and some
+The ranking score cannot express it: it measures how much a block stands out in its scope, and some
 block stands out for every question. The cosine does, in deviations above the model's own
 calibration (`pipeline.recall.calibration`), together with the share of the question's words that
 the block has.
-On development chats the best of ten blocks separates questions about things stored from questions
-about things never stored with an AUC of 0.99 and 0.95; the ranking score with 0.79 and 0.69
+On development chats the best of ten blocks separates questions about stored subjects from questions
+about subjects never stored with an AUC of 0.99 and 0.95; the ranking score with 0.79 and 0.69
 (docs/recall.md).
 
-A vector is near to whatever looks alike: "Error E0999" to every other error code. So a code, a
-number or a name in the question that no passage of the scope has counts against all of them.
+Texts of similar form have similar vectors: "Error E0999" and every other error code. So a code, a
+number or a name in the question that no passage of the scope has lowers the relevance of all of
+them.
 """
 
 from __future__ import annotations
@@ -23,19 +24,19 @@ from luma_memory.domain.search import Calibration
 
 Floats = npt.NDArray[np.float64]
 
-# Deviations that a block with all of the question's words is nearer than one with none.
+# Deviations that full coverage of the question's words adds.
 _COVERAGE_WEIGHT: Final = 1.5
-# Deviations at which it is as likely as not. 0.75 is 1.1 further.
+# Deviations at which the relevance is 0.5; 0.75 is 1.1 above.
 _MIDPOINT: Final = 3.6
-# Words alone: 0.75 where a block has 60 percent of what the question's words weigh. A number or a
-# code that is found as it was written is relevant whatever a model makes of it.
-# Of a block of the time that a question asks about and about nothing else.
+# By words alone, 0.75 is reached with 60 percent of the weight of the question's words. A number or
+# a code found as written is relevant whatever its vector. The relevance of a block from the time
+# that a question names, if it names nothing else.
 RELEVANCE_BY_TIME: Final = 0.9
 _WORDS_SLOPE: Final = 10.0
 _WORDS_MIDPOINT: Final = 0.49
-# Of pairs of characters 40 percent: those across two words, and of endings, differ in any case.
+# For pairs of characters 40 percent: pairs across two words and in endings differ in any case.
 _PAIRS_MIDPOINT: Final = 0.29
-# What is left of the relevance where nothing in the scope has the things that a question names.
+# The remaining factor if no passage in the scope has the identifiers of a question.
 _UNKNOWN_FACTOR: Final = 0.4
 
 
@@ -46,9 +47,9 @@ def relevance(
     *,
     unknown: float = 0.0,
 ) -> Floats:
-    """[n] relevance of passages, in 0..1; it rises with both.
+    """[n] relevance of passages, in 0..1; it rises with both inputs.
 
-    cosine: -1..1, NaN where there is no vector: then by words alone. coverage: 0..1, the share of
+    cosine: -1..1, NaN without a vector: then by words alone. coverage: 0..1, the share of
     the question's words, weighted by idf. unknown: 0..1, the share of the codes, numbers and names
     in the question that no passage of the scope has.
     """
@@ -62,7 +63,7 @@ def word_relevance(
 ) -> Floats:
     """[n] relevance by words alone, for text that the embedding model cannot read.
 
-    by_pairs: the question's words are pairs of characters, as of scripts without spaces.
+    by_pairs: the question's words are pairs of characters, as in scripts without spaces.
     """
     midpoint = _PAIRS_MIDPOINT if by_pairs else _WORDS_MIDPOINT
     words = _logistic(_WORDS_SLOPE * (coverage.astype(np.float64) - midpoint))

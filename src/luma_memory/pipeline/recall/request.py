@@ -1,4 +1,4 @@
-"""A search request, and what a question states beside its meaning: times, speakers, events."""
+"""A search request, and what a question names besides its subject: times, speakers, events."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class SearchRequest:
     scope: Scope
     query: str
     limit: int  # >= 1
-    filters: Filter | None = None  # what it leaves out takes no part in the ranking either
+    filters: Filter | None = None  # excluded blocks do not take part in the ranking either
     as_of: datetime | None = None  # the scope as it was then, by the blocks' own times; None: now
     include_superseded: bool = False
     items: ItemSelection | None = None  # None: blocks only
     timeout_ms: int | None = None
     ranking: Ranking = "fused"
     relevant_only: bool = False  # only those of the `limit` blocks that reach the threshold
-    use_relations: bool = True  # False ranks as if there were none
+    use_relations: bool = True  # False ignores relations in the ranking
     explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is read in a query before anything is looked up."""
+    """A query after parsing, before the search."""
 
     terms: Sequence[QueryTerm]
-    named: Sequence[str]  # what may be names of speakers
+    named: Sequence[str]  # possible names of speakers
     own: Sequence[str]  # the user's own names
     spans: Sequence[TimeSpan] = ()
     events: Sequence[NamedEvent] = ()

@@ -1,4 +1,4 @@
-"""What a reranker reads of each candidate, and the ranking its scores make."""
+"""The text a reranker reads of each candidate, and the order by its scores."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def candidate_text(hit: SearchHit, passage: int) -> str:
 
 
 def reordered(hits: Sequence[SearchHit], scores: Sequence[float]) -> list[SearchHit]:
-    """The first len(scores) hits by those scores, best first, the others behind them.
+    """The first len(scores) hits by those scores, best first, followed by the others.
 
-    Equals stay in their order. The hits' own scores (0..1, never rising) stay with the places: they
-    still state how the result compares with other searches, whatever a reranker's scale is.
+    Equals keep their order. The hits' own scores (0..1, descending) stay with the positions: they
+    remain comparable with other searches, whatever the reranker's scale.
     """
     places = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
     order = [*places, *range(len(scores), len(hits))]

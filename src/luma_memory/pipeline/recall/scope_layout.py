@@ -1,4 +1,4 @@
-"""From the raw columns of a scope's scan to what fusion reads."""
+"""Converts the raw columns of a scope's scan to the input of fusion."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ScopeLayout:
         return UUID(int=int(places.high[number]) << 64 | int(places.low[number]))
 
     def numbers(self, block_ids: Iterable[UUID]) -> Mapping[UUID, int]:
-        """The numbers of those of the blocks that are here."""
+        """The numbers of the given blocks that are in the layout."""
         included = list(block_ids)
         rising = ~self._arrangement.high
         halves = np.array([key.int >> 64 for key in included], dtype=np.uint64)
@@ -64,25 +64,25 @@ class ScopeLayout:
         return self.is_about_time_only and scores is not None and bool(scores.timely[number] > 0)
 
     def passages(self, number: int) -> slice:
-        """Where a block's passages stand: they lie together, by block number."""
+        """The range of a block's passages, which are adjacent, in order of block numbers."""
         start, stop = np.searchsorted(self.scores.block, [number, number + 1])
         return slice(int(start), int(stop))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredRows:
-    """The passages and windows of an arrangement, and what one question scores each."""
+    """The passages and windows of an arrangement, with their scores for one question."""
 
     arrangement: Arrangement
     dense: npt.NDArray[np.float32]  # [n] cosine; NaN where no vector of the model is stored
     windows: npt.NDArray[np.float32]  # [w] cosine
     postings: Sequence[Posting]  # one a query term
-    name_keys: Sequence[int]  # one a name asked for
+    name_keys: Sequence[int]  # one per requested name
 
 
 @dataclass(frozen=True, slots=True)
 class ScoringRequest:
-    """What a question asks for beside its meaning and its words."""
+    """The criteria of a question besides its vector and terms."""
 
     named: Sequence[int] = ()  # keys of names in the question
     own: Sequence[int] = ()  # keys of the user's own names
@@ -91,7 +91,7 @@ class ScoringRequest:
 
 
 def scored_by_scan(scan: ScopeScan) -> ScoredRows:
-    """The rows of a scan, with the scores that came with them."""
+    """The rows of a scan, with their scores."""
     dense = np.frombuffer(scan.dense, dtype=np.float32)
     high, low = id_halves(scan.block_ids)
     places = arrange(
@@ -118,7 +118,7 @@ def scored_by_scan(scan: ScopeScan) -> ScoredRows:
 def lay_out(
     rows: ScoredRows, terms: Sequence[QueryTerm], scoring: ScoringRequest | None = None
 ) -> ScopeLayout:
-    """Sum up BM25, and bring all scores into the order of the arrangement.
+    """Sum up BM25 and arrange all scores.
 
     terms: those whose weights the rows have, in the same order.
     """
@@ -162,7 +162,7 @@ def lay_out(
 def _bm25(
     words: Sequence[tuple[QueryTerm, Posting]], places: Arrangement
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Each passage's score by its own words, and by those that its neighbors lend it."""
+    """Each passage's score by its own words and by those of its neighbors."""
     count = len(places.passages)
     own = np.zeros(count, dtype=np.float32)
     shared = np.zeros(count, dtype=np.float32)
@@ -172,14 +172,14 @@ def _bm25(
         factor = np.float32(term.frequency * idf(posting.frequency, count))
         own[posting.passages] += posting.weights * factor
         passages, weights = with_neighbors(posting, places.groups, places.neighbors)
-        # Of a passage that comes twice NumPy adds one value, and they are equal.
+        # For a repeated passage NumPy adds only one of its values, which are equal.
         shared[passages] += weights * factor
     return own, shared
 
 
 def _words(rows: ScoredRows, terms: Sequence[QueryTerm]) -> Sequence[tuple[QueryTerm, Posting]]:
-    """Each word of the question with the passages that have it, by its best form: the word as it
-    stands or a stem of it."""
+    """Each word of the question with the passages that have it, by its best form: the word itself
+    or a stem of it."""
     words: dict[int, tuple[QueryTerm, list[Posting]]] = {}
     for term, posting in zip(terms, rows.postings, strict=True):
         words.setdefault(term.word, (term, []))[1].append(posting)
@@ -187,7 +187,7 @@ def _words(rows: ScoredRows, terms: Sequence[QueryTerm]) -> Sequence[tuple[Query
 
 
 def _timely(instants: npt.NDArray[np.int64], spans: Sequence[TimeSpan]) -> npt.NDArray[np.float64]:
-    """[m] how much a block gains by its time: more, the more precisely the question names it."""
+    """[m] each block's gain for its time; the more precise the named time, the higher."""
     weights = np.zeros(len(instants))
     for span in spans:
         fits = (instants >= microseconds(span.start)) & (instants < microseconds(span.stop))

@@ -1,8 +1,8 @@
 """A copy of one scope's rows in memory, scored without the database.
 
-Immutable: a change makes another snapshot, so that readers of this one take no lock. Columns are
-copied with each change; vectors and terms lie in segments that snapshots share, and rows that no
-longer hold stay in them until they are packed anew.
+Immutable: a change creates a new snapshot, so readers need no lock. Columns are
+copied with each change; vectors and terms are in segments shared by snapshots, and obsolete
+rows stay in them until they are packed again.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from luma_memory.pipeline.recall.postings import Posting
 from luma_memory.pipeline.recall.segments import Segment, merged, segment_of, with_tail
 from luma_memory.pipeline.recall.sorting import sorted_order
 
-# Rows beside the first segment, or without meaning in it, before all are packed into one.
+# Rows outside the first segment, or obsolete in it, before all are packed into one.
 _LOOSE_SHARE: Final = 0.05
 _LOOSE_ROWS: Final = 64
 _ABSENT: Final = -1
-# So many ids are compared one by one; more are sorted with those of the rows.
+# Up to this many ids are compared one by one; more are sorted together with those of the rows.
 _COMPARED_MAX: Final = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The rows that take part in a search, arranged, and where a snapshot has their values."""
+    """The arranged rows of a search, and the positions of their values in a snapshot."""
 
     arrangement: Arrangement
     passage_vectors: Indices  # [n] number of the passage's vector; -1 for none
@@ -63,11 +63,11 @@ class ScopeSnapshot:
     read_at: int  # rows that had expired by then are not in `view`
     places: RowPlaces  # of all rows of all segments
     expiries: npt.NDArray[np.int64]
-    superseded_from: npt.NDArray[np.int64]  # NEVER where nothing superseded the row's block
+    superseded_from: npt.NDArray[np.int64]  # NEVER if nothing superseded the row's block
     vector_of: Indices  # [rows] number of the row's vector among all; -1 for none
-    order: Indices  # rows that hold, as `row_order` returns them; others were replaced
+    order: Indices  # current rows, as `row_order` returns them; others were replaced
     segments: Sequence[Segment]
-    view: View  # for searches that ask for nothing special
+    view: View  # for searches without filters or other options
 
     @cached_property
     def next_expiry(self) -> int:
@@ -91,7 +91,7 @@ class ScopeSnapshot:
 
     @property
     def is_loose(self) -> bool:
-        """Whether packing it would save enough."""
+        """Whether packing it is worthwhile."""
         base = self.segments[0].row_count if self.segments else 0
         loose = self.row_count - int(np.count_nonzero(self.order < base))
         return loose > _LOOSE_ROWS + _LOOSE_SHARE * base
@@ -151,7 +151,7 @@ class ScopeSnapshot:
         )
 
     def packed(self) -> ScopeSnapshot:
-        """The same rows in one segment, without those that no longer hold."""
+        """The same rows in one segment, without obsolete ones."""
         rows = np.sort(self.order)
         number = np.full(self.row_count, _ABSENT, dtype=np.intp)
         number[rows] = np.arange(len(rows))
@@ -220,15 +220,15 @@ def contains(
     ids: bytes, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.bool_]:
     """[n] whether each id is one of `ids`, 16 bytes each. high, low: the halves of the n ids."""
-    wanted_high, wanted_low = id_halves(ids)
-    count = len(wanted_high)
+    target_high, target_low = id_halves(ids)
+    count = len(target_high)
     if count <= _COMPARED_MAX:
         found = np.zeros(len(high), dtype=bool)
-        for one, other in zip(wanted_high, wanted_low, strict=True):
+        for one, other in zip(target_high, target_low, strict=True):
             found |= (high == one) & (low == other)
         return found
-    # Sorted together, a wanted id comes before the equal ones of the rows: the sort is stable.
-    first, second = np.concatenate([wanted_high, high]), np.concatenate([wanted_low, low])
+    # Sorted together, a requested id comes before the equal ones of the rows: the sort is stable.
+    first, second = np.concatenate([target_high, high]), np.concatenate([target_low, low])
     order = sorted_order(~first, (~second,), near=np.arange(len(first)))
     first, second = first[order], second[order]
     differs = (first[1:] != first[:-1]) | (second[1:] != second[:-1])

@@ -1,4 +1,4 @@
-"""Vectors and terms of a snapshot's rows, in pieces that snapshots share."""
+"""Vectors and terms of a snapshot's rows, in segments shared by snapshots."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from luma_memory.pipeline.recall.groups import Indices
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """What came together: v vectors, and the terms of the rows, by term."""
+    """Rows added together: v vectors, and the terms of the rows, by term."""
 
     row_count: int
     vectors: npt.NDArray[np.float32]  # [v, dimension] of the rows that have one, in their order
@@ -37,7 +37,7 @@ class Segment:
         return self.rows[start:stop], self.weights[start:stop]
 
     def take(self, rows: Indices, has_vector: npt.NDArray[np.bool_]) -> Segment:
-        """Some of the rows, numbered anew in their order. has_vector: of all rows."""
+        """Some of the rows, renumbered in their order. has_vector: of all rows."""
         number = np.full(self.row_count, -1, dtype=np.int32)
         number[rows] = np.arange(len(rows), dtype=np.int32)
         renumbered = number[self.rows]
@@ -60,7 +60,7 @@ class Segment:
 
 
 def segment_of(rows: ScopeRows) -> Segment:
-    """Of rows as the store returns them."""
+    """A segment of rows as the store returns them."""
     count = rows.has_vector.count(1)
     counts = np.frombuffer(rows.term_counts, dtype=np.int32)
     vectors = np.frombuffer(rows.vectors, dtype=np.float16).astype(np.float32)

@@ -1,11 +1,11 @@
-"""Snapshots of the scopes that are searched often, each checked before it is used.
+"""Snapshots of frequently searched scopes, each checked before use.
 
-PostgreSQL holds the facts. One look-up a search returns the scope's version and what has changed
-since the snapshot's; with that the snapshot equals the scope at the moment of the look-up. Where
+PostgreSQL is the source of truth. One lookup per search returns the scope's version and the changes
+since the snapshot's; with these the snapshot equals the scope at the time of the lookup. If
 the log does not reach back, the search scans and the snapshot is loaded again.
 
 A scope is loaded at its second search within ten minutes, in the background, and dropped after ten
-minutes without one, when others need the room, and once its user is erased.
+minutes without one, if others need the memory, and once its user is erased.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from luma_memory.ports.search import SnapshotStore
 from luma_memory.telemetry.events import Emit, Event, SnapshotOutcome, SnapshotsKept
 
 IDLE_SECONDS: Final = 600.0
-# How soon after an erasure no process has the scope any more.
+# Time after an erasure until every process has dropped the scope.
 SWEEP_SECONDS: Final = 5.0
 PAGE_ROWS: Final = 2_000
 # Scopes that were searched once; only their names are kept.
 _TOUCHED_MAX: Final = 10_000
-# A scope for which there was no room is not loaded again for so long.
+# A scope that exceeded the memory limit is not loaded again for this long.
 _REFUSED_SECONDS: Final = 60.0
-# Loads of one scope until its changes are few enough to catch up with.
+# Maximum loads of one scope until it has few enough changes to catch up with.
 _LOADS_MAX: Final = 3
-# From so many rows on, arrays are made in a thread: the event loop has other requests.
+# From this many rows on, arrays are computed in a thread, not to block the event loop.
 _THREAD_ROWS: Final = 5_000
 _NOTHING: Final = ScopeMark(version=-1, moved_at=None)
 EVERYTHING: Final = Selection()
@@ -61,7 +61,8 @@ class _Key:
 class _Entry:
     snapshot: ScopeSnapshot
     used_at: float
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)  # held while another is made of it
+    # Locked while a new snapshot is derived from this one.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     packing: asyncio.Task[None] | None = None
 
 
@@ -89,7 +90,7 @@ class Current:
 
 @dataclass(slots=True)
 class SnapshotCounts:
-    """What became of the searches that asked for a snapshot."""
+    """Outcomes of the searches that requested a snapshot."""
 
     used: int = 0
     updated: int = 0
@@ -110,7 +111,7 @@ class Snapshots:
     counts: SnapshotCounts = field(default_factory=SnapshotCounts)
     _entries: OrderedDict[_Key, _Entry] = field(default_factory=OrderedDict)  # least used first
     _touched: OrderedDict[_Key, float] = field(default_factory=OrderedDict)
-    _refused: dict[_Key, float] = field(default_factory=dict)  # no room, since when
+    _refused: dict[_Key, float] = field(default_factory=dict)  # when the memory limit was exceeded
     _loads: dict[_Key, asyncio.Task[None]] = field(default_factory=dict)
     _sweeper: asyncio.Task[None] | None = None
 
@@ -121,7 +122,7 @@ class Snapshots:
         names: Sequence[str],
         selection: Selection = EVERYTHING,
     ) -> Current | None:
-        """The scope as it is now; None where the search has to scan it.
+        """The current state of the scope; None if the search has to scan it.
 
         Raises StoreUnavailable.
         """
@@ -159,9 +160,9 @@ class Snapshots:
         found: LookUp,
         changes: ScopeChanges,
     ) -> ScopeSnapshot | None:
-        """The snapshot as of the look-up or later; None if it was replaced by another meanwhile.
+        """The snapshot as of the lookup or later; None if it was replaced by another meanwhile.
 
-        before: what the look-up was asked for. One search at a time applies changes of a scope.
+        before: the mark passed to the lookup. One search at a time applies changes of a scope.
         """
         if _holds_at(before, found):
             return before
@@ -172,14 +173,14 @@ class Snapshots:
             if _holds_at(kept, found):
                 return kept
             if kept.mark.version > found.mark.version:
-                # Another search has looked up later; what a filter selects is as of this look-up.
+                # Another search did a later lookup; a filter's selection is as of this lookup.
                 is_later = found.matching is None and found.read_at < kept.next_expiry
                 return kept if is_later else None
             # `kept` may be later than `before`: the changes since that include those since this.
             after = await _in_thread(kept.row_count, partial(_applied, kept, found, changes))
             entry.snapshot = after
         self._count("updated")
-        self._make_room(key, entry)
+        self._evict_for(key, entry)
         if after.is_loose and entry.packing is None:
             entry.packing = asyncio.create_task(self._pack(entry))
         return after
@@ -253,7 +254,7 @@ class Snapshots:
             self._load(key)
 
     def _load(self, key: _Key) -> None:
-        """Begin to load the scope unless that is in progress, or there was no room just now."""
+        """Begin to load the scope unless that is in progress, or it recently exceeded the limit."""
         if key in self._loads or key in self._refused:
             return
         task = asyncio.create_task(self._loaded(key))
@@ -284,7 +285,7 @@ class Snapshots:
             after = await _in_thread(rows, partial(_applied, read, found, found.changes))
             entry = _Entry(after, self.clock.monotonic())
             self._entries[key] = entry
-            self._make_room(key, entry)
+            self._evict_for(key, entry)
             self._count("loaded")
             return
 
@@ -302,7 +303,7 @@ class Snapshots:
             if after is None:
                 return pages
 
-    def _make_room(self, key: _Key, entry: _Entry) -> None:
+    def _evict_for(self, key: _Key, entry: _Entry) -> None:
         """Drop those used longest ago until the rest fits."""
         if self._entries.get(key) is not entry:  # dropped meanwhile
             return

@@ -61,13 +61,13 @@ def meant(
     named speaker is in the scope, the user's own words are meant. known: the distinct speakers.
     """
     known = np.unique(speakers) if known is None else known
-    wanted = _with_key(known, named)
-    if not len(wanted):
-        wanted = _with_key(known, own)
-    if len(wanted) > _COMPARED_MAX:
-        return np.isin(speakers, wanted)
+    matching = _with_key(known, named)
+    if not len(matching):
+        matching = _with_key(known, own)
+    if len(matching) > _COMPARED_MAX:
+        return np.isin(speakers, matching)
     found = np.zeros(len(speakers), dtype=bool)
-    for speaker in wanted:
+    for speaker in matching:
         found |= speakers == speaker
     return found
 

@@ -1,4 +1,4 @@
-"""The stages of one search: what each may take, what was left out, how long each took."""
+"""The stages of one search: time limits, skipped stages and durations."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from luma_memory.telemetry.logs import Stopwatch
 
 ResultT = TypeVar("ResultT")
 
-# A request waits for it: a provider that takes longer is left out.
+# A request waits this long for a provider, and then continues without it.
 OPTIONAL_SECONDS_MAX = 2.0
-# Of what is left of a request's time: the rest is for the scan, which every search needs.
+# The share of a request's remaining time: the rest is for the scan, which every search needs.
 OPTIONAL_SHARE = 0.6
 
 
@@ -35,7 +35,7 @@ class Stages:
         self.timings_ms[stage] = self.timings_ms.get(stage, 0.0) + self._lap.lap_ms()
 
     async def required(self, work: Awaitable[ResultT]) -> ResultT:
-        """The result within the time that is left. Raises SearchTimeout."""
+        """The result within the remaining time. Raises SearchTimeout."""
         if self._seconds is None:
             return await work
         try:
@@ -45,13 +45,13 @@ class Stages:
             raise SearchTimeout("The database did not respond within timeout_ms") from error
 
     async def optional(self, stage: str, work: Awaitable[ResultT]) -> ResultT | None:
-        """The result; None, and the stage degraded, when it fails or takes too long."""
+        """The result; None, with the stage marked as degraded, if it fails or times out."""
         try:
             async with asyncio.timeout(self._optional_seconds()):
                 return await work
         except TimeoutError as error:
             spans.current().failed(error)
-            self._emit(RecallDegraded(stage, "no answer in time"))
+            self._emit(RecallDegraded(stage, "no response in time"))
         except LumaMemoryError as error:
             spans.current().failed(error)
             self._emit(RecallDegraded(stage, str(error)))

@@ -1,7 +1,7 @@
-"""What a text says by other signs than its words: digits of other scripts, numbers written in
-groups, emoji, and stop words that capitals make names.
+"""Terms of a text other than plain words: digits of other scripts, numbers written in
+groups, emoji, and stop words that are capitalized as names.
 
-Terms made here begin with a character that no word begins with, or are plain digits.
+These terms begin with a character that no word begins with, or are plain digits.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 # Decimal digits of every script, and the signs that join words, at full width.
 _AS_ASCII: Final = {
     code: str(unicodedata.digit(chr(code)))
-    for code in range(128, 0x20000)  # none lies beyond
+    for code in range(128, 0x20000)  # there is none beyond
     if unicodedata.category(chr(code)) == "Nd"
 } | {0xFF0B: "+", 0xFF0D: "-", 0xFF0E: ".", 0xFF0F: "/", 0xFF20: "@"}
 
@@ -23,7 +23,7 @@ _GROUPS: Final = re.compile(r"(?<![\w.,])\+?\(?\d{1,7}(?:(?:\) ?|[ \-./])\(?\d{1
 _DAY: Final = re.compile(r"\d{4}([-./ ])\d{1,2}\1\d{1,2}|\d{1,2}([-./ ])\d{1,2}\2(?:\d{2}|\d{4})")
 _JOINED_DIGITS: Final = range(7, 20)
 
-# Pictures by code, flags and the signs that change a picture's look aside.
+# Pictograms by code point, without flags and variation selectors.
 _PICTURE: Final = (
     "\u203c\u2049\u2139\u2194-\u21aa\u231a-\u23ff\u25aa-\u27bf\u2934\u2935\u2b05-\u2b55\u3030\u303d"
     "\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa\U0001f400-\U0001faff"
@@ -34,7 +34,7 @@ _PICTOGRAM: Final = re.compile(
 )
 _PRESENTATION_MARK: Final = re.compile(_PRESENTATION)
 
-# A capital inside a sentence, or a word of capitals anywhere.
+# A capital inside a sentence, or a word in capitals anywhere.
 _CAPITALIZED: Final = re.compile(r"\b[A-Z]{2,5}\b|(?<=[\w,] )[A-Z][a-z]{0,9}\b(?!['’])")
 # Headings capitalize these too; and "I" always is a capital.
 _NEVER_NAMES: Final = frozenset(
@@ -60,7 +60,7 @@ _NEVER_NAMES: Final = frozenset(
         *("so", "not", "no"),
     }
 )
-# No stop word, and a country where it has capitals.
+# Not a stop word but a country when capitalized.
 _PRONOUNS: Final = frozenset({"us"})
 _NAME_MARK: Final = "^"
 
@@ -91,7 +91,7 @@ def pictograms(text: str) -> Iterator[str]:
 
 
 def stop_word_names(text: str, stops: Collection[str]) -> Iterator[str]:
-    """Stop words whose capitals say that they are names: IT, US, the band Who, Section A.
+    """Stop words that are names by their capitals: IT, US, the band Who, Section A.
 
     Capitals are ignored at the beginning of a sentence, and in a text without a
     small letter.

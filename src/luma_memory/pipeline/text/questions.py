@@ -23,7 +23,7 @@ from luma_memory.pipeline.text.words import ANALYZER, DEFAULT_LANGUAGE, term_ind
 MAX_QUERY_TERMS: Final = 32  # each costs a count over the scope
 # Up to this many words, a question of unknown language is stemmed in all languages.
 _SHORT_TERMS: Final = 4
-# Kept of each question in a long text, or else of its first and last line.
+# Characters kept of each question in a long text, or else of its first and last line.
 _ASKING_WORDS_MAX: Final = 40
 
 _SENTENCE: Final = re.compile(r"[^.!?？؟\n]+(?:[.!](?=\S)[^.!?？؟\n]+)*[.!?？؟]*")
@@ -58,10 +58,10 @@ def query_terms(
     """The distinct terms of a question, in the order of their first appearance.
 
     language: ISO 639-1; adds the stems of the words. None: unknown; a short question is then
-    stemmed in all languages. known: names that are no identifiers, such as the user's own. At most
-    MAX_QUERY_TERMS: of a longer text the most selective ones, terms of its questions first. Stop
-    words are kept if the question has no other words. Empty if the text has no letter, digit or
-    emoji.
+    stemmed in all languages. known: names that do not count as identifiers, such as the user's own.
+    At most MAX_QUERY_TERMS: of a longer text the most selective ones, terms of its questions first.
+    Stop words are kept if the question has no other words. Empty if the text has no letter, digit
+    or emoji.
     """
     entries = _entries(text)
     chosen = list(entries)

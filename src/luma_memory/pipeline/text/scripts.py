@@ -1,4 +1,4 @@
-"""Which script a text is written in, as far as an embedding model's vocabulary cares."""
+"""The script of a text, as far as it matters for an embedding model's vocabulary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from luma_memory.pipeline.text.words import IS_UNSPACED
 
-# Of a text's letters so many in scripts that the model cannot read make its vector meaningless.
+# The share of letters in scripts unknown to the model from which a vector is meaningless.
 _FOREIGN_SHARE_MAX: Final = 1 / 3
 
 
@@ -16,7 +16,7 @@ def is_legible(text: str, scripts: frozenset[str] | None) -> bool:
     """Whether a model that knows these scripts can read the text; None knows all of them.
 
     scripts: first words of Unicode character names, such as LATIN. A text without a letter or a
-    digit (emoji only) is legible for no model that is limited.
+    digit (emoji only) is not legible for a model with limited scripts.
     """
     if scripts is None or (text.isascii() and "LATIN" in scripts and _has_sign(text)):
         return True
@@ -28,7 +28,7 @@ def is_legible(text: str, scripts: frozenset[str] | None) -> bool:
 
 
 def is_unspaced(text: str) -> bool:
-    """Whether most letters are of scripts that are looked up by pairs of characters."""
+    """Whether most letters are of scripts that are indexed by pairs of characters."""
     letters = sum(character.isalpha() for character in text)
     return letters > 0 and 2 * len(IS_UNSPACED.findall(text)) > letters
 
@@ -45,6 +45,6 @@ def _has_sign(text: str) -> bool:
 
 @lru_cache(maxsize=8_192)
 def _script(letter: str) -> str:
-    """LATIN, CYRILLIC, CJK, HANGUL …; full-width forms are what they are forms of."""
+    """LATIN, CYRILLIC, CJK, HANGUL …; full-width forms count as their base characters."""
     name = unicodedata.name(unicodedata.normalize("NFKC", letter)[0], "")
     return name.split(" ", 1)[0]

@@ -1,7 +1,7 @@
-"""Stems of words in other languages than English, indexed beside the words themselves.
+"""Stems of words in languages other than English, indexed in addition to the words.
 
 All languages share one index, and every text is in it by the rules of `words`: an exact word, a
-number, a name or a code is found in whatever language question and block are. A block whose
+number, a name or a code is found whatever the languages of question and block. A block whose
 language is known also has the stems of that language, and a question searches for those of the
 languages it may be in. Stems and words are distinct terms: a Finnish stem finds no English word.
 """

@@ -41,9 +41,9 @@ __all__ = [
     "term_index",
 ]
 
-MAX_ELEMENTS: Final = 16_000  # the most non-zero elements a sparsevec takes
+MAX_ELEMENTS: Final = 16_000  # the maximum number of non-zero elements of a sparsevec
 
-# Not strftime's: that follows the locale of the process, and stored terms must not.
+# Not strftime's names: they depend on the locale of the process, and stored terms must not.
 WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),
@@ -59,8 +59,8 @@ class TermWeighting:
     0.2-0.4, and falls with b 0.75. The average length lies between the two kinds (14 and 65).
     """
 
-    k1: float = 0.6  # how slowly repeating a term stops counting; > 0
-    b: float = 0.3  # how much a long passage pays for its length; 0..1
+    k1: float = 0.6  # how slowly the weight of a repeated term saturates; > 0
+    b: float = 0.3  # how much length lowers the weight of terms; 0..1
     average_length: float = 30.0  # terms without stop words; > 0
 
 
@@ -80,14 +80,14 @@ class TermVector:
         return f"{{{pairs}}}/{TERM_SPACE}"
 
     def to_binary(self) -> bytes:
-        """pgvector's send/receive form: big-endian, and indices count from 0 here."""
+        """pgvector's send/receive form: big-endian, with indices from 0."""
         head = array("i", (TERM_SPACE, len(self.indices), 0))
         zero_based = array("i", [index - 1 for index in self.indices])
         values = array("f", self.weights)
         return _big_endian(head) + _big_endian(zero_based) + _big_endian(values)
 
     def inner_product(self, other: TermVector) -> float:
-        """What PostgreSQL computes of two vectors (with the sign of `<#>` turned round)."""
+        """The inner product, as PostgreSQL computes it (`<#>` returns its negative)."""
         mine = dict(zip(self.indices, self.weights, strict=True))
         return math.fsum(
             weight * mine[index]
@@ -103,7 +103,7 @@ TermKind = Literal["word", "name", "code"]
 class QueryTerm:
     """One distinct term of a question."""
 
-    term: str  # as stemmed: for people to read
+    term: str  # the stem, for display
     index: int  # 1..TERM_SPACE
     frequency: int  # how often the question has it; >= 1
     # Terms of one word are forms of the same thing (its stems in other languages): the best of
@@ -113,7 +113,7 @@ class QueryTerm:
     covers: frozenset[int] = frozenset()
     # Whether it counts toward coverage. False: a derived form, which only affects ranking.
     is_direct: bool = True
-    # Of a code, a number or a name that no passage has, the question is about something else.
+    # If no passage has this code, number or name, the question is about something not stored.
     kind: TermKind = "word"
 
     @property
@@ -130,11 +130,11 @@ def document_terms(
 ) -> TermVector:
     """The term vector of one passage.
 
-    context: further words that find the passage (speaker, day). Those already in the text change
-    nothing; the others count once and do not add to the passage's length.
-    language: ISO 639-1; adds the stems of that language, which do not add to it either.
-    A text of stop words only keeps them, so that every block is found by its own words. Beyond
-    MAX_ELEMENTS distinct terms the heaviest stay.
+    context: further words by which the passage is found (speaker, day). Those already in the text
+    change nothing; the others count once and do not add to the passage's length. language: ISO
+    639-1; adds the stems of that language, which do not add to it either. If the text has only stop
+    words, they are kept, so that every block is found by its own text. Beyond MAX_ELEMENTS distinct
+    terms the heaviest stay.
     """
     frequencies, length = ANALYZER.count(text)
     for words in context:
@@ -171,7 +171,7 @@ def date_words(day: date) -> str:
 def idf(document_frequency: int, passage_count: int) -> float:
     """The information in a term: ln(1 + (N - df + 0.5) / (df + 0.5)), never negative.
 
-    df is clamped to 0..N: two statements count them, and a block may be added in between.
+    df is clamped to 0..N: two statements count them, and a block may be added between them.
     """
     df = min(max(document_frequency, 0), passage_count)
     return math.log1p((passage_count - df + 0.5) / (df + 0.5))
@@ -179,12 +179,12 @@ def idf(document_frequency: int, passage_count: int) -> float:
 
 @lru_cache(maxsize=1024)
 def _context_indices(words: str) -> Sequence[int]:
-    """Speakers and days repeat: computing their terms each time was a third of the work."""
+    """Cached, since speakers and days repeat: their terms took a third of the time."""
     return tuple(ANALYZER.count(words)[0])
 
 
 def _weigh(frequencies: Mapping[int, int], length: int, weighting: TermWeighting) -> TermVector:
-    """BM25's document side. The weight of frequency 1, by far the most common, is computed once."""
+    """The document side of BM25. The weight of frequency 1, the most common, is computed once."""
     numerator = weighting.k1 + 1.0
     norm = weighting.k1 * (1.0 - weighting.b + weighting.b * length / weighting.average_length)
     once = numerator / (1.0 + norm)

@@ -1,6 +1,6 @@
-"""Text to terms: what a word is, what it is found by, and its index in a term vector.
+"""Text to terms: word boundaries, the terms of a word, and their indices in a term vector.
 
-Stored vectors hold what these rules made of a text when it was stored. A change may add terms to
+Stored vectors contain the terms of these rules at the time of storing. A change may add terms to
 texts, and a query must keep using the terms of older vectors: the whole of a joined word, and
 the parts between its signs.
 """
@@ -24,7 +24,7 @@ from luma_memory.pipeline.text.marked import joined_digits, pictograms, stop_wor
 TERM_SPACE: Final = 1_000_000_000  # the most dimensions a pgvector sparsevec has
 DEFAULT_LANGUAGE: Final = "en"
 
-# Per process and language; about 16 MB when full. Longer words are not cached: a handful of
+# Per process and language; about 16 MB when full. Longer words are not cached: a few
 # texts without spaces would fill the memory that the number of entries is meant to bound.
 _CACHED_WORDS: Final = 32_768
 _CACHED_WORD_LENGTH_MAX: Final = 64
@@ -45,8 +45,8 @@ _UNSPACED: Final = (
 )
 _HAN: Final = "\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 
-# A word and whatever is glued to it: mail@example.org, https://example.org/a?b=1, ABC-123, v1.2.3,
-# snake_case, 1,000, don't, C++. One sign joins, so that "well...then" stays two words.
+# A word and everything joined to it: mail@example.org, https://example.org/a?b=1, ABC-123, v1.2.3,
+# snake_case, 1,000, don't, C++. A single sign joins, so that "well...then" stays two words.
 _WORD: Final = re.compile(
     rf"[\w{MARKS}]+(?:(?:://|[.@:/'’&+#?=%~-]|(?<=\d),(?=\d))[\w{MARKS}]+)*(?:\+\+|#(?!\w))?"
 )
@@ -61,15 +61,15 @@ _THOUSANDS: Final = re.compile(r"\d{1,3}(?:,\d{3})+")
 # "v2.3.1-beta", "12.5kg", "python3.11".
 _INNER_NUMBER: Final = re.compile(r"(?:(?<![^\W_])[vV])?(\d+(?:[.,]\d+)+)")
 _MEASURE: Final = re.compile(r"(\d+)(?!(?:st|nd|rd|th)\Z)([^\W\d_]{1,3})")
-# A Korean noun of one syllable with a particle ("책을"): its pairs of syllables do not find it.
+# A Korean noun of one syllable with a particle ("책을"): there is no pair to find it by.
 _SYLLABLE_NOUN: Final = re.compile(
     "([\uac00-\ud7a3])(?:은|는|이|가|을|를|에|의|도|만|와|과|로|으로|에서|에게|에는|에도|까지|부터"
     "|처럼|보다|마다|하고|이나|나|랑|이랑|이다|입니다|이에요|예요|이야|야)"
 )
-# Each stands for a word or a phrase (U+FDFA for 18 letters): a run of them is not spelled out.
+# Each stands for a word or a phrase (U+FDFA for 18 letters): a sequence of them is not expanded.
 _PHRASES: Final = re.compile("[\ufdf0-\ufdfb]{3}")
 _ACCENTS: Final = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u064b-\u065f\u0670]")
-# Letters that carry their stroke inside and so have no decomposition.
+# Letters with a stroke, which have no decomposition.
 _STROKES: Final = str.maketrans(
     {"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d"}
 )
@@ -93,20 +93,20 @@ _known_hash: Final = lru_cache(maxsize=_CACHED_WORDS)(_hash)
 
 @dataclass(frozen=True, slots=True)
 class WordTerms:
-    """What one raw word is found by."""
+    """The terms of one raw word."""
 
     parts: Sequence[str]  # each searchable by itself; never empty
-    whole: str | None = None  # all of a joined word as it stands, beside its parts
+    whole: str | None = None  # the whole joined word, in addition to its parts
 
 
 class _Spelling(NamedTuple):
     text: str  # folded
-    is_final: bool  # looked up as it stands, without stemming
+    is_final: bool  # indexed unchanged, without stemming
     is_whole: bool = False
 
 
 class Analyzer:
-    """The rules of a language: raw word in, terms and their indices out, remembered per word."""
+    """The rules of a language: raw word in, terms and their indices out, cached per word."""
 
     def __init__(self, stem: Callable[[str], str], stops: frozenset[str]) -> None:
         self._stem = stem
@@ -116,8 +116,8 @@ class Analyzer:
     def count(self, text: str) -> tuple[dict[int, int], int]:
         """Frequency of each index in the text, and how many words count for its length.
 
-        Stop words count where there is nothing else; emoji, numbers written in groups and stop
-        words that are names are found, and make the text no longer.
+        Stop words count only if there is nothing else; emoji, numbers written in groups and stop
+        words that are names are found, and do not add to the length.
         """
         text = unmarked(text)
         words = _WORD.findall(text)
@@ -138,7 +138,7 @@ class Analyzer:
         return counts, length
 
     def terms(self, text: str) -> list[str]:
-        """The terms of a text as they come, repeated; stop words where there is nothing else."""
+        """The terms in order, with repetitions; stop words only if there is nothing else."""
         return [term for word in self.words(text) for term in _in_order(word)]
 
     def words(self, text: str) -> list[WordTerms]:
@@ -161,7 +161,7 @@ class Analyzer:
     def _each_once(
         self, raw: Sequence[str], *, keep_stop_words: bool = False
     ) -> Sequence[WordTerms | None]:
-        """One for each word; a word that a text repeats is analyzed once."""
+        """The terms of each word; a repeated word is analyzed once."""
         distinct = {word: self._word(word, keep_stop_words=keep_stop_words) for word in set(raw)}
         return [distinct[word] for word in raw]
 
@@ -200,10 +200,10 @@ def _in_order(word: WordTerms) -> Iterator[str]:
 
 
 def _spellings(word: str) -> Iterator[_Spelling]:
-    """What a raw word is found by.
+    """The spellings by which a raw word is found.
 
-    A plain word is itself, to be stemmed. A joined one is the whole of it as it stands, and its
-    parts, decimals and version numbers among them in one piece; text in a script without spaces is
+    A plain word is stemmed. A joined one is indexed as a whole, unchanged, and by its
+    parts, with decimals and version numbers in one piece; text in a script without spaces by
     its pairs of characters, its Han characters, and Korean nouns of one syllable.
     """
     if _IS_PLAIN.fullmatch(word):
@@ -265,9 +265,9 @@ def _spellings_of_part(part: str) -> Iterator[_Spelling]:
 
 
 def fold(text: str) -> str:
-    """Without case, accents and compatibility forms: "Café", "CAFE" and "cafe" are one word.
+    """Remove case, accents and compatibility forms: "Café", "CAFE" and "cafe" are one word.
 
-    English stems come out wrong on accented letters, hence the folding before the stemming.
+    The English stemmer fails on accented letters, hence the folding before stemming.
     """
     if text.isascii():
         return text.lower()

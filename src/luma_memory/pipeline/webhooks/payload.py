@@ -11,7 +11,7 @@ from uuid import UUID
 
 from luma_memory.domain.webhook import BODY_BYTES_MAX, DueDelivery, Webhook
 
-# Room for the ids around a text.
+# Space for the ids around a text.
 _CONTENT_BYTES_MAX: Final = BODY_BYTES_MAX - 4_000
 
 

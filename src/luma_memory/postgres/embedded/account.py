@@ -1,4 +1,4 @@
-"""Which operating-system account the server runs as, and what that account may reach.
+"""The operating-system account the server runs as, and its access to folders.
 
 PostgreSQL refuses to run as root. There, its programs run as an unprivileged account, which must be
 able to pass through the folders above the data directory and above the installed programs.
@@ -17,7 +17,7 @@ import structlog
 
 from luma_memory.domain.errors import SetupError
 
-# The name the package of the programs uses too, so that a machine gets one account, not two.
+# The same name as in the package of the programs, so that a machine gets only one account.
 SERVICE_ACCOUNT = "pgserver"
 _USERADD_SECONDS = 30.0
 
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who the server runs as. `switched`: another one than this process, which then is root."""
+    """The account the server runs as. `switched`: not that of this process, which then is root."""
 
     name: str
     uid: int
@@ -39,15 +39,15 @@ class Account:
         return (self.uid, self.gid, []) if self.switched else (None, None, None)
 
     def own(self, path: Path) -> None:
-        """Hand something this process made over to the account."""
+        """Make the account the owner of a file created by this process."""
         if self.switched:
             os.chown(path, self.uid, self.gid, follow_symlinks=False)
 
 
 def server_account() -> Account:
-    """This process's account, or for root the service account, made if missing.
+    """This process's account, or for root the service account, created if missing.
 
-    Raises SetupError if it cannot be made.
+    Raises SetupError if it cannot be created.
     """
     uid = os.geteuid()
     if uid != 0:
@@ -57,7 +57,7 @@ def server_account() -> Account:
 
 
 def name_of(uid: int) -> str:
-    """The account's name, or its number where it has none (usual in containers)."""
+    """The account's name, or its number if it has none (usual in containers)."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -81,7 +81,7 @@ def let_pass(account: Account, folder: Path) -> None:
 def let_read(account: Account, tree: Path) -> None:
     """Let the account read and run installed files, which are public software, not user data.
 
-    Needed where root installed them under a strict umask. Raises SetupError.
+    Needed if root installed them with a strict umask. Raises SetupError.
     """
     for path in (tree, *tree.rglob("*")):
         mode = path.stat().st_mode
@@ -110,14 +110,14 @@ def _find(name: str) -> pwd.struct_passwd | None:
 
 
 def _create(name: str) -> pwd.struct_passwd:
-    # Not the package's ensure_user_exists: it makes a login account with a shell, and of two
+    # Not the package's ensure_user_exists: it creates a login account with a shell, and of two
     # processes that start at the same moment one fails.
     command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
     cause: Exception | None = None
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_USERADD_SECONDS)  # noqa: S603 - fixed words
     except (OSError, subprocess.SubprocessError) as error:
-        cause = error  # no fault if another process made the account in the same moment
+        cause = error  # no error if another process created the account concurrently
     entry = _find(name)
     if entry is None:
         raise SetupError(

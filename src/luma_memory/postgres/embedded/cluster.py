@@ -1,4 +1,4 @@
-"""The cluster on disk: made once and whole, or found and checked."""
+"""The cluster on disk: created in one step, or validated."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _log = structlog.get_logger(__name__)
 
 
 def check_cluster(layout: Layout, *, major: int, owner_uid: int) -> bool:
-    """Whether a cluster is there that this version and account can run; False: none yet.
+    """Whether a cluster exists that this version and account can run; False: none yet.
 
     Changes nothing. Raises SetupError if there is one that cannot be run, or other files in its
-    place; OSError if it cannot be looked at.
+    place; OSError if it cannot be read.
     """
     try:
         found_owner = layout.cluster.stat().st_uid
@@ -101,7 +101,8 @@ def _initdb_options(major: int, *, durable: bool) -> list[str]:
     if not durable:
         options += ["--no-sync"]
     elif major >= _SYNC_METHOD_SINCE and sys.platform == "linux":
-        # One call for the file system instead of one for each of a thousand files: 0.7 s, not 4 s.
+        # One call for the file system instead of one per file, of which there are a thousand: 0.7
+        # s, not 4 s.
         options += ["--sync-method=syncfs"]
     return options
 
@@ -116,7 +117,7 @@ def _run_initdb(
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the move survive a loss of power."""
+    """Make the rename durable."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -41,7 +41,7 @@ def described_in_one_sentence(root: Path) -> Iterator[None]:
 
 def not_yours(root: Path, owner_uid: int) -> SetupError:
     owner = name_of(owner_uid)
-    # What root makes belongs to the account that PostgreSQL runs as.
+    # Files created by root belong to the account that PostgreSQL runs as.
     run_as = "root" if owner == SERVICE_ACCOUNT else owner
     return SetupError(
         f"data directory {root} belongs to the user {owner}, this process runs as"
@@ -51,7 +51,7 @@ def not_yours(root: Path, owner_uid: int) -> SetupError:
 
 
 def from_output(root: Path, attempted: str, output: str) -> SetupError:
-    """What a program's output means. `attempted` ends the sentence "PostgreSQL could not …"."""
+    """The error in a program's output. `attempted` ends the sentence "PostgreSQL could not …"."""
     number = next((code for code in _ERRORS_IN_OUTPUT if os.strerror(code) in output), None)
     if number is None and _free_bytes(root) < _LOG_LINE_BYTES:
         number = errno.ENOSPC
@@ -98,7 +98,7 @@ def _from_os_error(error: OSError, root: Path) -> SetupError:
 def _not_allowed(root: Path) -> SetupError:
     try:
         owner_uid = root.stat().st_uid
-    except OSError:  # absent, or hidden behind a folder that is closed to us
+    except OSError:  # absent, or in a folder this process cannot enter
         return _not_writable(root, f"cannot be reached or made by {name_of(os.geteuid())}")
     if owner_uid != os.geteuid():
         return not_yours(root, owner_uid)

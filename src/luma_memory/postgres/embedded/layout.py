@@ -14,7 +14,7 @@ SOCKET_NAME = f".s.PGSQL.{PORT}"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where things lie below `root`, an absolute path without symbolic links."""
+    """The paths below `root`, an absolute path without symbolic links."""
 
     root: Path
 
@@ -33,7 +33,7 @@ class Layout:
 
     @property
     def socket_folder(self) -> Path:
-        """The preferred one; see `socket_folder.py` for when it cannot be used."""
+        """The preferred folder; `socket_folder.py` has the alternative."""
         return self.root / "postgres-socket"
 
     @property

@@ -1,4 +1,4 @@
-"""The embedded server as its users see it: start, stop, and who stops it in the end."""
+"""The interface of the embedded server: start, stop, and which process stops it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from luma_memory.postgres.embedded.programs import Programs, programs_of
 from luma_memory.postgres.embedded.server import START_SECONDS, Server
 
 DEFAULT_MAJOR = 18
-# Another process may start a server, recover it, or stop it before it is our turn.
+# Another process may start a server, recover it, or stop it before this process gets the lock.
 _CHANGE_LOCK_SECONDS = START_SECONDS + 60.0
 # The owner writes its process id right after taking the lock.
 _OWNER_PID_SECONDS = 1.0
@@ -29,9 +29,9 @@ _POLL_SECONDS = 0.02
 
 
 def server_runs(data_dir: Path) -> bool:
-    """Whether the server of a data directory is there; it may be starting or stopping.
+    """Whether the server of a data directory runs; it may be starting or stopping.
 
-    Raises SetupError if the directory cannot be looked at.
+    Raises SetupError if the directory cannot be read.
     """
     layout = Layout(Path(data_dir).expanduser().resolve())
     with described_in_one_sentence(layout.root):
@@ -41,9 +41,9 @@ def server_runs(data_dir: Path) -> bool:
 class EmbeddedPostgres:
     """A PostgreSQL server on a data directory, shared with other processes that hold it.
 
-    major: 16 or 18, the versions that are installed along.
-    exclusive: be the one owner (`luma-memory up`); others may still share without it.
-    durable: False only for throw-away clusters; a loss of power then loses the cluster.
+    major: 16 or 18, the installed versions.
+    exclusive: be the only owner (`luma-memory up`); other processes may still share it.
+    durable: False only for temporary clusters; a power failure then loses the cluster.
     stop_grace_seconds: for an orderly stop, before an immediate one.
 
     Calls block (a fresh directory takes seconds) and are not for several threads at once.
@@ -71,11 +71,11 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start or join the server; the DSN of its database, for asyncpg and libpq.
 
-        Repeating it is harmless. The data directory is made if missing. Raises SetupError with code
+        Idempotent. The data directory is created if missing. Raises SetupError with code
         data_dir_in_use, data_dir_wrong_major, data_dir_disk_full, data_dir_read_only,
         data_dir_not_yours, data_dir_not_a_directory, data_dir_not_a_cluster, data_dir_busy,
-        embedded_postgres_missing or embedded_postgres_failed; nothing is then left running that was
-        not running before.
+        embedded_postgres_missing or embedded_postgres_failed; no process is then left running that
+        was not running before.
         """
         if self._server is None:
             with described_in_one_sentence(self._layout.root):
@@ -83,9 +83,9 @@ class EmbeddedPostgres:
         return self._dsn
 
     def stop(self) -> None:
-        """Leave; the last to leave stops the server and waits for it. Repeating it is harmless.
+        """Release the server; the last holder stops it and waits for its end. Idempotent.
 
-        In a forked child it leaves its parent's hold as it is. Raises SetupError.
+        In a forked child the parent's lock is unaffected. Raises SetupError.
         """
         server, self._server = self._server, None
         if server is None:
@@ -111,7 +111,7 @@ class EmbeddedPostgres:
 
     def _join(self) -> None:
         account = server_account()
-        # Looked at before anything is written: a foreign directory is left as it was.
+        # Checked before anything is written: a foreign directory stays unchanged.
         check_cluster(self._layout, major=self._major, owner_uid=account.uid)
         programs = programs_of(self._major, account)
         _prepare_root(self._layout.root, account)
@@ -171,7 +171,7 @@ class EmbeddedPostgres:
     def _stop_owning(self) -> None:
         try:
             if self._owner.is_mine:
-                self._owner.write("")  # the next owner is not to be taken for this process
+                self._owner.write("")  # the next owner must not be mistaken for this process
         finally:
             self._owner.release()
 
@@ -203,6 +203,6 @@ def _owner_pid(path: Path) -> str:
 
 
 def _dsn(socket_folder: Path) -> str:
-    # The port is named because clients would otherwise take it from PGPORT.
+    # The port is given because clients would otherwise read it from PGPORT.
     host = quote(str(socket_folder), safe="/")
     return f"postgresql://{SUPERUSER}@/{DATABASE}?host={host}&port={PORT}"

@@ -13,7 +13,7 @@ _LINE_PID, _LINE_SOCKET_FOLDER, _LINE_STATUS = 0, 4, 7
 
 @dataclass(frozen=True, slots=True)
 class PidFile:
-    """What the server wrote about itself, which a killed server no longer corrects.
+    """The server's own pid file, which is outdated after the server was killed.
 
     socket_folder: None before it listens. ready: also while it restarts itself after a crash.
     """
@@ -24,7 +24,7 @@ class PidFile:
 
 
 def read_pid_file(path: Path) -> PidFile | None:
-    """None if there is no file, or one cut short by a full disk or a crash. Raises OSError."""
+    """None if the file is missing, or truncated by a full disk or a crash. Raises OSError."""
     try:
         lines = [line.strip() for line in path.read_text(errors="surrogateescape").splitlines()]
     except FileNotFoundError:
@@ -39,18 +39,19 @@ def read_pid_file(path: Path) -> PidFile | None:
 
 
 def may_serve(pid: int, cluster: Path) -> bool:
-    """Whether process `pid` can be the postmaster of `cluster`, not a later one of its number.
+    """Whether process `pid` can be the postmaster of `cluster`, not a later one with the same
+    number.
 
-    In doubt True: what depends on it removes files or sends signals only where the answer is sure.
+    True in doubt: callers remove files and send signals only if it is certain.
     """
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE or process.name() != "postgres":
             return False
         arguments = process.cmdline()
-    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: of another account, so not ours
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # denied: a process of another account
         return False
-    # A server's other processes show what they do instead of their arguments.
+    # The server's other processes show their activity instead of their arguments.
     if not arguments or arguments[0].startswith("postgres: "):
         return False
     return "-D" not in arguments or _folder_argument(arguments) == cluster.resolve()

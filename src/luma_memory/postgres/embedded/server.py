@@ -25,19 +25,19 @@ from luma_memory.postgres.embedded.socket_folder import (
 
 # A start takes a fraction of a second; recovery after a crash replays up to max_wal_size.
 START_SECONDS = 180.0
-# The postmaster itself kills what does not follow an immediate stop after 5 s.
+# The postmaster itself kills processes that do not end within 5 s of an immediate stop.
 _IMMEDIATE_STOP_SECONDS = 15.0
 _LAUNCH_SECONDS = 30.0
 _QUERY_SECONDS = 60.0
 _POLL_SECONDS = 0.02
-# Another process that tests the lock holds it for a moment.
+# Another process that tests the lock takes it for a moment.
 _PROBE_SECONDS = 1.0
-# Exit codes of pg_isready: it takes clients; it is there but starts, stops or recovers.
+# Exit codes of pg_isready: accepting clients; starting, stopping or recovering.
 _ACCEPTS, _REFUSES = 0, 1
 _LOG_BYTES_MAX = 4 * 1024 * 1024
 _LOG_TAIL_BYTES = 64 * 1024
-# The shell ends at once, so that the server has no parent here: it outlives its starter, and when
-# killed it leaves no zombie, whose number would keep PostgreSQL from starting again.
+# The shell exits at once, so that the server is not a child of this process: it survives it, and
+# when killed leaves no zombie, whose pid would keep PostgreSQL from starting again.
 _DETACHED = ("/bin/sh", "-c", '"$@" &', "sh")
 _CREATE_DATABASE = f"""
 SELECT 'CREATE DATABASE {DATABASE}'
@@ -56,7 +56,7 @@ class Server:
     durable: bool
 
     def ensure_running(self) -> Path:
-        """Attach to the running server, or start one. The folder of its socket, checked.
+        """Attach to the running server, or start one. Returns the validated folder of its socket.
 
         Raises SetupError, OSError or TimeoutExpired.
         """
@@ -74,7 +74,7 @@ class Server:
 
     def ensure_database(self, socket_folder: Path) -> None:
         """Create the database if it is missing. Raises as `ensure_running`."""
-        # Also for a server found running: its starter may have been killed before it came here.
+        # Also for a running server: the process that started it may have been killed before this.
         options = ("-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1")
         where = ("-h", str(socket_folder), "-p", str(PORT), "-U", SUPERUSER, "-d", "postgres")
         result = self.programs.run(
@@ -86,10 +86,11 @@ class Server:
             raise faults.from_output(self.layout.root, "create the database", result.stdout)
 
     def stop(self, *, grace_seconds: float) -> None:
-        """Stop and wait until no process of the server is left. Harmless if none runs.
+        """Stop and wait until no process of the server is left. A no-op if none runs.
 
-        Open transactions are ended and data written out; what does not end within `grace_seconds`
-        is cut off, and the next start recovers it from the WAL. Raises SetupError or OSError.
+        Open transactions are ended and data written out; processes that do not end within
+        `grace_seconds` are killed, and the next start recovers from the WAL. Raises SetupError or
+        OSError.
         """
         self._let_recover(grace_seconds)
         if self._signal_until_gone(signal.SIGINT, grace_seconds):
@@ -125,7 +126,7 @@ class Server:
 
     def _signal_until_gone(self, number: signal.Signals, seconds: float) -> bool:
         deadline = time.monotonic() + seconds
-        # Read anew each round: a server that is just starting writes its file a moment later.
+        # Read again each round: a server that is just starting writes its file a moment later.
         signalled: int | None = None
         while self._is_alive():
             found = read_pid_file(self.layout.pid_file)
@@ -138,7 +139,7 @@ class Server:
         return True
 
     def _await_ready(self, deadline: float) -> PidFile | None:
-        """The running server once it accepts connections; None if it ends before or none runs."""
+        """The running server once it accepts connections; None if it ends or does not run."""
         while self._is_alive():
             found = read_pid_file(self.layout.pid_file)
             if found is not None and found.ready and self._status(found) == _ACCEPTS:
@@ -153,7 +154,7 @@ class Server:
         return None
 
     def _launch(self) -> int:
-        """Start the server in the background; the size of its log before that."""
+        """Start the server in the background; returns the size of its log before the start."""
         self._clear_rests()
         folder = choose_socket_folder(self.layout)
         prepare_socket_folder(folder, self.programs.account)
@@ -173,11 +174,11 @@ class Server:
             )
         finally:
             os.close(log_fd)
-            server_lock.close()  # from here on the server's copy alone keeps the lock
+            server_lock.close()  # from here on only the server's copy holds the lock
         return log_start
 
     def _clear_rests(self) -> None:
-        """Remove the pid file of a server that is gone.
+        """Remove the pid file of a server that no longer runs.
 
         Raises SetupError if a server that was started by other means runs on the cluster.
         """
@@ -196,11 +197,11 @@ def _send(pid: int, number: signal.Signals) -> None:
     try:
         os.kill(pid, number)
     except ProcessLookupError:
-        return  # ended in this moment
+        return  # it has just ended
 
 
 def _open_log(path: Path) -> tuple[int, int]:
-    """Open for appending, after setting a large one aside in place of the one before it."""
+    """Open for appending, after rotating a large log; one old log is kept."""
     if path.exists() and path.stat().st_size > _LOG_BYTES_MAX:
         path.replace(path.with_name(f"{path.name}.1"))
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

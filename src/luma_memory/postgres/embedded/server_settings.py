@@ -1,7 +1,7 @@
-"""Server settings of the embedded default: a small machine, one application, nothing lost.
+"""Server settings of the embedded default: a small machine, one application, durable writes.
 
-They are given on the command line at every start, so that a data directory made by an older release
-gets the present ones. Who needs other settings runs a server of their own and sets `DATABASE_URL`.
+They are given on the command line at every start, so that a data directory created by an older
+release gets the current ones. For other settings, run your own server and set `DATABASE_URL`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from pathlib import Path
 from luma_memory.postgres.embedded.layout import PORT
 
 _ALWAYS = {
-    # No TCP: the socket's folder decides who may connect.
+    # No TCP: access is controlled by the socket's folder.
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    # API, workers and command line have small pools each; a hundred idle ones cost little.
+    # API, workers and command line have small pools each; a hundred idle connections cost little.
     "max_connections": "100",
-    # Enough for the narrow rows that search scans of active users; memory is taken when touched.
+    # Enough for the narrow rows that search scans of active users; memory is allocated on first
+    # use.
     "shared_buffers": "128MB",
     # Statements here take milliseconds: compiling them or starting parallel workers costs more.
     "jit": "off",
@@ -25,14 +26,14 @@ _ALWAYS = {
     # A parallel index build needs its memory in /dev/shm, which has 64 MB in a usual container.
     "max_parallel_maintenance_workers": "0",
     # Crash recovery needs no more than minimal WAL. There is no replica, no archive and no logical
-    # decoding, and the setting requires that there be no senders.
+    # decoding, and this level requires zero WAL senders.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
-    # Bounds the disk taken by WAL and the time a recovery takes.
+    # Limits the disk space of the WAL and the duration of a recovery.
     "max_wal_size": "512MB",
     "timezone": "UTC",
-    # The log holds what happens to the server, never what is in a statement: errors of statements,
+    # The log contains server events and no contents of statements: errors of statements,
     # details (values of rows) and statement texts stay out; the service reports its own errors.
     "log_timezone": "UTC",
     "log_min_messages": "log",
@@ -49,16 +50,16 @@ _ALWAYS = {
     "log_destination": "stderr",
 }
 
-# An answer "accepted" means: on the disk, whatever happens to the machine in the next moment.
+# A response "accepted" means that the block is on disk, even if the machine fails right after.
 _DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-# For throw-away clusters: what is committed survives a killed server, not a killed machine.
+# For temporary clusters: commits survive a killed server, but not a machine failure.
 _NOT_DURABLE = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 
 def server_arguments(socket_folder: Path, *, durable: bool) -> list[str]:
     """The settings as arguments of `postgres`.
 
-    socket_folder: must need no quoting within a list, which `choose_socket_folder` sees to.
+    socket_folder: must not need quoting in a list, which `choose_socket_folder` ensures.
     """
     settings = _ALWAYS | (_DURABLE if durable else _NOT_DURABLE)
     settings["unix_socket_directories"] = f'"{socket_folder}"'

@@ -1,6 +1,6 @@
 """The folder of the server's socket, which only the server's account (and root) can enter.
 
-The folder is the whole access control: any process that reaches the socket is a superuser.
+The folder is the only access control: any process that reaches the socket is a superuser.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from luma_memory.postgres.embedded.layout import SOCKET_NAME, Layout
 
 # sun_path has 108 bytes on Linux and 104 on macOS, the closing zero included.
 _SOCKET_PATH_BYTES_MAX = 103
-# Characters with a meaning of their own in the server's setting or in a client's list of hosts.
+# Characters with a special meaning in the server's setting or in a client's list of hosts.
 _SEPARATORS = frozenset(',"')
 
 
@@ -30,7 +30,8 @@ def choose_socket_folder(layout: Layout) -> Path:
 
 
 def prepare_socket_folder(folder: Path, account: Account) -> None:
-    """Create it, or check that an existing one belongs to the account and is closed to others.
+    """Create it, or check that an existing one belongs to the account and is inaccessible to
+    others.
 
     In a shared temporary folder another user may have created it first, to impersonate the
     server. Raises SetupError or OSError.
@@ -51,7 +52,7 @@ def prepare_socket_folder(folder: Path, account: Account) -> None:
 
 
 def remove_stale_socket(folder: Path) -> None:
-    """Remove what a killed server left; PostgreSQL stumbles over it if its pid is in use again."""
+    """Remove the socket of a killed server; PostgreSQL fails on it if its pid is in use again."""
     for name in (SOCKET_NAME, f"{SOCKET_NAME}.lock"):
         (folder / name).unlink(missing_ok=True)
 

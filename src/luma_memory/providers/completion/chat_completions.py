@@ -1,7 +1,7 @@
 """POST /chat/completions: completions of any service that speaks OpenAI's protocol.
 
 Called without the vendor's library and pydantic-ai's model, which take 4 ms of processor time per
-call, mostly for what is the same in every one: here the request is constant bytes around the
+call, mostly for work that every call repeats: here the request is constant bytes around the
 message, and only what is needed is read from the response.
 """
 
@@ -18,8 +18,8 @@ from luma_memory.providers.completion.strict_schema import strict_schema
 from luma_memory.providers.fault_translation import provider_faults
 from luma_memory.providers.service_client import ServiceClient
 
-# A whole enrichment is a few kilobytes; models that write their reasoning write more. Each call in
-# flight may hold this much.
+# A whole enrichment is a few kilobytes; models that write their reasoning write more. Each
+# concurrent call may take this much memory.
 BODY_BYTES_MAX: Final = 1024 * 1024
 _THOUGHT_END: Final = "</think>"
 

@@ -13,8 +13,8 @@ def completion_model(
     """`name` is a model of the service at `base_url` (None: OpenAI), or "vendor:model" of another
     vendor.
 
-    With a base URL the name is taken as it stands: local services have colons in theirs
-    ("qwen3:8b"). Another vendor's key and address come from where its library looks for them.
+    With a base URL the name is used unchanged: names of local services contain colons
+    ("qwen3:8b"). Another vendor's key and address are read from where its library expects them.
     Raises SetupError for a vendor that is not known or not installed.
     """
     vendor, _, model = name.partition(":")
@@ -27,7 +27,7 @@ def completion_model(
 
 
 def _of_other_vendor(name: str, timeout_seconds: float) -> CompletionModel:
-    # Loaded on demand: its libraries cost a process two seconds.
+    # Loaded on demand: importing its libraries takes two seconds.
     from luma_memory.providers.completion.other_vendors import VendorModel
 
     return VendorModel(name, timeout_seconds=timeout_seconds)

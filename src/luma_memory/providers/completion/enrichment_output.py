@@ -1,8 +1,8 @@
 """The response schema of an enrichment, and how a response becomes an `Enrichment`.
 
-The schema is enforced (a mismatch is the provider's failure), the bounds are not: what is too long,
-too many or unknown is cut, dropped or set to the nearest allowed value, because another attempt
-would cost money and return the same.
+The schema is enforced (a mismatch is the provider's failure), the bounds are not: values that are
+too long, too many or unknown are cut, dropped or set to the nearest allowed value, because another
+attempt would cost money and return the same.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def enrichment_of(
     """The response, reduced to the bounds of `Enrichment`.
 
     Raises ProviderResponseInvalid if nothing readable is left of title or summary: an empty
-    enrichment must not pass for a complete one.
+    enrichment must not count as complete.
     """
     return Enrichment(
         title=_required(output.title, TITLE_CHARACTERS_MAX, "title"),

@@ -1,4 +1,4 @@
-"""Enrichment without a model provider: the text's own words, read by rules and word lists."""
+"""Enrichment without a model provider: by rules and word lists from the text itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from luma_memory.providers.completion.extract import extract
 from luma_memory.providers.completion.extract.language import warm_up
 
 NAME: Final = "local-extractive/1"
-# A chat turn takes a third of a millisecond, less than the hand-over to a thread is worth; a page
+# A chat turn takes a third of a millisecond, less than a thread switch costs; a page
 # takes several, which other coroutines of the loop should not wait for.
 INLINE_CHARS = 800
 
@@ -39,10 +39,10 @@ class LocalEnricher:
         return await asyncio.to_thread(extract, request, model=NAME)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """No resources to free."""
 
     async def _warmed(self) -> None:
-        """The first call loads the language model, a second of work, beside the event loop."""
+        """The first call loads the language model, a second of work, in a thread."""
         if not self._warm:
             await asyncio.to_thread(warm_up)
             self._warm = True

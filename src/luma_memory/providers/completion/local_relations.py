@@ -1,7 +1,7 @@
 """Relations without a model: repetitions, next turns, shared names, updates in closed forms.
 
 An update is a later statement of the same speaker that proves that an earlier one no longer holds
-(`local_updates`). What it finds takes a block out of recall, so both blocks must be one plain
+(`local_updates`). It removes a block from recall, so both blocks must be one plain
 sentence each: nothing else is lost with the earlier one, and nothing takes the later one back.
 """
 
@@ -38,14 +38,15 @@ _RELATED_MAX: Final = 3
 # Below the confidence from which a contradiction takes the earlier block out of recall.
 _CONTRADICTS_CONFIDENCE: Final = 0.65
 _SUPERSEDES_CONFIDENCE: Final = 0.85
-# A short answer says something else to each question; Chinese has no spaces to count words by.
+# A short reply means something different for each question; Chinese has no spaces to count words
+# by.
 _REPEATED_WORDS_MIN: Final = 3
 _REPEATED_LETTERS_MIN: Final = 6
 _WORD: Final = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
-_ANSWERS: Final = frozenset(
+_SHORT_REPLIES: Final = frozenset(
     ["yes", "no", "yeah", "nope", "ok", "okay", "sure", "ja", "nein", "oui", "non", "si", "sí"]
 )
-# In a password or a key every character counts, the last one too.
+# In a password or a key every character counts, including the last one.
 _SECRET: Final = re.compile(
     r"pass(?:word|wort|phrase)|passwort|mot de passe|contraseña|\b(?:pin|code|key|token|secret)\b",
     re.IGNORECASE,
@@ -65,11 +66,11 @@ class LocalRelator:
         return Findings(await asyncio.to_thread(lambda: list(find(request))))
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """No resources to free."""
 
 
 def find(request: RelationRequest) -> Iterator[Finding]:
-    """At most one relation a candidate."""
+    """At most one relation per candidate."""
     related = 0
     for number, candidate in enumerate(request.candidates, 1):
         finding = _between(request.block, candidate, number)
@@ -106,7 +107,7 @@ def _finding(
 
 
 def _is_repeated(block: RelationBlock, other: RelationBlock) -> bool:
-    """Whether both say the same: the same characters, meant of the same days."""
+    """Whether both are equal: the same characters, about the same days."""
     text = _plain(block)
     if text != _plain(other):
         return False
@@ -116,7 +117,7 @@ def _is_repeated(block: RelationBlock, other: RelationBlock) -> bool:
     if letters < _REPEATED_LETTERS_MIN or (is_spaced and len(words) < _REPEATED_WORDS_MIN):
         return False
     is_one_session = block.session_id is not None and block.session_id == other.session_id
-    if not is_one_session and (is_about_a_pronoun(words) or words[0] in _ANSWERS):
+    if not is_one_session and (is_about_a_pronoun(words) or words[0] in _SHORT_REPLIES):
         return False
     return _means_the_same_days(block, other)
 
@@ -129,19 +130,19 @@ def _plain(block: RelationBlock) -> str:
 
 
 def _means_the_same_days(block: RelationBlock, other: RelationBlock) -> bool:
-    """ "Lunch with Sam today", said twice, tells of two lunches."""
+    """ "Lunch with Sam today", said on two days, means two lunches."""
     if block.occurred_at.date() == other.occurred_at.date():
         return True
     text = block.content[:_TEXT_CHARACTERS_MAX]
     if _is_deictic(text):
         return False
-    document = read(text, identify(text).reading)
+    document = read(text, identify(text).assumed)
     one, two = (dates(document, at) for at in (block.occurred_at, other.occurred_at))
     return one == two and all(mention.value is not None for mention in one)
 
 
 def _is_deictic(text: str) -> bool:
-    """Whether a word makes the text depend on when it is said ("in two hours", "the other day")."""
+    """Whether the text depends on the time it is written ("in two hours", "the other day")."""
     forms = relation_forms()
     words = {part for word in _WORD.findall(text.casefold()) for part in (word, *word.split("'"))}
     return not forms.deictic.isdisjoint(words) or any(part in text for part in forms.deictic_parts)

@@ -1,7 +1,7 @@
-"""What a block states, where it consists of one plain sentence in a closed list of forms.
+"""The statement of a block that consists of one plain sentence in a closed list of forms.
 
-The rules that use this take blocks out of recall, so every doubt ends in "no statement": a second
-sentence (which could take the first one back, or hold a fact that would be lost with it), a
+The rules that use this remove blocks from recall, so any doubt means "no statement": a second
+sentence (which could retract the first one, or contain a fact that would be lost with it), a
 question, a quotation, a wish, a report of what another person said, a pronoun whose person may have
 changed. Sentences are compared as they are written; only an accepted difference (the capital at
 the beginning, the final mark, a contraction) is removed. So a different digit, name, sign, unit or
@@ -42,7 +42,7 @@ _CONTRACTIONS: Final = (
 _WORD: Final = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _ONLY: Final = r"(?!only |just |yet |nur |noch |solo |sólo |seulement |soltanto |solamente )"
 
-# From a sentence that says that something has ended to the one that said that it was so.
+# Maps a sentence that something has ended to the sentence that stated it.
 _ANYMORE: Final = r" (?:anymore|any more|any longer)"
 _HAVING: Final = ("habe", "hat", "haben", "brauche", "braucht", "gibt", "kostet", "verdient")
 _NOT_AMOUNT: Final = "".join(rf"(?<!\b{verb})" for verb in _HAVING)
@@ -78,12 +78,12 @@ _DENIED: Final = tuple(
 _DOES_NOT: Final = re.compile(r"(.+?) does not ([a-z]+)( .+?)?")
 _DOES_NO_MORE: Final = re.compile(rf"(.+?) does not ([a-z]+)( .+?)?{_ANYMORE}")
 _THIRD_PERSON: Final = {"have": "has", "do": "does", "go": "goes", "be": "is"}
-# Spanish and Italian leave the subject out: without one, only the first person is certain.
+# Spanish and Italian omit the subject: without one, only the first person is certain.
 _FIRST_PERSON: Final = re.compile(r"(?:me |mi |yo |io )?(?:[^\W\d_]+o|soy|estoy|voy|ho|sto|do)\b")
 
 
 def statement(text: str, speaker: str | None) -> str | None:
-    """The one plain sentence a text consists of, normalized; None where it is anything else."""
+    """The one plain sentence a text consists of, normalized; None for anything else."""
     written = normalized(text, speaker)
     if len(written) > CHARACTERS_MAX:
         return None
@@ -102,14 +102,14 @@ def statement(text: str, speaker: str | None) -> str | None:
 
 
 def normalized(text: str, speaker: str | None) -> str:
-    """One form of quotation marks, minus signs and spaces, without the speaker's label."""
+    """Uniform quotation marks, minus signs and spaces, without the speaker's label."""
     signs = unicodedata.normalize("NFC", text).translate(_QUOTES)
     plain = _SPACE.sub(" ", signs).strip()
     return plain.removeprefix(f"{speaker}:").strip() if speaker else plain
 
 
 def is_about_a_pronoun(words: Sequence[str]) -> bool:
-    """Whether the first of these words, in lower case, leaves open who or what is meant.
+    """Whether the first of these words, in lower case, is ambiguous about who or what is meant.
 
     "Il" is French for "he" and an Italian article; "il mio" is certain.
     """
@@ -117,12 +117,12 @@ def is_about_a_pronoun(words: Sequence[str]) -> bool:
 
 
 def _is_indefinite(sentence: str, words: Sequence[str]) -> bool:
-    """Whether the subject may be another one in another text: "a friend", "2 servers"."""
+    """Whether the subject may differ in another text: "a friend", "2 servers"."""
     return sentence[0].isdigit() or words[0] in relation_forms().indefinite
 
 
 def was_before(sentence: str) -> Iterator[str]:
-    """The sentences that this one says are no longer so ("I no longer smoke": "i smoke")."""
+    """The sentences that this one declares to be over ("I no longer smoke": "i smoke")."""
     if (match := _DOES_NO_MORE.fullmatch(sentence)) is not None:
         yield f"{match[1]} {_third_person(match[2])}{match[3] or ''}"
     yield from _replaced(_ENDED, sentence)
@@ -141,7 +141,7 @@ def _replaced(forms: tuple[tuple[re.Pattern[str], str], ...], sentence: str) -> 
         if match is None:
             continue
         if match.re.pattern.startswith("(.+ )?") and match[1] is None:
-            # Nothing stands before the negation: the subject is in the verb.
+            # Nothing precedes the negation: the subject is in the verb.
             rest = match.expand(replacement)
             if _FIRST_PERSON.match(rest) is None:
                 continue

@@ -25,7 +25,7 @@ _WORD: Final = re.compile(r"\w{2,}")
 
 
 class LocalSummarizer:
-    """`ports.models.Summarizer`. Pure but for the thread it works in; never fails."""
+    """`ports.models.Summarizer`. Pure, runs in a thread, never fails."""
 
     @property
     def name(self) -> str:
@@ -79,7 +79,7 @@ def _attributed(item: Item, sentence: str) -> str:
 
 
 def _weight(item: Item, words: frozenset[str], spread: Counter[str]) -> float:
-    """Importance, raised for what the week returned to."""
+    """Importance, raised for recurring topics of the week."""
     if not words:
         return 0.0
     returns = sum(min(spread[word] - 1, 4) for word in words) / len(words)

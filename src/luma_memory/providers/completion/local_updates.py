@@ -1,8 +1,8 @@
 """Whether a later statement replaces an earlier one, by closed forms in five languages.
 
-`supersedes` only where the later text itself proves it: it names what has ended ("no longer", "from
+`supersedes` only if the later text itself proves it: it names what has ended ("no longer", "from
 X to Y"), says that something changed ("moved to", "now"), or gives another value of the same kind
-to what a person has one of. What cannot both be true without such proof is `contradicts`.
+where a person has only one. Statements that exclude each other without such proof `contradict`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NEW: Final = re.compile(
 
 
 def update(newer: str, older: str, *, newer_day: date, older_day: date) -> Update | None:
-    """What the later of two statements of one speaker says of the earlier one.
+    """The relation of the later of two statements of one speaker to the earlier one.
 
     newer, older: as `local_statements.statement` returns them. Days: when they were made.
     """
@@ -56,7 +56,7 @@ def _is_shifted(newer: str, older: str, newer_day: date, older_day: date) -> boo
 
 
 def _is_same_weekday(name: str, newer_day: date, older_day: date) -> bool:
-    """Whether a weekday is the same day for both; True for what is none."""
+    """Whether a weekday is the same day for both; True without a weekday."""
     index = _weekday_index(name)
     if index is None:
         return True
@@ -76,7 +76,7 @@ def _weekday_index(name: str) -> int | None:
 def _about_home_or_work(newer: str, older: str, older_day: date, newer_day: date) -> Update | None:
     for before in _matches(older):
         for after in _matches(newer):
-            if before.form.subject != after.form.subject or before.form.says == "ended":
+            if before.form.subject != after.form.subject or before.form.state == "ended":
                 continue
             if after.when and not _is_later(after.form.language, after.when, newer_day, older_day):
                 continue
@@ -102,7 +102,7 @@ def _matches(sentence: str) -> Iterator[_Match]:
 
 
 def _between(before: _Match, after: _Match) -> Update | None:
-    if after.form.says == "ended":
+    if after.form.state == "ended":
         return "supersedes" if after.value == before.value else None
     if after.value == before.value:
         return None
@@ -110,7 +110,7 @@ def _between(before: _Match, after: _Match) -> Update | None:
         return "supersedes" if after.old == before.value else None
     if not _is_comparable(before, after):
         return None
-    return "supersedes" if after.form.says == "changed" else "contradicts"
+    return "supersedes" if after.form.state == "changed" else "contradicts"
 
 
 def _is_comparable(before: _Match, after: _Match) -> bool:
@@ -121,7 +121,7 @@ def _is_comparable(before: _Match, after: _Match) -> bool:
             before.value in names and after.value in names
             for names in (forms.towns, forms.countries)
         )
-    # In German every noun has a capital: "ich arbeite bei Nacht" names no employer.
+    # In German every noun has a capital: "ich arbeite bei Nacht" is not an employer.
     return (
         "de" not in (before.form.language, after.form.language)
         and not (is_part(before.value, after.value) or is_part(after.value, before.value))
@@ -142,7 +142,7 @@ def _may_be_an_employer(name: str) -> bool:
 
 
 def _is_later(language: str, when: str, newer_day: date, older_day: date) -> bool:
-    """Whether what happened "last month" can have happened after the earlier statement."""
+    """Whether something from "last month" can be later than the earlier statement."""
     document = read(when, language)
     for mention in dates(document, date_values.noon(newer_day)):
         if mention.value is not None:

@@ -9,7 +9,8 @@ from luma_memory.domain.enrichment import Enrichment, EnrichmentKind, Enrichment
 from luma_memory.providers.completion.enrichment_output import EnrichmentOutput, enrichment_of
 from luma_memory.providers.completion.prompted_model import PromptedModel
 
-# About 15,000 tokens of English: ordinary blocks are sent whole, the largest stay affordable.
+# About 15,000 tokens of English: ordinary blocks are sent whole, and the cost of the largest is
+# bounded.
 CHARACTERS_MAX: Final = 60_000
 
 

@@ -36,11 +36,11 @@ from luma_memory.providers.http_fault import HttpFault, lower_words, message_of
 class VendorModel:
     """`CompletionModel` by the name the library gives it, "vendor:model".
 
-    The library's request layer, not its agent: there is no dialogue, no tool and no second try.
+    The library's request layer, not its agent: there is no dialogue, no tool and no retry.
     """
 
     def __init__(self, name: str, *, timeout_seconds: float) -> None:
-        """Key and address come from where the vendor's library looks for them.
+        """Key and address are read from where the vendor's library expects them.
 
         Raises SetupError for a vendor that is not known or not installed, or whose key is missing.
         """
@@ -60,7 +60,7 @@ class VendorModel:
         return self._id
 
     def prepared(self, question: Question) -> Ask:
-        """The service enforces a JSON schema where it can, else it has to call a function."""
+        """Enforces a JSON schema if the service supports it, else by a function call."""
         parameters = _parameters(question, self._model)
         # Their clients retry by default.
         settings = ModelSettings(max_tokens=question.output_tokens_max, max_retries=0)
@@ -84,7 +84,7 @@ class VendorModel:
 
 
 def _opened(name: str, timeout_seconds: float) -> tuple[Model, Callable[[], Awaitable[None]]]:
-    """The model, and what closes its connections."""
+    """The model, and a context that closes its connections."""
     clients: list[httpx2.AsyncClient] = []
 
     def provider_of(vendor: str) -> Provider[Any]:
@@ -105,7 +105,7 @@ def _opened(name: str, timeout_seconds: float) -> tuple[Model, Callable[[], Awai
     model = infer_model(name, provider_of)
 
     async def close() -> None:
-        # Entering and leaving is the library's way to close what its provider opened.
+        # The library closes its provider's connections when this context is left.
         async with model:
             pass
         for client in clients:
@@ -164,7 +164,7 @@ def _vendor_fault(error: Exception) -> LumaMemoryError:
 
 def _fault_of(error: ai.ModelHTTPError) -> HttpFault:
     words: list[object] = [error.provider_error_code, error.provider_error_type]
-    # The library knows more vendors' words for it.
+    # The library translates the finish reasons of more vendors.
     if isinstance(error, ai.ModelQuotaExceededError):
         words.append("insufficient_quota")
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}

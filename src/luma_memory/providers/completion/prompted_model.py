@@ -1,4 +1,4 @@
-"""What every step done by a model has in common: the models, a prompt, a response schema."""
+"""The common part of every step done by a model: the models, a prompt, a response schema."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OUTPUT_TOKENS_MAX: Final = 6_000
 class PromptedModel(Generic[OutputT]):
     """A structured call with one prompt. A subclass names the prompt and the response schema.
 
-    No retry: whether and when to try again is the caller's decision.
+    No retry: that is the caller's decision.
     """
 
     prompt: str

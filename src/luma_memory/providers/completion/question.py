@@ -13,7 +13,7 @@ _TOKENS_MAX: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What stays the same from call to call."""
+    """The part of a request that is the same for all calls."""
 
     instructions: str
     output: type[BaseModel]  # the response schema
@@ -22,11 +22,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back."""
+    """The response of a model."""
 
     text: str  # the JSON, if the model kept to the schema
     is_refused: bool = False
-    model: str | None = None  # as the service names it
+    model: str | None = None  # as the service names the model
     input_tokens: int = 0
     output_tokens: int = 0
 

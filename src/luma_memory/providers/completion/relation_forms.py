@@ -13,7 +13,7 @@ _NAME: Final = (
     r"[A-ZÀ-ÖØ-Þ][\w'&-]*(?: (?:of|de|del|la|el|am|an der|upon|y|und|and) (?=[A-ZÀ-Þ])"
     r"[A-ZÀ-ÖØ-Þ][\w'&-]*| [A-ZÀ-ÖØ-Þ][\w'&-]*){0,3}"
 )
-# One or two words of any kind: "8080", "db1.example.com", "Room 4".
+# One or two words of any kind: "8080", "db1.example.com", "Bay 4".
 _VALUE: Final = r"(?:[^\W_][\w.:/@#+-]*(?: [^\W_][\w.:/@#+-]*)?)"
 _IS: Final = (
     r"(?:is|ist|beträgt|liegt bei|est|es|è)"
@@ -29,21 +29,21 @@ _CHANGED: Final = (
 class StatementForm:
     """A whole sentence about where its speaker lives or works.
 
-    Groups of the pattern: `value`, and where the form has them `old` and `when`.
+    Groups of the pattern: `value`, and in some forms `old` and `when`.
     """
 
     language: str
     subject: Literal["home", "work"]
-    says: Literal["is", "changed", "ended"]
+    state: Literal["is", "changed", "ended"]
     pattern: re.Pattern[str]
 
 
 @dataclass(frozen=True, slots=True)
 class AttributeForm:
-    """A whole sentence that gives an attribute a value of one kind.
+    """A whole sentence that gives an attribute a value of some kind.
 
     single: a person has one of it. Groups: `name`, `value`; `now`, `since` and `changed`
-    where the sentence says that it is new.
+    if the sentence marks the value as new.
     """
 
     kind: str  # a name of the table `kinds`, or "color"
@@ -53,7 +53,7 @@ class AttributeForm:
 
 @dataclass(frozen=True, slots=True)
 class RelationForms:
-    """Words are in lower case but for names; patterns match whole sentences."""
+    """Words are in lower case except for names; patterns match whole sentences."""
 
     doubt: frozenset[str]
     pronouns: frozenset[str]
@@ -95,7 +95,7 @@ def relation_forms() -> RelationForms:
 def _statement_form(entry: dict[str, Any], when: dict[str, str]) -> StatementForm:
     language = entry["language"]
     time = rf"(?P<when>{when[language]})"
-    # German says the time before the place, the other languages behind it.
+    # German puts the time before the place, the other languages after it.
     time = rf"(?:{time} )?" if language == "de" else rf"(?: {time})?"
     pattern = (
         entry["pattern"]
@@ -103,7 +103,7 @@ def _statement_form(entry: dict[str, Any], when: dict[str, str]) -> StatementFor
         .replace("{from}", rf"(?P<old>{_NAME})")
         .replace("{when}", time)
     )
-    return StatementForm(language, entry["subject"], entry["says"], re.compile(pattern))
+    return StatementForm(language, entry["subject"], entry["state"], re.compile(pattern))
 
 
 def _attribute_form(entry: dict[str, Any], table: dict[str, Any]) -> AttributeForm:

@@ -11,7 +11,7 @@ def strict_schema(output: type[BaseModel]) -> dict[str, Any]:
     """OpenAI's strict form: every property required, no other ones allowed, no defaults.
 
     For models of plain fields, lists and other models; bounds (lengths, ranges, patterns), which
-    the strict form does not know, are left for the parser of the response to check.
+    the strict form does not know, are checked when the response is parsed.
     """
     schema: dict[str, Any] = _strict(output.model_json_schema())
     return schema

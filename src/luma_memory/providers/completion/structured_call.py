@@ -50,7 +50,7 @@ class ParsedResponse(Generic[OutputT]):
 class StructuredCall(Generic[OutputT]):
     """The same instructions and the same response schema for every message.
 
-    A model that fails, whatever the reason, is followed by the next one within the same attempt: at
+    After a model fails for any reason, the next one is called within the same attempt: at
     most one call for each model and attempt, and no retry. If all fail, the caller gets the
     shortest wait that one of them requested, else the error that another attempt may resolve, else
     the first one.
@@ -72,7 +72,7 @@ class StructuredCall(Generic[OutputT]):
     async def __call__(
         self, message: str, read: Callable[[ParsedResponse[OutputT]], ResultT]
     ) -> ResultT:
-        """What `read` makes of the first usable response.
+        """The result of `read` for the first usable response.
 
         read: may raise ProviderResponseInvalid, which counts as a failure of that model.
         Raises as `Embedder.embed_documents`; a refusal has the code `provider_refused`. The error
@@ -138,8 +138,8 @@ def _decisive(errors: Sequence[LumaMemoryError]) -> LumaMemoryError:
         limits = [error for error in waits if isinstance(error, RateLimited)]
         return min(limits or waits, key=lambda error: error.retry_after_seconds)
     failures = [error for error in errors if not isinstance(error, RateLimited | ProviderPaused)]
-    # A model was called and failed: that is an attempt. If it refused for good and another one only
-    # asks to wait, waiting may still help.
+    # A model was called and failed: that is an attempt. If it refused permanently and another one
+    # only requests a pause, a later attempt may succeed.
     retryable = [error for error in failures if error.retryable]
     return next(iter(retryable or waits or failures))
 

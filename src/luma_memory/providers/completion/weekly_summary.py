@@ -14,7 +14,7 @@ from luma_memory.providers.completion.structured_call import ParsedResponse
 
 
 class HighlightOutput(BaseModel):
-    """One thing of the week and the items it rests on."""
+    """One highlight of the week and the items that support it."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""What kind of BERT a folder holds, as far as building its graph needs to know."""
+"""The configuration of a BERT model, as far as its graph depends on it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from luma_memory.domain.errors import SetupError
 
 Pooling = Literal["mean", "cls"]
 
-# What follows the transformer in a sentence-transformers folder. The graph always normalizes.
+# The modules that follow the transformer in a sentence-transformers folder. The graph always
+# normalizes.
 KNOWN_MODULES = {"Transformer", "Pooling", "Normalize"}
 
 
 @dataclass(frozen=True, slots=True)
 class BertConfig:
-    """Numbers that are not to be seen in the shapes of the weights."""
+    """Parameters that cannot be derived from the shapes of the weights."""
 
     layers: int
     heads: int
@@ -31,7 +32,7 @@ def read_config(folder: Path) -> BertConfig:
     """Read a sentence-transformers folder's configuration files.
 
     Raises SetupError for a model whose graph this package cannot build (another architecture,
-    activation, pooling or a further module) and for files that are not what they should be.
+    activation, pooling or a further module) and for invalid files.
     """
     try:
         return _read(folder)

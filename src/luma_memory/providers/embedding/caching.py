@@ -1,4 +1,4 @@
-"""A cache of query vectors: the same query returns, and each vector costs a call."""
+"""A cache of query vectors: queries repeat, and each vector costs a call."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _UNIT_TOLERANCE = 1e-3
 class CachingEmbedder:
     """`ports.models.Embedder` in front of another one. Documents pass through.
 
-    A vector is kept in full (float32), so that an answer does not depend on where its vector came
-    from. It is true for ever: of one model, one text has one vector.
+    A vector is kept in full (float32), so that a result does not depend on the origin of its vector
+    It never expires: for one model, a text has one vector.
     """
 
     def __init__(self, inner: Embedder, cache: Cache, *, name: str, ttl: timedelta) -> None:
-        """name: of the model, with everything that changes its vectors."""
+        """name: identifies the model and everything that changes its vectors."""
         self._inner = inner
         self._cache = cache
         self._name = name
@@ -64,7 +64,7 @@ class CachingEmbedder:
     def _fits(self, vector: Vector) -> bool:
         try:
             return self._inner.model.dimension == len(vector)
-        except SetupError:  # not known before the provider's first answer
+        except SetupError:  # not known before the provider's first response
             return False
 
     async def _keep(self, key: CacheKey, vector: Vector) -> None:
@@ -73,7 +73,7 @@ class CachingEmbedder:
                 key, encode_vector(vector), ttl_seconds=self._ttl.total_seconds()
             )
         except CacheUnavailable:
-            return  # only time is lost
+            return  # costs only time
 
 
 def encode_vector(vector: Vector) -> bytes:
@@ -83,7 +83,7 @@ def encode_vector(vector: Vector) -> bytes:
 
 
 def decode_vector(value: bytes) -> Vector | None:
-    """The unit vector that was encoded; None for whatever else it is."""
+    """The unit vector that was encoded; None for anything else."""
     checksum, data = value[:_CHECKSUM_BYTES], value[_CHECKSUM_BYTES:]
     if (
         not data

@@ -31,7 +31,7 @@ SUSPECTS_MAX = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What one job wants embedded."""
+    """The texts of one job."""
 
     texts: Sequence[str]
     traceparent: str | None  # of the job
@@ -41,10 +41,10 @@ EmbedEach: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[Embedding | 
 
 
 class CoalescingEmbedder:
-    """`ports.models.Embedder` in front of another one whose calls are worth sharing.
+    """`ports.models.Embedder` in front of another one, so that concurrent jobs share calls.
 
-    A spoilt vector fails its own job alone. When the provider refuses a whole call for what may be
-    one of its texts, each job's texts are sent once more by themselves; a refusal of the key or
+    An invalid vector fails only its own job. When the provider refuses a whole call for what may be
+    one of its texts, each job's texts are sent once more separately; a refusal of the key or
     the account concerns no single text. When a shared call fails otherwise, one of its texts may
     make the provider fail: at their next attempt its jobs are sent separately.
     """
@@ -57,8 +57,8 @@ class CoalescingEmbedder:
         calls_max: int = CALLS_MAX,
         embed_each: EmbedEach | None = None,
     ) -> None:
-        """jobs_max: whose texts share a call; calls_max: calls at the same time. embed_each: the
-        inner one's, if it reports invalid vectors one by one.
+        """jobs_max: maximum number of jobs that share a call; calls_max: calls at the same time.
+        embed_each: the inner one's, if it reports invalid vectors one by one.
         """
         self._inner = inner
         self._suspects: dict[int, bool] = {}  # hashes of texts whose shared call failed
@@ -115,7 +115,7 @@ class CoalescingEmbedder:
     async def _embedded(
         self, texts: Sequence[str], calls: Sequence[_Call]
     ) -> Sequence[Embedding | LumaMemoryError]:
-        """In the trace of the job that came first; the others are linked to it."""
+        """Traced in the first job; the others are linked to it."""
         if not spans.is_on():
             return await self._embed_each(texts)
         first, *others = [call.traceparent or spans.NEW_TRACE for call in calls]

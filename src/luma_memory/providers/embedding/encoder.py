@@ -1,14 +1,14 @@
 """Texts in, one unit vector each out, on the calling thread.
 
-Each text runs alone and on one core, also of those that share a call (see `bert_graph.py`). Texts
-of chat length are long enough to keep a core's vector units busy, so computing them side by side
-buys nothing, while padding and the wake-ups of a shared thread pool cost. Parallel work is done by
-calling from several threads (the session allows that), and a core that has nothing to embed is
-idle: onnxruntime's own pool would spin on it, beside PostgreSQL.
+Each text runs alone and on one core, even among those that share a call (see `bert_graph.py`).
+Texts of chat length are long enough to keep a core's vector units busy, so computing them side by
+side gains nothing, while padding and the wake-ups of a shared thread pool cost time. Work is
+parallel by calling from several threads (the session allows that), and a core that has nothing to
+embed is idle: onnxruntime's own pool would spin on it, competing with PostgreSQL.
 
 Measured on two cores (chat turns, 33 tokens on average, int8): two threads with one text at a time
 495 texts/s, with four padded texts 571, with sixteen 427 to 538; one thread with the pool on both
-cores 434 to 493. The last bit of speed is given for vectors that do not depend on what else is in
+cores 434 to 493. A little speed is given up for vectors that do not depend on the other texts in
 the batch (see `bert_graph.py`).
 """
 
@@ -36,7 +36,8 @@ from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer,
 # Longer texts are cut before they are tokenized: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
 
-# A vocabulary made for a script has far more words of it; English ones have under 100 of any other.
+# A vocabulary for a script has far more words of it; English ones have under 100 in any other
+# script.
 SCRIPT_TOKENS_MIN = 500
 
 # Of the squared length: a thousandth of the length.
@@ -54,18 +55,20 @@ class TextEncoder:
         self._session = session
 
     def encode(self, texts: Sequence[str]) -> list[Embedding]:
-        """The vectors of any strings, also blank ones, ones with NULs or lone surrogates; in order.
+        """The vectors of any strings, including blank ones and ones with NULs or lone surrogates;
+        in order.
 
-        Releases the interpreter lock while it computes, once for all texts. The same text has the
-        same vector always. Raises ProviderResponseInvalid if one is not finite or has no length.
+        Releases the interpreter lock during the computation, once for all texts. The same text
+        always has the same vector. Raises ProviderResponseInvalid if one is not finite or has no
+        length.
         """
         if not texts:
             return []
         readable = [self._readable(text) for text in texts]
         limit = self.model.max_tokens
-        # A tokenizer that frames no sentence makes nothing of a blank one: then it is padding.
+        # A tokenizer without sentence tokens returns nothing for a blank text: use padding then.
         found = [ids or [0] for ids in self._token_ids([head for head, _ in readable])]
-        # The last one ends the sentence.
+        # The last token ends the sentence.
         kept = [ids if len(ids) <= limit else [*ids[: limit - 1], ids[-1]] for ids in found]
         return [
             Embedding(vector=vector, token_count=len(ids), truncated=cut or len(ids) < len(all_ids))
@@ -75,18 +78,18 @@ class TextEncoder:
         ]
 
     def tokens(self, text: str) -> int:
-        """How many tokens the text has for this model: all of it, without the two that frame it."""
+        """The number of tokens of the whole text for this model, without the sentence tokens."""
         (ids,) = self._token_ids([_encodable(text)])
         return max(0, len(ids) - 2)
 
     def _readable(self, text: str) -> tuple[str, bool]:
-        # Blanks are no tokens: a text must not look empty because it begins with many.
+        # Blanks are no tokens: a text must not seem empty because it begins with many.
         text = " ".join(text.split())
         limit = self.model.max_tokens * CHARACTERS_PER_TOKEN_MAX
         return _encodable(text[:limit]), len(text) > limit
 
     def _token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        # Unlike its form for one text, this one lets go of the interpreter.
+        # Unlike the method for one text, this one releases the interpreter lock.
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def _vectors(self, texts: Sequence[Sequence[int]]) -> list[array[float]]:
@@ -107,13 +110,13 @@ def load_encoder(
     precision: Precision = "int8",
     cache_dir: Path | None = None,
 ) -> TextEncoder:
-    """Find a model (see `weights.find_model`), build its graph if need be, and load it.
+    """Find a model (see `weights.find_model`), build its graph if necessary, and load it.
 
     With the graph in the cache about 0.1 s; building it takes about a second more.
-    Raises SetupError, in one sentence, for whatever the operator can put right.
+    Raises SetupError, in one sentence, for anything the operator can fix.
     """
-    # A batch of texts is cut into tokens on the calling thread, too, and not by a pool of the
-    # library's own, which knows no other switch.
+    # Batches are tokenized on the calling thread as well, and not by a thread pool of the
+    # library, which has no other setting.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     files = find_model(source)
     config = read_config(files.folder)
@@ -140,14 +143,14 @@ def _load_tokenizer(files: ModelFiles) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(files.tokenizer))
     except Exception as error:  # the library raises nothing more special
         raise SetupError(f"{files.tokenizer} is not a tokenizer: {error}.") from error
-    # The published files ask for 128 tokens, padded and cut; here neither is wanted.
+    # The published files configure padding and truncation to 128 tokens; neither is used here.
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
 
 
 def _scripts(vocabulary: Iterable[str]) -> frozenset[str]:
-    """The scripts of which the vocabulary has words, and not only single letters."""
+    """The scripts in which the vocabulary has words, and not only single letters."""
     pieces = (re.sub(r"[\W\d_]", "", token) for token in vocabulary if not token.isascii())
     counts = Counter(
         unicodedata.name(piece[0], "").split(" ", 1)[0] for piece in pieces if len(piece) > 1
@@ -159,7 +162,7 @@ def _scripts(vocabulary: Iterable[str]) -> frozenset[str]:
 def _describe(
     files: ModelFiles, config: BertConfig, precision: Precision, scripts: frozenset[str]
 ) -> EmbeddingModel:
-    # Two folders may have the same name: what is not pinned carries its digest.
+    # Two folders may have the same name: models that are not pinned include their digest.
     mark = "" if files.pinned else f"-{files.weights_sha256()[:8]}"
     return EmbeddingModel(
         id=f"local/{files.name}{mark}-{precision}",

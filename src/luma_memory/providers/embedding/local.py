@@ -1,4 +1,4 @@
-"""Vectors made on this machine: the default when no key is set, and with a provider away."""
+"""Vectors computed on this machine: the default when no key is set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import ProviderUnavailable
 from luma_memory.providers.embedding.encoder import TextEncoder, load_encoder
 
-# A step goes in and out of the interpreter once, and waits for it while the event loop enriches:
-# with 8 texts a worker makes 3 to 5 % more blocks than with 4, with more nothing is gained. A chat
+# A step enters and leaves the interpreter once, and waits for it while the event loop enriches:
+# with 8 texts a worker processes 3 to 5 % more blocks than with 4; more texts gain nothing. A chat
 # turn takes 3 ms, a full text (a thousand letters, or three hundred signs of three bytes) 25:
-# others wait for no more than 0.1 s.
+# others wait at most 0.1 s.
 TEXTS_PER_STEP = 8
 BYTES_PER_STEP = 2_400
 THREADS_MAX = 8
@@ -32,7 +32,7 @@ class LocalEmbedder:
     """
 
     def __init__(self, encoder: TextEncoder, *, threads: int | None = None) -> None:
-        """threads: for documents; by default one a core this process may use, at most 8."""
+        """threads: for documents; by default one per core of this process, at most 8."""
         self._encoder = encoder
         self._threads = threads or min(_usable_cores(), THREADS_MAX)
         self._documents = ThreadPoolExecutor(self._threads, "embed-documents")
@@ -56,7 +56,7 @@ class LocalEmbedder:
         """Load a model: None is the pinned one, else a folder, else a name on the hub.
 
         cache_dir: where built graphs are kept; by default the user's cache folder.
-        Raises SetupError if the model cannot be had.
+        Raises SetupError if the model is not available.
         """
         encoder = await asyncio.to_thread(load_encoder, source, cache_dir=cache_dir)
         return cls(encoder, threads=threads)
@@ -66,7 +66,7 @@ class LocalEmbedder:
         return self._encoder.model
 
     async def embed_documents(self, texts: Sequence[str]) -> Sequence[Embedding]:
-        """See the port. Cancelled, it stops after the current texts (a few, under 0.2 s)."""
+        """See the port. If cancelled, it stops after the current texts (a few, under 0.2 s)."""
         found: list[Embedding | None] = [None] * len(texts)
         size = min(TEXTS_PER_STEP, math.ceil(len(texts) / self._threads))
         steps = iter(_steps(texts, size))
@@ -82,7 +82,7 @@ class LocalEmbedder:
         return await self._together.submit(text)
 
     def tokens(self, text: str) -> int:
-        """How many tokens the text has for this model, uncut. About 0.2 ms a hundred words."""
+        """How many tokens the text has for this model, uncut. About 0.2 ms per hundred words."""
         return self._encoder.tokens(text)
 
     async def close(self) -> None:
@@ -109,7 +109,7 @@ class LocalEmbedder:
 
 
 def _steps(texts: Sequence[str], texts_max: int) -> Sequence[slice]:
-    """All texts in order, as many a step as are allowed; one that is larger goes by itself."""
+    """All texts in order, in steps within the limit; a larger text is a step of its own."""
     steps: list[slice] = []
     first = taken = 0
     for place, text in enumerate(texts):

@@ -1,8 +1,8 @@
 """The built graph on disk, so that it is built once per machine and not once per process.
 
-A cached file is the SHA-256 of the graph (32 bytes) followed by the graph. Its name is made of all
-that decides what is in it, so a file is never out of date, only unused. Files appear under their
-name complete or not at all; one that does not match its digest is built again.
+A cached file is the SHA-256 of the graph (32 bytes) followed by the graph. Its name is derived from
+all inputs of the graph, so a file is never outdated, only unused. Files appear under their name
+complete or not at all; one that does not match its digest is built again.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from luma_memory.telemetry.events import Event, Level
 from luma_memory.telemetry.logs import log_event
 
 DIGEST_BYTES = 32
-# Upgrades leave unused files of some 20 MB behind; a handful covers versions run side by side.
+# Upgrades leave unused files of some 20 MB behind; a few are kept for versions that run side by
+# side.
 FILES_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ModelNotCached(Event):
-    """The graph is built anew at every start until the operator makes the place writable."""
+    """The graph is built at every start until the operator makes the folder writable."""
 
     path: str
     reason: str
@@ -61,7 +62,7 @@ def cached_graph(
     *,
     cache_dir: Path | None = None,
 ) -> bytes:
-    """The model's graph, from the cache or built and put there.
+    """The model's graph, from the cache, or built and cached.
 
     Of several processes that need the same graph at once, one builds it and the others wait.
     A cache that cannot be written costs time and a warning, not the service.
@@ -107,7 +108,7 @@ def _store(path: Path, graph: bytes) -> bytes:
     try:
         _write(path, hashlib.sha256(graph).digest() + graph)
         _prune(path.parent)
-    except OSError as error:  # a full disk, for one: the graph is good all the same
+    except OSError as error:  # for example a full disk: the graph is still valid
         log_event(ModelNotCached(path=str(path), reason=str(error)))
     return graph
 
@@ -127,14 +128,14 @@ def _prune(folder: Path) -> None:
     newest_first = sorted(
         folder.glob("*.graph"), key=lambda path: path.stat().st_mtime, reverse=True
     )
-    # The lock is held: whatever is half written was left by a process that was killed.
+    # The lock is held: a partial file was left by a process that was killed.
     for path in [*newest_first[FILES_KEPT:], *folder.glob(".building-*")]:
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """One process at a time. The system frees the lock of a process that dies."""
+    """Exclude other processes. The system frees the lock of a process that dies."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "build.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

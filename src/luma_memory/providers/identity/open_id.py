@@ -22,8 +22,8 @@ from luma_memory.providers.http_client import provider_http_client
 ALGORITHMS: Final[Sequence[str]] = ("ES256", "RS256", "EdDSA")
 # Difference allowed between the clocks of two machines.
 LEEWAY_SECONDS: Final = 10
-# Keys are fetched again after this time, or when a token names an unknown one; never more often
-# than every RETRY_SECONDS, whatever tokens name.
+# Keys are fetched again after this time, or when a token names an unknown one; but not more often
+# than every RETRY_SECONDS, whatever key ids tokens name.
 FRESH_SECONDS: Final = 600.0
 RETRY_SECONDS: Final = 10.0
 # While the issuer is unavailable, the last keys remain valid for this time.
@@ -41,8 +41,8 @@ _SUBJECT_CHARACTERS_MAX: Final = 256
 class Issuer:
     """A provider, and the audience of tokens for this service.
 
-    issuer: exactly as in the claim `iss`. jwks_url: where its keys are; None: as its OpenID
-    configuration states.
+    issuer: exactly as in the claim `iss`. jwks_url: the location of its keys; None: from its OpenID
+    configuration.
     """
 
     issuer: str
@@ -114,7 +114,7 @@ class OpenIdTokens:
         self._read_at = self._clock.monotonic()
 
     async def _discovered(self) -> str:
-        """Where the issuer's configuration says that its keys are. Raises ValueError."""
+        """The location of the keys from the issuer's configuration. Raises ValueError."""
         found = await self._document(self.issuer.rstrip("/") + DISCOVERY_PATH)
         url = found["jwks_uri"]
         # The document of another issuer, or keys that anyone on the network could replace.
@@ -170,7 +170,7 @@ def configured_issuer(issuer: str | None, audience: str | None) -> Issuer | None
 
 
 def _permissions(claims: Mapping[str, Any]) -> frozenset[Permission]:
-    """What the token permits: all of an end user's permissions if it names no scope of ours."""
+    """The token's permissions: all of an end user's if it names none of this service's scopes."""
     given = claims.get("scope", claims.get("scp", ""))
     names = given.split() if isinstance(given, str) else given if isinstance(given, list) else []
     own = [name for name in names if isinstance(name, str) and name.startswith(_SCOPE_PREFIX)]

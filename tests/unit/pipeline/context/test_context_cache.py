@@ -43,7 +43,7 @@ NOON = datetime(2026, 3, 2, 12, 0, 1, tzinfo=UTC)
 
 @dataclass
 class Versions:
-    """`ports.search.ScopeVersions` whose answers a test sets."""
+    """`ports.search.ScopeVersions` whose results a test sets."""
 
     version: int = 7
     now: datetime = NOON
@@ -77,12 +77,12 @@ class Ledger:
 
 
 class Computing:
-    """What computes: counted, held back by a gate, and told what to answer."""
+    """The computation behind the cache: waits for `may_compute`, counts its calls."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_compute = asyncio.Event()
+        self.may_compute.set()
         self.is_complete = True
         self.names_times = False
         self.blocks: list[ContextBlock] = []
@@ -91,7 +91,7 @@ class Computing:
     async def __call__(self) -> Computed:
         self.count += 1
         number = self.count
-        await self.gate.wait()
+        await self.may_compute.wait()
         if self.error is not None:
             raise self.error
         context = _context(f"answer {number}", self.blocks)
@@ -148,7 +148,7 @@ class Setting:
         return [event.reason for event in self.events.of(CacheMiss)]
 
 
-async def test_a_probe_is_answered_like_anybody_and_not_counted() -> None:
+async def test_a_probe_is_served_normally_and_not_counted() -> None:
     setting = Setting()
     for _ in range(3):  # a miss and two hits
         await setting.contexts.get_or_compute(
@@ -160,7 +160,7 @@ async def test_a_probe_is_answered_like_anybody_and_not_counted() -> None:
     await setting.counter.close()
 
 
-async def test_an_answer_is_computed_once_and_then_served_with_its_age() -> None:
+async def test_a_context_is_computed_once_and_then_served_with_its_age() -> None:
     setting = Setting()
     first = await setting.ask()
     setting.versions.now += timedelta(seconds=90)
@@ -241,69 +241,69 @@ async def test_an_entry_copied_to_another_name_is_no_entry() -> None:
 
 async def test_askers_of_one_question_share_a_computation() -> None:
     setting = Setting()
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     asking = [asyncio.create_task(setting.ask()) for _ in range(300)]
     await setting.until_computing(1)
-    setting.computing.gate.set()
-    answers = await asyncio.gather(*asking)
-    assert {answer.context.text for answer in answers} == {"answer 1"}
+    setting.computing.may_compute.set()
+    results = await asyncio.gather(*asking)
+    assert {result.context.text for result in results} == {"answer 1"}
     assert setting.computing.count == 1
     assert await setting.counter.last_day() == CacheCounts(misses=300)
     await setting.counter.close()
 
 
-async def test_who_knows_of_a_change_does_not_wait_for_an_answer_from_before_it() -> None:
+async def test_a_call_that_knows_of_a_change_does_not_join_a_computation_from_before_it() -> None:
     setting = Setting()
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     early = asyncio.create_task(setting.ask())
     await setting.until_computing(1)
     setting.versions.version += 1
     late = asyncio.create_task(setting.ask())
     await setting.until_computing(2)
-    setting.computing.gate.set()
+    setting.computing.may_compute.set()
     assert (await early).context.text == "answer 1"
     assert (await late).context.text == "answer 2"
     assert (await setting.ask()).context.text == "answer 2"
 
 
-async def test_who_comes_after_an_expiry_does_not_wait_for_an_answer_from_before_it() -> None:
+async def test_a_call_after_an_expiry_does_not_join_a_computation_from_before_it() -> None:
     setting = Setting()
     setting.versions.next_expiry_at = NOON + timedelta(seconds=1)
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     early = asyncio.create_task(setting.ask())
     await setting.until_computing(1)
     setting.versions.now, setting.versions.next_expiry_at = NOON + timedelta(seconds=1), None
     late = asyncio.create_task(setting.ask())
     await setting.until_computing(2)
-    setting.computing.gate.set()
+    setting.computing.may_compute.set()
     assert ((await early).context.text, (await late).context.text) == ("answer 1", "answer 2")
 
 
 async def test_an_asker_who_leaves_takes_nothing_from_the_others() -> None:
     setting = Setting()
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     first, second = (asyncio.create_task(setting.ask()) for _ in range(2))
     await setting.until_computing(1)
     first.cancel()
-    setting.computing.gate.set()
+    setting.computing.may_compute.set()
     assert (await second).context.text == "answer 1"
     assert (await setting.ask()).age_seconds is not None
 
 
-async def test_an_answer_nobody_waits_for_any_more_is_kept() -> None:
+async def test_a_result_is_cached_after_all_its_callers_left() -> None:
     setting = Setting()
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     only = asyncio.create_task(setting.ask())
     await setting.until_computing(1)
     only.cancel()
-    setting.computing.gate.set()
+    setting.computing.may_compute.set()
     async with asyncio.timeout(5):
         while await setting.cache.fetch(KEY) is None:  # noqa: ASYNC110 - the computing's own task
             await asyncio.sleep(0)
     assert (await setting.ask()).age_seconds is not None
 
 
-async def test_an_answer_that_is_not_whole_is_given_and_not_kept() -> None:
+async def test_an_incomplete_context_is_returned_and_not_cached() -> None:
     setting = Setting()
     setting.computing.is_complete = False
     assert (await setting.ask()).context.text == "answer 1"
@@ -332,32 +332,32 @@ async def test_a_running_computation_is_not_shared_over_an_erasure() -> None:
     setting = Setting()
     setting.versions.version = 0
     setting.computing.blocks = [_context_block()]
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     first = asyncio.create_task(setting.ask())
     while setting.computing.count == 0:  # noqa: ASYNC110 - the computing's own task
         await asyncio.sleep(0)
     later = asyncio.create_task(setting.ask())
     for _ in range(50):  # until it waits for the same computation
         await asyncio.sleep(0)
-    setting.computing.gate.set()
+    setting.computing.may_compute.set()
     first.add_done_callback(lambda _: setting.computing.blocks.clear())
     assert (await first).context.text == "answer 1"
     assert (await later).context.text == "answer 2"
     assert (await later).context.blocks == []
 
 
-async def test_an_error_is_told_to_all_who_waited_and_forgotten() -> None:
+async def test_an_error_reaches_every_waiter_and_is_not_cached() -> None:
     setting = Setting()
     setting.computing.error = ProviderUnavailable("away")
-    told = await asyncio.gather(setting.ask(), setting.ask(), return_exceptions=True)
-    assert [type(error) for error in told] == [ProviderUnavailable] * 2
+    results = await asyncio.gather(setting.ask(), setting.ask(), return_exceptions=True)
+    assert [type(error) for error in results] == [ProviderUnavailable] * 2
     setting.computing.error = None
     assert (await setting.ask()).context.text == f"answer {setting.computing.count}"
 
 
-async def test_an_answer_that_does_not_come_in_time_is_told_so() -> None:
+async def test_a_probe_that_times_out_is_reported_as_such() -> None:
     setting = Setting()
-    setting.computing.gate.clear()
+    setting.computing.may_compute.clear()
     started = asyncio.get_running_loop().time()
     with pytest.raises(UnavailableError) as caught:
         await setting.ask(timeout_seconds=0.05)
@@ -366,14 +366,14 @@ async def test_an_answer_that_does_not_come_in_time_is_told_so() -> None:
     await setting.contexts.close()
 
 
-async def test_without_the_database_a_kept_answer_is_served_unchecked() -> None:
+async def test_without_the_database_a_cached_context_is_served_unchecked() -> None:
     setting = Setting()
     setting.versions.now = datetime.now(UTC)
     await setting.ask()
     setting.versions.error = StoreUnavailable("away")
-    answer = await setting.ask()
-    assert (answer.context.text, answer.is_checked) == ("answer 1", False)
-    assert answer.age_seconds is not None
+    result = await setting.ask()
+    assert (result.context.text, result.is_checked) == ("answer 1", False)
+    assert result.age_seconds is not None
     with pytest.raises(StoreUnavailable):
         await setting.ask(context_key(ADA, ["Another question"]))
     assert setting.computing.count == 1
@@ -445,12 +445,12 @@ class AwayCache(InProcessCache):
 
 
 @pytest.mark.parametrize("calls_left", range(6))
-async def test_a_cache_that_goes_away_at_any_step_costs_no_answer(calls_left: int) -> None:
+async def test_a_cache_lost_at_any_step_never_fails_the_request(calls_left: int) -> None:
     setting = Setting(AwayCache(calls_left=calls_left))
     assert (await setting.ask()).context.text == "answer 1"
 
 
-async def test_a_cache_that_did_not_answer_is_not_asked_again_by_the_same_request() -> None:
+async def test_an_unresponsive_cache_is_called_once_per_request() -> None:
     cache = AwayCache(calls_left=0)
     setting = Setting(cache)
     await setting.ask()
@@ -461,14 +461,14 @@ async def test_a_cache_that_did_not_answer_is_not_asked_again_by_the_same_reques
 async def test_processes_share_a_computation_and_wait_for_its_entry() -> None:
     shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     here, there = Setting(shared), Setting(shared)
-    here.computing.gate.clear()
+    here.computing.may_compute.clear()
     first = asyncio.create_task(here.ask())
     await here.until_computing(1)
     second = asyncio.create_task(there.ask())
     await asyncio.sleep(0.05)
-    here.computing.gate.set()
-    answers = await asyncio.gather(first, second)
-    assert {answer.context.text for answer in answers} == {"answer 1"}
+    here.computing.may_compute.set()
+    results = await asyncio.gather(first, second)
+    assert {result.context.text for result in results} == {"answer 1"}
     assert (here.computing.count, there.computing.count) == (1, 0)
     assert await there.counter.last_day() == CacheCounts(hits=1)
     await there.counter.close()
@@ -480,15 +480,15 @@ async def test_a_computation_longer_than_a_claim_is_shared_to_its_end(
     monkeypatch.setattr(context_cache, "CLAIM_SECONDS", 0.1)
     shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     here, there = Setting(shared), Setting(shared)
-    here.computing.gate.clear()
+    here.computing.may_compute.clear()
     first = asyncio.create_task(here.ask())
     await here.until_computing(1)
     second = asyncio.create_task(there.ask())
     await asyncio.sleep(0.5)  # five claims
     assert there.computing.count == 0
-    here.computing.gate.set()
-    answers = await asyncio.gather(first, second)
-    assert {answer.context.text for answer in answers} == {"answer 1"}
+    here.computing.may_compute.set()
+    results = await asyncio.gather(first, second)
+    assert {result.context.text for result in results} == {"answer 1"}
     assert (here.computing.count, there.computing.count) == (1, 0)
 
 
@@ -502,21 +502,21 @@ async def test_a_holder_that_dies_costs_the_rest_of_its_claim(
     shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     dying, living = Setting(shared), Setting(shared)
     monkeypatch.setattr(dying.contexts, "_renew", dead)
-    dying.computing.gate.clear()
+    dying.computing.may_compute.clear()
     first = asyncio.create_task(dying.ask())
     await dying.until_computing(1)
     started = asyncio.get_running_loop().time()
     assert (await living.ask()).context.text == "answer 1"
     assert living.computing.count == 1
     assert asyncio.get_running_loop().time() - started < 2
-    dying.computing.gate.set()
+    dying.computing.may_compute.set()
     await first
 
 
 async def test_a_later_entry_is_taken_by_who_waited_with_an_earlier_version() -> None:
     shared = InProcessCache(size_bytes_max=1 << 20, clock=SystemClock())
     here, there = Setting(shared), Setting(shared)
-    here.computing.gate.clear()
+    here.computing.may_compute.clear()
     holder = asyncio.create_task(here.ask())
     await here.until_computing(1)
     waiting = asyncio.create_task(there.ask())
@@ -529,7 +529,7 @@ async def test_a_later_entry_is_taken_by_who_waited_with_an_earlier_version() ->
     await third.ask()
     assert (await waiting).context.text == "answer 41"
     assert there.computing.count == 0
-    here.computing.gate.set()
+    here.computing.may_compute.set()
     await holder
 
 
@@ -542,7 +542,7 @@ async def test_what_a_process_saw_is_served_without_the_cache_by_the_same_rule()
     assert cache.calls == calls
     setting.versions.version += 1
     assert (await setting.ask()).context.text == "answer 2"
-    assert cache.calls == calls + 1  # the cache was asked once, and was away
+    assert cache.calls == calls + 1  # the cache was called once, and was unavailable
     assert setting.misses() == ["absent", "changed"]
     # Kept here, though the cache is away.
     assert (await setting.ask()).context.text == "answer 2"

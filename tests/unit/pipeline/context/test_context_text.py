@@ -88,9 +88,9 @@ def test_whatever_is_stored_stays_inside_its_own_string(
     ],
 )  # fmt: skip
 def test_what_acts_on_a_reader_is_spelt_out_and_comes_back(text: str) -> None:
-    told = quoted(text)
-    assert text not in told
-    assert json.loads(told) == text
+    literal = quoted(text)
+    assert text not in literal
+    assert json.loads(literal) == text
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ async def test_the_budget_is_kept_for_every_tokenizer(sizes: list[int], budget: 
         assert fitted.is_whole == is_all
 
 
-async def test_a_block_that_fits_no_budget_leaves_room_for_the_next() -> None:
+async def test_a_block_over_the_budget_is_skipped_for_the_next() -> None:
     blocks = [_block("long " * 100, 1), _block("short", 2)]
     fitted = await fit(blocks, "question", token_budget=220, tokens=LetterTokens())
     assert [block.id for block in fitted.blocks] == [UUID(int=2)]
@@ -161,8 +161,8 @@ async def _checked(*statements: Statement, token_budget: int = 1_000) -> tuple[s
 
 
 async def test_statements_carry_their_marks() -> None:
-    told = await _checked(Statement("Ada lives in Lisbon.", [1]), Statement("A cat.", [2, 1, 2]))
-    assert told == ("Ada lives in Lisbon. [1]\nA cat. [1][2]", [1, 2])
+    checked = await _checked(Statement("Ada lives in Lisbon.", [1]), Statement("A cat.", [2, 1, 2]))
+    assert checked == ("Ada lives in Lisbon. [1]\nA cat. [1][2]", [1, 2])
 
 
 @pytest.mark.parametrize("marks", [[4], [0], [-1], [1, 99]])

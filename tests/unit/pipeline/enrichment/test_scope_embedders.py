@@ -22,19 +22,19 @@ from luma_memory.testing.models import WordEmbedder
 class Models:
     """Returns the models in use once it is unblocked."""
 
-    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: int = 0
+    may_respond: asyncio.Event = field(default_factory=asyncio.Event)
+    calls: int = 0
     away: bool = False
 
     async def in_use(self) -> Sequence[str]:
-        self.asked += 1
-        await self.may_answer.wait()
+        self.calls += 1
+        await self.may_respond.wait()
         if self.away:
             raise StoreUnavailable("PostgreSQL does not respond")
         return ["words-64"]
 
 
-def _serving(models: Models) -> ScopeEmbedders:
+def _embedders(models: Models) -> ScopeEmbedders:
     async def none(_model_id: str) -> Embedder | None:
         return None
 
@@ -48,9 +48,9 @@ def _serving(models: Models) -> ScopeEmbedders:
     )
 
 
-async def _asked_by(serving: ScopeEmbedders, users: int) -> list[asyncio.Task[Embedder]]:
+async def _pending_calls(embedders: ScopeEmbedders, users: int) -> list[asyncio.Task[Embedder]]:
     scopes = [Scope("default", f"user-{n}") for n in range(users)]
-    asking = [asyncio.create_task(serving.of_scope(scope)) for scope in scopes]
+    asking = [asyncio.create_task(embedders.of_scope(scope)) for scope in scopes]
     for _ in range(5):  # turns of the loop: all have asked, and none has an answer
         await asyncio.sleep(0)
     return asking
@@ -58,23 +58,23 @@ async def _asked_by(serving: ScopeEmbedders, users: int) -> list[asyncio.Task[Em
 
 async def test_a_group_of_jobs_costs_one_statement() -> None:
     models = Models()
-    asking = await _asked_by(_serving(models), 64)
+    asking = await _pending_calls(_embedders(models), 64)
     asking[0].cancel()  # who came first is not who the others depend on
-    models.may_answer.set()
+    models.may_respond.set()
     embedders = await asyncio.gather(*asking[1:])
-    assert models.asked == 1
+    assert models.calls == 1
     assert len({id(embedder) for embedder in embedders}) == 1
 
 
-async def test_nobody_goes_on_before_it_is_known() -> None:
+async def test_every_caller_waits_until_the_model_is_known() -> None:
     models = Models(away=True)
-    serving = _serving(models)
-    asking = await _asked_by(serving, 3)
+    embedders = _embedders(models)
+    asking = await _pending_calls(embedders, 3)
     assert not any(task.done() for task in asking)
-    models.may_answer.set()
+    models.may_respond.set()
     for task in asking:
         with pytest.raises(StoreUnavailable):
             await task
     models.away = False
-    await serving.of_scope(Scope("default", "ada"))
-    assert models.asked == 2
+    await embedders.of_scope(Scope("default", "ada"))
+    assert models.calls == 2

@@ -52,7 +52,7 @@ def test_every_second_turn_ends_a_window(count: int, expected: list[int]) -> Non
     assert ends(plan_windows(turns, embedding_model=MODEL), turns) == expected
 
 
-def test_a_window_says_who_said_what_in_order() -> None:
+def test_a_window_lists_its_turns_in_order_with_speakers() -> None:
     turns = [turn(0), replace(turn(1), speaker=None), turn(2), turn(3)]
     texts = [window.text for window in plan_windows(turns, embedding_model=MODEL).windows]
     assert texts == ["Ada: turn 0\nturn 1", "turn 1\nAda: turn 2\nAda: turn 3"]
@@ -82,9 +82,7 @@ changes = st.lists(
 
 
 @given(st.integers(1, 15), changes)
-def test_whatever_happens_one_more_look_puts_it_right(
-    count: int, happened: list[tuple[str, float]]
-) -> None:
+def test_windows_converge_after_any_change(count: int, happened: list[tuple[str, float]]) -> None:
     turns = after(session(count), plan_windows(session(count), embedding_model=MODEL))
     for number, (kind, where) in enumerate(happened):
         at = min(int(where * len(turns)), len(turns) - 1)

@@ -42,7 +42,7 @@ SECRET = "Caroline's secret"
 
 
 @dataclass
-class StandingClock:
+class FixedClock:
     seconds: float = 0.0
 
     def now(self) -> datetime:
@@ -116,7 +116,7 @@ def _job(attempt: int = 1) -> Job:
 
 
 async def _run(
-    answer: Outcome | BaseException,
+    outcome: Outcome | BaseException,
     *,
     attempt: int = 1,
     backoff: timedelta = timedelta(seconds=1),
@@ -125,15 +125,15 @@ async def _run(
     is_holder: bool = True,
     is_away: bool = False,
     was_away: bool = False,
-    patience: timedelta = timedelta(0),
+    record_timeout: timedelta = timedelta(0),
     handled: Callable[[Job], None] = lambda _job: None,
 ) -> Ran:
     async def handler(_job: Job) -> Outcome:
         if hang:
             await asyncio.Event().wait()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
 
     ran = Ran(NotedQueue(is_holder=is_holder, is_away=is_away), EventLog(), [])
     runner = JobRunner(
@@ -142,8 +142,8 @@ async def _run(
         worker_id="worker-1",
         timeout=deadline,
         backoff=backoff,
-        record_timeout=patience,
-        clock=StandingClock(),
+        record_timeout=record_timeout,
+        clock=FixedClock(),
         emit=ran.events,
         report_bug=lambda _message, error: ran.bugs.append(error),
         was_away_since=lambda _moment: was_away,
@@ -163,7 +163,7 @@ async def test_done_completes_the_job() -> None:
 @pytest.mark.parametrize(
     "outcome", [Done(), Cancel("no block"), Defer(datetime(2026, 1, 1, tzinfo=UTC), "later")]
 )
-async def test_an_end_that_comes_too_late_is_told_as_lost(outcome: Outcome) -> None:
+async def test_a_completion_after_the_lease_is_reported_as_lost(outcome: Outcome) -> None:
     ran = await _run(outcome, is_holder=False)
     (lost,) = ran.events.of(JobLost)
     assert (lost.job_id, lost.attempt) == (7, 1)
@@ -190,7 +190,7 @@ async def test_jobs_that_end_together_share_a_statement() -> None:
         timeout=timedelta(seconds=30),
         backoff=timedelta(seconds=1),
         record_timeout=timedelta(0),
-        clock=StandingClock(),
+        clock=FixedClock(),
         emit=EventLog(),
         report_bug=lambda _message, _error: None,
     )
@@ -211,7 +211,7 @@ async def test_a_job_in_other_hands_is_left_alone() -> None:
     assert [type(event) for event in ran.events.events] == [JobLost]
 
 
-async def test_a_result_is_written_by_its_own_statement_until_the_database_answers() -> None:
+async def test_a_result_write_is_retried_until_the_database_responds() -> None:
     tries = iter([StoreUnavailable("away"), None])
 
     async def write() -> bool:
@@ -219,7 +219,7 @@ async def test_a_result_is_written_by_its_own_statement_until_the_database_answe
             raise error
         return True
 
-    ran = await _run(Done(write=write), patience=timedelta(minutes=1))
+    ran = await _run(Done(write=write), record_timeout=timedelta(minutes=1))
     assert ran.queue == NotedQueue()
     assert len(ran.events.of(JobCompleted)) == 1
 
@@ -235,16 +235,16 @@ async def test_a_result_that_cannot_be_written_is_a_failed_attempt() -> None:
 
 
 async def test_a_job_is_handled_before_its_result_is_written() -> None:
-    told: list[str] = []
+    calls: list[str] = []
 
     async def write() -> bool:
-        told.append("written")
+        calls.append("written")
         return True
 
-    await _run(Done(write=write), handled=lambda job: told.append(f"handled {job.id}"))
-    assert told == ["handled 7", "written"]
-    await _run(ProviderUnavailable("502"), handled=lambda job: told.append(f"handled {job.id}"))
-    assert told[2:] == ["handled 7"]
+    await _run(Done(write=write), handled=lambda job: calls.append(f"handled {job.id}"))
+    assert calls == ["handled 7", "written"]
+    await _run(ProviderUnavailable("502"), handled=lambda job: calls.append(f"handled {job.id}"))
+    assert calls[2:] == ["handled 7"]
 
 
 async def test_cancel_ends_the_job() -> None:
@@ -260,7 +260,7 @@ async def test_defer_hands_the_job_back_until_then() -> None:
     assert [event.seconds for event in ran.events.of(JobDeferred)] == [300.0]
 
 
-async def test_being_told_to_wait_spends_no_attempt() -> None:
+async def test_a_rate_limit_consumes_no_attempt() -> None:
     ran = await _run(RateLimited("slow down", retry_after_seconds=42), attempt=3)
     assert ran.queue.released == [(7, NOW + timedelta(seconds=42))]
     assert ran.queue.failed == []

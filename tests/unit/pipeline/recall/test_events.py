@@ -20,25 +20,25 @@ def _weights(*values: float) -> Posting:
 
 
 def _fits(words: frozenset[int], *, before: bool) -> list[bool]:
-    told = [
+    weights = [
         (MOVE, _weights(0, 0, 1.2, 0, 0.8)),
         (LISBON, _weights(0.9, 0, 1.1, 0, 0)),
         (LAKE, _weights(1, 1, 0, 1, 0)),
     ]
-    return list(fitting([QueryEvent(before, words)], told, BLOCKS, INSTANTS))
+    return list(fitting([QueryEvent(before, words)], weights, BLOCKS, INSTANTS))
 
 
-def test_the_block_that_tells_most_of_it_is_the_event() -> None:
+def test_the_best_matching_block_is_the_event() -> None:
     words = frozenset({MOVE.word, LISBON.word})
     assert _fits(words, before=True) == [True, False, False, False]
     assert _fits(words, before=False) == [False, True, True, True]
 
 
-def test_of_equal_ones_the_first_told_counts() -> None:
+def test_the_earliest_of_equally_matching_blocks_is_the_event() -> None:
     assert _fits(frozenset({LAKE.word}), before=False) == [True, True, True, True]
 
 
-def test_an_event_that_nobody_tells_of_says_nothing() -> None:
+def test_an_event_without_a_matching_block_fits_nothing() -> None:
     assert _fits(frozenset({99}), before=True) == [False] * 4
     unheard = [(MOVE, _weights(0, 0, 0, 0, 0)), (LISBON, _weights(0.9, 0, 0, 0, 0))]
     event = QueryEvent(True, frozenset({MOVE.word, LISBON.word}))

@@ -252,7 +252,7 @@ def test_a_session_shares_what_its_best_block_stands_at() -> None:
 
 
 @given(scopes(), st.data())
-def test_surroundings_bring_no_block_in_and_leave_none_out(
+def test_neighboring_turns_add_and_remove_no_block(
     scores: ScopeScores, data: st.DataObject
 ) -> None:
     count = len(set(scores.block.tolist()))

@@ -77,7 +77,7 @@ def test_each_session_is_one_chain_through_all_its_turns(turns: list[tuple[int, 
         assert sum(found.following[members] < 0) == 1
 
 
-def test_a_missing_word_is_lent_and_one_that_is_there_is_not_told_twice() -> None:
+def test_a_missing_word_is_lent_and_a_present_one_counts_once() -> None:
     found = in_sessions(int64(5, 5, 5, 5), int64(4, 3, 2, 1))
     lent = shared(float32(0, 1.0, 0, 0), np.arange(4), found)
     assert lent.tolist() == [NEIGHBOR_SHARE, 1.0, NEIGHBOR_SHARE, 0.0]

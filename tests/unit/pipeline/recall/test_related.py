@@ -74,7 +74,7 @@ def test_only_the_best_lift_and_only_relations_that_say_how() -> None:
         assert with_relations(many, [link(0, 29, kind)], limit=9).lifts == {}
 
 
-def test_what_says_the_same_is_folded_into_the_best_and_its_place_is_filled() -> None:
+def test_duplicates_are_folded_into_the_best_and_the_next_block_moves_up() -> None:
     fusion = scope(COSINES)
     # Two duplicates four, and four duplicates three.
     same = [link(2, 4, "duplicates"), link(3, 4, "duplicates"), link(3, 2, "duplicates")]

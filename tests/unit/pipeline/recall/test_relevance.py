@@ -24,26 +24,26 @@ def _column(value: float) -> npt.NDArray[np.float32]:
     return np.array([value], dtype=np.float32)
 
 
-def _of(cosine: float, coverage: float, background: Calibration = MINILM) -> float:
-    found = relevance(_column(cosine), _column(coverage), background)
+def _of(cosine: float, coverage: float, calibration: Calibration = MINILM) -> float:
+    found = relevance(_column(cosine), _column(coverage), calibration)
     return float(found[0])
 
 
 @given(cosines | st.just(math.nan), coverages, backgrounds)
-def test_it_lies_between_0_and_1(cosine: float, coverage: float, background: Calibration) -> None:
-    assert 0 <= _of(cosine, coverage, background) <= 1
+def test_it_lies_between_0_and_1(cosine: float, coverage: float, calibration: Calibration) -> None:
+    assert 0 <= _of(cosine, coverage, calibration) <= 1
 
 
 @given(cosines, cosines, coverages, coverages, backgrounds)
 def test_nearer_or_with_more_of_the_words_is_never_less_relevant(
-    one: float, other: float, some: float, more: float, background: Calibration
+    one: float, other: float, some: float, more: float, calibration: Calibration
 ) -> None:
-    low = _of(min(one, other), min(some, more), background)
-    assert low <= _of(max(one, other), max(some, more), background) + 1e-12
+    low = _of(min(one, other), min(some, more), calibration)
+    assert low <= _of(max(one, other), max(some, more), calibration) + 1e-12
 
 
 @given(cosines, coverages, st.floats(0.05, 1), st.floats(-0.5, 0.9))
-def test_a_model_whose_cosines_are_narrower_and_higher_says_the_same(
+def test_relevance_is_independent_of_the_models_cosine_range(
     cosine: float, coverage: float, scale: float, shift: float
 ) -> None:
     other = Calibration(shift + scale * MINILM.mean, scale * MINILM.deviation)
@@ -65,5 +65,7 @@ def test_a_model_whose_cosines_are_narrower_and_higher_says_the_same(
         (math.nan, 0.7, 0.75, 1.0),
     ],
 )
-def test_what_it_says(cosine: float, coverage: float, low: float, high: float) -> None:
+def test_relevance_of_typical_pairs(
+    cosine: float, coverage: float, low: float, high: float
+) -> None:
     assert low <= _of(cosine, coverage) <= high

@@ -28,8 +28,8 @@ def test_no_block_comes_or_goes_and_scores_never_rise(scores: list[float], more:
     found = reordered(hits, scores)
     assert sorted(hit.block.id for hit in found) == sorted(hit.block.id for hit in hits)
     assert [hit.score for hit in found] == [hit.score for hit in hits]
-    said = [hit.explanation.get("rerank_score") for hit in found]
-    assert said[: len(scores)] == sorted(scores, reverse=True)
+    scores_found = [hit.explanation.get("rerank_score") for hit in found]
+    assert scores_found[: len(scores)] == sorted(scores, reverse=True)
     assert [hit.block.id for hit in found[len(scores) :]] == [
         hit.block.id for hit in hits[len(scores) :]
     ]

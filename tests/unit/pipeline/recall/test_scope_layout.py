@@ -87,7 +87,7 @@ def test_a_window_covers_the_turns_before_it_in_its_own_session() -> None:
     assert around.covered.tolist() == [[0, 1, 3], [3, 4, -1]]
 
 
-def test_words_lent_by_a_neighbor_count_and_are_told_apart() -> None:
+def test_words_lent_by_a_neighbor_count_and_are_scored_separately() -> None:
     rows: list[Row] = [(0, 0, 1, 0, 0, 0.1, 1.0), (1, 0, 1, 1, 0, 0.1, 0.0)]
     scores = lay_out(scored_by_scan(scan_of(rows)), [TERM]).scores
     assert scores.own_lexical is not None

@@ -156,8 +156,8 @@ def test_many_small_changes_make_few_segments() -> None:
 
 
 @given(st.sets(st.integers(0, 40)), st.lists(st.integers(0, 40), max_size=30))
-def test_ids_are_found_among_few_and_among_many(wanted: set[int], rows: list[int]) -> None:
+def test_ids_are_found_among_few_and_among_many(requested: set[int], rows: list[int]) -> None:
     halves = np.frombuffer(b"".join(map(id_of, rows)), dtype=">u8").astype(np.uint64)
     high, low = halves[::2], halves[1::2]
-    found = contains(b"".join(map(id_of, wanted)), high, low)
-    assert found.tolist() == [id_of(n) in {id_of(w) for w in wanted} for n in rows]
+    found = contains(b"".join(map(id_of, requested)), high, low)
+    assert found.tolist() == [id_of(n) in {id_of(w) for w in requested} for n in rows]

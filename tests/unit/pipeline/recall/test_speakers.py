@@ -13,7 +13,7 @@ def key(whole: int, first: int) -> int:
     return (whole << 32) | (first & 0xFFFFFFFF)
 
 
-ADA, ADA_L, BOB, USER, NOBODY = key(1, 1), key(-2, 1), key(3, 3), key(-9, -9), 0
+ADA, ADA_L, BOB, USER, NO_SPEAKER = key(1, 1), key(-2, 1), key(3, 3), key(-9, -9), 0
 
 
 def found(speakers: list[int], *, named: list[int], own: list[int]) -> list[bool]:
@@ -22,20 +22,20 @@ def found(speakers: list[int], *, named: list[int], own: list[int]) -> list[bool
 
 
 def test_who_is_named_is_meant_by_the_whole_name_or_the_first() -> None:
-    speakers = [ADA, ADA_L, BOB, USER, NOBODY]
+    speakers = [ADA, ADA_L, BOB, USER, NO_SPEAKER]
     assert found(speakers, named=[1], own=[-9]) == [True, True, False, False, False]
     assert found(speakers, named=[-2], own=[-9]) == [False, True, False, False, False]
     assert found(speakers, named=[3, 1], own=[]) == [True, True, True, False, False]
 
 
-def test_nobody_named_means_the_user() -> None:
-    assert found([ADA, USER, NOBODY], named=[77], own=[-9, 55]) == [False, True, False]
-    assert found([ADA, BOB, NOBODY], named=[], own=[-9]) == [False, False, False]
+def test_without_a_name_the_user_is_meant() -> None:
+    assert found([ADA, USER, NO_SPEAKER], named=[77], own=[-9, 55]) == [False, True, False]
+    assert found([ADA, BOB, NO_SPEAKER], named=[], own=[-9]) == [False, False, False]
     assert found([], named=[1], own=[2]) == []
 
 
 def test_rows_without_a_speaker_are_nobodys() -> None:
-    assert found([NOBODY], named=[0], own=[0]) == [False]
+    assert found([NO_SPEAKER], named=[0], own=[0]) == [False]
 
 
 @pytest.mark.parametrize(

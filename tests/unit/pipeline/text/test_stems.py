@@ -15,8 +15,8 @@ from luma_memory.pipeline.text.terms import TermVector, document_terms
 languages = st.sampled_from(LANGUAGES)
 
 
-def found(query: str, text: str, *, asked: str | None, written: str) -> bool:
-    expected = {term.index for term in query_terms(query, language=asked)}
+def found(query: str, text: str, *, query_language: str | None, written: str) -> bool:
+    expected = {term.index for term in query_terms(query, language=query_language)}
     return bool(expected & set(document_terms(text, language=written).indices))
 
 
@@ -40,10 +40,10 @@ INFLECTED = [
 
 @pytest.mark.parametrize(("language", "query", "text"), INFLECTED)
 def test_another_form_of_a_word_is_found(language: str, query: str, text: str) -> None:
-    assert found(query, text, asked=language, written=language)
+    assert found(query, text, query_language=language, written=language)
     # A question of a word or two does not say which language it is in.
-    assert found(query, text, asked=None, written=language)
-    assert not found(query, "Nothing of that kind is here.", asked=None, written="en")
+    assert found(query, text, query_language=None, written=language)
+    assert not found(query, "Nothing of that kind is here.", query_language=None, written="en")
 
 
 @pytest.mark.parametrize(
@@ -54,17 +54,22 @@ def test_another_form_of_a_word_is_found(language: str, query: str, text: str) -
     ],
 )
 def test_what_is_written_the_same_is_found_in_any_language(exact: str) -> None:
-    for asked, written in product(["en", "de", "ja", "xx", None], ["en", "de", "tr", "ru", "und"]):
+    for query_language, written in product(
+        ["en", "de", "ja", "xx", None], ["en", "de", "tr", "ru", "und"]
+    ):
         text = f"so: {exact}, ok"
-        assert found(exact, text, asked=asked, written=written), (asked, written)
+        assert found(exact, text, query_language=query_language, written=written), (
+            query_language,
+            written,
+        )
 
 
 @given(st.text(min_size=1, max_size=80), languages, languages | st.none())
 def test_every_text_is_found_by_itself_whatever_either_is_taken_for(
-    text: str, written: str, asked: str | None
+    text: str, written: str, query_language: str | None
 ) -> None:
     if query_terms(text):
-        assert found(text, text, asked=asked, written=written)
+        assert found(text, text, query_language=query_language, written=written)
 
 
 @given(st.text(max_size=200), languages)

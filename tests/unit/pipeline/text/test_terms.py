@@ -38,8 +38,8 @@ def terms(text: str) -> list[str]:
 
 
 def found(query: str, text: str) -> bool:
-    wanted = {term.index for term in query_terms(query)}
-    return bool(wanted & set(document_terms(text).indices))
+    query_indices = {term.index for term in query_terms(query)}
+    return bool(query_indices & set(document_terms(text).indices))
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ LOG = "\n".join(
         f"{LOG.replace(chr(10), ' ')} Which certificate did Oksana renew on the gateway?",
     ],
 )
-def test_a_question_about_a_pasted_log_asks_for_what_it_asks(question: str) -> None:
+def test_a_question_about_a_pasted_log_is_searched_by_the_question(question: str) -> None:
     terms = query_terms(question)
     assert len(terms) <= MAX_QUERY_TERMS
     assert {"certif", "oksana", "renew", "gateway"} <= {term.term for term in terms}
@@ -129,7 +129,7 @@ def test_what_stands_out_is_no_numbered_counter() -> None:
     assert "ora-01555" in {term.term for term in query_terms(" ".join(lines))}
 
 
-def test_of_a_pasted_log_what_stands_out_is_asked_for() -> None:
+def test_a_pasted_log_is_searched_by_its_rare_words() -> None:
     lines = LOG.splitlines()
     lines[20] += " segfault in libvips"
     assert {"segfault", "libvip"} <= {term.term for term in query_terms("\n".join(lines))}
@@ -153,7 +153,9 @@ def test_of_a_pasted_log_what_stands_out_is_asked_for() -> None:
         ("Does Ada drink tea?", set()),  # the user's own name
     ],
 )
-def test_codes_and_names_are_told_from_other_words(query: str, identifiers: set[str]) -> None:
+def test_codes_and_names_are_distinguished_from_other_words(
+    query: str, identifiers: set[str]
+) -> None:
     language = "de" if query.startswith("Welche") else "en"
     terms = query_terms(query, language=language, known=["ada"])
     assert {term.term for term in terms if term.is_identifier} == identifiers

@@ -1,4 +1,4 @@
-"""Facts drawn from a text without a model: one pure file a subject, joined by `extract`."""
+"""Facts extracted from a text without a model: one module per subject, combined by `extract`."""
 
 from luma_memory.providers.completion.extract.enrichment import extract
 

@@ -1,6 +1,6 @@
-"""Expressions of time in the languages with a vocabulary: one compiled pattern a form.
+"""Expressions of time in the languages with a vocabulary: one compiled pattern per form.
 
-dateparser answers the same for the forms it knows (a test holds that), but takes half a millisecond
+dateparser agrees on the forms it knows (verified by a test), but takes half a millisecond
 for each and knows few of the inflected ones ("letzten Freitag", "el viernes pasado").
 """
 
@@ -147,7 +147,7 @@ def _compiled_number(pattern: str) -> re.Pattern[str]:
     )
 
 
-# Behind these stands a version, an address, a number: "Upgraded to 1.2.26".
+# Words followed by a version, an address or a number: "Upgraded to 1.2.26".
 _NUMBERED: Final = re.compile(
     r"(?:\b(?:v|ver|version|versión|versione|versão|versie|release|build|rev|revision|firmware|tag"
     r"|python|node|java|ubuntu|debian|android|ios|macos|windows|kernel|postgres|postgresql|chrome"
@@ -164,7 +164,7 @@ _BEFORE_DATE: Final = re.compile(
 
 
 def _is_dotted_date(m: re.Match[str], order: str) -> bool:
-    """Whether "1.2.26" is a date: versions look the same, so something has to say it."""
+    """Whether "1.2.26" is a date: versions look the same, so the context must show it."""
     before = m.string[max(0, m.start() - 24) : m.start()]
     if _NUMBERED.search(before) is not None:
         return False
@@ -174,8 +174,8 @@ def _is_dotted_date(m: re.Match[str], order: str) -> bool:
 
 
 def _order_of(words: DateWords, m: re.Match[str]) -> str:
-    """Dots are never used month first, whatever the language. A text that has one date which can
-    only be read in one order is read in that order."""
+    """Dots are never used month first, whatever the language. If a text has a date that can
+    only be in one order, all its dates are read in that order."""
     if m["sep"] == ".":
         return "dmy"
     return _proven_order(m.string) or words.order
@@ -199,7 +199,7 @@ def _proven_order(text: str) -> str | None:
 
 
 def _ordered(first: int, second: int, year_digits: str, order: str) -> str | None:
-    """A day and a month in the order of the text, or in the only order that can be."""
+    """A day and a month in the order of the text, or in the only possible order."""
     year = int(year_digits) if len(year_digits) == 4 else 2000 + int(year_digits)
     if not 1900 <= year <= 2099:
         return None
@@ -374,7 +374,7 @@ def _triggers_in(words: DateWords, patterns: Sequence[str]) -> frozenset[str]:
 
 
 def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) -> list[Rule]:
-    """A weekday, "in March", "since 2019", "summer 2019", with nothing beside them."""
+    """A weekday, "in March", "since 2019", "summer 2019", alone."""
     season = "|".join(words.seasons.split())
     long_days = {name: index for name, index in days.items() if len(name) > 5 or name in _SHORT}
     long_months = any_of(_spelled_out(months))
@@ -430,5 +430,5 @@ def _unit(match: re.Match[str]) -> Unit:
 
 
 def _spelled_out(months: Mapping[str, int]) -> dict[str, int]:
-    """Without abbreviations: "in mar" is no month. May is short in every language."""
+    """Without abbreviations: "in mar" is not a month. May is short in every language."""
     return {name: number for name, number in months.items() if len(name) > 3 or number == 5}

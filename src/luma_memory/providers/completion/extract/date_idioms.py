@@ -27,7 +27,7 @@ _UNITS: tuple[Unit, ...] = ("day", "week", "weekend", "month", "year")
 
 
 def idiom_rules(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
-    """Rules that stand before those of counted and shifted units."""
+    """Rules that are tried before those of counted and shifted units."""
     return [
         *_halves_and_fortnights(words),
         *_twice_shifted(words),
@@ -39,7 +39,7 @@ def idiom_rules(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
 
 
 def day_alone_rules(words: DateWords) -> list[Rule]:
-    """ "on the 25th": the nearest 25th on the side of the tense. These stand behind all others."""
+    """ "on the 25th": the nearest 25th in the direction of the tense. Tried after all others."""
 
     def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return values.day_without_month(base, int(m["day"]), tense)
@@ -166,7 +166,7 @@ def _named_weekdays(words: DateWords) -> list[Rule]:
 
 
 def _feast(words: DateWords, feast: Feast) -> list[Rule]:
-    """With a word of time before it, or with a year: a name alone may be that of a person."""
+    """With a time word before it, or with a year: the name alone may be a person's."""
 
     def side(m: re.Match[str], tense: Tense) -> Tense:
         before, after = m["before"] or "", m["after"] or ""

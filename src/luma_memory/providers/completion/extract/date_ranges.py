@@ -1,6 +1,6 @@
 """Spans of days, months and years: "from 24 to 26 July", "2026-07-25/26", "Q3 2025".
 
-A span that cannot be ("from 26 to 24 July") is still read as one, without a value, so that no part
+An impossible span ("from 26 to 24 July") still counts as one, without a value, so that no part
 of it is taken for a day.
 """
 
@@ -33,7 +33,7 @@ _DASH = r" ?[-–—] ?"
 def range_rules(
     words: DateWords, months: Mapping[str, int], weekdays: Mapping[str, int]
 ) -> list[Rule]:
-    """Rules that stand before those of single days."""
+    """Rules that are tried before those of single days."""
     return [
         _iso_range(),
         *_ranges_in_a_month(words, months),

@@ -1,4 +1,4 @@
-"""What a rule of the date grammar is, and the fragments of patterns that several rules share."""
+"""The rules of the date grammar, and fragments of patterns that several rules share."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DAY = r"(?P<day>0?[1-9]|[12]\d|3[01])"
 YEAR_OF_FOUR = r"(?P<year>(?:19|20)\d\d)"
 YEAR = re.compile(r"(?:19|20)\d\d")
 
-# (match, day the text was written, tense of its sentence) to ISO 8601, or None where it is no date.
+# (match, day the text was written, tense of its sentence) to ISO 8601, or None if it is not a date.
 Resolver = Callable[[re.Match[str], date, Tense], str | None]
 
-# What a form cannot do without: a digit, a year of four, a month's name, a weekday's, another word
+# What a form requires: a digit, a year of four, a month's name, a weekday's, another word
 # of time.
 Trigger = Literal["digit", "year", "month", "weekday", "time"]
 DIGIT: frozenset[Trigger] = frozenset({"digit"})
@@ -29,14 +29,14 @@ TIME: frozenset[Trigger] = frozenset({"time"})
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One form. What a rule with `vague` matches is meant as a date even where it cannot be
+    """One form. A match of a rule with `vague` is meant as a date even if it cannot be
     resolved: no other rule reads a part of it.
     """
 
     pattern: re.Pattern[str]
     resolve: Resolver
     needs: frozenset[Trigger]
-    words: frozenset[str] = frozenset()  # of which it needs one as well, if it names any
+    words: frozenset[str] = frozenset()  # one of which is required as well, if there are any
     vague: bool = False
 
 
@@ -46,7 +46,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def around(before: str, middle: str, after: str) -> list[str]:
-    """The forms with the words before the middle and with those after it, where there are any."""
+    """The forms with the words before the middle and with those after it, if there are any."""
     forms = []
     if before:
         forms.append(rf"(?:{before}) {middle}")
@@ -70,7 +70,7 @@ def any_of(names: Mapping[str, int]) -> str:
 
 
 def month_number(name: str, months: Mapping[str, int], need_capital: str) -> int | None:
-    """None for what is another word in lower case: "may", "march"."""
+    """None for a word with another meaning in lower case: "may", "march"."""
     if name.islower() and name in need_capital.split():
         return None
     return months.get(name.lower())

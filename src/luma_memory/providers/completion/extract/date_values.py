@@ -1,8 +1,8 @@
-"""Days, weeks, months and years written as ISO 8601, and how words move between them.
+"""Days, weeks, months and years written as ISO 8601, and how words shift them.
 
-A day is "2023-05-07", a month "2023-05", a year "2023". A week or a weekend has no such short form,
+A day is "2023-05-07", a month "2023-05", a year "2023". A week or a weekend has no such form,
 so it is the interval of its first and last day, "2023-05-01/2023-05-07"; weeks begin on Monday.
-Every function returns None for what lies outside the years 1 to 9999.
+Every function returns None outside the years 1 to 9999.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def weekday(base: date, index: int, tense: Tense) -> str | None:
 
 
 def weekday_here(base: date, index: int) -> str | None:
-    """The such weekday at `base` or in the days after it."""
+    """The first such weekday at or after `base`."""
     return _iso_day(base, (index - base.weekday()) % 7)
 
 
@@ -61,9 +61,9 @@ def day(year: int, month: int, number: int) -> str | None:
 
 
 def day_without_year(base: date, month: int, number: int, tense: Tense) -> str | None:
-    """The nearest such day on the side of the tense; `base` itself counts for both.
+    """The nearest such day in the direction of the tense; `base` itself counts for both.
 
-    What would be most of a year ahead has just been: "the sprint ends on March 29", in April.
+    A day most of a year ahead is taken as just past: "the sprint ends on March 29", in April.
     """
     year = base.year
     if tense == "past" and (month, number) > (base.month, base.day):
@@ -76,7 +76,7 @@ def day_without_year(base: date, month: int, number: int, tense: Tense) -> str |
 
 
 def day_without_month(base: date, number: int, tense: Tense) -> str | None:
-    """The nearest such day of a month on the side of the tense; `base` itself counts for both."""
+    """The nearest such day of a month in the tense's direction; `base` counts for both."""
     step = -1 if tense == "past" else 1
     here = step if (number > base.day) == (tense == "past") and number != base.day else 0
     for months_away in (here, here + step):
@@ -103,7 +103,7 @@ def last_day(year: int, number: int) -> str | None:
 
 
 def _days_to_next(base: date, month: int) -> int:
-    """Roughly, and without a date that could lie beyond the year 9999."""
+    """Approximate, to avoid dates beyond the year 9999."""
     return ((month - base.month) % 12 or 12) * 30 - base.day
 
 
@@ -112,7 +112,7 @@ def month(year: int, number: int) -> str | None:
 
 
 def month_without_year(base: date, number: int, tense: Tense) -> str | None:
-    """The nearest such month on the side of the tense; the month of `base` counts for both."""
+    """The nearest such month in the direction of the tense; the month of `base` counts for both."""
     past_year = base.year - (number > base.month)
     future_year = base.year + (number < base.month)
     return month(past_year if tense == "past" else future_year, number)

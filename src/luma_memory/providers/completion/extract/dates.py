@@ -50,16 +50,16 @@ def dates(document: Document, occurred_at: datetime) -> list[Mention]:
 
 
 def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
-    """Rules that have what they need: three turns in four hold neither a digit nor a word of time,
-    and cost nothing more.
+    """Rules whose requirements are met: three turns in four contain neither a digit nor a time
+    word, and cost nothing further.
 
-    A text too long to be read to its end may hold anything behind it.
+    The unread rest of a long text may contain anything.
     """
     if len(document.sentences) >= MAX_SENTENCES:
         yield from rules.rules
         return
     kinds = rules.triggers
-    # "5-Mar-24" is one word to the reader.
+    # "5-Mar-24" is a single word here.
     pieces = (piece for word in document.words for piece in word.base.split("-"))
     words = {piece for piece in pieces if piece in kinds} | {
         word.base for word in document.words if word.base in kinds
@@ -77,7 +77,7 @@ def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
 
 
 def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
-    """Matches of all rules; where two overlap, the earlier rule's stands."""
+    """Matches of all rules; where two overlap, the earlier rule wins."""
     taken = bytearray(len(document.text))
     found: list[Mention] = []
     for mention in _candidates(document, rules, base):
@@ -105,7 +105,7 @@ def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Ment
 
 
 def _repeated(text: str, start: int, rules: Grammar) -> bool:
-    """ "every Friday" names no day."""
+    """ "every Friday" is not a day."""
     before = _LAST_WORD.search(text, max(0, start - 24), start)
     if before is None:
         return False

@@ -15,9 +15,9 @@ MAX_SENTENCES = 200
 MAX_WORD_CHARS = 60
 
 _WORD = re.compile(r"\b[^\W\d_]\w*(?:['’\-]\w+)*")
-# The first mark of a row: tried at each one, a page of dots would take quadratic time.
+# The first mark of a sequence: tried at each one, a page of dots would take quadratic time.
 _SENTENCE_END = re.compile(r"(?<![.!?…])[.!?…]+[\"'”’»)\]]*(?=\s)|[。！？]+[」』”]?|\n+")
-# "Dr. Vega", "z. B.", "J. Smith": the dot ends no sentence.
+# "Dr. Vega", "z. B.", "J. Smith": the dot does not end a sentence.
 _ABBREVIATION = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|st|jr|sr|sra|vs|etc|approx|no|nr|bzw|ca|usw|inkl|sig|mme|dhr|mevr|bijv|"
     r"e\.g|i\.e|jan|feb|mar|mär|apr|jun|jul|aug|sept?|oct|okt|nov|dec|dez)|\b[^\W\d_]|\b\d{1,2})\.$",
@@ -25,9 +25,9 @@ _ABBREVIATION = re.compile(
 )
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _CONTRACTED = ("n't", "'re", "'ve", "'ll", "'m", "'d")
-# A named tuple's own constructor is a call of Python more, for every word.
+# A named tuple's own constructor costs another Python call for every word.
 _new_word = tuple.__new__
-# What a process remembers of words, a language: a few MB at most.
+# Cached words per language: a few MB at most.
 _LOOKED_UP_MAX = 20_000
 _LOOKED_UP_CHARS_MAX = 24
 _DRAWN_OUT = re.compile(r"(.)\1\1")
@@ -55,10 +55,10 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What one text is made of. Places are offsets into `text`."""
+    """The parts of one text. Places are offsets into `text`."""
 
     text: str
-    language: str  # the language it is read in: a best guess even where none would be reported
+    language: str  # the language it is read in: a best guess even if none is reported
     vocabulary: Vocabulary
     sentences: list[Sentence]
     words: list[Word]
@@ -130,7 +130,7 @@ def _words(text: str, start: int, end: int, sentence: int, words_of: Vocabulary)
 
 @cache
 def _looked_up(_language: str) -> dict[str, tuple[str, float]]:
-    """Base and weight of words met before: most of a text is made of few."""
+    """Cached base and weight of words: a few words make up most of a text."""
     return {}
 
 

@@ -26,7 +26,7 @@ from luma_memory.providers.completion.extract.text import (
 
 _MAX_SPEAKER_CHARS = 120
 
-# Of a block that holds nothing but data.
+# For a block that contains only data.
 _BEGINNING_CHARS = 120
 
 
@@ -40,7 +40,7 @@ def extract(request: EnrichmentRequest, *, model: str) -> Enrichment:
     addresses = links(text)
     prose = blanked(text, addresses)
     language = identify(prose)
-    document = read(prose, language.reading)
+    document = read(prose, language.assumed)
     mentioned = dates(document, request.occurred_at)
     taken = [(mention.start, mention.end) for mention in mentioned]
     named = names(document)
@@ -59,20 +59,20 @@ def extract(request: EnrichmentRequest, *, model: str) -> Enrichment:
 
 
 def _beginning(content: str, read: str) -> str | None:
-    """How a block begins of which nothing is read: data alone; else None."""
+    """The beginning of a block that contains only data; else None."""
     if not read.isspace() and read:
         return None
     return shorten(one_line(clean(content[:_BEGINNING_CHARS])), _BEGINNING_CHARS // 2) or None
 
 
 def _partners(named: Sequence[Name]) -> frozenset[str]:
-    """Names, in lower case, that only address somebody: a turn is not about its addressee."""
+    """Names, in lower case, that are only addressed: a turn is not about its addressee."""
     spoken_of = {name.text.lower() for name in named if not name.addressed}
     return frozenset(name.text.lower() for name in named) - spoken_of
 
 
 def _words_of(document: Document, mentioned: Sequence[Mention]) -> frozenset[str]:
-    """Words of dates: they stand among the entities and are no subject."""
+    """Words of dates: they belong to an entity and are no subject."""
     return frozenset(
         word.base
         for mention in mentioned

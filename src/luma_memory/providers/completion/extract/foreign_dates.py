@@ -96,7 +96,7 @@ def _on_its_side(name: str, text: str, language: str, base: datetime) -> str | N
 
 
 def _is_a_number(text: str, start: int, end: int) -> bool:
-    """An address or a version: digits that go on, or digits without a year of four."""
+    """An address or a version: digits that continue, or digits without a year of four."""
     name = text[start:end]
     if _PART_OF_A_NUMBER.match(text, end) or (start and text[start - 1] in "0123456789.:"):
         return True

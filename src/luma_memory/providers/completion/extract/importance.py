@@ -4,8 +4,8 @@
   + up to 0.30   substance           weight of its informative words, saturating: 1 - exp(-sum / 18)
   + up to 0.21   facts               0.07 for each of: a name, a date, a number or link
   + 0.10         first person        "I", "my", "we"
-  + 0.12         an event of a life  born, moved, hired, bought …
-  + 0.12         to be kept          remember, deadline, allergic, always …
+  + 0.12         a life event        married, moved, hired, bought …
+  + 0.12         commitment          remember, deadline, allergic, always …
   - 0.12         only questions      asks, states nothing
 and 0.05 where no word has weight (greetings, thanks).
 """
@@ -27,7 +27,7 @@ EVENT = 0.12
 KEPT = 0.12
 QUESTION = 0.12
 SMALL_TALK = 0.05
-# A long answer holds any word somewhere; what it is about stands at its beginning.
+# A long text contains nearly any word somewhere; its subject is named at the beginning.
 CUE_WORDS = 80
 
 _FACT_GROUPS = (
@@ -38,14 +38,14 @@ _FACT_GROUPS = (
 
 
 def importance(document: Document, entities: Sequence[Entity]) -> float:
-    """Rounded to two decimals: more would promise a precision that is not there."""
+    """Rounded to two decimals: more would suggest a precision it does not have."""
     weight = sum([word.weight for word in document.words])
     if weight == 0.0 and not entities:
         return SMALL_TALK
     value = BASE + SUBSTANCE * (1.0 - math.exp(-weight / SUBSTANCE_SCALE))
     value += FACT * _fact_groups(entities)
     value += _cue_parts(document)
-    if _only_asks(document):
+    if _has_only_questions(document):
         value -= QUESTION
     return round(min(max(value, 0.0), 1.0), 2)
 
@@ -65,13 +65,13 @@ def _cue_parts(document: Document) -> float:
     )
 
 
-def _only_asks(document: Document) -> bool:
+def _has_only_questions(document: Document) -> bool:
     """Every sentence with informative words is a question."""
-    asks = False
+    has_question = False
     for sentence in document.sentences:
         words = document.words[sentence.first : sentence.last]
         if any(word.weight > 0.0 for word in words):
             if document.text[sentence.end - 1] not in "?？":
                 return False
-            asks = True
-    return asks
+            has_question = True
+    return has_question

@@ -1,7 +1,7 @@
 """The words and short phrases a text is about.
 
-A word counts by its rarity in the language, by how often and how early it stands in the text, and
-by being written as a name. Neighbouring words that both count make a phrase. Words of one stem
+A word counts by its rarity in the language, by how often and how early it occurs in the text, and
+by being written as a name. Adjacent words that both count make a phrase. Words of one stem
 count as one and are shown as they are written most often. Rarity keeps "good time" out, which the
 statistics of a single short text (YAKE) cannot.
 """
@@ -45,11 +45,11 @@ def keywords(document: Document) -> list[str]:
     content = [word for word in document.words if word.weight > 0.0]
     if not content:
         return []
-    wanted = min(MAX_TAGS, 2 + len(content) // _WORDS_PER_TAG)
+    limit = min(MAX_TAGS, 2 + len(content) // _WORDS_PER_TAG)
     stems = _stems(document.language, content)
     singles = _singles(document, content, stems)
     candidates = [*singles.values(), *_phrases(document, content, stems, singles)]
-    return [candidate.text for candidate in _distinct(candidates, wanted)]
+    return [candidate.text for candidate in _distinct(candidates, limit)]
 
 
 def _singles(
@@ -89,7 +89,7 @@ def _phrases(
     stems: Sequence[str],
     singles: dict[str, Scored],
 ) -> Iterator[Scored]:
-    """Runs of two or three counting words; how often a run occurs raises its score."""
+    """Runs of two or three words that count; frequent runs score higher."""
     counts: Counter[tuple[str, ...]] = Counter()
     shown: dict[tuple[str, ...], str] = {}
     for first, last in _runs(document, content):
@@ -103,7 +103,7 @@ def _phrases(
 
 
 def _runs(document: Document, content: Sequence[Word]) -> Iterator[tuple[int, int]]:
-    """[first, last) of neighbouring counting words with nothing but a space between."""
+    """[first, last) of adjacent words that count, with only a space between them."""
     first = 0
     for index in range(1, len(content) + 1):
         if index < len(content) and _adjacent(document, content[index - 1], content[index]):
@@ -113,7 +113,7 @@ def _runs(document: Document, content: Sequence[Word]) -> Iterator[tuple[int, in
 
 
 def _bounded(first: int, last: int) -> Iterator[tuple[int, int]]:
-    """A long run is a list or a name in a sentence without small words: take its pairs."""
+    """A long run is a list, or a name without function words around it: take its pairs."""
     length = last - first
     if MIN_PHRASE_WORDS <= length <= MAX_PHRASE_WORDS:
         yield first, last
@@ -124,11 +124,11 @@ def _bounded(first: int, last: int) -> Iterator[tuple[int, int]]:
 def _adjacent(document: Document, left: Word, right: Word) -> bool:
     if right.start - left.end != 1 or document.text[left.end] != " ":
         return False
-    # A verb in -ed or an adverb in -ly opens no noun phrase and joins none.
+    # A verb in -ed or an adverb in -ly neither starts nor continues a noun phrase.
     return not left.base.endswith(document.vocabulary.weak_suffixes)
 
 
-def _distinct(candidates: Iterable[Scored], wanted: int) -> list[Scored]:
+def _distinct(candidates: Iterable[Scored], limit: int) -> list[Scored]:
     """Best first; no word is shown twice, alone or in phrases."""
     chosen: list[Scored] = []
     covered: set[str] = set()
@@ -141,7 +141,7 @@ def _distinct(candidates: Iterable[Scored], wanted: int) -> list[Scored]:
         chosen.append(candidate)
         covered.update(candidate.stems)
         texts.add(candidate.text)
-        if len(chosen) == wanted:
+        if len(chosen) == limit:
             break
     return chosen
 

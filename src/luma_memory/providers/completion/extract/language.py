@@ -1,4 +1,4 @@
-"""Which language a text is written in."""
+"""Language identification."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ READ_CHARS = 240
 # Below this the model's best guess is wrong too often to be reported.
 MIN_CONFIDENCE = 0.5
 MIN_LETTERS = 8
-# Short lines of names and nouns look like a neighbouring language: "Dinner at 8" is no Norwegian.
+# Short lines of names and nouns look like a related language: "Dinner at 8" is not Norwegian.
 SHORT_LETTERS = 30
 MIN_CONFIDENCE_SHORT = 0.75
-DEFAULT_READING = "en"
+DEFAULT_LANGUAGE = "en"
 
 # Languages many people write in. Among all 140 of the model, short English lines come out as
 # Malagasy or Breton.
@@ -28,7 +28,7 @@ _CANDIDATES = [
     "sr", "hr", "sl", "mk", "lt", "lv", "et", "tr", "ar", "fa", "ur", "he", "hi", "bn", "ta", "te",
     "th", "vi", "id", "ms", "ja", "ko", "zh", "ca", "eu", "gl", "ka", "hy", "az", "kk", "sw", "af",
 ]  # fmt: skip
-# The most written first.
+# The most common first.
 CYRILLIC_LANGUAGES = ("ru", "uk", "bg", "sr", "mk", "kk")
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
 ENGLISH_WORDS_MIN = 2
@@ -42,10 +42,10 @@ _load_lock = Lock()
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """`reported` is ISO 639-1 or "und"; `reading` is the best guess to read the text with."""
+    """`reported` is ISO 639-1 or "und"; `assumed` is the best guess, used to analyze it."""
 
     reported: str
-    reading: str
+    assumed: str
 
 
 def identify(text: str) -> Identified:
@@ -55,10 +55,10 @@ def identify(text: str) -> Identified:
         return Identified("en", "en")
     letters = len(_LETTERS.findall(sample))
     if letters == 0:
-        return Identified(UNDETERMINED, DEFAULT_READING)
+        return Identified(UNDETERMINED, DEFAULT_LANGUAGE)
     language, confidence = _identifier().classify(sample)
     if letters < _min_letters(sample) or confidence < _min_confidence(language, letters, sample):
-        return Identified(UNDETERMINED, _reading(language, confidence, sample))
+        return Identified(UNDETERMINED, _assumed_language(language, confidence, sample))
     if letters < SHORT_LETTERS and language in LANGUAGES and not _known(sample, language):
         return Identified(language, _by_words(sample, language))
     return Identified(language, language)
@@ -75,8 +75,8 @@ def _is_plainly_english(sample: str) -> bool:
     A few that another language claims do no harm: "me", "die" and "was" are words of several. Half
     as many do: "Ticket to the Moon gekauft, Album von ELO".
 
-    Most blocks are identified by this, at a tenth of the model's cost. English alone, because its
-    neighbours' function words are also those of their own neighbours (Dutch and Afrikaans).
+    Most blocks are identified by this, at a tenth of the model's cost. Only English, because other
+    languages share their function words with related ones (Dutch with Afrikaans).
     """
     if not sample.isascii():
         return False
@@ -94,11 +94,11 @@ def _function_words() -> tuple[frozenset[str], frozenset[str]]:
     return english - others, others - english
 
 
-def _reading(language: str, confidence: float, sample: str) -> str:
+def _assumed_language(language: str, confidence: float, sample: str) -> str:
     """A few Cyrillic words are doubtful among neighbors, but certainly not English."""
     if 2 * len(_CYRILLIC.findall(sample)) > len(_LETTERS.findall(sample)):
         return language if language in CYRILLIC_LANGUAGES else CYRILLIC_LANGUAGES[0]
-    guess = language if language in LANGUAGES and confidence > 0.2 else DEFAULT_READING
+    guess = language if language in LANGUAGES and confidence > 0.2 else DEFAULT_LANGUAGE
     return _by_words(sample, guess) if _is_latin(sample) else guess
 
 
@@ -148,7 +148,7 @@ def _is_latin(sample: str) -> bool:
 
 
 def _identifier() -> LanguageIdentifier:
-    # The lock keeps two first texts from loading the model twice.
+    # The lock prevents two concurrent first texts from loading the model twice.
     with _load_lock:
         return _loaded()
 

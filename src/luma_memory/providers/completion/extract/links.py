@@ -1,4 +1,4 @@
-"""Addresses a text holds: web pages and mail."""
+"""Web and mail addresses in a text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Link:
 
 
 def links(text: str) -> list[Link]:
-    """Addresses in order of appearance; what is longer than 500 characters is data, no link."""
+    """Addresses in order of appearance; anything longer than 500 characters counts as data."""
     if "://" not in text and "@" not in text and "www." not in text.lower():
         return []
     found = []

@@ -17,7 +17,7 @@ from luma_memory.providers.completion.extract.vocabulary import NameCues
 
 MAX_NAME_WORDS = 5
 # German writes every noun with a capital, so there a lone capital proves nothing.
-_CAPITALISED_NOUNS = frozenset({"de", "lb"})
+_CAPITALIZED_NOUNS = frozenset({"de", "lb"})
 # "SO GOOD" is emphasis, "NASA" a name: frequent words are no acronyms.
 _MAX_ACRONYM_CHARS = 6
 _RARE_WEIGHT = 3.0
@@ -28,7 +28,7 @@ _MAX_OPENING_WORDS = 40
 _PRODUCT = re.compile(
     r"[A-Z][a-z]+[A-Z]{2,}|[A-Za-z][a-z]*[A-Z][A-Za-z]*[a-z]\w*|[A-Z][A-Za-z]*-?\d+(?:\.\d+)?\w*"
 )
-_APOSTROPHES = frozenset({"'", "’", ""})  # what may stand behind a lone letter
+_APOSTROPHES = frozenset({"'", "’", ""})  # what may follow a lone letter
 _VOCATIVE_END = re.compile(r"\s*(?:[.!?,…]|$)")
 _JOINERS = frozenset({"of", "de", "del", "della", "di", "da", "do", "von", "van", "der", "la", "&"})
 _TITLE_CASE_SHARE = 0.6
@@ -76,7 +76,7 @@ def names(document: Document) -> list[Name]:
 
 
 def _spans(document: Document) -> Iterator[_Span]:
-    """Capitalised runs that do not merely open a sentence."""
+    """Runs of capitalized words that do not merely open a sentence."""
     for sentence in document.sentences:
         words = document.words[sentence.first : sentence.last]
         capitals = [index for index, word in enumerate(words) if word.text[0].isupper()]
@@ -97,8 +97,8 @@ def _spans(document: Document) -> Iterator[_Span]:
 
 
 def _trimmed(document: Document, first: int, last: int, *, opens: bool) -> Iterator[_Span]:
-    """A run that opens its sentence loses the words that are capitalised for that alone."""
-    if document.language in _CAPITALISED_NOUNS:
+    """Drop the words of a run that are capitalized only because they open the sentence."""
+    if document.language in _CAPITALIZED_NOUNS:
         past = _past_common_nouns(document, first, last)
         opens = opens and past == first
         first = past
@@ -137,7 +137,7 @@ def _is_title(document: Document, index: int) -> bool:
 
 def _run_length(document: Document, words: Sequence[Word], index: int) -> int:
     """How many words from here on make one name; 0 if none starts here."""
-    if not _is_capitalised(words[index]):
+    if not _is_capitalized(words[index]):
         return 0
     length = 1
     while index + length < len(words) and length < MAX_NAME_WORDS:
@@ -156,13 +156,13 @@ def _next_part(document: Document, words: Sequence[Word], index: int) -> int:
         return 0
     if gap == ". " and not (len(left.text) == 1 or left.base in document.vocabulary.names.titles):
         return 0
-    if _is_capitalised(right):
+    if _is_capitalized(right):
         return 1
-    follows = index + 1 < len(words) and _is_capitalised(words[index + 1])
+    follows = index + 1 < len(words) and _is_capitalized(words[index + 1])
     return 2 if right.text in _JOINERS and follows and gap == " " else 0
 
 
-def _is_capitalised(word: Word) -> bool:
+def _is_capitalized(word: Word) -> bool:
     """ "I", "I'm" and a lone "A" or "O" have their capital for other reasons."""
     text = word.text
     return text[0].isupper() and not (text[0] in "IAO" and text[1:2] in _APOSTROPHES)
@@ -174,7 +174,7 @@ def _is_title_case(words: int, capitals: int, *, ended: bool) -> bool:
 
 
 def _is_name(document: Document, span: _Span, lower: Set[str]) -> bool:
-    """`lower` holds what the text writes without a capital: "User" beside "user" is no name."""
+    """`lower`: words the text also writes in lower case: "User" next to "user" is not a name."""
     cues = document.vocabulary.names
     word = span.words[0]
     if all(w.base in lower for w in span.words):
@@ -184,19 +184,19 @@ def _is_name(document: Document, span: _Span, lower: Set[str]) -> bool:
     ):
         return False
     if len(span.words) > 1:
-        return document.language not in _CAPITALISED_NOUNS or _is_rare_run(span)
+        return document.language not in _CAPITALIZED_NOUNS or _is_rare_run(span)
     if word.text.isupper() and len(word.text) > 1:
         return len(word.text) <= _MAX_ACRONYM_CHARS and word.weight >= _RARE_WEIGHT
     if word.weight == 0.0 or _is_numbered(document, span):
         return False
-    if document.language in _CAPITALISED_NOUNS:
+    if document.language in _CAPITALIZED_NOUNS:
         return _has_cue(document, span) or word.base in _places()
     known = word.weight >= _COMMON_WEIGHT or _kind(document, span) != "other"
     return len(word.text) > 1 and known
 
 
 def _is_numbered(document: Document, span: _Span) -> bool:
-    """ "Room 204", "Step 3" """
+    """ "Bay 12", "Step 3" """
     return document.text[_end(span) : _end(span) + 2].strip().isdecimal()
 
 
@@ -205,7 +205,7 @@ def _is_rare_run(span: _Span) -> bool:
 
 
 def _has_cue(document: Document, span: _Span) -> bool:
-    """In German: a word before that asks for a name, and a word rare enough to be one."""
+    """In German: a preceding word that requires a name, and a word rare enough to be one."""
     before = _before(document, span)
     cues = document.vocabulary.names
     named = before in cues.titles or before in cues.kin or before in cues.company
@@ -217,7 +217,7 @@ def _opening_spans(document: Document) -> Iterator[_Span]:
     for sentence in document.sentences:
         if sentence.first < sentence.last:
             word = document.words[sentence.first]
-            if _is_capitalised(word) and word.weight > 0.0:
+            if _is_capitalized(word) and word.weight > 0.0:
                 yield _Span([word], sentence.first, sentence.first + 1, opens=True)
 
 
@@ -299,7 +299,7 @@ def _works_there(document: Document, span: _Span) -> bool:
 
 
 def _is_addressed(document: Document, span: _Span) -> bool:
-    """Spoken to: "Hey Noor!", "That is kind, Noor."."""
+    """Addressed: "Hey Noor!", "That is kind, Noor."."""
     if len(span.words) > 2 or span.words[0].text.isupper():
         return False
     before_text = document.text[max(0, span.words[0].start - 2) : span.words[0].start]
@@ -312,7 +312,7 @@ def _is_addressed(document: Document, span: _Span) -> bool:
 
 
 def _is_listed(document: Document, span: _Span) -> bool:
-    """One of several ("Redis, Nginx, Docker."), or far into a text: nobody is called there."""
+    """One of several ("Redis, Nginx, Docker."), or far into a text: not an address."""
     left = document.words[span.first - 1]
     return span.first > _MAX_OPENING_WORDS or (
         left.text[0].isupper() and left.start != document.sentences[left.sentence].start
@@ -345,7 +345,7 @@ def _text(document: Document, span: _Span) -> str:
 
 
 def _end(span: _Span) -> int:
-    """Where the name ends, a possessive left out."""
+    """The end of the name, without a possessive."""
     last = span.words[-1]
     return last.end - 2 if last.text.endswith(("'s", "’s")) else last.end
 

@@ -18,9 +18,9 @@ from luma_memory.providers.completion.extract.document import Document, read
 from luma_memory.providers.completion.extract.language import UNDETERMINED, identify, warm_up
 from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
-# A question longer than this is a text that somebody pasted.
+# A question longer than this is a pasted text.
 READ_CHARS = 2_000
-# Up to here a question is read beside the event loop's other work; longer ones in a thread.
+# Up to this length a question is analyzed in the event loop; longer ones in a thread.
 INLINE_CHARS = 200
 SPANS_MAX = 8
 EVENTS_MAX = 2
@@ -46,7 +46,7 @@ ResultT = TypeVar("ResultT")
 
 
 class LocalQuestionReader:
-    """Stateless but for the word lists, which are loaded once per process, in a thread."""
+    """Stateless except for the word lists, which are loaded once per process, in a thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -55,20 +55,20 @@ class LocalQuestionReader:
 
     @property
     def is_warming(self) -> bool:
-        """Whether `warm` was called and is not done: a question asked now has to wait."""
+        """Whether `warm` is still running: a question has to wait for it."""
         return self._is_warming
 
     def warm(self) -> None:
-        """Load the word lists beside everything else, so that no question waits for them."""
+        """Load the word lists in the background, so that no question waits for them."""
         self._is_warming = True
         Thread(target=self._load, name="warm-question-reader", daemon=True).start()
 
     async def times(
-        self, question: str, asked_at: datetime | None, *, time_zone: str = "UTC"
+        self, question: str, as_of: datetime | None, *, time_zone: str = "UTC"
     ) -> Sequence[TimeSpan]:
         """See the port."""
         await self._loaded()
-        now, zone = asked_at or self._clock.now(), zone_of(time_zone)
+        now, zone = as_of or self._clock.now(), zone_of(time_zone)
         return await _in_bounded_time(_times, question, now, zone)
 
     async def events(self, question: str) -> Sequence[NamedEvent]:
@@ -110,7 +110,7 @@ async def _in_bounded_time(
 
 
 def _has_grammar(question: str) -> bool:
-    return vocabulary(identify(question).reading).dates is not None
+    return vocabulary(identify(question).assumed).dates is not None
 
 
 def _warm_up() -> None:
@@ -120,7 +120,7 @@ def _warm_up() -> None:
 
 def _times(question: str, now: datetime, zone: tzinfo = UTC) -> list[TimeSpan]:
     text = question[:READ_CHARS]
-    document = read(text, identify(text).reading)
+    document = read(text, identify(text).assumed)
     mentions = dates(document, _in_zone(now, zone))
     values = dict.fromkeys(mention.value for mention in mentions if mention.value is not None)
     is_whole_question = not _other_words(document, mentions)
@@ -128,7 +128,7 @@ def _times(question: str, now: datetime, zone: tzinfo = UTC) -> list[TimeSpan]:
 
 
 def _in_zone(now: datetime, zone: tzinfo) -> datetime:
-    """At either end of time, a zone may lie outside of it."""
+    """Near the years 1 and 9999, the local time may be out of range."""
     try:
         return now.astimezone(zone)
     except OverflowError:
@@ -136,7 +136,7 @@ def _in_zone(now: datetime, zone: tzinfo) -> datetime:
 
 
 def _other_words(document: Document, mentions: Sequence[Mention]) -> set[str]:
-    """What the question is about beside its times: the words that say more than "what happened"."""
+    """The subject of the question besides its times: the words beyond "what happened"."""
     known = document.vocabulary
     return {
         word.base
@@ -150,7 +150,7 @@ def _other_words(document: Document, mentions: Sequence[Mention]) -> set[str]:
 
 def _events(question: str) -> list[NamedEvent]:
     text = question[:READ_CHARS]
-    language = identify(text).reading
+    language = identify(text).assumed
     pattern = _event_pattern(language)
     if pattern is None:
         return []

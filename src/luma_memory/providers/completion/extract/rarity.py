@@ -21,7 +21,7 @@ ZERO_ZIPF = 7.0
 UNKNOWN_WEIGHT = 4.2
 # Evaluations, everyday verbs and greetings.
 LIGHT_WEIGHT = 0.0
-# Where no frequencies are known, a word counts by its length.
+# Without known frequencies, a word counts by its length.
 _NEUTRAL_WEIGHT = 2.5
 
 
@@ -36,7 +36,7 @@ def weights(language: str) -> Mapping[str, float]:
 
 
 def unknown_weight(language: str) -> float:
-    """Weight of a word that `weights` does not hold."""
+    """Weight of a word that is not in `weights`."""
     return UNKNOWN_WEIGHT if _wordfreq_code(language) else _NEUTRAL_WEIGHT
 
 

@@ -16,7 +16,7 @@ TITLE_CHARS = 80
 WHOLE_TEXT_CHARS = 320
 SUMMARY_CHARS = 420
 MAX_SUMMARY_CHARS = 600
-# For a text of signs alone: a title must not be empty, and this mark belongs to no language.
+# For a text without letters: a title must not be empty, and this mark belongs to no language.
 BLANK = "…"
 
 _MIN_CLAUSE_CHARS = 24
@@ -40,7 +40,7 @@ def title(document: Document, heading: str | None = None) -> str:
         return shorten(heading, TITLE_CHARS)
     best = max(_title_lines(document), key=itemgetter(0), default=(0.0, ""))[1]
     line = best or one_line(document.text)
-    return _capitalised(_cut_line(document, line)) or BLANK
+    return _capitalized(_cut_line(document, line)) or BLANK
 
 
 def summary(document: Document, original: str) -> str:
@@ -66,14 +66,14 @@ def _title_lines(document: Document) -> list[tuple[float, str]]:
         mass = sum([word.weight for word in rest[:_TITLE_WORDS]])
         if mass <= 0.0:
             continue
-        mass *= _telling_factor(document, rest)
+        mass *= _specificity(document, rest)
         start = rest[0].start if opening else sentence.start
         line = one_line(document.text[start : sentence.end])
         lines.append((_title_score(mass, len(rest), index, line), line))
     return lines
 
 
-def _telling_factor(document: Document, words: Sequence[Word]) -> float:
+def _specificity(document: Document, words: Sequence[Word]) -> float:
     """More for what the speaker did or plans, less for a comment on previous turns."""
     cues = document.vocabulary.importance
     bases = {word.base for word in words}
@@ -113,7 +113,7 @@ def _is_set_off(document: Document, words: Sequence[Word], index: int) -> bool:
 
 
 def _is_addressed(document: Document, words: Sequence[Word], index: int) -> bool:
-    """A capitalised word after a greeting, before a comma or the end: "Thanks Noor!"."""
+    """A capitalized word after a greeting, before a comma or the end: "Thanks Noor!"."""
     if not words[index].text[0].isupper() or words[index].text == "I":
         return False
     if index + 1 >= len(words):
@@ -135,7 +135,7 @@ def _skip(line: str) -> int:
 
 
 def _first_clauses(document: Document, line: str) -> str:
-    """As many clauses as fit, if they make a line; else words that fit, with an ellipsis."""
+    """As many clauses as fit, if they fill a line; else words that fit, with an ellipsis."""
     ends = [m.start() for m in _CLAUSE.finditer(line, 0, TITLE_CHARS)]
     if ends and ends[-1] >= _MIN_CLAUSE_CHARS:
         return line[: ends[-1]]
@@ -151,7 +151,7 @@ def _without_loose_end(document: Document, line: str) -> str:
     return " ".join(words).rstrip(" ,;:-–—") + "…"
 
 
-def _capitalised(line: str) -> str:
+def _capitalized(line: str) -> str:
     """First letter in upper case, unless the word is spelled its own way ("iPhone")."""
     upper = line[:1].upper()
     return upper + line[1:] if _ORDINARY.match(line) and len(upper) == 1 else line
@@ -163,19 +163,19 @@ def _central(document: Document) -> list[Sentence]:
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     lead = next((i for i, score in enumerate(scores) if score > 0.0), 0)
     chosen: list[int] = []
-    room = SUMMARY_CHARS
+    chars_left = SUMMARY_CHARS
     for index in [lead, *(i for i in order if i != lead)]:
         if index >= len(scores) or (chosen and scores[index] <= 0.0):
             break
         length = document.sentences[index].end - document.sentences[index].start
-        if not chosen or length <= room:
+        if not chosen or length <= chars_left:
             chosen.append(index)
-            room -= length + 1
+            chars_left -= length + 1
     return [document.sentences[i] for i in sorted(chosen)]
 
 
 def _sentence_scores(document: Document) -> list[float]:
-    """What a sentence holds of the text's own frequent and rare words (Luhn, 1958)."""
+    """Scores by the text's own frequent and rare words in a sentence (Luhn, 1958)."""
     counts = Counter(word.base for word in document.words if word.weight > 0.0)
     scores = []
     for index, sentence in enumerate(document.sentences[:_SENTENCES_READ]):
@@ -192,5 +192,5 @@ def _sentence_scores(document: Document) -> list[float]:
 
 
 def _is_fragment(document: Document, sentence: Sentence) -> bool:
-    """A heading, a label or the announcement of a list: no sentence to stand in a summary."""
+    """A heading, a label or the introduction of a list: no sentence for a summary."""
     return document.text[sentence.end - 1] not in _SENTENCE_ENDS

@@ -1,12 +1,12 @@
-"""Text that may be anything, made fit to read: cleaned, bounded, freed of markup, cut."""
+"""Prepare arbitrary text for analysis: clean, bound, remove markup, cut."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# A reader of a block of 100,000 characters looks at its head and its tail, so that the time per
-# block is bounded; what counts in a long text usually stands at either end.
+# Of a block of 100,000 characters only the head and the tail are analyzed, so that the time per
+# block is bounded; the important parts of a long text are usually at either end.
 RAW_HEAD_CHARS = 16_000
 RAW_TAIL_CHARS = 4_000
 READ_HEAD_CHARS = 4_500
@@ -23,8 +23,9 @@ _RUN = re.compile(
     r"(?<![A-Za-z0-9+/=_.-])[A-Za-z0-9+/_.-]{20,}={0,2}(?:\n[A-Za-z0-9+/]{1,19}={1,2}(?!\S))?"
 )
 _CLASSES = re.compile(r"[a-z]+|[A-Z]+|[0-9]+")
-# Letters and digits of words and paths stay of one class for long; those of data change at every
-# other character. "NSURLSessionConfiguration" has runs of five on average, base64 of 1.6.
+# Letters and digits of words and paths stay of one class for several characters; those of data
+# change at every other character. "NSURLSessionConfiguration" has runs of five on average, base64
+# of 1.6.
 _DATA_RUN_LENGTH_MAX = 3.0
 _SHORT_DATA_RUN_LENGTH_MAX = 2.0
 _SHORT_DATA_CHARS_MAX = 31
@@ -33,8 +34,8 @@ _FENCE = re.compile(r"^[ \t]*(```|~~~).*?(?:^[ \t]*\1[^\n]*$|\Z)", re.MULTILINE 
 _HEADING = re.compile(r"#{1,3}[ \t]+([^\n]{1,200})(?:\n|\Z)")
 _TAG = re.compile(r"</?[A-Za-z!][^<>\n]{0,300}>")
 _LINK = re.compile(r"!?\[([^\[\]\n]{1,300})\]\([^()\s]{1,1000}\)")
-# "[image: a red bicycle]": the caption is text like any other.
-_LABELLED = re.compile(r"\[\w{2,12}:[ \t]*([^\[\]\n]{1,1000})\]")
+# "[image: a red bicycle]": the caption is ordinary text.
+_LABELED = re.compile(r"\[\w{2,12}:[ \t]*([^\[\]\n]{1,1000})\]")
 _LINE_MARK = re.compile(
     r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]?|[-+*•][ \t]+|\d{1,3}[.)][ \t]+)", re.MULTILINE
 )
@@ -52,7 +53,7 @@ def clean(text: str) -> str:
 
 
 def without_data(text: str) -> str:
-    """The text without what only machines read; data alone leaves nothing."""
+    """The text without machine data; empty if there is only data."""
     return _RUN.sub(_space_for_data, _DATA_URI.sub(" ", text) if "base64," in text else text)
 
 
@@ -64,7 +65,7 @@ def _space_for_data(match: re.Match[str]) -> str:
 
 
 def window(text: str, head_chars: int, tail_chars: int) -> str:
-    """Head and tail of a long text, cut at white space where some is near."""
+    """Head and tail of a long text, cut at white space if some is near."""
     if len(text) <= head_chars + tail_chars:
         return text
     head = text[:head_chars]
@@ -75,13 +76,13 @@ def window(text: str, head_chars: int, tail_chars: int) -> str:
 
 
 def plain(text: str) -> str:
-    """Prose without code blocks, tags and markdown signs; empty where nothing else was there."""
+    """Prose without code blocks, tags and markdown signs; empty if there is nothing else."""
     if not _MARKUP.search(text):
         return text
     text = _FENCE.sub("\n", text) if "```" in text or "~~~" in text else text
     text = _TAG.sub(" ", text) if "<" in text else text
     if "[" in text:
-        text = _LABELLED.sub(r"\n\1", _LINK.sub(r"\1", text))
+        text = _LABELED.sub(r"\n\1", _LINK.sub(r"\1", text))
     text = _LINE_MARK.sub("", _RULE.sub("", text))
     if "\\(" in text or "\\[" in text or "$$" in text:
         text = _FORMULA_COMMAND.sub(" ", text)
@@ -89,7 +90,7 @@ def plain(text: str) -> str:
 
 
 def readable(content: str) -> str:
-    """What the extractors read of a block, bounded; the code itself where there is only code."""
+    """What the extractors read of a block, bounded; the code itself if there is only code."""
     raw = without_data(clean(window(content, RAW_HEAD_CHARS, RAW_TAIL_CHARS)))
     prose = plain(raw)
     if not prose or prose.isspace():
@@ -98,7 +99,7 @@ def readable(content: str) -> str:
 
 
 def heading(content: str) -> str | None:
-    """The markdown heading a text begins with."""
+    """The Markdown heading at the beginning of a text."""
     match = _HEADING.match(content[:RAW_TAIL_CHARS].lstrip())
     return one_line(plain(clean(match[1]))) or None if match else None
 

@@ -1,4 +1,4 @@
-"""The words the extractors know of a language, from `vocabulary/<language>.toml`."""
+"""The words of a language known to the extractors, from `vocabulary/<language>.toml`."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class Feast:
 
 @dataclass(frozen=True, slots=True)
 class DateWords:
-    """How a language speaks of dates; strings are fragments of regular expressions."""
+    """The words of a language for dates; strings are fragments of regular expressions."""
 
-    triggers: str  # without one of these, a month, a weekday or a digit a text names no date
+    triggers: str  # without one of these, a month, a weekday or a digit a text contains no date
     months: Sequence[str]  # January first; spellings separated by spaces
     months_need_capital: str  # spellings that are other words in lower case
     weekdays: Sequence[str]  # Monday first
@@ -95,8 +95,8 @@ class DateWords:
     days: Sequence[DayWords]
     range_from: str  # "from" 5 "to" 8 March
     range_to: str
-    range_bare: str  # "to", where no "from" stands before it
-    # Things that lie ahead ("appointment") where the sentence has no verb in the past.
+    range_bare: str  # "to", without a "from" before it
+    # Future things ("appointment"), unless the sentence has a verb in the past.
     future_nouns: str = "(?!)"
     past_verbs: str = "(?!)"
     half_year: str = ""
@@ -117,7 +117,7 @@ class DateWords:
     day_and_month: str = ""  # before "3.3." without a year
     day_alone: str = ""  # "on the 25th", with the group `day`
     feast_before: str = ""  # "at" Christmas
-    feast_compounds: str = ""  # Christmas "tree" is no time
+    feast_compounds: str = ""  # Christmas "tree" is not a time
     feasts: Sequence[Feast] = ()
 
 
@@ -140,7 +140,7 @@ class Vocabulary:
 
 @cache
 def vocabulary(language: str) -> Vocabulary:
-    """The word lists of an ISO 639-1 language; empty lists where none were written."""
+    """The word lists of an ISO 639-1 language; empty lists if there are none."""
     if language not in LANGUAGES:
         return Vocabulary(language)
     path = resources.files(__package__) / "vocabulary" / f"{language}.toml"

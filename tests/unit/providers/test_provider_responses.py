@@ -22,7 +22,7 @@ from luma_memory.providers.fault_translation import ForeignError, provider_fault
 from luma_memory.providers.tokens import cut_to_tokens
 
 
-def answers(*vectors: list[float]) -> list[IndexedValues]:
+def indexed(*vectors: list[float]) -> list[IndexedValues]:
     return [
         IndexedValues(index, np.asarray(vector, dtype=np.float32))
         for index, vector in enumerate(vectors)
@@ -41,7 +41,7 @@ def answers(*vectors: list[float]) -> list[IndexedValues]:
 def test_any_order_becomes_unit_vectors_in_text_order(
     vectors: list[list[float]], random: object
 ) -> None:
-    shuffled = answers(*vectors)
+    shuffled = indexed(*vectors)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     checked = checked_vectors(shuffled, count=len(vectors), dimension=3)
     for sent, unit in zip(vectors, checked, strict=True):
@@ -52,16 +52,16 @@ def test_any_order_becomes_unit_vectors_in_text_order(
 @pytest.mark.parametrize(
     ("sent", "count", "dimension"),
     [
-        (answers([1.0, 0.0]), 2, 2),
-        (answers([1.0, 0.0], [1.0, 0.0]), 1, 2),
-        (answers([1.0, 0.0]), 1, 3),
-        (answers([1.0, 0.0], [1.0, 0.0, 0.0]), 2, None),
-        (answers([]), 1, None),
-        (answers([math.nan, 1.0]), 1, 2),
-        (answers([math.inf, 1.0]), 1, 2),
-        (answers([0.0, 0.0]), 1, 2),
-        (answers([1e-30, 0.0]), 1, 2),
-        ([*answers([1.0]), *answers([1.0])], 2, 1),
+        (indexed([1.0, 0.0]), 2, 2),
+        (indexed([1.0, 0.0], [1.0, 0.0]), 1, 2),
+        (indexed([1.0, 0.0]), 1, 3),
+        (indexed([1.0, 0.0], [1.0, 0.0, 0.0]), 2, None),
+        (indexed([]), 1, None),
+        (indexed([math.nan, 1.0]), 1, 2),
+        (indexed([math.inf, 1.0]), 1, 2),
+        (indexed([0.0, 0.0]), 1, 2),
+        (indexed([1e-30, 0.0]), 1, 2),
+        ([*indexed([1.0]), *indexed([1.0])], 2, 1),
         ([IndexedValues(1, np.ones(2, np.float32))], 1, 2),
         ([IndexedValues(0, np.ones((1, 2), np.float32))], 1, 2),
     ],
@@ -127,7 +127,7 @@ def test_waits(headers: dict[str, str], seconds: float) -> None:
         (RecursionError("secret"), ProviderResponseInvalid),
     ],
 )
-def test_foreign_errors_are_told_without_their_text(
+def test_foreign_errors_are_reported_without_their_text(
     foreign: Exception, kind: type[Exception]
 ) -> None:
     with pytest.raises(kind) as caught, provider_faults():

@@ -58,7 +58,7 @@ BAD: list[tuple[str, bytes, int, str]] = [
     ("seconds", block(occurred_at="1700000000"), 422, "datetime_type"),
     ("seconds as text", block(occurred_at='"1.7e9"'), 422, "datetime_type"),
     ("no time", block(occurred_at='""'), 422, "datetime_type"),
-    ("unknown field", block(colour='"red"'), 422, "extra_forbidden"),
+    ("unknown field", block(color='"red"'), 422, "extra_forbidden"),
     ("long name", block(session_id='"' + "s" * 257 + '"'), 422, "text_too_long"),
     ("too large", block('"' + "x" * 2_100_000 + '"'), 413, "body_too_large"),
 ]
@@ -135,13 +135,13 @@ async def test_whatever_number_metadata_holds_is_found_by_it(client: httpx2.Asyn
         body = block('"number"', user_id='"numbers"', metadata=f'{{"n":{number}}}')
         assert (await client.post("/blocks", content=body, headers=JSON)).status_code == 202
     for number in numbers:
-        asked = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
-        response = await client.post("/search", json=asked)
+        search_body = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
+        response = await client.post("/search", json=search_body)
         assert response.status_code == 200, response.text
         assert [hit["block"]["metadata"]["n"] for hit in response.json()["results"]] == [number]
     for number in (2**63, 1e300):
-        asked = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
-        assert_problem(await client.post("/search", json=asked), 422, "invalid_filter")
+        search_body = {"user_id": "numbers", "query": "number", "filters": {"metadata.n": number}}
+        assert_problem(await client.post("/search", json=search_body), 422, "invalid_filter")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from luma_memory.settings import Settings
 
 
 @dataclass
-class Door:
+class KeyedService:
     """A running service."""
 
     stack: Stack
@@ -53,9 +53,9 @@ class Door:
 
 
 @asynccontextmanager
-async def running_door(
+async def running_keyed_service(
     place: Servers | Path, *, first_key: bool = True, **overrides: Any
-) -> AsyncIterator[Door]:
+) -> AsyncIterator[KeyedService]:
     """A service of its own; with a first key, so that every client needs one.
 
     place: the running servers, of which it gets a new database, or the data directory of a server
@@ -66,12 +66,12 @@ async def running_door(
     else:
         service = running_stack(data_dir=place, **overrides)
     async with service as stack:
-        door = Door(stack)
+        keyed = KeyedService(stack)
         if first_key:
-            await door.key("admin")
-            async with door.client(None) as client:
+            await keyed.key("admin")
+            async with keyed.client(None) as client:
                 await _until_closed(client)
-        yield door
+        yield keyed
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from luma_memory.domain.errors import InvariantError, StoreContended, StoreUnava
 from luma_memory.postgres.database import Database
 
 
-async def test_a_missed_answer_is_remembered_by_its_moment(database: Database) -> None:
+async def test_a_missing_response_is_remembered_with_its_time(database: Database) -> None:
     before = time.monotonic()
     await database.fetch("SELECT 1")
     assert not database.was_away_since(before)

@@ -1,8 +1,8 @@
 """The whole service against a model of it: any order of what three owners do, over real HTTP.
 
-A worker enriches beside it. After every step what the door says is what the model says: what was
-written is read at once, found by its words, in contexts as it is now, gone when it was deleted, and
-never anybody else's. The same user id stands in two projects.
+A worker enriches meanwhile. After every step the API must match the model: a written block is
+readable at once, found by its terms, current in contexts, gone once deleted, and never visible to
+another user. The same user id exists in two projects.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from tests.support.doors import Door, running_door
+from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
 
 from luma_memory.client import (
@@ -58,7 +58,7 @@ class Entry:
     occurred_at: datetime
     speaker: str | None = None
     revision: int = 1
-    born: str = ""  # the content it was sent with first
+    first_content: str = ""  # the content it was sent with first
 
     def has(self, word: str) -> bool:
         return word in self.content.split()
@@ -76,7 +76,7 @@ class Owner:
 
 
 class Machine(RuleBasedStateMachine):
-    """Steps are requests; each checks what it is answered."""
+    """Steps are requests; each checks its response."""
 
     projects: ClassVar[dict[str, MemoryClient]]
 
@@ -99,7 +99,7 @@ class Machine(RuleBasedStateMachine):
         here, number = self.owners[owner], next(self.numbers)
         key, when = f"key-{number}", datetime(2026, 3, 4, tzinfo=UTC) + timedelta(hours=number)
         sent = {"user_id": here.user_id, "content": content, "occurred_at": when}
-        entry = Entry(UUID(int=0), content, key, when, born=content)
+        entry = Entry(UUID(int=0), content, key, when, first_content=content)
         if wait:
             block = here.client.ingest_block(sent, idempotency_key=key)
             entry.id = block.id
@@ -116,7 +116,7 @@ class Machine(RuleBasedStateMachine):
         if not (sent := here.blocks + here.deleted):
             return
         entry = sent[number % len(sent)]
-        content = entry.born + " again" if other else entry.born
+        content = entry.first_content + " again" if other else entry.first_content
         body = {"user_id": here.user_id, "content": content, "occurred_at": entry.occurred_at}
 
         def again() -> UUID:
@@ -217,8 +217,8 @@ class Machine(RuleBasedStateMachine):
             assert {citation.block_id for citation in response.citations} <= known.keys()
             for block in response.blocks:
                 assert block.content == known[block.id].content
-            words_told = {word for word in WORDS if word in response.text}
-            assert words_told <= {word for entry in here.blocks for word in entry.content.split()}
+            words_found = {word for word in WORDS if word in response.text}
+            assert words_found <= {word for entry in here.blocks for word in entry.content.split()}
 
     @rule(owner=owners)
     def export(self, owner: str) -> None:
@@ -258,9 +258,9 @@ def refused(call: Callable[[], Any], kind: type[LumaMemoryError], code: str) -> 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def door(servers: Servers) -> AsyncIterator[Door]:
-    async with running_door(servers) as door:
-        yield door
+async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as api:
+        yield api
 
 
 @pytest.mark.parametrize(
@@ -268,10 +268,12 @@ async def door(servers: Servers) -> AsyncIterator[Door]:
     [(15, 40), pytest.param(200, 60, marks=pytest.mark.slow)],
 )
 @pytest.mark.timeout(1_200)  # a failure is made smaller for five minutes
-async def test_the_door_keeps_to_its_model(door: Door, examples: int, steps: int) -> None:
-    url = door.stack.base_url
-    here = await door.key("ingest", "read", "admin")
-    elsewhere = await door.key("ingest", "read", "admin", project_id="elsewhere")
+async def test_the_api_conforms_to_its_model(
+    service: KeyedService, examples: int, steps: int
+) -> None:
+    url = service.stack.base_url
+    here = await service.key("ingest", "read", "admin")
+    elsewhere = await service.key("ingest", "read", "admin", project_id="elsewhere")
     with MemoryClient(url, api_key=here) as one, MemoryClient(url, api_key=elsewhere) as two:
         Machine.projects = {"here": one, "elsewhere": two}
         await asyncio.to_thread(
