@@ -14,7 +14,7 @@ from tests.support.service import until_idle
 
 from luma_memory.cli.processes import running_stack
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 
 HUGE_BYTES = 200_000_000
 GROWTH_BYTES_MAX = 100 * 2**20

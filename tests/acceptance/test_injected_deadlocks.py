@@ -14,19 +14,20 @@ import pytest
 from tests.support.keyed_service import running_keyed_service
 from tests.support.service import RETRY_SECONDS, until_idle
 
-pytestmark = pytest.mark.asyncio
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
 
 BLOCKS = 128
-EVERY = 9
+# Every so many statements, or rows: fewer rows than a batch writes would fail every batch.
+EVERY = {False: 9, True: 997}
 TABLES = ("memory_users", "memory_blocks", "memory_passages", "memory_jobs")
 # A sequence keeps its value when the statement that it fails is rolled back. Deferred, the
 # trigger fails the commit of a statement that has done all its work.
-INJECT = f"""
+INJECT = """
 CREATE SEQUENCE injected_calls;
 GRANT USAGE ON SEQUENCE injected_calls TO PUBLIC;
 CREATE FUNCTION inject_deadlock() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF nextval('injected_calls') % {EVERY} = 0 THEN
+    IF mod(nextval('injected_calls'), $EVERY) = 0 THEN
         RAISE EXCEPTION 'injected' USING ERRCODE = 'deadlock_detected';
     END IF;
     RETURN NULL;
@@ -44,7 +45,7 @@ async def injected(database_url: str, *, at_commit: bool) -> AsyncIterator[None]
     kind = "CONSTRAINT TRIGGER" if at_commit else "TRIGGER"
     timing = "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW" if at_commit else "FOR EACH STATEMENT"
     try:
-        await connection.execute(INJECT)
+        await connection.execute(INJECT.replace("$EVERY", str(EVERY[at_commit])))
         for table in TABLES:
             await connection.execute(
                 f"CREATE {kind} inject AFTER INSERT OR UPDATE ON {table} {timing}"
