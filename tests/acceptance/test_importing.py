@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import random
 import stat
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import httpx2
 import pytest
@@ -16,7 +19,10 @@ from tests.support.commands import COMMAND, clean_environment, run
 from tests.support.exports import chatgpt_conversation, chatgpt_node, write
 from tests.support.service import all_blocks
 
+from luma_memory.api.imports import ImportFormat
 from luma_memory.cli.processes import Stack
+from luma_memory.client import AsyncMemoryClient, Invalid
+from luma_memory.importers.formats import FORMATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -134,3 +140,65 @@ async def test_killed_at_random_and_continued_it_stores_each_message_once(
     assert sorted(block["external_id"] for block in stored) == sorted(
         f"chatgpt:m-{number}-{turn}" for number in range(150) for turn in range(4)
     )
+
+
+async def test_it_waits_for_the_enrichment(
+    stack: Stack, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    path = write(tmp_path, {"conversations.json": conversations(3)})
+    result = imported(path, "--user", "patient", "--wait", "--url", stack.base_url, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert {block["status"] for block in await all_blocks(client, "patient")} == {"active"}
+
+
+async def test_an_upload_is_imported_with_a_report_and_again_changes_nothing(
+    stack: Stack, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    hidden = chatgpt_node("h", "root", metadata={"is_visually_hidden_from_conversation": True})
+    both = [*conversations(300), chatgpt_conversation(hidden, current="h", id="c-hidden")]
+    path = write(tmp_path / "export", {"a/conversations.json": both, "a/x.txt": "x"}, zipped=True)
+    async with AsyncMemoryClient(stack.base_url) as memory:
+        for _ in range(2):
+            with path.open("rb") as file:
+                report = await memory.import_file("uploaded", file, file_name=path.name)
+            assert (report.format, report.stored, report.refused) == ("chatgpt", 1_200, 0)
+            assert report.skipped == {"hidden": 1}
+            (problem,) = report.problems
+            assert problem.reason == "hidden"
+            assert report.earliest is not None
+    stored = await all_blocks(client, "uploaded")
+    assert len(stored) == 1_200
+    assert {block["source"] for block in stored} == {"chatgpt"}
+
+
+async def test_an_upload_that_is_no_export_is_an_error(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    path = "/users/uploaded/import"
+    for params, body, code in (
+        ({"format": "auto"}, b"\x00\x01", "format_unknown"),
+        ({"format": "auto"}, b"", "format_unknown"),
+        ({"format": "nonsense"}, b"[]", "invalid_request"),
+        ({"format": "chatgpt", "time_zone": "Mars/Olympus"}, b"[]", "time_zone_unknown"),
+    ):
+        response = await client.post(path, params=params, content=body)
+        assert response.status_code == 422, response.text
+        assert response.json()["code"] == code
+    async with AsyncMemoryClient(stack.base_url) as memory:
+        with pytest.raises(Invalid) as refused:
+            await memory.import_file("uploaded", io.BytesIO(b"nothing"), file_name="../../x")
+        assert refused.value.code == "format_unknown"
+        # Numeric dates that remain ambiguous are reported, then read in the given order.
+        chat = b"03/04/2026, 10:00 - Ann: Hello\n03/05/2026, 10:00 - Ann: Hello again\n"
+        with pytest.raises(Invalid) as refused:
+            await memory.import_file("ambiguous", io.BytesIO(chat), file_name="chat.txt")
+        assert refused.value.code == "date_order_ambiguous"
+        report = await memory.import_file(
+            "ambiguous", io.BytesIO(chat), file_name="chat.txt", date_order="dmy"
+        )
+        assert report.stored == 2
+        assert report.earliest == datetime(2026, 4, 3, 10, tzinfo=UTC)
+
+
+async def test_the_formats_of_the_route_are_those_of_the_importers() -> None:
+    assert {*get_args(ImportFormat)} == {"auto", *FORMATS} - {"mapped"}

@@ -17,11 +17,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 
 from luma_memory.cli.commands import examples
+from luma_memory.cli.groups import store_group
 from luma_memory.cli.options import Url, service_url
 from luma_memory.cli.output import Bar, console, print_note, printable, progress, shortened
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
-from luma_memory.domain.errors import Invalid, RejectedError, RequestError
+from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
+from luma_memory.importers.assignment import Assignment, groups
 from luma_memory.importers.documents import Bundle, open_bundle
 from luma_memory.importers.formats import FORMATS, detect
 from luma_memory.importers.mapped import load_mapping
@@ -38,10 +40,18 @@ from luma_memory.settings import load_settings
 
 _AUTO: Final = "auto"
 _DATE_ORDERS: Final = ("dmy", "mdy", "ymd")
-_BATCH_CHARACTERS_MAX: Final = 4_000_000
 # One batch is read from the file while another is being sent.
 _IN_FLIGHT_MAX: Final = 2
 _SAMPLES: Final = 3
+
+ReportPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="FILE",
+        help="Where skipped items are listed as JSON lines; by default import-report.jsonl.",
+    ),
+]
 
 
 @examples(
@@ -98,25 +108,21 @@ def import_files(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Count and show samples; store nothing.")
     ] = False,
-    report: Annotated[
-        Path | None,
-        typer.Option(
-            "--report",
-            metavar="FILE",
-            help="Where skipped items are listed as JSON lines; by default import-report.jsonl.",
-        ),
-    ] = None,
+    report: ReportPath = None,
     batch: Annotated[
         int,
         typer.Option("--batch", metavar="N", min=1, max=BATCH_BLOCKS_MAX, help="Blocks a request."),
     ] = 500,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when all blocks are enriched.")
+    ] = False,
 ) -> None:
     """Store exports of other systems: chats, memories, notes, transcripts.
 
     Times, speakers and sessions are taken from the source. Importing again changes nothing, and an
     interrupted import continues: every block carries the source's id. What can't be imported is
     listed in the report with its reason; the exit code is then still 0 unless the service refused
-    a block.
+    a block, or with --wait the enrichment of one failed.
     """
     options = _options(mapping, date_order, time_zone, starts_at)
     _check_format(format_)
@@ -127,9 +133,11 @@ def import_files(
             _count(files, format_, options, assignment, tally)
         else:
             base_url = service_url(url, load_settings())
-            run_async(_import(files, format_, options, assignment, tally, base_url, batch))
+            run_async(
+                _import(files, format_, options, assignment, tally, base_url, batch, wait=wait)
+            )
         _say(tally, dry_run=dry_run)
-    if tally.refused:
+    if tally.refused or tally.failed:
         raise typer.Exit(1)
 
 
@@ -137,17 +145,6 @@ def _check_format(name: str) -> None:
     if name != _AUTO and name not in FORMATS:
         choices = f"{_AUTO} or one of {', '.join(FORMATS)}"
         raise typer.BadParameter(f"must be {choices}", param_hint="--format")
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """The user of a block: that of its speaker, else the given one, else that of the source."""
-
-    user: str | None
-    speakers: Mapping[str, str]
-
-    def user_of(self, block: ImportedBlock) -> str | None:
-        return self.speakers.get(block.speaker or "") or self.user or block.owner
 
 
 @dataclass(slots=True)
@@ -158,6 +155,7 @@ class Tally:
     stored: int = 0
     known: int = 0  # stored by an earlier import
     refused: int = 0
+    failed: int = 0  # whose enrichment failed, where that was waited for
     skipped: Counter[str] = field(default_factory=Counter)
     without_time: int = 0
     earliest: datetime | None = None
@@ -240,31 +238,31 @@ def _count(
     tally: Tally,
 ) -> None:
     with progress("bytes read", None) as bar:
-        for block, user in _blocks(files, format_, options, assignment, tally, bar):
-            tally.take(block, user)
+        for _ in _groups(files, format_, options, assignment, tally, bar, BATCH_BLOCKS_MAX):
+            pass
 
 
-def _blocks(
+def _groups(
     files: Sequence[Path],
     format_: str,
     options: ImportOptions,
     assignment: Assignment,
     tally: Tally,
     bar: Bar,
-) -> Iterator[tuple[ImportedBlock, str]]:
-    """The blocks to store, with their users; all other items are counted in the tally."""
+    count_max: int,
+) -> Iterator[list[dict[str, Any]]]:
+    """The bodies to send; all other items are counted in the tally."""
     for path in files:
         with ExitStack() as stack:
             bundle = stack.enter_context(open_bundle(path, bar.advance))
-            for item in _items(bundle, format_, options, tally):
-                if isinstance(item, SkippedItem):
+            items = _items(bundle, format_, options, tally)
+            for group in groups(items, assignment, title=path.name, count_max=count_max):
+                for item in group.skipped:
                     tally.skip(item, path.name)
-                elif (user := assignment.user_of(item)) is None:
-                    where = f"{path.name}: {item.external_id}"
-                    detail = f"{item.speaker or 'no speaker'}: name a user with --user or --map"
-                    tally.skip(SkippedItem(where, "no_user", detail), path.name)
-                else:
-                    yield item, user
+                for block, body in zip(group.blocks, group.bodies, strict=True):
+                    tally.take(block, body["user_id"])
+                if group.bodies:
+                    yield group.bodies
 
 
 def _items(bundle: Bundle, format_: str, options: ImportOptions, tally: Tally) -> Iterator[Item]:
@@ -283,14 +281,20 @@ async def _import(
     tally: Tally,
     base_url: str,
     batch: int,
+    *,
+    wait: bool,
 ) -> None:
     started = time.monotonic()
     async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
         await client.live()
         with progress("bytes imported", _size_bytes(files)) as bar:
-            groups = _groups(_blocks(files, format_, options, assignment, tally, bar), tally, batch)
-            await _send_all(client, groups, tally)
-    tally.seconds = time.monotonic() - started
+            bodies = _groups(files, format_, options, assignment, tally, bar, batch)
+            await _send_all(client, bodies, tally)
+        tally.seconds = time.monotonic() - started
+        if wait:
+            with progress("blocks enriched", tally.stored) as bar:
+                await wait_until_enriched(client, list(tally.users), bar)
+            tally.failed = len(await failed_blocks(client, list(tally.users)))
 
 
 def _size_bytes(files: Sequence[Path]) -> int:
@@ -299,38 +303,6 @@ def _size_bytes(files: Sequence[Path]) -> int:
         with open_bundle(path) as bundle:
             total += sum(document.size_bytes for document in bundle.documents)
     return total
-
-
-def _groups(
-    blocks: Iterator[tuple[ImportedBlock, str]], tally: Tally, count_max: int
-) -> Iterator[list[dict[str, Any]]]:
-    """Bodies for the service, bounded in number and size."""
-    group: list[dict[str, Any]] = []
-    characters = 0
-    for block, user in blocks:
-        tally.take(block, user)
-        if group and (len(group) == count_max or characters > _BATCH_CHARACTERS_MAX):
-            yield group
-            group, characters = [], 0
-        group.append(_body(block, user))
-        characters += len(block.content)
-    if group:
-        yield group
-
-
-def _body(block: ImportedBlock, user: str) -> dict[str, Any]:
-    body = {
-        "user_id": user,
-        "content": block.content,
-        "external_id": block.external_id,
-        "source": block.source,
-        "speaker": block.speaker,
-        "session_id": block.session_id,
-        "agent_id": block.agent_id,
-        "occurred_at": block.occurred_at.isoformat() if block.occurred_at else None,
-        "metadata": dict(block.metadata) or None,
-    }
-    return {name: value for name, value in body.items() if value is not None}
 
 
 async def _send_all(
@@ -351,20 +323,7 @@ async def _send_all(
 
 
 async def _send(client: ServiceClient, group: Sequence[dict[str, Any]], tally: Tally) -> None:
-    """Store a group. A group that is rejected as a whole is halved to isolate the invalid block."""
-    try:
-        response = await client.ingest_batch_async(group)
-    except (RequestError, RejectedError) as error:
-        if not isinstance(error, Invalid | RejectedError):
-            raise
-        if len(group) == 1:
-            tally.refuse(group[0], error.code, str(error))
-            return
-        middle = len(group) // 2
-        await _send(client, group[:middle], tally)
-        await _send(client, group[middle:], tally)
-        return
-    for item in response.results:
+    for item in await store_group(client, group):
         if item.error is not None:
             detail = f"{item.error.field or ''} {item.error.detail}".strip()
             tally.refuse(group[item.index], item.error.code, detail)
@@ -379,6 +338,8 @@ def _say(tally: Tally, *, dry_run: bool) -> None:
     }
     if tally.refused:
         facts["refused"] = tally.refused
+    if tally.failed:
+        facts["enrichment failed"] = tally.failed
     facts["skipped"] = sum(tally.skipped.values())
     if not dry_run:
         facts["seconds"] = f"{tally.seconds:.1f}"

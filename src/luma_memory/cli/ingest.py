@@ -13,13 +13,13 @@ from typing import Annotated, BinaryIO
 import typer
 
 from luma_memory.cli.commands import examples
+from luma_memory.cli.groups import store_group
 from luma_memory.cli.json_lines import BadLine, BlockLine, batches, read_lines
 from luma_memory.cli.options import Url, service_url
 from luma_memory.cli.output import Bar, console, print_note, printable, progress
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
-from luma_memory.domain.errors import RejectedError, RequestError
 from luma_memory.protocol.blocks import BATCH_BLOCKS_MAX, BatchItem
 from luma_memory.settings import load_settings
 
@@ -116,20 +116,10 @@ def _good(stream: BinaryIO, user: str | None, report: Report) -> Iterator[BlockL
 async def _send(
     client: ServiceClient, group: Sequence[BlockLine], report: Report, bar: Bar
 ) -> None:
-    """Store a group. A group that is rejected as a whole is halved to isolate the invalid line."""
-    try:
-        response = await client.ingest_batch_async([line.body for line in group])
-    except (RequestError, RejectedError) as error:
-        if len(group) == 1:
-            _reject(report, BadLine(group[0].number, error.code, str(error)))
-            return
-        middle = len(group) // 2
-        await _send(client, group[:middle], report, bar)
-        await _send(client, group[middle:], report, bar)
-        return
-    for item in response.results:
+    before = report.accepted
+    for item in await store_group(client, [line.body for line in group]):
         _record(item, group[item.index], report)
-    bar.advance(response.accepted)
+    bar.advance(report.accepted - before)
 
 
 def _record(item: BatchItem, line: BlockLine, report: Report) -> None:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import ValidationError
 
+from luma_memory.api.batches import store_each
 from luma_memory.api.entity_tags import IfMatch, entity_tag, expected_revision
-from luma_memory.api.problems import RESPONSES, field_problem, problem_document
+from luma_memory.api.problems import RESPONSES, problem_document
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
-from luma_memory.api.strict_json import bounded
-from luma_memory.domain.access import Caller
-from luma_memory.domain.block import Accepted, BlockStatus, NewBlock
+from luma_memory.domain.block import BlockStatus
 from luma_memory.domain.errors import (
     Invalid,
-    InvariantError,
-    LumaMemoryError,
     NotFound,
-    RequestError,
 )
-from luma_memory.pipeline.ingest.ingest import Ingested
 from luma_memory.protocol.blocks import (
     AcceptedBody,
     BatchBody,
-    BatchItem,
-    BatchItemError,
     BatchResponse,
     BlockBody,
     BlockEditBody,
@@ -45,14 +36,12 @@ from luma_memory.protocol.mapping import (
 )
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.validation import Name
-from luma_memory.telemetry.logs import log_failure
 
 # A block of 100,000 characters of four bytes each, escaped twice, with its metadata.
 BLOCK_BYTES_MAX = 2_000_000
 BATCH_BYTES_MAX = 32_000_000
 PAGE_BLOCKS_MAX = 200
 # About a millisecond of validation, more for long texts.
-VALIDATED_AT_ONCE = 20
 
 router = APIRouter(prefix="/blocks", tags=["blocks"], route_class=ProtectedRoute)
 ONE_BLOCK = {**RESPONSES, 404: problem_document("There is no such block of this user.")}
@@ -122,24 +111,12 @@ async def accept_batch(
 
     With the header Idempotency-Key, each block's key combines the header and the block's position.
     """
-    parsed = []
-    for index, item in enumerate(body.blocks):
-        parsed.append(_parse_item(item, index, caller, idempotency_key, service))
-        if index % VALIDATED_AT_ONCE == VALIDATED_AT_ONCE - 1:
-            await asyncio.sleep(0)  # let other requests run
-    good = [block for block in parsed if isinstance(block, NewBlock)]
-    by_worker = service.settings.worker_enabled
-    ingest = service.ingest.ingest_batch_async if by_worker else service.ingest.ingest_batch
-    outcomes = iter(await ingest(good))
-    results = [
-        _batch_item(index, next(outcomes) if isinstance(block, NewBlock) else block)
-        for index, block in enumerate(parsed)
-    ]
+    results = await store_each(service, caller, body.blocks, header_key=idempotency_key)
     accepted = sum(1 for result in results if result.error is None)
     response = BatchResponse(accepted=accepted, rejected=len(results) - accepted, results=results)
     return Response(
         response.model_dump_json(exclude_none=True),
-        202 if by_worker else 201,
+        202 if service.settings.worker_enabled else 201,
         media_type="application/json",
     )
 
@@ -289,48 +266,3 @@ async def list_blocks(
 def _json(body: AcceptedBody | BlockBody, status: int) -> Response:
     document = body.model_dump_json(exclude_none=isinstance(body, AcceptedBody))
     return Response(document, status, media_type="application/json")
-
-
-def _parse_item(
-    item: object, index: int, caller: Caller, header_key: str | None, service: ServiceDep
-) -> NewBlock | BatchItemError:
-    try:
-        body = NewBlockBody.model_validate(bounded(item))
-        key = None if header_key is None else f"{header_key}:{index}"
-        return new_block(
-            body,
-            caller=caller,
-            header_key=key if body.idempotency_key is None else None,
-            now=service.clock.now(),
-        )
-    except ValidationError as error:
-        first = field_problem(error.errors(include_url=False, include_input=False)[0])
-        return BatchItemError(code=first.code, detail=first.detail, field=first.field)
-    except RequestError as error:
-        return BatchItemError(code=error.code, detail=str(error))
-
-
-def _batch_item(index: int, outcome: Accepted | Ingested | Exception | BatchItemError) -> BatchItem:
-    match outcome:
-        case Ingested(accepted, block):
-            return BatchItem(
-                index=index,
-                id=block.id,
-                status=block.status,
-                job_id=accepted.job_id,
-                duplicate=True if accepted.repeats else None,
-            )
-        case Accepted():
-            return BatchItem(index=index, **accepted_body(outcome).model_dump())
-        case BatchItemError():
-            return BatchItem(index=index, error=outcome)
-        case Invalid():
-            error = BatchItemError(code=outcome.code, detail=str(outcome), field=outcome.field)
-        case InvariantError():
-            log_failure("A block of a batch failed with an internal error", outcome)
-            error = BatchItemError(code=outcome.code, detail="An internal error occurred")
-        case LumaMemoryError():
-            error = BatchItemError(code=outcome.code, detail=str(outcome))
-        case _:
-            raise outcome
-    return BatchItem(index=index, error=error)

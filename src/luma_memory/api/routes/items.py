@@ -8,9 +8,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import TypeAdapter, ValidationError
 
+from luma_memory.api.batches import VALIDATED_AT_ONCE
 from luma_memory.api.entity_tags import IfMatch, tag_in
 from luma_memory.api.problems import RESPONSES, field_problem, problem_document
-from luma_memory.api.routes.blocks import VALIDATED_AT_ONCE, IdempotencyKey
+from luma_memory.api.routes.blocks import IdempotencyKey
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.api.strict_json import bounded

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Header, Path, Request
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
 
+from luma_memory.api.imports import ImportFormat, Upload, import_lines
 from luma_memory.api.lines import json_lines
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
+from luma_memory.bootstrap.service import Service
+from luma_memory.domain.access import Caller
 from luma_memory.domain.errors import Invalid
+from luma_memory.domain.weeks import is_time_zone
+from luma_memory.importers.records import DateOrder, ImportOptions
 from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
-from luma_memory.protocol.validation import Name
+from luma_memory.protocol.validation import Instant, Name
 
 LINES = "application/x-ndjson"
 # A million blocks with their vectors.
@@ -28,6 +35,35 @@ _LINES_RESPONSE = {
     "description": "One row per line; the last line confirms that the export is complete.",
     "content": {LINES: {"schema": {"type": "string"}}},
 }
+
+
+_IMPORTED = {
+    "description": "What was imported; with `format` a report, one item a line.",
+    "content": {LINES: {"schema": {"type": "string"}}},
+}
+
+
+async def _import_options(
+    time_zone: Annotated[
+        Name | None, Query(description="Of times without a zone; UTC by default.")
+    ] = None,
+    date_order: Annotated[
+        DateOrder | None, Query(description="Of numeric dates that can be read in two ways.")
+    ] = None,
+    starts_at: Annotated[
+        Instant | None, Query(description="When a recording began, for transcripts.")
+    ] = None,
+) -> ImportOptions:
+    if time_zone is not None and not is_time_zone(time_zone):
+        raise Invalid(
+            "This time zone is not in the IANA database; an example is Europe/Lisbon",
+            code="time_zone_unknown",
+            field="time_zone",
+        )
+    return ImportOptions(date_order, ZoneInfo(time_zone or "UTC"), starts_at)
+
+
+ImportOptionsDep = Annotated[ImportOptions, Depends(_import_options)]
 
 
 @router.get("/{user_id}", responses=RESPONSES, **permission("read"))
@@ -75,31 +111,72 @@ async def export_user(user_id: UserId, service: ServiceDep, caller: CallerDep) -
 
 @router.post(
     "/{user_id}" + IMPORT_PATH_END,
-    responses=RESPONSES,
+    response_model=ImportedBody,
+    responses={**RESPONSES, 200: _IMPORTED},
     max_body_size=IMPORT_BYTES_MAX,
     openapi_extra={
         **permission("admin", remembered=False)["openapi_extra"],
         "requestBody": {
             "required": True,
-            "content": {LINES: {"schema": {"type": "string"}}},
+            "content": {
+                LINES: {"schema": {"type": "string"}},
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            },
         },
     },
 )
 async def import_user(
-    user_id: UserId, request: Request, service: ServiceDep, caller: CallerDep
-) -> ImportedBody:
-    """Import an export, for the same user or another one.
+    user_id: UserId,
+    request: Request,
+    service: ServiceDep,
+    caller: CallerDep,
+    options: ImportOptionsDep,
+    format_: Annotated[
+        ImportFormat | None,
+        Query(alias="format", description="Of another system's export; omit it for our own."),
+    ] = None,
+    file_name: Annotated[Name | None, Query(description="Of the uploaded file.")] = None,
+) -> Response:
+    """Import our own export, for the same user or another one; or with `format` that of another
+    system: a file or a zip archive, as `luma-memory import` reads them.
 
-    Existing rows are left unchanged, so an interrupted import can simply be repeated.
+    Existing rows are left unchanged, so an interrupted import can simply be repeated. With `format`
+    the response is a report as JSON lines, written while blocks are stored: `skipped` and `refused`
+    items, `progress`, and at last `end` or `error`.
     """
     scope = caller.scope(user_id)
+    if format_ is not None:
+        return await _imported(request, service, caller, user_id, format_, file_name, options)
     imported = await service.archiving.store(scope, json_lines(request))
     enqueued = await service.jobs.enqueue_waiting(
         project_id=scope.project_id, user_id=scope.user_id, limit=imported.read["blocks"]
     )
-    return ImportedBody(
+    body = ImportedBody(
         read=dict(imported.read), stored=dict(imported.stored), enqueued=len(enqueued)
     )
+    return JSONResponse(body.model_dump())
+
+
+async def _imported(
+    request: Request,
+    service: Service,
+    caller: Caller,
+    user_id: str,
+    format_: ImportFormat,
+    file_name: str | None,
+    options: ImportOptions,
+) -> Response:
+    upload = await asyncio.to_thread(Upload, file_name)
+    try:
+        await upload.fill(request)
+        found = upload.read(format_, options, user_id)
+        # What is no export at all is an error, and no report.
+        await asyncio.to_thread(next, found, None)
+    except BaseException:
+        upload.close()
+        raise
+    lines = import_lines(service, caller, upload, found)
+    return StreamingResponse(lines, media_type=LINES)
 
 
 @router.delete("/{user_id}", responses=RESPONSES, **permission("admin", remembered=False))

@@ -101,6 +101,19 @@ class Connection:
         response = await self._once(self._request(call, content), streamed=False)
         return response.content
 
+    @asynccontextmanager
+    async def _uploading(
+        self, call: Call, content: AsyncIterator[bytes]
+    ) -> AsyncIterator[httpx2.Response]:
+        """As `_upload`, with a response whose body is read as it arrives."""
+        response = await self._once(self._request(call, content), streamed=True)
+        try:
+            yield response
+        except httpx2.TransportError as error:
+            raise self._address.unreachable(error) from error
+        finally:
+            await response.aclose()
+
     def _request(self, call: Call, content: bytes | AsyncIterator[bytes] | None) -> httpx2.Request:
         seconds = call.timeout_seconds or self._timeout_seconds
         return self._http.build_request(

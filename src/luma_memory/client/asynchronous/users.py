@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from dataclasses import replace
 from typing import IO, Any
 
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import Call, plain, read, segment, write
+from luma_memory.client.import_report import ImportReport
 from luma_memory.client.lines import Lines
 from luma_memory.client.responses import parsed
-from luma_memory.protocol.users import ImportedBody, ReceiptBody, UserBody, UserEditBody
+from luma_memory.protocol.users import (
+    ImportedBody,
+    ImportReportBody,
+    ReceiptBody,
+    UserBody,
+    UserEditBody,
+)
 
 _PIECE_BYTES = 65_536
 # Statements over everything of a user, not over one block.
@@ -71,6 +79,43 @@ class Users(Connection):
             timeout_seconds=_WHOLE_USER_SECONDS,
         )
         return parsed(ImportedBody, await self._upload(call, _pieces(lines)))
+
+    async def import_file(
+        self,
+        user_id: str,
+        file: AsyncIterable[bytes] | IO[bytes],
+        *,
+        export_format: str = "auto",
+        file_name: str | None = None,
+        time_zone: str | None = None,
+        date_order: str | None = None,
+    ) -> ImportReportBody:
+        """Import another system's export: a file or a zip archive, open for reading.
+
+        export_format: as `luma-memory import --format` has it. file_name: its ending distinguishes
+        transcripts and notes. Importing again stores nothing twice. The file is read once, so
+        the call is not retried automatically. Raises Invalid, UnavailableError (code
+        export_incomplete) if the report is cut off.
+        """
+        call = read(
+            f"/users/{segment(user_id)}/import",
+            format=export_format,
+            file_name=file_name,
+            time_zone=time_zone,
+            date_order=date_order,
+        )
+        call = replace(
+            call,
+            method="POST",
+            headers={"Content-Type": "application/octet-stream"},
+            is_repeatable=False,
+            timeout_seconds=_WHOLE_USER_SECONDS,
+        )
+        report = ImportReport()
+        async with self._uploading(call, _pieces(file)) as response:
+            async for piece in response.aiter_bytes():
+                report.take(piece)
+        return report.ended()
 
     async def erase_user(self, user_id: str, *, idempotency_key: str | None = None) -> ReceiptBody:
         """Erase a user permanently. Keep the receipt: `luma-memory verify-erasure` verifies it."""

@@ -101,6 +101,17 @@ class Connection:
         response = self._once(self._request(call, content), streamed=False)
         return response.content
 
+    @contextmanager
+    def _uploading(self, call: Call, content: Iterator[bytes]) -> Iterator[httpx2.Response]:
+        """As `_upload`, with a response whose body is read as it arrives."""
+        response = self._once(self._request(call, content), streamed=True)
+        try:
+            yield response
+        except httpx2.TransportError as error:
+            raise self._address.unreachable(error) from error
+        finally:
+            response.close()
+
     def _request(self, call: Call, content: bytes | Iterator[bytes] | None) -> httpx2.Request:
         seconds = call.timeout_seconds or self._timeout_seconds
         return self._http.build_request(

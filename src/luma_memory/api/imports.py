@@ -1,0 +1,140 @@
+"""Exports of other systems, uploaded: kept in a file while they are read, reported line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fastapi import Request
+
+from luma_memory.api.batches import store_each
+from luma_memory.bootstrap.service import Service
+from luma_memory.domain.access import Caller
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.importers.assignment import Assignment, Group, groups
+from luma_memory.importers.documents import open_bundle
+from luma_memory.importers.formats import FORMATS, detect
+from luma_memory.importers.records import ImportOptions
+
+# Those that need no further file; `auto` recognizes them by content.
+ImportFormat = Literal[
+    "auto", "chatgpt", "claude", "mem0", "graphiti", "letta", "slack", "whatsapp",
+    "openai-jsonl", "transcript", "markdown",
+]  # fmt: skip
+_GROUP_BLOCKS: Final = 500
+_UNNAMED: Final = "upload"
+_NAME_CHARACTERS_MAX: Final = 100
+
+
+@dataclass(slots=True)
+class _Tally:
+    stored: int = 0
+    refused: int = 0
+    without_time: int = 0
+    earliest: datetime | None = None
+    latest: datetime | None = None
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    def take(self, group: Group) -> None:
+        self.skipped.update(item.reason for item in group.skipped)
+        times = [block.occurred_at for block in group.blocks if block.occurred_at is not None]
+        self.without_time += len(group.blocks) - len(times)
+        if times:
+            self.earliest = min(times + ([self.earliest] if self.earliest else []))
+            self.latest = max(times + ([self.latest] if self.latest else []))
+
+
+class Upload:
+    """An uploaded export in a temporary folder of its own, which `close` removes."""
+
+    def __init__(self, file_name: str | None) -> None:
+        self._stack = ExitStack()
+        made = tempfile.TemporaryDirectory(prefix="luma-memory-import-")
+        self.path = Path(self._stack.enter_context(made)) / _safe(file_name)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self._stack.close()
+
+    async def fill(self, request: Request) -> None:
+        """Write the request's body, piece by piece."""
+        with self.path.open("wb") as file:
+            async for piece in request.stream():
+                await asyncio.to_thread(file.write, piece)
+
+    def read(
+        self, format_: ImportFormat, options: ImportOptions, user_id: str
+    ) -> Iterator[tuple[str, Group]]:
+        """The format's name with each group. Raises Invalid, also between groups."""
+        with open_bundle(self.path) as bundle:
+            found = detect(bundle, options) if format_ == "auto" else FORMATS[format_]
+            assignment = Assignment(user_id, {})
+            items = found.read(bundle, options)
+            yield found.name, Group()  # an unknown format is an error before the response
+            for group in groups(items, assignment, title=self.path.name, count_max=_GROUP_BLOCKS):
+                yield found.name, group
+
+
+async def import_lines(
+    service: Service, caller: Caller, upload: Upload, found: Iterator[tuple[str, Group]]
+) -> AsyncGenerator[bytes]:
+    """Lines of the report, as blocks are stored; the last one is of kind `end` or `error`.
+
+    Closes the upload. Blocks that were stored stay when the request ends early: importing again
+    continues.
+    """
+    tally, name = _Tally(), ""
+    try:
+        while (read := await asyncio.to_thread(next, found, None)) is not None:
+            name, group = read
+            tally.take(group)
+            yield b"".join(
+                _line("skipped", where=item.where, reason=item.reason, detail=item.detail)
+                for item in group.skipped
+            )
+            for item in await store_each(service, caller, group.bodies):
+                if item.error is None:
+                    tally.stored += 1
+                    continue
+                tally.refused += 1
+                yield _line(
+                    "refused",
+                    external_id=group.bodies[item.index]["external_id"],
+                    code=item.error.code,
+                    detail=f"{item.error.field or ''} {item.error.detail}".strip(),
+                )
+            yield _line("progress", stored=tally.stored, refused=tally.refused)
+        yield _line(
+            "end",
+            format=name,
+            stored=tally.stored,
+            refused=tally.refused,
+            skipped=dict(tally.skipped),
+            without_time=tally.without_time,
+            earliest=tally.earliest.isoformat() if tally.earliest else None,
+            latest=tally.latest.isoformat() if tally.latest else None,
+        )
+    except LumaMemoryError as error:
+        yield _line("error", code=error.code, detail=str(error))
+    finally:
+        upload.close()
+
+
+def _line(kind: str, **fields: Any) -> bytes:
+    return json.dumps({"kind": kind, **fields}, ensure_ascii=False).encode() + b"\n"
+
+
+def _safe(file_name: str | None) -> str:
+    """A name for the file in its folder: its ending distinguishes transcripts and notes."""
+    name = re.sub(r"[^\w.\- ]", "_", Path(file_name or _UNNAMED).name, flags=re.ASCII)
+    name = name[-_NAME_CHARACTERS_MAX:]
+    return name if name.strip(". ") else _UNNAMED
