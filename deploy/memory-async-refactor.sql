@@ -936,7 +936,7 @@ CREATE INDEX memory_blocks_item_namespace ON memory_blocks
 CREATE INDEX memory_blocks_item_expiry ON memory_blocks (expires_at)
     WHERE key IS NOT NULL AND expires_at IS NOT NULL;
 
--- Search over blocks leaves these passages out without reading their blocks.
+-- Search over blocks leaves these passages out without a look at their blocks.
 ALTER TABLE memory_passages ADD COLUMN IF NOT EXISTS item boolean NOT NULL DEFAULT false;
 
 END;

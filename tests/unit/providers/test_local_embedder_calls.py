@@ -140,7 +140,7 @@ async def test_a_closed_embedder_raises_and_closing_twice_is_harmless() -> None:
 async def test_queries_that_wait_go_together_and_fail_alone() -> None:
     encoder = blocking_encoder()
     embedder = LocalEmbedder(encoder)
-    first = asyncio.create_task(embedder.embed_query("gate"))
+    first = asyncio.create_task(embedder.embed_query("wait"))
     await reached(encoder)
     waiting = [asyncio.create_task(embedder.embed_query(text)) for text in ("red", "broken", "a")]
     await asyncio.sleep(0)

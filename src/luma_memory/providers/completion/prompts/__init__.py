@@ -1,6 +1,6 @@
 """Prompts as files: one per task and version.
 
-A released version is not edited: its name is stored with every result.
+A version that was released is not edited: its name is stored with every result it made.
 """
 
 from __future__ import annotations
