@@ -46,6 +46,8 @@ def requests(ground: Ground, operation: Operation, user_id: str) -> Iterator[dic
         path = path.replace(f"{{{parameter['name']}}}", values.get(parameter["name"], unknown))
     names = {p["name"] for p in operation.parameters("query")}
     query = {"user_id": user_id} if "user_id" in names else {}
+    # What else is required names an item of Ada's.
+    query |= {name: MARKER for name in names - {"user_id"} if _requires(operation, name)}
     bodies: list[bytes | None] = [*_bodies(ground, operation, user_id)] or [None]
     variants: list[dict[str, str]] = [{}]
     if "cursor" in names:

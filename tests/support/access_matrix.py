@@ -73,6 +73,9 @@ async def ground_for_tests(servers: Servers) -> AsyncIterator[Ground]:
             await until_idle(client)
             block_id, job_id = accepted["id"], accepted["job_id"]
             whose = {"user_id": ADA}
+            item = {"namespace": [MARKER], "key": MARKER, "value": {"text": MARKER}}
+            assert (await client.put("/items", json={**whose, **item})).is_success
+            await until_idle(client)
             edited = await client.patch(f"/blocks/{block_id}", params=whose, json={"source": "x"})
             assert edited.is_success
             cursors = [
