@@ -258,9 +258,9 @@ def refused(call: Callable[[], Any], kind: type[LumaMemoryError], code: str) -> 
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(servers: Servers) -> AsyncIterator[KeyedService]:
-    async with running_keyed_service(servers) as api:
-        yield api
+async def service(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as running:
+        yield running
 
 
 @pytest.mark.parametrize(

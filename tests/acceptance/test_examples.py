@@ -30,9 +30,9 @@ assert set(LISTED) == TESTED, "test the new one here"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(servers: Servers) -> AsyncIterator[KeyedService]:
-    async with running_keyed_service(servers) as api:
-        yield api
+async def service(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as running:
+        yield running
 
 
 async def run(
@@ -100,19 +100,21 @@ async def test_an_import_reports_invalid_lines_and_can_be_repeated(
     assert sorted(stored) == ["Note 0.", "Note 1.", "Note 2."]
 
 
-async def test_the_routes_of_mem0_remember(api: KeyedService) -> None:
-    key = await api.key("ingest", "read")
+async def test_the_routes_of_mem0_remember(service: KeyedService) -> None:
+    key = await service.key("ingest", "read")
     texts = ("I keep bees.", "What do I keep?")
-    ended = await run(api, "mem0_routes.py", "--user", "lea", *texts, key=key)
+    ended = await run(service, "mem0_routes.py", "--user", "lea", *texts, key=key)
     assert ended.stderr == "succeeded: I keep bees.\n"
     assert re.fullmatch(r"[01]\.\d\d I keep bees\.\n", ended.stdout)
-    refused = await run(api, "mem0_routes.py", *texts, key="lmk_" + "x" * 40)
+    refused = await run(service, "mem0_routes.py", *texts, key="lmk_" + "x" * 40)
     assert refused.returncode == 1
     assert refused.stderr.startswith("401: ")
 
 
-async def test_an_import_of_a_missing_file_is_an_error(api: KeyedService, tmp_path: Path) -> None:
-    ended = await run(api, "batch_import.py", str(tmp_path / "none"), "--user", "iva", key="k" * 40)
+async def test_an_import_of_a_missing_file_is_an_error(
+    service: KeyedService, tmp_path: Path
+) -> None:
+    ended = await run(service, "batch_import.py", str(tmp_path / "none"), "--user", "iva", key="k" * 40)
     assert ended.returncode == 1
     assert "Cannot read" in ended.stderr
 

@@ -19,9 +19,9 @@ CALLERS = 50
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(servers: Servers) -> AsyncIterator[KeyedService]:
-    async with running_keyed_service(servers) as api:
-        yield api
+async def service(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers) as running:
+        yield running
 
 
 class Writes:

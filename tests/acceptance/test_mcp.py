@@ -37,7 +37,7 @@ Connect = Callable[[], AbstractAsyncContextManager[Client]]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(servers: Servers) -> AsyncIterator[KeyedService]:
+async def service(servers: Servers) -> AsyncIterator[KeyedService]:
     async with running_keyed_service(servers) as running:
         yield running
 

@@ -73,9 +73,9 @@ async def connected(kind: str, url: str, **options: Any) -> AsyncIterator[Any]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def api(servers: Servers) -> AsyncIterator[KeyedService]:
-    async with running_keyed_service(servers, relations_enabled=True) as api:
-        yield api
+async def service(servers: Servers) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(servers, relations_enabled=True) as running:
+        yield running
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
