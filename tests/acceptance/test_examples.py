@@ -114,7 +114,9 @@ async def test_the_routes_of_mem0_remember(service: KeyedService) -> None:
 async def test_an_import_of_a_missing_file_is_an_error(
     service: KeyedService, tmp_path: Path
 ) -> None:
-    ended = await run(service, "batch_import.py", str(tmp_path / "none"), "--user", "iva", key="k" * 40)
+    ended = await run(
+        service, "batch_import.py", str(tmp_path / "none"), "--user", "iva", key="k" * 40
+    )
     assert ended.returncode == 1
     assert "Cannot read" in ended.stderr
 
