@@ -81,6 +81,8 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 	@$(UV) pip compile $(LOCK_FLAGS) -c requirements/dev.txt -c requirements/build.txt \
 		-o requirements/docs.txt requirements/docs.in >/dev/null
 	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/integrations.txt requirements/integrations.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/frameworks.txt \
+		pyproject.toml requirements/frameworks.in >/dev/null
 	@cd tests/integrations && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --silent \
 		--omit-lockfile-registry-resolved
 

@@ -17,7 +17,17 @@ import uvloop
 from rich.console import Console
 
 import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
-from benchmarks import accept, context, enrichment, provider, recall, scale, snapshots, webhooks
+from benchmarks import (
+    accept,
+    context,
+    enrichment,
+    items,
+    provider,
+    recall,
+    scale,
+    snapshots,
+    webhooks,
+)
 from benchmarks.figures import Line, WrongResultError
 from benchmarks.queues import section as queue
 from benchmarks.sizes import FULL, SHORT, Sizes
@@ -31,6 +41,7 @@ Section = Callable[[Stack, Sizes], Awaitable[Sequence[Line]]]
 SECTIONS: Mapping[str, Section] = {
     "one-client": accept.one_client,
     "keys": accept.with_keys,
+    "items": items.write,
     "busy-worker": accept.beside_busy_worker,
     "many-clients": accept.many_clients,
     "webhook-accepts": webhooks.accepting,

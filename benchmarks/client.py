@@ -93,10 +93,19 @@ def _whole_length(received: bytes) -> int:
 
 def post(path: str, body: Any, *, key: str | None = None) -> bytes:
     """A whole POST request of a JSON body, with an API key where one is given."""
+    return _request("POST", path, body, key)
+
+
+def put(path: str, body: Any) -> bytes:
+    """A whole PUT request of a JSON body."""
+    return _request("PUT", path, body, None)
+
+
+def _request(method: str, path: str, body: Any, key: str | None) -> bytes:
     content = json.dumps(body, ensure_ascii=False).encode()
     credentials = "" if key is None else f"Authorization: Bearer {key}\r\n"
     head = (
-        f"POST {BASE_PATH}{path} HTTP/1.1\r\nHost: localhost\r\n{credentials}"
+        f"{method} {BASE_PATH}{path} HTTP/1.1\r\nHost: localhost\r\n{credentials}"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content

@@ -19,6 +19,9 @@ from tests.support.servers import Servers
 
 from luma_memory.postgres.database import Database
 
+# Of `make test-integrations`, in an environment with the frameworks.
+collect_ignore = ["frameworks"]
+
 # A shell that runs us in the background ignores SIGINT, and so would every process that tests
 # start and then interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
