@@ -58,7 +58,8 @@ async def test_every_operation_is_described(document: dict[str, Any]) -> None:
             assert operation["x-body-bytes-max"] > 0, name
         keyed = [p["name"].lower() for p in operation.get("parameters", []) if p["in"] == "header"]
         is_write = not name.startswith("GET") and operation["x-permission"] != "read"
-        if is_write and not name.endswith("/import"):
+        # Imported blocks have ids of their own; the secret of an edited webhook must not be kept.
+        if is_write and not name.endswith(("/import", "PATCH /webhooks/{webhook_id}")):
             assert "idempotency-key" in keyed, name
 
 
