@@ -1536,7 +1536,7 @@ BEGIN
       AND b.revision = p_revisions[d.n] AND p_titles[d.n] IS NOT NULL
       AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE);
 
-    -- Blocks that become active with this, items left out: a week that was told without them is told anew.
+    -- Blocks that become active with this, without items: the summaries of their weeks are written again.
     SELECT array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
            array_agg(b.id) AS ids,
            array_agg('detect_relations:' || b.id || ':' || b.revision) AS keys,

@@ -18,6 +18,8 @@ from luma_memory.protocol.webhooks import StreamedEventBody
 
 # Longer than the pause between two heartbeats of the service.
 _SILENCE_SECONDS = 60.0
+# Between the end of a stream and the next request: the service's own `retry`.
+_RECONNECT_SECONDS = 1.0
 
 
 class Events(Connection):
@@ -58,6 +60,8 @@ class Events(Connection):
                             yield event
                 if not follow:
                     return
+                # A process that stops ends each new stream at once.
+                time.sleep(_RECONNECT_SECONDS)
             except UnavailableError as error:
                 pause_seconds = attempts.pause_after(error, call)
                 if pause_seconds is None:
