@@ -93,6 +93,10 @@ async def test_a_killed_process_is_restarted_and_its_counts_stay(dsn: str) -> No
         first, second = await running.until_started()
         for _ in range(10):
             await running.get("/blocks?user_id=ada")
+        # A process counts a request after its response has left.
+        async with asyncio.timeout(RETRY_SECONDS):
+            while await _requests(running, "/blocks") < 10.0:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         psutil.Process(first).kill()
         after = await running.until_started(without=first)
         assert second in after

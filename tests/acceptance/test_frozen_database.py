@@ -19,9 +19,11 @@ from tests.support.tcp_proxy import Proxy, proxied
 from luma_memory.cli.processes import Stack
 from luma_memory.settings import load_settings
 
-# On a machine with nothing else to do. A busy one adds what it adds to a request that needs no
-# database: several turns of the event loop pass from the doubt to the response.
+# The promised figure is for a machine with nothing else to do: the long form of the test holds it.
+# The short form, which runs at any speed, tells a refusal from a wait for a time limit
+# (10 s and more).
 REFUSED_SECONDS_MAX = 2.0
+REFUSED_ANYWHERE_SECONDS_MAX = 7.0
 TURNS = 4
 
 
@@ -93,8 +95,9 @@ async def test_writes_are_refused_in_two_seconds_also_those_that_already_wait(
         busy = TURNS * max(turns)
         print(f"first refusals: p50 {first[len(first) // 2]:.2f} s, last {first[-1]:.2f} s")
         print(f"a turn takes at most {max(turns):.3f} s")
-        assert first[len(first) // 2] < REFUSED_SECONDS_MAX + busy
+        assert first[len(first) // 2] < REFUSED_ANYWHERE_SECONDS_MAX + busy
         if senders > 100:  # of few, the last one is no percentile
+            assert first[len(first) // 2] < REFUSED_SECONDS_MAX + busy
             assert first[int(len(first) * 0.99)] < REFUSED_SECONDS_MAX + 2 * busy
         async with asyncio.timeout(RETRY_SECONDS):
             while (  # noqa: ASYNC110

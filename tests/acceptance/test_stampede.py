@@ -12,12 +12,16 @@ from tests.support.redis_server import running_redis, skip_without_redis
 from tests.support.servers import Servers
 from tests.support.stacks import running_service
 
-CALLS_MAX = 3
+PROCESSES = 2
 
 
 @pytest.mark.parametrize("requests", [60, pytest.param(300, marks=pytest.mark.slow)])
 async def test_a_cold_question_costs_few_embedding_calls(requests: int, servers: Servers) -> None:
-    """One for the question, and one of each process that calibrates the model."""
+    """One for the question, and one of each process that calibrates the model.
+
+    On a slow machine Redis may miss its time limit; each process then computes alone, once. The
+    long form, for a machine with nothing else to do, allows no second one.
+    """
     skip_without_redis()
     with FakeOpenAI(dimension=64) as provider:
         async with (
@@ -41,9 +45,13 @@ async def test_a_cold_question_costs_few_embedding_calls(requests: int, servers:
             responses = await asyncio.gather(
                 *((one, two)[n % 2].post("/context", json=body) for n in range(requests))
             )
-            embedding_calls = [
-                call for call in provider.calls[before:] if call.path.endswith("/embeddings")
+            embedded = [
+                call.body["input"]
+                for call in provider.calls[before:]
+                if call.path.endswith("/embeddings")
             ]
     assert {response.status_code for response in responses} == {200}
     assert len({response.json()["text"] for response in responses}) == 1
-    assert len(embedding_calls) <= CALLS_MAX
+    questions = [texts for texts in embedded if texts == [body["query"]]]
+    assert 1 <= len(questions) <= (PROCESSES if requests < 100 else 1)
+    assert len(embedded) - len(questions) <= PROCESSES

@@ -126,8 +126,8 @@ def _claim_statement(which: str) -> str:
     _, foreground, low_priority = found
     statement: str = {"foreground": foreground, "background": low_priority}[which]
     # An idle worker's.
-    statement = statement.replace("v_running_background", "0").replace("v_running", "0")
-    statement = statement.replace("v_background", "p_limit")
+    statement = statement.replace("v_running_low", "0").replace("v_running", "0")
+    statement = statement.replace("v_low_limit", "p_limit")
     for number, (name, type_name) in enumerate(CLAIM_PARAMETERS.items(), start=1):
         statement = re.sub(rf"\b{name}\b", f"(${number}::{type_name})", statement)
     return statement

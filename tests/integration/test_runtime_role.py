@@ -93,7 +93,7 @@ async def test_later_migrations_need_no_further_grant(dsn: str, app_dsn: str) ->
     owner = Database(dsn, pool_size=2)
     await owner.execute("DROP TABLE memory_job_pauses")
     await owner.execute("DROP FUNCTION get_memory_job_stats")
-    await owner.execute("DELETE FROM memory_migrations WHERE version = '0019_items'")
+    await owner.execute("DELETE FROM memory_migrations WHERE version = '0018_operable_queue'")
     await migrate(owner)
     await owner.close()
     database = Database(app_dsn, pool_size=2)

@@ -65,7 +65,7 @@ BEGIN
               'cancel_memory_jobs', 'enqueue_waiting_memory_blocks', 'prune_memory_jobs',
               'check_memory_rate_limit', 'memory_queue_place', 'memory_next_version',
               'raise_memory_versions', 'raise_memory_version',
-              'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block',
+              'add_memory_cache_counts', 'edit_memory_block', 'delete_memory_block', 'delete_memory_blocks',
               'erase_memory_user', 'memory_user_digest', 'sweep_memory_jobs', 'count_memory_rows',
               'import_memory_rows', 'memory_own_job_id',
               'enter_memory_circuit', 'note_memory_circuit', 'keep_memory_enrichment',
