@@ -20,7 +20,7 @@ from luma_memory.cli.processes import Stack
 from luma_memory.settings import load_settings
 
 # The promised figure is for a machine with nothing else to do: the long form of the test holds it.
-# The short form, which runs at any speed, tells a refusal from a wait for a time limit
+# The short form, which runs at any speed, distinguishes a refusal from a wait for a time limit
 # (10 s and more).
 REFUSED_SECONDS_MAX = 2.0
 REFUSED_ANYWHERE_SECONDS_MAX = 7.0

@@ -35,6 +35,7 @@ from luma_memory.providers.completion.extract.date_rule import (
     month_number,
 )
 from luma_memory.providers.completion.extract.date_values import Tense, Unit
+from luma_memory.providers.completion.extract.date_weekdays import weekday_rules
 from luma_memory.providers.completion.extract.vocabulary import DateWords, vocabulary
 
 # Weekdays spelled out in no more than five letters.
@@ -82,6 +83,7 @@ def _rules(words: DateWords) -> list[Rule]:
     days = {name: n for n, names in enumerate(words.weekdays) for name in re.split(r"[ |]", names)}
     return [
         *range_rules(words, months, days),
+        *weekday_rules(words, months, days),
         *_numeric(words),
         *_calendar(words, months),
         *idiom_rules(words, days),
@@ -279,13 +281,33 @@ def _counted(words: DateWords) -> list[Rule]:
     def without_value(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return None
 
+    def ago_to_the_day(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return values.shifted_to_the_day(base, _unit(m), -count(m))
+
     before, after = words.ago_before, words.ago_after
-    vague = rf"(?:{words.vague})"
+    # "a few", "3 to 4", "two or three"
+    both = rf"{number.replace('?P<n>', '?:')}(?: ?[-–] ?| (?:{words.range_to}|{words.either}) )"
+    vague = rf"(?:{words.vague}|{both}{number.replace('?P<n>', '?:')})"
+    on_this_day = (
+        [rf"{form},? (?:{words.today})" for form in around(before, f"{number} {unit}", after)]
+        if words.today
+        else []
+    )
+    this_unit = rf"(?:{words.this_before}) (?:{'|'.join(words.unit.values())})"
     return [
-        *(Rule(compiled(p), ago, TIME, needed) for p in around(before, f"{number} {unit}", after)),
+        *(Rule(compiled(p), ago_to_the_day, TIME, needed) for p in on_this_day),
+        *(
+            Rule(compiled(rf"{p},? {this_unit}"), without_value, TIME, needed, vague=True)
+            for p in around(before, f"{number} {unit}", after)
+        ),
         *(
             Rule(compiled(p), without_value, TIME, needed, vague=True)
             for p in around(before, f"{vague} {unit}", after)
+        ),
+        *(Rule(compiled(p), ago, TIME, needed) for p in around(before, f"{number} {unit}", after)),
+        *(
+            Rule(compiled(p), without_value, TIME, needed, vague=True)
+            for p in around(words.ahead_before, f"{vague} {unit}", words.ahead_after)
         ),
         *(
             Rule(compiled(p), ahead, TIME, needed)

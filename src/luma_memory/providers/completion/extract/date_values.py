@@ -36,6 +36,24 @@ def shifted(base: date, unit: Unit, steps: int) -> str | None:
             return _iso_year(base.year + steps)
 
 
+def shifted_to_the_day(base: date, unit: Unit, steps: int) -> str | None:
+    """ "Two years ago today": the same day of another week, month or year, where there is one."""
+    if abs(steps) > _MAX_STEPS:
+        return None
+    match unit:
+        case "day":
+            return _iso_day(base, steps)
+        case "week":
+            return _iso_day(base, 7 * steps)
+        case "weekend":
+            return None
+        case "month":
+            years, index = divmod(base.month - 1 + steps, 12)
+            return day(base.year + years, index + 1, base.day)
+        case "year":
+            return day(base.year + steps, base.month, base.day)
+
+
 def weekday(base: date, index: int, tense: Tense) -> str | None:
     """The nearest such weekday (Monday 0) before or after `base`, never `base` itself."""
     ahead = (index - base.weekday()) % 7 or 7

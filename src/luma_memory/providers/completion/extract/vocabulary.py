@@ -112,6 +112,10 @@ class DateWords:
     quarters: Mapping[str, int] = field(default_factory=dict)
     halves: str = ""  # "half of", "Halbjahr", before a year; `quarters` are its numbers
     named_weekdays: str = ""  # "Black Friday": no weekday of this week
+    either: str = "or|oder|ou|o|of"  # two "or" three days
+    weekday_ordinals: Mapping[str, int] = field(default_factory=dict)  # "last" (-1) Friday of March
+    of_month: str = ""  # the last Friday "of" March
+    weekday_number: str = ""  # Friday "the" 13th
     weekday_ago: str = ""  # "a week ago Monday", between the count's unit and the weekday
     weeks_after: str = ""  # "Montag in einer Woche", between the day and the count
     day_and_month: str = ""  # before "3.3." without a year
