@@ -109,6 +109,9 @@ async def test_errors_are_explained_in_one_sentence(stack: Stack, tmp_path: Path
     odd = write(tmp_path, {"odd.json": {"a": 1}})
     unknown = imported(odd, "--user", "x", "--url", stack.base_url, cwd=tmp_path)
     assert (unknown.returncode, "--format" in unknown.stderr) == (1, True)
+    odd.write_bytes(b"PK\x03\x04 and no more")
+    damaged = imported(odd, "--user", "x", "--url", stack.base_url, cwd=tmp_path)
+    assert (damaged.returncode, "damaged or incomplete" in damaged.stderr) == (1, True)
     wrong = imported(odd, "--format", "icq", cwd=tmp_path)
     assert (wrong.returncode, "must be auto or one of" in wrong.stderr) == (2, True)
 

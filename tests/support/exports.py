@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from luma_memory.importers.documents import open_bundle
-from luma_memory.importers.formats import FORMATS, detect
+from luma_memory.importers.formats import FORMATS, detect, read_items
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
 
 
@@ -40,7 +40,7 @@ def items(path: Path, options: ImportOptions | None = None, *, format_: str = ""
     options = options or ImportOptions()
     with open_bundle(path) as bundle:
         found = FORMATS[format_] if format_ else detect(bundle, options)
-        return list(found.read(bundle, options))
+        return list(read_items(found, bundle, options))
 
 
 def detected(path: Path, options: ImportOptions | None = None) -> str:

@@ -22,7 +22,7 @@ from luma_memory.domain.access import Caller
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.importers.assignment import Assignment, Group, groups
 from luma_memory.importers.documents import open_bundle
-from luma_memory.importers.formats import FORMATS, detect
+from luma_memory.importers.formats import FORMATS, detect, read_items
 from luma_memory.importers.records import ImportOptions
 
 # Those that need no further file; `auto` recognizes them by content.
@@ -78,7 +78,7 @@ class Upload:
         with open_bundle(self.path) as bundle:
             found = detect(bundle, options) if format_ == "auto" else FORMATS[format_]
             assignment = Assignment(user_id, {})
-            items = found.read(bundle, options)
+            items = read_items(found, bundle, options)
             yield found.name, Group()  # an unknown format is an error before the response
             for group in groups(items, assignment, title=self.path.name, count_max=_GROUP_BLOCKS):
                 yield found.name, group

@@ -25,7 +25,7 @@ from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
 from luma_memory.importers.assignment import Assignment, groups
 from luma_memory.importers.documents import Bundle, open_bundle
-from luma_memory.importers.formats import FORMATS, detect
+from luma_memory.importers.formats import FORMATS, detect, read_items
 from luma_memory.importers.mapped import load_mapping
 from luma_memory.importers.records import (
     DateOrder,
@@ -153,7 +153,6 @@ class Tally:
 
     report_path: Path
     stored: int = 0
-    known: int = 0  # stored by an earlier import
     refused: int = 0
     failed: int = 0  # whose enrichment failed, where that was waited for
     skipped: Counter[str] = field(default_factory=Counter)
@@ -237,7 +236,7 @@ def _count(
     assignment: Assignment,
     tally: Tally,
 ) -> None:
-    with progress("bytes read", None) as bar:
+    with progress("bytes read", _size_bytes(files)) as bar:
         for _ in _groups(files, format_, options, assignment, tally, bar, BATCH_BLOCKS_MAX):
             pass
 
@@ -270,7 +269,7 @@ def _items(bundle: Bundle, format_: str, options: ImportOptions, tally: Tally) -
     if found.name not in tally.formats:
         tally.formats[found.name] = None
         print_note(f"{bundle.title}: {found.title}")
-    return found.read(bundle, options)
+    return read_items(found, bundle, options)
 
 
 async def _import(

@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
@@ -28,6 +28,7 @@ PIPED_COLUMNS = 160
 # Control characters and text direction overrides: stored text must not control a terminal.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _REPORT_SECONDS = 10.0
+_PACE_SECONDS_MIN = 0.5
 
 
 def console(*, errors: bool = False) -> Console:
@@ -64,10 +65,12 @@ def print_note(message: str) -> None:
 
 
 class Bar:
-    """Progress toward a total; `total` is None while it is unknown."""
+    """Progress toward a total; `total` is None while it is unknown. Bytes are shown as MB."""
 
     def __init__(self, title: str, total: int | None) -> None:
         self.title, self.total, self.done = title, total, 0
+        self._is_bytes = title.startswith("bytes ")
+        self._started = time.monotonic()
 
     def advance(self, count: int = 1) -> None:
         self.show(self.done + count)
@@ -75,6 +78,33 @@ class Bar:
     def show(self, done: int) -> None:
         """Set the progress; it never moves back."""
         self.done = max(self.done, done)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def amount(self) -> str:
+        if self.total is None:
+            return self._shown(self.done)
+        return f"{self._number(self.done)} of {self._shown(self.total)}"
+
+    @property
+    def pace(self) -> str:
+        """The rate, and how long the rest takes at this rate; nothing before there is one."""
+        seconds = self.seconds
+        if not self.done or seconds < _PACE_SECONDS_MIN:
+            return ""
+        rate = self.done / seconds
+        left = (self.total or 0) - self.done
+        rest = f", {timedelta(seconds=round(left / rate))} left" if left > 0 else ""
+        return f"{self._shown(rate)}/s{rest}"
+
+    def _shown(self, number: float) -> str:
+        return self._number(number) + (" MB" if self._is_bytes else "")
+
+    def _number(self, number: float) -> str:
+        return f"{number / 1e6:,.1f}" if self._is_bytes else f"{number:,.0f}"
 
     def end(self) -> None:
         """Leave the last state on the screen."""
@@ -98,16 +128,17 @@ class _MovingBar(Bar):
             SpinnerColumn(finished_text="[green]✓"),
             TextColumn("{task.description}"),
             BarColumn(bar_width=32),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[amount]}"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=out,
         )
-        self._task = self._progress.add_task(title, total=total)
+        self._task = self._progress.add_task(title, total=total, amount=self.amount, pace="")
         self._progress.start()
 
     def show(self, done: int) -> None:
         super().show(done)
-        self._progress.update(self._task, completed=self.done)
+        self._progress.update(self._task, completed=self.done, amount=self.amount, pace=self.pace)
 
     def end(self) -> None:
         if self.total is None:
@@ -119,7 +150,7 @@ class _LineBar(Bar):
     def __init__(self, title: str, total: int | None, out: Console) -> None:
         super().__init__(title, total)
         self._out = out
-        self._started = self._reported = time.monotonic()
+        self._reported = time.monotonic()
 
     def show(self, done: int) -> None:
         super().show(done)
@@ -128,6 +159,5 @@ class _LineBar(Bar):
 
     def end(self) -> None:
         self._reported = time.monotonic()
-        of = "" if self.total is None else f" of {self.total}"
-        seconds = self._reported - self._started
-        self._out.print(f"{self.title}: {self.done}{of}, {seconds:.1f} s", soft_wrap=True)
+        parts = (f"{self.title}: {self.amount}", f"{self.seconds:.1f} s", self.pace)
+        self._out.print(", ".join(part for part in parts if part), soft_wrap=True)

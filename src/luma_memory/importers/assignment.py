@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from luma_memory.importers.records import ImportedBlock, Item, SkippedItem
+from luma_memory.importers.texts import storable_json
 
 # One request of blocks; the service accepts 32 MB.
 _GROUP_CHARACTERS_MAX: Final = 4_000_000
@@ -70,6 +71,6 @@ def _body(block: ImportedBlock, user: str) -> dict[str, Any]:
         "session_id": block.session_id,
         "agent_id": block.agent_id,
         "occurred_at": block.occurred_at.isoformat() if block.occurred_at else None,
-        "metadata": dict(block.metadata) or None,
+        "metadata": storable_json(block.metadata) or None,
     }
     return {name: value for name, value in body.items() if value is not None}

@@ -13,8 +13,9 @@ from typing import Any, Final
 import ijson
 
 from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.json_streams import json_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import as_list, as_mapping, epoch, json_items, name, parts
+from luma_memory.importers.texts import as_list, as_mapping, epoch, name, parts
 
 SOURCE: Final = "chatgpt"
 _FILES: Final = re.compile(r"(^|/)conversations(-\d+)?\.json$")
@@ -39,7 +40,7 @@ def read(bundle: Bundle, _options: ImportOptions) -> Iterator[Item]:
                     yield from _conversation(as_mapping(conversation), f"{document.name}: {number}")
             except ijson.JSONError as error:
                 where = f"{document.name}: after conversation {number}"
-                yield SkippedItem(where, "malformed", str(error))
+                yield SkippedItem(where, "malformed", problem(error))
 
 
 def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]:

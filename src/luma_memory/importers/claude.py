@@ -8,8 +8,9 @@ from typing import Any, Final
 import ijson
 
 from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.json_streams import json_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import as_list, as_mapping, iso, json_items, name, parts
+from luma_memory.importers.texts import ContentIds, as_list, as_mapping, iso, name, parts
 
 SOURCE: Final = "claude"
 _SPEAKERS: Final = {"human": "user", "user": "user", "assistant": "assistant"}
@@ -35,7 +36,7 @@ def _each(document: Document, reader: Any) -> Iterator[Item]:
             for number, value in enumerate(json_items(stream, "item"), 1):
                 yield from reader(as_mapping(value), f"{document.name}: {number}")
         except ijson.JSONError as error:
-            yield SkippedItem(f"{document.name}: after {number}", "malformed", str(error))
+            yield SkippedItem(f"{document.name}: after {number}", "malformed", problem(error))
 
 
 def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]:
@@ -88,7 +89,7 @@ def _message(
             )
         )
     if not any(text.strip() for _, text, _ in texts):
-        yield SkippedItem(place, "empty")
+        yield SkippedItem(place, _why_empty(message))
     for external_id, text, facts in texts:
         for piece, suffix in parts(text):
             yield ImportedBlock(
@@ -103,38 +104,67 @@ def _message(
 
 
 def _words(message: Mapping[str, Any]) -> str:
-    """The text of a message; tool calls, their results and thoughts are left out."""
+    """The text of a message; tool calls, their results and thoughts are left out.
+
+    `text` repeats the content of a message, with placeholders for what is no text.
+    """
+    content = as_list(message.get("content"))
+    if not content:
+        return str(message.get("text") or "")
     texts = [
         str(as_mapping(part).get("text") or "")
-        for part in as_list(message.get("content"))
+        for part in content
         if as_mapping(part).get("type") == "text"
     ]
-    joined = "\n\n".join(text for text in texts if text.strip())
-    return joined or str(message.get("text") or "")
+    return "\n\n".join(text for text in texts if text.strip())
+
+
+def _why_empty(message: Mapping[str, Any]) -> str:
+    kinds = {as_mapping(part).get("type") for part in as_list(message.get("content"))}
+    if kinds & {"tool_use", "tool_result"}:
+        return "tool"
+    if "thinking" in kinds:
+        return "reasoning"
+    return "media" if message.get("files") or message.get("attachments") else "empty"
 
 
 def _project(project: Mapping[str, Any], where: str) -> Iterator[Item]:
-    title = name(project.get("name"))
+    """What its owner wrote about a project, and its documents."""
+    project_id = name(project.get("uuid"))
+    for field in ("description", "prompt_template"):
+        text = project.get(field)
+        if project_id is not None and isinstance(text, str):
+            yield from _of_project(
+                project, f"{project_id}:{field}", text, project.get("created_at"), None
+            )
     for entry in as_list(project.get("docs")):
         document = as_mapping(entry)
         document_id = name(document.get("uuid"))
         if document_id is None:
             yield SkippedItem(where, "malformed", "a project's document without a uuid")
             continue
-        for piece, suffix in parts(str(document.get("content") or "")):
-            yield ImportedBlock(
-                external_id=f"{SOURCE}:{document_id}{suffix}",
-                content=piece,
-                source=SOURCE,
-                occurred_at=iso(document.get("created_at")) or iso(project.get("created_at")),
-                session_id=name(project.get("uuid")),
-                metadata={
-                    **({"title": title} if title else {}),
-                    **(
-                        {"file_name": str(document["filename"])} if document.get("filename") else {}
-                    ),
-                },
-            )
+        text = document.get("content")
+        if not isinstance(text, str) or not text.strip():
+            yield SkippedItem(f"{where}: document {document_id}", "empty")
+            continue
+        yield from _of_project(
+            project, document_id, text, document.get("created_at"), document.get("filename")
+        )
+
+
+def _of_project(
+    project: Mapping[str, Any], key: str, text: str, created_at: object, file_name: object
+) -> Iterator[Item]:
+    facts = {"title": name(project.get("name")), "file_name": name(file_name)}
+    for piece, suffix in parts(text):
+        yield ImportedBlock(
+            external_id=f"{SOURCE}:{key}{suffix}",
+            content=piece,
+            source=SOURCE,
+            occurred_at=iso(created_at) or iso(project.get("created_at")),
+            session_id=name(project.get("uuid")),
+            metadata={fact: value for fact, value in facts.items() if value},
+        )
 
 
 def _memories(memories: Mapping[str, Any], _where: str) -> Iterator[Item]:
@@ -143,11 +173,15 @@ def _memories(memories: Mapping[str, Any], _where: str) -> Iterator[Item]:
         f"project:{project}": text
         for project, text in as_mapping(memories.get("project_memories")).items()
     }
-    account = name(memories.get("account_uuid")) or "account"
+    # A memory is rewritten in place: its text is part of the id, so that a newer one is new.
+    ids = ContentIds(f"{SOURCE}:memory")
     for kind, text in texts.items():
-        for piece, suffix in parts(text if isinstance(text, str) else ""):
+        if not isinstance(text, str) or not text.strip():
+            continue
+        external_id = ids.of(memories.get("account_uuid"), kind, text)
+        for piece, suffix in parts(text):
             yield ImportedBlock(
-                external_id=f"{SOURCE}:memory:{account}:{kind}{suffix}",
+                external_id=external_id + suffix,
                 content=piece,
                 source=SOURCE,
                 occurred_at=iso(memories.get("updated_at")) or iso(memories.get("created_at")),

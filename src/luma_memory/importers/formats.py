@@ -24,11 +24,13 @@ from luma_memory.importers import (
     whatsapp,
 )
 from luma_memory.importers.documents import Bundle, Document
-from luma_memory.importers.records import ImportOptions, Item, UnknownFormat
+from luma_memory.importers.json_streams import Shallow
+from luma_memory.importers.records import ImportOptions, Item, SkippedItem, UnknownFormat
 
 # How much of a document is examined; the first conversation contains all keys of an export.
 _EVENTS_MAX: Final = 20_000
 _LINES_MAX: Final = 200
+_DOCUMENTS_MAX: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ FORMATS: Final[Mapping[str, Format]] = {
 
 def detect(bundle: Bundle, options: ImportOptions) -> Format:
     """The format, detected by the contents of the documents. Raises UnknownFormat."""
+    if not any(document.size_bytes for document in bundle.documents):
+        raise UnknownFormat(f"{bundle.title} is empty", code="format_unknown")
     name = _detected(bundle, options)
     if name is None:
         known = ", ".join(FORMATS)
@@ -71,6 +75,16 @@ def detect(bundle: Bundle, options: ImportOptions) -> Format:
     return FORMATS[name]
 
 
+def read_items(format_: Format, bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
+    """Everything in the documents; a single skipped item where there is nothing at all."""
+    is_empty = True
+    for item in format_.read(bundle, options):
+        is_empty = False
+        yield item
+    if is_empty:
+        yield SkippedItem(bundle.title, "nothing_found", f"no content of a {format_.title}")
+
+
 def _detected(bundle: Bundle, options: ImportOptions) -> str | None:
     if options.mapping is not None:
         return "mapped"
@@ -79,7 +93,9 @@ def _detected(bundle: Bundle, options: ImportOptions) -> str | None:
     if bundle.ending(".srt", ".vtt"):
         return "transcript"
     candidates = chatgpt.documents(bundle) if len(bundle.documents) > 1 else bundle.documents
-    for document in candidates or bundle.documents[:20]:
+    # Pictures and recordings lie beside a chat in its archive.
+    texts = bundle.ending(".json", ".jsonl", ".ndjson", ".af", ".txt")
+    for document in candidates or [*texts, *bundle.documents][:_DOCUMENTS_MAX]:
         if (name := _of_document(document)) is not None:
             return name
     return "markdown" if bundle.ending(".md", ".markdown") else None
@@ -117,7 +133,7 @@ def _keys(document: Document) -> set[str]:
     keys: set[str] = set()
     with document.bytes(counted=False) as stream:
         try:
-            for number, (prefix, event, value) in enumerate(ijson.parse(stream)):
+            for number, (prefix, event, value) in enumerate(ijson.parse(Shallow(stream))):
                 if event == "map_key" and prefix.count(".") < 3:
                     keys.add(f"{prefix}.{value}" if prefix else str(value))
                 if number >= _EVENTS_MAX or _of_keys(keys) in ("chatgpt", "claude", "mem0"):
@@ -150,7 +166,7 @@ def _has_timing(document: Document) -> bool:
 
 
 def _first_lines(document: Document) -> Iterator[str]:
-    with document.text(counted=False) as text:
+    with document.text(counted=False, is_checked=False) as text:
         for _ in range(_LINES_MAX):
             line = text.readline(2_000)
             if not line:

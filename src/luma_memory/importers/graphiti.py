@@ -2,44 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import ijson
 
-from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.documents import Bundle
+from luma_memory.importers.json_streams import keyed_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import ContentIds, as_mapping, instant, json_items, name, parts
+from luma_memory.importers.texts import ContentIds, as_mapping, instant, name, parts
 
 SOURCE: Final = "graphiti"
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
-    """Episodes, then the facts of edges, then the summaries of nodes.
+    """Episodes, the facts of edges, the summaries of nodes, in the file's order.
 
     A fact with an `invalid_at` or `expired_at` is skipped: its source considers it outdated.
     """
     ids = ContentIds(SOURCE)
     for document in bundle.documents:
-        yield from _each(document, ("episodes",), lambda value: _episode(value, options, ids))
-        yield from _each(document, ("edges", "facts"), lambda value: _fact(value, options, ids))
-        yield from _each(document, ("nodes", "entities"), lambda value: _node(value, options, ids))
-
-
-def _each(
-    document: Document,
-    keys: tuple[str, ...],
-    reader: Callable[[Mapping[str, Any]], ImportedBlock | tuple[str, str]],
-) -> Iterator[Item]:
-    for key in keys:
-        number = 0
+        counts: Counter[str] = Counter()
         with document.bytes() as stream:
             try:
-                for number, value in enumerate(json_items(stream, f"{key}.item"), 1):
-                    yield from _split(reader(as_mapping(value)), f"{document.name}: {key} {number}")
+                for key, value in keyed_items(stream, *_READERS):
+                    counts[key] += 1
+                    found = _READERS[key](as_mapping(value), options, ids)
+                    yield from _split(found, f"{document.name}: {key} {counts[key]}")
             except ijson.JSONError as error:
-                where = f"{document.name}: {key} after {number}"
-                yield SkippedItem(where, "malformed", str(error))
+                where = f"{document.name}: after {sum(counts.values())}"
+                yield SkippedItem(where, "malformed", problem(error))
 
 
 def _split(result: ImportedBlock | tuple[str, str], where: str) -> Iterator[Item]:
@@ -133,3 +126,17 @@ def _text(source: Mapping[str, Any], *fields: str) -> str:
         if isinstance(value, str) and value.strip():
             return value.strip()
     return ""
+
+
+_READERS: Final[
+    Mapping[
+        str,
+        Callable[[Mapping[str, Any], ImportOptions, ContentIds], ImportedBlock | tuple[str, str]],
+    ]
+] = {
+    "episodes": _episode,
+    "edges": _fact,
+    "facts": _fact,
+    "nodes": _node,
+    "entities": _node,
+}

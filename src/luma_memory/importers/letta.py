@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import ijson
 
 from luma_memory.importers.documents import Bundle
+from luma_memory.importers.json_streams import keyed_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import (
-    ContentIds,
-    as_list,
-    as_mapping,
-    instant,
-    json_items,
-    name,
-    parts,
-)
+from luma_memory.importers.texts import ContentIds, as_list, as_mapping, instant, name, parts
 
 SOURCE: Final = "letta"
 _SPOKEN: Final = ("user", "assistant")
@@ -27,17 +21,18 @@ _SPOKEN: Final = ("user", "assistant")
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
     """The messages of user and agent, then the labeled memory blocks."""
     ids = ContentIds(SOURCE)
+    readers = {"agents": _agent, "blocks": _memory_block}
     for document in bundle.documents:
-        for key, reader in (("agents", _agent), ("blocks", _memory_block)):
-            number = 0
-            with document.bytes() as stream:
-                try:
-                    for number, value in enumerate(json_items(stream, f"{key}.item"), 1):
-                        where = f"{document.name}: {key} {number}"
-                        yield from reader(as_mapping(value), where, options, ids)
-                except ijson.JSONError as error:
-                    where = f"{document.name}: {key} after {number}"
-                    yield SkippedItem(where, "malformed", str(error))
+        counts: Counter[str] = Counter()
+        with document.bytes() as stream:
+            try:
+                for key, value in keyed_items(stream, *readers):
+                    counts[key] += 1
+                    where = f"{document.name}: {key} {counts[key]}"
+                    yield from readers[key](as_mapping(value), where, options, ids)
+            except ijson.JSONError as error:
+                where = f"{document.name}: after {sum(counts.values())}"
+                yield SkippedItem(where, "malformed", problem(error))
 
 
 def _agent(
@@ -90,7 +85,7 @@ def _sent(call: object) -> str:
         return ""
     try:
         arguments = json.loads(str(function.get("arguments")))
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(as_mapping(arguments).get("message") or "")
 

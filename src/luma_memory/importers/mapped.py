@@ -27,9 +27,10 @@ from typing import Any, Final
 import ijson
 
 from luma_memory.domain.errors import Invalid
-from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.documents import Bundle, Document, bounded_lines
+from luma_memory.importers.json_streams import json_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import ContentIds, instant, json_items, name, parts
+from luma_memory.importers.texts import ContentIds, instant, name, parts
 
 SOURCE: Final = "mapped"
 _TEXT_KEYS: Final = (
@@ -59,6 +60,8 @@ def check_mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
             raise _invalid(f"{key} is not one of {', '.join((*_TEXT_KEYS, 'metadata'))}")
         elif not isinstance(value, str):
             raise _invalid(f"{key} must be a text")
+    if len(mapping.get("delimiter", ",")) != 1 or mapping.get("delimiter", ",") in '"\r\n':
+        raise _invalid("delimiter must be one character")
     if "content" not in mapping:
         raise _invalid("content is missing: name the field that holds the text")
     return mapping
@@ -101,31 +104,47 @@ def _csv_records(document: Document, mapping: Mapping[str, Any]) -> Iterator[tup
     csv.field_size_limit(_CELL_CHARACTERS_MAX)
     with document.text() as text:
         delimiter = mapping.get("delimiter") or _delimiter(document)
+        too_long: list[int] = []
         try:
-            for number, row in enumerate(csv.DictReader(text, delimiter=delimiter), 2):
+            rows = csv.DictReader(_short(bounded_lines(text), too_long), delimiter=delimiter)
+            for number, row in enumerate(rows, 2):
                 yield f"{document.name}: row {number}", {k: v for k, v in row.items() if k}
         except csv.Error as error:
             yield document.name, SkippedItem(document.name, "malformed", str(error))
+        for number in too_long:
+            where = f"{document.name}: line {number}"
+            yield where, SkippedItem(where, "too_long", "more than four million characters")
+
+
+def _short(lines: Iterator[tuple[int, str | None]], too_long: list[int]) -> Iterator[str]:
+    for number, line in lines:
+        if line is None:
+            too_long.append(number)
+        else:
+            yield line
 
 
 def _delimiter(document: Document) -> str:
     if document.name.lower().endswith(".tsv"):
         return "\t"
     with document.text(counted=False) as text:
-        first = text.readline()
+        first = text.readline(_CELL_CHARACTERS_MAX)
     return max(",;\t|", key=first.count)
 
 
 def _line_records(document: Document, _mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     with document.bytes() as lines:
-        for number, line in enumerate(lines, 1):
+        for number, line in bounded_lines(lines):
             where = f"{document.name}: line {number}"
+            if line is None:
+                yield where, SkippedItem(where, "too_long", "more than four million bytes")
+                continue
             if not line.strip():
                 continue
             try:
                 yield where, json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield where, SkippedItem(where, "malformed", str(error))
+                yield where, SkippedItem(where, "malformed", problem(error))
 
 
 def _json_records(document: Document, mapping: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -138,7 +157,7 @@ def _json_records(document: Document, mapping: Mapping[str, Any]) -> Iterator[tu
                 yield f"{document.name}: {number}", value
         except ijson.JSONError as error:
             where = f"{document.name}: after {number}"
-            yield where, SkippedItem(where, "malformed", str(error))
+            yield where, SkippedItem(where, "malformed", problem(error))
     if number == 0:
         where = document.name
         yield where, SkippedItem(where, "empty", f"no list at {records or 'the top level'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from luma_memory.importers.texts import ContentIds, as_mapping, instant, name, p
 
 SOURCE: Final = "markdown"
 _NOTE_CHARACTERS_MAX: Final = 5_000_000
+_FRONT_CHARACTERS_MAX: Final = 100_000
 _FRONT: Final = "---"
 _TIMES: Final = ("date", "created", "created_at", "created-at", "updated", "modified")
 
@@ -34,14 +35,14 @@ def _note(document: Document, note: str, options: ImportOptions, ids: ContentIds
     try:
         front, body = _split(note)
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "no YAML"
+        problem = getattr(error, "problem", None) or (error.args or ("no YAML",))[0]
         yield SkippedItem(document.name, "malformed", f"front matter: {problem}")
         return
     if not body.strip():
         yield SkippedItem(document.name, "empty")
         return
     title = name(front.get("title")) or document.stem
-    external_id = ids.of(front.get("id") or document.name, body)
+    external_id = ids.of(name(front.get("id")) or document.name, body)
     for piece, suffix in parts(body):
         yield ImportedBlock(
             external_id=external_id + suffix,
@@ -61,9 +62,18 @@ def _split(note: str) -> tuple[Mapping[str, Any], str]:
         return {}, note
     for number, line in enumerate(lines[1:], 1):
         if line.strip() in (_FRONT, "..."):
-            front = yaml.safe_load("".join(lines[1:number]))
-            return as_mapping(front), "".join(lines[number + 1 :])
+            return _front(lines[1:number]), "".join(lines[number + 1 :])
     return {}, note
+
+
+def _front(lines: Sequence[str]) -> Mapping[str, Any]:
+    text = "".join(lines)
+    if len(text) > _FRONT_CHARACTERS_MAX:
+        raise yaml.YAMLError("too long")
+    try:
+        return as_mapping(yaml.safe_load(text))
+    except (ValueError, RecursionError) as error:  # a date that does not exist, deep nesting
+        raise yaml.YAMLError(str(error)) from error
 
 
 def _time(front: Mapping[str, Any], options: ImportOptions) -> datetime | None:
@@ -79,5 +89,6 @@ def _time(front: Mapping[str, Any], options: ImportOptions) -> datetime | None:
 def _tags(front: Mapping[str, Any]) -> Mapping[str, Any]:
     tags = front.get("tags")
     if isinstance(tags, str):
-        tags = [tag.strip() for tag in tags.split(",")]
-    return {"tags": [str(tag) for tag in tags][:50]} if isinstance(tags, list) and tags else {}
+        tags = tags.split(",")
+    named = [name(tag) for tag in tags[:50]] if isinstance(tags, list) else []
+    return {"tags": [tag for tag in named if tag]} if any(named) else {}

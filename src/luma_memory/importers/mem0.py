@@ -8,8 +8,9 @@ from typing import Any, Final
 import ijson
 
 from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.json_streams import Shallow, json_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import as_mapping, iso, json_items, name, parts
+from luma_memory.importers.texts import as_mapping, instant, name, parts
 
 SOURCE: Final = "mem0"
 _PREFIXES: Final = ("item", "results.item", "memories.item")
@@ -25,14 +26,14 @@ def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
                 for number, memory in enumerate(json_items(stream, prefix), 1):
                     yield from _memory(as_mapping(memory), f"{document.name}: {number}", options)
             except ijson.JSONError as error:
-                yield SkippedItem(f"{document.name}: after {number}", "malformed", str(error))
+                yield SkippedItem(f"{document.name}: after {number}", "malformed", problem(error))
 
 
 def _prefix(document: Document) -> str:
     """The path of the list: the first of the three that exists in the document."""
     with document.bytes(counted=False) as stream:
         try:
-            for prefix, event, _value in ijson.parse(stream):
+            for prefix, event, _value in ijson.parse(Shallow(stream)):
                 if event == "start_array":
                     found = f"{prefix}.item" if prefix else "item"
                     if found in _PREFIXES:
@@ -52,6 +53,8 @@ def _memory(memory: Mapping[str, Any], where: str, options: ImportOptions) -> It
     metadata = dict(as_mapping(memory.get("metadata")))
     if categories:
         metadata["categories"] = categories
+    if updated := instant(memory.get("updated_at"), options.time_zone):
+        metadata["updated_at"] = updated.isoformat()
     if app := name(memory.get("app_id")):
         metadata["app_id"] = app
     for piece, suffix in parts(text):
@@ -59,7 +62,7 @@ def _memory(memory: Mapping[str, Any], where: str, options: ImportOptions) -> It
             external_id=f"{SOURCE}:{memory_id}{suffix}",
             content=piece,
             source=SOURCE,
-            occurred_at=iso(memory.get("created_at"), options.time_zone),
+            occurred_at=instant(memory.get("created_at"), options.time_zone),
             session_id=name(memory.get("run_id")),
             agent_id=name(memory.get("agent_id")),
             owner=name(memory.get("user_id")),

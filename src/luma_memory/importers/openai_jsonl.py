@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from luma_memory.importers.documents import Bundle
+from luma_memory.importers.documents import Bundle, bounded_lines
+from luma_memory.importers.json_streams import problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
 from luma_memory.importers.texts import ContentIds, as_list, as_mapping, instant, name, parts
 
@@ -19,14 +20,17 @@ def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
     ids = ContentIds(SOURCE)
     for document in bundle.documents:
         with document.bytes() as lines:
-            for number, line in enumerate(lines, 1):
+            for number, line in bounded_lines(lines):
                 where = f"{document.name}: line {number}"
+                if line is None:
+                    yield SkippedItem(where, "too_long", "a line of more than four million bytes")
+                    continue
                 if not line.strip():
                     continue
                 try:
                     value = json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    yield SkippedItem(where, "malformed", str(error))
+                    yield SkippedItem(where, "malformed", problem(error))
                     continue
                 yield from _conversation(as_mapping(value), ids.of(line), where, options)
 

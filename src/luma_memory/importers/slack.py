@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -11,14 +10,15 @@ from typing import Any, Final
 import ijson
 
 from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.json_streams import json_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
-from luma_memory.importers.texts import as_list, as_mapping, epoch, json_items, name, parts
+from luma_memory.importers.texts import as_list, as_mapping, epoch, name, parts
 
 SOURCE: Final = "slack"
 _DAY: Final = re.compile(r"(?:^|/)(?P<channel>[^/]+)/\d{4}-\d{2}-\d{2}\.json$")
 # Messages with a subtype that a person wrote; all others are events.
 _WRITTEN: Final = (None, "file_share", "thread_broadcast", "me_message", "file_comment")
-_MARK: Final = re.compile(r"<(?P<kind>[@#!]?)(?P<target>[^|>]*)(?:\|(?P<label>[^>]*))?>")
+_MARK: Final = re.compile(r"<(?P<kind>[@#!]?)(?P<target>[^|<>]*)(?:\|(?P<label>[^<>]*))?>")
 
 
 def day_files(bundle: Bundle) -> list[tuple[str, Document]]:
@@ -44,7 +44,7 @@ def read(bundle: Bundle, _options: ImportOptions) -> Iterator[Item]:
                     message = as_mapping(value)
                     yield from _message(message, channel, channels, people, where)
             except ijson.JSONError as error:
-                yield SkippedItem(f"{document.name}: after {number}", "malformed", str(error))
+                yield SkippedItem(f"{document.name}: after {number}", "malformed", problem(error))
 
 
 def _people(bundle: Bundle) -> Mapping[str, str]:
@@ -77,9 +77,9 @@ def _list(bundle: Bundle, file: str) -> Iterator[Mapping[str, Any]]:
     for document in bundle.named(file):
         with document.bytes() as stream:
             try:
-                for value in as_list(json.load(stream)):
+                for value in json_items(stream, "item"):
                     yield as_mapping(value)
-            except ValueError:
+            except ijson.JSONError:
                 return
 
 
@@ -118,7 +118,7 @@ def _message(
 
 def _why_not(message: Mapping[str, Any]) -> str | None:
     subtype = message.get("subtype")
-    if subtype == "tombstone" or message.get("hidden"):
+    if subtype in ("tombstone", "message_deleted") or message.get("hidden"):
         return "deleted"
     if subtype == "bot_message" or message.get("bot_id"):
         return "bot"

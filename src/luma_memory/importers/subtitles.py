@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from luma_memory.importers.documents import Bundle, Document
+from luma_memory.importers.documents import Bundle, Document, bounded_lines
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
 from luma_memory.importers.texts import ContentIds, name, parts
 
 SOURCE: Final = "transcript"
 TIMING: Final = re.compile(
-    r"^\s*(?:(?P<h>\d+):)?(?P<m>\d{1,2}):(?P<s>\d{2})[.,](?P<ms>\d{3})\s+-->\s+[\d:.,]+"
+    r"^\s*(?:(?P<h>\d{1,3}):)?(?P<m>\d{1,2}):(?P<s>\d{2})[.,](?P<ms>\d{3})\s+-->\s+[\d:.,]+"
 )
 _VOICE: Final = re.compile(r"^\s*<v(?:\.[\w.]+)?\s+(?P<speaker>[^>]+)>")
-_TAG: Final = re.compile(r"</?[a-zA-Z][^>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+_TAG: Final = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
 # A block ends if the speaker changes, after a longer pause, or at the end of a sentence after this.
 _PAUSE: Final = timedelta(seconds=8)
 _CHARACTERS: Final = 400
@@ -66,7 +66,10 @@ def _cues(document: Document) -> Iterator[_Cue | SkippedItem]:
     at = 0
     lines: list[str] = []
     with document.text() as text:
-        for number, raw in enumerate(text, 1):
+        for number, raw in bounded_lines(text):
+            if raw is None:
+                yield SkippedItem(f"{document.name}: line {number}", "too_long")
+                continue
             line = raw.rstrip("\n")
             timing = TIMING.match(line)
             if timing is None and line.strip():

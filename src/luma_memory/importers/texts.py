@@ -1,15 +1,14 @@
-"""Functions shared by several formats: times, long texts, ids, streamed JSON."""
+"""Functions shared by several formats: times, long texts, names, ids."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, tzinfo
-from typing import Any, BinaryIO, Final
-
-import ijson
+from datetime import UTC, date, datetime, tzinfo
+from typing import Any, Final
 
 from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 
@@ -17,6 +16,9 @@ _NAME_CHARACTERS_MAX: Final = 256
 # From here on, a number counts milliseconds: as seconds it would be in the year 5138.
 _MILLISECONDS_FROM: Final = 1e11
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
+# What no column of text stores: NUL, and halves of a character that lost the other one.
+_NOT_STORED: Final = re.compile("[\x00\ud800-\udfff]")
+_METADATA_DEPTH_MAX: Final = 20  # the service refuses more than 16
 
 
 def parts(content: str) -> Iterator[tuple[str, str]]:
@@ -24,28 +26,52 @@ def parts(content: str) -> Iterator[tuple[str, str]]:
 
     Cut at the last paragraph, line, sentence or word that fits.
     """
-    number = 1
-    while content.strip():
-        piece = content
-        if len(content) > CONTENT_CHARACTERS_MAX:
-            piece = content[: _cut(content)]
-        content = content[len(piece) :]
+    number, start = 1, 0
+    while start < len(content):
+        end = len(content)
+        if end - start > CONTENT_CHARACTERS_MAX:
+            end = _cut(content, start)
+        piece = storable(content[start:end])
+        start = end
         if piece.strip():
             yield piece.strip("\n"), "" if number == 1 else f"#{number}"
             number += 1
 
 
-def _cut(content: str) -> int:
+def _cut(content: str, start: int) -> int:
+    middle, end = start + CONTENT_CHARACTERS_MAX // 2, start + CONTENT_CHARACTERS_MAX
     for mark in _BREAKS:
-        at = content.rfind(mark, CONTENT_CHARACTERS_MAX // 2, CONTENT_CHARACTERS_MAX)
+        at = content.rfind(mark, middle, end)
         if at > 0:
             return at + len(mark)
-    return CONTENT_CHARACTERS_MAX
+    return end
+
+
+def storable(text: str) -> str:
+    """The text with U+FFFD for what the service cannot store."""
+    return _NOT_STORED.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def storable_json(value: Any, depth: int = 0) -> Any:
+    """Metadata of a source as the service can store it; what is nested too deeply is left out."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if depth > _METADATA_DEPTH_MAX:
+        return None
+    if isinstance(value, Mapping):
+        return {storable(str(k)): storable_json(v, depth + 1) for k, v in value.items()}
+    if isinstance(value, list):
+        return [storable_json(entry, depth + 1) for entry in value]
+    return value if value is None or isinstance(value, int) else str(value)
 
 
 def name(value: object) -> str | None:
-    """A speaker, session or other short name as the service takes it; None for nothing."""
-    text = " ".join(str(value).split()) if value is not None else ""
+    """A speaker, session or other short name as the service takes it; None for anything else."""
+    if not isinstance(value, str | int | float | date):
+        return None
+    text = " ".join(storable(str(value)[: 4 * _NAME_CHARACTERS_MAX]).split())
     return text[:_NAME_CHARACTERS_MAX] or None
 
 
@@ -53,7 +79,7 @@ def epoch(value: object) -> datetime | None:
     """Seconds or milliseconds since 1970, as a number or as text; None for anything else."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     if not math.isfinite(number) or isinstance(value, bool):
         return None
@@ -86,27 +112,29 @@ def instant(value: object, zone: tzinfo = UTC) -> datetime | None:
 class ContentIds:
     """Stable ids for items without one: from their text, and its number of earlier occurrences.
 
-    The same file, even with items appended, gives the same ids.
+    The same file, even with items appended, gives the same ids. Takes about 70 bytes per item.
     """
 
     def __init__(self, source: str) -> None:
         self._source = source
-        self._seen: Counter[str] = Counter()
+        self._seen: set[int] = set()
+        self._repeats: Counter[int] = Counter()
 
     def of(self, *facts: object) -> str:
-        digest = hashlib.sha256("\x1f".join(map(str, facts)).encode("utf-8", "surrogatepass"))
-        key = digest.hexdigest()[:32]
-        self._seen[key] += 1
-        count = self._seen[key]
-        return f"{self._source}:{key}" + (f":{count}" if count > 1 else "")
+        text = "\x1f".join(map(str, facts))
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        key = int.from_bytes(digest[:8])
+        found = f"{self._source}:{digest[:16].hex()}"
+        if key not in self._seen:
+            self._seen.add(key)
+            return found
+        self._repeats[key] += 1
+        return f"{found}:{self._repeats[key] + 1}"
 
-
-def json_items(stream: BinaryIO, prefix: str) -> Iterator[Any]:
-    """The values at a path of a JSON document, one at a time; "item" for the items of an array.
-
-    Raises ijson.JSONError if the document is incomplete or malformed.
-    """
-    yield from ijson.items(stream, prefix, use_float=True)
+    def forget(self) -> None:
+        """No later item equals an earlier one: a new day of a chat."""
+        self._seen.clear()
+        self._repeats.clear()
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luma_memory.cli.output import plain, print_error, printable, progress, shortened
+from luma_memory.cli.output import Bar, plain, print_error, printable, progress, shortened
 
 
 def test_stored_text_cannot_command_a_terminal() -> None:
@@ -40,3 +40,16 @@ def test_progress_without_a_terminal_is_one_line(capsys: pytest.CaptureFixture[s
         bar.show(1)
         bar.advance()
     assert capsys.readouterr().err.startswith("blocks: 3 of 3, ")
+
+
+def test_progress_shows_rate_and_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("luma_memory.cli.output.time.monotonic", lambda: now[0])
+    bar = Bar("bytes read", 300_000_000)
+    assert (bar.amount, bar.pace) == ("0.0 of 300.0 MB", "")
+    now[0] += 4
+    bar.advance(100_000_000)
+    assert (bar.amount, bar.pace) == ("100.0 of 300.0 MB", "25.0 MB/s, 0:00:08 left")
+    bar.advance(200_000_000)
+    assert bar.pace == "75.0 MB/s"
+    assert Bar("blocks", None).amount == "0"

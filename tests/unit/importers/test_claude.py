@@ -48,7 +48,16 @@ CONVERSATIONS = [
                 "m3",
                 attachments=[{"file_name": "plan.txt", "extracted_content": "Row 1: beans"}],
             ),
-            message("m5", "assistant", "", "m4", content=[]),
+            message(
+                "m5",
+                "assistant",
+                "This block is not supported on your current device yet.",
+                "m4",
+                content=[{"type": "tool_use", "name": "search"}, {"type": "tool_result"}],
+            ),
+            message("m6", "human", "", "m5", content=[], files=[{"file_name": "plan.png"}]),
+            message("m7", "assistant", "", "m6", content=[{"type": "thinking"}]),
+            message("m8", "human", "", "m7", content=[]),
         ],
     }
 ]
@@ -64,7 +73,7 @@ def test_messages_attachments_and_the_last_branch(tmp_path: Path) -> None:
         ("user", "Here is my plan.", "claude:m4"),
         ("user", "Row 1: beans", "claude:m4:attachment:1"),
     ]
-    assert sorted(reasons(found)) == ["empty", "other_branch"]
+    assert reasons(found) == ["other_branch", "tool", "media", "reasoning", "empty"]
     attachment = blocks(found)[-1]
     assert attachment.metadata == {"title": "Garden", "file_name": "plan.txt"}
     assert attachment.occurred_at == datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -95,6 +104,8 @@ def test_projects_and_memories(tmp_path: Path) -> None:
                 {
                     "uuid": "p1",
                     "name": "Shed",
+                    "description": "Behind the house",
+                    "prompt_template": "Answer in metres.",
                     "created_at": "2026-01-01T00:00:00Z",
                     "docs": [{"uuid": "d1", "filename": "list.md", "content": "Nails"}],
                 }
@@ -111,6 +122,11 @@ def test_projects_and_memories(tmp_path: Path) -> None:
         zipped=True,
     )
     found = blocks(items(path, format_="claude"))
-    assert [block.content for block in found] == ["Nails", "Has a shed.", "Wants a roof."]
-    assert found[0].external_id == "claude:d1"
-    assert found[0].metadata == {"title": "Shed", "file_name": "list.md"}
+    assert [block.content for block in found] == [
+        *("Behind the house", "Answer in metres.", "Nails", "Has a shed.", "Wants a roof.")
+    ]
+    assert [block.external_id for block in found[:3]] == [
+        *("claude:p1:description", "claude:p1:prompt_template", "claude:d1")
+    ]
+    assert found[2].metadata == {"title": "Shed", "file_name": "list.md"}
+    assert len({block.external_id for block in found}) == 5

@@ -176,7 +176,7 @@ def test_notes_with_front_matter(tmp_path: Path) -> None:
     assert plain.content == "No front matter\n---\nreally"
 
 
-@pytest.mark.parametrize("content", ["", "just words\n", "[1, 2]", '{"a": 1}', b"\x00\xff\x00"])
+@pytest.mark.parametrize("content", ["just words\n", "[1, 2]", '{"a": 1}', b"\x00\xff\x00"])
 def test_an_unrecognized_file_is_reported(tmp_path: Path, content: object) -> None:
     path = write(tmp_path, {"thing.txt": content})
     with pytest.raises(UnknownFormat, match="--format"):

@@ -31,7 +31,11 @@ def test_mem0_in_its_three_forms(tmp_path: Path, wrap: str) -> None:
     assert detected(path) == "mem0"
     assert (block.external_id, block.owner, block.agent_id) == ("mem0:8f1c", "ada", "helper")
     assert block.session_id == "chat-7"
-    assert block.metadata == {"source": "form", "categories": ["hobbies"]}
+    assert block.metadata == {
+        "source": "form",
+        "categories": ["hobbies"],
+        "updated_at": "2026-03-03T09:00:00-07:00",
+    }
     assert block.occurred_at == datetime(2026, 3, 2, 16, tzinfo=UTC)
     assert reasons(found) == ["malformed", "malformed"]
 
@@ -70,9 +74,9 @@ def test_a_graph_gives_episodes_facts_and_summaries(tmp_path: Path) -> None:
     found = items(path)
     assert detected(path) == "graphiti"
     assert [(block.external_id, block.content) for block in blocks(found)] == [
-        ("graphiti:p1", "Ada: I moved."),
-        ("graphiti:e1", "Ada lives in Kiel."),
         ("graphiti:n1", "Ada: Builds boats."),
+        ("graphiti:e1", "Ada lives in Kiel."),
+        ("graphiti:p1", "Ada: I moved."),
     ]
     assert sorted(reasons(found)) == ["empty", "no_longer_true", "no_longer_true"]
 

@@ -48,6 +48,11 @@ MESSAGES = [
     },
     {
         "type": "message",
+        "subtype": "message_deleted",
+        "ts": "1772442003.5",
+    },
+    {
+        "type": "message",
         "user": "U1",
         "ts": "1772442004.0",
         "text": "",
@@ -84,4 +89,4 @@ def test_messages_by_person_thread_and_day(tmp_path: Path) -> None:
     assert (reply.speaker, reply.session_id) == ("Bo", "yard/1772442000.000100")
     assert reply.metadata == {"channel": "yard", "edited": True}
     assert file.content == "cut list"
-    assert sorted(reasons(found)) == ["bot", "deleted", "event", "malformed", "media"]
+    assert sorted(reasons(found)) == ["bot", "deleted", "deleted", "event", "malformed", "media"]

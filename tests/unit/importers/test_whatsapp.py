@@ -28,6 +28,14 @@ def chat(folder: Path, text: str) -> Path:
         ("\u200e[13/03/2026, 12:05:07 PM] Ada: hi", "2026-03-13T12:05:07"),
         ("13/3/2026 9:05 p. m. - Ada: hi", "2026-03-13T21:05"),
         ("2026-03-05, 09:05 - Ada: hi", "2026-03-05T09:05"),
+        ("2026/3/5 下午9:05 - Ada: hi", "2026-03-05T21:05"),
+        ("2026. 3. 5. 오전 12:05, - Ada: hi".replace(", -", " -"), "2026-03-05T00:05"),
+        ("١٣\u200f/٣\u200f/٢٠٢٦، ٩:٠٥ م - Ada: hi", "2026-03-13T21:05"),
+        ("13/3/2026 9:05 μ.μ. - Ada: hi", "2026-03-13T21:05"),
+        ("13.03.2026 kl. 21.05 - Ada: hi", "2026-03-13T21:05"),
+        ("13.03.2026 ÖS 9:05 - Ada: hi", "2026-03-13T21:05"),
+        ("26/3/5, 09:05 - Ada: hi", "2026-03-05T09:05"),  # no year has one digit
+        ("26/03/05, 09:05 - Ada: hi", "2026-03-05T09:05"),  # there was no WhatsApp in 2005
     ],
 )
 def test_forms_of_dates(tmp_path: Path, lines: str, expected: str) -> None:
@@ -59,6 +67,9 @@ def test_an_ambiguous_date_order_must_be_given(tmp_path: Path) -> None:
     path = chat(tmp_path, "05/03/2026, 10:00 - Ada: hi\n")
     with pytest.raises(NeedsChoice, match="--date-order"):
         items(path)
+    # A short year may be written first as well.
+    with pytest.raises(NeedsChoice, match=r"dmy \(2012-11-10\) or mdy .* or ymd \(2010-11-12\)"):
+        items(chat(tmp_path / "short", "10/11/12, 10:00 - Ada: hi\n"))
     (block,) = blocks(items(path, ImportOptions(date_order="mdy")))
     assert block.occurred_at == datetime(2026, 5, 3, 10, tzinfo=UTC)
 
@@ -84,12 +95,21 @@ def test_what_a_chat_holds_beside_texts(tmp_path: Path) -> None:
 
 
 def test_the_hour_that_comes_twice_in_autumn_does_not_go_back(tmp_path: Path) -> None:
-    stamps = ["01:50", "02:30", "02:55", "02:10", "03:05"]  # 25 October 2026, clocks back at 3
+    # 25 October 2026, clocks back at 3
+    stamps = ["01:50", "02:30", "02:55", "02:10", "02:20", "02:58", "03:05"]
     path = chat(tmp_path, "".join(f"25/10/2026, {at} - Ada: {n}\n" for n, at in enumerate(stamps)))
     found = blocks(items(path, ImportOptions(time_zone=BERLIN)))
     instants = [block.occurred_at.astimezone(UTC) for block in found if block.occurred_at]
     assert instants == sorted(instants)
-    assert instants[3] == datetime(2026, 10, 25, 1, 10, tzinfo=UTC)
+    assert [moment.hour for moment in instants] == [23, 0, 0, 1, 1, 1, 2]
+
+
+def test_the_hour_that_spring_skips_is_not_lost(tmp_path: Path) -> None:
+    stamps = ["01:59", "02:30", "03:31"]  # 29 March 2026, clocks forward at 2
+    path = chat(tmp_path, "".join(f"29/03/2026, {at} - Ada: {n}\n" for n, at in enumerate(stamps)))
+    found = blocks(items(path, ImportOptions(time_zone=BERLIN)))
+    instants = [block.occurred_at.astimezone(UTC) for block in found if block.occurred_at]
+    assert [(moment.hour, moment.minute) for moment in instants] == [(0, 59), (1, 30), (1, 31)]
 
 
 def test_the_same_chat_exported_later_keeps_the_ids_of_what_it_had(tmp_path: Path) -> None:

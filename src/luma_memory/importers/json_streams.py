@@ -1,0 +1,97 @@
+"""JSON as a stream of values, from files that may be hostile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Any, BinaryIO, Final
+
+import ijson
+
+# Real exports stay below 20.
+_DEPTH_MAX: Final = 200
+_DIGITS_MAX: Final = 1_000
+_LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (_DIGITS_MAX + 1))
+_NO_BRACKETS: Final = bytes(set(range(256)).difference(b"[]{}"))
+
+
+def json_items(stream: BinaryIO, prefix: str) -> Iterator[Any]:
+    """The values at a path of a JSON document, one at a time; "item" for the items of an array.
+
+    Raises ijson.JSONError if the document is incomplete, malformed or nested too deeply.
+    """
+    yield from ijson.items(Shallow(stream), prefix, use_float=True)
+
+
+def keyed_items(stream: BinaryIO, *keys: str) -> Iterator[tuple[str, Any]]:
+    """Items of several arrays at the top of a JSON document, in its order, each with its key.
+
+    Raises ijson.JSONError as `json_items`.
+    """
+    builder, of = None, ""
+    prefixes = {f"{key}.item": key for key in keys}
+    for prefix, event, value in ijson.parse(Shallow(stream), use_float=True):
+        if builder is None:
+            if (key := prefixes.get(prefix)) is None:
+                continue
+            builder, of = ijson.ObjectBuilder(), key
+        builder.event(event, value)
+        if prefixes.get(prefix) == of and event not in ("start_map", "start_array", "map_key"):
+            yield of, builder.value
+            builder = None
+
+
+def problem(error: Exception) -> str:
+    """What a JSON parser said, as one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return "not UTF-8"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    text = error.args[0] if error.args else ""
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else str(text)
+    return text.strip().partition("\n")[0] or "malformed JSON"
+
+
+class Shallow:
+    """JSON that is read, and refused where the parser would not get through.
+
+    It keeps the path of where it is, so that its time would grow with the square of the depth; and
+    it ends the process at an integer that Python does not convert. Neither counts in strings.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._rest = b""
+        self._is_string = False
+        self._depth = 0
+        self._digits = b""
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        # Without escaped quotes and backslashes, quotes alone begin and end strings.
+        text = (self._rest + data).replace(b"\\\\", b"").replace(b'\\"', b"")
+        self._rest = b"\\" if text.endswith(b"\\") else b""
+        pieces = text.split(b'"')
+        outside = b'"'.join(pieces[self._is_string :: 2])
+        self._is_string ^= len(pieces) % 2 == 0
+        brackets = outside.translate(None, _NO_BRACKETS)
+        if brackets:
+            self._count(brackets)
+        if not self._is_string or len(pieces) > 1:
+            self._check_digits(outside)
+        return data
+
+    def _check_digits(self, outside: bytes) -> None:
+        text = self._digits + outside
+        if _LONG_NUMBER.search(text):
+            raise ijson.JSONError(f"a number of more than {_DIGITS_MAX} digits")
+        self._digits = text[len(text.rstrip(b"0123456789")) :]
+
+    def _count(self, brackets: bytes) -> None:
+        opening = brackets.count(b"[") + brackets.count(b"{")
+        if self._depth + opening > _DEPTH_MAX:
+            steps = (1 if bracket in b"[{" else -1 for bracket in brackets)
+            if max(accumulate(steps, initial=self._depth)) > _DEPTH_MAX:
+                raise ijson.JSONError(f"nested more than {_DEPTH_MAX} levels deep")
+        self._depth = max(0, self._depth + 2 * opening - len(brackets))
