@@ -1065,6 +1065,40 @@ INSERT INTO memory_migrations (version) VALUES ('0021_blocks_by_id');
 END IF;
 END $migration_0021$;
 
+DO $migration_0022$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0022_console') THEN
+-- What lists of users and keys read, the last error of a provider, and the history of the service's numbers.
+
+ALTER TABLE memory_users
+    -- The hour of last_ingest_at. It changes once an hour, so an index can have it: an index on the instant itself
+    -- would be written by every write of the scope, none of which would be a HOT update.
+    ADD COLUMN IF NOT EXISTS active_hour timestamptz NOT NULL DEFAULT '-infinity';
+CREATE INDEX IF NOT EXISTS memory_users_active ON memory_users (project_id, active_hour);
+-- In the order of code points, which finds users by the beginning of their id whatever the database's collation.
+CREATE INDEX IF NOT EXISTS memory_users_name ON memory_users (project_id, user_id COLLATE "C");
+CREATE INDEX IF NOT EXISTS memory_api_keys_project ON memory_api_keys (project_id, created_at, prefix);
+
+ALTER TABLE memory_circuits
+    -- The last failure, also after later calls succeeded.
+    ADD COLUMN IF NOT EXISTS last_code text,
+    ADD COLUMN IF NOT EXISTS last_reason text,
+    ADD COLUMN IF NOT EXISTS last_failed_at timestamptz;
+
+-- Numbers of all processes together, one row a minute of the last day and one an hour of the last 30 days.
+CREATE TABLE IF NOT EXISTS memory_history (
+    resolution text NOT NULL CHECK (resolution IN ('minute', 'hour')),
+    at timestamptz NOT NULL,
+    -- By name: counts, which add up, and states, of which the highest is kept.
+    sums jsonb NOT NULL DEFAULT '{}',
+    peaks jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (resolution, at)
+) WITH (fillfactor = 50);
+ALTER TABLE memory_history ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0022_console');
+END IF;
+END $migration_0022$;
+
 -- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1438,7 +1472,8 @@ BEGIN
         PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
         UPDATE memory_users
         SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
-            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at)
+            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at),
+            active_hour = coalesce(date_trunc('hour', (p_rows[1] ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;
@@ -1856,6 +1891,41 @@ BEGIN
     RETURN cardinality(v_ids);
 END $body$;
 
+-- History of the service's numbers ----------------------------------------------------------------
+
+-- Add what one process counted since its last call to the current minute and hour, by this server's clock: the
+-- clocks of processes differ. Counts add up, of states the highest is kept. True for the process that began the
+-- minute: it alone adds the states, which are those of the whole installation. Beginning a minute also deletes
+-- what is older than a day, or 30 days for hours, so there are never more rows than 1,441 and 721.
+CREATE OR REPLACE FUNCTION add_memory_history(
+    p_sums jsonb, p_peaks jsonb, p_now timestamptz DEFAULT clock_timestamp()
+) RETURNS boolean LANGUAGE plpgsql AS $body$
+DECLARE
+    v_resolution text;
+    v_began boolean;
+    v_began_minute boolean;
+BEGIN
+    FOREACH v_resolution IN ARRAY ARRAY['minute', 'hour'] LOOP
+        INSERT INTO memory_history AS h (resolution, at, sums, peaks)
+        VALUES (v_resolution, date_trunc(v_resolution, p_now, 'UTC'), p_sums, p_peaks)
+        ON CONFLICT (resolution, at) DO UPDATE SET
+            sums = h.sums || coalesce((
+                SELECT jsonb_object_agg(e.key, coalesce((h.sums ->> e.key)::numeric, 0) + e.value::numeric)
+                FROM jsonb_each_text(excluded.sums) AS e), '{}'),
+            peaks = h.peaks || coalesce((
+                SELECT jsonb_object_agg(e.key, greatest((h.peaks ->> e.key)::numeric, e.value::numeric))
+                FROM jsonb_each_text(excluded.peaks) AS e), '{}')
+        RETURNING xmax = 0 INTO v_began;
+        v_began_minute := coalesce(v_began_minute, v_began);
+    END LOOP;
+    IF v_began_minute THEN
+        DELETE FROM memory_history
+        WHERE (resolution = 'minute' AND at < p_now - interval '1 day' - interval '1 minute')
+           OR (resolution = 'hour' AND at < p_now - interval '30 days' - interval '1 hour');
+    END IF;
+    RETURN v_began_minute;
+END $body$;
+
 
 -- Accept blocks: user rows, blocks, passages and jobs in one statement of the caller.
 --
@@ -1912,13 +1982,13 @@ BEGIN
         FROM unnest(v_blocks) AS i
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
-        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
+        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
-               v_head + p_fair_step * s.items
+               date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
         FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
-            last_ingest_at = v_now,
+            last_ingest_at = v_now, active_hour = excluded.active_hour,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (
@@ -2181,13 +2251,13 @@ BEGIN
         SELECT project_id, user_id, count(*) AS items FROM op
         GROUP BY project_id, user_id ORDER BY project_id, user_id
     ), touched AS (
-        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
+        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
-               v_head + p_fair_step * s.items
+               date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
         FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
-            last_ingest_at = v_now,
+            last_ingest_at = v_now, active_hour = excluded.active_hour,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (
@@ -2443,6 +2513,10 @@ BEGIN
     INSERT INTO memory_circuits (name) VALUES (p_name) ON CONFLICT (name) DO NOTHING;
     SELECT * INTO v FROM memory_circuits WHERE name = p_name FOR UPDATE;
     v_failures := CASE WHEN v.failing = p_outcome THEN v.failures + 1 ELSE 1 END;
+    IF p_outcome <> 'well' THEN
+        UPDATE memory_circuits SET last_code = p_code, last_reason = p_reason, last_failed_at = v_now
+        WHERE name = p_name;
+    END IF;
     CASE
     WHEN p_outcome = 'well' THEN
         -- The result of a call that started before the provider's rate limit does not lift the limit.
@@ -4043,7 +4117,8 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries'];
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries',
+              'memory_history'];
 BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
@@ -4108,7 +4183,7 @@ BEGIN
               'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary',
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
-              'report_failed_memory_jobs', 'subscribe_memory_events')
+              'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

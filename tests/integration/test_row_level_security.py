@@ -47,6 +47,7 @@ CLOSED_TABLES = [
     "memory_event_streams",
     "memory_events",
     "memory_webhook_deliveries",
+    "memory_history",
 ]
 # As hosted platforms prepare a database: new tables are open to all roles unless a policy forbids
 # it.
@@ -77,6 +78,7 @@ INSERT INTO memory_rate_limits SELECT project_id, user_id, 'o', now(), 1 FROM me
 INSERT INTO memory_usage SELECT '2023-05-08', project_id, user_id, 'o', 'm' FROM memory_users;
 INSERT INTO memory_api_keys (prefix, key_hash) VALUES ('p', 'h');
 INSERT INTO memory_circuits (name) VALUES ('c');
+SELECT add_memory_history('{}', '{}');
 INSERT INTO memory_job_pauses (job_type) VALUES ('reembed');
 INSERT INTO memory_embedding_models (id) VALUES ('m');
 INSERT INTO memory_scope_models SELECT project_id, user_id, 'm' FROM memory_users;

@@ -46,6 +46,7 @@ async def serve(
         # Jobs of waiting requests belong to this process, so it registers like a worker.
         await service.presence.start(running=lambda: 0, on_signal=None)
         await service.keys.start()
+        await service.history.start()
         await _announce(service, settings, listening)
 
         def stop() -> None:

@@ -32,14 +32,17 @@ from luma_memory.bootstrap.webhooks import Deliveries, make_deliveries, make_web
 from luma_memory.domain.clock import Clock
 from luma_memory.insights import Insights
 from luma_memory.pipeline.accounts.key_ring import KeyRing
+from luma_memory.pipeline.accounts.keys import Keys
 from luma_memory.pipeline.accounts.usage import UsageReports
 from luma_memory.pipeline.accounts.users import Users
 from luma_memory.pipeline.context.context import Contexts
 from luma_memory.pipeline.enrichment.backfill import Backfill
 from luma_memory.pipeline.enrichment.reembed import Reembedding
+from luma_memory.pipeline.history.recording import HistoryRecorder
 from luma_memory.pipeline.ingest.archiving import Archiving
 from luma_memory.pipeline.ingest.block_lists import BlockLists
 from luma_memory.pipeline.ingest.block_reader import Blocks
+from luma_memory.pipeline.ingest.block_selections import BlockSelections
 from luma_memory.pipeline.ingest.editing import Editing
 from luma_memory.pipeline.ingest.erasing import Erasing
 from luma_memory.pipeline.ingest.ingest import Ingest
@@ -56,16 +59,21 @@ from luma_memory.ports.idempotency import ResponseStore
 from luma_memory.ports.jobs import JobQueue, QueueUpkeep, WorkerPresence
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import schema_is_current
+from luma_memory.protocol.confirmations import Confirmations
 from luma_memory.protocol.cursors import Cursors
 from luma_memory.queue.session import live_worker_count
 from luma_memory.queue.upkeep import PostgresQueueUpkeep
 from luma_memory.settings import Settings, unknown_variables
 from luma_memory.store.archive import PostgresArchive
 from luma_memory.store.block_lists import PostgresBlockLists
+from luma_memory.store.block_selections import PostgresBlockSelections
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.edits import PostgresBlockEditor
 from luma_memory.store.events import PostgresEventStore
+from luma_memory.store.history import PostgresHistory
+from luma_memory.store.keys import PostgresKeyStore
 from luma_memory.store.responses import PostgresResponseStore
+from luma_memory.store.user_lists import PostgresUserLists
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.metrics import Metrics
 
@@ -81,6 +89,7 @@ class Service:
     blocks: Blocks
     items: Items
     lists: BlockLists
+    selections: BlockSelections
     recall: Recall
     contexts: Contexts
     insights: Insights
@@ -89,11 +98,13 @@ class Service:
     summaries: Summaries | None  # None if weekly summaries are disabled
     users: Users
     keys: KeyRing
+    api_keys: Keys
     editing: Editing
     erasing: Erasing
     archiving: Archiving
     responses: ResponseStore
     cursors: Cursors
+    confirmations: Confirmations
     queue: JobQueue
     upkeep: QueueUpkeep
     runner: JobRunner
@@ -104,7 +115,9 @@ class Service:
     reembedding: Reembedding | None  # None if embedding is disabled
     usage: UsageReports
     circuits: PostgresCircuits
+    circuit_names: Sequence[str]  # of this configuration
     metrics: Metrics
+    history: HistoryRecorder
     webhooks: Webhooks
     events: EventStream
     deliveries: Deliveries
@@ -129,7 +142,9 @@ async def open_service(settings: Settings, *, kind: ProcessKind) -> AsyncIterato
         search = make_recall(process, storage, models)
         contexts = make_contexts(process, storage, models, search.recall)
         items = make_items(process, storage, search.recall, work.notifier)
-        yield _service(process, storage, models, work, keys, search, contexts, items)
+        history = _history(process, storage, models)
+        stack.push_async_callback(history.close)
+        yield _service(process, storage, models, work, keys, search, contexts, items, history)
 
 
 def _service(
@@ -141,6 +156,7 @@ def _service(
     search: Search,
     contexts: ContextParts,
     items: Items,
+    history: HistoryRecorder,
 ) -> Service:
     settings, clock, database = process.settings, process.clock, storage.database
     return Service(
@@ -151,6 +167,7 @@ def _service(
         blocks=Blocks(storage.blocks),
         items=items,
         lists=BlockLists(PostgresBlockLists(database)),
+        selections=BlockSelections(PostgresBlockSelections(database)),
         recall=search.recall,
         contexts=contexts.contexts,
         insights=Insights(
@@ -166,8 +183,9 @@ def _service(
         jobs=Jobs(job_control(database, settings), storage.queue, signal=work.notifier),
         relations=Relations(storage.relations),
         summaries=work.summaries,
-        users=Users(storage.users),
+        users=Users(storage.users, PostgresUserLists(database)),
         keys=keys,
+        api_keys=Keys(PostgresKeyStore(database), clock=clock),
         editing=Editing(
             PostgresBlockEditor(database, attempts_max=attempts_max(settings)),
             storage.blocks,
@@ -177,6 +195,7 @@ def _service(
         archiving=Archiving(PostgresArchive(database), embedder=models.providers.embedder),
         responses=PostgresResponseStore(database),
         cursors=Cursors(storage.secrets["cursors"]),
+        confirmations=Confirmations(storage.secrets["cursors"]),
         queue=storage.queue,
         upkeep=PostgresQueueUpkeep(database),
         runner=work.runner,
@@ -187,11 +206,30 @@ def _service(
         reembedding=make_reembedding(models.providers, storage.vectors),
         usage=usage_reports(settings, database, clock),
         circuits=storage.circuits,
+        circuit_names=models.providers.circuits,
         metrics=process.metrics,
+        history=history,
         webhooks=make_webhooks(process, storage, work.notifier),
         events=EventStream(PostgresEventStore(database), clock=clock),
         deliveries=make_deliveries(process, storage),
     )
+
+
+def _history(process: Process, storage: Storage, models: Models) -> HistoryRecorder:
+    async def states() -> Mapping[str, float]:
+        stats = await storage.queue.stats()
+        faults = await storage.circuits.faults(models.providers.circuits)
+        return {
+            "jobs_pending": stats.pending,
+            "jobs_processing": stats.processing,
+            "jobs_failed": stats.failed,
+            "oldest_pending_seconds": round(stats.oldest_pending_seconds or 0, 1),
+            "workers": await live_worker_count(storage.database),
+            "open_circuits": len(faults),
+        }
+
+    store = PostgresHistory(storage.database)
+    return HistoryRecorder(store, process.history, states, clock=process.clock)
 
 
 class _Probe:

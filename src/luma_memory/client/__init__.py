@@ -57,7 +57,9 @@ from luma_memory.protocol.context import (
     ContextBlockBody,
     ContextResponse,
 )
+from luma_memory.protocol.deletions import DeleteBlocksResponse
 from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.history import HistoryBody
 from luma_memory.protocol.items import (
     ItemBatchResponse,
     ItemBody,
@@ -66,8 +68,16 @@ from luma_memory.protocol.items import (
     NamespacePageBody,
     WrittenItemBody,
 )
-from luma_memory.protocol.jobs import JobBody, JobPageBody, JobStatsBody, RetryResponse
+from luma_memory.protocol.jobs import (
+    CancelResponse,
+    JobBody,
+    JobPageBody,
+    JobStatsBody,
+    RetryResponse,
+)
+from luma_memory.protocol.keys import KeyBody, KeyPageBody
 from luma_memory.protocol.problem import FieldProblem, Problem
+from luma_memory.protocol.providers import ProviderBody, ProviderErrorBody
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.search import SearchHitBody, SearchResponse
 from luma_memory.protocol.summaries import HighlightBody, SummaryBody, SummaryPageBody
@@ -77,8 +87,13 @@ from luma_memory.protocol.users import (
     ImportProblemBody,
     ImportReportBody,
     ReceiptBody,
+    SessionBody,
+    SessionPageBody,
     UserBody,
+    UserCountsBody,
     UserEditBody,
+    UserEntryBody,
+    UserPageBody,
 )
 from luma_memory.protocol.webhooks import (
     DeliveryBody,
@@ -99,10 +114,12 @@ __all__ = [
     "BlockEditBody",
     "BlockPageBody",
     "CacheStatsBody",
+    "CancelResponse",
     "CitationBody",
     "Conflict",
     "ContextBlockBody",
     "ContextResponse",
+    "DeleteBlocksResponse",
     "DeliveryBody",
     "DeliveryPageBody",
     "EntityBody",
@@ -111,6 +128,7 @@ __all__ = [
     "Forbidden",
     "HealthBody",
     "HighlightBody",
+    "HistoryBody",
     "ImportProblemBody",
     "ImportReportBody",
     "ImportedBody",
@@ -123,6 +141,8 @@ __all__ = [
     "JobBody",
     "JobPageBody",
     "JobStatsBody",
+    "KeyBody",
+    "KeyPageBody",
     "LumaMemoryError",
     "MemoryClient",
     "NamespacePageBody",
@@ -131,6 +151,8 @@ __all__ = [
     "PreconditionFailed",
     "Problem",
     "ProblemResponse",
+    "ProviderBody",
+    "ProviderErrorBody",
     "ProviderPaused",
     "ProviderRejected",
     "ProviderResponseInvalid",
@@ -150,6 +172,8 @@ __all__ = [
     "SearchHitBody",
     "SearchResponse",
     "SearchTimeout",
+    "SessionBody",
+    "SessionPageBody",
     "SetupError",
     "StoreContended",
     "StoreUnavailable",
@@ -160,7 +184,10 @@ __all__ = [
     "UnavailableError",
     "UsageBody",
     "UserBody",
+    "UserCountsBody",
     "UserEditBody",
+    "UserEntryBody",
+    "UserPageBody",
     "WebhookBody",
     "WrittenItemBody",
     "verify_webhook",

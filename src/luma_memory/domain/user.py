@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
+
+UserSort = Literal["last_activity", "user_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,3 +16,34 @@ class User:
     time_zone: str = "UTC"
     created_at: datetime | None = None  # None: no block was ever stored for them
     last_ingest_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserCounts:
+    """Blocks and items of a user, counted up to a limit of rows."""
+
+    blocks: int
+    pending: int  # blocks that wait for enrichment
+    failed: int
+    items: int
+    is_limited: bool  # there are more rows than were counted
+
+
+@dataclass(frozen=True, slots=True)
+class ListedUser:
+    """A user in the list of a project's users."""
+
+    user_id: str
+    user: User
+    counts: UserCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The blocks of a user that carry one session id."""
+
+    session_id: str
+    block_count: int
+    first_occurred_at: datetime
+    last_occurred_at: datetime
+    last_created_at: datetime

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Protocol
 
@@ -58,6 +58,31 @@ class StoredKey:
     key_hash: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class KeyFilter:
+    """Keys of a project, or of one of its users."""
+
+    project_id: str
+    user_id: str | None
+    include_revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPlace:
+    """Where a list of keys continues: after this one."""
+
+    created_at: datetime
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPage:
+    """Some keys, newest first; `next_place` continues the list, None at its end."""
+
+    keys: Sequence[ApiKey]
+    next_place: KeyPlace | None
+
+
 class KeyStore(Protocol):
     """API keys. All methods raise StoreUnavailable."""
 
@@ -67,6 +92,10 @@ class KeyStore(Protocol):
 
     async def list(self, *, project_id: str | None) -> Sequence[ApiKey]:
         """Every key, also revoked ones, oldest first; of one project, or of all."""
+        ...
+
+    async def page(self, which: KeyFilter, *, after: KeyPlace | None, limit: int) -> KeyPage:
+        """Keys, newest first."""
         ...
 
     async def revoke(self, prefix: str) -> ApiKey | None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-CircuitState = Literal["closed", "limited", "away", "refused"]
-
+from luma_memory.domain.circuit import CircuitState
 
 CircuitOutcome = Literal["well", "limited", "away", "refused"]
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from luma_memory.domain.job import (
+    OPEN,
     Failure,
     Job,
     JobFilter,
@@ -122,7 +123,9 @@ class JobControl(Protocol):
         """Let failed jobs run again (cancelled ones by id only); the ids of those that will."""
         ...
 
-    async def cancel(self, which: JobFilter, *, limit: int) -> Sequence[int]:
+    async def cancel(
+        self, which: JobFilter, *, limit: int, statuses: Sequence[JobStatus] = OPEN
+    ) -> Sequence[int]:
         """Cancel jobs that have not ended, also running ones; the ids of those that were."""
         ...
 

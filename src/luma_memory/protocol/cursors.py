@@ -46,16 +46,28 @@ class Cursors:
         assert number <= JOB_ID_MAX, "only valid numbers are signed"
         return number
 
+    def after_values(self, last: Sequence[str | int | None], *, owner: Sequence[str | None]) -> str:
+        """A cursor that continues after an entry with these values, of a list in their order."""
+        return self._encode(json.dumps(last).encode(), owner)
+
+    def values(self, cursor: str, *, owner: Sequence[str | None]) -> Sequence[str | int | None]:
+        """The values to continue after. Raises Invalid (code bad_cursor)."""
+        values: Sequence[str | int | None] = json.loads(self._decode(cursor, owner))
+        return values
+
     def _encode(self, key: bytes, owner: Sequence[str | None]) -> str:
         return base64.urlsafe_b64encode(key + self._sign(key, owner)).decode().rstrip("=")
 
-    def _decode(self, cursor: str, owner: Sequence[str | None], *, size_bytes: int) -> bytes:
+    def _decode(
+        self, cursor: str, owner: Sequence[str | None], *, size_bytes: int | None = None
+    ) -> bytes:
         try:
             signed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         except (binascii.Error, ValueError):
             raise _bad_cursor() from None
         key, signature = signed[:-_SIGNATURE_BYTES], signed[-_SIGNATURE_BYTES:]
-        if len(key) != size_bytes or not hmac.compare_digest(signature, self._sign(key, owner)):
+        fits = size_bytes is None or len(key) == size_bytes
+        if not fits or not hmac.compare_digest(signature, self._sign(key, owner)):
             raise _bad_cursor()
         return key
 

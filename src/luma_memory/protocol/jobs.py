@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +23,7 @@ from luma_memory.protocol.validation import Instant, Name
 BULK_JOBS_MAX = 1_000
 # The largest integer that every JSON parser represents exactly; the column never exceeds it.
 JobId = Annotated[int, Field(ge=1, le=2**53 - 1)]
+OpenStatus = Literal["pending", "processing"]
 
 
 class AttemptErrorBody(BaseModel):
@@ -156,8 +157,11 @@ class RetryBody(BaseModel):
     error_class: ErrorClass | None = None
     failed_after: Instant | None = Field(None, description="Failed at this time or later.")
     failed_before: Instant | None = Field(None, description="Failed before this time.")
+    created_after: Instant | None = None
+    created_before: Instant | None = None
     all: bool = Field(False, description="Every failed job that matches the filters.")
     limit: int = Field(BULK_JOBS_MAX, ge=1, le=BULK_JOBS_MAX, description="Maximum number of jobs.")
+    dry_run: bool = Field(False, description="Count only.")
 
 
 class RetryResponse(BaseModel):
@@ -166,6 +170,38 @@ class RetryResponse(BaseModel):
     retried: int
     ids: list[int]
     more: bool = Field(description="The limit was reached: repeat the request for the rest.")
+    dry_run: bool = False
+    matched: int | None = Field(None, description="Of a dry run: jobs that would be retried.")
+
+
+class CancelBody(BaseModel):
+    """The open jobs to cancel: at least one filter, or `all`. Filters are combined with AND."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"job_type": "weekly_summary", "dry_run": True}]},
+    )
+
+    ids: list[JobId] | None = Field(None, max_length=BULK_JOBS_MAX)
+    user_id: Name | None = None
+    job_type: JobType | None = None
+    status: OpenStatus | None = Field(None, description="null: pending and running jobs.")
+    error_class: ErrorClass | None = Field(None, description="Of the last failed attempt.")
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+    all: bool = Field(False, description="Every open job that matches the filters.")
+    limit: int = Field(BULK_JOBS_MAX, ge=1, le=BULK_JOBS_MAX, description="Maximum number of jobs.")
+    dry_run: bool = Field(False, description="Count only.")
+
+
+class CancelResponse(BaseModel):
+    """The cancelled jobs, oldest first."""
+
+    cancelled: int
+    ids: list[int]
+    more: bool = Field(description="The limit was reached: repeat the request for the rest.")
+    dry_run: bool = False
+    matched: int | None = Field(None, description="Of a dry run: jobs that would be cancelled.")
 
 
 class PauseBody(BaseModel):

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.erasure import Erasure, Receipt
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.user import User
-from luma_memory.protocol.validation import Name
+from luma_memory.domain.user import ListedUser, Session, User, UserCounts
+from luma_memory.protocol.validation import Name, UtcInstant
 
 
 class UserBody(BaseModel):
@@ -29,6 +29,81 @@ class UserBody(BaseModel):
             created_at=user.created_at,
             last_ingest_at=user.last_ingest_at,
         )
+
+
+class UserCountsBody(BaseModel):
+    """Blocks and items of a user."""
+
+    blocks: int
+    pending: int = Field(description="Blocks that wait for enrichment.")
+    failed: int = Field(description="Blocks whose enrichment failed.")
+    items: int
+
+    @classmethod
+    def of(cls, counts: UserCounts) -> UserCountsBody:
+        return cls(
+            blocks=counts.blocks, pending=counts.pending, failed=counts.failed, items=counts.items
+        )
+
+
+class UserEntryBody(BaseModel):
+    """A user in the list of users."""
+
+    user_id: str
+    time_zone: str
+    created_at: datetime
+    last_activity_at: datetime | None = Field(description="When a block or item was last stored.")
+    counts: UserCountsBody
+    counts_limited: bool = Field(
+        description="There is more: counts cover 10,000 blocks and items at most."
+    )
+
+    @classmethod
+    def of(cls, listed: ListedUser) -> UserEntryBody:
+        user = listed.user
+        assert user.created_at is not None, "a listed user is stored"
+        return cls(
+            user_id=listed.user_id,
+            time_zone=user.time_zone,
+            created_at=user.created_at,
+            last_activity_at=user.last_ingest_at,
+            counts=UserCountsBody.of(listed.counts),
+            counts_limited=listed.counts.is_limited,
+        )
+
+
+class UserPageBody(BaseModel):
+    """Users of the project."""
+
+    users: list[UserEntryBody]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")
+
+
+class SessionBody(BaseModel):
+    """The blocks of a user that carry one session id."""
+
+    session_id: str
+    blocks: int
+    first_occurred_at: UtcInstant
+    last_occurred_at: UtcInstant
+    last_created_at: datetime = Field(description="When its last block was stored.")
+
+    @classmethod
+    def of(cls, session: Session) -> SessionBody:
+        return cls(
+            session_id=session.session_id,
+            blocks=session.block_count,
+            first_occurred_at=session.first_occurred_at,
+            last_occurred_at=session.last_occurred_at,
+            last_created_at=session.last_created_at,
+        )
+
+
+class SessionPageBody(BaseModel):
+    """Sessions, the one with the newest block first."""
+
+    sessions: list[SessionBody]
+    next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")
 
 
 class UserEditBody(BaseModel):

@@ -185,6 +185,20 @@ Name = Annotated[
     Field(json_schema_extra=_schema(NAME_CHARACTERS_MAX)),
     AfterValidator(_text(NAME_CHARACTERS_MAX)),
 ]
+# A place in a list that is ordered by texts: four bytes a character, escaped and signed.
+CURSOR_CHARACTERS_MAX = 4_000
+Cursor = Annotated[
+    str,
+    Field(json_schema_extra=_schema(CURSOR_CHARACTERS_MAX)),
+    AfterValidator(_text(CURSOR_CHARACTERS_MAX)),
+]
+# Filters as JSON in an address, which servers and proxies limit to 8 KB or more.
+FILTER_CHARACTERS_MAX = 8_000
+FilterText = Annotated[
+    str,
+    Field(json_schema_extra=_schema(FILTER_CHARACTERS_MAX)),
+    AfterValidator(_text(FILTER_CHARACTERS_MAX)),
+]
 Query = Annotated[
     str,
     Field(json_schema_extra=_schema(QUERY_CHARACTERS_MAX)),

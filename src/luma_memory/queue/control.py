@@ -55,8 +55,10 @@ class PostgresJobControl:
     async def retry(self, which: JobFilter, *, limit: int) -> Sequence[int]:
         return await self._change("retry_jobs", which, which.retryable, limit)
 
-    async def cancel(self, which: JobFilter, *, limit: int) -> Sequence[int]:
-        return await self._change("cancel_jobs", which, OPEN, limit)
+    async def cancel(
+        self, which: JobFilter, *, limit: int, statuses: Sequence[JobStatus] = OPEN
+    ) -> Sequence[int]:
+        return await self._change("cancel_jobs", which, statuses, limit)
 
     async def clear_pending(self, which: JobFilter, *, limit: int) -> Sequence[int]:
         return await self._change("clear_jobs", which, ["pending"], limit)

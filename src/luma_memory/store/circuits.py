@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from luma_memory.ports.circuits import CircuitFault, CircuitNote, CircuitState, CircuitView
+from luma_memory.domain.circuit import CircuitReport, CircuitState
+from luma_memory.ports.circuits import CircuitFault, CircuitNote, CircuitView
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
 
@@ -50,6 +51,11 @@ class PostgresCircuits:
         """Those of these circuits that are open or whose last calls failed."""
         rows = await self._database.fetch(_SQL["circuit_faults"], list(names))
         return [CircuitFault(**dict(row)) for row in rows]
+
+    async def reports(self, names: Sequence[str]) -> Sequence[CircuitReport]:
+        """These circuits, and others that are open or failed within a day."""
+        rows = await self._database.fetch(_SQL["circuit_reports"], list(names))
+        return [CircuitReport(**dict(row)) for row in rows]
 
     async def note(self, name: str, note: CircuitNote) -> None:
         times = self._times

@@ -17,6 +17,16 @@ WHERE name = ANY ($1) AND (state IN ('away', 'refused') OR (state = 'limited' AN
            AND changed_at > now() - interval '1 hour'))
 ORDER BY name LIMIT 20
 
+-- name: circuit_reports
+-- An expired rate limit is no longer one.
+SELECT name, CASE WHEN state = 'limited' AND blocked_until <= now() THEN 'closed' ELSE state END AS state,
+       coalesce(failing_since, CASE WHEN state <> 'closed' THEN changed_at END) AS since, failures,
+       CASE WHEN state <> 'closed' AND blocked_until > now() THEN blocked_until END AS retry_at,
+       last_code, last_reason, last_failed_at
+FROM memory_circuits
+WHERE name = ANY ($1) OR state <> 'closed' OR last_failed_at > now() - interval '1 day'
+ORDER BY name LIMIT 100
+
 -- name: note_circuit
 -- Record the outcome of a call; opens or closes the circuit.
 SELECT note_memory_circuit($1, $2, $3, $4, $5, $6, $7, $8, $9)

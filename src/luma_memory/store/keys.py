@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 
 from luma_memory.domain.access import ApiKey
-from luma_memory.ports.accounts import StoredKey
+from luma_memory.ports.accounts import KeyFilter, KeyPage, KeyPlace, StoredKey
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
 
@@ -42,6 +42,19 @@ class PostgresKeyStore:
     async def revoke(self, prefix: str) -> ApiKey | None:
         row = await self._row("revoke_key", prefix)
         return _api_key(row) if row is not None else None
+
+    async def page(self, which: KeyFilter, *, after: KeyPlace | None, limit: int) -> KeyPage:
+        rows = await self._database.fetch(
+            _SQL["page_keys"],
+            which.project_id,
+            which.user_id,
+            which.include_revoked,
+            *((None, None) if after is None else (after.created_at, after.prefix)),
+            limit + 1,
+        )
+        keys = [_api_key(row) for row in rows[:limit]]
+        last = keys[-1] if len(rows) > limit else None
+        return KeyPage(keys, None if last is None else KeyPlace(last.created_at, last.prefix))
 
     async def find(self, prefix: str) -> StoredKey | None:
         row = await self._row("find_key", prefix)

@@ -5,6 +5,17 @@ FROM memory_api_keys
 WHERE ($1::text IS NULL OR project_id = $1)
 ORDER BY created_at, prefix
 
+-- name: page_keys
+-- Newest first. $4 and $5: the key to continue after.
+SELECT prefix, project_id, user_id, scopes, name, created_at, last_used_at, revoked_at
+FROM memory_api_keys
+WHERE project_id = $1
+  AND ($2::text IS NULL OR user_id = $2)
+  AND ($3::boolean OR revoked_at IS NULL)
+  AND ($4::timestamptz IS NULL OR (created_at, prefix) < ($4, $5::text))
+ORDER BY created_at DESC, prefix DESC
+LIMIT $6
+
 -- name: note_keys_used
 -- In order of the prefix, so that two processes cannot deadlock.
 UPDATE memory_api_keys AS k SET last_used_at = now()

@@ -36,6 +36,7 @@ async def work(settings: Settings) -> None:
         await stack.enter_async_context(
             serve_probe(settings, service.metrics.registry, queue=service.queue, emit=service.emit)
         )
+        await service.history.start()
         collect_rarely()
         await _worker(service).run(stop)
 

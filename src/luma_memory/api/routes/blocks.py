@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Response
@@ -12,11 +12,14 @@ from luma_memory.api.entity_tags import IfMatch, entity_tag, expected_revision
 from luma_memory.api.problems import RESPONSES, problem_document
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
+from luma_memory.api.strict_json import parse_strictly
 from luma_memory.domain.block import BlockStatus
+from luma_memory.domain.block_selection import BlockSelection
 from luma_memory.domain.errors import (
     Invalid,
     NotFound,
 )
+from luma_memory.domain.filters import parse_filter
 from luma_memory.protocol.blocks import (
     AcceptedBody,
     BatchBody,
@@ -27,6 +30,7 @@ from luma_memory.protocol.blocks import (
     NewBlockBody,
     RevisionPageBody,
 )
+from luma_memory.protocol.deletions import DeleteBlocksBody, DeleteBlocksResponse
 from luma_memory.protocol.mapping import (
     accepted_body,
     block_bodies,
@@ -35,11 +39,12 @@ from luma_memory.protocol.mapping import (
     revision_body,
 )
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
-from luma_memory.protocol.validation import Name
+from luma_memory.protocol.validation import FilterText, Name
 
 # A block of 100,000 characters of four bytes each, escaped twice, with its metadata.
 BLOCK_BYTES_MAX = 2_000_000
 BATCH_BYTES_MAX = 32_000_000
+SELECTION_BYTES_MAX = 300_000
 PAGE_BLOCKS_MAX = 200
 # About a millisecond of validation, more for long texts.
 
@@ -237,29 +242,117 @@ async def list_block_relations(
 
 @router.get("", responses=RESPONSES, **permission("read"))
 async def list_blocks(
-    user_id: Name,
     service: ServiceDep,
     caller: CallerDep,
+    user_id: Annotated[Name | None, Query(description="null: of all users.")] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_BLOCKS_MAX)] = 50,
     cursor: Name | None = None,
     status: BlockStatus | None = None,
     session_id: Name | None = None,
+    filters: Annotated[
+        FilterText | None,
+        Query(
+            description="The filters of POST /search, as JSON.",
+            examples=['{"source": "slack", "NOT": {"tags": "draft"}}'],
+        ),
+    ] = None,
 ) -> BlockPageBody:
-    """A user's blocks, newest first."""
-    scope = caller.scope(user_id)
-    owner = (scope.project_id, scope.user_id, "blocks")
-    page = await service.blocks.page(
-        scope,
-        limit=limit,
-        before=service.cursors.block(cursor, owner=owner) if cursor else None,
+    """Blocks of a user or of the project, newest first.
+
+    A page examines 100,000 blocks at most: where few of them match, it may be short or empty and
+    still have a `next_cursor`.
+    """
+    selection = BlockSelection(
+        project_id=caller.project_id,
+        user_id=caller.narrowed(user_id),
+        filters=None if filters is None else parse_filter(_filter_document(filters)),
         status=status,
         session_id=session_id,
+    )
+    owner = (selection.project_id, selection.user_id, "blocks", status, session_id, filters)
+    page = await service.selections.page(
+        selection,
+        limit=limit,
+        before=service.cursors.block(cursor, owner=owner) if cursor else None,
     )
     return BlockPageBody(
         blocks=block_bodies(page.blocks),
         next_cursor=(
             service.cursors.after_block(page.next_before, owner=owner) if page.next_before else None
         ),
+    )
+
+
+def _filter_document(text: str) -> dict[str, Any]:
+    try:
+        document = parse_strictly(text.encode())
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise Invalid("filters must be a JSON object", code="invalid_filter", field="filters")
+    return document
+
+
+@router.post(
+    "/delete",
+    responses={**RESPONSES, 409: problem_document("The confirmation does not fit; see `code`.")},
+    max_body_size=SELECTION_BYTES_MAX,
+    **permission("ingest"),
+)
+async def delete_blocks(
+    body: DeleteBlocksBody, service: ServiceDep, caller: CallerDep
+) -> DeleteBlocksResponse:
+    """Delete the blocks that a filter selects, in two steps.
+
+    With `dry_run` it counts them and returns a `confirmation`, valid for ten minutes. The same
+    request with the confirmation deletes them, 2,000 at most: with `more`, repeat it with the next
+    confirmation. Blocks stored after the dry run are not deleted; if others were edited or deleted
+    meanwhile, nothing is. Also requires the permission `read`, and `admin` without a user.
+    """
+    caller.check_may("read")
+    user_id = caller.narrowed(body.user_id)
+    if user_id is None:
+        caller.check_may("admin")
+    chosen = body.selects
+    if not any((name == "all" and value) or name != "all" for name, value in chosen.items()):
+        raise Invalid(
+            "Name the blocks: give at least one condition, or `all: true`", code="filter_missing"
+        )
+    selection = BlockSelection(
+        project_id=caller.project_id,
+        user_id=user_id,
+        filters=None if body.filters is None else parse_filter(body.filters),
+        status=body.status,
+        session_id=body.session_id,
+        ids=body.ids,
+    )
+    signed = {"project_id": caller.project_id, "narrowed": user_id, **chosen}
+    now = service.clock.now()
+    if body.dry_run:
+        counted = await service.selections.count(selection)
+        deleted, left, matched = 0, counted, counted.count
+    else:
+        if body.confirmation is None:
+            raise Invalid(
+                "Send the confirmation of a dry run of the same request",
+                code="confirmation_missing",
+                field="confirmation",
+            )
+        counted = service.confirmations.selected(body.confirmation, of=signed, now=now)
+        done = await service.selections.delete(selection, counted)
+        deleted, left, matched = done.deleted, done.left, counted.count
+    following = (
+        service.confirmations.issue(left, of=signed, now=service.clock.now())
+        if left.count
+        else None
+    )
+    return DeleteBlocksResponse(
+        dry_run=body.dry_run,
+        matched=matched,
+        deleted=deleted,
+        more=not body.dry_run and left.count > 0,
+        confirmation=None if following is None else following.text,
+        expires_at=None if following is None else following.expires_at,
     )
 
 

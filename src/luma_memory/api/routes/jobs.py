@@ -11,8 +11,10 @@ from luma_memory.api.problems import RESPONSES, problem_document
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.domain.errors import Invalid
-from luma_memory.domain.job import JOB_ID_MAX, ErrorClass, JobFilter, JobStatus, JobType
+from luma_memory.domain.job import JOB_ID_MAX, OPEN, ErrorClass, JobFilter, JobStatus, JobType
 from luma_memory.protocol.jobs import (
+    CancelBody,
+    CancelResponse,
     JobBody,
     JobPageBody,
     JobStatsBody,
@@ -97,13 +99,47 @@ async def retry_jobs(body: RetryBody, service: ServiceDep, caller: CallerDep) ->
         error_class=body.error_class,
         finished_after=body.failed_after,
         finished_before=body.failed_before,
+        created_after=body.created_after,
+        created_before=body.created_before,
     )
+    _check_named(which, body)
+    if body.dry_run:
+        matched = await service.jobs.count_retryable(which)
+        return RetryResponse(retried=0, ids=[], more=False, dry_run=True, matched=matched)
+    retried = await service.jobs.retry(which, limit=body.limit)
+    return RetryResponse(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
+
+
+@router.post("/cancel", responses=RESPONSES, max_body_size=RETRY_BYTES_MAX, **permission("admin"))
+async def cancel_jobs(body: CancelBody, service: ServiceDep, caller: CallerDep) -> CancelResponse:
+    """Cancel jobs that have not ended, oldest first; results of running ones are discarded.
+
+    A block whose job is cancelled stays as it is, found by its words.
+    """
+    which = JobFilter(
+        project_id=caller.project_id,
+        user_id=caller.narrowed(body.user_id),
+        ids=body.ids,
+        job_type=body.job_type,
+        error_class=body.error_class,
+        created_after=body.created_after,
+        created_before=body.created_before,
+    )
+    statuses = OPEN if body.status is None else (body.status,)
+    if body.status is None:
+        _check_named(which, body)
+    if body.dry_run:
+        matched = await service.jobs.count(which, statuses=statuses)
+        return CancelResponse(cancelled=0, ids=[], more=False, dry_run=True, matched=matched)
+    ids = await service.jobs.cancel(which, limit=body.limit, statuses=statuses)
+    return CancelResponse(cancelled=len(ids), ids=list(ids), more=len(ids) == body.limit)
+
+
+def _check_named(which: JobFilter, body: RetryBody | CancelBody) -> None:
     if not (which.narrows or body.all):
         raise Invalid(
             "Name the jobs: give at least one filter, or `all: true`", code="filter_missing"
         )
-    retried = await service.jobs.retry(which, limit=body.limit)
-    return RetryResponse(retried=len(retried), ids=list(retried), more=len(retried) == body.limit)
 
 
 @router.post("/pause", responses=RESPONSES, max_body_size=PAUSE_BYTES_MAX, **permission("admin"))

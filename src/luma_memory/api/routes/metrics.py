@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from luma_memory.api.problems import RESPONSES
@@ -16,7 +16,10 @@ from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.history import Resolution
 from luma_memory.domain.usage import UsageFilter
+from luma_memory.protocol.history import HistoryBody
+from luma_memory.protocol.validation import Instant
 from luma_memory.telemetry.metrics import ScrapedGauge, oldest_pending
 
 ResultT = TypeVar("ResultT")
@@ -48,6 +51,24 @@ async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
     )
     body = generate_latest(service.metrics.reported) + generate_latest(registry)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/history", responses=RESPONSES, **permission("read"))
+async def metrics_history(
+    service: ServiceDep,
+    caller: CallerDep,
+    resolution: Annotated[
+        Resolution, Query(description="minute: of the last 24 hours; hour: of the last 30 days.")
+    ] = "minute",
+    since: Instant | None = None,
+    until: Instant | None = None,
+) -> HistoryBody:
+    """Rates, latencies and states of all processes over time, for charts.
+
+    The service keeps them itself, in a bounded number of rows. Counts arrive within ten seconds.
+    """
+    caller.check_sees_installation()
+    return HistoryBody.of(await service.history.read(resolution, since=since, until=until))
 
 
 async def _queue(service: Service, registry: CollectorRegistry) -> None:

@@ -6,6 +6,7 @@ from luma_memory.client.asynchronous.blocks import Blocks
 from luma_memory.client.asynchronous.events import Events
 from luma_memory.client.asynchronous.items import Items
 from luma_memory.client.asynchronous.jobs import Jobs
+from luma_memory.client.asynchronous.keys import Keys
 from luma_memory.client.asynchronous.recall import Recall
 from luma_memory.client.asynchronous.relations import Relations
 from luma_memory.client.asynchronous.service import Service
@@ -15,6 +16,6 @@ from luma_memory.client.asynchronous.webhooks import Webhooks
 
 
 class AsyncMemoryClient(
-    Blocks, Items, Recall, Relations, Summaries, Jobs, Users, Webhooks, Events, Service
+    Blocks, Items, Recall, Relations, Summaries, Jobs, Users, Keys, Webhooks, Events, Service
 ):
     """All operations of the service. `Connection` documents the parameters; see docs/sdk.md."""

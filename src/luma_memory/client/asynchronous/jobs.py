@@ -10,9 +10,11 @@ from luma_memory.client.calls import read, segment, without_none, write
 from luma_memory.client.responses import parsed
 from luma_memory.domain.job import ErrorClass, JobStatus, JobType
 from luma_memory.protocol.jobs import (
+    CancelResponse,
     JobBody,
     JobPageBody,
     JobStatsBody,
+    OpenStatus,
     PausedResponse,
     RetryResponse,
 )
@@ -106,11 +108,17 @@ class Jobs(Connection):
         error_class: ErrorClass | None = None,
         failed_after: datetime | None = None,
         failed_before: datetime | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
         all_failed: bool = False,
         limit: int | None = None,
+        dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> RetryResponse:
-        """Retry the failed jobs that match all filters, or `all_failed`."""
+        """Retry the failed jobs that match all filters, or `all_failed`.
+
+        dry_run: only count them, as `matched`.
+        """
         body = without_none(
             ids=ids,
             user_id=user_id,
@@ -118,11 +126,48 @@ class Jobs(Connection):
             error_class=error_class,
             failed_after=failed_after,
             failed_before=failed_before,
+            created_after=created_after,
+            created_before=created_before,
             all=all_failed or None,
             limit=limit,
+            dry_run=dry_run or None,
         )
         call = write("POST", "/jobs/retry", body, idempotency_key=idempotency_key)
         return parsed(RetryResponse, await self._send(call))
+
+    async def cancel_jobs(
+        self,
+        *,
+        ids: Sequence[int] | None = None,
+        user_id: str | None = None,
+        job_type: JobType | None = None,
+        status: OpenStatus | None = None,
+        error_class: ErrorClass | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        all_open: bool = False,
+        limit: int | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> CancelResponse:
+        """Cancel the open jobs that match all filters, or `all_open`.
+
+        dry_run: only count them, as `matched`.
+        """
+        body = without_none(
+            ids=ids,
+            user_id=user_id,
+            job_type=job_type,
+            status=status,
+            error_class=error_class,
+            created_after=created_after,
+            created_before=created_before,
+            all=all_open or None,
+            limit=limit,
+            dry_run=dry_run or None,
+        )
+        call = write("POST", "/jobs/cancel", body, idempotency_key=idempotency_key)
+        return parsed(CancelResponse, await self._send(call))
 
     async def retry_job(
         self, job_id: int, *, user_id: str | None = None, idempotency_key: str | None = None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 
 from luma_memory.client.asynchronous.connection import Connection
 from luma_memory.client.calls import read
 from luma_memory.client.responses import parsed
+from luma_memory.domain.history import Resolution
 from luma_memory.protocol.context import CacheStatsBody
 from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.history import HistoryBody
+from luma_memory.protocol.providers import ProviderBody, ProviderListBody
 from luma_memory.protocol.usage import UsageBody
 
 
@@ -33,6 +36,21 @@ class Service(Connection):
     async def cache_stats(self) -> CacheStatsBody:
         """State and hit rate of the context cache."""
         return parsed(CacheStatsBody, await self._send(read("/cache/stats")))
+
+    async def providers(self) -> list[ProviderBody]:
+        """Model providers called over a network: their state and last failure."""
+        return parsed(ProviderListBody, await self._send(read("/providers"))).providers
+
+    async def metrics_history(
+        self,
+        *,
+        resolution: Resolution | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> HistoryBody:
+        """Numbers of all processes by minute (24 hours) or by hour (30 days)."""
+        call = read("/metrics/history", resolution=resolution, since=since, until=until)
+        return parsed(HistoryBody, await self._send(call))
 
     async def metrics(self) -> str:
         """Metrics in Prometheus' text format; requires the permission `admin`."""

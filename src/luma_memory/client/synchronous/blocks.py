@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from luma_memory.client.batches import in_batches
-from luma_memory.client.calls import new_key, plain, read, segment, write
+from luma_memory.client.calls import encoded, new_key, plain, read, segment, without_none, write
 from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.client.waiting import (
@@ -32,6 +32,10 @@ from luma_memory.protocol.blocks import (
     RevisionBody,
     RevisionPageBody,
 )
+from luma_memory.protocol.deletions import DeleteBlocksResponse
+
+# Thousands of blocks, each with all that refers to it.
+_BULK_SECONDS = 120.0
 
 
 class Blocks(Connection):
@@ -156,17 +160,22 @@ class Blocks(Connection):
 
     def list_blocks(
         self,
-        user_id: str,
+        user_id: str | None = None,
         *,
+        filters: Mapping[str, Any] | None = None,
         status: BlockStatus | None = None,
         session_id: str | None = None,
         limit: int | None = None,
         cursor: str | None = None,
     ) -> BlockPageBody:
-        """One page of a user's blocks, newest first."""
+        """One page of blocks, newest first: of a user, or of all users of the project.
+
+        filters: as of `search`. A page may be short or empty and still have a `next_cursor`.
+        """
         call = read(
             "/blocks",
             user_id=user_id,
+            filters=None if filters is None else encoded(filters).decode(),
             status=status,
             session_id=session_id,
             limit=limit,
@@ -176,17 +185,23 @@ class Blocks(Connection):
 
     def iterate_blocks(
         self,
-        user_id: str,
+        user_id: str | None = None,
         *,
+        filters: Mapping[str, Any] | None = None,
         status: BlockStatus | None = None,
         session_id: str | None = None,
         page_size: int | None = None,
     ) -> Iterator[BlockBody]:
-        """All blocks of a user, newest first, fetched page by page."""
+        """All blocks that `list_blocks` has, newest first, fetched page by page."""
         cursor: str | None = None
         while True:
             page = self.list_blocks(
-                user_id, status=status, session_id=session_id, limit=page_size, cursor=cursor
+                user_id,
+                filters=filters,
+                status=status,
+                session_id=session_id,
+                limit=page_size,
+                cursor=cursor,
             )
             for block in page.blocks:
                 yield block
@@ -234,6 +249,44 @@ class Blocks(Connection):
             user_id=user_id,
         )
         self._send(call)
+
+    def delete_blocks(
+        self,
+        *,
+        user_id: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        status: BlockStatus | None = None,
+        session_id: str | None = None,
+        ids: Sequence[UUID] | None = None,
+        all_blocks: bool = False,
+        dry_run: bool = False,
+        confirmation: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> DeleteBlocksResponse:
+        """Delete the blocks that match all conditions, in two steps.
+
+        First with `dry_run`, which counts them; then the same call with its `confirmation`. One
+        call deletes 2,000 at most: while `more`, repeat it with the confirmation of the response.
+        Raises Conflict (code confirmation_outdated) if the blocks have changed since the count.
+        """
+        body = without_none(
+            user_id=user_id,
+            filters=filters,
+            status=status,
+            session_id=session_id,
+            ids=ids,
+            all=all_blocks or None,
+            dry_run=dry_run or None,
+            confirmation=confirmation,
+        )
+        call = write(
+            "POST",
+            "/blocks/delete",
+            body,
+            idempotency_key=idempotency_key,
+            timeout_seconds=_BULK_SECONDS,
+        )
+        return parsed(DeleteBlocksResponse, self._send(call))
 
     def list_revisions(
         self, block_id: UUID, *, user_id: str, limit: int | None = None, cursor: str | None = None

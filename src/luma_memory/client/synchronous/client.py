@@ -8,6 +8,7 @@ from luma_memory.client.synchronous.blocks import Blocks
 from luma_memory.client.synchronous.events import Events
 from luma_memory.client.synchronous.items import Items
 from luma_memory.client.synchronous.jobs import Jobs
+from luma_memory.client.synchronous.keys import Keys
 from luma_memory.client.synchronous.recall import Recall
 from luma_memory.client.synchronous.relations import Relations
 from luma_memory.client.synchronous.service import Service
@@ -17,6 +18,6 @@ from luma_memory.client.synchronous.webhooks import Webhooks
 
 
 class MemoryClient(
-    Blocks, Items, Recall, Relations, Summaries, Jobs, Users, Webhooks, Events, Service
+    Blocks, Items, Recall, Relations, Summaries, Jobs, Users, Keys, Webhooks, Events, Service
 ):
     """All operations of the service. `Connection` documents the parameters; see docs/sdk.md."""

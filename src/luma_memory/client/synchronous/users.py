@@ -1,6 +1,6 @@
 # Generated from users.py in `asynchronous`; change it there, then `make format`.
 
-"""Users: settings, export, import and erasure."""
+"""Users: lists, settings, export, import and erasure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from luma_memory.client.import_report import ImportReport
 from luma_memory.client.lines import Lines
 from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
+from luma_memory.domain.user import UserSort
 from luma_memory.protocol.users import (
     ImportedBody,
     ImportReportBody,
     ReceiptBody,
+    SessionPageBody,
     UserBody,
     UserEditBody,
+    UserEntryBody,
+    UserPageBody,
 )
 
 _PIECE_BYTES = 65_536
@@ -28,6 +32,41 @@ _WHOLE_USER_SECONDS = 300.0
 
 class Users(Connection):
     """Users as a whole. Export, import and erasure require the permission `admin`."""
+
+    def list_users(
+        self,
+        *,
+        prefix: str | None = None,
+        sort: UserSort | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> UserPageBody:
+        """One page of the project's users with their counts, the last active first."""
+        call = read("/users", prefix=prefix, sort=sort, limit=limit, cursor=cursor)
+        return parsed(UserPageBody, self._send(call))
+
+    def iterate_users(
+        self,
+        *,
+        prefix: str | None = None,
+        sort: UserSort | None = None,
+        page_size: int | None = None,
+    ) -> Iterator[UserEntryBody]:
+        """All users that `list_users` has, fetched page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.list_users(prefix=prefix, sort=sort, limit=page_size, cursor=cursor)
+            for user in page.users:
+                yield user
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def list_sessions(
+        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> SessionPageBody:
+        """One page of a user's sessions, the one with the newest block first."""
+        call = read(f"/users/{segment(user_id)}/sessions", limit=limit, cursor=cursor)
+        return parsed(SessionPageBody, self._send(call))
 
     def get_user(self, user_id: str) -> UserBody:
         """A user's settings; an unknown user has the defaults."""

@@ -358,7 +358,8 @@ BEGIN
         PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
         UPDATE memory_users
         SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
-            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at)
+            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at),
+            active_hour = coalesce(date_trunc('hour', (p_rows[1] ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;

@@ -54,13 +54,13 @@ BEGIN
         FROM unnest(v_blocks) AS i
         GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
     ), touched AS (
-        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, fair_at)
+        INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
-               v_head + p_fair_step * s.items
+               date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
         FROM scope AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
-            last_ingest_at = v_now,
+            last_ingest_at = v_now, active_hour = excluded.active_hour,
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (

@@ -47,6 +47,10 @@ BEGIN
     INSERT INTO memory_circuits (name) VALUES (p_name) ON CONFLICT (name) DO NOTHING;
     SELECT * INTO v FROM memory_circuits WHERE name = p_name FOR UPDATE;
     v_failures := CASE WHEN v.failing = p_outcome THEN v.failures + 1 ELSE 1 END;
+    IF p_outcome <> 'well' THEN
+        UPDATE memory_circuits SET last_code = p_code, last_reason = p_reason, last_failed_at = v_now
+        WHERE name = p_name;
+    END IF;
     CASE
     WHEN p_outcome = 'well' THEN
         -- The result of a call that started before the provider's rate limit does not lift the limit.

@@ -13,7 +13,8 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries'];
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries',
+              'memory_history'];
 BEGIN
     FOR v_table, v_role IN
         SELECT c.oid::regclass, r.rolname
@@ -78,7 +79,7 @@ BEGIN
               'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary',
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
-              'report_failed_memory_jobs', 'subscribe_memory_events')
+              'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

@@ -111,6 +111,10 @@ class KeyRing:
                     raise
         return not self._keys_exist
 
+    def note_created(self) -> None:
+        """A key exists now: this process requires credentials from the next request on."""
+        self._keys_exist = True
+
     async def has_any(self) -> bool:
         """Whether any credentials can be valid. Raises StoreUnavailable."""
         is_configured = self._admin_hash is not None or self._tokens is not None

@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from luma_memory.domain.access import ApiKey, Permission
+from luma_memory.domain.access import ApiKey, Caller, Permission
 from luma_memory.domain.clock import Clock
-from luma_memory.domain.errors import Invalid, NotFound
-from luma_memory.ports.accounts import KeyStore, StoredKey
+from luma_memory.domain.errors import Conflict, Invalid, NotFound
+from luma_memory.ports.accounts import KeyFilter, KeyPage, KeyPlace, KeyStore, StoredKey
 
 # A marker for secret scanners, the lookup prefix, then 256 random bits.
 _FORM: Final = re.compile(r"(lmk_[a-z2-7]{12})_[A-Za-z0-9_-]{43}")
@@ -56,6 +56,45 @@ class Keys:
         key = ApiKey(prefix, project_id, user_id, frozenset(permissions), name, self._clock.now())
         return await self._store.create(StoredKey(key, hash_of(text))), text
 
+    async def create_for(
+        self,
+        caller: Caller,
+        permissions: Collection[Permission],
+        *,
+        user_id: str | None,
+        name: str | None,
+        is_open: bool,
+    ) -> tuple[ApiKey, str]:
+        """As `create`, for a caller, who cannot grant more than they have.
+
+        is_open: callers need no credentials, because there are no keys yet. Raises Forbidden
+        (permission_missing, user_not_allowed), and Conflict (first_key_not_admin) for a first key
+        that no further one could be created with.
+        """
+        for permission in permissions:
+            caller.check_may(permission)
+        user_id = caller.narrowed(user_id)
+        if is_open and (user_id is not None or "admin" not in permissions):
+            raise Conflict(
+                "After the first key, every request needs one: the first needs the permission"
+                " `admin` and no user, or no other could be created",
+                code="first_key_not_admin",
+            )
+        return await self.create(
+            permissions, project_id=caller.project_id, user_id=user_id, name=name
+        )
+
+    async def page(self, which: KeyFilter, *, after: KeyPlace | None, limit: int) -> KeyPage:
+        """Keys, newest first."""
+        return await self._store.page(which, after=after, limit=limit)
+
+    async def revoke_for(self, caller: Caller, prefix: str) -> ApiKey:
+        """As `revoke`, a key that the caller may see. Raises NotFound, also for any other."""
+        stored = await self._store.find(prefix)
+        if stored is None or not _is_visible(stored.key, caller):
+            raise NotFound("There is no key with this prefix", code="key_not_found")
+        return await self.revoke(prefix)
+
     async def list(self, *, project_id: str | None) -> Sequence[ApiKey]:
         """Every key, revoked ones included, oldest first; of one project, or of all."""
         return await self._store.list(project_id=project_id)
@@ -66,3 +105,7 @@ class Keys:
         if revoked is None:
             raise NotFound("There is no key with this prefix", code="key_not_found")
         return revoked
+
+
+def _is_visible(key: ApiKey, caller: Caller) -> bool:
+    return key.project_id == caller.project_id and caller.user_id in (None, key.user_id)

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.user import User
+from luma_memory.domain.user import User, UserSort
 from luma_memory.domain.weeks import is_time_zone
 from luma_memory.ports.accounts import UserStore
+from luma_memory.ports.user_lists import (
+    SessionPage,
+    SessionPlace,
+    UserListStore,
+    UserPage,
+    UserPlace,
+)
 
 
 class Users:
-    """Read and change the settings of users."""
+    """Read and change the settings of users; list users and their sessions."""
 
-    def __init__(self, store: UserStore) -> None:
+    def __init__(self, store: UserStore, lists: UserListStore) -> None:
         self._store = store
+        self._lists = lists
+
+    async def page(
+        self,
+        project_id: str,
+        *,
+        user_id: str | None,
+        prefix: str | None,
+        sort: UserSort,
+        after: UserPlace | None,
+        limit: int,
+    ) -> UserPage:
+        """Users whose id begins with the prefix. user_id: the only one that is listed."""
+        return await self._lists.page(
+            project_id, user_id=user_id, prefix=prefix, sort=sort, after=after, limit=limit
+        )
+
+    async def sessions(
+        self, scope: Scope, *, after: SessionPlace | None, limit: int
+    ) -> SessionPage:
+        """Sessions of a user, the one with the newest block first."""
+        return await self._lists.sessions(scope, after=after, limit=limit)
 
     async def read(self, scope: Scope) -> User:
         """The settings of a user; an unknown user has the defaults."""

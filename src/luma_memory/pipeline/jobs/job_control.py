@@ -75,9 +75,18 @@ class Jobs:
         """Retry failed jobs, oldest first; returns their ids in ascending order."""
         return self._notified(await self._control.retry(which, limit=limit))
 
-    async def cancel(self, which: JobFilter, *, limit: int) -> Sequence[int]:
-        """Cancel pending and running jobs, oldest first; returns their ids in ascending order."""
-        return await self._control.cancel(which, limit=limit)
+    async def count_retryable(self, which: JobFilter) -> int:
+        """The number of jobs that a retry without a limit includes."""
+        return await self._control.count(which, statuses=which.retryable)
+
+    async def cancel(
+        self, which: JobFilter, *, limit: int, statuses: Sequence[JobStatus] = OPEN
+    ) -> Sequence[int]:
+        """Cancel pending and running jobs, oldest first; returns their ids in ascending order.
+
+        statuses: only jobs that have one of these now.
+        """
+        return await self._control.cancel(which, limit=limit, statuses=statuses)
 
     async def clear_pending(self, which: JobFilter, *, limit: int) -> Sequence[int]:
         """Delete pending jobs, oldest first; returns their ids. Their blocks stay pending."""

@@ -1,0 +1,117 @@
+"""`ports.block_selections.BlockSelectionStore` on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from luma_memory.domain.block_selection import (
+    FINGERPRINTS,
+    BlockSelection,
+    SelectedBlock,
+    SelectedBlocks,
+)
+from luma_memory.domain.scope import Scope
+from luma_memory.ports.block_selections import Chosen
+from luma_memory.ports.blocks import BlockPage
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.sql_files import SqlFile
+from luma_memory.store.blocks import BLOCK_COLUMNS, block_of
+from luma_memory.store.filters import FilterCondition
+
+_SQL = SqlFile(__name__)
+_IDS: Final = (
+    " AND uuid_send(b.id) = ANY (ARRAY(SELECT uuid_send(k.id) FROM unnest(${}::uuid[]) AS k (id)))"
+)
+# Blocks that one page examines: some tenths of a second.
+EXAMINED_MAX: Final = 100_000
+
+
+class PostgresBlockSelections:
+    """A statement contains only the requested conditions, so that each gets a plan of its own.
+
+    examined_max: blocks that one page examines.
+    """
+
+    def __init__(self, database: Database, *, examined_max: int = EXAMINED_MAX) -> None:
+        self._database = database
+        self._examined_max = examined_max
+
+    async def page(
+        self, selection: BlockSelection, *, before: UUID | None, limit: int
+    ) -> BlockPage:
+        page, end_of_page = _SQL["page_of_user"], _SQL["end_of_user"]
+        where: list[Any] = [selection.project_id, selection.user_id, before]
+        if selection.user_id is None:
+            page, end_of_page = _SQL["page_of_project"], _SQL["end_of_project"]
+            where = [selection.project_id, before]
+        values = [*where, self._examined_max, limit + 1]
+        conditions = _conditions(selection, values)
+        statement = page.replace("/*block_columns*/", BLOCK_COLUMNS)
+        rows = await self._database.fetch(statement.replace("/*conditions*/", conditions), *values)
+        blocks = [block_of(row) for row in rows[:limit]]
+        if len(rows) > limit:
+            return BlockPage(blocks, blocks[-1].id)
+        # Everything that was examined is on the page: it ends here, or where the bound was reached.
+        end = await self._database.fetch_row(end_of_page, *where, self._examined_max - 1)
+        return BlockPage(blocks, None if end is None else end["id"])
+
+    async def chosen(
+        self, selection: BlockSelection, *, through: UUID | None, limit: int
+    ) -> Chosen:
+        values: list[Any] = [through, limit]
+        conditions = _owner(selection, values) + _conditions(selection, values)
+        rows = await self._database.fetch(
+            _SQL["select_blocks"].replace("/*conditions*/", conditions), *values
+        )
+        if not rows:
+            return Chosen(SelectedBlocks(0, None, 0), [])
+        whole = rows[0]
+        return Chosen(
+            SelectedBlocks(
+                whole["blocks"], UUID(whole["newest"]), int(whole["fingerprints"]) % FINGERPRINTS
+            ),
+            [
+                SelectedBlock(
+                    Scope(row["project_id"], row["user_id"]), row["id"], row["fingerprint"]
+                )
+                for row in rows
+            ],
+        )
+
+    async def delete(self, scope: Scope, ids: Sequence[UUID]) -> int:
+        row = await self._database.fetch_row(
+            _SQL["delete_selected"], scope.project_id, scope.user_id, list(ids)
+        )
+        assert row is not None
+        return int(row["deleted"])
+
+
+def _owner(selection: BlockSelection, values: list[Any]) -> str:
+    values.append(selection.project_id)
+    text = f" AND b.project_id = ${len(values)}"
+    if selection.user_id is not None:
+        values.append(selection.user_id)
+        text += f" AND b.user_id = ${len(values)}"
+    return text
+
+
+def _conditions(selection: BlockSelection, values: list[Any]) -> str:
+    """The conditions besides the owner; their values are added to `values`."""
+    text = ""
+    if selection.status is not None:
+        values.append(selection.status)
+        text += f" AND b.status = ${len(values)}"
+    if selection.session_id is not None:
+        values.append(selection.session_id)
+        text += f" AND b.session_id = ${len(values)}"
+    if selection.ids is not None:
+        values.append(list(selection.ids))
+        # As the index on the id has it.
+        text += _IDS.format(len(values))
+    if selection.filters is not None:
+        filters = FilterCondition(selection.filters, first=len(values) + 1)
+        values.extend(filters.values)
+        text += f" AND {filters.text}"
+    return text

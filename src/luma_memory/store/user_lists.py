@@ -1,0 +1,100 @@
+"""`ports.user_lists.UserListStore` on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import asyncpg
+
+from luma_memory.domain.scope import Scope
+from luma_memory.domain.user import ListedUser, Session, User, UserCounts, UserSort
+from luma_memory.ports.user_lists import (
+    SessionPage,
+    SessionPlace,
+    UserPage,
+    UserPlace,
+)
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.instants import aware
+from luma_memory.postgres.sql_files import SqlFile
+
+_SQL = SqlFile(__name__)
+_LAST_CODE_POINT: Final = 0x10FFFF
+_SURROGATES: Final = range(0xD800, 0xE000)
+
+
+class PostgresUserLists:
+    """One statement a page; it reads the page's users, and up to 10,000 rows of each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def page(
+        self,
+        project_id: str,
+        *,
+        user_id: str | None,
+        prefix: str | None,
+        sort: UserSort,
+        after: UserPlace | None,
+        limit: int,
+    ) -> UserPage:
+        which = (project_id, user_id, prefix, None if prefix is None else end_of_prefix(prefix))
+        if sort == "user_id":
+            place: tuple[Any, ...] = (None if after is None else after.user_id,)
+            rows = await self._database.fetch(_SQL["page_users_by_id"], *which, *place, limit + 1)
+        else:
+            place = (None, None, None)
+            if after is not None:
+                place = (after.active_hour, after.last_activity_at, after.user_id)
+            rows = await self._database.fetch(
+                _SQL["page_users_by_activity"], *which, *place, limit + 1
+            )
+        users = [_listed(row) for row in rows[:limit]]
+        return UserPage(users, _place(rows[limit - 1]) if len(rows) > limit else None)
+
+    async def sessions(
+        self, scope: Scope, *, after: SessionPlace | None, limit: int
+    ) -> SessionPage:
+        place = (None, None) if after is None else (after.last_created_at, after.session_id)
+        rows = await self._database.fetch(
+            _SQL["page_sessions"], scope.project_id, scope.user_id, *place, limit + 1
+        )
+        sessions = [_session(row) for row in rows[:limit]]
+        last = sessions[-1] if len(rows) > limit else None
+        return SessionPage(
+            sessions, None if last is None else SessionPlace(last.last_created_at, last.session_id)
+        )
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """The first text, by code points, after all that begin with the prefix; None if none is."""
+    head = prefix.rstrip(chr(_LAST_CODE_POINT))
+    if not head:
+        return None
+    following = ord(head[-1]) + 1
+    if following in _SURROGATES:
+        following = _SURROGATES.stop
+    return head[:-1] + chr(following)
+
+
+def _place(row: asyncpg.Record) -> UserPlace:
+    return UserPlace(row["active_hour"], row["last_ingest_at"], row["user_id"])
+
+
+def _listed(row: asyncpg.Record) -> ListedUser:
+    return ListedUser(
+        row["user_id"],
+        User(row["time_zone"], row["created_at"], row["last_ingest_at"]),
+        UserCounts(row["blocks"], row["pending"], row["failed"], row["items"], row["is_limited"]),
+    )
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        row["session_id"],
+        row["blocks"],
+        aware(row["first_occurred_at"]),
+        aware(row["last_occurred_at"]),
+        row["last_created_at"],
+    )

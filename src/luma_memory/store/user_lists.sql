@@ -1,0 +1,77 @@
+-- Lists of users and sessions.
+
+-- name: page_users_by_activity
+-- The last active first. The index has the order of the hours; only the users of one hour are sorted. Users who were
+-- last active before the column existed are of no hour, and last. $2 the only user, $3 to $4 a range of ids,
+-- $5 to $7 the user to continue after.
+SELECT /*user_columns*/
+FROM (
+    SELECT u.* FROM memory_users AS u
+    WHERE u.project_id = $1
+      AND ($2::text IS NULL OR u.user_id = $2)
+      AND ($3::text IS NULL OR u.user_id COLLATE "C" >= $3)
+      AND ($4::text IS NULL OR u.user_id COLLATE "C" < $4)
+      AND ($7::text IS NULL OR (u.active_hour <= coalesce($5::timestamptz, '-infinity')
+          AND (u.active_hour < coalesce($5, '-infinity')
+               OR coalesce(u.last_ingest_at, '-infinity') < coalesce($6::timestamptz, '-infinity')
+               OR (coalesce(u.last_ingest_at, '-infinity') = coalesce($6, '-infinity')
+                   AND u.user_id COLLATE "C" > $7))))
+    ORDER BY u.active_hour DESC, coalesce(u.last_ingest_at, '-infinity') DESC, u.user_id COLLATE "C"
+    LIMIT $8
+) AS u
+/*user_counts*/
+ORDER BY u.active_hour DESC, coalesce(u.last_ingest_at, '-infinity') DESC, u.user_id COLLATE "C"
+
+-- name: page_users_by_id
+-- In the order of code points.
+SELECT /*user_columns*/
+FROM (
+    SELECT u.* FROM memory_users AS u
+    WHERE u.project_id = $1
+      AND ($2::text IS NULL OR u.user_id = $2)
+      AND ($3::text IS NULL OR u.user_id COLLATE "C" >= $3)
+      AND ($4::text IS NULL OR u.user_id COLLATE "C" < $4)
+      AND ($5::text IS NULL OR u.user_id COLLATE "C" > $5)
+    ORDER BY u.user_id COLLATE "C"
+    LIMIT $6
+) AS u
+/*user_counts*/
+ORDER BY u.user_id COLLATE "C"
+
+-- name: user_columns
+-- Over memory_users AS u with the counts.
+u.user_id, u.time_zone, u.created_at, u.last_ingest_at, nullif(u.active_hour, '-infinity') AS active_hour,
+    c.blocks, c.pending, c.failed, c.items, c.is_limited
+
+-- name: user_counts
+-- Up to 10,000 rows of each user of the page: a large user costs some milliseconds, and not its size.
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE r.n <= 10000 AND NOT r.is_item) AS blocks,
+           count(*) FILTER (WHERE r.n <= 10000 AND NOT r.is_item AND r.status = 'pending_enrichment') AS pending,
+           count(*) FILTER (WHERE r.n <= 10000 AND NOT r.is_item AND r.status = 'failed') AS failed,
+           count(*) FILTER (WHERE r.n <= 10000 AND r.is_item) AS items,
+           count(*) > 10000 AS is_limited
+    FROM (SELECT b.status, b.key IS NOT NULL AS is_item, row_number() OVER () AS n
+          FROM memory_blocks AS b
+          WHERE b.project_id = u.project_id AND b.user_id = u.user_id
+            -- An expired item is gone.
+            AND (b.key IS NULL OR b.expires_at IS NULL OR b.expires_at > now())
+          LIMIT 10001) AS r
+) AS c
+
+-- name: page_sessions
+-- $3 and $4: the session to continue after.
+SELECT s.session_id, s.blocks, s.first_occurred_at, s.last_occurred_at, s.last_created_at
+FROM (
+    SELECT b.session_id, count(*) AS blocks,
+           min(coalesce(b.occurred_at, b.created_at)) AS first_occurred_at,
+           max(coalesce(b.occurred_at, b.created_at)) AS last_occurred_at,
+           max(b.created_at) AS last_created_at
+    FROM memory_blocks AS b
+    WHERE b.project_id = $1 AND b.user_id = $2 AND b.session_id IS NOT NULL AND b.key IS NULL
+    GROUP BY b.session_id
+) AS s
+WHERE $4::text IS NULL OR s.last_created_at < $3::timestamptz
+   OR (s.last_created_at = $3 AND s.session_id COLLATE "C" > $4)
+ORDER BY s.last_created_at DESC, s.session_id COLLATE "C"
+LIMIT $5
