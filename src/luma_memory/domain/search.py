@@ -30,6 +30,7 @@ class TimeSpan:
     # The question names nothing else ("What did I do yesterday?"), so that the time alone
     # makes a block relevant.
     is_whole_question: bool = False
+    named_by: str = ""  # the part of the text that names it: "the 25th"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -16,18 +17,34 @@ from luma_memory.pipeline.text.terms import QueryTerm, idf
 CODE_WEIGHT: Final = 2.0
 
 
-def covered_share(
-    words: Sequence[tuple[QueryTerm, Posting]], passage_count: int
-) -> tuple[npt.NDArray[np.float32], float]:
-    """([n] share of the question's words that each passage has, by idf; share of unknown names).
+@dataclass(frozen=True, slots=True)
+class TimeWords:
+    """Terms that name the time of a question, which the blocks of that time need not have."""
 
-    words: each word of the question with the passages that have it. A word that no passage has
-    counts as if one passage had it: in a small scope it would outweigh all others. The
-    second value, 0..1, is the share of identifiers (codes, numbers, names) that no passage has.
+    terms: frozenset[str]
+    passages: Indices  # those of the time
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of a question's words the passages have."""
+
+    share: npt.NDArray[np.float32]  # [n] 0..1, by idf
+    # 0..1, the share of identifiers (codes, numbers, names) that no passage has; for passages of
+    # the time that the question names, those that name it do not count.
+    unknown: float
+    unknown_in_time: float
+
+
+def coverage_of(
+    words: Sequence[tuple[QueryTerm, Posting]], passage_count: int, time: TimeWords
+) -> Coverage:
+    """words: each word of the question with the passages that have it. A word that no passage has
+    counts as if one passage had it: in a small scope it would outweigh all others.
     """
     present = _present(words)
     covered = np.zeros(passage_count, dtype=np.float32)
-    whole = identifiers = unknown = 0.0
+    whole = identifiers = unknown = unknown_in_time = 0.0
     for term, _ in words:
         if not term.is_direct:
             continue
@@ -37,12 +54,17 @@ def covered_share(
         if term.kind == "code":
             weight *= CODE_WEIGHT
         whole += weight
+        is_time = term.term in time.terms
+        if is_time:
+            having = np.union1d(having, time.passages)
         covered[having] += np.float32(weight)
         if term.is_identifier:
             identifiers += 1
             unknown += frequency == 0
+            unknown_in_time += frequency == 0 and not is_time
     share = np.minimum(covered / np.float32(whole or 1.0), np.float32(1.0))
-    return share, unknown / identifiers if identifiers else 0.0
+    identifiers = identifiers or 1.0
+    return Coverage(share, unknown / identifiers, unknown_in_time / identifiers)
 
 
 def _present(words: Sequence[tuple[QueryTerm, Posting]]) -> Mapping[int, Indices]:

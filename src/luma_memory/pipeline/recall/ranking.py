@@ -56,12 +56,11 @@ class RelevanceScale:
         """The relevance of the block's best passage: with the cosine, and by words alone."""
         if layout.is_proven_by_time(block):
             return RELEVANCE_BY_TIME, RELEVANCE_BY_TIME
-        own = layout.passages(block)
-        coverage, unknown = layout.coverage[own], layout.unknown
+        coverage, unknown = layout.words_of(block)
         words = _best(word_relevance(coverage, unknown=unknown, by_pairs=self.by_pairs))
         if not self.is_legible:
             return words, words
-        dense = layout.scores.dense[own]
+        dense = layout.scores.dense[layout.passages(block)]
         found = _best(relevance(dense, coverage, self.calibration, unknown=unknown))
         return found, words
 
@@ -122,7 +121,7 @@ def _explanation(place: RankedBlock, layout: ScopeLayout, related: Related) -> E
         "relation_gain": parts.relation,
         "z_score": parts.z_score,
         **_of_relations(place.block, layout, related),
-        "coverage": float(layout.coverage[layout.passages(place.block)].max()),
+        "coverage": float(layout.words_of(place.block)[0].max()),
         "passage": int(layout.ordinals[place.passage]),
     }
     return {_WIRE_NAMES.get(name, name): value for name, value in values.items()}

@@ -41,6 +41,7 @@ from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
+from luma_memory.pipeline.text.words import ANALYZER
 from luma_memory.ports.accounts import UserStore
 from luma_memory.ports.blocks import BlockStore
 from luma_memory.ports.models import Embedder, QuestionReader, Reranker
@@ -260,6 +261,9 @@ class Recall:
             own=keys[named:],
             spans=question.spans,
             events=query_events(question.events, question.terms),
+            time_words=frozenset(
+                term for span in question.spans for term in ANALYZER.terms(span.named_by)
+            ),
         )
         layout = lay_out(scanned.rows, question.terms, scoring)
         fusion = _fusion(layout, calibration) if request.ranking == "fused" else None

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from luma_memory.domain.search import ScopeScan, TimeSpan, microseconds
 from luma_memory.pipeline.recall.arrangement import Arrangement, RowPlaces, arrange, id_halves
-from luma_memory.pipeline.recall.coverage import covered_share
+from luma_memory.pipeline.recall.coverage import Coverage, TimeWords, coverage_of
 from luma_memory.pipeline.recall.events import QueryEvent, fitting
 from luma_memory.pipeline.recall.fusion import NeighborScores, ScopeScores
 from luma_memory.pipeline.recall.neighbors import with_neighbors
@@ -35,9 +35,9 @@ class ScopeLayout:
 
     scores: ScopeScores
     ordinals: npt.NDArray[np.int32]  # [n] of the passages
-    coverage: npt.NDArray[np.float32]  # [n] 0..1, what share of the question's words each has
-    unknown: float  # 0..1, share of the things the question names that no passage has
+    coverage: Coverage
     _arrangement: Arrangement
+    _in_time: npt.NDArray[np.bool_]  # [m] the blocks of a time that the question names
     is_about_time_only: bool = False  # the question names a time and nothing else
 
     def block_id(self, number: int) -> UUID:
@@ -62,6 +62,13 @@ class ScopeLayout:
         """Whether its time alone makes the block relevant: "What did I do yesterday?"."""
         scores = self.scores.neighbor_scores
         return self.is_about_time_only and scores is not None and bool(scores.timely[number] > 0)
+
+    def words_of(self, number: int) -> tuple[npt.NDArray[np.float32], float]:
+        """The share of the question's words that each passage of the block has, and the share of
+        its identifiers that none has, 0..1."""
+        coverage = self.coverage
+        unknown = coverage.unknown_in_time if self._in_time[number] else coverage.unknown
+        return coverage.share[self.passages(number)], unknown
 
     def passages(self, number: int) -> slice:
         """The range of a block's passages, which are adjacent, in order of block numbers."""
@@ -88,6 +95,7 @@ class ScoringRequest:
     own: Sequence[int] = ()  # keys of the user's own names
     spans: Sequence[TimeSpan] = ()
     events: Sequence[QueryEvent] = ()
+    time_words: frozenset[str] = frozenset()  # terms of the question that name the spans
 
 
 def scored_by_scan(scan: ScopeScan) -> ScoredRows:
@@ -126,7 +134,9 @@ def lay_out(
     places = rows.arrangement
     words = _words(rows, terms)
     own, shared = _bm25(words, places)
-    coverage, unknown = covered_share(words, len(places.passages))
+    by_span = _timely(places.instants, scoring.spans)
+    in_time = by_span > 0
+    time = TimeWords(scoring.time_words, np.flatnonzero(in_time[places.block]))
     neighbor_scores = NeighborScores(
         session=places.neighbors.session,
         windows=rows.windows,
@@ -135,7 +145,7 @@ def lay_out(
             places.speakers, named=scoring.named, own=scoring.own, known=places.known_speakers
         ),
         timely=np.maximum(
-            _timely(places.instants, scoring.spans),
+            by_span,
             fitting(scoring.events, words, places.block, places.instants),
         ),
         coverage=places.coverage,
@@ -152,9 +162,9 @@ def lay_out(
     return ScopeLayout(
         scores,
         places.ordinals,
-        coverage,
-        unknown,
+        coverage_of(words, len(places.passages), time),
         places,
+        in_time,
         is_about_time_only=any(span.is_whole_question for span in scoring.spans),
     )
 

@@ -112,10 +112,10 @@ def test_a_word_counts_as_its_best_form_and_coverage_is_a_share(
     both = laid([one, second, other], forms)
     alone = laid([best, second], forms[:2])
     assert both.scores.lexical.tolist() == alone.scores.lexical.tolist()
-    assert both.coverage.tolist() == alone.coverage.tolist()
+    assert both.coverage.share.tolist() == alone.coverage.share.tolist()
     has_all = [a > 0 and b > 0 for a, b in zip(best, second, strict=True)][::-1]
     for share, whole, lexical in zip(
-        both.coverage.tolist(), has_all, both.scores.lexical.tolist(), strict=True
+        both.coverage.share.tolist(), has_all, both.scores.lexical.tolist(), strict=True
     ):
         assert 0 <= share <= 1
         assert (share > 0.999) is whole
@@ -129,3 +129,23 @@ def test_a_span_holds_its_start_and_not_its_stop() -> None:
     around = lay_out(scored_by_scan(scan_of(rows)), [TERM], scoring).scores.neighbor_scores
     assert around is not None
     assert (around.timely > 0).tolist() == [False, True, True, False]
+
+
+def test_blocks_of_the_named_time_need_no_words_for_it() -> None:
+    """ "Dinner on 2026-11-10": a block of that day is not lacking the number."""
+    rows: list[Row] = [(n, 0, 0, n * 1_000_000, 0, 0.1, 0.0) for n in range(3)]
+    columns = [array("f", [1.0] * 3), array("f", [0.0] * 3)]
+    terms = [QueryTerm("dinner", 1, 1, 0), QueryTerm("2026-11-10", 2, 1, 1, kind="code")]
+    start = EPOCH + timedelta(seconds=1)
+    scoring = ScoringRequest(
+        spans=[TimeSpan(start, start + timedelta(seconds=1), named_by="2026-11-10")],
+        time_words=frozenset({"2026-11-10"}),
+    )
+    scan = replace(scan_of(rows), term_weights=columns)
+    layout = lay_out(scored_by_scan(scan), terms, scoring)
+    found = [layout.words_of(number) for number in range(3)]
+    in_time = [number for number, (share, _) in enumerate(found) if share.max() > 0.999]
+    assert len(in_time) == 1
+    assert [unknown for _, unknown in found] == [
+        0.0 if number in in_time else 1.0 for number in range(3)
+    ]

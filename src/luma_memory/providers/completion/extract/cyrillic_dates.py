@@ -46,8 +46,18 @@ _FORMS: Final = tuple(
 _OTHER_COUNT: Final = re.compile(r"(?:пол|полтор\w|пів|[\d.,])\s*$", re.IGNORECASE)
 
 
+# "от 3 до 5 ноября": an interval, which neither this module nor dateparser reads.
+_RANGE: Final = re.compile(
+    r"(?<!\w)(?:от|со?|між|между|від|з)\s+\d{1,2}(?:-?го)?\s+(?:до|по|и|і|й|та)\s+\d{1,2}(?:-?го)?"
+    r"(?:\s+[^\W\d_]+)?",
+    re.IGNORECASE,
+)
+
+
 def found(text: str, base: date) -> Iterator[tuple[int, int, str | None]]:
     """Start, end and ISO 8601 value (`date_values`); None where the count is not certain."""
+    for interval in _RANGE.finditer(text):
+        yield *interval.span(), None
     for pattern, sign in _FORMS:
         for match in pattern.finditer(text):
             groups = match.groupdict()

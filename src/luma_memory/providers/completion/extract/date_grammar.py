@@ -56,6 +56,8 @@ class Grammar:
     future_nouns: re.Pattern[str]  # ahead, unless the sentence has a verb of `past_verbs`
     past_verbs: re.Pattern[str]
     every: frozenset[str]
+    range_from: re.Pattern[str]  # at the end of what is before the first date
+    range_to: re.Pattern[str]  # between the two
 
 
 @cache
@@ -71,6 +73,8 @@ def grammar(language: str) -> Grammar | None:
         future_nouns=_words_in_text(words.future_nouns),
         past_verbs=_words_in_text(words.past_verbs),
         every=frozenset(words.every.split()),
+        range_from=re.compile(rf"(?<!\w)(?:{words.range_from})\s+\Z", re.IGNORECASE),
+        range_to=re.compile(rf",?\s+(?:{words.range_to})\s+(?:the )?", re.IGNORECASE),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
@@ -26,6 +26,7 @@ MAX_DATES = 40
 MAX_MATCHES = 400
 TENSE_CHARS = 160
 
+_DAY_LENGTH = len("2026-03-11")
 _DIGIT = re.compile(r"\d")
 _FIRST_WORD = re.compile(r"\w+")
 _LAST_WORD = re.compile(r"(\w+)\s+(?:\w+\s+)?$")
@@ -46,7 +47,8 @@ def dates(document: Document, occurred_at: datetime) -> list[Mention]:
     rules = grammar(document.language)
     if rules is None:
         return foreign_dates.dates(document, occurred_at, make=Mention)[:MAX_DATES]
-    return sorted(_chosen(document, rules, occurred_at.date()), key=lambda m: m.start)[:MAX_DATES]
+    found = sorted(_chosen(document, rules, occurred_at.date()), key=lambda m: m.start)
+    return _ranges(document.text, found, rules)[:MAX_DATES]
 
 
 def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
@@ -85,6 +87,28 @@ def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
             continue
         taken[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
         found.append(mention)
+    return found
+
+
+def _ranges(text: str, mentions: Sequence[Mention], rules: Grammar) -> list[Mention]:
+    """Two days of any form with "from … to …" around them are one: "from yesterday to 3/12/26"."""
+    found: list[Mention] = []
+    for mention in mentions:
+        before = found[-1] if found else None
+        if (
+            before is not None
+            and before.value is not None
+            and mention.value is not None
+            and rules.range_to.fullmatch(text, before.end, mention.start)
+            and rules.range_from.search(text, max(0, before.start - 24), before.start)
+            and len(before.value) == len(mention.value) == _DAY_LENGTH
+            and before.value <= mention.value
+        ):
+            name = one_line(text[before.start : mention.end])
+            value = f"{before.value}/{mention.value}"
+            found[-1] = Mention(name, before.start, mention.end, value)
+        else:
+            found.append(mention)
     return found
 
 

@@ -30,6 +30,8 @@ _RELATIVE = (
     "1 month ago", "in 1 month", "1 year ago", "in 1 year",
 )  # fmt: skip
 _NUMBER = re.compile(r"^[\d.:/ -]+$|\d\.\d+\.\d")
+# "3 до 5 ноября" has two days, and is not the third of May.
+_TWO_DAYS = re.compile(r"(?<![\d.:/-])\d{1,2}\s\D*\s\d{1,2}(?![\d:])")
 _PART_OF_A_NUMBER = re.compile(r"[.:]?\d")
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ def _parsed(text: str, language: str, base: datetime) -> Iterator[tuple[int, int
     for name, _ in _search(text, language, base):
         start = text.find(name, place)
         if start < 0 or _is_a_number(text, start, start + len(name)):
+            continue
+        if _TWO_DAYS.search(name):
             continue
         if value := _on_its_side(name, text, language, base):
             place = start + len(name)

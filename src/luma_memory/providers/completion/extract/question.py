@@ -16,6 +16,7 @@ from luma_memory.domain.weeks import zone_of
 from luma_memory.providers.completion.extract.dates import Mention, dates
 from luma_memory.providers.completion.extract.document import Document, read
 from luma_memory.providers.completion.extract.language import UNDETERMINED, identify, warm_up
+from luma_memory.providers.completion.extract.question_times import named_days
 from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
 # A question longer than this is a pasted text.
@@ -121,10 +122,22 @@ def _warm_up() -> None:
 def _times(question: str, now: datetime, zone: tzinfo = UTC) -> list[TimeSpan]:
     text = question[:READ_CHARS]
     document = read(text, identify(text).assumed)
-    mentions = dates(document, _in_zone(now, zone))
-    values = dict.fromkeys(mention.value for mention in mentions if mention.value is not None)
-    is_whole_question = not _other_words(document, mentions)
-    return [_span(value, zone, is_whole_question) for value in values][:SPANS_MAX]
+    today = _in_zone(now, zone)
+    mentions = dates(document, today)
+    found = named_days(document, mentions, today.date())
+    is_whole_question = not _other_words(document, [*mentions, *(days.mention for days in found)])
+    names: dict[tuple[date, date], list[str]] = {}
+    for days in found:
+        names.setdefault((days.first, days.last), []).append(days.mention.name)
+    return [
+        TimeSpan(
+            _midnight(first, zone),
+            _midnight(_day_after(last), zone),
+            is_whole_question,
+            named_by=" ".join(by),
+        )
+        for (first, last), by in names.items()
+    ][:SPANS_MAX]
 
 
 def _in_zone(now: datetime, zone: tzinfo) -> datetime:
@@ -177,29 +190,8 @@ def _event_pattern(language: str) -> re.Pattern[str] | None:
     )
 
 
-def _span(value: str, zone: tzinfo, is_whole_question: bool) -> TimeSpan:
-    """The instants of an ISO day, month, year, or interval of two days."""
-    first, _, last = value.partition("/")
-    start, stop = _first_day(first), _day_after(last or first)
-    return TimeSpan(_midnight(start, zone), _midnight(stop, zone), is_whole_question)
-
-
-def _first_day(value: str) -> date:
-    parts = [int(part) for part in value.split("-")]
-    return date(parts[0], *[*parts[1:], 1, 1][:2])
-
-
-def _day_after(value: str) -> date:
-    parts = [int(part) for part in value.split("-")]
-    match parts:
-        case [9999] | [9999, 12] | [9999, 12, 31]:
-            return date.max
-        case [year]:
-            return date(year + 1, 1, 1)
-        case [year, month]:
-            return date(year + month // 12, month % 12 + 1, 1)
-        case _:
-            return date(*parts) + timedelta(days=1)
+def _day_after(day: date) -> date:
+    return day if day == date.max else day + timedelta(days=1)
 
 
 def _midnight(day: date, zone: tzinfo) -> datetime:

@@ -113,6 +113,12 @@ class DateWords:
     halves: str = ""  # "half of", "Halbjahr", before a year; `quarters` are its numbers
     named_weekdays: str = ""  # "Black Friday": no weekday of this week
     either: str = "or|oder|ou|o|of"  # two "or" three days
+    # Before a time that a question asks about: on which side of it the days lie.
+    since: str = ""
+    after: str = ""
+    before: str = ""
+    last_before: str = ""  # the "last" two weeks
+    last_between: str = ""  # les deux "dernières" semaines, instead
     weekday_ordinals: Mapping[str, int] = field(default_factory=dict)  # "last" (-1) Friday of March
     of_month: str = ""  # the last Friday "of" March
     weekday_number: str = ""  # Friday "the" 13th
