@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from luma_memory.cli.settings_reference import as_environment_file, as_markdown
+from luma_memory.bootstrap.settings_reference import as_environment_file, as_markdown
 from luma_memory.postgres.migrator import migration_script
 
 ROOT = Path(__file__).resolve().parents[1]

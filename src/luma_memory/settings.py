@@ -260,6 +260,10 @@ class Settings(BaseSettings):
     webhook_retry_ms: Milliseconds = 5_000
     """Wait after the first failed attempt of a delivery; the later ones grow with it, with the
     default to ten attempts over two days ([webhooks](webhooks.md#retries))."""
+
+    # Console
+    console_enabled: bool = True
+    """`false`: no web console at `/ui`."""
     event_retention_hours: int = Field(168, ge=1, le=8_760)
     """How long events and their deliveries are kept, for replays and for readers of the
     [stream](webhooks.md#stream)."""

@@ -226,3 +226,31 @@ async def test_the_first_key_can_create_others(servers: Servers) -> None:
         made = await client.post("/keys", json={"permissions": list(EVERY_PERMISSION)})
         async with api.client(made.json()["key"]) as keyed:
             assert (await keyed.post("/keys", json={"permissions": ["read"]})).status_code == 201
+
+
+async def test_credentials_describe_themselves(
+    api: KeyedService, client: httpx2.AsyncClient, request: pytest.FixtureRequest
+) -> None:
+    made = await client.post("/keys", json={"permissions": ["read"], "name": "n", "user_id": "ann"})
+    async with api.client(made.json()["key"]) as limited:
+        assert (await limited.get("/keys/current")).json() == {
+            "project_id": request.node.name,
+            "user_id": "ann",
+            "permissions": ["read"],
+            "prefix": made.json()["prefix"],
+            "name": "n",
+            "authenticated": True,
+        }
+
+
+async def test_settings_are_shown_without_secrets(
+    api: KeyedService, client: httpx2.AsyncClient
+) -> None:
+    assert (await client.get("/settings")).json()["code"] == "project_not_allowed"
+    async with api.client(await api.key("admin")) as operator:
+        response = await operator.get("/settings")
+    found = {one["name"]: one for one in response.json()["settings"]}
+    assert api.stack.database_url not in response.text
+    database, top = found["DATABASE_URL"], found["MEMORY_WORKER_MAX_CONCURRENT_JOBS"]
+    assert (database["is_secret"], database["is_set"], database["value"]) == (True, True, None)
+    assert (top["default"], top["value"] is not None, top["is_secret"]) == ("5", True, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
@@ -46,8 +46,8 @@ class Operation:
     definition: dict[str, Any]
 
     @property
-    def permission(self) -> Permission | None:
-        permission: Permission | None = self.definition.get("x-permission")
+    def permission(self) -> Permission | Literal["any"] | None:
+        permission: Permission | Literal["any"] | None = self.definition.get("x-permission")
         return permission
 
     def parameters(self, place: str) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tools.generate import generated
 
-from luma_memory.cli.settings_reference import SECTIONS, entries
+from luma_memory.bootstrap.settings_reference import SECTIONS, entries
 from luma_memory.settings import Settings, Unset, variable_name, variable_names
 
 ROOT = Path(__file__).parents[2]

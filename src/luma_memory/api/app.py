@@ -22,6 +22,7 @@ from luma_memory import __version__
 from luma_memory.api.admission import Admission
 from luma_memory.api.agents import Challenges, add_agents
 from luma_memory.api.authentication import Authentication
+from luma_memory.api.console import CONSOLE_FOLDER, CONSOLE_PATH, add_console, packaged_files
 from luma_memory.api.head import HeadAsGet
 from luma_memory.api.mem0.routes import ADD_PATHS, DOCUMENT_PATH, SEARCH_PATHS, add_mem0
 from luma_memory.api.mem0.routes import ROUTERS as MEM0_ROUTERS
@@ -54,6 +55,7 @@ from luma_memory.api.routes import (
     webhooks,
 )
 from luma_memory.api.routes import metrics as metrics_routes
+from luma_memory.api.routes import settings as settings_routes
 from luma_memory.api.routing import ProtectedRoute
 from luma_memory.bootstrap.service import Service
 from luma_memory.concurrency.token_buckets import TokenBuckets
@@ -65,7 +67,11 @@ HEALTH_PATHS = tuple(f"{BASE_PATH}/health{part}" for part in ("", "/live", "/rea
 OPENAPI_PATH = f"{BASE_PATH}/openapi.json"
 REFERENCE_PATH = f"{BASE_PATH}/docs"
 _ASSET_PATHS = tuple(f"{REFERENCE_PATH}/{name}" for name in ASSETS)
-OPEN_PATHS = (*HEALTH_PATHS, OPENAPI_PATH, DOCUMENT_PATH, REFERENCE_PATH, *_ASSET_PATHS)
+OPEN_PATHS = (
+    *HEALTH_PATHS,
+    *(OPENAPI_PATH, DOCUMENT_PATH, REFERENCE_PATH, CONSOLE_PATH),
+    *_ASSET_PATHS,
+)
 # What calls a provider while its client waits.
 _ASKING_PATHS = SEARCH_PATHS.union(
     f"{BASE_PATH}/{name}"
@@ -85,6 +91,7 @@ _ROUTERS: Sequence[APIRouter] = (
     metrics_routes.router,
     users.router,
     keys.router,
+    settings_routes.router,
     providers.router,
     webhooks.router,
     events.router,
@@ -103,7 +110,9 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     app.state.rendered = RenderedContexts()
     app.state.stopping = asyncio.Event()
+    app.state.console = packaged_files
     _add_reference(app)
+    add_console(app)
     _add_middleware(app, service, add_agents(app, service))
     return app
 
@@ -169,6 +178,7 @@ def _add_middleware(app: FastAPI, service: Service, challenges: Challenges) -> N
         Authentication,
         keys=service.keys,
         open_paths=(*OPEN_PATHS, *METADATA_PATHS),
+        open_folder=CONSOLE_FOLDER,
         limit=TokenBuckets(per_minute, monotonic=service.clock.monotonic) if per_minute else None,
         allowed_origins=settings.allowed_origins,
         challenges=challenges,

@@ -21,9 +21,9 @@ from luma_memory.pipeline.accounts.rate_limits import check_rate
 class Authentication:
     """ASGI middleware: stores the Caller in the request's state, or responds with an error.
 
-    open_paths: need no credentials. limit: requests per minute and caller, None for no limit.
-    allowed_origins: origins whose pages may call a service without keys. challenges: by path,
-    the header WWW-Authenticate of a response 401.
+    open_paths and everything below open_folder: need no credentials. limit: requests per minute
+    and caller, None for no limit. allowed_origins: origins whose pages may call a service without
+    keys. challenges: by path, the header WWW-Authenticate of a response 401.
     """
 
     def __init__(
@@ -32,6 +32,7 @@ class Authentication:
         *,
         keys: KeyRing,
         open_paths: Collection[str],
+        open_folder: str,
         limit: TokenBuckets | None,
         allowed_origins: Collection[str],
         challenges: Mapping[str, Callable[[Scope], str]],
@@ -39,12 +40,13 @@ class Authentication:
         self._app = app
         self._keys = keys
         self._open_paths = frozenset(open_paths)
+        self._open_folder = open_folder
         self._limit = limit
         self._allowed_origins = frozenset(allowed_origins)
         self._challenges = challenges
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in self._open_paths:
+        if scope["type"] == "http" and not self._is_open(scope["path"]):
             try:
                 scope["state"]["caller"] = await self._caller(scope)
             except LumaMemoryError as error:
@@ -55,6 +57,9 @@ class Authentication:
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    def _is_open(self, path: str) -> bool:
+        return path in self._open_paths or path.startswith(self._open_folder)
 
     async def _caller(self, scope: Scope) -> Caller:
         address = _address(scope)

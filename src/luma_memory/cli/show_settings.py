@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import typer
-from pydantic import SecretStr
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from luma_memory.cli.commands import examples
-from luma_memory.cli.output import console, plain
-from luma_memory.cli.settings_reference import (
-    Entry,
+from luma_memory.bootstrap.settings_reference import (
     as_environment_file,
     as_markdown,
     entries,
     plain_text,
-    written,
+    shown,
 )
+from luma_memory.cli.commands import examples
+from luma_memory.cli.output import console, plain
 from luma_memory.settings import Settings, load_settings
 
 Form = Literal["table", "env", "markdown"]
@@ -54,7 +51,7 @@ def _table(settings: Settings) -> Table:
         if entry.section != section and section:
             table.add_section()
         section = entry.section
-        value = _value(entry, settings)
+        value = shown(entry, settings) or entry.unset
         is_default = value == (entry.default or entry.unset)
         table.add_row(
             plain(entry.variable),
@@ -62,20 +59,3 @@ def _table(settings: Settings) -> Table:
             plain(plain_text(entry.meaning)),
         )
     return table
-
-
-def _value(entry: Entry, settings: Settings) -> str:
-    value = getattr(settings, entry.field)
-    if value is None:
-        return entry.unset
-    return "(set)" if isinstance(value, SecretStr) else _without_secrets(written(value))
-
-
-def _without_secrets(text: str) -> str:
-    """Only scheme, host and path of a URL: user info and query may contain a key."""
-    if "://" not in text or not text.isprintable():
-        return text
-    parts = urlsplit(text)
-    host = parts.netloc.rpartition("@")[2]
-    is_whole = host == parts.netloc and not parts.query and not parts.fragment
-    return text if is_whole else f"{parts.scheme}://{host}{parts.path} (more is set)"

@@ -75,11 +75,12 @@ from luma_memory.protocol.jobs import (
     JobStatsBody,
     RetryResponse,
 )
-from luma_memory.protocol.keys import KeyBody, KeyPageBody
+from luma_memory.protocol.keys import CurrentKeyBody, KeyBody, KeyPageBody
 from luma_memory.protocol.problem import FieldProblem, Problem
 from luma_memory.protocol.providers import ProviderBody, ProviderErrorBody
 from luma_memory.protocol.relations import RelationBody, RelationPageBody
 from luma_memory.protocol.search import SearchHitBody, SearchResponse
+from luma_memory.protocol.settings import SettingBody
 from luma_memory.protocol.summaries import HighlightBody, SummaryBody, SummaryPageBody
 from luma_memory.protocol.usage import UsageBody
 from luma_memory.protocol.users import (
@@ -119,6 +120,7 @@ __all__ = [
     "Conflict",
     "ContextBlockBody",
     "ContextResponse",
+    "CurrentKeyBody",
     "DeleteBlocksResponse",
     "DeliveryBody",
     "DeliveryPageBody",
@@ -174,6 +176,7 @@ __all__ = [
     "SearchTimeout",
     "SessionBody",
     "SessionPageBody",
+    "SettingBody",
     "SetupError",
     "StoreContended",
     "StoreUnavailable",

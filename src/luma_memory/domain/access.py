@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 from luma_memory.domain.errors import Forbidden
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 
 Permission = Literal["ingest", "read", "admin"]
 EVERY_PERMISSION: Sequence[Permission] = get_args(Permission)
+# Every key begins with it, for scanners that look for secrets.
+KEY_MARKER: Final = "lmk_"
+_KEY: Final = "key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,12 @@ class Caller:
     permissions: frozenset[Permission]
     user_id: str | None = None  # the only user they may access; None: any user of the project
     name: str = "local"  # identifies the caller in rate limits and revisions; never a secret
+
+    @property
+    def prefix(self) -> str | None:
+        """Of the caller's API key; None for other credentials."""
+        start, _, prefix = self.name.partition(" ")
+        return prefix if start == _KEY and prefix.startswith(KEY_MARKER) else None
 
     def check_may(self, permission: Permission) -> None:
         """Raises Forbidden (code permission_missing)."""
@@ -97,4 +106,4 @@ class ApiKey:
 
     @property
     def caller(self) -> Caller:
-        return Caller(self.project_id, self.permissions, self.user_id, f"key {self.prefix}")
+        return Caller(self.project_id, self.permissions, self.user_id, f"{_KEY} {self.prefix}")

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from luma_memory.domain.access import EVERY_PERMISSION, ApiKey, Permission
+from luma_memory.domain.access import ANONYMOUS, EVERY_PERMISSION, ApiKey, Caller, Permission
 from luma_memory.protocol.validation import Name
 
 
@@ -59,6 +59,28 @@ class KeyBody(BaseModel):
             revoked_at=key.revoked_at,
             is_current=key.caller.name == caller,
             key=text,
+        )
+
+
+class CurrentKeyBody(BaseModel):
+    """What the credentials of this request permit."""
+
+    project_id: str
+    user_id: str | None = Field(description="The only user they open; null: all of the project.")
+    permissions: list[Permission]
+    prefix: str | None = Field(description="Of an API key; null for other credentials.")
+    name: str | None = Field(description="The label of an API key.")
+    authenticated: bool = Field(description="false: the service needs no credentials.")
+
+    @classmethod
+    def of(cls, caller: Caller, key: ApiKey | None) -> CurrentKeyBody:
+        return cls(
+            project_id=caller.project_id,
+            user_id=caller.user_id,
+            permissions=[one for one in EVERY_PERMISSION if one in caller.permissions],
+            prefix=key and key.prefix,
+            name=key and key.name,
+            authenticated=caller is not ANONYMOUS,
         )
 
 

@@ -11,7 +11,7 @@ from luma_memory.api.problems import RESPONSES, problem_document
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.ports.accounts import KeyFilter, KeyPlace
-from luma_memory.protocol.keys import KeyBody, KeyPageBody, NewKeyBody
+from luma_memory.protocol.keys import CurrentKeyBody, KeyBody, KeyPageBody, NewKeyBody
 from luma_memory.protocol.validation import Name
 
 BODY_BYTES_MAX = 10_000
@@ -46,6 +46,12 @@ async def list_keys(
     return KeyPageBody(
         keys=[KeyBody.of(key, caller=caller.name) for key in page.keys], next_cursor=following
     )
+
+
+@router.get("/current", responses=RESPONSES, **permission("any"))
+async def read_current_key(service: ServiceDep, caller: CallerDep) -> CurrentKeyBody:
+    """What the credentials of this request permit: of a key, a token, or a service without keys."""
+    return CurrentKeyBody.of(caller, await service.api_keys.of_caller(caller))
 
 
 # The response carries the key, which is not stored for repeated requests.

@@ -12,6 +12,7 @@ from luma_memory.protocol.context import CacheStatsBody
 from luma_memory.protocol.health import HealthBody
 from luma_memory.protocol.history import HistoryBody
 from luma_memory.protocol.providers import ProviderBody, ProviderListBody
+from luma_memory.protocol.settings import SettingBody, SettingListBody
 from luma_memory.protocol.usage import UsageBody
 
 
@@ -40,6 +41,10 @@ class Service(Connection):
     async def providers(self) -> list[ProviderBody]:
         """Model providers called over a network: their state and last failure."""
         return parsed(ProviderListBody, await self._send(read("/providers"))).providers
+
+    async def settings(self) -> list[SettingBody]:
+        """Every setting with its value, without secrets; requires the permission `admin`."""
+        return parsed(SettingListBody, await self._send(read("/settings"))).settings
 
     async def metrics_history(
         self,

@@ -10,7 +10,7 @@ from luma_memory.client.calls import Call, encoded, read, segment, without_none,
 from luma_memory.client.responses import parsed
 from luma_memory.client.synchronous.connection import Connection
 from luma_memory.domain.access import Permission
-from luma_memory.protocol.keys import KeyBody, KeyPageBody
+from luma_memory.protocol.keys import CurrentKeyBody, KeyBody, KeyPageBody
 
 
 class Keys(Connection):
@@ -51,6 +51,10 @@ class Keys(Connection):
                 yield key
             if (cursor := page.next_cursor) is None:
                 return
+
+    def current_key(self) -> CurrentKeyBody:
+        """What this client's credentials permit; needs no particular permission."""
+        return parsed(CurrentKeyBody, self._send(read("/keys/current")))
 
     def create_key(
         self,

@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from luma_memory.domain.access import ApiKey, Caller, Permission
+from luma_memory.domain.access import KEY_MARKER, ApiKey, Caller, Permission
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import Conflict, Invalid, NotFound
 from luma_memory.ports.accounts import KeyFilter, KeyPage, KeyPlace, KeyStore, StoredKey
@@ -51,7 +51,7 @@ class Keys:
         """
         if not permissions:
             raise Invalid("A key needs at least one permission", code="permissions_missing")
-        prefix = "lmk_" + base64.b32encode(secrets.token_bytes(8))[:12].decode().lower()
+        prefix = KEY_MARKER + base64.b32encode(secrets.token_bytes(8))[:12].decode().lower()
         text = f"{prefix}_{secrets.token_urlsafe(_SECRET_BYTES)}"
         key = ApiKey(prefix, project_id, user_id, frozenset(permissions), name, self._clock.now())
         return await self._store.create(StoredKey(key, hash_of(text))), text
@@ -83,6 +83,13 @@ class Keys:
         return await self.create(
             permissions, project_id=caller.project_id, user_id=user_id, name=name
         )
+
+    async def of_caller(self, caller: Caller) -> ApiKey | None:
+        """The key that a caller has; None for a caller with other credentials or none."""
+        if caller.prefix is None:
+            return None
+        stored = await self._store.find(caller.prefix)
+        return None if stored is None else stored.key
 
     async def page(self, which: KeyFilter, *, after: KeyPlace | None, limit: int) -> KeyPage:
         """Keys, newest first."""

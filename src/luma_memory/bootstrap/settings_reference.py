@@ -1,6 +1,6 @@
 """The reference of all settings, generated from the Settings class.
 
-docs/settings.md, .env.example and `luma-memory settings` are generated from it.
+docs/settings.md, .env.example, `luma-memory settings` and `GET /settings` are generated from it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
@@ -28,6 +29,7 @@ SECTIONS: Final[Mapping[str, str]] = {
     "retry_attempts": "Queue and worker",
     "cache_ttl_seconds": "Recall and limits",
     "mcp_enabled": "Agents",
+    "console_enabled": "Console",
     "host": "Process",
     "otel_exporter_otlp_endpoint": "Tracing",
 }
@@ -84,6 +86,24 @@ def entries() -> list[Entry]:
 def written(value: object) -> str:
     """A value as written in a variable."""
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def shown(entry: Entry, settings: Settings) -> str | None:
+    """The current value without secrets; None without a value."""
+    value = getattr(settings, entry.field)
+    if value is None:
+        return None
+    return "(set)" if isinstance(value, SecretStr) else _without_secrets(written(value))
+
+
+def _without_secrets(text: str) -> str:
+    """Only scheme, host and path of a URL: user info and query may contain a key."""
+    if "://" not in text or not text.isprintable():
+        return text
+    parts = urlsplit(text)
+    host = parts.netloc.rpartition("@")[2]
+    is_whole = host == parts.netloc and not parts.query and not parts.fragment
+    return text if is_whole else f"{parts.scheme}://{host}{parts.path} (more is set)"
 
 
 def as_markdown() -> str:
