@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel clean
+.PHONY: help setup demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages sdk-types clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -88,6 +88,15 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 
 wheel: $(DEV) ## build dist/*.whl, to be installed beside requirements/runtime.txt
 	@.venv/bin/python -m hatchling build -t wheel
+
+# The Node.js packages of the TypeScript SDK. Only these targets and its tests need Node.js.
+node-packages: sdk/typescript/node_modules/.installed ## install the pinned Node.js packages (needs Node.js 20 or later)
+
+sdk-types: $(DEV) sdk/typescript/node_modules/.installed ## generate the TypeScript SDK's types from the OpenAPI document
+	@.venv/bin/python -m tools.typescript_types
+
+%/node_modules/.installed: %/package-lock.json
+	@cd $* && npm ci --silent && touch node_modules/.installed
 
 clean: ## remove .venv and every cache (data is kept)
 	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
