@@ -93,11 +93,11 @@ def pictograms(text: str) -> Iterator[str]:
 def stop_word_names(text: str, stops: Collection[str]) -> Iterator[str]:
     """Stop words that are names by their capitals: IT, US, the band Who, Section A.
 
-    Capitals are ignored at the beginning of a sentence, and in a text without a
+    Capitals are ignored at the beginning of a sentence, and in a text of several words without a
     small letter.
     """
     found = _CAPITALIZED.findall(text)
-    if not found or text.upper() == text:
+    if not found or (text.upper() == text and len(text.split()) > 1):
         return
     for word in found:
         lower = word.lower()
