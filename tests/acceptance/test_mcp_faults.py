@@ -101,7 +101,7 @@ async def test_hostile_messages_get_an_error_of_the_protocol(
                 assert "error" in response.json() or response.json()["result"]["isError"]
 
 
-async def test_a_megabyte_is_refused_or_stored_and_the_session_goes_on(
+async def test_a_megabyte_is_refused_or_stored_and_the_session_stays_usable(
     service: KeyedService, key: str
 ) -> None:
     environment = {
