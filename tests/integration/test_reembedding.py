@@ -327,9 +327,9 @@ async def test_a_provider_that_fails_now_and_then_only_slows_it_down(
 async def test_passages_and_the_questions_of_a_user_with_a_name_name_the_speaker(
     database: Database, connection: asyncpg.Connection
 ) -> None:
-    said = new_block("I went to my group, and it was good", user_id="caroline", speaker="Caroline")
-    asked = new_block("I went to the group as well", user_id="caroline", speaker="assistant")
-    await ingest(database, said, asked)
+    own = new_block("I went to my group, and it was good", user_id="caroline", speaker="Caroline")
+    other = new_block("I went to the group as well", user_id="caroline", speaker="assistant")
+    await ingest(database, own, other)
     await PostgresVectorModels(database).register(OLD)
     async with working(database, _plan(database, WordEmbedder())) as worker:
         await worker.events.wait_for(JobCompleted, count=2)

@@ -48,7 +48,7 @@ def test_the_name_replaces_the_pronoun(text: str, named: str) -> None:
         "",
     ],
 )
-def test_what_may_be_something_else_stays(text: str) -> None:
+def test_other_meanings_stay(text: str) -> None:
     assert with_name(text, "Caroline") == text
 
 
@@ -69,6 +69,6 @@ def test_what_may_be_something_else_stays(text: str) -> None:
         (None, False),
     ],
 )
-def test_a_name_is_told_from_a_role_and_an_id(speaker: str | None, is_one: bool) -> None:
+def test_a_name_is_no_role_and_no_id(speaker: str | None, is_one: bool) -> None:
     assert is_name(speaker) == is_one
     assert (with_name("I went to the group", speaker) != "I went to the group") == is_one
