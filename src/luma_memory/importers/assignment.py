@@ -83,6 +83,6 @@ def _body(block: ImportedBlock, user: str) -> dict[str, Any]:
         "session_id": block.session_id,
         "agent_id": block.agent_id,
         "occurred_at": block.occurred_at.isoformat() if block.occurred_at else None,
-        "metadata": storable_json(block.metadata) or None,
+        "metadata": storable_json(dict(block.metadata)) or None,
     }
     return {name: value for name, value in body.items() if value is not None}
