@@ -55,8 +55,8 @@ async def _imported(stack: Stack, path: Path, user: str, count: int) -> float:
     url = f"http://{stack.api.host}:{stack.api.port}"
     arguments = ["import", str(path), "--user", user, "--url", url]
     async with child_process("import", "luma_memory.cli", stack.dsn, {}, arguments=arguments) as it:
-        if (code := await it.wait()) != 0:
-            raise WrongResultError(f"the import ended with {code}")
+        if await it.wait() != 0:
+            raise WrongResultError(it.exit_report())
     return await _rate(stack, user, count)
 
 
