@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages sdk-types clean
+.PHONY: help setup demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages sdk-types console console-pictures clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -31,14 +31,14 @@ demo: $(PROJECT) ## start everything, ingest a conversation, ask questions (FILE
 up: $(PROJECT) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 9000")
 	@.venv/bin/luma-memory up $(UP_ARGS)
 
-test: $(DEV) $(DOCS) ## all that CI runs on a change: format, lint, wording, SQL, types, import contracts, site, tests (PYTEST_ARGS=…)
-	@sh tools/check.sh packages format lint sizes wording sql contracts types docs tests -- $(PYTEST_ARGS)
+test: $(DEV) $(DOCS) ## all that CI runs on a change: format, lint, wording, types, import contracts, site, tests (PYTEST_ARGS=…)
+	@sh tools/check.sh packages format lint sizes wording contracts types docs tests -- $(PYTEST_ARGS)
 
 unit: $(DEV) ## the tests without servers, in seconds while you write
 	@.venv/bin/python -m pytest -q -n logical tests/unit $(PYTEST_ARGS)
 
 test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well, and the short benchmark
-	@sh tools/check.sh packages format lint sizes wording sql contracts types docs all-tests bench-short -- $(PYTEST_ARGS)
+	@sh tools/check.sh packages format lint sizes wording contracts types docs all-tests bench-short -- $(PYTEST_ARGS)
 
 coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
 	@.venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow" \
@@ -50,8 +50,8 @@ test-integrations: $(DEV) ## other systems' own packages against this service, e
 faults: $(DEV) ## the long tests: kills, outages, floods, and property-based tests with many examples
 	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -m "slow or hypothesis" $(PYTEST_ARGS)
 
-lint: $(DEV) $(DOCS) ## the static checks: format, lint, sizes, wording, SQL, types, contracts
-	@sh tools/check.sh format lint sizes wording sql types contracts
+lint: $(DEV) $(DOCS) ## the static checks: format, lint, sizes, wording, types, contracts
+	@sh tools/check.sh format lint sizes wording types contracts
 
 format: $(DEV) ## format the code, apply automatic fixes, generate the synchronous client
 	@.venv/bin/python tools/synchronous_client.py
@@ -89,11 +89,18 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 wheel: $(DEV) ## build dist/*.whl, to be installed beside requirements/runtime.txt
 	@.venv/bin/python -m hatchling build -t wheel
 
-# The Node.js packages of the TypeScript SDK. Only these targets and its tests need Node.js.
-node-packages: sdk/typescript/node_modules/.installed ## install the pinned Node.js packages (needs Node.js 20 or later)
+# The Node.js packages of the TypeScript SDK and the console. Only these targets and their tests need Node.js.
+node-packages: sdk/typescript/node_modules/.installed console/node_modules/.installed ## install the pinned Node.js packages (needs Node.js 20 or later)
 
 sdk-types: $(DEV) sdk/typescript/node_modules/.installed ## generate the TypeScript SDK's types from the OpenAPI document
 	@.venv/bin/python -m tools.typescript_types
+
+console: $(DEV) node-packages ## build the web console into the package: src/luma_memory/console/static
+	@cd console && npm run --silent check
+	@.venv/bin/python -m tools.console_bundle
+
+console-pictures: $(DEV) node-packages ## take the pictures of docs/console.md (needs Chromium)
+	@CONSOLE_PICTURES=docs/images/console .venv/bin/python -m pytest -q -m slow -k pictures tests/acceptance/test_console.py
 
 %/node_modules/.installed: %/package-lock.json
 	@cd $* && npm ci --silent && touch node_modules/.installed

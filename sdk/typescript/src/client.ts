@@ -133,6 +133,14 @@ export class MemoryClient extends Connection {
     return paged(query, (page) => this.listBlocks(page, options), (page) => page.blocks);
   }
 
+  /**
+   * Delete the blocks of a selection. First with `dry_run`, which returns how many there are and a
+   * `confirmation`; then again with it, and with each next `confirmation` while there is `more`.
+   */
+  async deleteBlocks(selection: wire.DeleteBlocksBody, options: WriteOptions = {}): Promise<wire.DeleteBlocksResponse> {
+    return this.send(write("POST", "/blocks/delete", options, { body: selection }), options);
+  }
+
   /** Change a block: omitted fields keep their values, null clears one. */
   async editBlock(
     blockId: string,
@@ -311,7 +319,30 @@ export class MemoryClient extends Connection {
     return this.send(write("POST", `/jobs/${segment(jobId)}/cancel`, options, { query }), options);
   }
 
+  /** Cancel the jobs that match all filters, or all. `dry_run` only counts them. */
+  async cancelJobs(which: wire.CancelBody, options: WriteOptions = {}): Promise<wire.CancelResponse> {
+    return this.send(write("POST", "/jobs/cancel", options, { body: which }), options);
+  }
+
   // Users
+
+  /** One page of users, with counts. */
+  async listUsers(query: wire.QueryOf<"/users"> = {}, options: CallOptions = {}): Promise<wire.UserPageBody> {
+    return this.#read("/users", query, options);
+  }
+
+  iterateUsers(query: wire.QueryOf<"/users"> = {}, options: CallOptions = {}): AsyncGenerator<wire.UserEntryBody> {
+    return paged(query, (page) => this.listUsers(page, options), (page) => page.users);
+  }
+
+  /** One page of a user's sessions, the latest activity first. */
+  async listSessions(userId: string, query: Page = {}, options: CallOptions = {}): Promise<wire.SessionPageBody> {
+    return this.#read(`/users/${segment(userId)}/sessions`, query, options);
+  }
+
+  iterateSessions(userId: string, query: Page = {}, options: CallOptions = {}): AsyncGenerator<wire.SessionBody> {
+    return paged(query, (page) => this.listSessions(userId, page, options), (page) => page.sessions);
+  }
 
   /** A user's settings; an unknown user has the defaults. */
   async getUser(userId: string, options: CallOptions = {}): Promise<wire.UserBody> {
@@ -433,6 +464,32 @@ export class MemoryClient extends Connection {
     return this.send(write("POST", `/webhooks/${segment(webhookId)}/test`, options), options);
   }
 
+  // Keys
+
+  /** The caller's own key: its permissions and its user. */
+  async currentKey(options: CallOptions = {}): Promise<wire.CurrentKeyBody> {
+    return this.#read("/keys/current", undefined, options);
+  }
+
+  /** One page of keys, newest first. */
+  async listKeys(query: wire.QueryOf<"/keys"> = {}, options: CallOptions = {}): Promise<wire.KeyPageBody> {
+    return this.#read("/keys", query, options);
+  }
+
+  iterateKeys(query: wire.QueryOf<"/keys"> = {}, options: CallOptions = {}): AsyncGenerator<wire.KeyBody> {
+    return paged(query, (page) => this.listKeys(page, options), (page) => page.keys);
+  }
+
+  /** Create a key; its text, `key`, is in this response only. Not retried. */
+  async createKey(key: wire.NewKeyBody, options: CallOptions = {}): Promise<wire.KeyBody> {
+    return this.send({ method: "POST", path: "/keys", body: key, isRepeatable: false }, options);
+  }
+
+  /** Revoke a key for good; once more is no error. */
+  async revokeKey(prefix: string, options: WriteOptions = {}): Promise<wire.KeyBody> {
+    return this.send(write("DELETE", `/keys/${segment(prefix)}`, options), options);
+  }
+
   // Events
 
   /**
@@ -507,6 +564,24 @@ export class MemoryClient extends Connection {
   /** State and hit rate of the context cache. */
   async cacheStats(options: CallOptions = {}): Promise<wire.CacheStatsBody> {
     return this.#read("/cache/stats", undefined, options);
+  }
+
+  /** Numbers over time: 24 hours by the minute, or 30 days by the hour. */
+  async metricsHistory(
+    query: wire.QueryOf<"/metrics/history"> = {},
+    options: CallOptions = {},
+  ): Promise<wire.HistoryBody> {
+    return this.#read("/metrics/history", query, options);
+  }
+
+  /** The state of each model provider. */
+  async listProviders(options: CallOptions = {}): Promise<wire.ProviderBody[]> {
+    return (await this.#read<wire.ProviderListBody>("/providers", undefined, options)).providers;
+  }
+
+  /** The service's settings; secrets are not among the values. */
+  async listSettings(options: CallOptions = {}): Promise<wire.SettingBody[]> {
+    return (await this.#read<wire.SettingListBody>("/settings", undefined, options)).settings;
   }
 
   /** Metrics in Prometheus' text format; requires the permission `admin`. */

@@ -202,9 +202,6 @@ async def open_embedder(
         )
     else:
         local = await _local_embedder(settings)
-        if local.model.replaces == model_id:
-            await local.close()
-            local = await _local_embedder(settings, names_speakers=False)
         embedder, found = _shared(local, settings), local.model.id
     if found == model_id:
         return embedder
@@ -212,15 +209,13 @@ async def open_embedder(
     return None
 
 
-async def _local_embedder(settings: Settings, *, names_speakers: bool = True) -> LocalEmbedder:
+async def _local_embedder(settings: Settings) -> LocalEmbedder:
     """Raises SetupError where the model, or the extra that runs it, is not installed."""
     try:
         from luma_memory.providers.embedding.local import LocalEmbedder
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    return await LocalEmbedder.open(
-        settings.local_model, cache_dir=settings.model_cache_dir, names_speakers=names_speakers
-    )
+    return await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
 
 
 def _shared(local: LocalEmbedder, settings: Settings) -> Embedder:

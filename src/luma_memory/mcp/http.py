@@ -12,10 +12,9 @@ from starlette.types import Receive, Scope, Send
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller
 from luma_memory.mcp import MCP_PATH
-from luma_memory.mcp.http_errors import JSON_MEDIA_TYPE, error_message
 from luma_memory.mcp.server import Context, Options, build_server
 from luma_memory.mcp.service_memory import ServiceMemory
-from luma_memory.protocol.problem import Problem
+from luma_memory.protocol.problem import MEDIA_TYPE, Problem
 
 # As the largest body of a REST route that takes one conversation.
 BODY_BYTES_MAX: Final = 32_000_000
@@ -64,8 +63,8 @@ def _not_allowed() -> Response:
         code="method_not_allowed",
     )
     return Response(
-        error_message(problem),
+        problem.model_dump_json(exclude_none=True),
         status_code=405,
-        media_type=JSON_MEDIA_TYPE,
+        media_type=MEDIA_TYPE,
         headers={"Allow": "POST"},
     )

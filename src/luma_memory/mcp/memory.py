@@ -49,9 +49,9 @@ class Memory(Protocol):
 
 
 def user_id_missing() -> Invalid:
-    """For a call without a user where neither the key nor the configuration names one."""
+    """No user was named, and the configuration names none either."""
     return Invalid(
-        "The call names no user, and MEMORY_MCP_USER_ID is not set",
+        "This key may access several users and no default user is configured: name a user_id",
         code="user_id_missing",
         field="user_id",
     )
