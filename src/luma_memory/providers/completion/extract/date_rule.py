@@ -41,8 +41,10 @@ class Rule:
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Whole words, not inside a path."""
-    return re.compile(rf"(?<![\w/])(?:{pattern})(?!\w)", re.IGNORECASE)
+    """Whole words, not inside a path or the name of a host ("monday.com")."""
+    return re.compile(
+        rf"(?<![\w/])(?<!\w\.)(?:{pattern})(?!\w|\.[a-z]{{2,}}(?:\W|$))", re.IGNORECASE
+    )
 
 
 def around(before: str, middle: str, after: str) -> list[str]:
