@@ -201,7 +201,7 @@ class Settings(BaseSettings):
     cache_memory_mb: int = Field(64, ge=1, le=65_536)
     """Memory that one API process uses for its cache: the whole cache without `REDIS_URL`, copies
     of entries with it."""
-    snapshot_memory_mb: int = Field(0, ge=0, le=1_048_576)
+    snapshot_memory_mb: int = Field(256, ge=0, le=1_048_576)
     """Memory one API process may use for snapshots of scopes that are searched often; 0: every
     search scans its scope in PostgreSQL. A block of one passage takes about 2.5 KB."""
     context_token_budget: int = Field(2_000, ge=50, le=100_000)
