@@ -37,7 +37,7 @@ async def throughput(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     embedder = await LocalEmbedder.open()
     lines: list[Line] = []
     try:
-        await embedder.embed_documents(_texts(turns(WARM_UP_BLOCKS, seed=30)))
+        await embedder.embed_documents(_texts(turns(WARM_UP_BLOCKS, seed=30), embedder))
         for jobs in (None, *sizes.concurrencies):
             lines += _lines(await _rounds(stack, embedder, sizes, jobs), jobs)
     finally:
@@ -104,7 +104,7 @@ async def _rounds(
         await _idle(stack)
         for number in range(sizes.rounds):
             some = turns(sizes.jobs, seed=40 + number)
-            bare = await _embedded(embedder, _texts(some))
+            bare = await _embedded(embedder, _texts(some, embedder))
             before = sum(map(processor_seconds, processes))
             per_second = await _drained(stack, some)
             active = sum(map(processor_seconds, processes))
@@ -123,10 +123,10 @@ async def _rounds(
     return rounds
 
 
-def _texts(some: Sequence[Turn]) -> Sequence[str]:
+def _texts(some: Sequence[Turn], embedder: LocalEmbedder) -> Sequence[str]:
     """What the worker embeds of these turns."""
     return [
-        embedding_text(turn.content, passage, speaker=turn.speaker)
+        embedding_text(turn.content[passage.start : passage.stop], embedder, speaker=turn.speaker)
         for turn, item in zip(some, stored_items(some, "embedded"), strict=True)
         for passage in item.passages
     ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 class Sizes:
     rounds: int  # of a value and its limit in turns
     accepts: int  # requests of one client a round
+    imported: int  # blocks a round of an import
     accepts_busy: int  # requests of one client while the worker is busy
     backlog: int  # blocks the busy worker has before it
     loads: int  # requests of the 64 clients a round
@@ -39,6 +40,7 @@ class Sizes:
 FULL = Sizes(
     rounds=5,
     accepts=150,
+    imported=15_000,
     accepts_busy=600,
     backlog=6_000,
     loads=2_000,
@@ -68,6 +70,7 @@ FULL = Sizes(
 SHORT = Sizes(
     rounds=1,
     accepts=20,
+    imported=1_500,
     accepts_busy=20,
     backlog=600,
     loads=200,

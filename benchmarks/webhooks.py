@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import aiohttp
 
 from benchmarks.chat import turns
-from benchmarks.client import Connection, closed_loop, connections
+from benchmarks.client import closed_loop, connections
 from benchmarks.figures import Line, Round, Target, WrongResultError, compared
 from benchmarks.inputs import block_request
 from benchmarks.sizes import Sizes
@@ -64,17 +64,13 @@ async def _receiver() -> AsyncIterator[tuple[str, list[int]]]:
 
 async def accepting(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     """One client beside a worker, with a webhook for every block and without, in turns."""
-    async with (
-        _receiver() as (url, counted),
-        stack.worker(variables=_ALLOWED),
-        connections(stack.api, 1) as (client,),
-    ):
+    async with _receiver() as (url, counted), stack.worker(variables=_ALLOWED):
         rounds = []
         for number in range(sizes.rounds + 1):
-            without = await _accepts(stack, client, sizes.accepts, seed=2 * number)
+            without = await _accepts(stack, sizes.accepts, seed=2 * number)
             webhook = await _add_webhook(stack, url)
             before = counted[0]
-            with_one = await _accepts(stack, client, sizes.accepts, seed=2 * number + 1)
+            with_one = await _accepts(stack, sizes.accepts, seed=2 * number + 1)
             await waited_for(lambda b=before: _reached(counted, b + sizes.accepts))  # type: ignore[misc]
             await stack.database.execute("DELETE FROM memory_webhooks WHERE id = $1", webhook)
             rounds.append(Round(with_one, without))
@@ -91,12 +87,14 @@ async def accepting(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     ]
 
 
-async def _accepts(stack: Stack, client: Connection, count: int, *, seed: int) -> float:
+async def _accepts(stack: Stack, count: int, *, seed: int) -> float:
     requests = [
         block_request(turn, f"webhook-{seed}", number)
         for number, turn in enumerate(turns(count, seed=70 + seed))
     ]
-    load = await closed_loop([client], requests, 202)
+    # A connection of its own: the API closes one that was idle while blocks were enriched.
+    async with connections(stack.api, 1) as clients:
+        load = await closed_loop(clients, requests, 202)
     await waited_for(lambda: _is_idle(stack))
     return median(response.duration_ms for response in load.responses)
 

@@ -1099,6 +1099,27 @@ INSERT INTO memory_migrations (version) VALUES ('0022_console');
 END IF;
 END $migration_0022$;
 
+DO $migration_0027$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0027_partitionable') THEN
+-- Policies compare with the function itself: a distributed table refuses a subquery in one. It is stable, so an
+-- index scan still calls it once. Policies that an operator wrote in their place stay.
+DECLARE
+    v_table text;
+BEGIN
+FOR v_table IN
+    SELECT tablename FROM pg_policies
+    WHERE schemaname = current_schema() AND policyname = 'own_rows'
+      AND qual ~ 'SELECT (\w+\.)?memory_token_subject\(\)'
+LOOP
+    EXECUTE format('ALTER POLICY own_rows ON %I
+        USING (project_id = ''default'' AND user_id = memory_token_subject())', v_table);
+END LOOP;
+END;
+
+INSERT INTO memory_migrations (version) VALUES ('0027_partitionable');
+END IF;
+END $migration_0027$;
+
 -- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -1365,6 +1386,7 @@ DECLARE
     -- Ids are assigned before commit: some below the last one may have been committed later.
     v_after bigint := p_last_job - 100000;
     v_counts jsonb := '{}';
+    v_revoked_at timestamptz := now();
 BEGIN
     -- Before the user's row, in the order of locks; waits for jobs that are being completed.
     DELETE FROM memory_jobs
@@ -1386,7 +1408,7 @@ BEGIN
 
     -- A key for this user grants nothing any more. The row stays, without the user: the API requires
     -- a key as long as any key row exists.
-    UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, now()), user_id = '', name = NULL
+    UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, v_revoked_at), user_id = '', name = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
     v_counts := v_counts || jsonb_build_object('api_keys', v_deleted);
@@ -1443,12 +1465,15 @@ END $body$;
 -- The job id of an imported block: the exported one, unless no job of this user can have had that
 -- id; then a new id that no job will get.
 CREATE OR REPLACE FUNCTION memory_own_job_id(p_project_id text, p_user_id text, p_job_id bigint)
-RETURNS bigint LANGUAGE sql AS $body$
-    SELECT CASE WHEN p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
-                 AND NOT EXISTS (SELECT FROM memory_jobs AS j WHERE j.id = p_job_id
-                     AND (j.project_id, j.user_id) IS DISTINCT FROM (p_project_id, p_user_id))
-        THEN p_job_id ELSE nextval('memory_jobs_id_seq') END
-$body$;
+RETURNS bigint LANGUAGE plpgsql AS $body$
+BEGIN
+    IF p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
+       AND NOT EXISTS (SELECT FROM memory_jobs AS j WHERE j.id = p_job_id
+           AND (j.project_id, j.user_id) IS DISTINCT FROM (p_project_id, p_user_id)) THEN
+        RETURN p_job_id;
+    END IF;
+    RETURN nextval('memory_jobs_id_seq');
+END $body$;
 
 -- Store exported rows of one table for a user. Existing rows stay unchanged. Columns this
 -- version does not know are left out, those the rows do not have get their default. Returns how many
@@ -1462,6 +1487,7 @@ DECLARE
     v_values text;
     v_identities text[];
     v_new text := '';
+    v_user jsonb;
     v_stored bigint;
 BEGIN
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
@@ -1469,11 +1495,12 @@ BEGIN
     PERFORM raise_memory_version(p_project_id, p_user_id, NULL, v_now);
     IF p_table = 'memory_users' THEN
         -- An unknown time zone fails here, and not later in the weekly summaries of all users.
-        PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
+        v_user := p_rows[1];
+        PERFORM v_now AT TIME ZONE (v_user ->> 'time_zone');
         UPDATE memory_users
-        SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
-            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at),
-            active_hour = coalesce(date_trunc('hour', (p_rows[1] ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
+        SET time_zone = coalesce(v_user ->> 'time_zone', time_zone),
+            last_ingest_at = coalesce((v_user ->> 'last_ingest_at')::timestamptz, last_ingest_at),
+            active_hour = coalesce(date_trunc('hour', (v_user ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;
@@ -1591,26 +1618,29 @@ BEGIN
     -- Passages only if the block is unchanged since it was read.
     WITH block AS (
         UPDATE memory_blocks AS b
-        SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
-            enrichment_model = coalesce(p_tags_and_entities[d.n] ->> 'model', b.enrichment_model),
-            enriched_revision = CASE WHEN p_titles[d.n] IS NULL THEN b.enriched_revision
-                                     ELSE p_revisions[d.n] END,
-            backfill_steps = CASE WHEN p_tags_and_entities[d.n] ? 'backfill_steps' THEN
-                ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'backfill_steps')) END,
-            backfill_at = CASE p_tags_and_entities[d.n] ->> 'backfill_after'
+        SET title = coalesce(d.title, b.title), summary = coalesce(d.summary, b.summary),
+            enrichment_model = coalesce(d.facts ->> 'model', b.enrichment_model),
+            enriched_revision = CASE WHEN d.title IS NULL THEN b.enriched_revision ELSE d.revision END,
+            backfill_steps = CASE WHEN d.facts ? 'backfill_steps' THEN
+                ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'backfill_steps')) END,
+            backfill_at = CASE d.facts ->> 'backfill_after'
                 WHEN 'asked' THEN 'infinity'
-                ELSE v_now + (p_tags_and_entities[d.n] ->> 'backfill_after')::interval END,
-            tags = CASE WHEN p_titles[d.n] IS NULL THEN b.tags
-                        ELSE ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'tags')) END,
-            entities = coalesce(p_tags_and_entities[d.n] -> 'entities', b.entities),
-            importance = coalesce(p_importances[d.n], b.importance),
-            language = coalesce(p_languages[d.n], b.language),
-            enrichment = coalesce(p_enrichments[d.n], b.enrichment),
-            status = 'active', error = p_tags_and_entities[d.n] ->> 'error', updated_at = v_now
-        FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+                ELSE v_now + (d.facts ->> 'backfill_after')::interval END,
+            tags = CASE WHEN d.title IS NULL THEN b.tags
+                        ELSE ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'tags')) END,
+            entities = coalesce(d.facts -> 'entities', b.entities),
+            importance = coalesce(d.importance, b.importance),
+            language = coalesce(d.language, b.language),
+            enrichment = coalesce(d.enrichment, b.enrichment),
+            status = 'active', error = d.facts ->> 'error', updated_at = v_now
+        FROM (SELECT i.*, p_revisions[i.n] AS revision, p_titles[i.n] AS title, p_summaries[i.n] AS summary,
+                     p_tags_and_entities[i.n] AS facts, p_importances[i.n] AS importance,
+                     p_languages[i.n] AS language, p_enrichments[i.n] AS enrichment, p_kept[i.n] AS kept
+              FROM unnest(v_projects, v_users, v_blocks, v_items)
+                   AS i (project_id, user_id, block_id, n)) AS d
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-          AND b.revision = p_revisions[d.n]
-          AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE)
+          AND b.revision = d.revision
+          AND (b.language IS NULL OR d.kept IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
     ), stale AS (
@@ -2649,7 +2679,8 @@ BEGIN
             -- A step that a waiting job will do is not requested twice.
             AND NOT EXISTS (SELECT FROM memory_jobs AS j
                 WHERE j.block_id = memory_blocks.id AND j.status IN ('pending', 'processing')
-                  AND j.job_type = 'enrich_and_embed')
+                  AND j.job_type = 'enrich_and_embed'
+                  AND j.project_id = memory_blocks.project_id AND j.user_id = memory_blocks.user_id)
           ORDER BY project_id, user_id, id LIMIT p_limit FOR UPDATE) AS w
     WHERE b.project_id = w.project_id AND b.user_id = w.user_id AND b.id = w.id;
     GET DIAGNOSTICS v_changed = ROW_COUNT;
@@ -2689,9 +2720,10 @@ BEGIN
         PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
             NULL, ARRAY['{"sessions": "all"}'::jsonb], ARRAY[-20], NULL, NULL);
     END IF;
-    INSERT INTO memory_scope_models AS s (project_id, user_id, model)
-    VALUES (p_project_id, p_user_id, p_model)
-    ON CONFLICT (project_id, user_id) DO UPDATE SET model = excluded.model, changed_at = now();
+    INSERT INTO memory_scope_models AS s (project_id, user_id, model, changed_at)
+    VALUES (p_project_id, p_user_id, p_model, now())
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET model = excluded.model, changed_at = excluded.changed_at;
     RETURN v_moved;
 END $body$;
 
@@ -4060,8 +4092,10 @@ END $body$;
 -- raises it too: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
 -- Such a change has no entry in memory_changes, so every snapshot of the scope is loaded again.
 CREATE OR REPLACE FUNCTION memory_next_version(p_version bigint, p_now timestamptz)
-RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $body$
-    SELECT greatest(p_version + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+    -- At a fixed offset: parts of a timestamptz depend on the session's time zone, and distributed tables
+    -- accept only immutable functions in ON CONFLICT.
+    SELECT greatest(p_version + 1, (extract(epoch FROM p_now AT TIME ZONE 'UTC') * 1000000)::bigint)
 $body$;
 
 -- Raise the version of scopes after a change at p_now, and log which of their blocks changed. Arrays of

@@ -36,6 +36,7 @@ run_step() {
     lint) "$bin/python" -m ruff check . ;;
     sizes) "$bin/python" tools/sizes.py ;;
     wording) "$bin/python" tools/wording.py ;;
+    sql) "$bin/python" -m tools.sql_rules ;;
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;
     docs) "$bin/python" -m pytest -q -m site tests/deploy/test_site.py ;;

@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 from tests.support.load import client_of
+from tests.support.machine_load import within
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 from tests.support.server_faults import FaultyServer, service_on
 from tests.support.service import until_idle, until_recall_is_warm
@@ -76,14 +77,14 @@ async def test_without_the_database_kept_contexts_are_served_and_others_refused_
             for number in range(3):
                 started = time.perf_counter()
                 kept = await _ask(client, "Where is the kayak?")
-                assert time.perf_counter() - started < UNCACHED_SECONDS_MAX
+                assert time.perf_counter() - started < within(UNCACHED_SECONDS_MAX)
                 body = kept.json()
                 assert (kept.status_code, body["cached"]) == (200, True)
                 assert body["degraded"] == ["database"]
                 assert (body["text"], body["blocks"]) == (first["text"], first["blocks"])
                 started = time.perf_counter()
                 refused = await _ask(client, f"Another question {number}?")
-                assert time.perf_counter() - started < UNCACHED_SECONDS_MAX
+                assert time.perf_counter() - started < within(UNCACHED_SECONDS_MAX)
                 assert refused.status_code == 503
                 assert refused.json()["code"] == "database_unavailable"
                 assert int(refused.headers["Retry-After"]) > 0
@@ -128,7 +129,7 @@ async def test_a_hanging_redis_adds_next_to_nothing_to_accepting_and_recalling(
         ours, theirs = (_percentile(taken[number, path], percent) for number in (1, 0))
         line = f"p{percent} {ours * 1000:.1f} ms, without Redis {theirs * 1000:.1f} ms"
         record_property(path, line)
-        assert ours - theirs < EXTRA_SECONDS_MAX, line
+        assert ours - theirs < within(EXTRA_SECONDS_MAX), line
 
 
 async def _taken(

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.queue_faults import looking_at
+from tests.support.server_faults import FaultyServer
 
 from luma_memory.cli.processes import API
 from luma_memory.client import (
@@ -25,11 +26,14 @@ from luma_memory.domain.access import EVERY_PERMISSION
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> FaultyServer:
+    return FaultyServer(tmp_path_factory.mktemp("stream") / "data")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def keyed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[KeyedService]:
-    async with running_keyed_service(
-        tmp_path_factory.mktemp("stream") / "data", worker_poll_interval_ms=100
-    ) as opened:
+async def keyed(server: FaultyServer) -> AsyncIterator[KeyedService]:
+    async with running_keyed_service(server, worker_poll_interval_ms=100) as opened:
         yield opened
 
 
@@ -108,6 +112,24 @@ async def test_a_reader_continues_through_a_restart_of_the_api(keyed: KeyedServi
         ids += await say(client, "ada", "ada")
         found = await reader.until(4)
         await reader.stop()
+        assert sorted(event.data["block_id"] for event in found) == sorted(ids)
+
+
+async def test_a_reader_continues_through_a_restart_of_postgresql(
+    keyed: KeyedService, server: FaultyServer
+) -> None:
+    async with await client_of(keyed, "database") as client:
+        start = await client.event_position()
+        reader = Reader(client.iterate_events(after=start))
+        ids = await say(client, "ada", "ada")
+        await reader.until(2)
+        await server.kill()
+        await server.start_again()
+        await keyed.stack.ready()
+        ids += await say(client, "ada", "ada")
+        found = await reader.until(4)
+        await reader.stop()
+        assert [event.position for event in found] == sorted({event.position for event in found})
         assert sorted(event.data["block_id"] for event in found) == sorted(ids)
 
 

@@ -11,7 +11,7 @@ import stat
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -21,7 +21,7 @@ from tests.support.service import all_blocks
 
 from luma_memory.api.imports import ImportFormat
 from luma_memory.cli.processes import Stack
-from luma_memory.client import AsyncMemoryClient, Invalid
+from luma_memory.client import AsyncMemoryClient, ImportReportBody, Invalid
 from luma_memory.importers.formats import FORMATS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -174,6 +174,43 @@ async def test_an_upload_is_imported_with_a_report_and_again_changes_nothing(
     assert {block["source"] for block in stored} == {"chatgpt"}
 
 
+async def test_an_upload_is_counted_first_and_then_assigned_by_its_mapping(
+    stack: Stack, client: httpx2.AsyncClient
+) -> None:
+    rows = b"id,text,by,when\n1,Oak is hard,Ann Example,2026-03-02T09:00:00\n2,Elm bends,Bo,\n"
+    mapping = {"content": "text", "external_id": "id", "speaker": "by", "occurred_at": "when"}
+
+    async def send(**options: Any) -> ImportReportBody:
+        return await memory.import_file(
+            "mapped-bo",
+            io.BytesIO(rows),
+            file_name="notes.csv",
+            mapping=mapping,
+            speakers={"Ann Example": "mapped-ann"},
+            **options,
+        )
+
+    async with AsyncMemoryClient(stack.base_url) as memory:
+        counted = await send(dry_run=True)
+        assert (counted.format, counted.found, counted.stored) == ("mapped", 2, 0)
+        assert [sample.user_id for sample in counted.samples] == ["mapped-ann", "mapped-bo"]
+        assert counted.without_time == 1
+        assert await all_blocks(client, "mapped-ann") == []
+        assert (await send()).stored == 2
+        (block,) = await all_blocks(client, "mapped-ann")
+        assert (block["content"], block["external_id"]) == ("Oak is hard", "mapped:1")
+    for params, code in (
+        ({"mapping": "content=text"}, "mapping_invalid"),
+        ({"mapping": "[]"}, "mapping_invalid"),
+        ({"mapping": '{"contents": "text"}'}, "mapping_invalid"),
+        ({"map": "Ann"}, "map_invalid"),
+    ):
+        response = await client.post(
+            "/users/mapped-bo/import", params={"format": "auto", **params}, content=rows
+        )
+        assert (response.status_code, response.json()["code"]) == (422, code)
+
+
 async def test_an_upload_that_is_no_export_is_an_error(
     stack: Stack, client: httpx2.AsyncClient
 ) -> None:
@@ -204,4 +241,4 @@ async def test_an_upload_that_is_no_export_is_an_error(
 
 
 async def test_the_formats_of_the_route_are_those_of_the_importers() -> None:
-    assert {*get_args(ImportFormat)} == {"auto", *FORMATS} - {"mapped"}
+    assert {*get_args(ImportFormat)} == {"auto", *FORMATS}

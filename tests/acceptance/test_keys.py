@@ -18,6 +18,7 @@ import pytest
 import pytest_asyncio
 from tests.support.commands import COMMAND, clean_environment
 from tests.support.keyed_service import KeyedService, beside, running_keyed_service
+from tests.support.machine_load import within
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 
@@ -228,7 +229,7 @@ async def test_a_revoked_key_is_refused_within_a_minute(api: KeyedService) -> No
         async with asyncio.timeout(60):
             while (await client.get("/jobs")).status_code != 401:  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
-    assert time.monotonic() - revoked_at < 60
+    assert time.monotonic() - revoked_at < within(60)
 
 
 async def test_a_service_without_keys_closes_with_the_first_one(servers: Servers) -> None:

@@ -41,7 +41,10 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
         async with httpx2.AsyncClient(trust_env=False) as http:
             headers = {"Authorization": f"Bearer {expired}"}
             refusal = await http.post(f"{url}/mcp", json={}, headers=headers)
-            assert (refusal.status_code, refusal.json()["code"]) == (401, "token_expired")
+            assert (refusal.status_code, refusal.json()["error"]["data"]["code"]) == (
+                401,
+                "token_expired",
+            )
 
 
 async def test_without_an_issuer_there_is_no_metadata(servers: Servers) -> None:

@@ -31,6 +31,7 @@ from tests.support.load import (
     load,
     until_settled,
 )
+from tests.support.machine_load import within
 from tests.support.queue_faults import (
     RETRY_SECONDS,
     Lines,
@@ -347,7 +348,7 @@ async def test_a_listener_that_is_cut_again_and_again_costs_a_poll_interval(
     measured("longest wait in seconds", round(max(row["waited"] for row in rows), 2))
     measured("times the connection was cut", cuts)
     assert cuts > 3
-    assert max(row["waited"] for row in rows) < 1.0 + 0.75
+    assert max(row["waited"] for row in rows) < within(1.0 + 0.75)
     assert {row["attempts"] for row in rows} == {1}
 
 
@@ -392,7 +393,7 @@ async def test_a_slow_provider_does_not_turn_a_flood_into_a_delay(
             (block_id,) = await accept(client, "One word, please.", user_id="guest")
             await until_block_is(client, block_id, "guest", "active")
             measured("seconds another user waited", round(time.monotonic() - started, 2))
-            assert time.monotonic() - started < 15
+            assert time.monotonic() - started < within(15)
 
 
 # A failing database
@@ -426,7 +427,7 @@ async def outage_free(stack: Stack, ledger: Ledger, measured: Measured) -> Async
         )
         assert [tuple(row) for row in again] == []
         assert [tuple(row) for row in spent] == [(1, len(ledger.accepted))]
-        assert seconds < HEAL_SECONDS_MAX
+        assert seconds < within(HEAL_SECONDS_MAX)
     stack.check()
     assert {name: child.pid for name, child in stack.children.items()} == pids
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from tests.fakes.webhook_receiver import WebhookReceiver, hangs, responds
+from tests.support.commands import run
 from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.queue_faults import looking_at, until_true
 
@@ -258,6 +260,44 @@ async def test_a_rotated_secret_is_valid_beside_the_one_before(
         with pytest.raises(Invalid) as refused:
             verify_webhook(last.body, last.headers, webhook.secret or "")
         assert refused.value.code == "webhook_signature_invalid"
+
+
+async def test_the_command_manages_webhooks(memory: Memory, receiver: WebhookReceiver) -> None:
+    key = await memory.keyed.key(*EVERY_PERMISSION, project_id=memory.project_id)
+
+    async def called(*arguments: str, code: int = 0) -> str:
+        ended = await asyncio.to_thread(
+            run,
+            "webhooks",
+            *arguments,
+            *("--url", memory.keyed.stack.base_url),
+            MEMORY_API_KEY=key,
+        )
+        assert ended.returncode == code, ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stdout if code == 0 else ended.stderr
+
+    wrong = await called("create", receiver.url(), "--type", "block.eaten", code=2)
+    assert "block.active" in wrong
+    arguments = ("--type", "block.failed", "--description", "a [bold]label")
+    made = json.loads(await called("create", receiver.url(), *arguments, "--json"))
+    assert made["event_types"] == ["block.failed"]
+    assert "label" in await called("list")
+    sent = json.loads(await called("test", made["id"], "--json"))
+    await receiver.until(lambda: len(receiver.requests) == 1)
+    rotated = (await called("rotate", made["id"])).split()[-1]
+    await called("replay", made["id"], str(sent["id"]))
+    await receiver.until(lambda: len(receiver.requests) == 2)
+    assert len(receiver.ids()) == 1
+    for secret in (made["secret"], rotated):
+        last = receiver.requests[1]
+        assert verify_webhook(last.body, last.headers, secret).type == "webhook.test"
+    assert (await called("deliveries", made["id"])).count(sent["event"]["id"]) == 2
+    await called("disable", made["id"])
+    assert "webhook_disabled" not in await called("test", made["id"], code=1)
+    await called("enable", made["id"])
+    await called("delete", made["id"])
+    assert json.loads(await called("list", "--json")) == []
 
 
 async def test_a_deleted_webhook_hears_no_more(memory: Memory, receiver: WebhookReceiver) -> None:

@@ -15,6 +15,8 @@ from uuid import uuid4
 
 import pytest
 
+os.environ["CREWAI_DISABLE_TELEMETRY"] = "true"
+os.environ["OTEL_SDK_DISABLED"] = "true"
 ROOT = Path(__file__).parents[2]
 READY = "ready on "
 

@@ -18,6 +18,11 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "frameworks"
         ("langgraph_store", "Where is my sister? → My sister Ines lives in Porto."),
         ("memory_tool", "Ada lives in Porto."),
         ("agents_session", "And now? → I have 3 messages of this conversation."),
+        ("adk_memory", "Where does my sister live? → My sister Ines lives in Porto."),
+        ("llama_memory", "My sister Ines lives in Porto."),
+        ("agent_framework_memory", "My sister Ines lives in Porto."),
+        ("crewai_tools", "My sister Ines lives in Porto."),
+        ("pydantic_ai_tools", "My sister Ines lives in Porto."),
     ],
 )
 def test_an_example_runs(url: str, name: str, expected: str) -> None:

@@ -22,6 +22,7 @@ from tests.fakes.openai_server import (
     synthesis_content,
 )
 from tests.support.context_replica import Replica, replica
+from tests.support.machine_load import within
 from tests.support.providers import model_target
 from tests.support.redis_server import RedisServer
 from tests.support.running import ingest
@@ -121,7 +122,7 @@ async def test_whatever_the_model_does_the_template_stands_in(
         server.script(reply)
         started = time.perf_counter()
         result = await parts.ask(CAROLINE, QUESTION, timeout_seconds=0.6)
-        assert time.perf_counter() - started < 3
+        assert time.perf_counter() - started < within(3)
         assert result.context.synthesized_by is None
         assert result.degraded == ["synthesis"]
         assert "Basil" in result.context.text

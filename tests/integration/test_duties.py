@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 import pytest
+from tests.support.machine_load import within
 from tests.support.postgres_majors import every_postgres
 from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
@@ -393,7 +394,7 @@ async def test_cancelling_a_running_job_stops_it_within_two_poll_intervals(
         await ingest(database, new_block("The next one."))
         await worker.events.wait_for(JobCompleted)
     # Two rounds, and what a busy machine adds.
-    assert waited < 2 * poll.total_seconds() + 1
+    assert waited < within(2 * poll.total_seconds() + 1)
     assert [event.job_id for event in worker.events.of(JobLost)] == [accepted.job_id]
     assert (await job_row(connection, accepted.job_id))["status"] == "cancelled"
     stored = await read(database, block, accepted.id)

@@ -81,7 +81,12 @@ def int8_files(folder: Path) -> set[Path]:
 
 async def test_it_names_its_model(embedder: LocalEmbedder) -> None:
     assert embedder.model == EmbeddingModel(
-        "local/all-MiniLM-L6-v2-int8", 384, 256, frozenset({"LATIN"})
+        "local/all-MiniLM-L6-v2-int8-named",
+        384,
+        256,
+        frozenset({"LATIN"}),
+        names_speakers=True,
+        replaces="local/all-MiniLM-L6-v2-int8",
     )
     assert embedder.tokens("I adopted a cat.") == 5
 

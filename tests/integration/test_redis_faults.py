@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.support.machine_load import within
 from tests.support.redis_server import RedisServer, free_port, running_redis, skip_without_redis
 from tests.support.tcp_proxy import hanging_server, proxied
 
@@ -52,14 +53,14 @@ async def _refused(command: Awaitable[Any]) -> float:
 async def test_an_unresponsive_server_costs_one_deadline_and_then_nothing() -> None:
     async with hanging_server() as port, _cache(f"redis://127.0.0.1:{port}") as (cache, events):
         for _ in range(FAILURES_MAX):
-            assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
+            assert await _refused(cache.fetch(_key(1))) < within(RESPONSE_SECONDS_MAX)
         (unreachable,) = events.of(CacheUnreachable)
         assert unreachable.message() == "Cache unavailable: no reply in time"
         taken = [await _refused(cache.store(_key(1), b"v", ttl_seconds=9)) for _ in range(200)]
-        assert sorted(taken)[100] < TIMEOUT_SECONDS / 10
+        assert sorted(taken)[100] < within(TIMEOUT_SECONDS / 10)
         started = time.perf_counter()
         assert not (await cache.facts()).connected
-        assert time.perf_counter() - started < 1
+        assert time.perf_counter() - started < within(1)
 
 
 async def test_a_hundred_at_once_pay_one_deadline_together() -> None:
@@ -69,7 +70,7 @@ async def test_a_hundred_at_once_pay_one_deadline_together() -> None:
             *(cache.fetch(_key(n)) for n in range(100)), return_exceptions=True
         )
         # One after the other they would take a hundred of them.
-        assert time.perf_counter() - started < 10 * RESPONSE_SECONDS_MAX
+        assert time.perf_counter() - started < within(10 * RESPONSE_SECONDS_MAX)
         assert {type(response) for response in responses} == {CacheUnavailable}
 
 
@@ -92,7 +93,7 @@ async def test_a_frozen_server_is_given_up_and_taken_back(redis_server: RedisSer
         await cache.store(_key(1), b"one", ttl_seconds=60)
         redis_server.freeze()
         for _ in range(FAILURES_MAX):
-            assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
+            assert await _refused(cache.fetch(_key(1))) < within(RESPONSE_SECONDS_MAX)
         redis_server.thaw()
         await events.wait_for(CacheReturned)
         # The frozen server now sends the responses to earlier commands; no caller gets them.
@@ -171,13 +172,13 @@ async def test_a_slow_server_costs_no_more_than_the_deadline(redis_server: Redis
     ):
         await cache.store(_key(1), b"one", ttl_seconds=60)
         proxy.delay = lambda: 0.5
-        assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
+        assert await _refused(cache.fetch(_key(1))) < within(RESPONSE_SECONDS_MAX)
         proxy.delay = lambda: 0.0
         assert await cache.fetch(_key(1)) == b"one"
         proxy.delay = lambda: 0.5
         for _ in range(FAILURES_MAX):
             await _refused(cache.fetch(_key(1)))
-        assert await _refused(cache.fetch(_key(1))) < TIMEOUT_SECONDS
+        assert await _refused(cache.fetch(_key(1))) < within(TIMEOUT_SECONDS)
 
 
 @pytest.mark.parametrize("reads", [400, pytest.param(2_000, marks=pytest.mark.slow)])
@@ -232,4 +233,4 @@ async def test_a_wrong_password_is_reported_and_never_shown(redis_server: RedisS
 
 async def test_a_port_without_a_listener_is_detected_quickly() -> None:
     async with _cache(f"redis://127.0.0.1:{free_port()}") as (cache, _):
-        assert await _refused(cache.fetch(_key(1))) < RESPONSE_SECONDS_MAX
+        assert await _refused(cache.fetch(_key(1))) < within(RESPONSE_SECONDS_MAX)

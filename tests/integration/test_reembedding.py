@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from tests.support.running import Plan, ingest, working
 
+from luma_memory.bootstrap.service import open_service
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import ProviderRejected, ProviderUnavailable
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
@@ -19,6 +20,7 @@ from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.ports.models import Embedder
 from luma_memory.postgres.database import Database
+from luma_memory.settings import load_settings
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.vector_models import PostgresVectorModels
@@ -320,3 +322,52 @@ async def test_a_provider_that_fails_now_and_then_only_slows_it_down(
         await _until(
             connection, f"count(*) = 12 FROM memory_passages WHERE embedding_model = '{NEW}'"
         )
+
+
+async def test_passages_and_the_questions_of_a_user_with_a_name_name_the_speaker(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    own = new_block("I went to my group, and it was good", user_id="caroline", speaker="Caroline")
+    other = new_block("I went to the group as well", user_id="caroline", speaker="assistant")
+    await ingest(database, own, other)
+    await PostgresVectorModels(database).register(OLD)
+    async with working(database, _plan(database, WordEmbedder())) as worker:
+        await worker.events.wait_for(JobCompleted, count=2)
+    embedded: list[str] = []
+
+    async def note(texts: Sequence[str]) -> None:
+        embedded.extend(texts)
+
+    new = WordEmbedder(model_id=NEW, dimension=32, names_speakers=True, before=note)
+    models = PostgresVectorModels(database)
+    await models.register(NEW)
+    async with working(database, _plan(database, new, WordEmbedder())):
+        await Reembedding(models, model_id=NEW, circuits=()).start()
+        await _until(connection, ALL_ARE_NEW.replace("12", "2"))
+    assert sorted(embedded) == [
+        "Caroline: Caroline went to Caroline's group, and it was good",
+        "assistant: I went to the group as well",
+    ]
+    del embedded[:]
+    recall = _recall(database, _scope_embedders(database, new), new)
+    for user, query in (("caroline", "When did I go to my group?"), ("dana", "When did I go?")):
+        scope = Scope(DEFAULT_PROJECT, user)
+        await recall.search(SearchRequest(scope=scope, query=query, limit=5))
+    # Nothing says that Dana is a speaker.
+    assert embedded == ["When did Caroline go to Caroline's group?", "When did I go?"]
+
+
+async def test_a_worker_replaces_the_earlier_version_of_its_own_model_without_a_request(
+    database: Database, dsn: str
+) -> None:
+    models = PostgresVectorModels(database)
+    await ingest(database, new_block("note", user_id="caroline"))
+    await models.register("local/all-MiniLM-L6-v2-int8")
+    plan = _plan(database, WordEmbedder(model_id="local/all-MiniLM-L6-v2-int8"))
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted, count=1)
+    for kind in ("api", "worker"):
+        assert await models.requested() is None
+        async with open_service(load_settings(database_url=dsn), kind=kind):
+            pass
+    assert await models.requested() == "local/all-MiniLM-L6-v2-int8-named"

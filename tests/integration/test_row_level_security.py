@@ -200,6 +200,20 @@ async def test_without_a_subject_there_is_nothing_to_see(
             assert await _count(request, table) == 0, table
 
 
+async def test_an_end_user_s_rows_are_found_by_the_key(hosted: asyncpg.Connection) -> None:
+    """The policy's condition is one for the index: the token is read once, not for each row."""
+    claims = {"sub": "caroline", "role": "authenticated"}
+    async with _as(hosted, "authenticated", claims) as request:
+        await request.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        for table in OWN_TABLES:
+            lines = await request.fetch(f"EXPLAIN SELECT * FROM {table}")
+            plan = "\n".join(line[0] for line in lines)
+            assert "SubPlan" not in plan
+            assert "InitPlan" not in plan
+            conditions = [line[0] for line in lines if "Index Cond" in line[0]]
+            assert any("user_id = " in condition for condition in conditions), plan
+
+
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 async def test_no_role_writes_anywhere(role: str, hosted: asyncpg.Connection) -> None:
     for table in OWN_TABLES + CLOSED_TABLES:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.fakes.otlp_collector import OtlpCollector, SpanSeen
+from tests.support.machine_load import within
 
 from luma_memory.bootstrap.tracing import tracing
 from luma_memory.domain.errors import Invalid, ProviderUnavailable
@@ -162,9 +163,9 @@ async def test_a_failing_span_collector_has_no_effect(
             for _ in range(5_000):
                 with spans.span("step"):
                     pass
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < within(5)
             stopping = time.monotonic()
-        assert time.monotonic() - stopping < 5
+        assert time.monotonic() - stopping < within(5)
         assert not spans.is_on()
     messages = [event.message() for event in events]
     assert messages

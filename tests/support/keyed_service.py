@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 from pydantic import SecretStr
+from tests.support.server_faults import FaultyServer, service_on
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 from tests.support.stacks import running_service
@@ -54,15 +55,17 @@ class KeyedService:
 
 @asynccontextmanager
 async def running_keyed_service(
-    place: Servers | Path, *, first_key: bool = True, **overrides: Any
+    place: Servers | Path | FaultyServer, *, first_key: bool = True, **overrides: Any
 ) -> AsyncIterator[KeyedService]:
     """A service of its own; with a first key, so that every client needs one.
 
-    place: the running servers, of which it gets a new database, or the data directory of a server
-    of its own, which takes seconds longer.
+    place: the running servers, of which it gets a new database; or the data directory of a server
+    of its own, which takes seconds longer; or such a server that the test breaks.
     """
     if isinstance(place, Servers):
         service = running_service(place, **overrides)
+    elif isinstance(place, FaultyServer):
+        service = service_on(place, workers=1, **overrides)
     else:
         service = running_stack(data_dir=place, **overrides)
     async with service as stack:

@@ -20,8 +20,13 @@ ADAPTERS = [
     ("langgraph", "langchain_core", "langgraph"),
     ("anthropic", "anthropic", "anthropic"),
     ("openai_agents", "agents", "openai-agents"),
+    ("google_adk", "google", "google-adk"),
+    ("llama_index", "llama_index", "llama-index"),
+    ("agent_framework", "agent_framework", "agent-framework"),
+    ("crewai", "crewai", "crewai"),
+    ("pydantic_ai", "pydantic_ai", "pydantic-ai"),
 ]
-OWN = {"__init__", "clients", "missing"}
+OWN = {"__init__", "clients", "missing", "tool_texts", "turns"}
 
 
 def test_every_adapter_is_listed() -> None:

@@ -25,26 +25,44 @@ from luma_memory.importers.documents import open_bundle
 from luma_memory.importers.formats import FORMATS, detect, read_items
 from luma_memory.importers.records import ImportOptions
 
-# Those that need no further file; `auto` recognizes them by content.
+# `auto` recognizes them by content, or takes `mapped` where there is a mapping.
 ImportFormat = Literal[
     "auto", "chatgpt", "claude", "mem0", "graphiti", "letta", "slack", "whatsapp",
-    "openai-jsonl", "transcript", "markdown",
+    "openai-jsonl", "transcript", "markdown", "mapped",
 ]  # fmt: skip
 _GROUP_BLOCKS: Final = 500
 _UNNAMED: Final = "upload"
 _NAME_CHARACTERS_MAX: Final = 100
+_SAMPLES: Final = 3
+_SAMPLE_CHARACTERS: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """How to read an upload, and whose its blocks are. is_dry_run: count, and store nothing."""
+
+    read: ImportOptions
+    assignment: Assignment
+    is_dry_run: bool = False
 
 
 @dataclass(slots=True)
 class _Tally:
+    found: int = 0
     stored: int = 0
     refused: int = 0
     without_time: int = 0
     earliest: datetime | None = None
     latest: datetime | None = None
     skipped: Counter[str] = field(default_factory=Counter)
+    samples: list[dict[str, Any]] = field(default_factory=list)
 
     def take(self, group: Group) -> None:
+        self.found += len(group.bodies)
+        for body in group.bodies[: _SAMPLES - len(self.samples)]:
+            short = {"content": body["content"][:_SAMPLE_CHARACTERS]}
+            named = ("user_id", "speaker", "session_id", "occurred_at")
+            self.samples.append({name: body.get(name) for name in named} | short)
         self.skipped.update(item.reason for item in group.skipped)
         times = [block.occurred_at for block in group.blocks if block.occurred_at is not None]
         self.without_time += len(group.blocks) - len(times)
@@ -71,21 +89,25 @@ class Upload:
             async for piece in request.stream():
                 await asyncio.to_thread(file.write, piece)
 
-    def read(
-        self, format_: ImportFormat, options: ImportOptions, user_id: str
-    ) -> Iterator[tuple[str, Group]]:
+    def read(self, format_: ImportFormat, options: UploadOptions) -> Iterator[tuple[str, Group]]:
         """The format's name with each group. Raises Invalid, also between groups."""
         with open_bundle(self.path) as bundle:
-            found = detect(bundle, options) if format_ == "auto" else FORMATS[format_]
-            assignment = Assignment(user_id, {})
-            items = read_items(found, bundle, options)
+            found = detect(bundle, options.read) if format_ == "auto" else FORMATS[format_]
+            items = read_items(found, bundle, options.read)
             yield found.name, Group()  # an unknown format is an error before the response
-            for group in groups(items, assignment, title=self.path.name, count_max=_GROUP_BLOCKS):
+            for group in groups(
+                items, options.assignment, title=self.path.name, count_max=_GROUP_BLOCKS
+            ):
                 yield found.name, group
 
 
 async def import_lines(
-    service: Service, caller: Caller, upload: Upload, found: Iterator[tuple[str, Group]]
+    service: Service,
+    caller: Caller,
+    upload: Upload,
+    found: Iterator[tuple[str, Group]],
+    *,
+    is_dry_run: bool,
 ) -> AsyncGenerator[bytes]:
     """Lines of the report, as blocks are stored; the last one is of kind `end` or `error`.
 
@@ -101,7 +123,8 @@ async def import_lines(
                 _line("skipped", where=item.where, reason=item.reason, detail=item.detail)
                 for item in group.skipped
             )
-            for item in await store_each(service, caller, group.bodies):
+            bodies = [] if is_dry_run else group.bodies
+            for item in await store_each(service, caller, bodies):
                 if item.error is None:
                     tally.stored += 1
                     continue
@@ -112,10 +135,12 @@ async def import_lines(
                     code=item.error.code,
                     detail=f"{item.error.field or ''} {item.error.detail}".strip(),
                 )
-            yield _line("progress", stored=tally.stored, refused=tally.refused)
+            yield _line("progress", found=tally.found, stored=tally.stored, refused=tally.refused)
         yield _line(
             "end",
             format=name,
+            found=tally.found,
+            samples=tally.samples,
             stored=tally.stored,
             refused=tally.refused,
             skipped=dict(tally.skipped),

@@ -28,6 +28,8 @@ from luma_memory.domain.errors import (
     Unauthenticated,
     UnavailableError,
 )
+from luma_memory.mcp import MCP_PATH
+from luma_memory.mcp.http_errors import JSON_MEDIA_TYPE, error_message
 from luma_memory.protocol.problem import MEDIA_TYPE, FieldProblem, Problem
 from luma_memory.telemetry.logs import log_failure
 
@@ -99,10 +101,15 @@ class ProblemResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if is_mem0(scope["path"]):
             self.status_code = forms.mem0_status(self.status_code)
-            self.body = forms.mem0_error(self._problem)
-            self.headers["Content-Type"] = forms.MEDIA_TYPE
-            self.headers["Content-Length"] = str(len(self.body))
+            self._take_form(forms.mem0_error(self._problem), forms.MEDIA_TYPE)
+        elif scope["path"] == MCP_PATH:
+            self._take_form(error_message(self._problem), JSON_MEDIA_TYPE)
         await super().__call__(scope, receive, send)
+
+    def _take_form(self, body: bytes, media_type: str) -> None:
+        self.body = body
+        self.headers["Content-Type"] = media_type
+        self.headers["Content-Length"] = str(len(body))
 
 
 def problem_response(

@@ -13,6 +13,9 @@ import uvicorn
 from luma_memory.domain.errors import SetupError
 
 BACKLOG = 2048
+# Longer than clients and load balancers keep an idle connection (5 s and 60 s are common): a server
+# that closes it at the same moment resets the request that a client is just sending.
+KEEP_ALIVE_SECONDS = 75
 
 
 class HttpServer(uvicorn.Server):
@@ -35,6 +38,7 @@ def http_server(app: Any, *, stop_seconds: int, **options: Any) -> HttpServer:
             lifespan="off",
             ws="none",
             backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=stop_seconds,
             server_header=False,
             **options,

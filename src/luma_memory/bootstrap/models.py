@@ -13,9 +13,11 @@ from luma_memory.bootstrap.providers import (
     prices_of,
 )
 from luma_memory.bootstrap.storage import Storage
+from luma_memory.domain.errors import SetupError
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.backfill import Backfill
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.ports.models import Embedder
 from luma_memory.store.backfill import PostgresBackfillStore
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.telemetry.events import Notice
@@ -70,7 +72,11 @@ async def _scope_embedders(
         return None
     await storage.vectors.register(model_id)
     others = [other for other in await storage.vectors.in_use() if other != model_id]
-    if others:
+    if others and all(other == _replaced(embedder) for other in others):
+        process.emit(Notice(f"workers re-embed all blocks for {model_id} in the background"))
+        if process.kind == "worker" and await storage.vectors.requested() is None:
+            await storage.vectors.request(model_id)
+    elif others:
         process.emit(
             Notice(
                 f"There are vectors of {', '.join(others)}, and blocks and queries still use"
@@ -86,6 +92,14 @@ async def _scope_embedders(
         ),
         clock=process.clock,
     )
+
+
+def _replaced(embedder: Embedder) -> str | None:
+    """The id of the model's earlier version."""
+    try:
+        return embedder.model.replaces
+    except SetupError:  # a provider whose dimension is not known yet
+        return None
 
 
 async def _offer_backfill(process: Process, backfill: Backfill) -> None:

@@ -202,6 +202,9 @@ async def open_embedder(
         )
     else:
         local = await _local_embedder(settings)
+        if local.model.replaces == model_id:
+            await local.close()
+            local = await _local_embedder(settings, names_speakers=False)
         embedder, found = _shared(local, settings), local.model.id
     if found == model_id:
         return embedder
@@ -209,13 +212,15 @@ async def open_embedder(
     return None
 
 
-async def _local_embedder(settings: Settings) -> LocalEmbedder:
+async def _local_embedder(settings: Settings, *, names_speakers: bool = True) -> LocalEmbedder:
     """Raises SetupError where the model, or the extra that runs it, is not installed."""
     try:
         from luma_memory.providers.embedding.local import LocalEmbedder
     except ModuleNotFoundError as error:
         raise missing_extra(error) from error
-    return await LocalEmbedder.open(settings.local_model, cache_dir=settings.model_cache_dir)
+    return await LocalEmbedder.open(
+        settings.local_model, cache_dir=settings.model_cache_dir, names_speakers=names_speakers
+    )
 
 
 def _shared(local: LocalEmbedder, settings: Settings) -> Embedder:

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, Entry] = {
     "import": Entry(
         "importing", "import_files", "Store exports of ChatGPT, Claude, Slack, WhatsApp …", _USE
     ),
+    "export": Entry("exporting", "export", "Write everything of a user to a file.", _USE),
     "search": Entry("search", "search", "Search a user's blocks.", _USE),
     "context": Entry(
         "context", "context", "Get the context for a question, as text for a prompt.", _USE
@@ -56,6 +57,9 @@ COMMANDS: Mapping[str, Entry] = {
     "top": Entry("top", "top", "Monitor queue, workers, cache and latencies.", _OPERATE),
     "keys": Entry("keys", "keys", "Create, list and revoke API keys.", _OPERATE),
     "jobs": Entry("jobs", "jobs", "Inspect the queue; retry, cancel and delete jobs.", _OPERATE),
+    "webhooks": Entry(
+        "webhooks", "webhooks", "Create, test and inspect webhooks; replay deliveries.", _OPERATE
+    ),
     "usage": Entry(
         "usage", "usage", "Show calls, tokens and cost of the model providers.", _OPERATE
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -27,7 +28,7 @@ class ItemBlock:
     body: Mapping[str, Any]
 
 
-@dataclass(slots=True)
+@dataclass
 class StoredConversation:
     """A conversation stored in its own scope."""
 
@@ -39,6 +40,11 @@ class StoredConversation:
     def extra_blocks(self) -> int:
         """How many more blocks than items there are."""
         return len(self.items) - len(set(self.items.values()))
+
+    @cached_property
+    def sessions(self) -> Mapping[str, str]:
+        """The session of each item that has one."""
+        return {item.id: item.session for item in self.conversation.items if item.session.strip()}
 
     def ranking(self, response: SearchResponse) -> list[str]:
         """Item ids, best first; an item in several blocks counts once, at its best rank."""

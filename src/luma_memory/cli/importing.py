@@ -23,7 +23,8 @@ from luma_memory.cli.output import Bar, console, print_note, printable, progress
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
-from luma_memory.importers.assignment import Assignment, groups
+from luma_memory.domain.errors import Invalid
+from luma_memory.importers.assignment import Assignment, groups, parse_speakers
 from luma_memory.importers.documents import Bundle, open_bundle
 from luma_memory.importers.formats import FORMATS, detect, read_items
 from luma_memory.importers.mapped import load_mapping
@@ -220,13 +221,10 @@ def _options(
 
 
 def _speakers(entries: Sequence[str]) -> Mapping[str, str]:
-    speakers = {}
-    for entry in entries:
-        name, separator, user = entry.rpartition("=")
-        if not separator or not name.strip() or not user.strip():
-            raise typer.BadParameter(f"{printable(entry)} is not NAME=USER", param_hint="--map")
-        speakers[name.strip()] = user.strip()
-    return speakers
+    try:
+        return parse_speakers(entries)
+    except Invalid as error:
+        raise typer.BadParameter(printable(str(error)), param_hint="--map") from error
 
 
 def _count(

@@ -77,6 +77,11 @@ class EmbeddingModel:
     # Scripts it can read, by the first word of Unicode's character names ("LATIN"); None: all.
     # Its vectors of texts in other scripts are meaningless.
     scripts: frozenset[str] | None = None
+    # Whether the speaker's name replaces "I" in the passages that are embedded.
+    names_speakers: bool = False
+    # The id of the same model in an earlier version: scopes that have its vectors are re-embedded
+    # by workers without a request, since that costs nothing but time.
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

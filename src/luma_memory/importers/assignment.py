@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from luma_memory.domain.errors import Invalid
 from luma_memory.importers.records import ImportedBlock, Item, SkippedItem
 from luma_memory.importers.texts import storable_json
 
@@ -24,6 +25,17 @@ class Assignment:
 
     def user_of(self, block: ImportedBlock) -> str | None:
         return self.speakers.get(block.speaker or "") or self.user or block.owner
+
+
+def parse_speakers(entries: Iterable[str]) -> Mapping[str, str]:
+    """Users by speaker, of entries such as `Ann Example=ann`. Raises Invalid (code map_invalid)."""
+    speakers = {}
+    for entry in entries:
+        name, separator, user = entry.rpartition("=")
+        if not separator or not name.strip() or not user.strip():
+            raise Invalid(f"{entry[:100]!r} is not NAME=USER", code="map_invalid", field="map")
+        speakers[name.strip()] = user.strip()
+    return speakers
 
 
 @dataclass(slots=True)
@@ -71,6 +83,6 @@ def _body(block: ImportedBlock, user: str) -> dict[str, Any]:
         "session_id": block.session_id,
         "agent_id": block.agent_id,
         "occurred_at": block.occurred_at.isoformat() if block.occurred_at else None,
-        "metadata": storable_json(block.metadata) or None,
+        "metadata": storable_json(dict(block.metadata)) or None,
     }
     return {name: value for name, value in body.items() if value is not None}

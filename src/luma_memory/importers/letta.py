@@ -1,4 +1,4 @@
-"""Letta's agent files (`.af`): messages of each agent, and its memory blocks."""
+"""Letta's agent files (`.af`): messages of each agent, its memory blocks, the text of files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SPOKEN: Final = ("user", "assistant")
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
-    """The messages of user and agent, then the labeled memory blocks."""
+    """The messages of user and agent, the labeled memory blocks, and files, in the file's order."""
     ids = ContentIds(SOURCE)
-    readers = {"agents": _agent, "blocks": _memory_block}
+    readers = {"agents": _agent, "blocks": _memory_block, "files": _file}
     for document in bundle.documents:
         counts: Counter[str] = Counter()
         with document.bytes() as stream:
@@ -104,4 +104,23 @@ def _memory_block(
             content=piece,
             source=SOURCE,
             metadata={"label": label} if label else {},
+        )
+
+
+def _file(
+    file: Mapping[str, Any], where: str, options: ImportOptions, ids: ContentIds
+) -> Iterator[Item]:
+    text = file.get("content")
+    title = name(file.get("original_file_name")) or name(file.get("file_name"))
+    if not isinstance(text, str) or not text.strip():
+        yield SkippedItem(where, "empty", "a file without its text")
+        return
+    external_id = ids.of(file.get("id"), title, text)
+    for piece, suffix in parts(text):
+        yield ImportedBlock(
+            external_id=external_id + suffix,
+            content=piece,
+            source=SOURCE,
+            occurred_at=instant(file.get("created_at"), options.time_zone),
+            metadata={"file_name": title} if title else {},
         )

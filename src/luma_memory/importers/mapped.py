@@ -50,6 +50,17 @@ def load_mapping(path: Path) -> Mapping[str, Any]:
     return check_mapping(mapping)
 
 
+def parse_mapping(text: str) -> Mapping[str, Any]:
+    """A mapping written as a JSON object, checked. Raises Invalid."""
+    try:
+        mapping = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _invalid(f"the mapping is no JSON: {problem(error)}") from error
+    if not isinstance(mapping, Mapping):
+        raise _invalid("the mapping must be a JSON object")
+    return check_mapping(mapping)
+
+
 def check_mapping(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     """The mapping itself. Raises Invalid for unknown keys and wrong types."""
     for key, value in mapping.items():
@@ -71,7 +82,7 @@ def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
     """The records of each document. Raises Invalid without a mapping."""
     if options.mapping is None:
         raise _invalid(
-            "this file needs --mapping FILE.toml, which maps its fields to those of a block"
+            "this file needs a mapping of its fields to those of a block (--mapping FILE.toml)"
         )
     mapping = check_mapping(options.mapping)
     ids = ContentIds(mapping.get("source", SOURCE))

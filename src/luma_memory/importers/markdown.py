@@ -1,4 +1,4 @@
-"""Notes in Markdown, with or without front matter."""
+"""Notes in Markdown, with or without front matter; also those that `exporters` writes."""
 
 from __future__ import annotations
 
@@ -50,8 +50,14 @@ def _note(document: Document, note: str, options: ImportOptions, ids: ContentIds
             source=SOURCE,
             occurred_at=_time(front, options),
             speaker=name(front.get("author")),
-            session_id=name(document.name.rpartition("/")[0]),
-            metadata={"title": title, "path": document.name, **_tags(front)},
+            session_id=name(front.get("session")) or name(document.name.rpartition("/")[0]),
+            agent_id=name(front.get("agent")),
+            metadata={
+                **as_mapping(front.get("metadata")),
+                "title": title,
+                "path": document.name,
+                **_tags(front),
+            },
         )
 
 

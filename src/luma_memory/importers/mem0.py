@@ -63,6 +63,7 @@ def _memory(memory: Mapping[str, Any], where: str, options: ImportOptions) -> It
             content=piece,
             source=SOURCE,
             occurred_at=instant(memory.get("created_at"), options.time_zone),
+            speaker=name(memory.get("actor_id")) or name(memory.get("role")),
             session_id=name(memory.get("run_id")),
             agent_id=name(memory.get("agent_id")),
             owner=name(memory.get("user_id")),

@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from luma_memory.importers.documents import Bundle, Document, bounded_lines
@@ -114,8 +114,15 @@ def _block(
             external_id=external_id + suffix,
             content=piece,
             source=SOURCE,
-            occurred_at=starts_at + first.starts if starts_at is not None else None,
+            occurred_at=_later(starts_at, first.starts),
             speaker=first.speaker,
             session_id=name(document.stem),
             metadata={"at": str(first.starts).partition(".")[0]},
         )
+
+
+def _later(starts_at: datetime | None, offset: timedelta) -> datetime | None:
+    """In UTC, where clocks that are set forward or back do not change what is added."""
+    if starts_at is None:
+        return None
+    return (starts_at.astimezone(UTC) + offset).astimezone(starts_at.tzinfo)

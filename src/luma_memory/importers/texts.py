@@ -18,6 +18,7 @@ _MILLISECONDS_FROM: Final = 1e11
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
 # What no column of text stores: NUL, and halves of a character that lost the other one.
 _NOT_STORED: Final = re.compile("[\x00\ud800-\udfff]")
+_SHORT: Final = (str, int, float, date)  # what can name something
 _METADATA_DEPTH_MAX: Final = 20  # the service refuses more than 16
 
 
@@ -49,6 +50,8 @@ def _cut(content: str, start: int) -> int:
 
 def storable(text: str) -> str:
     """The text with U+FFFD for what the service cannot store."""
+    if text.isascii() and "\0" not in text:
+        return text  # most texts, in a tenth of the time
     return _NOT_STORED.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
@@ -60,7 +63,7 @@ def storable_json(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if depth > _METADATA_DEPTH_MAX:
         return None
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {storable(str(k)): storable_json(v, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
         return [storable_json(entry, depth + 1) for entry in value]
@@ -69,7 +72,7 @@ def storable_json(value: Any, depth: int = 0) -> Any:
 
 def name(value: object) -> str | None:
     """A speaker, session or other short name as the service takes it; None for anything else."""
-    if not isinstance(value, str | int | float | date):
+    if not isinstance(value, _SHORT):
         return None
     text = " ".join(storable(str(value)[: 4 * _NAME_CHARACTERS_MAX]).split())
     return text[:_NAME_CHARACTERS_MAX] or None
@@ -138,7 +141,7 @@ class ContentIds:
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def as_list(value: object) -> list[Any]:

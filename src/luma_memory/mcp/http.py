@@ -12,9 +12,10 @@ from starlette.types import Receive, Scope, Send
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller
 from luma_memory.mcp import MCP_PATH
+from luma_memory.mcp.http_errors import JSON_MEDIA_TYPE, error_message
 from luma_memory.mcp.server import Context, Options, build_server
 from luma_memory.mcp.service_memory import ServiceMemory
-from luma_memory.protocol.problem import MEDIA_TYPE, Problem
+from luma_memory.protocol.problem import Problem
 
 # As the largest body of a REST route that takes one conversation.
 BODY_BYTES_MAX: Final = 32_000_000
@@ -63,8 +64,8 @@ def _not_allowed() -> Response:
         code="method_not_allowed",
     )
     return Response(
-        problem.model_dump_json(exclude_none=True),
+        error_message(problem),
         status_code=405,
-        media_type=MEDIA_TYPE,
+        media_type=JSON_MEDIA_TYPE,
         headers={"Allow": "POST"},
     )

@@ -49,9 +49,9 @@ class Memory(Protocol):
 
 
 def user_id_missing() -> Invalid:
-    """No user was named, and the configuration names none either."""
+    """For a call without a user where neither the key nor the configuration names one."""
     return Invalid(
-        "This key may access several users and no default user is configured: name a user_id",
+        "The call names no user, and MEMORY_MCP_USER_ID is not set",
         code="user_id_missing",
         field="user_id",
     )

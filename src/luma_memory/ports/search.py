@@ -20,6 +20,11 @@ class SearchStore(Protocol):
         """Score every live passage and window of the scope in one statement."""
         ...
 
+    async def own_speaker(self, scope: Scope) -> str | None:
+        """The user's name as a speaker of recent blocks: the user id, or a name that begins with
+        it, whatever the case. Raises StoreUnavailable."""
+        ...
+
 
 class SnapshotStore(Protocol):
     """Reads the data of a scope's snapshot in memory. All methods raise StoreUnavailable."""

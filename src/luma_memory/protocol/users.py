@@ -168,10 +168,22 @@ class ImportProblemBody(BaseModel):
     detail: str
 
 
+class ImportSampleBody(BaseModel):
+    """One of the first blocks of an import; its text is cut after 300 characters."""
+
+    user_id: str
+    content: str
+    speaker: str | None
+    session_id: str | None
+    occurred_at: datetime | None
+
+
 class ImportReportBody(BaseModel):
     """What became of the items of another system's export."""
 
     format: str
+    found: int = Field(description="Blocks to store; with `dry_run`, all there is.")
+    samples: list[ImportSampleBody] = Field(description="The first three.")
     stored: int = Field(description="With those that an earlier import stored.")
     refused: int
     skipped: dict[str, int] = Field(description="By reason.")

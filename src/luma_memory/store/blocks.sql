@@ -79,9 +79,10 @@ WHERE project_id = $1 AND user_id = $2 AND block_id = $3 AND ordinal >= 0
 -- Vectors of some passages of a long block, before the others are computed. The user's row is locked before
 -- the block's, as everywhere.
 WITH raised AS (
-    UPDATE memory_users SET version = memory_next_version(version, now()), previous = version
-    WHERE project_id = $1 AND user_id = $2
-    RETURNING project_id, user_id, version, previous
+    UPDATE memory_users AS u SET version = memory_next_version(u.version, t.now), previous = u.version
+    FROM (SELECT now() AS now OFFSET 0) AS t
+    WHERE u.project_id = $1 AND u.user_id = $2
+    RETURNING u.project_id, u.user_id, u.version, u.previous
 ), logged AS (
     INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
     SELECT project_id, user_id, version, previous, ARRAY[$3::uuid] FROM raised

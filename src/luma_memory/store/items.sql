@@ -40,9 +40,10 @@ LIMIT $3 OFFSET $4
 -- Begin the time to live of items anew. $1 project, $2 user, $3 ids. Searches read the passages' times.
 WITH refreshed AS (
     UPDATE memory_blocks AS b
-    SET expires_at = clock_timestamp() + b.ttl_seconds * interval '1 second'
+    SET expires_at = t.now + b.ttl_seconds * interval '1 second'
+    FROM (SELECT clock_timestamp() AS now OFFSET 0) AS t
     WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = ANY ($3::uuid[]) AND b.key IS NOT NULL
-      AND b.ttl_seconds IS NOT NULL AND b.expires_at > clock_timestamp()
+      AND b.ttl_seconds IS NOT NULL AND b.expires_at > t.now
     RETURNING b.id, b.expires_at
 ), passages AS (
     UPDATE memory_passages AS p SET expires_at = r.expires_at

@@ -18,8 +18,8 @@ LIMIT $6
 
 -- name: note_keys_used
 -- In order of the prefix, so that two processes cannot deadlock.
-UPDATE memory_api_keys AS k SET last_used_at = now()
-FROM (SELECT prefix FROM memory_api_keys
+UPDATE memory_api_keys AS k SET last_used_at = used.now
+FROM (SELECT prefix, now() AS now FROM memory_api_keys
       WHERE prefix = ANY ($1::text[]) ORDER BY prefix FOR UPDATE) AS used
 WHERE k.prefix = used.prefix
 
@@ -31,8 +31,9 @@ RETURNING prefix, project_id, user_id, scopes, name, created_at, last_used_at, r
 
 -- name: revoke_key
 -- Revoke a key for good; repeating it keeps the first instant.
-UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, now())
-WHERE prefix = $1
+UPDATE memory_api_keys AS k SET revoked_at = coalesce(k.revoked_at, t.now)
+FROM (SELECT now() AS now OFFSET 0) AS t
+WHERE k.prefix = $1
 RETURNING prefix, project_id, user_id, scopes, name, created_at, last_used_at, revoked_at
 
 -- name: find_key

@@ -69,6 +69,10 @@ class PostgresSearchStore:
         assert row is not None  # an aggregate without GROUP BY
         return _scope_scan(row, len(request.terms))
 
+    async def own_speaker(self, scope: Scope) -> str | None:
+        row = await self._database.fetch_row(_SQL["own_speaker"], scope.project_id, scope.user_id)
+        return None if row is None else str(row["speaker"])
+
 
 def _items_condition(items: ItemSelection | None, *, first: int) -> tuple[str, Sequence[Any]]:
     """Which items take part, and the values of its parameters, the first with this number."""

@@ -38,3 +38,11 @@ FROM (
       /*filter*/
     OFFSET 0  -- keeps the planner from computing `matched` once a column
 ) AS p
+
+-- name: own_speaker
+-- The user's name as a speaker, in the newest blocks: one range of the primary key.
+SELECT b.speaker
+FROM (SELECT r.speaker FROM memory_blocks AS r
+      WHERE r.project_id = $1 AND r.user_id = $2 ORDER BY r.id DESC LIMIT 100) AS b
+WHERE lower(b.speaker) = lower($2) OR split_part(lower(b.speaker), ' ', 1) = lower($2)
+LIMIT 1

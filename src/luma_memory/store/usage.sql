@@ -20,11 +20,12 @@ WITH live AS MATERIALIZED (
            CASE WHEN l.user_id IS NULL AND EXISTS (SELECT FROM memory_erasures AS e
                     WHERE e.project_id = x.project_id
                       AND e.user_digest = memory_user_digest(x.project_id, x.user_id)
-                      AND e.erased_at > now() - interval '1 day')
+                      AND e.erased_at > t.now - interval '1 day')
                 THEN '' ELSE x.user_id END AS user_id
     FROM unnest($1::date[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[],
         $7::bigint[], $8::bigint[], $9::numeric[], $10::bigint[]) AS x (day, project_id, user_id,
         operation, model, calls, input_tokens, output_tokens, cost_usd, blocks)
+    CROSS JOIN (SELECT now() AS now OFFSET 0) AS t
     LEFT JOIN live AS l ON l.project_id = x.project_id AND l.user_id = x.user_id
     WHERE NOT EXISTS (SELECT FROM locked AS k
         WHERE k.project_id = x.project_id AND k.user_id = x.user_id)

@@ -1,14 +1,16 @@
 -- name: register_model
 -- A model without any vectors is dropped: it was configured once and never used.
 WITH unused AS (
-    UPDATE memory_embedding_models AS u SET retired_at = now()
+    UPDATE memory_embedding_models AS u SET retired_at = t.now
+    FROM (SELECT now() AS now OFFSET 0) AS t
     WHERE u.id <> $1 AND u.retired_at IS NULL
       AND NOT EXISTS (SELECT FROM memory_passages AS p WHERE p.embedding_model = u.id)
 )
-INSERT INTO memory_embedding_models AS m (id) VALUES ($1)
+INSERT INTO memory_embedding_models AS m (id, first_used_at) VALUES ($1, now())
 ON CONFLICT (id) DO UPDATE SET retired_at = NULL,
     -- A model that is used again starts over: others have been in use for longer.
-    first_used_at = CASE WHEN m.retired_at IS NULL THEN m.first_used_at ELSE now() END
+    first_used_at = CASE WHEN m.retired_at IS NULL THEN m.first_used_at
+                         ELSE excluded.first_used_at END
 
 -- name: models_in_use
 -- Models that stored vectors may belong to, the one used longest first.
@@ -34,7 +36,7 @@ WITH others AS (
     UPDATE memory_embedding_models SET wanted_at = NULL WHERE id <> $1 AND wanted_at IS NOT NULL
 )
 INSERT INTO memory_embedding_models AS m (id, wanted_at) VALUES ($1, now())
-ON CONFLICT (id) DO UPDATE SET retired_at = NULL, wanted_at = coalesce(m.wanted_at, now())
+ON CONFLICT (id) DO UPDATE SET retired_at = NULL, wanted_at = coalesce(m.wanted_at, excluded.wanted_at)
 
 -- name: requested_model
 -- The requested model while the switch is not finished.

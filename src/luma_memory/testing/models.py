@@ -37,9 +37,12 @@ class WordEmbedder:
         *,
         model_id: str = "words-64",
         dimension: int = 64,
+        names_speakers: bool = False,
         before: Callable[[Sequence[str]], Awaitable[None]] = _at_once,
     ) -> None:
-        self._model = EmbeddingModel(id=model_id, dimension=dimension, max_tokens=256)
+        self._model = EmbeddingModel(
+            id=model_id, dimension=dimension, max_tokens=256, names_speakers=names_speakers
+        )
         self._before = before
 
     @property

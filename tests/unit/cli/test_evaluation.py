@@ -44,12 +44,15 @@ def document() -> dict[str, Any]:
     }
 
 
+SESSIONS = {"a": "one", "b": "one", "c": "two"}
+
+
 def query(*evidence: str, group: str = "main", category: str = "x") -> Query:
     return Query(id="q", text="?", category=category, group=group, evidence=evidence)
 
 
 def scored(ranking: list[str], evidence: list[str], **kinds: str) -> QueryScore:
-    score = score_query(query(*evidence, **kinds), ranking)
+    score = score_query(query(*evidence, **kinds), ranking, SESSIONS)
     assert score is not None
     return score
 
@@ -130,7 +133,16 @@ def test_nothing_found_is_zero_and_nothing_to_find_is_not_scored() -> None:
     measures = scored([], ["a"]).measures
     assert (measures.recall[20], measures.hit[20]) == (0, 0)
     assert (measures.reciprocal_rank, measures.ndcg) == (0, 0)
-    assert score_query(query(), ["a"]) is None
+    assert score_query(query(), ["a"], {}) is None
+
+
+def test_sessions_rank_by_their_best_item() -> None:
+    measures = scored(["x", "a", "y", "b", "z", *"mnop", "c"], ["a", "b", "c"]).measures
+    # Sessions: x, one, y, z, m, n, o, p, two.
+    assert dict(measures.session_any) == {5: 1.0, 10: 1.0, 20: 1.0}
+    assert dict(measures.session_all) == {5: 0.0, 10: 1.0, 20: 1.0}
+    # An item without a session is one of its own.
+    assert dict(scored(["a", "b"], ["q"]).measures.session_any) == {5: 0.0, 10: 0.0, 20: 0.0}
 
 
 def test_an_item_counts_once() -> None:

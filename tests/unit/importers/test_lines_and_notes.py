@@ -153,6 +153,25 @@ def test_transcripts(tmp_path: Path) -> None:
     assert found[0].occurred_at is None
 
 
+def test_hours_that_are_set_back_or_forward(tmp_path: Path) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    # A recording through the night in which 02:00 became 03:00.
+    starts_at = datetime(2026, 3, 29, 1, 30, tzinfo=berlin)
+    path = write(tmp_path, {"night.srt": "1\n02:00:00,000 --> 02:00:01,000\nLate.\n"})
+    (block,) = blocks(items(path, ImportOptions(starts_at=starts_at)))
+    assert block.occurred_at is not None
+    assert block.occurred_at.isoformat() == "2026-03-29T04:30:00+02:00"
+    rows = "at,text\n10/24/2026 12:30 PM,a\n10/26/2026 12:30 AM,b\n3/30/2026 9:05 PM,c\n"
+    mapping = {"content": "text", "occurred_at": "at", "date_format": "%m/%d/%Y %I:%M %p"}
+    path = write(tmp_path, {"weeks.csv": rows})
+    found = blocks(items(path, ImportOptions(mapping=mapping, time_zone=berlin)))
+    assert [block.occurred_at.isoformat() for block in found if block.occurred_at] == [
+        "2026-10-24T12:30:00+02:00",
+        "2026-10-26T00:30:00+01:00",
+        "2026-03-30T21:05:00+02:00",
+    ]
+
+
 def test_notes_with_front_matter(tmp_path: Path) -> None:
     path = write(
         tmp_path / "vault",

@@ -121,7 +121,10 @@ def test_a_letta_agent_file(tmp_path: Path) -> None:
             {"id": "b1", "label": "human", "value": "Name: Ada"},
             {"label": "x", "value": ""},
         ],
-        "files": [],
+        "files": [
+            {"id": "f1", "file_name": "plan.md", "content": "Oak first.", "created_at": 1772442000},
+            {"id": "f2", "file_name": "plank.png"},
+        ],
     }
     path = write(tmp_path, {"mate.af": file})
     found = items(path)
@@ -130,6 +133,9 @@ def test_a_letta_agent_file(tmp_path: Path) -> None:
         ("user", "Ahoy"),
         ("assistant", "Aye!"),
         (None, "Name: Ada"),
+        (None, "Oak first."),
     ]
+    assert blocks(found)[3].metadata == {"file_name": "plan.md"}
+    assert blocks(found)[3].occurred_at == datetime(2026, 3, 2, 9, tzinfo=UTC)
     assert blocks(found)[0].agent_id == "Mate"
-    assert sorted(reasons(found)) == ["empty", "system", "tool", "tool"]
+    assert sorted(reasons(found)) == ["empty", "empty", "system", "tool", "tool"]

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
-from luma_memory.api.imports import ImportFormat, Upload, import_lines
+from luma_memory.api.imports import ImportFormat, Upload, UploadOptions, import_lines
 from luma_memory.api.lines import json_lines
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
@@ -19,27 +18,25 @@ from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller
 from luma_memory.domain.errors import Invalid
-from luma_memory.domain.user import UserSort
 from luma_memory.domain.weeks import is_time_zone
+from luma_memory.importers.assignment import Assignment, parse_speakers
+from luma_memory.importers.mapped import parse_mapping
 from luma_memory.importers.records import DateOrder, ImportOptions
-from luma_memory.ports.user_lists import SessionPlace, UserPlace
 from luma_memory.protocol.users import (
     ImportedBody,
     ReceiptBody,
-    SessionBody,
-    SessionPageBody,
     UserBody,
     UserEditBody,
-    UserEntryBody,
-    UserPageBody,
 )
-from luma_memory.protocol.validation import Cursor, Instant, Name
+from luma_memory.protocol.validation import Instant, Name
 
 LINES = "application/x-ndjson"
 # A million blocks with their vectors.
 IMPORT_BYTES_MAX = 16 * 1024**3
 IMPORT_PATH_END = "/import"
 SETTINGS_BYTES_MAX = 10_000
+MAPPING_CHARACTERS_MAX = 4_000
+SPEAKERS_MAX = 100
 PAGE_USERS_MAX = 200
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=ProtectedRoute)
@@ -57,6 +54,7 @@ _IMPORTED = {
 
 
 async def _import_options(
+    user_id: UserId,
     time_zone: Annotated[
         Name | None, Query(description="Of times without a zone; UTC by default.")
     ] = None,
@@ -66,82 +64,35 @@ async def _import_options(
     starts_at: Annotated[
         Instant | None, Query(description="When a recording began, for transcripts.")
     ] = None,
-) -> ImportOptions:
+    mapping: Annotated[
+        str | None,
+        Query(
+            max_length=MAPPING_CHARACTERS_MAX,
+            description="Of any JSON or CSV: the fields of a mapping file, as a JSON object.",
+        ),
+    ] = None,
+    map_: Annotated[
+        list[Name] | None,
+        Query(
+            alias="map",
+            max_length=SPEAKERS_MAX,
+            description="`Ann Example=ann`: what this speaker wrote goes to that user.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, Query(description="Count and show samples; store nothing.")] = False,
+) -> UploadOptions:
     if time_zone is not None and not is_time_zone(time_zone):
         raise Invalid(
             "This time zone is not in the IANA database; an example is Europe/Lisbon",
             code="time_zone_unknown",
             field="time_zone",
         )
-    return ImportOptions(date_order, ZoneInfo(time_zone or "UTC"), starts_at)
+    parsed = parse_mapping(mapping) if mapping is not None else None
+    options = ImportOptions(date_order, ZoneInfo(time_zone or "UTC"), starts_at, parsed)
+    return UploadOptions(options, Assignment(user_id, parse_speakers(map_ or ())), dry_run)
 
 
-ImportOptionsDep = Annotated[ImportOptions, Depends(_import_options)]
-
-
-@router.get("", responses=RESPONSES, **permission("read"))
-async def list_users(
-    service: ServiceDep,
-    caller: CallerDep,
-    prefix: Annotated[Name | None, Query(description="Of the user's id, case-sensitive.")] = None,
-    sort: Annotated[
-        UserSort, Query(description="The last active first, or in the order of their ids.")
-    ] = "last_activity",
-    limit: Annotated[int, Query(ge=1, le=PAGE_USERS_MAX)] = 50,
-    cursor: Cursor | None = None,
-) -> UserPageBody:
-    """Users of the project with their numbers of blocks; with a key for one user, this user."""
-    owner = (caller.project_id, caller.user_id, "users", sort, prefix)
-    after = None
-    if cursor:
-        hour, active, user_id = service.cursors.values(cursor, owner=owner)
-        after = UserPlace(_instant(hour), _instant(active), str(user_id))
-    page = await service.users.page(
-        caller.project_id,
-        user_id=caller.user_id,
-        prefix=prefix,
-        sort=sort,
-        after=after,
-        limit=limit,
-    )
-    following = None
-    if (place := page.next_place) is not None:
-        values = (_text(place.active_hour), _text(place.last_activity_at), place.user_id)
-        following = service.cursors.after_values(values, owner=owner)
-    return UserPageBody(users=[UserEntryBody.of(one) for one in page.users], next_cursor=following)
-
-
-@router.get("/{user_id}/sessions", responses=RESPONSES, **permission("read"))
-async def list_sessions(
-    user_id: UserId,
-    service: ServiceDep,
-    caller: CallerDep,
-    limit: Annotated[int, Query(ge=1, le=PAGE_USERS_MAX)] = 50,
-    cursor: Cursor | None = None,
-) -> SessionPageBody:
-    """Sessions of a user's blocks, the one with the newest block first."""
-    scope = caller.scope(user_id)
-    owner = (scope.project_id, scope.user_id, "sessions")
-    after = None
-    if cursor:
-        created_at, session_id = service.cursors.values(cursor, owner=owner)
-        after = SessionPlace(datetime.fromisoformat(str(created_at)), str(session_id))
-    page = await service.users.sessions(scope, after=after, limit=limit)
-    following = None
-    if (place := page.next_place) is not None:
-        values = (place.last_created_at.isoformat(), place.session_id)
-        following = service.cursors.after_values(values, owner=owner)
-    return SessionPageBody(
-        sessions=[SessionBody.of(one) for one in page.sessions], next_cursor=following
-    )
-
-
-def _instant(value: object) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(str(value))
-
-
-def _text(instant: datetime | None) -> str | None:
-    return None if instant is None else instant.isoformat()
+ImportOptionsDep = Annotated[UploadOptions, Depends(_import_options)]
 
 
 @router.get("/{user_id}", responses=RESPONSES, **permission("read"))
@@ -220,11 +171,11 @@ async def import_user(
 
     Existing rows are left unchanged, so an interrupted import can simply be repeated. With `format`
     the response is a report as JSON lines, written while blocks are stored: `skipped` and `refused`
-    items, `progress`, and at last `end` or `error`.
+    items, `progress`, and at last `end` or `error`. With `dry_run` it counts and stores nothing.
     """
     scope = caller.scope(user_id)
     if format_ is not None:
-        return await _imported(request, service, caller, user_id, format_, file_name, options)
+        return await _imported(request, service, caller, format_, file_name, options)
     imported = await service.archiving.store(scope, json_lines(request))
     enqueued = await service.jobs.enqueue_waiting(
         project_id=scope.project_id, user_id=scope.user_id, limit=imported.read["blocks"]
@@ -239,21 +190,20 @@ async def _imported(
     request: Request,
     service: Service,
     caller: Caller,
-    user_id: str,
     format_: ImportFormat,
     file_name: str | None,
-    options: ImportOptions,
+    options: UploadOptions,
 ) -> Response:
     upload = await asyncio.to_thread(Upload, file_name)
     try:
         await upload.fill(request)
-        found = upload.read(format_, options, user_id)
+        found = upload.read(format_, options)
         # What is no export at all is an error, and no report.
         await asyncio.to_thread(next, found, None)
     except BaseException:
         upload.close()
         raise
-    lines = import_lines(service, caller, upload, found)
+    lines = import_lines(service, caller, upload, found, is_dry_run=options.is_dry_run)
     return StreamingResponse(lines, media_type=LINES)
 
 

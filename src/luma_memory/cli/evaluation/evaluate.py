@@ -18,6 +18,7 @@ from luma_memory.cli.evaluation.report import (
     quality_table,
     relevance_table,
     relevant_shares,
+    session_table,
 )
 from luma_memory.cli.evaluation.run import BASELINES, run_queries
 from luma_memory.cli.output import console
@@ -81,6 +82,7 @@ def evaluate(
         for name in compared
     }
     console().print(quality_table(rows))
+    console().print(session_table(rows))
     if compare:
         console().print(comparison_table({"recall": rows, **baselines}))
     shares = relevant_shares(results)

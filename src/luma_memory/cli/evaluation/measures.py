@@ -7,7 +7,7 @@ one that counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -27,6 +27,9 @@ class Measures:
     hit: Mapping[int, float]  # 1 if any of the evidence is among the first k
     reciprocal_rank: float  # 1 / rank of the first evidence, 0 if the ranking has none
     ndcg: float  # at NDCG_CUTOFF, an item being relevant or not
+    # By sessions, ranked by their best item: 1 if any, or all, with evidence are among the first k.
+    session_any: Mapping[int, float]
+    session_all: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,12 @@ class SummaryRow:
     measures: Measures
 
 
-def score_query(query: Query, ranking: Sequence[str]) -> QueryScore | None:
+def score_query(
+    query: Query, ranking: Sequence[str], sessions: Mapping[str, str]
+) -> QueryScore | None:
     """Score a ranking of item ids, best first, by a question's evidence; None without evidence.
+
+    sessions: of the items; an item without one is a session of its own.
 
     An id that appears twice counts at its first rank only: several passages of one item are worth
     no more than one.
@@ -57,11 +64,19 @@ def score_query(query: Query, ranking: Sequence[str]) -> QueryScore | None:
     if not relevant:
         return None
     ranked = tuple(dict.fromkeys(ranking))
+    ranked_sessions = tuple(dict.fromkeys(sessions.get(item, item) for item in ranked))
+    relevant_sessions = frozenset(sessions.get(item, item) for item in relevant)
     measures = Measures(
         recall=MappingProxyType({k: recall_at(k, ranked, relevant) for k in CUTOFFS}),
         hit=MappingProxyType({k: hit_at(k, ranked, relevant) for k in CUTOFFS}),
         reciprocal_rank=reciprocal_rank(ranked, relevant),
         ndcg=ndcg_at(NDCG_CUTOFF, ranked, relevant),
+        session_any=MappingProxyType(
+            {k: hit_at(k, ranked_sessions, relevant_sessions) for k in CUTOFFS}
+        ),
+        session_all=MappingProxyType(
+            {k: all_at(k, ranked_sessions, relevant_sessions) for k in CUTOFFS}
+        ),
     )
     return QueryScore(query, measures)
 
@@ -74,6 +89,11 @@ def recall_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> floa
 def hit_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> float:
     """1.0 if at least one of the first k is relevant, else 0.0."""
     return float(any(item in relevant for item in ranking[:k]))
+
+
+def all_at(k: int, ranking: Sequence[str], relevant: Collection[str]) -> float:
+    """1.0 if all of `relevant` are among the first k, else 0.0."""
+    return float(set(relevant) <= set(ranking[:k]))
 
 
 def reciprocal_rank(ranking: Sequence[str], relevant: Collection[str]) -> float:
@@ -111,11 +131,15 @@ def summarize(scores: Iterable[QueryScore]) -> Sequence[SummaryRow]:
 def _mean(measures: Sequence[Measures]) -> Measures:
     """All questions have the same weight, whatever their conversation."""
     count = len(measures)
+
+    def at_cutoffs(of: Callable[[Measures], Mapping[int, float]]) -> Mapping[int, float]:
+        return MappingProxyType({k: math.fsum(of(m)[k] for m in measures) / count for k in CUTOFFS})
+
     return Measures(
-        recall=MappingProxyType(
-            {k: math.fsum(m.recall[k] for m in measures) / count for k in CUTOFFS}
-        ),
-        hit=MappingProxyType({k: math.fsum(m.hit[k] for m in measures) / count for k in CUTOFFS}),
+        recall=at_cutoffs(lambda m: m.recall),
+        hit=at_cutoffs(lambda m: m.hit),
         reciprocal_rank=math.fsum(m.reciprocal_rank for m in measures) / count,
         ndcg=math.fsum(m.ndcg for m in measures) / count,
+        session_any=at_cutoffs(lambda m: m.session_any),
+        session_all=at_cutoffs(lambda m: m.session_all),
     )

@@ -31,6 +31,22 @@ def quality_table(rows: Sequence[SummaryRow]) -> Table:
     return table
 
 
+def session_table(rows: Sequence[SummaryRow]) -> Table:
+    """The measures by sessions, the main group first."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("group, by sessions")
+    names = [f"{kind}@{k}" for kind in ("any", "all") for k in CUTOFFS]
+    for name in ("n", *names):
+        table.add_column(name, justify="right")
+    for row in rows:
+        if row.category is None:
+            measures = (row.measures.session_any, row.measures.session_all)
+            cells = [f"{values[k]:.3f}" for values in measures for k in CUTOFFS]
+            table.add_row(plain(row.group), str(row.query_count), *cells)
+    table.caption = "any, or all, of the sessions with evidence are among the first k"
+    return table
+
+
 def comparison_table(results: Mapping[str, Sequence[SummaryRow]]) -> Table:
     """The measures of each ranking over whole groups, the main group first."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -117,6 +133,8 @@ def _row_figures(row: SummaryRow) -> dict[str, Any]:
         "n": row.query_count,
         "recall": {str(k): row.measures.recall[k] for k in CUTOFFS},
         "hit": {str(k): row.measures.hit[k] for k in CUTOFFS},
+        "session_any": {str(k): row.measures.session_any[k] for k in CUTOFFS},
+        "session_all": {str(k): row.measures.session_all[k] for k in CUTOFFS},
         "mrr": row.measures.reciprocal_rank,
         f"ndcg@{NDCG_CUTOFF}": row.measures.ndcg,
     }

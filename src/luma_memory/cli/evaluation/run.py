@@ -152,8 +152,11 @@ async def _query(
         stored.conversation.id,
         query,
         ranking,
-        score_query(query, ranking),
-        {name: score_query(query, await ranked(**BASELINES[name])) for name in baselines},
+        score_query(query, ranking, stored.sessions),
+        {
+            name: score_query(query, await ranked(**BASELINES[name]), stored.sessions)
+            for name in baselines
+        },
         is_relevant=await _is_relevant(client, stored, query),
         is_relevant_elsewhere=None
         if elsewhere is None

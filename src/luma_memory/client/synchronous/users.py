@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import IO, Any
@@ -128,12 +129,17 @@ class Users(Connection):
         file_name: str | None = None,
         time_zone: str | None = None,
         date_order: str | None = None,
+        mapping: Mapping[str, Any] | None = None,
+        speakers: Mapping[str, str] | None = None,
+        dry_run: bool = False,
     ) -> ImportReportBody:
         """Import another system's export: a file or a zip archive, open for reading.
 
         export_format: as `luma-memory import --format` has it. file_name: its ending distinguishes
-        transcripts and notes. Importing again stores nothing twice. The file is read once, so
-        the call is not retried automatically. Raises Invalid, UnavailableError (code
+        transcripts and notes. mapping: of any JSON or CSV, the fields of a mapping file. speakers:
+        users by the names of speakers. dry_run: count, and store nothing. Importing again stores
+        nothing twice. The file is read once, so the call is not retried automatically. Raises
+        Invalid, UnavailableError (code
         export_incomplete) if the report is cut off.
         """
         call = read(
@@ -142,6 +148,9 @@ class Users(Connection):
             file_name=file_name,
             time_zone=time_zone,
             date_order=date_order,
+            mapping=json.dumps(mapping) if mapping is not None else None,
+            map=tuple(f"{name}={user}" for name, user in (speakers or {}).items()),
+            dry_run=dry_run or None,
         )
         call = replace(
             call,

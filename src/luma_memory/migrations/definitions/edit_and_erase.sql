@@ -251,6 +251,7 @@ DECLARE
     -- Ids are assigned before commit: some below the last one may have been committed later.
     v_after bigint := p_last_job - 100000;
     v_counts jsonb := '{}';
+    v_revoked_at timestamptz := now();
 BEGIN
     -- Before the user's row, in the order of locks; waits for jobs that are being completed.
     DELETE FROM memory_jobs
@@ -272,7 +273,7 @@ BEGIN
 
     -- A key for this user grants nothing any more. The row stays, without the user: the API requires
     -- a key as long as any key row exists.
-    UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, now()), user_id = '', name = NULL
+    UPDATE memory_api_keys SET revoked_at = coalesce(revoked_at, v_revoked_at), user_id = '', name = NULL
     WHERE project_id = p_project_id AND user_id = p_user_id;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
     v_counts := v_counts || jsonb_build_object('api_keys', v_deleted);
@@ -329,12 +330,15 @@ END $body$;
 -- The job id of an imported block: the exported one, unless no job of this user can have had that
 -- id; then a new id that no job will get.
 CREATE OR REPLACE FUNCTION memory_own_job_id(p_project_id text, p_user_id text, p_job_id bigint)
-RETURNS bigint LANGUAGE sql AS $body$
-    SELECT CASE WHEN p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
-                 AND NOT EXISTS (SELECT FROM memory_jobs AS j WHERE j.id = p_job_id
-                     AND (j.project_id, j.user_id) IS DISTINCT FROM (p_project_id, p_user_id))
-        THEN p_job_id ELSE nextval('memory_jobs_id_seq') END
-$body$;
+RETURNS bigint LANGUAGE plpgsql AS $body$
+BEGIN
+    IF p_job_id BETWEEN 1 AND (SELECT last_value FROM memory_jobs_id_seq)
+       AND NOT EXISTS (SELECT FROM memory_jobs AS j WHERE j.id = p_job_id
+           AND (j.project_id, j.user_id) IS DISTINCT FROM (p_project_id, p_user_id)) THEN
+        RETURN p_job_id;
+    END IF;
+    RETURN nextval('memory_jobs_id_seq');
+END $body$;
 
 -- Store exported rows of one table for a user. Existing rows stay unchanged. Columns this
 -- version does not know are left out, those the rows do not have get their default. Returns how many
@@ -348,6 +352,7 @@ DECLARE
     v_values text;
     v_identities text[];
     v_new text := '';
+    v_user jsonb;
     v_stored bigint;
 BEGIN
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
@@ -355,11 +360,12 @@ BEGIN
     PERFORM raise_memory_version(p_project_id, p_user_id, NULL, v_now);
     IF p_table = 'memory_users' THEN
         -- An unknown time zone fails here, and not later in the weekly summaries of all users.
-        PERFORM v_now AT TIME ZONE (p_rows[1] ->> 'time_zone');
+        v_user := p_rows[1];
+        PERFORM v_now AT TIME ZONE (v_user ->> 'time_zone');
         UPDATE memory_users
-        SET time_zone = coalesce(p_rows[1] ->> 'time_zone', time_zone),
-            last_ingest_at = coalesce((p_rows[1] ->> 'last_ingest_at')::timestamptz, last_ingest_at),
-            active_hour = coalesce(date_trunc('hour', (p_rows[1] ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
+        SET time_zone = coalesce(v_user ->> 'time_zone', time_zone),
+            last_ingest_at = coalesce((v_user ->> 'last_ingest_at')::timestamptz, last_ingest_at),
+            active_hour = coalesce(date_trunc('hour', (v_user ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;

@@ -78,26 +78,29 @@ BEGIN
     -- Passages only if the block is unchanged since it was read.
     WITH block AS (
         UPDATE memory_blocks AS b
-        SET title = coalesce(p_titles[d.n], b.title), summary = coalesce(p_summaries[d.n], b.summary),
-            enrichment_model = coalesce(p_tags_and_entities[d.n] ->> 'model', b.enrichment_model),
-            enriched_revision = CASE WHEN p_titles[d.n] IS NULL THEN b.enriched_revision
-                                     ELSE p_revisions[d.n] END,
-            backfill_steps = CASE WHEN p_tags_and_entities[d.n] ? 'backfill_steps' THEN
-                ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'backfill_steps')) END,
-            backfill_at = CASE p_tags_and_entities[d.n] ->> 'backfill_after'
+        SET title = coalesce(d.title, b.title), summary = coalesce(d.summary, b.summary),
+            enrichment_model = coalesce(d.facts ->> 'model', b.enrichment_model),
+            enriched_revision = CASE WHEN d.title IS NULL THEN b.enriched_revision ELSE d.revision END,
+            backfill_steps = CASE WHEN d.facts ? 'backfill_steps' THEN
+                ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'backfill_steps')) END,
+            backfill_at = CASE d.facts ->> 'backfill_after'
                 WHEN 'asked' THEN 'infinity'
-                ELSE v_now + (p_tags_and_entities[d.n] ->> 'backfill_after')::interval END,
-            tags = CASE WHEN p_titles[d.n] IS NULL THEN b.tags
-                        ELSE ARRAY(SELECT jsonb_array_elements_text(p_tags_and_entities[d.n] -> 'tags')) END,
-            entities = coalesce(p_tags_and_entities[d.n] -> 'entities', b.entities),
-            importance = coalesce(p_importances[d.n], b.importance),
-            language = coalesce(p_languages[d.n], b.language),
-            enrichment = coalesce(p_enrichments[d.n], b.enrichment),
-            status = 'active', error = p_tags_and_entities[d.n] ->> 'error', updated_at = v_now
-        FROM unnest(v_projects, v_users, v_blocks, v_items) AS d (project_id, user_id, block_id, n)
+                ELSE v_now + (d.facts ->> 'backfill_after')::interval END,
+            tags = CASE WHEN d.title IS NULL THEN b.tags
+                        ELSE ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'tags')) END,
+            entities = coalesce(d.facts -> 'entities', b.entities),
+            importance = coalesce(d.importance, b.importance),
+            language = coalesce(d.language, b.language),
+            enrichment = coalesce(d.enrichment, b.enrichment),
+            status = 'active', error = d.facts ->> 'error', updated_at = v_now
+        FROM (SELECT i.*, p_revisions[i.n] AS revision, p_titles[i.n] AS title, p_summaries[i.n] AS summary,
+                     p_tags_and_entities[i.n] AS facts, p_importances[i.n] AS importance,
+                     p_languages[i.n] AS language, p_enrichments[i.n] AS enrichment, p_kept[i.n] AS kept
+              FROM unnest(v_projects, v_users, v_blocks, v_items)
+                   AS i (project_id, user_id, block_id, n)) AS d
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
-          AND b.revision = p_revisions[d.n]
-          AND (b.language IS NULL OR p_kept[d.n] IS NOT TRUE)
+          AND b.revision = d.revision
+          AND (b.language IS NULL OR d.kept IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
     ), stale AS (

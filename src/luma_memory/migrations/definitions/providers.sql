@@ -183,7 +183,8 @@ BEGIN
             -- A step that a waiting job will do is not requested twice.
             AND NOT EXISTS (SELECT FROM memory_jobs AS j
                 WHERE j.block_id = memory_blocks.id AND j.status IN ('pending', 'processing')
-                  AND j.job_type = 'enrich_and_embed')
+                  AND j.job_type = 'enrich_and_embed'
+                  AND j.project_id = memory_blocks.project_id AND j.user_id = memory_blocks.user_id)
           ORDER BY project_id, user_id, id LIMIT p_limit FOR UPDATE) AS w
     WHERE b.project_id = w.project_id AND b.user_id = w.user_id AND b.id = w.id;
     GET DIAGNOSTICS v_changed = ROW_COUNT;
@@ -223,9 +224,10 @@ BEGIN
         PERFORM enqueue_memory_jobs(ARRAY[p_project_id], ARRAY[p_user_id], ARRAY['reembed'],
             NULL, ARRAY['{"sessions": "all"}'::jsonb], ARRAY[-20], NULL, NULL);
     END IF;
-    INSERT INTO memory_scope_models AS s (project_id, user_id, model)
-    VALUES (p_project_id, p_user_id, p_model)
-    ON CONFLICT (project_id, user_id) DO UPDATE SET model = excluded.model, changed_at = now();
+    INSERT INTO memory_scope_models AS s (project_id, user_id, model, changed_at)
+    VALUES (p_project_id, p_user_id, p_model, now())
+    ON CONFLICT (project_id, user_id) DO UPDATE
+    SET model = excluded.model, changed_at = excluded.changed_at;
     RETURN v_moved;
 END $body$;
 

@@ -6,8 +6,10 @@
 -- raises it too: UPDATE memory_users SET version = memory_next_version(version, now()) WHERE ...
 -- Such a change has no entry in memory_changes, so every snapshot of the scope is loaded again.
 CREATE OR REPLACE FUNCTION memory_next_version(p_version bigint, p_now timestamptz)
-RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $body$
-    SELECT greatest(p_version + 1, (extract(epoch FROM p_now) * 1000000)::bigint)
+RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+    -- At a fixed offset: parts of a timestamptz depend on the session's time zone, and distributed tables
+    -- accept only immutable functions in ON CONFLICT.
+    SELECT greatest(p_version + 1, (extract(epoch FROM p_now AT TIME ZONE 'UTC') * 1000000)::bigint)
 $body$;
 
 -- Raise the version of scopes after a change at p_now, and log which of their blocks changed. Arrays of

@@ -33,8 +33,11 @@ FRESH_SECONDS = 20.0
 TRUSTED_SECONDS = 50.0
 # A hanging database is not queried again for every request.
 RETRY_SECONDS = 2.0
-# A waiting request may be served from the context cache even while the database hangs.
+# A request with a cached key may be served from the context cache even while the database hangs.
 LOOK_UP_SECONDS = 0.5
+# A request with any other key cannot be served without the database, so it waits for a busy one as
+# other statements do; that one hangs is detected below, for all statements.
+FIRST_LOOK_UP_SECONDS = 5.0
 # After the first key is created, callers without a key are rejected this soon.
 OPEN_SECONDS = 1.0
 KEYS_MAX = 10_000
@@ -104,7 +107,7 @@ class KeyRing:
             # Set before the query, so that one request runs it and the others continue.
             last, self._checked_at = self._checked_at, now
             try:
-                self._keys_exist = await _in_time(self._store.any_exists())
+                self._keys_exist = await _in_time(self._store.any_exists(), LOOK_UP_SECONDS)
             except StoreUnavailable:
                 if last == float("-inf"):
                     self._checked_at = last
@@ -215,7 +218,8 @@ class KeyRing:
 
     async def _find(self, prefix: str) -> StoredKey | None:
         checked_at = self._clock.monotonic()
-        stored = await _in_time(self._store.find(prefix))
+        seconds = LOOK_UP_SECONDS if prefix in self._known else FIRST_LOOK_UP_SECONDS
+        stored = await _in_time(self._store.find(prefix), seconds)
         if stored is None:
             self._known.pop(prefix, None)
             return None
@@ -238,9 +242,9 @@ class KeyRing:
                 await self._store.note_used(used)
 
 
-async def _in_time(look_up: Awaitable[ResultT]) -> ResultT:
+async def _in_time(look_up: Awaitable[ResultT], seconds: float) -> ResultT:
     try:
-        return await within(look_up, LOOK_UP_SECONDS)
+        return await within(look_up, seconds)
     except TimeoutError:
         raise StoreUnavailable("PostgreSQL does not respond in time") from None
 

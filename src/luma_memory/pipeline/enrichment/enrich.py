@@ -246,7 +246,10 @@ class EnrichBlock:
         self, embedder: Embedder, block: BlockToEnrich, passages: Sequence[PassagePlace]
     ) -> Sequence[Embedding]:
         texts = [
-            embedding_text(block.content, passage, speaker=block.speaker) for passage in passages
+            embedding_text(
+                block.content[passage.start : passage.stop], embedder, speaker=block.speaker
+            )
+            for passage in passages
         ]
         return await self._in_time(embedder.embed_documents(texts))
 

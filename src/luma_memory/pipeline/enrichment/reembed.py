@@ -15,7 +15,7 @@ from luma_memory.domain.errors import ProviderPaused, ProviderRejected, RateLimi
 from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.accounts.spending import Spending
-from luma_memory.pipeline.ingest.indexing import spoken
+from luma_memory.pipeline.ingest.indexing import embedding_text
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.vector_models import ReembedProgress, ReembedStore, StalePassage
 
@@ -121,7 +121,9 @@ class Reembedding:
 async def _embedded(
     embedder: Embedder, passages: Sequence[StalePassage]
 ) -> Sequence[Embedding | None]:
-    texts = [spoken(passage.text, speaker=passage.speaker) for passage in passages]
+    texts = [
+        embedding_text(passage.text, embedder, speaker=passage.speaker) for passage in passages
+    ]
     try:
         return await embedder.embed_documents(texts)
     except ProviderRejected as error:

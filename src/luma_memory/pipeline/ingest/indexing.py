@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from luma_memory.domain.block import PassagePlace, PassageText
+from luma_memory.domain.block import PassageText
+from luma_memory.domain.errors import SetupError
 from luma_memory.pipeline.ingest.passages import split_passages
+from luma_memory.pipeline.text.first_person import with_name
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE, date_words, document_terms
+from luma_memory.ports.models import Embedder
 
 
 def index_passages(
@@ -35,9 +38,19 @@ def index_passages(
     ]
 
 
-def embedding_text(content: str, passage: PassagePlace, *, speaker: str | None) -> str:
-    """The text to embed for a passage. The speaker is part of its meaning."""
-    return spoken(content[passage.start : passage.stop], speaker=speaker)
+def embedding_text(text: str, embedder: Embedder, *, speaker: str | None) -> str:
+    """The text to embed for a passage's text. The speaker is part of its meaning."""
+    if names_speakers(embedder):
+        text = with_name(text, speaker)
+    return spoken(text, speaker=speaker)
+
+
+def names_speakers(embedder: Embedder) -> bool:
+    """Whether its passages have the speaker's name in place of "I"."""
+    try:
+        return embedder.model.names_speakers
+    except SetupError:  # a provider whose dimension is not known yet
+        return False
 
 
 def spoken(text: str, *, speaker: str | None) -> str:

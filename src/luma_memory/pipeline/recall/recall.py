@@ -20,6 +20,7 @@ from luma_memory.domain.search import (
 )
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.pipeline.ingest.indexing import names_speakers
 from luma_memory.pipeline.ingest.passages import split_passages
 from luma_memory.pipeline.recall.calibration import Calibrations
 from luma_memory.pipeline.recall.events import query_events
@@ -38,6 +39,7 @@ from luma_memory.pipeline.recall.scope_layout import (
 from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
+from luma_memory.pipeline.text.first_person import with_name
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
@@ -242,13 +244,20 @@ class Recall:
     ) -> Embedding | None:
         if embedder is None:
             return None
-        text = request.query
-        if len(split_passages(text)) > 1:
-            text = question_first(text)
-        work = embedder.embed_query(text)
+        work = self._embedded(request, embedder)
         if self._spending is not None:
             work = _counted(work, request.scope, embedder, self._spending)
         return await stages.optional("embedding", work)
+
+    async def _embedded(self, request: SearchRequest, embedder: Embedder) -> Embedding:
+        text = request.query
+        if len(split_passages(text)) > 1:
+            text = question_first(text)
+        user_id = request.scope.user_id
+        # Where passages name their speakers, the question names the user.
+        if names_speakers(embedder) and with_name(text, user_id) != text:
+            text = with_name(text, await self._search_store.own_speaker(request.scope))
+        return await embedder.embed_query(text)
 
     async def _rank(
         self, request: SearchRequest, question: Question, scanned: _Scanned, stages: Stages

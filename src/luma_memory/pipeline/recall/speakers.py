@@ -17,9 +17,17 @@ import numpy.typing as npt
 
 # Speakers that are roles: they are named whatever the case ("what did the assistant suggest?").
 USER_ROLES: Final = ("user", "human")
-_ROLES: Final = frozenset((*USER_ROLES, "assistant", "agent", "bot", "ai", "system"))
+_ASSISTANT_ROLES: Final = ("assistant", "agent", "bot", "ai")
+_ROLES: Final = frozenset((*USER_ROLES, *_ASSISTANT_ROLES, "system"))
+# "What did you recommend?" is about the assistant's own words.
+_MEANS_ASSISTANT: Final = re.compile(
+    r"\b(?:did|have|had) you (?:\w+ly )?(?:recommend|suggest|advise|propose|t(?:ell|old)|say|said"
+    r"|mention|explain|describe|outline|provide|give|given|show|shown|list|write|written|answer)(?:ed|d)?\b",
+    re.IGNORECASE,
+)
 _NAME_WORDS_MAX: Final = 3
 _QUESTION_WORDS_MAX: Final = 64
+_QUESTION_CHARACTERS_MAX: Final = 512
 # So many speakers are compared one by one; more are looked up in a sorted list.
 _COMPARED_MAX: Final = 8
 _WORD: Final = re.compile(r"[^\W_]+(?:[-'’.@][^\W_]+)*")
@@ -30,7 +38,8 @@ def names_in(question: str) -> Sequence[str]:
     """What may be a name in a question: runs of one to three words, unique, in order.
 
     In a question that has capitals at all a name begins with one ("Will" is a name, "will" is
-    none), except for roles. A long question's first words are looked at only.
+    none), except for roles. A long question's first words are looked at only. "What did you
+    recommend?" names the assistant.
     """
     words = [_POSSESSIVE.sub("", word) for word in _WORD.findall(question)[:_QUESTION_WORDS_MAX]]
     has_capitals = any(word[0].isupper() for word in words)
@@ -40,6 +49,8 @@ def names_in(question: str) -> Sequence[str]:
             continue
         for length in range(1, min(_NAME_WORDS_MAX, len(words) - start) + 1):
             found.setdefault(" ".join(words[start : start + length]))
+    if _MEANS_ASSISTANT.search(question[:_QUESTION_CHARACTERS_MAX]):
+        found.update(dict.fromkeys(_ASSISTANT_ROLES))
     return list(found)
 
 

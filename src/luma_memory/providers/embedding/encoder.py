@@ -20,6 +20,7 @@ import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,8 +110,12 @@ def load_encoder(
     *,
     precision: Precision = "int8",
     cache_dir: Path | None = None,
+    names_speakers: bool = True,
 ) -> TextEncoder:
     """Find a model (see `weights.find_model`), build its graph if necessary, and load it.
+
+    names_speakers: whether passages for the pinned model name their speakers (see
+    `pipeline.text.first_person`); passages for other models never do.
 
     With the graph in the cache about 0.1 s; building it takes about a second more.
     Raises SetupError, in one sentence, for anything the operator can fix.
@@ -124,6 +129,8 @@ def load_encoder(
     tokenizer = _load_tokenizer(files)
     graph = cached_graph(files, config, precision, cache_dir=cache_dir)
     model = _describe(files, config, precision, _scripts(tokenizer.get_vocab()))
+    if files.pinned and names_speakers:
+        model = replace(model, id=f"{model.id}-named", names_speakers=True, replaces=model.id)
     return TextEncoder(model, tokenizer, open_session(graph))
 
 

@@ -52,13 +52,17 @@ class LocalEmbedder:
         *,
         cache_dir: Path | None = None,
         threads: int | None = None,
+        names_speakers: bool = True,
     ) -> LocalEmbedder:
         """Load a model: None is the pinned one, else a folder, else a name on the hub.
 
         cache_dir: where built graphs are kept; by default the user's cache folder.
+        names_speakers: see `load_encoder`.
         Raises SetupError if the model is not available.
         """
-        encoder = await asyncio.to_thread(load_encoder, source, cache_dir=cache_dir)
+        encoder = await asyncio.to_thread(
+            load_encoder, source, cache_dir=cache_dir, names_speakers=names_speakers
+        )
         return cls(encoder, threads=threads)
 
     @property

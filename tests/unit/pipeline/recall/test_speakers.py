@@ -58,6 +58,21 @@ def test_names_begin_with_a_capital_where_there_are_any(
     assert not never & names
 
 
+@pytest.mark.parametrize(
+    ("question", "names_it"),
+    [
+        ("What did you recommend for my app?", True),
+        ("How had you previously explained recursion?", True),
+        ("have you mentioned a book?", True),
+        ("Did you know that I moved?", False),
+        ("What did Ada recommend?", False),
+        ("Can you list what I wrote?", False),
+    ],
+)
+def test_questions_about_your_own_words_name_the_assistant(question: str, names_it: bool) -> None:
+    assert ("assistant" in names_in(question)) == names_it
+
+
 def test_names_are_bounded() -> None:
     assert len(names_in("Word " * 10_000)) < 200
 
