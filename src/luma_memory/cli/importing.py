@@ -21,7 +21,7 @@ from luma_memory.cli.groups import store_group
 from luma_memory.cli.options import Url, service_url
 from luma_memory.cli.output import Bar, console, print_note, printable, progress, shortened
 from luma_memory.cli.running import run_async
-from luma_memory.cli.service import ServiceClient
+from luma_memory.cli.service import LONG_RETRIES, ServiceClient
 from luma_memory.cli.waiting import failed_blocks, wait_until_enriched
 from luma_memory.domain.errors import Invalid
 from luma_memory.importers.assignment import Assignment, groups, parse_speakers
@@ -282,7 +282,8 @@ async def _import(
     wait: bool,
 ) -> None:
     started = time.monotonic()
-    async with ServiceClient(base_url, api_key=load_settings().client_key) as client:
+    key = load_settings().client_key
+    async with ServiceClient(base_url, api_key=key, retries=LONG_RETRIES) as client:
         await client.live()
         with progress("bytes imported", _size_bytes(files)) as bar:
             bodies = _groups(files, format_, options, assignment, tally, bar, batch)

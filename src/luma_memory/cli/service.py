@@ -27,6 +27,8 @@ _PAGE_ENTRIES: Final = 200
 # Longer than any pause between two attempts of a job during an evaluation.
 _SOON: Final = timedelta(minutes=10)
 _RETRIES: Final = Retries(attempts_max=5, seconds_max=60.0, first_pause_seconds=0.5)
+# Through a restart of the database: for commands that run for hours.
+LONG_RETRIES: Final = Retries(attempts_max=30, seconds_max=120.0, first_pause_seconds=0.5)
 
 
 class Stored(BaseModel):
@@ -43,10 +45,13 @@ class ServiceClient(AsyncMemoryClient):
     is reported at once.
     """
 
-    def __init__(self, base_url: str, *, api_key: SecretStr | None) -> None:
+    def __init__(
+        self, base_url: str, *, api_key: SecretStr | None, retries: Retries = _RETRIES
+    ) -> None:
         super().__init__(
             base_url, api_key=api_key, timeout_seconds=_TIMEOUT_SECONDS, retries=NO_RETRIES
         )
+        self._later_retries = retries
 
     async def live(self) -> None:
         """Check that this service responds. Raises UnavailableError or SetupError."""
@@ -117,5 +122,5 @@ class ServiceClient(AsyncMemoryClient):
                 " `luma-memory up`, or set its address with --url",
                 code=NEVER_SENT,
             ) from error
-        self._retries = _RETRIES
+        self._retries = self._later_retries
         return response

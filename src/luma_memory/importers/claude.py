@@ -48,22 +48,22 @@ def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]
     current = _current_branch(messages)
     for message in messages:
         place = f"{where}: message {message.get('uuid')}"
-        if message.get("uuid") not in current:
+        if name(message.get("uuid")) not in current:
             yield SkippedItem(place, "other_branch", "not in the last branch")
         else:
             yield from _message(message, conversation, session, place)
 
 
-def _current_branch(messages: Sequence[Mapping[str, Any]]) -> set[Any]:
+def _current_branch(messages: Sequence[Mapping[str, Any]]) -> set[str | None]:
     """The ids of the last message and what led to it; of all messages if parents are unknown."""
-    by_id = {message.get("uuid"): message for message in messages}
-    if not any(message.get("parent_message_uuid") in by_id for message in messages):
+    by_id = {name(message.get("uuid")): message for message in messages}
+    if not any(name(message.get("parent_message_uuid")) in by_id for message in messages):
         return set(by_id)
-    branch: set[Any] = set()
-    current = messages[-1].get("uuid")
+    branch: set[str | None] = set()
+    current = name(messages[-1].get("uuid"))
     while current in by_id and current not in branch:
         branch.add(current)
-        current = by_id[current].get("parent_message_uuid")
+        current = name(by_id[current].get("parent_message_uuid"))
     return branch
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,11 @@ _UTF_16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # How much of a text is examined before its first line is read.
 _START_BYTES: Final = 1 << 16
 _ARCHIVE: Final = b"PK\x03\x04"
+# What the module raises for archives whose bytes were changed.
+_DAMAGES: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+    *(EOFError, ValueError, LookupError, OverflowError),
+)
 # Of one line; no message is longer.
 LINE_CHARACTERS_MAX: Final = 4_000_000
 
@@ -168,7 +174,7 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise Invalid(f"There is no file {name}", code="file_not_found") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _DAMAGES as error:
         raise Invalid(
             f"{name} is a damaged or incomplete archive: {error}", code="file_unreadable"
         ) from error

@@ -24,7 +24,7 @@ from luma_memory.importers import (
     whatsapp,
 )
 from luma_memory.importers.documents import Bundle, Document
-from luma_memory.importers.json_streams import Shallow
+from luma_memory.importers.json_streams import events
 from luma_memory.importers.records import ImportOptions, Item, SkippedItem, UnknownFormat
 
 # How much of a document is examined; the first conversation contains all keys of an export.
@@ -133,7 +133,7 @@ def _keys(document: Document) -> set[str]:
     keys: set[str] = set()
     with document.bytes(counted=False) as stream:
         try:
-            for number, (prefix, event, value) in enumerate(ijson.parse(Shallow(stream))):
+            for number, (prefix, event, value) in enumerate(events(stream)):
                 if event == "map_key" and prefix.count(".") < 3:
                     keys.add(f"{prefix}.{value}" if prefix else str(value))
                 if number >= _EVENTS_MAX or _of_keys(keys) in ("chatgpt", "claude", "mem0"):

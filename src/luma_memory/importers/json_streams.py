@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import accumulate
 from typing import Any, BinaryIO, Final
 
@@ -21,7 +22,14 @@ def json_items(stream: BinaryIO, prefix: str) -> Iterator[Any]:
 
     Raises ijson.JSONError if the document is incomplete, malformed or nested too deeply.
     """
-    yield from ijson.items(Shallow(stream), prefix, use_float=True)
+    with _not_text():
+        yield from ijson.items(_Shallow(stream), prefix, use_float=True)
+
+
+def events(stream: BinaryIO) -> Iterator[tuple[str, str, Any]]:
+    """Path, kind and value of each event. Raises ijson.JSONError as `json_items`."""
+    with _not_text():
+        yield from ijson.parse(_Shallow(stream), use_float=True)
 
 
 def keyed_items(stream: BinaryIO, *keys: str) -> Iterator[tuple[str, Any]]:
@@ -31,7 +39,7 @@ def keyed_items(stream: BinaryIO, *keys: str) -> Iterator[tuple[str, Any]]:
     """
     builder, of = None, ""
     prefixes = {f"{key}.item": key for key in keys}
-    for prefix, event, value in ijson.parse(Shallow(stream), use_float=True):
+    for prefix, event, value in events(stream):
         if builder is None:
             if (key := prefixes.get(prefix)) is None:
                 continue
@@ -40,6 +48,15 @@ def keyed_items(stream: BinaryIO, *keys: str) -> Iterator[tuple[str, Any]]:
         if prefixes.get(prefix) == of and event not in ("start_map", "start_array", "map_key"):
             yield of, builder.value
             builder = None
+
+
+@contextmanager
+def _not_text() -> Iterator[None]:
+    """The parser lets some bytes through that are no UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ijson.JSONError("not UTF-8") from error
 
 
 def problem(error: Exception) -> str:
@@ -53,7 +70,7 @@ def problem(error: Exception) -> str:
     return text.strip().partition("\n")[0] or "malformed JSON"
 
 
-class Shallow:
+class _Shallow:
     """JSON that is read, and refused where the parser would not get through.
 
     It keeps the path of where it is, so that its time would grow with the square of the depth; and

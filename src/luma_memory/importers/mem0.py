@@ -8,7 +8,7 @@ from typing import Any, Final
 import ijson
 
 from luma_memory.importers.documents import Bundle, Document
-from luma_memory.importers.json_streams import Shallow, json_items, problem
+from luma_memory.importers.json_streams import events, json_items, problem
 from luma_memory.importers.records import ImportedBlock, ImportOptions, Item, SkippedItem
 from luma_memory.importers.texts import as_mapping, instant, name, parts
 
@@ -33,7 +33,7 @@ def _prefix(document: Document) -> str:
     """The path of the list: the first of the three that exists in the document."""
     with document.bytes(counted=False) as stream:
         try:
-            for prefix, event, _value in ijson.parse(Shallow(stream)):
+            for prefix, event, _value in events(stream):
                 if event == "start_array":
                     found = f"{prefix}.item" if prefix else "item"
                     if found in _PREFIXES:

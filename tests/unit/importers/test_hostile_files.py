@@ -29,7 +29,7 @@ MAPPED = ImportOptions(mapping={"content": "a", "occurred_at": "b"})
 WRONG_KINDS: list[object] = [
     *(1, None, "x", [], {"id": [1], "mapping": []}),
     {"id": "x", "mapping": {"a": 5, "b": {"message": {"id": {}, "author": 3, "content": 7}}}},
-    {"uuid": "c", "chat_messages": [3, {"uuid": "m", "sender": [], "content": [None]}]},
+    {"uuid": "c", "chat_messages": [3, {"uuid": {}, "sender": [], "content": [None]}]},
     {"id": "1", "memory": "x", "metadata": [1], "categories": {"a": 1}, "created_at": [1]},
     {"type": "message", "ts": {}, "text": []},
 ]
@@ -63,6 +63,8 @@ def test_no_format_fails_at_what_it_does_not_expect(tmp_path: Path, format_: str
         "kinds": WRONG_KINDS,
         "keys": WRONG_KINDS_BY_KEY,
         "broken": json.dumps(WRONG_KINDS_BY_KEY)[:-9],
+        "surrogates": b'{"blocks": [{"value": "\xed\xa0\x80"}]}',
+        "list": b'[{"id": "1", "memory": "\xed\xa0\x80"}]',
         "lines": "\n".join(json.dumps(entry) for entry in WRONG_KINDS),
     }
     for title, content in contents.items():
@@ -91,6 +93,15 @@ def test_a_damaged_archive_is_explained(tmp_path: Path, damage: Any, problem: st
     with pytest.raises(Invalid, match=problem) as refused:
         items(path)
     assert refused.value.code == "file_unreadable"
+
+
+def test_no_changed_byte_of_an_archive_is_an_unexpected_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "export", {"conversations.json": conversation("x")}, zipped=True)
+    data = path.read_bytes()
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0xB5]) + data[place + 1 :])
+        _, code = read(path, "chatgpt")
+        assert code in ("", "file_unreadable", "archive_suspicious"), place
 
 
 def test_encodings(tmp_path: Path) -> None:
