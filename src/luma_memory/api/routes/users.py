@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
@@ -18,17 +19,23 @@ from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller
 from luma_memory.domain.errors import Invalid
+from luma_memory.domain.user import UserSort
 from luma_memory.domain.weeks import is_time_zone
 from luma_memory.importers.assignment import Assignment, parse_speakers
 from luma_memory.importers.mapped import parse_mapping
 from luma_memory.importers.records import DateOrder, ImportOptions
+from luma_memory.ports.user_lists import SessionPlace, UserPlace
 from luma_memory.protocol.users import (
     ImportedBody,
     ReceiptBody,
+    SessionBody,
+    SessionPageBody,
     UserBody,
     UserEditBody,
+    UserEntryBody,
+    UserPageBody,
 )
-from luma_memory.protocol.validation import Instant, Name
+from luma_memory.protocol.validation import Cursor, Instant, Name
 
 LINES = "application/x-ndjson"
 # A million blocks with their vectors.
@@ -93,6 +100,71 @@ async def _import_options(
 
 
 ImportOptionsDep = Annotated[UploadOptions, Depends(_import_options)]
+
+
+@router.get("", responses=RESPONSES, **permission("read"))
+async def list_users(
+    service: ServiceDep,
+    caller: CallerDep,
+    prefix: Annotated[Name | None, Query(description="Of the user's id, case-sensitive.")] = None,
+    sort: Annotated[
+        UserSort, Query(description="The last active first, or in the order of their ids.")
+    ] = "last_activity",
+    limit: Annotated[int, Query(ge=1, le=PAGE_USERS_MAX)] = 50,
+    cursor: Cursor | None = None,
+) -> UserPageBody:
+    """Users of the project with their numbers of blocks; with a key for one user, this user."""
+    owner = (caller.project_id, caller.user_id, "users", sort, prefix)
+    after = None
+    if cursor:
+        hour, active, user_id = service.cursors.values(cursor, owner=owner)
+        after = UserPlace(_instant(hour), _instant(active), str(user_id))
+    page = await service.users.page(
+        caller.project_id,
+        user_id=caller.user_id,
+        prefix=prefix,
+        sort=sort,
+        after=after,
+        limit=limit,
+    )
+    following = None
+    if (place := page.next_place) is not None:
+        values = (_text(place.active_hour), _text(place.last_activity_at), place.user_id)
+        following = service.cursors.after_values(values, owner=owner)
+    return UserPageBody(users=[UserEntryBody.of(one) for one in page.users], next_cursor=following)
+
+
+@router.get("/{user_id}/sessions", responses=RESPONSES, **permission("read"))
+async def list_sessions(
+    user_id: UserId,
+    service: ServiceDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=PAGE_USERS_MAX)] = 50,
+    cursor: Cursor | None = None,
+) -> SessionPageBody:
+    """Sessions of a user's blocks, the one with the newest block first."""
+    scope = caller.scope(user_id)
+    owner = (scope.project_id, scope.user_id, "sessions")
+    after = None
+    if cursor:
+        created_at, session_id = service.cursors.values(cursor, owner=owner)
+        after = SessionPlace(datetime.fromisoformat(str(created_at)), str(session_id))
+    page = await service.users.sessions(scope, after=after, limit=limit)
+    following = None
+    if (place := page.next_place) is not None:
+        values = (place.last_created_at.isoformat(), place.session_id)
+        following = service.cursors.after_values(values, owner=owner)
+    return SessionPageBody(
+        sessions=[SessionBody.of(one) for one in page.sessions], next_cursor=following
+    )
+
+
+def _instant(value: object) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(str(value))
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()
 
 
 @router.get("/{user_id}", responses=RESPONSES, **permission("read"))
