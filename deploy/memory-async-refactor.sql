@@ -3,8 +3,10 @@
 -- Needs PostgreSQL 16 or newer and the extension pgvector 0.8 or newer.
 
 BEGIN;
--- Every version of this software takes the same lock, so that two migrators do the work once.
-SELECT pg_advisory_xact_lock(4867010125002);
+-- Two migrators of one schema do the work once; those of several schemas, one for each partition, work at once.
+-- Earlier versions take the first lock alone, and not shared.
+SELECT pg_advisory_xact_lock_shared(4867010125002);
+SELECT pg_advisory_xact_lock(486701012, hashtext(current_schema()));
 -- Give way to running statements instead of queueing all other statements behind this one.
 SET LOCAL lock_timeout = '2s';
 SET LOCAL client_min_messages = warning;
@@ -24,6 +26,8 @@ DO $server$ BEGIN
             current_setting('search_path');
     END IF;
 END $server$;
+SELECT pg_advisory_xact_lock(486701013, 0)
+WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector');
 CREATE EXTENSION IF NOT EXISTS vector;
 -- Platforms install extensions in schemas of their own, which a role's search_path may lack.
 SELECT set_config('search_path', concat_ws(', ', current_setting('search_path'), quote_ident(n.nspname)), true)
@@ -69,7 +73,9 @@ FOR v_name IN
     SELECT t.name FROM unnest(ARRAY['memory_users', 'memory_passages', 'memory_block_revisions',
         'memory_relations', 'memory_summaries', 'memory_jobs', 'memory_rate_limits',
         'memory_workers', 'memory_usage', 'memory_api_keys']) AS t (name)
-    WHERE to_regclass(t.name) IS NOT NULL
+    -- A partition may see the tables of another one; elsewhere, tables in any schema on the path are these.
+    WHERE to_regclass(CASE WHEN current_setting('luma_memory.partition', true) = current_schema()
+                           THEN quote_ident(current_schema()) || '.' || t.name ELSE t.name END) IS NOT NULL
 LOOP
     RAISE EXCEPTION 'The table % exists already and was not made by this migration. Rename it, then run the migration again.', v_name;
 END LOOP;
@@ -696,9 +702,9 @@ DO $migration_0008$ BEGIN
 IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0008_traces') THEN
 -- The function takes one argument more, with a default: a call as before is still a call of it. Without
 -- this there would be two functions, and such a call would meet the old one.
-DROP FUNCTION IF EXISTS ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
+EXECUTE format('DROP FUNCTION IF EXISTS %I.ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
     text[], text[], jsonb[], timestamptz[], timestamptz[], text[], bytea[], bytea[], integer[],
-    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval);
+    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval)', current_schema());
 
 INSERT INTO memory_migrations (version) VALUES ('0008_traces');
 END IF;
@@ -748,9 +754,9 @@ ALTER TABLE memory_idempotency
     -- Of the block that the request said again, as it stood then; NULL where the request made it.
     ADD COLUMN IF NOT EXISTS block_status text;
 -- One argument more, with a default: a call as before is still a call of it, and returns what it did first.
-DROP FUNCTION IF EXISTS ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
+EXECUTE format('DROP FUNCTION IF EXISTS %I.ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
     text[], text[], jsonb[], timestamptz[], timestamptz[], text[], bytea[], bytea[], integer[],
-    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval, text[]);
+    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval, text[])', current_schema());
 
 INSERT INTO memory_migrations (version) VALUES ('0010_repeated_blocks');
 END IF;
@@ -1119,6 +1125,24 @@ END;
 INSERT INTO memory_migrations (version) VALUES ('0027_partitionable');
 END IF;
 END $migration_0027$;
+
+DO $migration_0028$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0028_partitions') THEN
+-- The directory of partitions, empty as long as there is one partition only.
+CREATE TABLE IF NOT EXISTS memory_partitions (
+    -- 0 is the home partition, whose directory this is; in the others the table stays empty.
+    number integer PRIMARY KEY CHECK (number >= 0),
+    schema_name text NOT NULL,
+    -- NULL: at the address of the home partition.
+    dsn text,
+    state text NOT NULL CHECK (state IN ('creating', 'prepared', 'serving')),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE memory_partitions ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0028_partitions');
+END IF;
+END $migration_0028$;
 
 -- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
@@ -4151,7 +4175,7 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries',
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions',
               'memory_history'];
 BEGIN
     FOR v_table, v_role IN

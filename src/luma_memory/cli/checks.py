@@ -17,9 +17,11 @@ from luma_memory.bootstrap.checks import (
     cache_facts,
     check_local_model,
     database_facts,
+    partition_reports,
     try_providers,
 )
 from luma_memory.bootstrap.database import data_dir, database_address
+from luma_memory.bootstrap.partitions import PartitionReport
 from luma_memory.cli.options import service_url
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.database_facts import POSTGRES_MAJOR_MIN, DatabaseFacts
@@ -148,10 +150,30 @@ async def check_database(settings: Settings) -> list[Finding]:
     try:
         async with database_address(settings) as dsn:
             facts = await database_facts(dsn)
+            reports = await partition_reports(dsn) if facts.schema_current else []
     except LumaMemoryError as error:
         fix = "check DATABASE_URL and that the server is running" if settings.database_url else ""
         return [Finding("database", "fail", str(error), fix)]
-    return database_findings(facts)
+    return [*database_findings(facts), *partition_findings(reports)]
+
+
+def partition_findings(reports: Sequence[PartitionReport]) -> list[Finding]:
+    """One line for each partition with a problem, or one for all. None without partitions."""
+    findings = []
+    for report in reports:
+        subject = f"partition {report.partition.number}"
+        schema = report.partition.schema
+        # Those that are only prepared have no users whom a problem affects.
+        verdict: Verdict = "fail" if report.partition.state == "serving" else "warn"
+        if report.error is not None:
+            fix = "check its server and its schema; luma-memory partitions list shows all"
+            findings.append(Finding(subject, verdict, f"{schema}: {report.error}", fix))
+        elif report.facts is not None and not report.facts.schema_current:
+            fix = "run luma-memory migrate"
+            findings.append(Finding(subject, verdict, f"{schema}: not current", fix))
+    if reports and not findings:
+        return [Finding("partitions", "ok", f"{len(reports)} respond, their schemas are current")]
+    return findings
 
 
 def database_findings(facts: DatabaseFacts) -> list[Finding]:

@@ -79,6 +79,9 @@ COMMANDS: Mapping[str, Entry] = {
     "migrate": Entry(
         "migrate", "migrate", "Migrate the database to this version's schema.", _OPERATE
     ),
+    "partitions": Entry(
+        "partitions", "partitions", "Prepare and list partitions of the database.", _OPERATE
+    ),
     "doctor": Entry(
         "doctor", "doctor", "Check dependencies and settings, and suggest fixes.", _OPERATE
     ),

@@ -16,9 +16,11 @@ from luma_memory.bootstrap.database import (
     operators_database,
     schema_script,
 )
+from luma_memory.bootstrap.partitions import migrate_partitions
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, print_note
+from luma_memory.cli.partitions import print_migrations
 from luma_memory.cli.running import run_async
 from luma_memory.domain.errors import SetupError, StoreUnavailable
 from luma_memory.settings import Settings, load_settings
@@ -54,7 +56,8 @@ def migrate(
     """Migrate the database to this version's schema. Idempotent.
 
     `luma-memory up` does this at startup. --print writes the same statements as a script for a SQL
-    editor. --check only checks the schema; with --wait it waits until the schema is current.
+    editor. Prepared partitions are migrated after the home partition. --check only checks the home
+    partition; with --wait it waits until the schema is current.
     """
     if print_:
         typer.echo(schema_script(), nl=False)
@@ -67,8 +70,9 @@ def migrate(
 async def _migrate(settings: Settings) -> None:
     async with database_address(settings) as dsn:
         report = await migrate_database(settings, dsn)
-    applied = ", ".join(report.applied)
-    console().print(f"applied {applied}" if applied else f"already at {report.version}")
+        applied = ", ".join(report.applied)
+        console().print(f"applied {applied}" if applied else f"already at {report.version}")
+        print_migrations(await migrate_partitions(settings, dsn))
 
 
 async def _check(settings: Settings) -> None:

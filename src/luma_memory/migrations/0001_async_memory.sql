@@ -25,7 +25,9 @@ FOR v_name IN
     SELECT t.name FROM unnest(ARRAY['memory_users', 'memory_passages', 'memory_block_revisions',
         'memory_relations', 'memory_summaries', 'memory_jobs', 'memory_rate_limits',
         'memory_workers', 'memory_usage', 'memory_api_keys']) AS t (name)
-    WHERE to_regclass(t.name) IS NOT NULL
+    -- A partition may see the tables of another one; elsewhere, tables in any schema on the path are these.
+    WHERE to_regclass(CASE WHEN current_setting('luma_memory.partition', true) = current_schema()
+                           THEN quote_ident(current_schema()) || '.' || t.name ELSE t.name END) IS NOT NULL
 LOOP
     RAISE EXCEPTION 'The table % exists already and was not made by this migration. Rename it, then run the migration again.', v_name;
 END LOOP;

@@ -10,6 +10,6 @@ ALTER TABLE memory_idempotency
     -- Of the block that the request said again, as it stood then; NULL where the request made it.
     ADD COLUMN IF NOT EXISTS block_status text;
 -- One argument more, with a default: a call as before is still a call of it, and returns what it did first.
-DROP FUNCTION IF EXISTS ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
+EXECUTE format('DROP FUNCTION IF EXISTS %I.ingest_memory_blocks(uuid[], text[], text[], text[], text[], text[], text[],
     text[], text[], jsonb[], timestamptz[], timestamptz[], text[], bytea[], bytea[], integer[],
-    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval, text[]);
+    integer[], integer[], integer[], sparsevec[], integer, interval, text, interval, text[])', current_schema());

@@ -38,6 +38,7 @@ class Database:
     hanging server causes StoreUnavailable instead of a hanging caller. pooler: whether there is a
     transaction pooler in between; behind one no state is left in a session, at the cost of
     a second round trip for each statement (nothing is prepared in advance).
+    schema: of a partition, instead of the one that the address and the role choose.
     notices_hanging: whether statements fail within two seconds when the server stops responding,
     however long each may take otherwise; costs one more connection.
     """
@@ -52,8 +53,11 @@ class Database:
         application_name: str = "luma-memory",
         pooler: PoolerChoice = "auto",
         notices_hanging: bool = False,
+        schema: str | None = None,
     ) -> None:
         self._dsn = dsn
+        self.schema = schema
+        self._pooler = pooler
         self._address = driver_address(dsn)
         self._connect_seconds = self._address.connect_seconds or acquire_timeout_seconds
         # The session's search_path if the role's own lacks pgvector's schema.
@@ -101,6 +105,8 @@ class Database:
 
         Raises SetupError if it cannot be set for a connection.
         """
+        if self.schema is not None:
+            return await self._find_schema_path(self.schema, shared=shared)
         connection = await self._connect()
         try:
             schema = await vector_schema(connection)
@@ -129,6 +135,20 @@ class Database:
         connection.terminate()
         return schema.search_path
 
+    async def _find_schema_path(self, name: str, *, shared: bool) -> str:
+        """The partition's schema, then pgvector's: no other schema's tables are found first."""
+        if shared:
+            raise _schema_refused(name)
+        try:
+            connection = await self._connect(search_path=quoted_name(name))
+        except asyncpg.ProtocolViolationError as error:  # a pooler in session mode
+            raise _schema_refused(name) from error
+        try:
+            vectors = await vector_schema(connection)
+        finally:
+            connection.terminate()
+        return quoted_name(name) if vectors is None else f"{quoted_name(name)}, {vectors.quoted}"
+
     async def _create_pool(self, *, shared: bool) -> asyncpg.Pool:
         settings = {"application_name": self._application_name}
         if self._search_path is not None:
@@ -147,6 +167,18 @@ class Database:
             **self._address.options,
         )
         return pool
+
+    def beside(self, *, schema: str, dsn: str | None) -> Database:
+        """One connection to a partition, at the same address or another. The caller closes it."""
+        return Database(
+            dsn or self._dsn,
+            pool_size=1,
+            command_timeout_seconds=self._command_timeout,
+            acquire_timeout_seconds=self._acquire_timeout,
+            application_name=self._application_name,
+            pooler=self._pooler,
+            schema=schema,
+        )
 
     async def close(self) -> None:
         """Close all connections; one that does not close in time is aborted. Idempotent."""
@@ -250,7 +282,11 @@ class Database:
         Behind a transaction pooler neither works; see `shares_sessions`.
         """
         with translated(), connecting():
-            return await self._connect()
+            if self.schema is None:
+                return await self._connect()
+            # The migration then looks for its tables in this schema alone.
+            partition = {"luma_memory.partition": self.schema}
+            return await self._connect(search_path=quoted_name(self.schema), **partition)
 
     async def _connect(self, **settings: str) -> asyncpg.Connection:
         connection: asyncpg.Connection = await asyncpg.connect(
@@ -262,6 +298,19 @@ class Database:
             statement_cache_size=0,  # its few statements run once each, maybe through a pooler
         )
         return connection
+
+
+def quoted_name(name: str) -> str:
+    """As SQL needs the name of a schema."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _schema_refused(name: str) -> SetupError:
+    return SetupError(
+        f"The pooler of the address sets no search_path for a connection, which the partition in"
+        f" the schema {name} needs: use the database's direct address",
+        code="database_setup",
+    )
 
 
 def _search_path_refused(schema: VectorSchema) -> SetupError:

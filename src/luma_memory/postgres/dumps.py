@@ -45,7 +45,9 @@ async def dump(database: Database, dsn: str, file: Path) -> None:
     unfinished = file.with_name(f"{file.name}.unfinished")
     address, environment = _address(dsn)
     arguments = ["--data-only", "--format=custom", "--table=memory_*", "--no-password"]
-    arguments += ["--exclude-table=memory_migrations", f"--file={unfinished}", address]
+    # Neither the history nor the directory of partitions: both are about this database.
+    arguments += ["--exclude-table=memory_migrations", "--exclude-table=memory_partitions"]
+    arguments += [f"--file={unfinished}", address]
     program = await _program(database, "pg_dump")
     try:
         await asyncio.to_thread(_create_private, unfinished)

@@ -20,7 +20,8 @@ BEGIN
     FOR v_table IN
         SELECT oid::regclass FROM pg_class
         WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r'
-          AND relname LIKE 'memory\_%' AND relname <> 'memory_migrations'
+          AND relname LIKE 'memory\_%'
+          AND relname NOT IN ('memory_migrations', 'memory_partitions')
     LOOP
         EXECUTE format('TRUNCATE %s CASCADE', v_table);
     END LOOP;

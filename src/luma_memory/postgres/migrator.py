@@ -18,7 +18,7 @@ import asyncpg
 
 from luma_memory.concurrency.retries import jittered
 from luma_memory.domain.errors import SetupError, StoreUnavailable
-from luma_memory.postgres.database import Connection, Database
+from luma_memory.postgres.database import Connection, Database, quoted_name
 from luma_memory.postgres.errors import UNAVAILABLE, translated
 
 _PACKAGE = "luma_memory.migrations"
@@ -60,9 +60,9 @@ async def migrate(database: Database) -> MigrationReport:
     for attempt in range(_LOCK_WAIT_ROUNDS_MAX):
         connection = await database.dedicated()
         try:
-            before = await _applied(connection)
+            before = await _applied(connection, database.schema)
             await connection.execute(migration_script(), timeout=600)
-            after = await _applied(connection)
+            after = await _applied(connection, database.schema)
             return MigrationReport([name for name in after if name not in before], after[-1])
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             await asyncio.sleep(jittered(min(5.0, 0.2 * 2**attempt), high=1.0))
@@ -101,14 +101,22 @@ def _refusal(error: asyncpg.PostgresError) -> SetupError:
 async def schema_is_current(database: Database) -> bool:
     """Whether every migration of this version has been applied; newer ones do not matter."""
     async with database.connection() as connection:
-        return set(migration_names()) <= set(await _applied(connection))
+        return set(migration_names()) <= set(await _applied(connection, database.schema))
 
 
-async def _applied(connection: asyncpg.Connection | Connection) -> list[str]:
+async def _applied(
+    connection: asyncpg.Connection | Connection, schema: str | None = None
+) -> list[str]:
+    # Of this partition: pgvector's schema, which is on the search_path, may have tables of another.
+    prefix = "" if schema is None else f"{quoted_name(schema)}."
     with translated():
-        if not await connection.fetchval("SELECT to_regclass('memory_migrations') IS NOT NULL"):
+        if not await connection.fetchval(
+            "SELECT to_regclass($1) IS NOT NULL", f"{prefix}memory_migrations"
+        ):
             return []
-        rows = await connection.fetch("SELECT version FROM memory_migrations ORDER BY version")
+        rows = await connection.fetch(
+            f"SELECT version FROM {prefix}memory_migrations ORDER BY version"  # noqa: S608 - quoted
+        )
     return [row["version"] for row in rows]
 
 

@@ -3,8 +3,10 @@
 -- Needs PostgreSQL 16 or newer and the extension pgvector 0.8 or newer.
 
 BEGIN;
--- Every version of this software takes the same lock, so that two migrators do the work once.
-SELECT pg_advisory_xact_lock(4867010125002);
+-- Two migrators of one schema do the work once; those of several schemas, one for each partition, work at once.
+-- Earlier versions take the first lock alone, and not shared.
+SELECT pg_advisory_xact_lock_shared(4867010125002);
+SELECT pg_advisory_xact_lock(486701012, hashtext(current_schema()));
 -- Give way to running statements instead of queueing all other statements behind this one.
 SET LOCAL lock_timeout = '2s';
 SET LOCAL client_min_messages = warning;
@@ -24,6 +26,8 @@ DO $server$ BEGIN
             current_setting('search_path');
     END IF;
 END $server$;
+SELECT pg_advisory_xact_lock(486701013, 0)
+WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector');
 CREATE EXTENSION IF NOT EXISTS vector;
 -- Platforms install extensions in schemas of their own, which a role's search_path may lack.
 SELECT set_config('search_path', concat_ws(', ', current_setting('search_path'), quote_ident(n.nspname)), true)

@@ -1,0 +1,136 @@
+"""Create, list and migrate the partitions of an installation.
+
+No part of the service stores anything in them yet: users are in the home partition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from luma_memory.bootstrap.database import operators_database
+from luma_memory.concurrency.deadline import within
+from luma_memory.domain.errors import LumaMemoryError, SetupError, StoreUnavailable
+from luma_memory.domain.partition import HOME, Partition, PartitionFacts
+from luma_memory.postgres.database import Database
+from luma_memory.postgres.migrator import MigrationReport, migrate
+from luma_memory.settings import Settings
+from luma_memory.store.partitions import PartitionDirectory, create_schema, partition_facts
+
+ResultT = TypeVar("ResultT")
+# Each migration is one transaction on one core of its server.
+_MIGRATED_AT_ONCE: Final = 4
+_EXAMINED_AT_ONCE: Final = 16
+# A partition that does not respond must not keep the others from being listed.
+_EXAMINE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionReport:
+    """A partition with what it holds, or why it could not be examined."""
+
+    partition: Partition
+    facts: PartitionFacts | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMigration:
+    """A partition with the result of its migration, or why it failed."""
+
+    partition: Partition
+    report: MigrationReport | None
+    error: LumaMemoryError | None = None
+
+
+class Partitions:
+    """Operations on all partitions. The home partition's schema is current."""
+
+    def __init__(self, home: Database) -> None:
+        self._home = home
+        self._directory = PartitionDirectory(home)
+
+    async def create(self, count: int, prefix: str) -> Sequence[PartitionMigration]:
+        """Create what is missing of `count` partitions; may be repeated after an interruption.
+
+        Raises Invalid, Conflict (see `PartitionDirectory.plan`), SetupError, StoreUnavailable.
+        """
+        planned = await self._directory.plan(count, prefix)
+        return await self._migrate(planned[1:])
+
+    async def migrate(self) -> Sequence[PartitionMigration]:
+        """Bring all partitions but the home partition to this version's schema, several at once.
+
+        One that fails does not keep the others from it; may be repeated.
+        """
+        return await self._migrate((await self._directory.partitions())[1:])
+
+    async def reports(self) -> Sequence[PartitionReport]:
+        """All partitions in order; none if the home partition is the only one."""
+        partitions = await self._directory.partitions()
+        return await _limited(_EXAMINED_AT_ONCE, self._report, partitions)
+
+    async def _migrate(self, partitions: Sequence[Partition]) -> Sequence[PartitionMigration]:
+        return await _limited(_MIGRATED_AT_ONCE, self._migrate_one, partitions)
+
+    async def _migrate_one(self, partition: Partition) -> PartitionMigration:
+        try:
+            async with self._opened(partition) as database:
+                await create_schema(database)
+                report = await migrate(database)
+            await self._directory.set_prepared(partition.number)
+        except (SetupError, StoreUnavailable) as error:
+            return PartitionMigration(partition, None, error)
+        return PartitionMigration(partition, report)
+
+    async def _report(self, partition: Partition) -> PartitionReport:
+        try:
+            async with self._opened(partition) as database:
+                facts = await within(partition_facts(database), _EXAMINE_SECONDS)
+        except TimeoutError:
+            return PartitionReport(partition, None, "PostgreSQL does not respond")
+        except (SetupError, StoreUnavailable) as error:
+            return PartitionReport(partition, None, str(error))
+        return PartitionReport(partition, facts)
+
+    @asynccontextmanager
+    async def _opened(self, partition: Partition) -> AsyncIterator[Database]:
+        if partition.number == HOME:
+            yield self._home
+            return
+        database = self._home.beside(schema=partition.schema, dsn=partition.dsn)
+        try:
+            yield database
+        finally:
+            await database.close()
+
+
+@asynccontextmanager
+async def open_partitions(settings: Settings) -> AsyncIterator[Partitions]:
+    """Raises as `operators_database`."""
+    async with operators_database(settings) as home:
+        yield Partitions(home)
+
+
+async def migrate_partitions(settings: Settings, dsn: str) -> Sequence[PartitionMigration]:
+    """All partitions but the home partition, which is current. Raises StoreUnavailable for that."""
+    home = Database(dsn, pool_size=1, pooler=settings.database_pooler)
+    try:
+        return await Partitions(home).migrate()
+    finally:
+        await home.close()
+
+
+async def _limited(
+    limit: int, work: Callable[[Partition], Awaitable[ResultT]], partitions: Sequence[Partition]
+) -> Sequence[ResultT]:
+    places = asyncio.Semaphore(limit)
+
+    async def placed(partition: Partition) -> ResultT:
+        async with places:
+            return await work(partition)
+
+    return await asyncio.gather(*map(placed, partitions))

@@ -1,0 +1,73 @@
+"""Partitions: the installations that an installation's users are spread over.
+
+A partition is a complete set of scope and queue tables with their functions, in one schema at one
+address, so that a block and its job are committed together on one server. Partition 0 is the home
+partition: the database of DATABASE_URL, which also holds keys, circuits and the directory of the
+others.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Literal
+
+from luma_memory.domain.errors import Invalid
+from luma_memory.domain.scope import Scope
+
+HOME: Final = 0
+PARTITIONS_MAX: Final = 1024
+# A partition serves the users that the hash gives it; a prepared one has its schema, and no users;
+# one that is being created may lack its schema.
+PartitionState = Literal["creating", "prepared", "serving"]
+_PREFIX: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
+_HASH_BYTES: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One line of the directory."""
+
+    number: int
+    schema: str
+    dsn: str | None = field(repr=False)  # None: the address of the home partition
+    state: PartitionState
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionFacts:
+    """What a partition holds, as far as its catalog knows without reading it."""
+
+    rows: int  # of all tables; as of the last analysis
+    bytes: int
+    oldest_pending_seconds: float | None  # None: no job waits
+    schema_current: bool
+
+
+def partition_number(scope: Scope, count: int) -> int:
+    """The partition of a scope among `count` of them, always the same.
+
+    The first six bytes of SHA-256 over project, a zero byte and user, both in UTF-8, as a number
+    with the highest byte first, modulo the count. Not Python's `hash`, which differs between
+    processes, and not PostgreSQL's, which may differ between versions.
+    """
+    if count == 1:
+        return HOME
+    digest = sha256(f"{scope.project_id}\0{scope.user_id}".encode()).digest()
+    return int.from_bytes(digest[:_HASH_BYTES], "big") % count
+
+
+def schema_names(prefix: str, count: int) -> list[str]:
+    """The schemas of partitions 1 to count - 1. Raises Invalid."""
+    if not _PREFIX.fullmatch(prefix):
+        raise Invalid(
+            "A schema prefix has at most 40 lower-case letters, digits and _, and starts with a"
+            " letter or _",
+            field="schema_prefix",
+        )
+    if prefix.startswith("pg_"):
+        raise Invalid("PostgreSQL reserves schemas that start with pg_", field="schema_prefix")
+    if not 2 <= count <= PARTITIONS_MAX:
+        raise Invalid(f"--count is from 2 to {PARTITIONS_MAX}", field="count")
+    return [f"{prefix}{number}" for number in range(1, count)]
