@@ -23,6 +23,7 @@ from benchmarks import (
     enrichment,
     importing,
     items,
+    lists,
     provider,
     recall,
     scale,
@@ -56,6 +57,8 @@ SECTIONS: Mapping[str, Section] = {
     "snapshots": snapshots.compare,
     "context": context.cached_and_not,
     "hanging-redis": context.hanging,
+    "lists": lists.lists,
+    "history": lists.history,
     "queue": queue.compare,
 }
 

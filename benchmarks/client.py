@@ -96,13 +96,18 @@ def post(path: str, body: Any, *, key: str | None = None) -> bytes:
     return _request("POST", path, body, key)
 
 
+def get(path: str) -> bytes:
+    """A GET with its query, escaped."""
+    return _request("GET", path, None, None)
+
+
 def put(path: str, body: Any) -> bytes:
     """A whole PUT request of a JSON body."""
     return _request("PUT", path, body, None)
 
 
 def _request(method: str, path: str, body: Any, key: str | None) -> bytes:
-    content = json.dumps(body, ensure_ascii=False).encode()
+    content = b"" if body is None else json.dumps(body, ensure_ascii=False).encode()
     credentials = "" if key is None else f"Authorization: Bearer {key}\r\n"
     head = (
         f"{method} {BASE_PATH}{path} HTTP/1.1\r\nHost: localhost\r\n{credentials}"

@@ -35,6 +35,8 @@ class Sizes:
     queue_depths: tuple[int, ...]  # jobs that wait behind those claimed
     queue_claims: int  # each queue, depth and batch size
     queue_completed: int  # jobs behind the statistics
+    list_users: tuple[int, int]  # few, then many, with ten blocks each
+    list_reads: int  # pages of each list
 
 
 FULL = Sizes(
@@ -66,6 +68,8 @@ FULL = Sizes(
     queue_depths=(50_000, 1_000_000),
     queue_claims=500,
     queue_completed=10_000_000,
+    list_users=(100, 10_000),
+    list_reads=200,
 )
 SHORT = Sizes(
     rounds=1,
@@ -96,4 +100,6 @@ SHORT = Sizes(
     queue_depths=(5_000, 20_000),
     queue_claims=20,
     queue_completed=100_000,
+    list_users=(60, 300),
+    list_reads=20,
 )

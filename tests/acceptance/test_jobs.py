@@ -25,6 +25,7 @@ from luma_memory.cli.processes import Stack, running_stack
 from luma_memory.domain.job import JOB_ID_MAX
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+NO_DRY_RUN = {"dry_run": False, "matched": None}
 
 FOREIGN = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG")
 FAIL = (
@@ -218,7 +219,7 @@ async def test_a_foreign_and_a_missing_job_get_equal_responses(
     assert problems[0]["code"] == "job_not_found"
     assert foreign not in [job["id"] for job in (await api.get("/jobs")).json()["jobs"]]
     bulk = await api.post("/jobs/retry", json={"ids": [foreign]})
-    assert bulk.json() == {"retried": 0, "ids": [], "more": False}
+    assert bulk.json() == {"retried": 0, "ids": [], "more": False, **NO_DRY_RUN}
     status = await table.fetchval("SELECT status FROM memory_jobs WHERE id = $1", foreign)
     assert status == "failed"
 
@@ -245,7 +246,7 @@ async def test_bulk_retry_takes_what_its_filters_leave(
     first = await api.post(
         "/jobs/retry", json={"user_id": user_id, "error_class": "provider", "limit": 2}
     )
-    assert first.json() == {"retried": 2, "ids": [ids[0], ids[2]], "more": True}
+    assert first.json() == {"retried": 2, "ids": [ids[0], ids[2]], "more": True, **NO_DRY_RUN}
     assert await retried(user_id=user_id, failed_after="2020-01-01T00:00:00Z") == ids[3:5]
     await fail(table, ids)
     assert set(ids) <= set(await retried(all=True))
@@ -454,7 +455,7 @@ async def test_cleared_jobs_are_enqueued_again_while_the_service_is_down_and_the
     assert "`luma-memory jobs enqueue`" in cleared.stderr
     enqueued = await command(data_dir, "enqueue", "--json")
     assert json.loads(enqueued.stdout)["enqueued"] == 1_200
-    assert "enqueued: 1200 of 1200" in enqueued.stderr
+    assert "enqueued: 1,200 of 1,200" in enqueued.stderr
     again = await command(data_dir, "enqueue")
     assert (again.returncode, again.stdout) == (0, "enqueued 0 jobs\n")
 

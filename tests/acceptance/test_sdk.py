@@ -223,6 +223,34 @@ async def test_jobs(sdk: Any, user: str) -> None:
     assert (await sdk.job_stats()).completed > 0
 
 
+async def test_many_things_at_once(sdk: Any, user: str) -> None:
+    texts = [f"{user} keeps note {n}." for n in range(3)]
+    block = {"user_id": user, "session_id": "s", "source": "bulk"}
+    await sdk.ingest_batch_async([{**block, "content": text} for text in texts])
+    listed = [one async for one in sdk.iterate_users(prefix=user, sort="user_id", page_size=1)]
+    assert [(one.user_id, one.counts.blocks) for one in listed] == [(user, 3)]
+    assert [one.blocks for one in (await sdk.list_sessions(user)).sessions] == [3]
+    filters = {"source": "bulk"}
+    found = [one async for one in sdk.iterate_blocks(user, filters=filters, page_size=2)]
+    assert [one.content for one in found] == texts[::-1]
+    assert (await sdk.cancel_jobs(user_id=user, dry_run=True)).matched is not None
+    assert (await sdk.retry_jobs(user_id=user, dry_run=True)).matched == 0
+    ids = [found[0].id, found[2].id]
+    dry = await sdk.delete_blocks(user_id=user, ids=ids, dry_run=True)
+    done = await sdk.delete_blocks(user_id=user, ids=ids, confirmation=dry.confirmation)
+    assert (dry.matched, done.deleted, done.more) == (2, 2, False)
+    assert [one.content async for one in sdk.iterate_blocks(user)] == [texts[1]]
+
+
+async def test_keys_create_keys(sdk: Any, user: str) -> None:
+    made = await sdk.create_key(["read"], user_id=user, name="of a test")
+    assert made.key.startswith(made.prefix)
+    listed = [key.prefix async for key in sdk.iterate_keys(user_id=user, page_size=1)]
+    assert listed == [made.prefix]
+    assert (await sdk.revoke_key(made.prefix)).revoked_at is not None
+    assert "admin" in (await sdk.current_key()).permissions
+
+
 async def test_a_whole_user_out_in_and_away(sdk: Any, user: str) -> None:
     for content in ("One of two.", "Two of two."):
         await sdk.ingest_block({"user_id": user, "content": content})
@@ -253,6 +281,10 @@ async def test_the_service_itself(sdk: Any, user: str) -> None:
     assert (await sdk.usage(user_id=user)).total.calls == 0
     assert (await sdk.cache_stats()).connected
     assert "luma_jobs" in await sdk.metrics()
+    history = await sdk.metrics_history(resolution="hour")
+    assert len(history.times) == len(history.series["requests"])
+    assert await sdk.providers() == []
+    assert "DATABASE_URL" in [setting.name for setting in await sdk.settings()]
 
 
 @pytest.mark.parametrize("odd", ["..", ".", "a b/c?d#e%2F", "ü\U0001f989", "x" * 256])

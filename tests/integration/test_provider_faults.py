@@ -19,12 +19,14 @@ from tests.support.providers import ProviderOptions, provided
 from tests.support.running import ingest, job_row, read, working
 
 from luma_memory.domain.block import Block
+from luma_memory.domain.block_selection import BlockSelection
 from luma_memory.domain.enrichment import EnrichmentRequest
-from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
+from luma_memory.domain.scope import DEFAULT_PROJECT
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local import LocalEnricher
+from luma_memory.store.block_selections import PostgresBlockSelections
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.telemetry.events import JobCompleted, JobDeferred
@@ -399,8 +401,6 @@ async def test_hostile_output_ends_as_inert_text_of_its_block(
 
 
 async def _all_blocks(database: Database) -> Sequence[Block]:
-    store = PostgresBlockStore(database, attempts_max=1)
-    page = await store.page(
-        Scope(DEFAULT_PROJECT, "caroline"), limit=100, before=None, status=None, session_id=None
-    )
+    selection = BlockSelection(project_id=DEFAULT_PROJECT, user_id="caroline")
+    page = await PostgresBlockSelections(database).page(selection, before=None, limit=100)
     return page.blocks

@@ -17,11 +17,13 @@ from tests.support.servers import Servers
 from luma_memory.domain.filters import parse_filter
 from luma_memory.pipeline.text.terms import TermVector
 from luma_memory.postgres.sql_files import SqlFile
+from luma_memory.store.blocks import BLOCK_COLUMNS
 from luma_memory.store.filters import FilterCondition
 from luma_memory.store.search import NARROWED
 
 BLOCKS = SqlFile("luma_memory.store.blocks")
 SEARCH = SqlFile("luma_memory.store.search")
+SELECTIONS = SqlFile("luma_memory.store.block_selections")
 WINDOWS = SqlFile("luma_memory.store.windows")
 
 pytestmark = every_postgres
@@ -347,17 +349,31 @@ async def test_a_session_is_read_along_its_index(name: str, full: asyncpg.Connec
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
 
 
-@pytest.mark.parametrize("name", ["read_blocks", "read_to_enrich", "page_blocks"])
+@pytest.mark.parametrize("name", ["read_blocks", "read_to_enrich"])
 async def test_blocks_are_read_by_the_primary_key(name: str, full: asyncpg.Connection) -> None:
     arguments = {
         "read_blocks": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
         "read_to_enrich": "ARRAY['default'], ARRAY['user 7'], ARRAY[gen_random_uuid()]",
-        "page_blocks": "'default', 'user 7', NULL, NULL, NULL, 20",
     }[name]
     plan = await _plan(full, BLOCKS[name], arguments, "force_generic_plan")
     used = {index for _, index in _scans(plan) if index}
     assert used - {"memory_passages_pkey"} == {"memory_blocks_pkey"}
     assert "Seq Scan" not in {node["Node Type"] for node in _nodes(plan)}
+
+
+@pytest.mark.parametrize("name", ["page_of_user", "page_of_project"])
+async def test_a_page_of_blocks_is_read_in_the_order_of_an_index(
+    name: str, full: asyncpg.Connection
+) -> None:
+    scope, index = {
+        "page_of_user": ("'default', 'user 7'", "memory_blocks_pkey"),
+        "page_of_project": ("'default'", "memory_blocks_id"),
+    }[name]
+    statement = SELECTIONS[name].replace("/*block_columns*/", BLOCK_COLUMNS)
+    arguments = f"{scope}, gen_random_uuid(), 50000, 20"
+    plan = await _plan(full, statement, arguments, "force_generic_plan")
+    assert {used for _, used in _scans(plan) if used} == {index}
+    assert not {"Seq Scan", "Sort"} & {node["Node Type"] for node in _nodes(plan)}
 
 
 async def test_looking_for_jobs_changes_no_setting_of_its_session(

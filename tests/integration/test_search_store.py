@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from tests.support.running import ingest, working
 
+from luma_memory.domain.block_selection import BlockSelection
 from luma_memory.domain.enrichment import Vector
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import ScanRequest, ScopeScan
@@ -23,6 +25,7 @@ from luma_memory.pipeline.recall.scope_layout import lay_out, scored_by_scan
 from luma_memory.pipeline.text.questions import query_terms
 from luma_memory.pipeline.text.terms import TermVector, document_terms, query_vector
 from luma_memory.postgres.database import Database
+from luma_memory.store.block_selections import PostgresBlockSelections
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.telemetry.events import JobCompleted, RecallDegraded
@@ -31,6 +34,7 @@ from luma_memory.testing.models import WordEmbedder
 from luma_memory.testing.sample_blocks import OCCURRED_AT, ingest_item, new_block
 
 CAROLINE = Scope("default", "caroline")
+CAROLINE_BLOCKS = BlockSelection(project_id="default", user_id="caroline")
 TEXTS = [
     "Caroline adopted a grey cat from the shelter.",
     "The cat sleeps on the grey sofa, the cat eats, the cat purrs.",
@@ -187,20 +191,19 @@ async def test_a_block_is_found_before_and_after_its_enrichment(database: Databa
 async def test_pages_are_newest_first_and_complete(database: Database) -> None:
     blocks = [new_block(f"Message {n}", session_id=f"s{n % 2}") for n in range(7)]
     accepted = await ingest(database, *blocks, new_block(user_id="melanie"))
-    store = PostgresBlockStore(database, attempts_max=3)
+    store, of_caroline = PostgresBlockSelections(database), CAROLINE_BLOCKS
     seen: list[UUID] = []
     before: UUID | None = None
     while True:
-        page = await store.page(CAROLINE, limit=3, before=before, status=None, session_id=None)
+        page = await store.page(of_caroline, limit=3, before=before)
         seen += [block.id for block in page.blocks]
         if (before := page.next_before) is None:
             break
     assert seen == [one.id for one in accepted[6::-1]]
-    of_session = await store.page(
-        CAROLINE, limit=10, before=None, status="pending_enrichment", session_id="s1"
-    )
+    waiting = replace(of_caroline, status="pending_enrichment", session_id="s1")
+    of_session = await store.page(waiting, limit=10, before=None)
     assert [block.content for block in of_session.blocks] == ["Message 5", "Message 3", "Message 1"]
-    active = await store.page(CAROLINE, limit=10, before=None, status="active", session_id=None)
+    active = await store.page(replace(of_caroline, status="active"), limit=10, before=None)
     assert (active.blocks, active.next_before) == ([], None)
 
 

@@ -12,6 +12,7 @@ from tests.support.postgres_majors import every_postgres
 from tests.support.running import Plan, ingest, working
 
 from luma_memory.domain.block import BlockToEnrich, NewBlock
+from luma_memory.domain.block_selection import BlockSelection
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.job import Job, NewJob
 from luma_memory.domain.scope import Scope
@@ -23,6 +24,7 @@ from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.postgres.database import Database
 from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.producer import PostgresJobProducer
+from luma_memory.store.block_selections import PostgresBlockSelections
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.windows import PostgresWindowStore
@@ -87,7 +89,10 @@ async def _drain(
 async def _read(database: Database, session_id: str | None = None) -> Sequence[BlockToEnrich]:
     """The newest blocks, of a session or all, as a worker reads them."""
     store = PostgresBlockStore(database, attempts_max=3)
-    page = await store.page(CAROLINE, limit=200, before=None, status=None, session_id=session_id)
+    selection = BlockSelection(
+        project_id=CAROLINE.project_id, user_id=CAROLINE.user_id, session_id=session_id
+    )
+    page = await PostgresBlockSelections(database).page(selection, before=None, limit=200)
     blocks = await store.read_to_enrich([(block.scope, block.id) for block in page.blocks])
     return [block for block in blocks if block is not None]
 

@@ -31,7 +31,6 @@ FOR_ALL = {
     "prune_responses": "expired responses of all users are deleted",
     "reembed_progress": "counts of all vectors",
     "register_model": "whether any vector belongs to a model",
-    "end_of_project": "returns an id of the project, to callers of all its users only",
     "schedule_weekly_summaries": "one job for each user whose summary is due",
     "enqueue_waiting": "operators may leave the scope out; clients never do",
     "count_waiting": "operators may leave the scope out; clients never do",

@@ -12,7 +12,6 @@ from luma_memory.domain.block import (
     Accepted,
     BackfillStep,
     Block,
-    BlockStatus,
     BlockToEnrich,
     IngestItem,
     PassagePlace,
@@ -99,18 +98,6 @@ class BlockStore(Protocol):
         self, keys: Sequence[tuple[Scope, UUID]]
     ) -> Sequence[BlockToEnrich | None]:
         """`read` for the blocks' own jobs."""
-        ...
-
-    async def page(
-        self,
-        scope: Scope,
-        *,
-        limit: int,
-        before: UUID | None,
-        status: BlockStatus | None,
-        session_id: str | None,
-    ) -> BlockPage:
-        """One page of a scope's blocks, newest first."""
         ...
 
     async def keep(

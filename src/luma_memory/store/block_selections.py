@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,7 +25,7 @@ _IDS: Final = (
     " AND uuid_send(b.id) = ANY (ARRAY(SELECT uuid_send(k.id) FROM unnest(${}::uuid[]) AS k (id)))"
 )
 # Blocks that one page examines: some tenths of a second.
-EXAMINED_MAX: Final = 100_000
+EXAMINED_MAX: Final = 50_000
 
 
 class PostgresBlockSelections:
@@ -41,21 +41,21 @@ class PostgresBlockSelections:
     async def page(
         self, selection: BlockSelection, *, before: UUID | None, limit: int
     ) -> BlockPage:
-        page, end_of_page = _SQL["page_of_user"], _SQL["end_of_user"]
         where: list[Any] = [selection.project_id, selection.user_id, before]
+        statement = _SQL["page_of_user"]
         if selection.user_id is None:
-            page, end_of_page = _SQL["page_of_project"], _SQL["end_of_project"]
-            where = [selection.project_id, before]
+            where, statement = [selection.project_id, before], _SQL["page_of_project"]
         values = [*where, self._examined_max, limit + 1]
+        statement = statement.replace("/*block_columns*/", BLOCK_COLUMNS)
         conditions = _conditions(selection, values)
-        statement = page.replace("/*block_columns*/", BLOCK_COLUMNS)
         rows = await self._database.fetch(statement.replace("/*conditions*/", conditions), *values)
-        blocks = [block_of(row) for row in rows[:limit]]
-        if len(rows) > limit:
+        found = [dict(row) for row in rows]
+        is_bounded = bool(found) and found[-1]["n"] == self._examined_max
+        fitting = [row for row in found if row["fits"]]
+        blocks = [block_of(_without_marks(row)) for row in fitting[:limit]]
+        if len(fitting) > limit:
             return BlockPage(blocks, blocks[-1].id)
-        # Everything that was examined is on the page: it ends here, or where the bound was reached.
-        end = await self._database.fetch_row(end_of_page, *where, self._examined_max - 1)
-        return BlockPage(blocks, None if end is None else end["id"])
+        return BlockPage(blocks, found[-1]["id"] if is_bounded else None)
 
     async def chosen(
         self, selection: BlockSelection, *, through: UUID | None, limit: int
@@ -86,6 +86,10 @@ class PostgresBlockSelections:
         )
         assert row is not None
         return int(row["deleted"])
+
+
+def _without_marks(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("n", "fits")}
 
 
 def _owner(selection: BlockSelection, values: list[Any]) -> str:

@@ -1,40 +1,36 @@
 -- Blocks of a project by any of their properties. Items, the blocks with a key, are left out.
 
 -- name: page_of_user
--- Newest first, by the primary key. The inner limit bounds what a filter that matches little reads.
-SELECT /*block_columns*/
+-- Newest first, by the primary key. The inner limit bounds what a filter that matches little reads; the last block
+-- that was examined is returned whether or not it fits.
+SELECT /*block_columns*/, b.n, b.fits
 FROM (
-    SELECT * FROM memory_blocks AS m
-    WHERE m.project_id = $1 AND m.user_id = $2 AND ($3::uuid IS NULL OR m.id < $3)
-    ORDER BY m.id DESC LIMIT $4
+    SELECT b.*, (b.key IS NULL /*conditions*/) AS fits
+    FROM (
+        SELECT m.*, row_number() OVER (ORDER BY m.id DESC) AS n FROM memory_blocks AS m
+        WHERE m.project_id = $1 AND m.user_id = $2 AND ($3::uuid IS NULL OR m.id < $3)
+        ORDER BY m.id DESC LIMIT $4
+    ) AS b
 ) AS b
-WHERE b.key IS NULL /*conditions*/
+WHERE b.fits OR b.n = $4
 ORDER BY b.id DESC
 LIMIT $5
 
 -- name: page_of_project
--- Newest first over all users, by the index on the id alone.
-SELECT /*block_columns*/
+-- As `page_of_user` over all users, by the index on the id alone.
+SELECT /*block_columns*/, b.n, b.fits
 FROM (
-    SELECT * FROM memory_blocks AS m
-    WHERE m.project_id = $1 AND ($2::uuid IS NULL OR uuid_send(m.id) < uuid_send($2))
-    ORDER BY uuid_send(m.id) DESC LIMIT $3
+    SELECT b.*, (b.key IS NULL /*conditions*/) AS fits
+    FROM (
+        SELECT m.*, uuid_send(m.id) AS place, row_number() OVER (ORDER BY uuid_send(m.id) DESC) AS n
+        FROM memory_blocks AS m
+        WHERE m.project_id = $1 AND ($2::uuid IS NULL OR uuid_send(m.id) < uuid_send($2))
+        ORDER BY place DESC LIMIT $3
+    ) AS b
 ) AS b
-WHERE b.key IS NULL /*conditions*/
-ORDER BY uuid_send(b.id) DESC
+WHERE b.fits OR b.n = $3
+ORDER BY b.place DESC
 LIMIT $4
-
--- name: end_of_user
--- The last block that `page_of_user` examined.
-SELECT m.id FROM memory_blocks AS m
-WHERE m.project_id = $1 AND m.user_id = $2 AND ($3::uuid IS NULL OR m.id < $3)
-ORDER BY m.id DESC LIMIT 1 OFFSET $4
-
--- name: end_of_project
--- The last block that `page_of_project` examined.
-SELECT m.id FROM memory_blocks AS m
-WHERE m.project_id = $1 AND ($2::uuid IS NULL OR uuid_send(m.id) < uuid_send($2))
-ORDER BY uuid_send(m.id) DESC LIMIT 1 OFFSET $3
 
 -- name: select_blocks
 -- The first blocks of a selection, each row with the number of all of them, the newest id, and a sum that

@@ -13,7 +13,6 @@ from luma_memory.domain.block import (
     CLIENT_FIELDS,
     Accepted,
     Block,
-    BlockStatus,
     BlockToEnrich,
     IngestItem,
     PassageText,
@@ -23,7 +22,7 @@ from luma_memory.domain.errors import Conflict, InvariantError
 from luma_memory.domain.job import Job
 from luma_memory.domain.local_time import at_offset, utc_offset_minutes
 from luma_memory.domain.scope import Scope
-from luma_memory.ports.blocks import BlockPage, EnrichedBlock, Lease, PendingBackfill
+from luma_memory.ports.blocks import EnrichedBlock, Lease, PendingBackfill
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.instants import aware
 from luma_memory.postgres.sql_files import SqlFile
@@ -114,27 +113,6 @@ class PostgresBlockStore:
             )
             blocks[block.scope, block.id] = block
         return [blocks.get(key) for key in keys]
-
-    async def page(
-        self,
-        scope: Scope,
-        *,
-        limit: int,
-        before: UUID | None,
-        status: BlockStatus | None,
-        session_id: str | None,
-    ) -> BlockPage:
-        rows = await self._database.fetch(
-            _SQL["page_blocks"],
-            scope.project_id,
-            scope.user_id,
-            before,
-            status,
-            session_id,
-            limit + 1,
-        )
-        blocks = [block_of(row) for row in rows[:limit]]
-        return BlockPage(blocks, blocks[-1].id if len(rows) > limit else None)
 
     async def keep(
         self,
@@ -328,7 +306,7 @@ def _accepted(row: asyncpg.Record) -> Accepted | Exception:
     )
 
 
-def block_of(row: asyncpg.Record) -> Block:
+def block_of(row: asyncpg.Record | Mapping[str, Any]) -> Block:
     values = dict(row)
     scope = Scope(values.pop("project_id"), values.pop("user_id"))
     entities = tuple(Entity(**entity) for entity in values.pop("entities"))

@@ -53,18 +53,6 @@ FROM unnest($1::text[], $2::text[], $3::uuid[]) AS k (project_id, user_id, id)
 CROSS JOIN LATERAL (SELECT * FROM memory_blocks AS m
     WHERE m.project_id = k.project_id AND m.user_id = k.user_id AND m.id = k.id OFFSET 0) AS b
 
--- name: page_blocks
--- Blocks that are no items, newest first: ids are UUIDv7, so the primary key read backwards is the order of arrival.
-SELECT /*block_columns*/
-FROM memory_blocks AS b
-WHERE b.project_id = $1 AND b.user_id = $2
-  AND b.key IS NULL
-  AND ($3::uuid IS NULL OR b.id < $3)
-  AND ($4::text IS NULL OR b.status = $4)
-  AND ($5::text IS NULL OR b.session_id = $5)
-ORDER BY b.id DESC
-LIMIT $6
-
 -- name: store_enrichment
 -- Derived facts of a block whose vectors are still missing; its job continues.
 SELECT keep_memory_enrichment($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)

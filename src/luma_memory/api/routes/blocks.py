@@ -259,7 +259,7 @@ async def list_blocks(
 ) -> BlockPageBody:
     """Blocks of a user or of the project, newest first.
 
-    A page examines 100,000 blocks at most: where few of them match, it may be short or empty and
+    A page examines 50,000 blocks at most: where few of them match, it may be short or empty and
     still have a `next_cursor`.
     """
     selection = BlockSelection(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from luma_memory.domain.block import Block, BlockStatus
+from luma_memory.domain.block import Block
 from luma_memory.domain.scope import Scope
-from luma_memory.ports.blocks import BlockPage, BlockStore
+from luma_memory.ports.blocks import BlockStore
 
 
 class Blocks:
-    """A scope's blocks, one or page by page. Raises StoreUnavailable."""
+    """A scope's blocks, one by one. Raises StoreUnavailable."""
 
     def __init__(self, store: BlockStore) -> None:
         self._store = store
@@ -19,17 +19,3 @@ class Blocks:
         """The block, or None if this scope has no block with that id."""
         (block,) = await self._store.read([(scope, block_id)])
         return block
-
-    async def page(
-        self,
-        scope: Scope,
-        *,
-        limit: int,
-        before: UUID | None = None,
-        status: BlockStatus | None = None,
-        session_id: str | None = None,
-    ) -> BlockPage:
-        """Up to `limit` blocks older than `before`, newest first."""
-        return await self._store.page(
-            scope, limit=limit, before=before, status=status, session_id=session_id
-        )

@@ -1,0 +1,149 @@
+"""Lists of the console at 10,000 users and 100,000 blocks, and what keeping history costs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from statistics import median
+from urllib.parse import urlencode
+
+from benchmarks.accept import CLIENTS
+from benchmarks.chat import turns
+from benchmarks.client import closed_loop, connections, get
+from benchmarks.figures import Line, Target, WrongResultError, bounded
+from benchmarks.inputs import block_request
+from benchmarks.sizes import Sizes
+from benchmarks.stack import Stack
+from luma_memory.pipeline.history.recording import STORE_SECONDS
+from luma_memory.store.history import PostgresHistory
+from luma_memory.telemetry.events import RequestHandled
+from luma_memory.telemetry.history import HistoryCounts
+
+BLOCKS_EACH = 10
+PAGE = 50
+LIST_MS_MAX = 300.0
+# One in a hundred of the blocks, and some twenty of all.
+COMMON = {"source": "mail", "NOT": {"metadata.team": "blue"}}
+RARE = {"tags": "rare"}
+_USERS = """
+INSERT INTO memory_users (user_id, last_ingest_at, active_hour, created_at)
+SELECT 'user-' || n, at, date_trunc('hour', at, 'UTC'), at
+FROM (SELECT n, now() - random() * interval '30 days' AS at
+      FROM generate_series($1::int, $2::int) AS n) AS u
+"""
+# Ids rise with time, as those of the service do; the blocks of all users are interleaved.
+_BLOCKS = """
+INSERT INTO memory_blocks (id, user_id, content, session_id, source, tags, metadata, occurred_at,
+                           content_hash, status, enrichment)
+SELECT (lpad(to_hex(1700000000000 + b.n::bigint * 10000 + u.n), 12, '0') || '7'
+        || substr(md5(b.n || '-' || u.n), 1, 19))::uuid,
+       'user-' || u.n, 'Note ' || b.n || ' of user ' || u.n || repeat(' about the garden', 10),
+       'session-' || b.n % 3, CASE WHEN (b.n * 7 + u.n) % 100 < 2 THEN 'mail' ELSE 'chat' END,
+       CASE WHEN u.n % greatest($2::int / 20, 1) = 0
+            AND b.n = 1 + u.n / greatest($2::int / 20, 1) % $3 THEN ARRAY['rare'] ELSE '{}' END,
+       jsonb_build_object('team', CASE WHEN u.n % 2 = 0 THEN 'blue' ELSE 'red' END),
+       now() - random() * interval '30 days', sha256(convert_to(b.n || '-' || u.n, 'UTF8')),
+       'active', 'local'
+FROM generate_series(1, $3::int) AS b (n), generate_series($1::int, $2::int) AS u (n)
+ORDER BY b.n, u.n
+"""
+
+
+async def lists(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    """Pages of users and of filtered blocks, beside few and beside many users."""
+    few, many = sizes.list_users
+    await _fill(stack, 1, few)
+    beside_few = await _p50(stack, _user_pages(sizes.list_reads), "users")
+    await _fill(stack, few + 1, many)
+    beside_many = await _p50(stack, _user_pages(sizes.list_reads), "users")
+    lines = [
+        Line(
+            "users_p50",
+            f"GET /users, {PAGE} of {many:,} users, p50",
+            beside_many,
+            "ms",
+            limit=beside_few,
+            limit_name=f"of {few:,} users",
+            ratio=beside_many / beside_few,
+            target=Target(1.5, "low"),
+        )
+    ]
+    for name, filters in (("common", COMMON), ("rare", RARE)):
+        path = "/blocks?" + urlencode({"limit": PAGE, "filters": json.dumps(filters)})
+        p50 = await _p50(stack, [get(path)] * sizes.list_reads, "blocks")
+        what = f"GET /blocks, {name} filter, {many * BLOCKS_EACH:,} blocks, p50"
+        lines.append(
+            bounded(
+                f"blocks_{name}_filter_p50",
+                what,
+                p50,
+                unit="ms",
+                limit=LIST_MS_MAX,
+                limit_name="promise",
+            )
+        )
+    await stack.clear()
+    return lines
+
+
+async def history(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    """The share of a process's time that history takes while 64 clients store blocks.
+
+    Counting is timed by itself: against the noise of two runs, a hundredth cannot be seen.
+    """
+    requests = [
+        block_request(turn, f"user-{number % CLIENTS}", number)
+        for number, turn in enumerate(turns(sizes.loads, seed=31))
+    ]
+    async with connections(stack.api, CLIENTS) as clients:
+        per_second = (await closed_loop(clients, requests, 202)).per_second
+    counts = HistoryCounts()
+    event, repeats = RequestHandled("POST", "/blocks", 202, 3.7), 20_000
+    started = time.perf_counter()
+    for _ in range(repeats):
+        counts(event)
+    count_seconds = (time.perf_counter() - started) / repeats
+    store, stored = PostgresHistory(stack.database), []
+    for _ in range(sizes.list_reads):
+        started = time.perf_counter()
+        await store.add(counts.take() or {"requests": 1, "accept_ms:3": 1}, {})
+        stored.append(time.perf_counter() - started)
+    await stack.clear()
+    share = count_seconds * per_second + median(stored) / STORE_SECONDS
+    return [
+        bounded(
+            "history_share",
+            f"cost of history, {CLIENTS} clients",
+            share * 100,
+            unit="% of accepting",
+            limit=1.0,
+            limit_name="promise",
+            note=f"{count_seconds * 1e6:.2f} µs a request at {per_second:,.0f} requests/s,"
+            f" {median(stored) * 1000:.2f} ms every {STORE_SECONDS:.0f} s",
+        )
+    ]
+
+
+def _user_pages(count: int) -> Sequence[bytes]:
+    """The first page, and pages of a prefix, in turn."""
+    whole = urlencode({"limit": PAGE})
+    return [
+        get(f"/users?{whole}" + (f"&prefix=user-{number % 9 + 1}" if number % 2 else ""))
+        for number in range(count)
+    ]
+
+
+async def _p50(stack: Stack, requests: Sequence[bytes], name: str) -> float:
+    async with connections(stack.api, 1) as clients:
+        await closed_loop(clients, requests[:10], 200)  # plans and caches
+        load = await closed_loop(clients, requests, 200)
+    if not load.responses[0].json()[name]:
+        raise WrongResultError(f"the list of {name} is empty")
+    return median(response.duration_ms for response in load.responses)
+
+
+async def _fill(stack: Stack, first: int, last: int) -> None:
+    await stack.database.execute(_USERS, first, last)
+    await stack.database.execute(_BLOCKS, first, last, BLOCKS_EACH)
+    await stack.database.execute("VACUUM ANALYZE memory_users, memory_blocks")
