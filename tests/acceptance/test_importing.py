@@ -228,6 +228,10 @@ async def test_an_upload_that_is_no_export_is_an_error(
         with pytest.raises(Invalid) as refused:
             await memory.import_file("uploaded", io.BytesIO(b"nothing"), file_name="../../x")
         assert refused.value.code == "format_unknown"
+        # An integer that Python does not convert would end the process.
+        hostile = b'[{"id": "1", "memory": "x", "n": ' + b"9" * 10_000 + b"}]"
+        report = await memory.import_file("hostile", io.BytesIO(hostile), export_format="mem0")
+        assert report.skipped == {"malformed": 1}
         # Numeric dates that remain ambiguous are reported, then read in the given order.
         chat = b"03/04/2026, 10:00 - Ann: Hello\n03/05/2026, 10:00 - Ann: Hello again\n"
         with pytest.raises(Invalid) as refused:

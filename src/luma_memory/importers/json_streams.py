@@ -12,6 +12,8 @@ import ijson
 
 # Real exports stay below 20.
 _DEPTH_MAX: Final = 200
+# One conversation; years of an export of them are read one by one.
+ITEM_BYTES_MAX: Final = 128 << 20
 _DIGITS_MAX: Final = 1_000
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{%d}" % (_DIGITS_MAX + 1))
 _NO_BRACKETS: Final = bytes(set(range(256)).difference(b"[]{}"))
@@ -22,14 +24,20 @@ def json_items(stream: BinaryIO, prefix: str) -> Iterator[Any]:
 
     Raises ijson.JSONError if the document is incomplete, malformed or nested too deeply.
     """
+    source = _Source(stream)
     with _not_text():
-        yield from ijson.items(_Shallow(stream), prefix, use_float=True)
+        for item in ijson.items(source, prefix, use_float=True):
+            source.begin_item()
+            yield item
 
 
 def events(stream: BinaryIO) -> Iterator[tuple[str, str, Any]]:
     """Path, kind and value of each event. Raises ijson.JSONError as `json_items`."""
+    source = _Source(stream)
     with _not_text():
-        yield from ijson.parse(_Shallow(stream), use_float=True)
+        for event in ijson.parse(source, use_float=True):
+            source.begin_item()
+            yield event
 
 
 def keyed_items(stream: BinaryIO, *keys: str) -> Iterator[tuple[str, Any]]:
@@ -39,15 +47,18 @@ def keyed_items(stream: BinaryIO, *keys: str) -> Iterator[tuple[str, Any]]:
     """
     builder, of = None, ""
     prefixes = {f"{key}.item": key for key in keys}
-    for prefix, event, value in events(stream):
-        if builder is None:
-            if (key := prefixes.get(prefix)) is None:
-                continue
-            builder, of = ijson.ObjectBuilder(), key
-        builder.event(event, value)
-        if prefixes.get(prefix) == of and event not in ("start_map", "start_array", "map_key"):
-            yield of, builder.value
-            builder = None
+    source = _Source(stream)
+    with _not_text():
+        for prefix, event, value in ijson.parse(source, use_float=True):
+            if builder is None:
+                source.begin_item()
+                if (key := prefixes.get(prefix)) is None:
+                    continue
+                builder, of = ijson.ObjectBuilder(), key
+            builder.event(event, value)
+            if prefixes.get(prefix) == of and event not in ("start_map", "start_array", "map_key"):
+                yield of, builder.value
+                builder = None
 
 
 @contextmanager
@@ -70,8 +81,9 @@ def problem(error: Exception) -> str:
     return text.strip().partition("\n")[0] or "malformed JSON"
 
 
-class _Shallow:
-    """JSON that is read, and refused where the parser would not get through.
+class _Source:
+    """JSON that is read, and refused where the parser would not get through, or an item would take
+    the memory of the process.
 
     It keeps the path of where it is, so that its time would grow with the square of the depth; and
     it ends the process at an integer that Python does not convert. Neither counts in strings.
@@ -83,9 +95,16 @@ class _Shallow:
         self._is_string = False
         self._depth = 0
         self._digits = b""
+        self._item_bytes = 0
+
+    def begin_item(self) -> None:
+        self._item_bytes = 0
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
+        self._item_bytes += len(data)
+        if self._item_bytes > ITEM_BYTES_MAX:
+            raise ijson.JSONError(f"an item of more than {ITEM_BYTES_MAX >> 20} MB")
         # Without escaped quotes and backslashes, quotes alone begin and end strings.
         text = (self._rest + data).replace(b"\\\\", b"").replace(b'\\"', b"")
         self._rest = b"\\" if text.endswith(b"\\") else b""

@@ -17,8 +17,8 @@ SOURCE: Final = "transcript"
 TIMING: Final = re.compile(
     r"^\s*(?:(?P<h>\d{1,3}):)?(?P<m>\d{1,2}):(?P<s>\d{2})[.,](?P<ms>\d{3})\s+-->\s+[\d:.,]+"
 )
-_VOICE: Final = re.compile(r"^\s*<v(?:\.[\w.]+)?\s+(?P<speaker>[^>]+)>")
-_TAG: Final = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+_VOICE: Final = re.compile(r"^\s*<v(?:\.[\w.]+)?\s+(?P<speaker>[^>\s][^>]{0,300})>")
+_TAG: Final = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 # A block ends if the speaker changes, after a longer pause, or at the end of a sentence after this.
 _PAUSE: Final = timedelta(seconds=8)
 _CHARACTERS: Final = 400

@@ -20,8 +20,9 @@ from luma_memory.importers.records import (
 from luma_memory.importers.texts import ContentIds, name, parts
 
 SOURCE: Final = "whatsapp"
-_MARKS: Final = "[\u200e\u200f\u202a-\u202e\u2066-\u2069]*"  # of the direction of a text
-_GAP: Final = r"[\s\u202f\u00a0]*"
+# Few, so that a line of nothing else takes no time.
+_MARKS: Final = "[\u200e\u200f\u202a-\u202e\u2066-\u2069]{0,3}"  # of the direction of a text
+_GAP: Final = r"[\s\u202f\u00a0]{0,3}"
 # Halves of the day in the languages whose phones write them, before the time or behind it.
 _AFTERNOON: Final = ("pm", "下午", "中午", "晚上", "오후", "午後", "μμ", "ös", "م", "ch", "بظ")
 _HALF: Final = (
@@ -32,7 +33,7 @@ _HALF: Final = (
 # Some phones write direction marks and narrow spaces around them.
 START: Final = re.compile(
     rf"^{_MARKS}\[?{_MARKS}(?P<a>\d{{1,4}}){_MARKS}(?P<sign>[./-])\s?{_MARKS}(?P<b>\d{{1,2}})"
-    rf"{_MARKS}[./-]\s?{_MARKS}(?P<c>\d{{1,4}})\.?{_MARKS}[,،]?\s+(?:kl\.?\s|um\s|às\s|à\s)?"
+    rf"{_MARKS}[./-]\s?{_MARKS}(?P<c>\d{{1,4}})\.?{_MARKS}[,،]?\s{{1,3}}(?:kl\.?\s|um\s|às\s|à\s)?"
     rf"{_MARKS}(?P<before>{_HALF})?{_GAP}"
     r"(?P<hour>\d{1,2})[:.](?P<minute>\d{2})(?:[:.](?P<second>\d{2}))?"
     rf"(?:{_GAP}{_MARKS}(?P<after>{_HALF}))?{_MARKS}(?:\]|\s-)\s*(?P<rest>.*)$",

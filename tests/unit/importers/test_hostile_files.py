@@ -136,6 +136,22 @@ def test_json_that_a_parser_would_not_get_through(tmp_path: Path, format_: str) 
         assert (problem in details) == bool(problem)
 
 
+def test_an_item_that_would_take_all_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("luma_memory.importers.json_streams.ITEM_BYTES_MAX", 1 << 20)
+    small = json.dumps({"id": "1", "memory": "x" * 100_000}).encode()
+    huge = b'{"id": "2", "memory": "' + b"x" * (2 << 20) + b'"}'
+    path = write(tmp_path, {"m.json": b"[" + b",".join([small] * 40 + [huge, small]) + b"]"})
+    found = items(path)
+    assert len(blocks(found)) == 40
+    assert [item.detail for item in found if hasattr(item, "detail")] == [
+        "an item of more than 1 MB"
+    ]
+    path = write(tmp_path, {"g.json": b'{"edges": [' + huge + b"]}"})
+    assert reasons(items(path, format_="graphiti")) == ["malformed"]
+
+
 def test_what_cannot_be_stored_becomes_a_replacement_character(tmp_path: Path) -> None:
     line = rb'{"messages":[{"role":"user","content":"a\u0000 b\ud83d c\ud83e\udeb5"}]}'
     (block,) = blocks(items(write(tmp_path, {"x.jsonl": line + b"\n"})))
@@ -181,8 +197,12 @@ def test_front_matter_that_grows_or_lies(tmp_path: Path) -> None:
 def test_texts_that_make_patterns_slow(tmp_path: Path) -> None:
     spaces = "13/03/2026, 09:05 - A: a" + " " * 300_000 + "b\n"
     assert len(blocks(items(write(tmp_path, {"chat.txt": spaces})))) == 2
+    for filler in ("\u200e", " ", "13/03/2026, ", "13/03/2026 9:05\u202f"):
+        path = write(tmp_path, {"chat.txt": "13/03/2026" + filler * 200_000 + "\n"})
+        assert reasons(items(path, format_="whatsapp")) == ["malformed"]
     tags = CUE + "<a" * 200_000 + "\n"
-    assert blocks(items(write(tmp_path, {"x.srt": tags})))
+    for text in (tags, CUE + "{\\" * 200_000 + "\n", CUE + "<v" + " " * 200_000 + "x\n"):
+        assert blocks(items(write(tmp_path, {"x.srt": text})))
     long = [chatgpt_conversation(chatgpt_node("a", "root", text="x" * 5_000_000), current="a")]
     assert len(blocks(items(write(tmp_path, {"c.json": long})))) == 50
 
