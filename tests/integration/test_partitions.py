@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import asyncpg
@@ -95,6 +95,15 @@ async def test_a_partition_is_a_complete_installation_and_leaves_the_home_partit
     for count, prefix in ((4, "luma_p"), (2, "luma_p"), (3, "other")):
         with pytest.raises(Conflict, match="cannot be changed"):
             await partitions.create(count, prefix)
+
+
+async def test_commands_at_once_do_the_work_once(
+    database: Database, connect_database: Callable[[], Database]
+) -> None:
+    several = [Partitions(database), Partitions(connect_database())]
+    results = await asyncio.gather(*(partitions.create(3, "luma_p") for partitions in several))
+    assert [one.error for done in results for one in done] == [None] * 4
+    assert len(await Partitions(database).reports()) == 3
 
 
 async def test_a_schema_of_others_is_not_taken(

@@ -60,7 +60,11 @@ async def create_schema(partition: Database) -> None:
     assert partition.schema is not None
     name = quoted_name(partition.schema)
     row = await partition.fetch_row(_SQL["has_schema"], name)
-    if row is None or not row["found"]:
+    if row is not None and row["found"]:
+        return
+    async with partition.transaction():
+        # Two commands that create it at once would both find it missing, and one would fail.
+        await partition.execute(_SQL["lock_directory"])
         await partition.execute(_SQL["create_schema"].replace("/*schema*/", name))
 
 

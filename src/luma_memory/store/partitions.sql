@@ -3,7 +3,7 @@
 SELECT number, schema_name AS schema, dsn, state FROM memory_partitions ORDER BY number
 
 -- name: lock_directory
--- One operator at a time creates partitions; released at the end of the transaction.
+-- One command at a time plans partitions, or creates a schema; released at the end of the transaction.
 SELECT pg_advisory_xact_lock(hashtextextended('memory_partitions', 0))
 
 -- name: add_partitions
