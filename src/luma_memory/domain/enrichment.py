@@ -83,6 +83,11 @@ class EmbeddingModel:
     # by workers without a request, since that costs nothing but time.
     replaces: str | None = None
 
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs on this machine, so that a call is free."""
+        return self.id.startswith("local/")
+
 
 @dataclass(frozen=True, slots=True)
 class Embedding:

@@ -31,7 +31,7 @@ class BlockingEncoder(TextEncoder):
     reached: threading.Event
     calls: list[Sequence[str]]
 
-    def encode(self, texts: Sequence[str]) -> list[Embedding]:
+    def encode(self, texts: Sequence[str], prompt: str = "") -> list[Embedding]:
         self.calls.append(texts)
         if "wait" in texts:
             self.reached.set()

@@ -120,6 +120,7 @@ def figures(
                 "id": entry.query.id,
                 "evidence": list(entry.query.evidence),
                 "ranking": list(entry.ranking),
+                "relevant": entry.is_relevant,
             }
             for entry in results
         ],

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.search import Calibration
+from luma_memory.pipeline.recall.script_samples import SCRIPT_SAMPLES, Samples
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.vector_models import CalibrationStore
 
@@ -59,6 +60,8 @@ STATEMENTS: Final = (
 )
 # A deviation of zero would make every score infinite.
 _DEVIATION_MIN: Final = 0.005
+# Cosines of texts in one language deviate less than those of texts in several.
+_WITHIN_SCRIPT: Final = 0.8
 
 
 class Calibrations:
@@ -78,6 +81,24 @@ class Calibrations:
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
             task = asyncio.create_task(self._find(embedder))
             self._tasks[model_id] = task
+        return await asyncio.shield(task)
+
+    async def of_script(self, embedder: Embedder, script: str) -> Calibration:
+        """The calibration for questions in one script, as `main_script` names it.
+
+        A local model's is measured once per process; for other models, which would charge for
+        it, and for scripts without samples it is that of the model.
+        """
+        model = embedder.model
+        whole = await self.of(embedder)
+        samples = SCRIPT_SAMPLES.get(script)
+        if samples is None or not model.is_local or script not in (model.scripts or ()):
+            return whole
+        key = f"{model.id} {script}"
+        task = self._tasks.get(key)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(_within_script(embedder, samples, whole))
+            self._tasks[key] = task
         return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -100,12 +121,31 @@ async def measure_calibration(embedder: Embedder) -> Calibration:
 
     Raises as `Embedder.embed_documents`.
     """
+    cosines = await _cosines(embedder, QUESTIONS, STATEMENTS)
+    return Calibration(float(cosines.mean()), max(float(cosines.std()), _DEVIATION_MIN))
+
+
+async def _within_script(embedder: Embedder, samples: Samples, whole: Calibration) -> Calibration:
+    """From few pairs: their mean, and a deviation halfway to the one to be expected."""
+    cosines = await _cosines(embedder, *samples)
+    expected = _WITHIN_SCRIPT * whole.deviation
+    return Calibration(
+        float(cosines.mean()), max((float(cosines.std()) + expected) / 2, _DEVIATION_MIN)
+    )
+
+
+async def _cosines(
+    embedder: Embedder, questions: Sequence[str], statements: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    if embedder.model.is_local:
+        # A local model may treat questions differently, and a call costs nothing.
+        embedded = await asyncio.gather(*map(embedder.embed_query, questions))
+        return _rows(embedded) @ _rows(await embedder.embed_documents(statements)).T
     # One call: the first query after a start waits for it, and one call per question would be
     # a burst at the provider (seen: 34 calls of two processes).
-    embeddings = await embedder.embed_documents([*STATEMENTS, *QUESTIONS])
-    statements, questions = embeddings[: len(STATEMENTS)], embeddings[len(STATEMENTS) :]
-    cosines = _rows(questions) @ _rows(statements).T
-    return Calibration(float(cosines.mean()), max(float(cosines.std()), _DEVIATION_MIN))
+    embeddings = await embedder.embed_documents([*statements, *questions])
+    count = len(statements)
+    return _rows(embeddings[count:]) @ _rows(embeddings[:count]).T
 
 
 def _rows(embeddings: Sequence[Embedding]) -> npt.NDArray[np.float64]:

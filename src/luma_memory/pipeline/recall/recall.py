@@ -41,7 +41,7 @@ from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.first_person import with_name
 from luma_memory.pipeline.text.questions import query_terms, question_first
-from luma_memory.pipeline.text.scripts import is_legible, is_unspaced
+from luma_memory.pipeline.text.scripts import is_legible, is_unspaced, main_script
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
 from luma_memory.pipeline.text.words import ANALYZER
 from luma_memory.ports.accounts import UserStore
@@ -262,7 +262,7 @@ class Recall:
     async def _rank(
         self, request: SearchRequest, question: Question, scanned: _Scanned, stages: Stages
     ) -> tuple[ScopeLayout, Sequence[Place]]:
-        calibration = await self._calibration(scanned.embedder, stages)
+        calibration = await self._calibration(request.query, scanned.embedder, stages)
         stages.ended("calibrate")
         keys, named = scanned.rows.name_keys, len(question.named)
         scoring = ScoringRequest(
@@ -313,10 +313,12 @@ class Recall:
         ]
 
     @spans.traced("calibrate")
-    async def _calibration(self, embedder: Embedder | None, stages: Stages) -> Calibration:
+    async def _calibration(
+        self, query: str, embedder: Embedder | None, stages: Stages
+    ) -> Calibration:
         if embedder is None or self._calibrations is None:
             return AVERAGE_CALIBRATION
-        work = self._calibrations.of(embedder)
+        work = self._calibrations.of_script(embedder, main_script(query))
         return await stages.optional("calibration", work) or AVERAGE_CALIBRATION
 
     async def _read(

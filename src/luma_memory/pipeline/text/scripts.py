@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from functools import lru_cache
 from typing import Final
 
@@ -37,6 +38,14 @@ def is_mostly_latin(text: str) -> bool:
     """Whether at least half of the letters are Latin; a text without letters is."""
     latin = [_script(letter) == "LATIN" for letter in text if letter.isalpha()]
     return 2 * sum(latin) >= len(latin)
+
+
+def main_script(text: str) -> str:
+    """The script of most letters; any kana make it Japanese, HIRAGANA. Empty without letters."""
+    counts = Counter(_script(letter) for letter in text if letter.isalpha())
+    if counts["HIRAGANA"] + counts["KATAKANA"]:
+        return "HIRAGANA"
+    return max(counts, key=lambda script: counts[script], default="")
 
 
 def _has_sign(text: str) -> bool:

@@ -32,7 +32,18 @@ from luma_memory.providers.embedding.bert_config import BertConfig, read_config
 from luma_memory.providers.embedding.bert_graph import Precision
 from luma_memory.providers.embedding.model_cache import cached_graph
 from luma_memory.providers.embedding.onnx_runtime import InferenceSession, SessionOptions
-from luma_memory.providers.embedding.weights import ModelFiles, check_tokenizer, find_model
+from luma_memory.providers.embedding.packed_e5 import (
+    PACKED_PROMPTS,
+    read_packed_config,
+    read_packed_tokenizer,
+)
+from luma_memory.providers.embedding.prompts import NO_PROMPTS, Prompts, read_prompts
+from luma_memory.providers.embedding.weights import (
+    PINNED_NAME,
+    ModelFiles,
+    check_tokenizer,
+    find_model,
+)
 
 # Longer texts are cut before they are tokenized: 256 tokens of any language are well within it.
 CHARACTERS_PER_TOKEN_MAX = 32
@@ -49,13 +60,18 @@ class TextEncoder:
     """Tokenizer and graph of one model. May be called from several threads at once."""
 
     def __init__(
-        self, model: EmbeddingModel, tokenizer: Tokenizer, session: InferenceSession
+        self,
+        model: EmbeddingModel,
+        tokenizer: Tokenizer,
+        session: InferenceSession,
+        prompts: Prompts = NO_PROMPTS,
     ) -> None:
         self.model = model
+        self.prompts = prompts
         self._tokenizer = tokenizer
         self._session = session
 
-    def encode(self, texts: Sequence[str]) -> list[Embedding]:
+    def encode(self, texts: Sequence[str], prompt: str = "") -> list[Embedding]:
         """The vectors of any strings, including blank ones and ones with NULs or lone surrogates;
         in order.
 
@@ -65,7 +81,7 @@ class TextEncoder:
         """
         if not texts:
             return []
-        readable = [self._readable(text) for text in texts]
+        readable = [self._readable(prompt + text) for text in texts]
         limit = self.model.max_tokens
         # A tokenizer without sentence tokens returns nothing for a blank text: use padding then.
         found = [ids or [0] for ids in self._token_ids([head for head, _ in readable])]
@@ -124,14 +140,21 @@ def load_encoder(
     # library, which has no other setting.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     files = find_model(source)
-    config = read_config(files.folder)
     check_tokenizer(files)
-    tokenizer = _load_tokenizer(files)
+    if files.packed:
+        config, prompts = read_packed_config(files.weights), PACKED_PROMPTS
+        tokenizer = read_packed_tokenizer(files.weights)
+    else:
+        config, prompts = read_config(files.folder), read_prompts(files.folder)
+        tokenizer = _load_tokenizer(files)
     graph = cached_graph(files, config, precision, cache_dir=cache_dir)
     model = _describe(files, config, precision, _scripts(tokenizer.get_vocab()))
-    if files.pinned and names_speakers:
+    if prompts != NO_PROMPTS and not files.pinned:
+        # Earlier versions ignored the folder's prompts.
+        model = replace(model, id=f"{model.id}-prompted")
+    if files.name == PINNED_NAME and files.pinned and names_speakers:
         model = replace(model, id=f"{model.id}-named", names_speakers=True, replaces=model.id)
-    return TextEncoder(model, tokenizer, open_session(graph))
+    return TextEncoder(model, tokenizer, open_session(graph), prompts)
 
 
 def open_session(graph: bytes) -> InferenceSession:

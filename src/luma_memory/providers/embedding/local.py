@@ -96,17 +96,23 @@ class LocalEmbedder:
             await asyncio.to_thread(pool.shutdown)
 
     async def _embed_queries(self, texts: Sequence[str]) -> Sequence[Embedding]:
-        return await self._run(self._queries, texts)
+        return await self._run(self._queries, texts, self._encoder.prompts.query)
 
     async def _work(
         self, texts: Sequence[str], steps: Iterator[slice], found: list[Embedding | None]
     ) -> None:
         for step in steps:  # shared with the call's other tasks: each step is taken once
-            found[step] = await self._run(self._documents, texts[step])
+            found[step] = await self._run(
+                self._documents, texts[step], self._encoder.prompts.passage
+            )
 
-    async def _run(self, pool: ThreadPoolExecutor, texts: Sequence[str]) -> list[Embedding]:
+    async def _run(
+        self, pool: ThreadPoolExecutor, texts: Sequence[str], prompt: str
+    ) -> list[Embedding]:
         try:
-            work = asyncio.get_running_loop().run_in_executor(pool, self._encoder.encode, texts)
+            work = asyncio.get_running_loop().run_in_executor(
+                pool, self._encoder.encode, texts, prompt
+            )
         except RuntimeError as error:  # the pool is shut down
             raise ProviderUnavailable("The local embedding model is closed.") from error
         return await work

@@ -26,6 +26,7 @@ from luma_memory.providers.embedding.bert_graph import (
     read_weights,
 )
 from luma_memory.providers.embedding.onnx_runtime import VERSION as RUNTIME_VERSION
+from luma_memory.providers.embedding.packed_e5 import read_packed_weights
 from luma_memory.providers.embedding.weights import ModelFiles, check_weights
 from luma_memory.telemetry.events import Event, Level
 from luma_memory.telemetry.logs import log_event
@@ -90,7 +91,8 @@ def _file_name(files: ModelFiles, config: BertConfig, precision: Precision) -> s
 
 def _build(files: ModelFiles, config: BertConfig, precision: Precision) -> bytes:
     check_weights(files)
-    return build_graph(read_weights(files.weights), config, precision)
+    weights = read_packed_weights if files.packed else read_weights
+    return build_graph(weights(files.weights), config, precision)
 
 
 def _read(path: Path) -> bytes | None:

