@@ -154,8 +154,8 @@ class Settings(BaseSettings):
     """Dimensions of a vector, at most what PostgreSQL stores in line with its row; OpenAI's third
     generation of models shortens to it on request."""
     local_model: Annotated[str | None, Unset("all-MiniLM-L6-v2")] = None
-    """A folder with a BERT-like sentence model, `multilingual-e5-small` (extra `multilingual`), or a
-    model name on the hub."""
+    """A folder with a BERT-like sentence model, `multilingual-e5-small` (extra `multilingual`), or
+    a model name on the hub."""
     model_cache_dir: Annotated[Path | None, Unset("the user's cache folder")] = None
     """Folder for the local model's built graph."""
     provider_timeout_ms: Milliseconds = 20_000
