@@ -19,6 +19,7 @@ from rich.console import Console
 import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
 from benchmarks import (
     accept,
+    agents,
     context,
     enrichment,
     importing,
@@ -59,6 +60,9 @@ SECTIONS: Mapping[str, Section] = {
     "hanging-redis": context.hanging,
     "lists": lists.lists,
     "history": lists.history,
+    "agents-tools": agents.tools,
+    "agents-sessions": agents.sessions,
+    "agents-hook": agents.hook,
     "queue": queue.compare,
 }
 

@@ -27,6 +27,9 @@ PROMISES = {
     "hanging_redis_accept_p99": "≤ 1",
     "hanging_redis_search_p99": "≤ 1",
     "hanging_redis_context_p99": "≤ 1",
+    "mcp_search_2026-07-28": "≤ 1.3",
+    "mcp_stdio_cold_list": "≤ 1",
+    "hook_prompt_p95": "≤ 1",
 }
 
 

@@ -123,6 +123,26 @@ async def test_an_added_conversation_is_found_and_its_event_succeeds(
     }
 
 
+async def test_items_are_no_memories(door: KeyedService, client: httpx2.AsyncClient) -> None:
+    """An application may use both; a store's records must not turn up among the memories."""
+    name = user()
+    await add(client, "I keep bees.", user_id=name)
+    async with door.client(await door.key(*EVERY_PERMISSION)) as rest:
+        item = {"user_id": name, "namespace": ["files"], "key": "bees", "value": {"text": "Bees!"}}
+        assert (await rest.put("/items", json=item)).status_code == 201
+        assert await texts(client, {"user_id": name}) == ["I keep bees."]
+        query = {"query": "bees", "filters": {"user_id": name}}
+        for path in ("/v3/memories/search/", "/search"):
+            found = await client.post(path, json={**query, "user_id": name})
+            assert [one["memory"] for one in found.json()["results"]] == ["I keep bees."], path
+        listed = (await client.get("/memories", params={"user_id": name})).json()
+        assert [one["memory"] for one in listed["results"]] == ["I keep bees."]
+        gone = await client.delete("/v1/memories/", params={"user_id": name})
+        assert gone.status_code == 200
+        key = {"user_id": name, "namespace": "files", "key": "bees"}
+        assert (await rest.get("/items", params=key)).status_code == 200
+
+
 async def test_a_search_narrows_by_threshold_fields_and_top_k(
     door: KeyedService, client: httpx2.AsyncClient
 ) -> None:

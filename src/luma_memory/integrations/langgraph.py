@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from luma_memory.integrations.clients import Clients
+from luma_memory.integrations.item_batches import ItemBatches
 from luma_memory.integrations.missing import extra_missing
 from luma_memory.protocol.items import ItemBody, ItemOperationResult
 from luma_memory.protocol.search import SearchResponse
@@ -57,7 +58,7 @@ class LumaStore(BaseStore):
     """
 
     supports_ttl = True
-    __slots__ = ("_clients", "_index", "_user_id", "ttl_config")
+    __slots__ = ("_batches", "_clients", "_index", "_user_id", "ttl_config")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class LumaStore(BaseStore):
     ) -> None:
         self._clients = Clients(url, api_key)
         self._user_id = user_id
+        self._batches = ItemBatches(self._clients, user_id)
         self._index = list(index) if index is not None else None
         self.ttl_config = ttl
 
@@ -83,14 +85,11 @@ class LumaStore(BaseStore):
         return plan.results(found)
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """As `batch`."""
+        """As `batch`. Concurrent calls share requests."""
         plan = _Plan(list(ops), self._index)
         found: list[ItemOperationResult] = []
         for operations in plan.requests():
-            response = await self._clients.asynchronous.batch_items(
-                operations, user_id=self._user_id
-            )
-            found += response.results
+            found += await self._batches.run(operations)
         return plan.results(found)
 
     def close(self) -> None:
