@@ -21,6 +21,7 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
             refusal = await http.post(f"{url}/mcp", json={})
             assert refusal.status_code == 401
             challenge = refusal.headers["www-authenticate"]
+            assert "error=" not in challenge  # no token is no error
             path = "/.well-known/oauth-protected-resource"
             assert f'resource_metadata="{url}{path}/mcp"' in challenge
             assert 'scope="memory:read memory:write"' in challenge
@@ -45,6 +46,7 @@ async def test_a_host_finds_its_issuer_and_a_token_decides_whose_memory_it_is(
                 401,
                 "token_expired",
             )
+            assert 'Bearer error="invalid_token", ' in refusal.headers["www-authenticate"]
 
 
 async def test_without_an_issuer_there_is_no_metadata(servers: Servers) -> None:

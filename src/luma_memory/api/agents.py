@@ -11,10 +11,11 @@ from starlette.types import Scope
 
 from luma_memory.bootstrap.parts import token_issuers
 from luma_memory.bootstrap.service import Service
+from luma_memory.domain.errors import Unauthenticated
 from luma_memory.mcp import MCP_PATH, METADATA_PATHS, is_installed
 from luma_memory.mcp.resource_metadata import ProtectedResource
 
-Challenges = Mapping[str, Callable[[Scope], str]]
+Challenges = Mapping[str, Callable[[Scope, Unauthenticated], str]]
 
 
 def add_agents(app: FastAPI, service: Service) -> Challenges:

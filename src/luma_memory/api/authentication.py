@@ -35,7 +35,7 @@ class Authentication:
         open_folder: str,
         limit: TokenBuckets | None,
         allowed_origins: Collection[str],
-        challenges: Mapping[str, Callable[[Scope], str]],
+        challenges: Mapping[str, Callable[[Scope, Unauthenticated], str]],
     ) -> None:
         self._app = app
         self._keys = keys
@@ -52,8 +52,8 @@ class Authentication:
             except LumaMemoryError as error:
                 response = error_response(scope, error)
                 challenge = self._challenges.get(scope["path"])
-                if challenge is not None and response.status_code == 401:
-                    response.headers["WWW-Authenticate"] = challenge(scope)
+                if challenge is not None and isinstance(error, Unauthenticated):
+                    response.headers["WWW-Authenticate"] = challenge(scope, error)
                 await response(scope, receive, send)
                 return
         await self._app(scope, receive, send)

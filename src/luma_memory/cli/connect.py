@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -88,6 +89,9 @@ def connect(
         raise typer.Exit(1)
     _write(path, before, after)
     typer.echo(f"Wrote {path}; restart the host")
+    if not remove and sys.prefix != sys.base_prefix:
+        program = Path(sys.prefix) / "bin" / _SERVER["command"]
+        typer.echo(f"If the host does not find the command, replace it in the entry: {program}")
 
 
 def _former(path: Path, text: str, host: Host) -> str | None:

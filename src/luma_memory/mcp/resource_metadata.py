@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
+from luma_memory.domain.errors import Unauthenticated
 from luma_memory.mcp import MCP_PATH, METADATA_PATHS
 
 _TTL_SECONDS: Final = 300
@@ -39,10 +40,16 @@ class ProtectedResource:
         headers = {"Cache-Control": f"max-age={_TTL_SECONDS}"}
         return JSONResponse(document, headers=headers)
 
-    def challenge(self, scope: Scope) -> str:
-        """The header WWW-Authenticate of a response 401."""
+    def challenge(self, scope: Scope, error: Unauthenticated) -> str:
+        """The header WWW-Authenticate of a response 401.
+
+        A host whose token was refused gets a new one; one without a token has made no error
+        (RFC 6750).
+        """
         url = self._base(scope) + METADATA_PATHS[1]
-        return f'Bearer resource_metadata="{url}", scope="{" ".join(_SCOPES)}"'
+        is_refused = error.code != "credentials_missing"
+        error_code = 'error="invalid_token", ' if is_refused else ""
+        return f'Bearer {error_code}resource_metadata="{url}", scope="{" ".join(_SCOPES)}"'
 
     def _base(self, scope: Scope) -> str:
         if self.public_url is not None:
