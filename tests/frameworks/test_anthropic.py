@@ -153,6 +153,39 @@ def test_a_file_is_created_and_renamed_once(url: str, user: str) -> None:
     assert listing.count(".md") == 1
 
 
+def test_a_folder_moves_whole_beside_writers_and_other_movers(url: str, user: str) -> None:
+    tool = LumaMemoryTool(url, user_id=user)
+    for n in range(4):
+        path = f"/memories/old/{n}.md"
+        tool.call({"command": "create", "path": path, "file_text": "start\n"})
+
+    def write(n: int) -> bool:
+        path = f"/memories/old/{n}.md"
+        command = {"command": "insert", "path": path, "insert_line": 0, "insert_text": "written"}
+        return outcome(LumaMemoryTool(url, user_id=user).call, command)[0] == "result"
+
+    def move(n: int) -> bool:
+        command = {
+            "command": "rename",
+            "old_path": "/memories/old",
+            "new_path": f"/memories/new{n}",
+        }
+        return outcome(LumaMemoryTool(url, user_id=user).call, command)[0] == "result"
+
+    with ThreadPoolExecutor(7) as threads:
+        writing = [threads.submit(write, n) for n in range(4)]
+        moving = [threads.submit(move, n) for n in range(3)]
+        written = [one.result() for one in writing]
+        moved = [one.result() for one in moving]
+    assert moved.count(True) == 1
+    folder = f"/memories/new{moved.index(True)}"
+    listing = str(tool.call({"command": "view", "path": "/memories"}))
+    assert listing.count(".md") == 4
+    for n in range(4):
+        text = str(tool.call({"command": "view", "path": f"{folder}/{n}.md"}))
+        assert ("written" in text) == written[n]
+
+
 async def test_the_asynchronous_tool(url: str, user: str) -> None:
     tool = LumaAsyncMemoryTool(url, user_id=user)
     await tool.call({"command": "create", "path": "/memories/a", "file_text": "b"})

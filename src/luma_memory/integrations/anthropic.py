@@ -223,28 +223,50 @@ class _Files:
         return True
 
     def rename(self, shown_old: str, old: str, shown_new: str, new: str) -> None:
+        """Move a file, or a folder with all in it.
+
+        Of two who move the same, one wins. What others write into a folder meanwhile moves with it.
+        """
         if new.startswith(f"{old}/"):
             raise ToolError(f"Cannot move {shown_old} into itself: {shown_new}")
         self._make_folders(new)
         entry = self.find(old)
         if entry is None:
             raise ToolError(f"The path {shown_old} does not exist")
-        moved = [entry]
-        if entry.text is None:
-            moved += [one for one in self.all() if _is_below(one, old)]
-        # A file's first write decides: of two who move it, the second finds it gone.
-        for one in moved:
-            target = new + one.path[len(old) :]
-            if not self._put(target, one.text, if_absent=True):
+        # A folder's own mark first: it decides who moves what is in it.
+        if not self._move(old, new, shown_new):
+            raise _vanished(shown_old)
+        if entry.text is not None:
+            return
+        for _ in range(_TRIES):
+            below = [one.path for one in self.all() if _is_below(one, old)]
+            for path in below:
+                self._move(path, new + path[len(old) :], shown_new)
+            if not below:
+                return
+        raise ToolError(f"The path {shown_old} is being edited by others. Please try again.")
+
+    def _move(self, old: str, new: str, shown_new: str) -> bool:
+        """Move one entry with its latest text; False if others have moved or deleted it."""
+        for attempt in range(_TRIES):
+            entry = self.find(old)
+            if entry is None:
+                break
+            if not self._put(new, entry.text, if_absent=attempt == 0):
                 raise ToolError(f"The destination {shown_new} already exists")
-        for one in moved:
             try:
                 self._clients.blocking.delete_item(
-                    NAMESPACE, one.path, user_id=self._user_id, etag=one.etag
+                    NAMESPACE, old, user_id=self._user_id, etag=entry.etag
                 )
             except PreconditionFailed:
-                self._run([{"op": "delete", **_name(new + one.path[len(old) :])}])
-                raise _vanished(shown_old) from None
+                continue  # it has been edited
+            return True
+        else:
+            self._run([{"op": "delete", **_name(new)}])
+            raise ToolError(f"The file {_ROOT}/{old} is being edited by others. Please try again.")
+        if attempt > 0:
+            self._run([{"op": "delete", **_name(new)}])
+        return False
 
     def clear(self) -> None:
         self._run({"op": "delete", **_name(one.path)} for one in self.all())
