@@ -152,9 +152,10 @@ async def test_blocks_are_deleted_after_a_dry_run_only(client: httpx2.AsyncClien
         "ann noted 0.",
     }
     assert (await delete(confirmation=dry["confirmation"]))[1]["code"] == "confirmation_outdated"
-    assert (await client.post("/blocks/delete", json={"dry_run": True})).json()[
-        "code"
-    ] == "filter_missing"
+    without_condition: list[dict[str, Any]] = [{}, {"filters": {}}, {"all": False}]
+    for nothing in without_condition:
+        unnamed = await client.post("/blocks/delete", json={**nothing, "dry_run": True})
+        assert unnamed.json()["code"] == "filter_missing"
 
 
 async def test_an_edit_invalidates_the_confirmation(client: httpx2.AsyncClient) -> None:

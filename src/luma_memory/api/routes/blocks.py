@@ -314,7 +314,8 @@ async def delete_blocks(
     if user_id is None:
         caller.check_may("admin")
     chosen = body.selects
-    if not any((name == "all" and value) or name != "all" for name, value in chosen.items()):
+    # An empty filter selects everything, as none does.
+    if not any(value not in (False, {}) for value in chosen.values()):
         raise Invalid(
             "Name the blocks: give at least one condition, or `all: true`", code="filter_missing"
         )
