@@ -32,13 +32,13 @@ up: $(PROJECT) ## run database, API and worker until Ctrl-C (UP_ARGS="--port 900
 	@.venv/bin/luma-memory up $(UP_ARGS)
 
 test: $(DEV) $(DOCS) ## all that CI runs on a change: format, lint, wording, SQL, types, import contracts, site, tests (PYTEST_ARGS=…)
-	@sh tools/check.sh packages format lint sizes wording sql contracts types docs tests -- $(PYTEST_ARGS)
+	@sh tools/check.sh packages format lint sizes wording sql sdk-types contracts types docs tests -- $(PYTEST_ARGS)
 
 unit: $(DEV) ## the tests without servers, in seconds while you write
 	@.venv/bin/python -m pytest -q -n logical tests/unit $(PYTEST_ARGS)
 
 test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well, and the short benchmark
-	@sh tools/check.sh packages format lint sizes wording sql contracts types docs all-tests bench-short -- $(PYTEST_ARGS)
+	@sh tools/check.sh packages format lint sizes wording sql sdk-types contracts types docs all-tests bench-short -- $(PYTEST_ARGS)
 
 coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
 	@.venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow" \
@@ -51,7 +51,7 @@ faults: $(DEV) ## the long tests: kills, outages, floods, and property-based tes
 	@HYPOTHESIS_PROFILE=thorough .venv/bin/python -m pytest -m "slow or hypothesis" $(PYTEST_ARGS)
 
 lint: $(DEV) $(DOCS) ## the static checks: format, lint, sizes, wording, SQL, types, contracts
-	@sh tools/check.sh format lint sizes wording sql types contracts
+	@sh tools/check.sh format lint sizes wording sql sdk-types types contracts
 
 format: $(DEV) ## format the code, apply automatic fixes, generate the synchronous client
 	@.venv/bin/python tools/synchronous_client.py

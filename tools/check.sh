@@ -37,6 +37,7 @@ run_step() {
     sizes) "$bin/python" tools/sizes.py ;;
     wording) "$bin/python" tools/wording.py ;;
     sql) "$bin/python" -m tools.sql_rules ;;
+    sdk-types) "$bin/python" -m tools.typescript_types --check ;;
     types) "$bin/python" -m mypy ;;
     contracts) "$bin/lint-imports" ;;
     docs) "$bin/python" -m pytest -q -m site tests/deploy/test_site.py ;;

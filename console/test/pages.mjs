@@ -1,0 +1,52 @@
+// Visits every page, in both themes, wide and narrow: `node test/pages.mjs PLAN` prints what was found.
+//
+// PLAN: { executable, url, key, paths: {name: "#/…"}, sizes: [width…], themes: […], pictures: folder or null }
+import { writeFileSync } from "node:fs";
+import { go, opened, overflow, violations } from "./browser.mjs";
+
+/** The picture as WebP, a fifth of its size. */
+async function smaller(context, picture) {
+  const blank = await context.newPage();
+  const text = await blank.evaluate(async (png) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${png}`;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    canvas.width = image.width;
+    canvas.height = image.height;
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL("image/webp", 0.7).split(",")[1];
+  }, picture.toString("base64"));
+  await blank.close();
+  return Buffer.from(text, "base64");
+}
+
+const plan = JSON.parse(process.argv[2]);
+const report = { pages: {}, ran: false, seen: { errors: [], hosts: [], dialogs: [], keys: [] } };
+for (const width of plan.sizes) {
+  for (const theme of plan.themes) {
+    const { browser, page, seen } = await opened({
+      ...plan,
+      viewport: { width, height: plan.height ?? (width < 600 ? 800 : 900) },
+      colorScheme: theme,
+      reducedMotion: "reduce",
+    });
+    for (const [name, path] of Object.entries(plan.paths)) {
+      await go(page, plan.url, path);
+      const found = { violations: await violations(page), overflow: await overflow(page), heading: await page.textContent("h1") };
+      report.pages[`${name} ${width} ${theme}`] = found;
+      report.ran ||= await page.evaluate(() => globalThis.__ran !== undefined);
+      if (plan.pictures) {
+        const picture = await page.screenshot({ fullPage: plan.whole ?? true });
+        const file = plan.whole === false ? name : `${name}-${width}-${theme}`;
+        writeFileSync(`${plan.pictures}/${file}.webp`, await smaller(page.context(), picture));
+      }
+    }
+    for (const kind of Object.keys(report.seen)) {
+      report.seen[kind].push(...seen[kind]);
+    }
+    await browser.close();
+  }
+}
+console.log(JSON.stringify(report));
+process.exit(0);

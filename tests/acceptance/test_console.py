@@ -1,0 +1,207 @@
+"""The console in a browser, on a real service with the sample data."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+from tests.support.console import CONSOLE, check_pages, installed, pictures_folder, plan
+from tests.support.console_sample import fill, fill_large, plant_payloads
+from tests.support.keyed_service import KeyedService, running_keyed_service
+from tests.support.script_payloads import PAYLOADS
+from tests.support.servers import Servers
+from tests.support.service import BASE_PATH
+from tests.support.typescript_sdk import ROOT, run_node
+
+from luma_memory.cli.processes import API
+from luma_memory.client import AsyncMemoryClient
+from luma_memory.domain.access import EVERY_PERMISSION
+
+PAGE = ROOT / "docs" / "console.md"
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@dataclass
+class Console:
+    """A service with the sample data, and what drives a browser on it."""
+
+    keyed: KeyedService
+    key: str
+    paths: Mapping[str, str]
+    node: str
+    browser: str
+
+    @property
+    def url(self) -> str:
+        return self.keyed.stack.base_url
+
+    def client(self) -> AsyncMemoryClient:
+        return AsyncMemoryClient(self.url, api_key=self.key, timeout_seconds=120)
+
+    async def run(self, program: str, **given: object) -> str:
+        given = {"key": self.key, **given}
+        argument = plan(self.url, self.browser, **given)
+        return await asyncio.to_thread(
+            run_node, self.node, f"test/{program}", argument, folder=CONSOLE
+        )
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def console(servers: Servers) -> AsyncIterator[Console]:
+    node, browser = installed()
+    async with running_keyed_service(servers, relations_enabled=True) as keyed:
+        key = await keyed.key(*EVERY_PERMISSION)
+        async with AsyncMemoryClient(keyed.stack.base_url, api_key=key) as client:
+            paths = await fill(client)
+        yield Console(keyed, key, paths, node, browser)
+
+
+async def test_every_page_is_accessible_and_has_no_error(console: Console) -> None:
+    printed = await console.run("pages.mjs", paths=console.paths, sizes=[360], themes=["dark"])
+    check_pages(printed, count=len(console.paths))
+
+
+async def test_a_person_can_do_everything_and_a_key_only_what_it_may(console: Console) -> None:
+    printed = await console.run(
+        "flows.mjs",
+        api=console.url + BASE_PATH,
+        reader=await console.keyed.key("read"),
+        ofUser={"key": await console.keyed.key("read", user_id="iris"), "user": "iris"},
+    )
+    report = json.loads(printed)
+    assert report["keyPlaces"] == {
+        "session": True,
+        "local": False,
+        "cookie": "",
+        "address": False,
+        "text": False,
+    }
+    assert report["edited"]
+    assert report["escapeCloses"]
+    assert report["deleted"]
+    assert report["willDelete"].startswith("2 blocks")
+    assert report["left"] == 1
+    assert report["restored"] == "active"
+    assert report["secretWorks"] == 200
+    assert not report["secretShownAgain"]
+    assert all(console.url in copy and "lmk_" not in copy for copy in report["copies"])
+    assert report["eraseNeedsName"]
+    assert report["seen"]["hosts"] == []
+    assert report["seen"]["dialogs"] == []
+    assert {"Add a block", "Edit", "Delete"}.isdisjoint(report["reader"]["buttons"])
+    assert {"Keys", "Webhooks"}.isdisjoint(report["reader"]["links"])
+    assert report["ofUser"]["users"] == ["iris"]
+    assert report["ofUser"]["owners"] == ["iris"]
+    # The wrong key of each sign-in, and nothing else.
+    for errors in (report["seen"]["errors"], report["reader"]["seen"], report["ofUser"]["seen"]):
+        assert [error for error in errors if "401" not in error] == []
+
+
+async def test_stored_scripts_do_not_run(console: Console) -> None:
+    async with console.client() as client:
+        paths = await plant_payloads(console.keyed, client)
+    try:
+        printed = await console.run("pages.mjs", paths=paths, sizes=[1280], themes=["light"])
+        report = json.loads(printed)
+        assert report["seen"] == {"errors": [], "hosts": [], "dialogs": [], "keys": []}
+        assert report["ran"] is False
+        assert len(report["pages"]) == len(paths)
+    finally:
+        async with console.client() as client:
+            for payload in PAYLOADS:
+                await client.erase_user(payload)
+
+
+@pytest.mark.slow
+async def test_every_size_and_theme(console: Console) -> None:
+    sizes, themes = [360, 768, 1440, 2560], ["light", "dark"]
+    printed = await console.run("pages.mjs", paths=console.paths, sizes=sizes, themes=themes)
+    check_pages(printed, count=8 * len(console.paths))
+
+
+@pytest.mark.slow
+async def test_the_service_away_and_back(console: Console) -> None:
+    argument = plan(console.url, console.browser, key=console.key)
+    browsing = await asyncio.to_thread(
+        subprocess.Popen,
+        [console.node, "test/outage.mjs", argument],
+        cwd=CONSOLE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with browsing:
+        try:
+            report = json.loads(await _away_and_back(console, browsing))
+        finally:
+            browsing.terminate()
+    assert report == {"dialogs": [], "hosts": []}
+
+
+async def _away_and_back(console: Console, browsing: subprocess.Popen[str]) -> str:
+    """The last line that the program prints."""
+    assert browsing.stdin
+    assert browsing.stdout
+    stack = console.keyed.stack
+    assert await asyncio.to_thread(browsing.stdout.readline) == "open\n"
+    try:
+        await stack.children[API].stop(grace_seconds=1)
+        assert await asyncio.to_thread(browsing.stdout.readline) == "away\n"
+    finally:
+        await stack.restart(API)
+        await stack.ready()
+    browsing.stdin.write("back\n")
+    browsing.stdin.flush()
+    return await asyncio.to_thread(browsing.stdout.readline)
+
+
+@pytest.mark.slow
+async def test_pictures_of_the_documentation(console: Console) -> None:
+    """Written with `make console-pictures`."""
+    folder = pictures_folder()
+    if folder is None:
+        pytest.skip("make console-pictures writes them")
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = set(re.findall(r"images/console/([\w-]+)\.webp", PAGE.read_text("utf-8")))
+    paths = {name: path for name, path in console.paths.items() if name in shown}
+    assert set(paths) == shown
+    await console.run(
+        "pages.mjs",
+        paths=paths,
+        sizes=[1120],
+        themes=["light"],
+        pictures=str(folder),
+        whole=False,
+    )
+
+
+@pytest.mark.slow
+async def test_a_large_installation(servers: Servers, console: Console) -> None:
+    """100,000 blocks, 10,000 users, 50,000 jobs. Prints the milliseconds of each list."""
+    async with running_keyed_service(servers, workers=0) as keyed:
+        await fill_large(keyed.stack.database_url, users=10_000)
+        key = await keyed.key(*EVERY_PERMISSION)
+        paths = {
+            "users": "#/users",
+            "users by prefix": "#/users?prefix=user-7&sort=user_id",
+            "blocks": "#/blocks",
+            "blocks by filter": "#/blocks?source=mail",
+            "jobs": "#/jobs",
+            **{f"jobs {status}": f"#/jobs?status={status}" for status in ("pending", "failed")},
+        }
+        argument = plan(keyed.stack.base_url, console.browser, key=key, paths=paths)
+        printed = await asyncio.to_thread(
+            run_node, console.node, "test/large.mjs", argument, folder=CONSOLE
+        )
+    print(printed)
+    report = json.loads(printed)
+    assert {name: found["rows"] for name, found in report["pages"].items()} == dict.fromkeys(
+        paths, 50
+    )
+    assert report["seen"] == {"errors": [], "hosts": [], "dialogs": [], "keys": []}

@@ -1,0 +1,181 @@
+"""Data for the console's tests and pictures: the sample conversation, and one of everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from tests.support.keyed_service import KeyedService
+from tests.support.script_payloads import PAYLOADS
+
+import luma_memory
+from luma_memory.client import AsyncMemoryClient
+
+_SAMPLE = Path(luma_memory.__file__).parent / "cli" / "sample_conversation.json"
+_MOVES = (
+    ("I live in Berlin.", "2026-03-03"),
+    ("I moved to Lisbon.", "2026-03-11"),
+    ("I moved to Rome.", "2026-04-11"),
+)
+
+
+def conversation(user_id: str) -> list[dict[str, Any]]:
+    (sample,) = json.loads(_SAMPLE.read_text("utf-8"))["conversations"]
+    return [
+        {
+            "user_id": user_id,
+            "content": item["text"],
+            "speaker": item["speaker"],
+            "session_id": item["session"],
+            "occurred_at": item["time"],
+            "source": "chat",
+            "external_id": item["id"],
+        }
+        for item in sample["items"]
+    ]
+
+
+async def fill(client: AsyncMemoryClient) -> Mapping[str, str]:
+    """Store the sample. Returns the console's paths, by the name of the page."""
+    stored = [item async for item in client.ingest_many(conversation("ilka"))]
+    await client.ingest_block(
+        {"user_id": "dina", "content": "أنا أعيش في القاهرة.", "speaker": "دينا"}
+    )
+    for content, day in _MOVES:
+        block = await client.ingest_block(
+            {
+                "user_id": "iris",
+                "content": content,
+                "speaker": "Iris",
+                "session_id": "chat-8",
+                "occurred_at": f"{day}T10:00:00Z",
+                "metadata": {"channel": "mail"},
+            }
+        )
+    edited = await client.edit_block(
+        block.id, {"content": "I moved to Rome in April."}, user_id="iris"
+    )
+    await client.make_summary("iris", week="2026-W11")
+    for item in stored:
+        assert item.id is not None
+        await client.wait_until_active(item.id, user_id="ilka")
+    await client.wait_until_active(edited.id, user_id="iris")
+    await client.search("Where is the flat?", user_id="ilka")
+    await client.get_context("Where is the flat?", user_id="ilka")
+    webhook = await client.create_webhook("https://example.com/hooks", description="The mailer")
+    jobs = await client.list_jobs(limit=1)
+    question = "q=Where%20is%20the%20flat%3F&compare=true&ranking2=dense"
+    return {
+        "overview": "#/?range=1h",
+        "users": "#/users",
+        "user": "#/users/ilka",
+        "user-sessions": "#/users/ilka?tab=sessions",
+        "user-weeks": "#/users/iris?tab=weeks",
+        "user-relations": "#/users/iris?tab=relations",
+        "blocks": "#/blocks?user_id=ilka",
+        "blocks-none": "#/blocks?user_id=ilka&speaker=Nobody",
+        "block": f"#/blocks/{edited.id}?user_id=iris",
+        "search": f"#/search?user_id=ilka&{question}",
+        "relations": "#/relations?user_id=iris",
+        "jobs": "#/jobs",
+        "job": f"#/jobs/{jobs.jobs[0].id}",
+        "usage": "#/usage",
+        "keys": "#/keys",
+        "webhooks": "#/webhooks",
+        "webhook": f"#/webhooks/{webhook.id}",
+        "settings": "#/settings",
+    }
+
+
+async def plant_payloads(keyed: KeyedService, client: AsyncMemoryClient) -> Mapping[str, str]:
+    """Every payload in every field that a page shows. Returns the paths that show them."""
+
+    async def blocks() -> AsyncIterator[Mapping[str, Any]]:
+        for payload in PAYLOADS:
+            yield {
+                "user_id": payload,
+                "content": f"{payload} I live in Lisbon.",
+                "speaker": payload,
+                "session_id": payload,
+                "source": payload,
+                "agent_id": payload,
+                "external_id": payload,
+                "metadata": {payload: payload},
+            }
+
+    found = [item async for item in client.ingest_many([block async for block in blocks()])]
+    paths = {"payload-users": "#/users?sort=user_id", "payload-blocks": "#/blocks"}
+    for number in (5, 41):
+        payload, block = PAYLOADS[number], found[number]
+        assert block.id is not None
+        await client.wait_until_active(block.id, user_id=payload)
+        name = _escaped(payload)
+        paths[f"payload-user-{number}"] = f"#/users/{name}"
+        paths[f"payload-sessions-{number}"] = f"#/users/{name}?tab=sessions"
+        paths[f"payload-block-{number}"] = f"#/blocks/{block.id}?user_id={name}"
+        paths[f"payload-search-{number}"] = f"#/search?user_id={name}&q={name}"
+    for payload in PAYLOADS[:10]:
+        await client.create_webhook("https://example.com/hooks", description=payload)
+    await _named_keys(keyed)
+    paths |= {"payload-jobs": "#/jobs", "payload-keys": "#/keys", "payload-webhooks": "#/webhooks"}
+    return paths
+
+
+async def _named_keys(keyed: KeyedService) -> None:
+    key = await keyed.key("admin", "read", "ingest")
+    async with keyed.client(key) as client:
+        for payload in PAYLOADS[:10]:
+            body = {"permissions": ["read"], "name": payload, "user_id": payload}
+            response = await client.post("/keys", json=body)
+            assert response.status_code == 201, response.text
+
+
+def _escaped(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode())
+
+
+# Ids rise with time, as those of the service do.
+_LARGE = (
+    """
+    INSERT INTO memory_users (user_id, last_ingest_at, active_hour, created_at)
+    SELECT 'user-' || n, at, date_trunc('hour', at, 'UTC'), at
+    FROM (SELECT n, now() - random() * interval '30 days' AS at
+          FROM generate_series(1, $1::int) AS n) AS u
+    """,
+    """
+    INSERT INTO memory_blocks (id, user_id, content, session_id, source, occurred_at, content_hash,
+                               status, enrichment)
+    SELECT (lpad(to_hex(1700000000000 + b * 10000 + u), 12, '0') || '7'
+            || substr(md5(b || '-' || u), 1, 19))::uuid,
+           'user-' || u, 'Note ' || b || ' of user ' || u || repeat(' about the garden', 10),
+           'session-' || b % 3, CASE WHEN (b * 7 + u) % 100 < 2 THEN 'mail' ELSE 'chat' END,
+           now() - random() * interval '30 days', sha256(convert_to(b || '-' || u, 'UTF8')),
+           'active', 'local'
+    FROM generate_series(1, 10) AS b, generate_series(1, $1::int) AS u
+    ORDER BY b, u
+    """,
+    """
+    INSERT INTO memory_jobs (user_id, job_type, status, attempts, run_at, fair_at, error_class,
+                             last_error, created_at, started_at, finished_at)
+    SELECT 'user-' || n % $1::int, 'weekly_summary',
+           (ARRAY['pending', 'completed', 'failed', 'cancelled'])[1 + n % 4],
+           n % 3, now() + interval '7 days', 'infinity',
+           CASE WHEN n % 4 = 2 THEN 'provider' END, CASE WHEN n % 4 = 2 THEN 'Status 500' END,
+           now() - n * interval '1 second', now(), CASE WHEN n % 4 > 0 THEN now() END
+    FROM generate_series(1, $1::int * 5) AS n
+    """,
+)
+
+
+async def fill_large(database_url: str, *, users: int) -> None:
+    """Ten blocks and five jobs for each of so many users."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        for statement in _LARGE:
+            await connection.execute(statement, users)
+        await connection.execute("ANALYZE")
+    finally:
+        await connection.close()
