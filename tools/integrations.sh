@@ -7,8 +7,8 @@ folder=$PWD/.integrations
 
 install_python() { # name of the environment, its list
     .venv/bin/python -m venv "$folder/$1"
-    "$folder/$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-        --only-binary :all: -r "$2"
+    "$folder/$1/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-compile \
+        --require-hashes --only-binary :all: -r "$2"
 }
 
 # Tests that PYTEST_ARGS select may all be in the other folder: status 5 is no failure then.
