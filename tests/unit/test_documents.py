@@ -76,6 +76,7 @@ NOT_RETURNED = {
         "pgvector_missing",
         "process_ended",
     ),
+    *("partitions_exist", "schema_exists"),  # of the command that creates partitions
     *("provider_answer_too_large", "provider_input_empty", "provider_redirected"),
     *("provider_refused", "schema_missing", "setup", "wrong_setting"),
     "webhook_signature_invalid",  # of the application that receives
