@@ -179,6 +179,7 @@ async def test_input_that_ends_in_a_message_ends_the_process_silently(
         assert json.loads(line)["jsonrpc"] == "2.0"
 
 
+@pytest.mark.slow
 async def test_a_service_that_is_killed_is_replaced(tmp_path: Path) -> None:
     """Two sessions of one machine; the process that holds their database is killed amid calls."""
     environment = local_environment(tmp_path)
