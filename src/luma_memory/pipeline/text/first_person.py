@@ -64,7 +64,7 @@ _OPENERS: Final = frozenset(
 # Text that is not the speaker's own: code, quotations, captions, addresses, quoted lines.
 _NOT_OWN: Final = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]*`|\"[^\"]*(?:\"|\Z)|“[^”]*(?:”|\Z)|«[^»]*(?:»|\Z)"
-    r"|„[^“”]*(?:[“”]|\Z)|(?<!\w)['‘][^'’\n]*['’](?!\w)|\[image:[^\]]*\]|https?://\S+"
+    r"|„[^“”]*(?:[“”]|\Z)|(?<!\w)['‘][^'’\n]*['’](?!\w)|\[image:[^\]]*(?:\]|\Z)|https?://\S+"
     r"|^[ \t]*>[^\n]*",
     re.DOTALL | re.MULTILINE,
 )

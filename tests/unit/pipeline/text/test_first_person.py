@@ -18,6 +18,7 @@ from luma_memory.pipeline.text.first_person import is_name, with_name
         ("yes i am, i'm sure", "yes Caroline is, Caroline is sure"),
         ("The part I was reading", "The part Caroline was reading"),
         ("My knee hurts, and that is it.", "Caroline's knee hurts, and that is it."),
+        ("I was there [image: the I that was", "Caroline was there [image: the I that was"),
         ('I said "I love you" to them', 'Caroline said "I love you" to them'),
         ("I ran `my_job I`; it was fine", "Caroline ran `my_job I`; it was fine"),
         ("Did I tell you?\n> I sold it", "Did Caroline tell you?\n> I sold it"),
