@@ -44,11 +44,16 @@ class Console:
     def client(self) -> AsyncMemoryClient:
         return AsyncMemoryClient(self.url, api_key=self.key, timeout_seconds=120)
 
-    async def run(self, program: str, **given: object) -> str:
+    async def run(self, program: str, *, seconds_max: float = 240, **given: object) -> str:
         given = {"key": self.key, **given}
         argument = plan(self.url, self.browser, **given)
         return await asyncio.to_thread(
-            run_node, self.node, f"test/{program}", argument, folder=CONSOLE
+            run_node,
+            self.node,
+            f"test/{program}",
+            argument,
+            folder=CONSOLE,
+            seconds_max=seconds_max,
         )
 
 
@@ -119,9 +124,12 @@ async def test_stored_scripts_do_not_run(console: Console) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1_500)
 async def test_every_size_and_theme(console: Console) -> None:
     sizes, themes = [360, 768, 1440, 2560], ["light", "dark"]
-    printed = await console.run("pages.mjs", paths=console.paths, sizes=sizes, themes=themes)
+    printed = await console.run(
+        "pages.mjs", seconds_max=1_200, paths=console.paths, sizes=sizes, themes=themes
+    )
     check_pages(printed, count=8 * len(console.paths))
 
 

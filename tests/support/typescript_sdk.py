@@ -31,13 +31,19 @@ class TypeScriptSdk:
         return await asyncio.to_thread(run_node, self.node, *arguments, folder=self.folder, env=env)
 
 
-def run_node(node: str, *arguments: str, folder: Path, env: Mapping[str, str] | None = None) -> str:
+def run_node(
+    node: str,
+    *arguments: str,
+    folder: Path,
+    env: Mapping[str, str] | None = None,
+    seconds_max: float = SECONDS_MAX,
+) -> str:
     done = subprocess.run(
         [node, *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=SECONDS_MAX,
+        timeout=seconds_max,
         check=False,
         env=env,
     )
