@@ -96,9 +96,9 @@ def post(path: str, body: Any, *, key: str | None = None) -> bytes:
     return _request("POST", path, body, key)
 
 
-def get(path: str) -> bytes:
-    """A GET with its query, escaped."""
-    return _request("GET", path, None, None)
+def get(path: str, *, key: str | None = None) -> bytes:
+    """A GET with its query, escaped, and with an API key where one is given."""
+    return _request("GET", path, None, key)
 
 
 def put(path: str, body: Any) -> bytes:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 from urllib.parse import urlencode
 
 from benchmarks.accept import CLIENTS
 from benchmarks.chat import turns
-from benchmarks.client import closed_loop, connections, get
+from benchmarks.client import Connection, closed_loop, connections, expect, get
 from benchmarks.figures import Line, Target, WrongResultError, bounded
 from benchmarks.inputs import block_request
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack
+from luma_memory.domain.clock import SystemClock
+from luma_memory.pipeline.accounts.keys import Keys
 from luma_memory.pipeline.history.recording import STORE_SECONDS
 from luma_memory.store.history import PostgresHistory
+from luma_memory.store.keys import PostgresKeyStore
 from luma_memory.telemetry.events import RequestHandled
 from luma_memory.telemetry.history import HistoryCounts
 
@@ -27,16 +31,16 @@ LIST_MS_MAX = 300.0
 COMMON = {"source": "mail", "NOT": {"metadata.team": "blue"}}
 RARE = {"tags": "rare"}
 _USERS = """
-INSERT INTO memory_users (user_id, last_ingest_at, active_hour, created_at)
-SELECT 'user-' || n, at, date_trunc('hour', at, 'UTC'), at
+INSERT INTO memory_users (project_id, user_id, last_ingest_at, active_hour, created_at)
+SELECT $1, 'user-' || n, at, date_trunc('hour', at, 'UTC'), at
 FROM (SELECT n, now() - random() * interval '30 days' AS at
-      FROM generate_series($1::int, $2::int) AS n) AS u
+      FROM generate_series(1, $2::int) AS n) AS u
 """
 # Ids rise with time, as those of the service do; the blocks of all users are interleaved.
 _BLOCKS = """
-INSERT INTO memory_blocks (id, user_id, content, session_id, source, tags, metadata, occurred_at,
-                           content_hash, status, enrichment)
-SELECT (lpad(to_hex(1700000000000 + b.n::bigint * 10000 + u.n), 12, '0') || '7'
+INSERT INTO memory_blocks (project_id, id, user_id, content, session_id, source, tags, metadata,
+                           occurred_at, content_hash, status, enrichment)
+SELECT $1, (lpad(to_hex(1700000000000 + b.n::bigint * 10000 + u.n), 12, '0') || '7'
         || substr(md5(b.n || '-' || u.n), 1, 19))::uuid,
        'user-' || u.n, 'Note ' || b.n || ' of user ' || u.n || repeat(' about the garden', 10),
        'session-' || b.n % 3, CASE WHEN (b.n * 7 + u.n) % 100 < 2 THEN 'mail' ELSE 'chat' END,
@@ -45,45 +49,48 @@ SELECT (lpad(to_hex(1700000000000 + b.n::bigint * 10000 + u.n), 12, '0') || '7'
        jsonb_build_object('team', CASE WHEN u.n % 2 = 0 THEN 'blue' ELSE 'red' END),
        now() - random() * interval '30 days', sha256(convert_to(b.n || '-' || u.n, 'UTF8')),
        'active', 'local'
-FROM generate_series(1, $3::int) AS b (n), generate_series($1::int, $2::int) AS u (n)
+FROM generate_series(1, $3::int) AS b (n), generate_series(1, $2::int) AS u (n)
 ORDER BY b.n, u.n
 """
 
 
 async def lists(stack: Stack, sizes: Sizes) -> Sequence[Line]:
-    """Pages of users and of filtered blocks, beside few and beside many users."""
+    """Pages of users of a small and of a large project in turn, and of filtered blocks."""
     few, many = sizes.list_users
-    await _fill(stack, 1, few)
-    beside_few = await _p50(stack, _user_pages(sizes.list_reads), "users")
-    await _fill(stack, few + 1, many)
-    beside_many = await _p50(stack, _user_pages(sizes.list_reads), "users")
+    small, large = await _filled(stack, "small", few), await _filled(stack, "large", many)
+    async with stack.api_with_keys() as address, connections(address, 1) as (client,):
+        of_few, of_many = [], []
+        for number in range(sizes.list_reads):
+            of_few.append(await _duration_ms(client, _users(number), small, "users"))
+            of_many.append(await _duration_ms(client, _users(number), large, "users"))
+        of_common, of_rare = [], []
+        for _ in range(sizes.list_reads):
+            of_common.append(await _duration_ms(client, _blocks(COMMON), large, "blocks"))
+            of_rare.append(await _duration_ms(client, _blocks(RARE), large, "blocks"))
+    await stack.clear()
     lines = [
         Line(
             "users_p50",
             f"GET /users, {PAGE} of {many:,} users, p50",
-            beside_many,
+            median(of_many),
             "ms",
-            limit=beside_few,
+            limit=median(of_few),
             limit_name=f"of {few:,} users",
-            ratio=beside_many / beside_few,
+            ratio=median(of_many) / median(of_few),
             target=Target(1.5, "low"),
         )
     ]
-    for name, filters in (("common", COMMON), ("rare", RARE)):
-        path = "/blocks?" + urlencode({"limit": PAGE, "filters": json.dumps(filters)})
-        p50 = await _p50(stack, [get(path)] * sizes.list_reads, "blocks")
-        what = f"GET /blocks, {name} filter, {many * BLOCKS_EACH:,} blocks, p50"
+    for name, durations in (("common", of_common), ("rare", of_rare)):
         lines.append(
             bounded(
                 f"blocks_{name}_filter_p50",
-                what,
-                p50,
+                f"GET /blocks, {name} filter, {many * BLOCKS_EACH:,} blocks, p50",
+                median(durations),
                 unit="ms",
                 limit=LIST_MS_MAX,
                 limit_name="promise",
             )
         )
-    await stack.clear()
     return lines
 
 
@@ -125,25 +132,28 @@ async def history(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     ]
 
 
-def _user_pages(count: int) -> Sequence[bytes]:
+def _users(number: int) -> str:
     """The first page, and pages of a prefix, in turn."""
-    whole = urlencode({"limit": PAGE})
-    return [
-        get(f"/users?{whole}" + (f"&prefix=user-{number % 9 + 1}" if number % 2 else ""))
-        for number in range(count)
-    ]
+    prefix = {"prefix": f"user-{number % 9 + 1}"} if number % 2 else {}
+    return "/users?" + urlencode({"limit": PAGE, **prefix})
 
 
-async def _p50(stack: Stack, requests: Sequence[bytes], name: str) -> float:
-    async with connections(stack.api, 1) as clients:
-        await closed_loop(clients, requests[:10], 200)  # plans and caches
-        load = await closed_loop(clients, requests, 200)
-    if not load.responses[0].json()[name]:
+def _blocks(filters: Mapping[str, Any]) -> str:
+    return "/blocks?" + urlencode({"limit": PAGE, "filters": json.dumps(filters)})
+
+
+async def _duration_ms(client: Connection, path: str, key: str, name: str) -> float:
+    response = await client.ask(get(path, key=key))
+    expect(response, 200)
+    if not response.json()[name]:
         raise WrongResultError(f"the list of {name} is empty")
-    return median(response.duration_ms for response in load.responses)
+    return response.duration_ms
 
 
-async def _fill(stack: Stack, first: int, last: int) -> None:
-    await stack.database.execute(_USERS, first, last)
-    await stack.database.execute(_BLOCKS, first, last, BLOCKS_EACH)
+async def _filled(stack: Stack, project_id: str, users: int) -> str:
+    """A key of a project with so many users."""
+    await stack.database.execute(_USERS, project_id, users)
+    await stack.database.execute(_BLOCKS, project_id, users, BLOCKS_EACH)
     await stack.database.execute("VACUUM ANALYZE memory_users, memory_blocks")
+    keys = Keys(PostgresKeyStore(stack.database), clock=SystemClock())
+    return (await keys.create({"read"}, project_id=project_id))[1]

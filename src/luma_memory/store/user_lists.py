@@ -23,6 +23,24 @@ _LAST_CODE_POINT: Final = 0x10FFFF
 _SURROGATES: Final = range(0xD800, 0xE000)
 
 
+# Without its comment.
+_AFTER = _SQL["after_activity"].partition("\n")[2]
+
+
+class _Conditions:
+    """Only the requested ones: as `$1 IS NULL OR …`, a generic plan could not use their index."""
+
+    def __init__(self, values: list[Any]) -> None:
+        self.values = values
+        self.text = ""
+
+    def add(self, text: str, *values: Any) -> None:
+        """text: has a mark for each value."""
+        first = len(self.values) + 1
+        self.values += values
+        self.text += " " + text.format(*(f"${first + n}" for n in range(len(values))))
+
+
 class PostgresUserLists:
     """One statement a page; it reads the page's users, and up to 10,000 rows of each."""
 
@@ -39,17 +57,24 @@ class PostgresUserLists:
         after: UserPlace | None,
         limit: int,
     ) -> UserPage:
-        which = (project_id, user_id, prefix, None if prefix is None else end_of_prefix(prefix))
+        conditions = _Conditions([project_id, limit + 1])
+        if user_id is not None:
+            conditions.add("AND u.user_id = {0}", user_id)
+        if prefix is not None:
+            conditions.add('AND u.user_id COLLATE "C" >= {0}', prefix)
+            if (end := end_of_prefix(prefix)) is not None:
+                conditions.add('AND u.user_id COLLATE "C" < {0}', end)
         if sort == "user_id":
-            place: tuple[Any, ...] = (None if after is None else after.user_id,)
-            rows = await self._database.fetch(_SQL["page_users_by_id"], *which, *place, limit + 1)
+            statement = _SQL["page_users_by_id"]
+            if after is not None:
+                conditions.add('AND u.user_id COLLATE "C" > {0}', after.user_id)
         else:
-            place = (None, None, None)
+            statement = _SQL["page_users_by_activity"]
             if after is not None:
                 place = (after.active_hour, after.last_activity_at, after.user_id)
-            rows = await self._database.fetch(
-                _SQL["page_users_by_activity"], *which, *place, limit + 1
-            )
+                conditions.add(_AFTER, *place)
+        statement = statement.replace("/*conditions*/", conditions.text)
+        rows = await self._database.fetch(statement, *conditions.values)
         users = [_listed(row) for row in rows[:limit]]
         return UserPage(users, _place(rows[limit - 1]) if len(rows) > limit else None)
 

@@ -2,38 +2,33 @@
 
 -- name: page_users_by_activity
 -- The last active first. The index has the order of the hours; only the users of one hour are sorted. Users who were
--- last active before the column existed are of no hour, and last. $2 the only user, $3 to $4 a range of ids,
--- $5 to $7 the user to continue after.
+-- last active before the column existed are of no hour, and last.
 SELECT /*user_columns*/
 FROM (
     SELECT u.* FROM memory_users AS u
-    WHERE u.project_id = $1
-      AND ($2::text IS NULL OR u.user_id = $2)
-      AND ($3::text IS NULL OR u.user_id COLLATE "C" >= $3)
-      AND ($4::text IS NULL OR u.user_id COLLATE "C" < $4)
-      AND ($7::text IS NULL OR (u.active_hour <= coalesce($5::timestamptz, '-infinity')
-          AND (u.active_hour < coalesce($5, '-infinity')
-               OR coalesce(u.last_ingest_at, '-infinity') < coalesce($6::timestamptz, '-infinity')
-               OR (coalesce(u.last_ingest_at, '-infinity') = coalesce($6, '-infinity')
-                   AND u.user_id COLLATE "C" > $7))))
+    WHERE u.project_id = $1 /*conditions*/
     ORDER BY u.active_hour DESC, coalesce(u.last_ingest_at, '-infinity') DESC, u.user_id COLLATE "C"
-    LIMIT $8
+    LIMIT $2
 ) AS u
 /*user_counts*/
 ORDER BY u.active_hour DESC, coalesce(u.last_ingest_at, '-infinity') DESC, u.user_id COLLATE "C"
+
+-- name: after_activity
+-- The users after one of this hour, time and id; NULL is before all times.
+AND u.active_hour <= coalesce({0}::timestamptz, '-infinity')
+    AND (u.active_hour < coalesce({0}::timestamptz, '-infinity')
+         OR coalesce(u.last_ingest_at, '-infinity') < coalesce({1}::timestamptz, '-infinity')
+         OR (coalesce(u.last_ingest_at, '-infinity') = coalesce({1}::timestamptz, '-infinity')
+             AND u.user_id COLLATE "C" > {2}))
 
 -- name: page_users_by_id
 -- In the order of code points.
 SELECT /*user_columns*/
 FROM (
     SELECT u.* FROM memory_users AS u
-    WHERE u.project_id = $1
-      AND ($2::text IS NULL OR u.user_id = $2)
-      AND ($3::text IS NULL OR u.user_id COLLATE "C" >= $3)
-      AND ($4::text IS NULL OR u.user_id COLLATE "C" < $4)
-      AND ($5::text IS NULL OR u.user_id COLLATE "C" > $5)
+    WHERE u.project_id = $1 /*conditions*/
     ORDER BY u.user_id COLLATE "C"
-    LIMIT $6
+    LIMIT $2
 ) AS u
 /*user_counts*/
 ORDER BY u.user_id COLLATE "C"
