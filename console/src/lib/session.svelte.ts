@@ -102,7 +102,7 @@ class Session {
         }
         if (error instanceof LumaMemoryError && !(error instanceof UnavailableError)) {
           after = undefined; // events_expired: continue with what happens from now on
-          if (error.status === 401) {
+          if (error.status === 401 || error.status === 403) {
             this.met(error);
             return;
           }

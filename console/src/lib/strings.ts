@@ -73,6 +73,7 @@ export const t = {
   clearFilters: "Clear filters",
   irreversible: "This cannot be undone.",
   noPage: "There is no such page.",
+  cannotRead: "This key may not read. Sign in with a key that has the permission read.",
   asTable: "Latest values as a table",
   requestId: "Request",
   states: {
