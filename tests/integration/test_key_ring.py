@@ -43,12 +43,18 @@ class CountingStore(PostgresKeyStore):
         super().__init__(database)
         self.finds = 0
         self.is_away = False
+        self.may_check = asyncio.Event()
+        self.may_check.set()
 
     async def find(self, prefix: str) -> StoredKey | None:
         self.finds += 1
         if self.is_away:
             raise StoreUnavailable("away")
         return await super().find(prefix)
+
+    async def any_exists(self) -> bool:
+        await self.may_check.wait()
+        return await super().any_exists()
 
 
 class Desk:
@@ -237,6 +243,16 @@ async def test_the_api_is_open_until_the_first_key_and_never_again(desk: Desk) -
     for late in (ring, desk.ring(open_without_keys=True)):
         desk.clock.move(seconds=100)
         assert await refusal(late, None) == "credentials_missing"
+
+
+async def test_no_caller_is_let_in_while_the_first_check_runs(desk: Desk) -> None:
+    await desk.key()
+    ring = desk.ring(open_without_keys=True)
+    desk.store.may_check.clear()
+    callers = [asyncio.create_task(refusal(ring, None)) for _ in range(3)]
+    await asyncio.sleep(0)  # each has begun
+    desk.store.may_check.set()
+    assert await asyncio.gather(*callers) == ["credentials_missing"] * 3
 
 
 async def test_a_disabled_key_ring_reads_nothing(desk: Desk) -> None:

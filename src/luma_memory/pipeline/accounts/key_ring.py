@@ -13,7 +13,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from luma_memory.concurrency.deadline import within
 from luma_memory.concurrency.token_buckets import TokenBuckets
@@ -48,6 +48,7 @@ ATTEMPTS_OF_ALL_PER_MINUTE = 200
 LOOK_UPS_PER_MINUTE = 3_000
 _TOO_MANY = "too_many_attempts"
 NOTE_SECONDS = 30.0
+_NEVER: Final = float("-inf")
 
 
 @dataclass(slots=True)
@@ -88,7 +89,8 @@ class KeyRing:
         self._look_ups = TokenBuckets(LOOK_UPS_PER_MINUTE, monotonic=clock.monotonic)
         self._used: set[str] = set()
         self._keys_exist = False
-        self._checked_at = float("-inf")
+        self._checked_at = _NEVER
+        self._first_check = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -102,16 +104,18 @@ class KeyRing:
             return True
         if not self._open_without_keys or self._keys_exist:
             return False
-        now = self._clock.monotonic()
-        if now - self._checked_at > OPEN_SECONDS:
+        if self._checked_at == _NEVER:
+            # All wait for the first check: before its end, no caller is known to need no key.
+            async with self._first_check:
+                if self._checked_at == _NEVER:
+                    check = _in_time(self._store.any_exists(), FIRST_LOOK_UP_SECONDS)
+                    self._keys_exist = await check
+                    self._checked_at = self._clock.monotonic()
+        elif (now := self._clock.monotonic()) - self._checked_at > OPEN_SECONDS:
             # Set before the query, so that one request runs it and the others continue.
-            last, self._checked_at = self._checked_at, now
-            try:
+            self._checked_at = now
+            with contextlib.suppress(StoreUnavailable):
                 self._keys_exist = await _in_time(self._store.any_exists(), LOOK_UP_SECONDS)
-            except StoreUnavailable:
-                if last == float("-inf"):
-                    self._checked_at = last
-                    raise
         return not self._keys_exist
 
     def note_created(self) -> None:
