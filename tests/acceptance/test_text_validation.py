@@ -166,7 +166,7 @@ async def test_head_of_what_has_no_get_is_refused(client: httpx2.AsyncClient) ->
     [
         ("GET", "/nowhere", 404, "route_not_found"),
         ("DELETE", "/search", 405, "method_not_allowed"),
-        ("GET", "/blocks", 422, "missing"),
+        ("GET", "/items", 422, "missing"),
         ("GET", "/blocks?user_id=%00", 422, "text_nul"),
         ("GET", "/blocks?user_id=a&limit=0", 422, "greater_than_equal"),
         ("GET", "/blocks?user_id=a&limit=9223372036854775808", 422, "less_than_equal"),

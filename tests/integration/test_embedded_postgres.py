@@ -24,13 +24,14 @@ from typing import Any
 import asyncpg
 import psutil
 import pytest
+import structlog
 from structlog.testing import capture_logs
 from tests.support.machine_load import within
 from tests.support.postgres_majors import every_postgres
 
 from luma_memory.concurrency.file_lock import is_locked
 from luma_memory.domain.errors import SetupError
-from luma_memory.postgres.embedded import EmbeddedPostgres
+from luma_memory.postgres.embedded import EmbeddedPostgres, account
 from luma_memory.postgres.embedded.account import let_read, server_account
 from luma_memory.postgres.embedded.layout import SOCKET_NAME, Layout
 from luma_memory.postgres.embedded.postmaster import read_pid_file
@@ -884,7 +885,11 @@ class TestAccounts:
         assert pwd.getpwuid(UNPRIVILEGED_UID).pw_name in message
 
     @needs_root
-    def test_root_opens_the_way_and_nothing_else(self, place: Path) -> None:
+    def test_root_opens_the_way_and_nothing_else(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # One that an earlier test used may keep the configuration of then.
+        monkeypatch.setattr(account, "_log", structlog.get_logger())
         closed, open_to_groups = place / "closed", place / "closed" / "open to groups"
         closed.mkdir(mode=0o700)
         open_to_groups.mkdir()

@@ -558,6 +558,8 @@ class QueueMachine(RuleBasedStateMachine):
         elif which == "of a class":
             target = replace(ANYTHING, error_class=error)
             candidates = [entry for entry in candidates if entry.error == error]
+        # A webhook's pending deliveries get another job by themselves.
+        candidates = [entry for entry in candidates if entry.job_type != "deliver_webhook"]
         candidates.sort(key=lambda entry: entry.id)
         clocks = self._place_clocks(candidates)
         ids = self.world.run(self.world.control.retry(target, limit=100))

@@ -183,10 +183,15 @@ async def test_an_older_versions_function_stands_beside_this_ones(
     """Migrating by an older version, as a rollback does, makes its functions again."""
     definition = files("luma_memory.migrations") / "definitions" / "enrichment.sql"
     text = definition.read_text(encoding="utf-8").partition("-- As versions before 0012")[0]
-    text = text.replace(", p_kept boolean[]", "")
-    await connection.execute(
-        text.replace("(b.language IS NULL OR p_kept[d.n] IS NOT TRUE)", "true")
-    )
+    for piece, without in (
+        (", p_kept boolean[]", ""),
+        (", p_kept[i.n] AS kept", ""),
+        ("(b.language IS NULL OR d.kept IS NOT TRUE)", "true"),
+        ("(b.language IS NULL OR p_kept[d.n] IS NOT TRUE)", "true"),
+    ):
+        assert piece in text
+        text = text.replace(piece, without)
+    await connection.execute(text)
     count = "SELECT count(*) FROM pg_proc WHERE proname = 'complete_memory_enrichments'"
     assert await connection.fetchval(count) == 2
     blocks = [new_block("New."), new_block("Old.")]

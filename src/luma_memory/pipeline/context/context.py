@@ -38,6 +38,8 @@ from luma_memory.telemetry.logs import Stopwatch
 
 # With less time left than this, the model is not called.
 SYNTHESIS_SECONDS_MIN: Final = 0.2
+# Of a score: a scan and a snapshot differ in the eighth one, and a context is the same by either.
+_DIGITS: Final = 4
 
 
 class Contexts:
@@ -201,8 +203,8 @@ def _context_block(hit: SearchHit) -> ContextBlock:
         id=block.id,
         content=block.content,
         is_cut=False,
-        score=hit.score,
-        relevance=hit.relevance,
+        score=round(hit.score, _DIGITS),
+        relevance=round(hit.relevance, _DIGITS),
         occurred_at=block.occurred_at,
         speaker=block.speaker,
         session_id=block.session_id,
