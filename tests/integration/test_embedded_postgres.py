@@ -19,12 +19,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 import psutil
 import pytest
-import structlog
 from structlog.testing import capture_logs
 from tests.support.machine_load import within
 from tests.support.postgres_majors import every_postgres
@@ -888,14 +888,16 @@ class TestAccounts:
     def test_root_opens_the_way_and_nothing_else(
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # One that an earlier test used may keep the configuration of then.
-        monkeypatch.setattr(account, "_log", structlog.get_logger())
+        # Whatever level an earlier test in this process has configured.
+        logs: list[dict[str, str]] = []
+        log = SimpleNamespace(info=lambda event, **fields: logs.append({"event": event, **fields}))
+        monkeypatch.setattr(account, "_log", log)
         closed, open_to_groups = place / "closed", place / "closed" / "open to groups"
         closed.mkdir(mode=0o700)
         open_to_groups.mkdir()
         open_to_groups.chmod(0o755)
         data_dir = open_to_groups / "data"
-        with capture_logs() as logs, throw_away(data_dir):
+        with throw_away(data_dir):
             assert psutil.Process(server_pid(data_dir)).username() == "pgserver"
         modes = [mode_of(folder) for folder in (place, closed, open_to_groups, data_dir)]
         assert modes == [0o701, 0o701, 0o755, 0o701]
