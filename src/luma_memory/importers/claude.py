@@ -48,20 +48,21 @@ def _conversation(conversation: Mapping[str, Any], where: str) -> Iterator[Item]
     current = _current_branch(messages)
     for message in messages:
         place = f"{where}: message {message.get('uuid')}"
-        if name(message.get("uuid")) not in current:
+        message_id = name(message.get("uuid"))
+        if message_id is not None and message_id not in current:
             yield SkippedItem(place, "other_branch", "not in the last branch")
         else:
             yield from _message(message, conversation, session, place)
 
 
-def _current_branch(messages: Sequence[Mapping[str, Any]]) -> set[str | None]:
+def _current_branch(messages: Sequence[Mapping[str, Any]]) -> set[str]:
     """The ids of the last message and what led to it; of all messages if parents are unknown."""
-    by_id = {name(message.get("uuid")): message for message in messages}
-    if not any(name(message.get("parent_message_uuid")) in by_id for message in messages):
+    by_id = {key: message for message in messages if (key := name(message.get("uuid")))}
+    if not any(name(message.get("parent_message_uuid")) in by_id for message in by_id.values()):
         return set(by_id)
-    branch: set[str | None] = set()
-    current = name(messages[-1].get("uuid"))
-    while current in by_id and current not in branch:
+    branch: set[str] = set()
+    current = list(by_id)[-1] if by_id else None
+    while current is not None and current in by_id and current not in branch:
         branch.add(current)
         current = name(by_id[current].get("parent_message_uuid"))
     return branch

@@ -15,8 +15,22 @@ from luma_memory.importers.texts import ContentIds, as_mapping, instant, name, p
 SOURCE: Final = "markdown"
 _NOTE_CHARACTERS_MAX: Final = 5_000_000
 _FRONT_CHARACTERS_MAX: Final = 100_000
+_INTEGER_BITS_MAX: Final = 1_024
 _FRONT: Final = "---"
 _TIMES: Final = ("date", "created", "created_at", "created-at", "updated", "modified")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses integers that are too long to be written in decimal digits."""
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value: int = super().construct_yaml_int(node)
+        if value.bit_length() > _INTEGER_BITS_MAX:
+            raise yaml.YAMLError("a number of too many digits")
+        return value
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def read(bundle: Bundle, options: ImportOptions) -> Iterator[Item]:
@@ -77,7 +91,7 @@ def _front(lines: Sequence[str]) -> Mapping[str, Any]:
     if len(text) > _FRONT_CHARACTERS_MAX:
         raise yaml.YAMLError("too long")
     try:
-        return as_mapping(yaml.safe_load(text))
+        return as_mapping(_Loader(text).get_single_data())
     except (ValueError, RecursionError) as error:  # a date that does not exist, deep nesting
         raise yaml.YAMLError(str(error)) from error
 

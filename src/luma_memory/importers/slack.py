@@ -33,8 +33,10 @@ def day_files(bundle: Bundle) -> list[tuple[str, Document]]:
 
 def read(bundle: Bundle, _options: ImportOptions) -> Iterator[Item]:
     """What people wrote, by channel and day; a thread is a session of its own."""
-    people = _people(bundle)
-    channels = _channel_ids(bundle)
+    damaged: list[SkippedItem] = []
+    people = _people(bundle, damaged)
+    channels = _channel_ids(bundle, damaged)
+    yield from damaged
     for channel, document in day_files(bundle):
         number = 0
         with document.bytes() as stream:
@@ -47,10 +49,10 @@ def read(bundle: Bundle, _options: ImportOptions) -> Iterator[Item]:
                 yield SkippedItem(f"{document.name}: after {number}", "malformed", problem(error))
 
 
-def _people(bundle: Bundle) -> Mapping[str, str]:
+def _people(bundle: Bundle, damaged: list[SkippedItem]) -> Mapping[str, str]:
     """Names by user id: the real name, else the display name."""
     people: dict[str, str] = {}
-    for value in _list(bundle, "users.json"):
+    for value in _list(bundle, "users.json", damaged):
         profile = as_mapping(value.get("profile"))
         shown = (
             name(profile.get("real_name"))
@@ -63,24 +65,24 @@ def _people(bundle: Bundle) -> Mapping[str, str]:
     return people
 
 
-def _channel_ids(bundle: Bundle) -> Mapping[str, str]:
+def _channel_ids(bundle: Bundle, damaged: list[SkippedItem]) -> Mapping[str, str]:
     files = ("channels.json", "groups.json", "mpims.json", "dms.json")
     return {
         str(value.get("name") or value.get("id")): str(value["id"])
         for file in files
-        for value in _list(bundle, file)
+        for value in _list(bundle, file, damaged)
         if isinstance(value.get("id"), str)
     }
 
 
-def _list(bundle: Bundle, file: str) -> Iterator[Mapping[str, Any]]:
+def _list(bundle: Bundle, file: str, damaged: list[SkippedItem]) -> Iterator[Mapping[str, Any]]:
     for document in bundle.named(file):
         with document.bytes() as stream:
             try:
                 for value in json_items(stream, "item"):
                     yield as_mapping(value)
-            except ijson.JSONError:
-                return
+            except ijson.JSONError as error:
+                damaged.append(SkippedItem(document.name, "malformed", problem(error)))
 
 
 def _message(

@@ -17,7 +17,7 @@ SOURCE: Final = "transcript"
 TIMING: Final = re.compile(
     r"^\s*(?:(?P<h>\d{1,3}):)?(?P<m>\d{1,2}):(?P<s>\d{2})[.,](?P<ms>\d{3})\s+-->\s+[\d:.,]+"
 )
-_VOICE: Final = re.compile(r"^\s*<v(?:\.[\w.]+)?\s+(?P<speaker>[^>\s][^>]{0,300})>")
+_VOICE: Final = re.compile(r"<v(?:\.[\w.]{1,100})?\s{1,9}(?P<speaker>[^>\s][^>]{0,300})>")
 _TAG: Final = re.compile(r"</?[a-zA-Z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 # A block ends if the speaker changes, after a longer pause, or at the end of a sentence after this.
 _PAUSE: Final = timedelta(seconds=8)
@@ -78,20 +78,31 @@ def _cues(document: Document) -> Iterator[_Cue | SkippedItem]:
             if starts is not None and lines:
                 # Without a blank line, the line before a timing is the number of the next cue.
                 shown = lines[:-1] if timing and lines[-1].strip().isdigit() else lines
-                yield _cue(at, starts, shown, document)
+                yield from _spoken(at, starts, shown, document)
+            elif starts is None and (damaged := [entry for entry in lines if "-->" in entry]):
+                where = f"{document.name}: line {number}"
+                yield SkippedItem(where, "malformed", f"before it: {damaged[0][:60]!r}")
             lines = []
             starts = _offset(timing) if timing else None
             at = number
     if starts is not None and lines:
-        yield _cue(at, starts, lines, document)
+        yield from _spoken(at, starts, lines, document)
 
 
-def _cue(line: int, starts: timedelta, lines: list[str], document: Document) -> _Cue | SkippedItem:
-    voice = _VOICE.match(lines[0]) if lines else None
-    text = " ".join(html.unescape(_TAG.sub("", entry)).strip() for entry in lines).strip()
-    if not text:
-        return SkippedItem(f"{document.name}: line {line}", "empty")
-    return _Cue(line, starts, name(voice["speaker"]) if voice else None, text)
+def _spoken(
+    line: int, starts: timedelta, lines: list[str], document: Document
+) -> Iterator[_Cue | SkippedItem]:
+    """What each voice of a cue says: two may speak at once."""
+    # Before the first voice, then a name and what follows it, and so on.
+    first, *rest = _VOICE.split("\n".join(lines))
+    is_silent = True
+    for voice, written in [(None, first), *zip(rest[::2], rest[1::2], strict=True)]:
+        entries = (html.unescape(_TAG.sub("", entry)).strip() for entry in written.split("\n"))
+        if text := " ".join(entry for entry in entries if entry):
+            is_silent = False
+            yield _Cue(line, starts, name(voice), text)
+    if is_silent:
+        yield SkippedItem(f"{document.name}: line {line}", "empty")
 
 
 def _offset(timing: re.Match[str]) -> timedelta:

@@ -15,6 +15,10 @@ from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 _NAME_CHARACTERS_MAX: Final = 256
 # From here on, a number counts milliseconds: as seconds it would be in the year 5138.
 _MILLISECONDS_FROM: Final = 1e11
+# From March 1973 to 2100: another number is a year, a day, a count or a date without its signs.
+_SECONDS_FROM: Final = 100_000_000
+_SECONDS_TO: Final = 4_102_444_800
+_DATE_DIGITS: Final = 8
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
 # What no column of text stores: NUL, and halves of a character that lost the other one.
 _NOT_STORED: Final = re.compile("[\x00\ud800-\udfff]")
@@ -108,8 +112,23 @@ def iso(value: object, zone: tzinfo = UTC) -> datetime | None:
 
 
 def instant(value: object, zone: tzinfo = UTC) -> datetime | None:
-    """A time written as ISO 8601 or as a number."""
-    return iso(value, zone) or epoch(value)
+    """A time written as ISO 8601 or as seconds or milliseconds since 1970, also as text.
+
+    A number of eight digits is a date such as 20260305. None for anything else, and for numbers
+    that would be a time before March 1973 or after 2099.
+    """
+    if isinstance(value, int) and 10_000_000 <= value < _SECONDS_FROM:
+        value = str(value)
+    text = value.strip() if isinstance(value, str) else ""
+    # In more digits than those of a date, ISO 8601 finds the year 1712 where milliseconds are.
+    if not text.isdecimal() or len(text) == _DATE_DIGITS:
+        moment = iso(value, zone)
+        if moment is not None:
+            return moment
+    moment = epoch(value)
+    if moment is None or not _SECONDS_FROM <= moment.timestamp() < _SECONDS_TO:
+        return None
+    return moment
 
 
 class ContentIds:

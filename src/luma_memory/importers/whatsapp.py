@@ -24,10 +24,13 @@ SOURCE: Final = "whatsapp"
 _MARKS: Final = "[\u200e\u200f\u202a-\u202e\u2066-\u2069]{0,3}"  # of the direction of a text
 _GAP: Final = r"[\s\u202f\u00a0]{0,3}"
 # Halves of the day in the languages whose phones write them, before the time or behind it.
-_AFTERNOON: Final = ("pm", "下午", "中午", "晚上", "오후", "午後", "μμ", "ös", "م", "ch", "بظ")
+_AFTERNOON: Final = (
+    *("pm", "下午", "中午", "晚上", "오후", "午後"),
+    *("μμ", "ös", "م", "ch", "ptg", "بظ"),
+)
 _HALF: Final = (
     r"[ap]\.?[\s\u202f\u00a0]?m\.?|上午|凌晨|清晨|早上|下午|中午|晚上|오전|오후|午前|午後"
-    r"|[πμ]\.?\s?μ\.?|ö[ös]|[صم]|sa|ch|[قب]\.?\s?ظ\.?"
+    r"|[πμ]\.?\s?μ\.?|ö[ös]|[صم]|sa|ch|pt?g|[قب]\.?\s?ظ\.?"
 )
 # 06/03/2017, 00:45 - Name: text · [6/3/17, 12:45:10 PM] Name: text · 2017-03-06 00:45 - …
 # Some phones write direction marks and narrow spaces around them.
@@ -40,13 +43,15 @@ START: Final = re.compile(
     re.IGNORECASE,
 )
 _MESSAGE: Final = re.compile(
-    r"^[\u200e\u200f]*(?P<speaker>[^:]{1,100}?):(?:\s(?P<text>.*))?$", re.DOTALL
+    r"^[\u200e\u200f]*(?P<speaker>[^:\n]{1,100}?):(?:\s(?P<text>.*))?$", re.DOTALL
 )
+_QUOTE: Final = re.compile('["“”„«»]')
 _MEDIA: Final = re.compile(
     r"^[\u200e\u200f<]*(?:media omitted|medien ausgeschlossen|multimedia omitido|médias? omis|"
     r"media weggelaten|media omessi|mídia oculta|arquivo de mídia oculto|"
     r"(?:image|video|audio|sticker|gif|document|photo|contact card|bild|videonachricht|imagen"
-    r"|vidéo)\s+(?:omitted|weggelassen|omitida|omitido|absente?))[>.]*$"
+    r"|vidéo|immagine|afbeelding|imagem|vídeo|áudio|figurinha|documento)\s+"
+    r"(?:omitted|weggelassen|omitida|omitido|absente?|omess[ao]|weggelaten|ocultad[ao]))[>.]*$"
     r"|^[\u200e\u200f]*<(?:attached|angehängt|adjunto|pièce jointe|bijgevoegd|allegato|anexado)"
     r": ?[^>]*>$"
     r"|^[\u200e\u200f]*\S+\.(?:jpg|jpeg|png|mp4|opus|webp|pdf|vcf|3gp|m4a) "
@@ -58,12 +63,14 @@ _DELETED: Final = re.compile(
     r"diese nachricht wurde gelöscht|du hast diese nachricht gelöscht|"
     r"se eliminó este mensaje|eliminaste este mensaje|ce message a été supprimé|"
     r"vous avez supprimé ce message|questo messaggio è stato eliminato|"
-    r"dit bericht is verwijderd|mensagem apagada|esta mensagem foi apagada)\.?$",
+    r"hai eliminato questo messaggio|dit bericht is verwijderd|mensagem apagada|"
+    r"esta mensagem foi apagada|você apagou esta mensagem)\.?$",
     re.IGNORECASE,
 )
 _EDITED: Final = re.compile(
     r"<(?:this message was edited|diese nachricht wurde bearbeitet|"
-    r"se editó este mensaje|ce message a été modifié)>$",
+    r"se editó este mensaje|ce message a été modifié|questo messaggio è stato modificato|"
+    r"dit bericht is bewerkt|mensagem editada|esta mensagem foi editada)>$",
     re.IGNORECASE,
 )
 # Longer texts are none of the notices above.
@@ -188,7 +195,8 @@ def _message(
     entry: _Entry, moment: datetime, chat: str, ids: ContentIds, where: str
 ) -> Iterator[Item]:
     message = _MESSAGE.match("\n".join(entry.lines))
-    if message is None:
+    # A colon in quotation marks is that of a group's new name.
+    if message is None or len(_QUOTE.findall(message["speaker"])) % 2:
         yield SkippedItem(where, "system_message")
         return
     speaker = name(message["speaker"].strip("\u200e\u200f ~\u202f\u00a0"))

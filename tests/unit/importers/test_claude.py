@@ -95,6 +95,22 @@ def test_messages_without_parents_are_all_taken(tmp_path: Path) -> None:
     assert found[0].metadata == {}
 
 
+def test_a_damaged_message_leaves_the_others_in_their_branch(tmp_path: Path) -> None:
+    question = {"uuid": "a", "sender": "human", "text": "Hola", "parent_message_uuid": "root"}
+    reply = {"uuid": "b", "sender": "assistant", "text": "¡Hola!", "parent_message_uuid": "a"}
+    for messages in ([question, reply, None], [{"text": "x"}, question, reply]):
+        conversation = {"uuid": "c", "name": "", "chat_messages": messages}
+        found = items(write(tmp_path, {"conversations.json": [conversation]}))
+        assert [block.content for block in blocks(found)] == ["Hola", "¡Hola!"]
+        assert reasons(found) == ["malformed"]
+    for message in (question, reply):
+        del message["parent_message_uuid"]
+    conversation = {"uuid": "c", "name": "", "chat_messages": [question, {"text": "x"}, reply]}
+    found = items(write(tmp_path, {"conversations.json": [conversation]}))
+    assert [block.content for block in blocks(found)] == ["Hola", "¡Hola!"]
+    assert reasons(found) == ["malformed"]
+
+
 def test_projects_and_memories(tmp_path: Path) -> None:
     path = write(
         tmp_path / "export",

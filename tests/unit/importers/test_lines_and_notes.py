@@ -126,6 +126,15 @@ intro
 00:00:05.500 --> 00:00:06.000
 <v Bo>See you.
 """
+VOICES = """WEBVTT
+
+00:01.000 --> 00:02.000
+<v Ada>Eight?</v>
+<v Bo Ž>At <i>nine</i>.</v> <v.loud Ada>No!</v>
+
+00:03.000 --> 00:04.000
+(noise) <v Bo Ž>Yes.
+"""
 SRT = """1
 00:00:01,000 --> 00:00:02,000
 Grüße aus
@@ -151,6 +160,24 @@ def test_transcripts(tmp_path: Path) -> None:
     found = blocks(items(path))
     assert [block.content for block in found] == ["Grüße aus Kiel!", "Später."]
     assert found[0].occurred_at is None
+
+
+def test_voices_that_speak_in_one_cue(tmp_path: Path) -> None:
+    found = blocks(items(write(tmp_path, {"meeting.vtt": VOICES})))
+    assert [(block.speaker, block.content) for block in found] == [
+        ("Ada", "Eight?"),
+        ("Bo Ž", "At nine."),
+        ("Ada", "No!"),
+        (None, "(noise)"),
+        ("Bo Ž", "Yes."),
+    ]
+
+
+def test_a_cue_without_a_time_is_reported(tmp_path: Path) -> None:
+    text = f"1\n00:00:xx,000 --> 00:00:02,000\nLost.\n\n{SRT}"
+    found = items(write(tmp_path, {"talk.srt": text}))
+    assert [block.content for block in blocks(found)] == ["Grüße aus Kiel!", "Später."]
+    assert reasons(found) == ["malformed"]
 
 
 def test_hours_that_are_set_back_or_forward(tmp_path: Path) -> None:
@@ -193,6 +220,18 @@ def test_notes_with_front_matter(tmp_path: Path) -> None:
     assert oak.occurred_at == datetime(2026, 3, 2, tzinfo=UTC)
     assert oak.session_id == "boats"
     assert plain.content == "No front matter\n---\nreally"
+
+
+def test_dates_that_front_matter_writes_as_numbers(tmp_path: Path) -> None:
+    dates = ["20260305", "2026", "1772701200", "2026-03-05 14:30"]
+    notes = {f"{n}.md": f"---\ndate: {date}\n---\nx\n" for n, date in enumerate(dates)}
+    found = blocks(items(write(tmp_path, notes)))
+    assert [block.occurred_at and block.occurred_at.isoformat() for block in found] == [
+        "2026-03-05T00:00:00+00:00",
+        None,
+        "2026-03-05T09:00:00+00:00",
+        "2026-03-05T14:30:00+00:00",
+    ]
 
 
 @pytest.mark.parametrize("content", ["just words\n", "[1, 2]", '{"a": 1}', b"\x00\xff\x00"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.support.exports import blocks, detected, items, reasons, write
+from tests.support.exports import blocks, detected, items, reasons, skipped, write
 
 USERS = [
     {"id": "U1", "name": "ada", "profile": {"real_name": "Ada Berg"}},
@@ -90,3 +90,10 @@ def test_messages_by_person_thread_and_day(tmp_path: Path) -> None:
     assert reply.metadata == {"channel": "yard", "edited": True}
     assert file.content == "cut list"
     assert sorted(reasons(found)) == ["bot", "deleted", "deleted", "event", "malformed", "media"]
+
+
+def test_a_damaged_list_of_people_is_reported(tmp_path: Path) -> None:
+    files = {"users.json": '[{"id": "U1"', "yard/2026-03-02.json": MESSAGES[:1]}
+    found = items(write(tmp_path / "workspace", files))
+    assert [block.speaker for block in blocks(found)] == ["U1"]
+    assert skipped(found) == [("malformed", "users.json")]

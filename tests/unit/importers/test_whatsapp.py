@@ -34,6 +34,8 @@ def chat(folder: Path, text: str) -> Path:
         ("13/3/2026 9:05 μ.μ. - Ada: hi", "2026-03-13T21:05"),
         ("13.03.2026 kl. 21.05 - Ada: hi", "2026-03-13T21:05"),
         ("13.03.2026 ÖS 9:05 - Ada: hi", "2026-03-13T21:05"),
+        ("13/3/2026, 9:05 PTG - Ada: hi", "2026-03-13T21:05"),
+        ("13/3/2026, 12:05 PG - Ada: hi", "2026-03-13T00:05"),
         ("26/3/5, 09:05 - Ada: hi", "2026-03-05T09:05"),  # no year has one digit
         ("26/03/05, 09:05 - Ada: hi", "2026-03-05T09:05"),  # there was no WhatsApp in 2005
     ],
@@ -92,6 +94,38 @@ def test_what_a_chat_holds_beside_texts(tmp_path: Path) -> None:
     ]
     assert blocks(found)[1].metadata == {"chat": "Bo", "edited": True}
     assert reasons(found) == ["system_message", "media", "deleted", "media", "empty"]
+
+
+def test_a_colon_in_a_notice_ends_no_name(tmp_path: Path) -> None:
+    notices = [
+        'Ada changed the subject from "Boat" to "Boat: Sunday"',
+        "Ada hat den Betreff zu „Boot: Sonntag“ geändert",
+        "Ada created this group\nRules: none",
+    ]
+    text = "".join(f"13/03/2026, 09:01 - {notice}\n" for notice in notices)
+    found = items(chat(tmp_path, text + '13/03/2026, 09:02 - Bo "B" Ž: "so: yes"\n'))
+    assert reasons(found) == ["system_message"] * 3
+    assert [(block.speaker, block.content) for block in blocks(found)] == [
+        ('Bo "B" Ž', '"so: yes"')
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Sì <Questo messaggio è stato modificato>", "Sì"),
+        ("Ja \u200e<Dit bericht is bewerkt>", "Ja"),
+        ("Sim <Mensagem editada>", "Sim"),
+        ("\u200eimmagine omessa", "media"),
+        ("\u200eafbeelding weggelaten", "media"),
+        ("\u200eimagem ocultada", "media"),
+        ("Hai eliminato questo messaggio.", "deleted"),
+        ("Você apagou esta mensagem", "deleted"),
+    ],
+)
+def test_notices_of_other_languages(tmp_path: Path, text: str, expected: str) -> None:
+    found = items(chat(tmp_path, f"13/03/2026, 09:01 - Ada: {text}\n"))
+    assert [*reasons(found), *(block.content for block in blocks(found))] == [expected]
 
 
 def test_the_hour_that_comes_twice_in_autumn_does_not_go_back(tmp_path: Path) -> None:
