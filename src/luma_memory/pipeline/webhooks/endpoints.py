@@ -137,9 +137,12 @@ class Webhooks:
     ) -> tuple[Webhook, str | None]:
         """The changed webhook, and the new secret if it was rotated."""
         webhook = await self.find(caller, webhook_id)
-        _check_content(caller, changes.include_content)
         if changes.url is not None:
             self._check_url(changes.url)
+            if webhook.include_content and changes.include_content is None:
+                # The texts go where this caller says: its permission counts from now on.
+                changes = replace(changes, include_content=True)
+        _check_content(caller, changes.include_content)
         now = self._clock.now()
         if changes.include_content:
             webhook = replace(webhook, created_by=_key_of(caller))
