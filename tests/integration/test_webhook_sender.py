@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -67,6 +68,41 @@ async def test_a_name_that_is_rebound_is_checked_at_each_connection(resolving: l
             response = await sender.send(url, body=b"{}", headers={})
             assert response.error == NOT_ALLOWED
         assert trap.connections == 0
+
+
+async def test_a_name_server_that_does_not_respond_holds_up_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resolved, is_over, real = [], threading.Event(), socket.getaddrinfo
+
+    def resolve(host: Any, *args: Any, **options: Any) -> Any:
+        if str(host).endswith(".example"):
+            resolved.append(host)
+            is_over.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no response")
+        return real(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    try:
+        async with (
+            WebhookReceiver() as receiver,
+            HttpWebhookSender(timeout_seconds=20, allow_private=True) as sender,
+        ):
+            hanging = [
+                asyncio.create_task(sender.send(f"https://{n % 40}.example/", body=b"", headers={}))
+                for n in range(160)
+            ]
+            await asyncio.sleep(0.2)
+            url = receiver.url("/").replace("127.0.0.1", "localhost")
+            response = await sender.send(url, body=b"{}", headers={})
+            assert response.is_success
+            assert await asyncio.wait_for(asyncio.to_thread(lambda: True), 10)
+            assert len(resolved) == 40  # once for each name
+            is_over.set()
+            responses = await asyncio.gather(*hanging)
+            assert all(response.error for response in responses)
+    finally:
+        is_over.set()
 
 
 async def test_what_a_receiver_does_is_a_value() -> None:

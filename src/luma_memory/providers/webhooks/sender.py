@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from luma_memory import __version__
 from luma_memory.concurrency.retry_after import stated_seconds
@@ -23,6 +26,8 @@ from luma_memory.providers.webhooks.addresses import is_public
 
 RESPONSE_BYTES_MAX: Final = 16 * 1024
 CONNECT_SECONDS_MAX: Final = 10.0
+# Of names: more than there are webhooks delivered to at once, because a lookup cannot be stopped.
+_LOOKUPS_MAX: Final = 128
 # Shorter than the idle timeout of common load balancers.
 _KEEP_ALIVE_SECONDS: Final = 15.0
 _USER_AGENT: Final = f"luma-memory/{__version__}"
@@ -45,6 +50,7 @@ class HttpWebhookSender:
         self._timeout_seconds = timeout_seconds
         self._allow_private = allow_private
         self._session: aiohttp.ClientSession | None = None
+        self._names = _Names()
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,6 +68,7 @@ class HttpWebhookSender:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        await self._names.close()
 
     async def send(self, url: str, *, body: bytes, headers: dict[str, str]) -> Response:
         try:
@@ -94,6 +101,7 @@ class HttpWebhookSender:
                 connector=aiohttp.TCPConnector(
                     limit=0,  # webhooks bound their own concurrency
                     use_dns_cache=False,
+                    resolver=self._names,
                     keepalive_timeout=_KEEP_ALIVE_SECONDS,
                     socket_factory=self._socket,
                 ),
@@ -112,6 +120,53 @@ class HttpWebhookSender:
         if not self._allow_private and not is_public(str(name[0])):
             raise _AddressRefusedError
         return socket.socket(family=family, type=kind, proto=protocol)
+
+
+class _Names(AbstractResolver):
+    """Resolves names in threads of its own: a name server that does not respond occupies one for
+    each name, and none that other work of the process waits for."""
+
+    def __init__(self) -> None:
+        self._threads: ThreadPoolExecutor | None = None
+        self._running: dict[tuple[str, int, int], asyncio.Future[Any]] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        key = host, port, int(family)
+        if (running := self._running.get(key)) is None:
+            running = self._running[key] = self._begun(host, port, family)
+            running.add_done_callback(lambda _: self._running.pop(key, None))
+        found = await asyncio.shield(running)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address[0],
+                port=address[1],
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    def _begun(self, host: str, port: int, family: int) -> asyncio.Future[Any]:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_LOOKUPS_MAX, "webhook-names")
+        look_up = partial(
+            socket.getaddrinfo,
+            host,
+            port,
+            family=family,
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_ADDRCONFIG,
+        )
+        return asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+
+    async def close(self) -> None:
+        threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
