@@ -84,6 +84,8 @@ _CHAT_NAME: Final = re.compile(
     r"discussion whatsapp avec|whatsapp chat -)\s+",
     re.IGNORECASE,
 )
+# "WhatsApp Chat with Bo (1).txt": the same chat, downloaded again.
+_COPY: Final = re.compile(r"\s*\(\d{1,3}\)$")
 
 
 @dataclass(slots=True)
@@ -115,7 +117,8 @@ def _dates(document: Document) -> Iterator[WrittenDate]:
 
 
 def _chat(document: Document, title: str, order: DateOrder, zone: tzinfo) -> Iterator[Item]:
-    chat = _CHAT_NAME.sub("", title if document.stem == "_chat" else document.stem)
+    named = _COPY.sub("", title if document.stem == "_chat" else document.stem)
+    chat = _CHAT_NAME.sub("", named)
     ids = ContentIds(SOURCE)
     before: datetime | None = None
     for entry in _entries(document):
@@ -208,7 +211,8 @@ def _message(
     if reason is not None:
         yield SkippedItem(where, reason)
         return
-    external_id = ids.of(moment.replace(tzinfo=None).isoformat(), speaker, text)
+    # In another chat, the same person may write the same in the same minute.
+    external_id = ids.of(chat, moment.replace(tzinfo=None).isoformat(), speaker, text)
     for piece, suffix in parts(stripped):
         yield ImportedBlock(
             external_id=external_id + suffix,

@@ -155,3 +155,11 @@ def test_the_same_chat_exported_later_keeps_the_ids_of_what_it_had(tmp_path: Pat
     assert len(set(before)) == 2
     assert after[:2] == before
     assert len(set(after)) == 3
+
+
+def test_the_same_text_in_two_chats_is_two_messages_and_in_a_copy_one(tmp_path: Path) -> None:
+    line = "13/03/2026, 09:01 - Ada: ok\n"
+    names = [f"WhatsApp Chat with {name}.txt" for name in ("Bo", "Cy", "Bo (1)")]
+    paths = [write(tmp_path / str(n), {name: line}) for n, name in enumerate(names)]
+    first, other, copy = ([block.external_id for block in blocks(items(path))] for path in paths)
+    assert first == copy != other
