@@ -19,6 +19,7 @@ _MILLISECONDS_FROM: Final = 1e11
 _SECONDS_FROM: Final = 100_000_000
 _SECONDS_TO: Final = 4_102_444_800
 _DATE_DIGITS: Final = 8
+_COMPACT_DIGITS: Final = (12, 14)  # with minutes, with seconds
 _BREAKS: Final = ("\n\n", "\n", ". ", " ")
 # What no column of text stores: NUL, and halves of a character that lost the other one.
 _NOT_STORED: Final = re.compile("[\x00\ud800-\udfff]")
@@ -114,7 +115,8 @@ def iso(value: object, zone: tzinfo = UTC) -> datetime | None:
 def instant(value: object, zone: tzinfo = UTC) -> datetime | None:
     """A time written as ISO 8601 or as seconds or milliseconds since 1970, also as text.
 
-    A number of eight digits is a date such as 20260305. None for anything else, and for numbers
+    A number of eight digits is a date such as 20260305; with the time it has 12 or 14, which as
+    milliseconds would be the year 1976 or no year at all. None for anything else, and for numbers
     that would be a time before March 1973 or after 2099.
     """
     if isinstance(value, int) and 10_000_000 <= value < _SECONDS_FROM:
@@ -124,6 +126,11 @@ def instant(value: object, zone: tzinfo = UTC) -> datetime | None:
     if not text.isdecimal() or len(text) == _DATE_DIGITS:
         moment = iso(value, zone)
         if moment is not None:
+            return moment
+    if text.isdecimal() and len(text) in _COMPACT_DIGITS:
+        day, clock = text[:_DATE_DIGITS], text[_DATE_DIGITS:]
+        moment = iso(f"{day}T{clock}", zone)
+        if moment is not None and _SECONDS_FROM <= moment.timestamp() < _SECONDS_TO:
             return moment
     moment = epoch(value)
     if moment is None or not _SECONDS_FROM <= moment.timestamp() < _SECONDS_TO:

@@ -20,6 +20,8 @@ from luma_memory.importers.texts import instant
         (20260305, "2026-03-05T00:00:00"),
         ("20260305", "2026-03-05T00:00:00"),
         ("20260305T0900", "2026-03-05T09:00:00"),
+        ("202603050900", "2026-03-05T09:00:00"),  # as milliseconds it would be of 1976
+        ("20260305090007", "2026-03-05T09:00:07"),
         ("1969-07-20", "1969-07-20T00:00:00"),
     ],
 )
@@ -28,7 +30,7 @@ def test_numbers_and_dates(written: object, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [2026, "2026", 45_000, "45000.5", 99_999_999, "20260305143000", True, "", None]
+    "written", [2026, "2026", 45_000, "45000.5", 99_999_999, "20261305143000", True, "", None]
 )
 def test_another_number_is_no_time(written: object) -> None:
     assert instant(written) is None
