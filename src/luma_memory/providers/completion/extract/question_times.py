@@ -50,14 +50,16 @@ def _around(document: Document, mention: Mention, today: date) -> NamedDays | No
     first, last = bounds(mention.value or "")
     sides = _sides(document.language)
     before = document.text[max(0, mention.start - _BEFORE_CHARS) : mention.start].lower()
-    # A feast is named with its preposition: "since Christmas".
-    side = sides.get(_last_words(before, sides)) or sides.get(_first_words(mention.name, sides))
+    side = sides.get(_last_words(before, sides))
+    if side is None and not _is_counted_or_named(mention.name, document.language):
+        # A feast is named with its preposition: "since Christmas".
+        side = sides.get(_first_words(mention.name, sides))
     if side == "before":
         return None
     if side == "since":
         return NamedDays(first, max(today, last), mention)
-    if side == "after" and last < today:
-        return NamedDays(last + timedelta(days=1), today, mention)
+    if side == "after":
+        return NamedDays(last + timedelta(days=1), today, mention) if last < today else None
     return NamedDays(first, last, mention)
 
 
@@ -68,6 +70,22 @@ def _last_words(text: str, sides: dict[str, str]) -> str:
 def _first_words(text: str, sides: dict[str, str]) -> str:
     lowered = text.lower()
     return next((words for words in sides if lowered.startswith(f"{words} ")), "")
+
+
+def _is_counted_or_named(name: str, language: str) -> bool:
+    """ "vor drei Tagen", "antes de ayer": the preposition is a part of the day's own name."""
+    pattern = _counted_or_named(language)
+    return pattern is not None and pattern.search(name) is not None
+
+
+@cache
+def _counted_or_named(language: str) -> re.Pattern[str] | None:
+    words = vocabulary(language).dates
+    if words is None:
+        return None
+    units = rf"(?<!\w)(?:{'|'.join([*words.units.values(), *words.unit.values()])})(?!\w)"
+    days = rf"\A(?:{'|'.join(day.phrase for day in words.days)})\Z"
+    return re.compile(rf"{units}|{days}", re.IGNORECASE)
 
 
 @cache
