@@ -1105,6 +1105,21 @@ INSERT INTO memory_migrations (version) VALUES ('0022_console');
 END IF;
 END $migration_0022$;
 
+DO $migration_0026$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0026_items_by_name') THEN
+-- An item is found by its name without reading its user's other items.
+
+-- Until the table is analyzed for the first time, every index that begins with the scope costs the planner the
+-- same, and a write read all items of its user. Here the scope is a number, which no other index begins with
+-- (0012 did the same for repeated blocks).
+CREATE UNIQUE INDEX IF NOT EXISTS memory_blocks_item_name ON memory_blocks
+    (hashtextextended(user_id, hashtextextended(project_id, 0)), name_id)
+    WHERE key IS NOT NULL;
+
+INSERT INTO memory_migrations (version) VALUES ('0026_items_by_name');
+END IF;
+END $migration_0026$;
+
 DO $migration_0027$ BEGIN
 IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0027_partitionable') THEN
 -- Policies compare with the function itself: a distributed table refuses a subquery in one. It is stable, so an
@@ -2290,8 +2305,13 @@ BEGIN
     v_locked := ARRAY(
         SELECT j.block_id FROM jsonb_array_elements(p_ops) AS o (op)
         CROSS JOIN LATERAL (SELECT b.id FROM memory_blocks AS b
-            WHERE b.project_id = o.op ->> 'project_id' AND b.user_id = o.op ->> 'user_id'
-              AND b.name_id = (o.op ->> 'name_id')::uuid AND b.key IS NOT NULL OFFSET 0) AS b
+            -- The expression of the index memory_blocks_item_name: without statistics, any index that begins
+            -- with the scope would be chosen.
+            WHERE hashtextextended(b.user_id, hashtextextended(b.project_id, 0))
+                  = hashtextextended(o.op ->> 'user_id', hashtextextended(o.op ->> 'project_id', 0))
+              AND b.name_id = (o.op ->> 'name_id')::uuid AND b.key IS NOT NULL
+              AND (b.project_id, b.user_id) IS NOT DISTINCT FROM (o.op ->> 'project_id', o.op ->> 'user_id')
+            OFFSET 0) AS b
         JOIN memory_jobs AS j ON j.block_id = b.id AND j.status = 'pending'
             AND j.job_type = 'enrich_and_embed'
             AND j.project_id = o.op ->> 'project_id' AND j.user_id = o.op ->> 'user_id'
@@ -2352,8 +2372,11 @@ BEGIN
         END IF;
 
         SELECT * INTO v_old FROM memory_blocks
-        WHERE project_id = v_op ->> 'project_id' AND user_id = v_op ->> 'user_id'
-          AND name_id = (v_op ->> 'name_id')::uuid AND key IS NOT NULL FOR UPDATE;
+        WHERE hashtextextended(user_id, hashtextextended(project_id, 0))
+              = hashtextextended(v_op ->> 'user_id', hashtextextended(v_op ->> 'project_id', 0))
+          AND name_id = (v_op ->> 'name_id')::uuid AND key IS NOT NULL
+          AND (project_id, user_id) IS NOT DISTINCT FROM (v_op ->> 'project_id', v_op ->> 'user_id')
+        FOR UPDATE;
         IF v_old.expires_at <= v_now THEN
             PERFORM drop_memory_item(v_old.project_id, v_old.user_id, v_old.id);
             v_old := NULL;

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
-from hashlib import sha256
+from contextlib import asynccontextmanager
+from hashlib import md5, sha256
 from importlib.resources import files
 from typing import Any
+from uuid import UUID
 
 import asyncpg
 import pytest
@@ -23,6 +25,7 @@ from luma_memory.store.search import NARROWED
 
 BLOCKS = SqlFile("luma_memory.store.blocks")
 SEARCH = SqlFile("luma_memory.store.search")
+ITEMS = SqlFile("luma_memory.store.items")
 SELECTIONS = SqlFile("luma_memory.store.block_selections")
 WINDOWS = SqlFile("luma_memory.store.windows")
 
@@ -70,6 +73,24 @@ INSERT INTO memory_blocks (id, user_id, content, content_hash, occurred_at, job_
 SELECT gen_random_uuid(), 'user 7', repeat(n::text, 40), sha256(n::text::bytea), now(), n
 FROM generate_series(1, 15000) AS n;
 """
+# Of one user as well.
+UNSEEN_ITEMS = """
+ALTER TABLE memory_blocks SET (autovacuum_enabled = false);
+INSERT INTO memory_users (user_id) VALUES ('user 7');
+INSERT INTO memory_blocks (id, user_id, content, namespace, key, value, name_id, position,
+    ttl_seconds, expires_at)
+SELECT gen_random_uuid(), 'user 7', '', '{notes}', n::text, to_jsonb(n), md5(n::text)::uuid, n,
+    60, now() + interval '1 min'
+FROM generate_series(1, 15000) AS n;
+"""
+# Replaces one, deletes one, creates one, and writes one text.
+WRITE_ITEMS = """SELECT outcome FROM write_memory_items(
+    (SELECT jsonb_agg(jsonb_build_object('op', 'put', 'project_id', 'default', 'user_id', 'user 7',
+            'id', gen_random_uuid(), 'name_id', md5(key)::uuid, 'namespace', '["notes"]'::jsonb,
+            'key', key, 'value', 0, 'content', content, 'changed_by', 'test') || more ORDER BY key)
+     FROM (VALUES ('1', '', '{}'::jsonb), ('2', '', '{"op": "delete"}'), ('a', '', '{}'),
+                  ('b', 'text', '{}')) AS v (key, content, more)),
+    '{4}', '{0}', '{0}', '{4}', ARRAY['{1:1}/1048576']::sparsevec[], 3, '1 ms')"""
 ROWS_READ = """
 SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables
 WHERE relname IN ('memory_jobs', 'memory_blocks', 'memory_passages')
@@ -262,24 +283,58 @@ async def test_a_repeated_block_is_found_before_the_first_statistics(
     mode: str, servers: Servers, major: int
 ) -> None:
     """The primary key begins with the scope, too: all 15,000 blocks of the user were read."""
+    async with (
+        _without_statistics(servers, major, UNSEEN_BLOCKS, mode) as unseen,
+        unseen.transaction(),
+    ):
+        before = await unseen.fetchval(ROWS_READ)
+        assert len(await unseen.fetch(INGEST_AGAIN)) == 2
+        assert await unseen.fetchval(ROWS_READ) - before <= 20
+        repeated = "SELECT content_hash FROM memory_blocks WHERE repeat_count = 1"
+        assert await unseen.fetchval(repeated) == sha256(b"7").digest()
+
+
+@pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
+async def test_an_item_is_found_by_its_name_before_the_first_statistics(
+    mode: str, servers: Servers, major: int
+) -> None:
+    """Other indexes begin with the scope, too: each write read all items of the user, twice."""
+    async with _without_statistics(servers, major, UNSEEN_ITEMS, mode) as unseen:
+        async with unseen.transaction():
+            before = await unseen.fetchval(ROWS_READ)
+            outcomes = [row["outcome"] for row in await unseen.fetch(WRITE_ITEMS)]
+            assert outcomes == ["replaced", "deleted", "created", "created"]
+            assert await unseen.fetchval(ROWS_READ) - before <= 20
+        async with unseen.transaction():
+            before = await unseen.fetchval(ROWS_READ)
+            name_ids = [UUID(md5(key.encode()).hexdigest()) for key in ("2", "3", "4")]
+            rows = await unseen.fetch(ITEMS["read_items"], "default", "user 7", name_ids)
+            assert {row["key"] for row in rows} == {"3", "4"}
+            ids = [row["id"] for row in rows]
+            for statement in ("read_items_by_id", "refresh_items"):
+                rows = await unseen.fetch(ITEMS[statement], "default", "user 7", ids)
+                assert {row["id"] for row in rows} == set(ids)
+            assert await unseen.fetchval(ROWS_READ) - before <= 20
+
+
+@asynccontextmanager
+async def _without_statistics(
+    servers: Servers, major: int, rows: str, mode: str
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database of its own, whose planner knows the tables' sizes only."""
     template = await servers.template(major)
     admin = await asyncpg.connect(servers.address(major))
-    await admin.execute(f"CREATE DATABASE unseen_blocks TEMPLATE {template}")
-    unseen = await asyncpg.connect(servers.address_of(major, "unseen_blocks"))
+    await admin.execute(f"CREATE DATABASE without_statistics TEMPLATE {template}")
+    unseen = await asyncpg.connect(servers.address_of(major, "without_statistics"))
     try:
-        await unseen.execute(UNSEEN_BLOCKS)
+        await unseen.execute(rows)
         statistics = "SELECT reltuples FROM pg_class WHERE relname = 'memory_blocks'"
         assert await unseen.fetchval(statistics) == -1
         await unseen.execute(f"SET plan_cache_mode = {mode}")
-        async with unseen.transaction():
-            before = await unseen.fetchval(ROWS_READ)
-            assert len(await unseen.fetch(INGEST_AGAIN)) == 2
-            assert await unseen.fetchval(ROWS_READ) - before <= 20
-            repeated = "SELECT content_hash FROM memory_blocks WHERE repeat_count = 1"
-            assert await unseen.fetchval(repeated) == sha256(b"7").digest()
+        yield unseen
     finally:
         await unseen.close()
-        await admin.execute("DROP DATABASE unseen_blocks")
+        await admin.execute("DROP DATABASE without_statistics")
         await admin.close()
 
 

@@ -50,8 +50,13 @@ BEGIN
     v_locked := ARRAY(
         SELECT j.block_id FROM jsonb_array_elements(p_ops) AS o (op)
         CROSS JOIN LATERAL (SELECT b.id FROM memory_blocks AS b
-            WHERE b.project_id = o.op ->> 'project_id' AND b.user_id = o.op ->> 'user_id'
-              AND b.name_id = (o.op ->> 'name_id')::uuid AND b.key IS NOT NULL OFFSET 0) AS b
+            -- The expression of the index memory_blocks_item_name: without statistics, any index that begins
+            -- with the scope would be chosen.
+            WHERE hashtextextended(b.user_id, hashtextextended(b.project_id, 0))
+                  = hashtextextended(o.op ->> 'user_id', hashtextextended(o.op ->> 'project_id', 0))
+              AND b.name_id = (o.op ->> 'name_id')::uuid AND b.key IS NOT NULL
+              AND (b.project_id, b.user_id) IS NOT DISTINCT FROM (o.op ->> 'project_id', o.op ->> 'user_id')
+            OFFSET 0) AS b
         JOIN memory_jobs AS j ON j.block_id = b.id AND j.status = 'pending'
             AND j.job_type = 'enrich_and_embed'
             AND j.project_id = o.op ->> 'project_id' AND j.user_id = o.op ->> 'user_id'
@@ -112,8 +117,11 @@ BEGIN
         END IF;
 
         SELECT * INTO v_old FROM memory_blocks
-        WHERE project_id = v_op ->> 'project_id' AND user_id = v_op ->> 'user_id'
-          AND name_id = (v_op ->> 'name_id')::uuid AND key IS NOT NULL FOR UPDATE;
+        WHERE hashtextextended(user_id, hashtextextended(project_id, 0))
+              = hashtextextended(v_op ->> 'user_id', hashtextextended(v_op ->> 'project_id', 0))
+          AND name_id = (v_op ->> 'name_id')::uuid AND key IS NOT NULL
+          AND (project_id, user_id) IS NOT DISTINCT FROM (v_op ->> 'project_id', v_op ->> 'user_id')
+        FOR UPDATE;
         IF v_old.expires_at <= v_now THEN
             PERFORM drop_memory_item(v_old.project_id, v_old.user_id, v_old.id);
             v_old := NULL;
