@@ -96,6 +96,11 @@ class Arrangement:
         return self.groups.block
 
     @cached_property
+    def rising_high(self) -> npt.NDArray[np.uint64]:
+        """[m] the complement of `high`: in the order that a binary search needs."""
+        return ~self.high
+
+    @cached_property
     def known_speakers(self) -> npt.NDArray[np.int64]:
         """Distinct speakers: few, even in a large scope."""
         return np.unique(self.speakers)

@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +109,8 @@ class ScopeScores:
     groups: PassageGroups | None = None  # of `block`, where an arrangement keeps them
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a block's score, as shown by `explain`."""
+class Parts(NamedTuple):
+    """The parts of a block's score, as shown by `explain`. A tuple, of which searches make many."""
 
     dense_similarity: float | None  # best passage's cosine; None without an embedding
     lexical_score: float  # best passage's BM25, words lent by its neighbors included
@@ -126,8 +125,7 @@ class Parts:
     relation: float = 0.0  # added, in deviations; see pipeline.related
 
 
-@dataclass(frozen=True, slots=True)
-class RankedBlock:
+class RankedBlock(NamedTuple):
     """One block of a ranking."""
 
     block: int
@@ -193,6 +191,10 @@ class Fusion:
         else:
             best = self._best(limit)
         return _ranked(best, self._groups, self._scores, self._z_scores, gains or {})
+
+    def best_blocks(self, limit: int) -> list[int]:
+        """The blocks that `best` returns without gains, by number."""
+        return self._best(limit) if self._groups.count else []
 
     def _best(self, limit: int) -> list[int]:
         """The ranking without gains, cached: relations need more blocks than are returned."""

@@ -58,6 +58,8 @@ SWITCHES_MAX = 2
 RELEVANCE_THRESHOLD = 0.75
 # Longer questions are analyzed in a thread: 10,000 characters can take a tenth of a second.
 INLINE_CHARACTERS_MAX = 200
+# The vectors of a larger snapshot are multiplied in a thread: 30,000 take two milliseconds or more.
+INLINE_ROWS_MAX = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class Recall:
                 if looked_up is not None:
                     looked_up.cancel()
             if current is not None and embedding is not None:
-                rows = current.scored(embedding.vector, [term.index for term in question.terms])
+                rows = await _scored(current, embedding, question)
             else:
                 rows = await self._scanned(request, question, embedding, used, stages)
             stages.ended("scan")
@@ -300,7 +302,7 @@ class Recall:
         """Relations between the blocks that may be returned and all blocks of the layout."""
         if self._relations is None:
             return ()
-        shown = [layout.block_id(ranked.block) for ranked in fusion.best(limit + FOLDING_PLACES)]
+        shown = [layout.block_id(block) for block in fusion.best_blocks(limit + FOLDING_PLACES)]
         work = self._relations.links(scope, shown, limit=LINKS_MAX)
         links = await stages.optional("relations", work) or ()
         numbers = layout.numbers(key for link in links for key in (link.source_id, link.target_id))
@@ -406,6 +408,14 @@ async def _counted(
         call = ModelCall(embedder.model.id, embedding.token_count)
         spending.record(scope, "query", [call], blocks=0)
     return embedding
+
+
+async def _scored(current: Current, embedding: Embedding, question: Question) -> ScoredRows:
+    """A large scope's product is computed in a thread: it releases the interpreter's lock."""
+    terms = [term.index for term in question.terms]
+    if current.snapshot.row_count <= INLINE_ROWS_MAX:
+        return current.scored(embedding.vector, terms)
+    return await asyncio.to_thread(current.scored, embedding.vector, terms)
 
 
 @spans.traced("fuse")

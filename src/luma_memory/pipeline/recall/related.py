@@ -60,7 +60,7 @@ class Related:
 
 def with_relations(fusion: Fusion, links: Sequence[NumberedLink], *, limit: int) -> Related:
     """The `limit` best blocks, after lifting those that are related to the very best."""
-    seeds = [ranked.block for ranked in fusion.best(SEEDS)]
+    seeds = fusion.best_blocks(SEEDS)
     lifted = _lifts(seeds, links, fusion)
     gains = {block: lift.gain for block, lift in lifted.items()}
     gains |= _newer_first(links, fusion, gains)

@@ -47,7 +47,7 @@ class ScopeLayout:
     def numbers(self, block_ids: Iterable[UUID]) -> Mapping[UUID, int]:
         """The numbers of the given blocks that are in the layout."""
         included = list(block_ids)
-        rising = ~self._arrangement.high
+        rising = self._arrangement.rising_high
         halves = np.array([key.int >> 64 for key in included], dtype=np.uint64)
         starts = np.searchsorted(rising, ~halves)
         stops = np.searchsorted(rising, ~halves, side="right")

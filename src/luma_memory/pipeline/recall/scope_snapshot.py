@@ -96,7 +96,7 @@ class ScopeSnapshot:
         loose = self.row_count - int(np.count_nonzero(self.order < base))
         return loose > _LOOSE_ROWS + _LOOSE_SHARE * base
 
-    def similarities(self, question: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    def similarities(self, question: npt.NDArray[np.float16]) -> npt.NDArray[np.float32]:
         """Cosine of a unit vector with each vector; one NaN after the last. question: [d]."""
         counts = [len(segment.vectors) for segment in self.segments]
         stops = np.cumsum([0, *counts]).tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numkong
 import numpy as np
 import numpy.typing as npt
 
@@ -17,16 +18,20 @@ class Segment:
     """Rows added together: v vectors, and the terms of the rows, by term."""
 
     row_count: int
-    vectors: npt.NDArray[np.float32]  # [v, dimension] of the rows that have one, in their order
+    vectors: npt.NDArray[np.float16]  # [v, dimension] of the rows that have one, in their order
     terms: npt.NDArray[np.int32]  # [t] distinct, rising
     starts: npt.NDArray[np.int64]  # [t+1] where each term's rows begin
     rows: npt.NDArray[np.int32]  # [p] numbers within the segment, by term
     weights: npt.NDArray[np.float32]  # [p]
 
-    def similarities(self, question: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
-        """Write the dot product with each vector. question: [dimension]; out: [v]."""
+    def similarities(self, question: npt.NDArray[np.float16], out: npt.NDArray[np.float32]) -> None:
+        """Write the dot product with each vector, in 32 bits. question: [dimension]; out: [v].
+
+        NumPy has no kernel for half precision, and single precision takes twice the memory, whose
+        speed limits a large scope's product.
+        """
         if len(self.vectors):
-            np.dot(self.vectors, question, out=out)
+            out[:] = np.asarray(numkong.cdist(question[np.newaxis], self.vectors, metric="dot"))[0]
 
     def rows_with(self, term: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Rows that have the term, and its weight in each."""
@@ -63,7 +68,7 @@ def segment_of(rows: ScopeRows) -> Segment:
     """A segment of rows as the store returns them."""
     count = rows.has_vector.count(1)
     counts = np.frombuffer(rows.term_counts, dtype=np.int32)
-    vectors = np.frombuffer(rows.vectors, dtype=np.float16).astype(np.float32)
+    vectors = np.frombuffer(rows.vectors, dtype=np.float16)
     return _by_term(
         rows.row_count,
         vectors.reshape(count, -1) if count else vectors.reshape(0, 0),
@@ -103,7 +108,7 @@ def with_tail(segments: Sequence[Segment], tail: Segment) -> Sequence[Segment]:
 
 def _by_term(
     row_count: int,
-    vectors: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float16],
     terms: npt.NDArray[np.int32],
     rows: npt.NDArray[np.int32],
     weights: npt.NDArray[np.float32],

@@ -77,7 +77,7 @@ class Current:
     def scored(self, vector: Sequence[float], terms: Sequence[int]) -> ScoredRows:
         """All rows scored for a question. vector: as the embedder returns it; terms: indices."""
         # PostgreSQL compares halves, so the question's vector is rounded as the stored ones are.
-        question = np.asarray(vector, dtype=np.float32).astype(np.float16).astype(np.float32)
+        question = np.asarray(vector, dtype=np.float32).astype(np.float16)
         similarities = self.snapshot.similarities(question)
         return ScoredRows(
             self.view.arrangement,
@@ -296,7 +296,7 @@ class Snapshots:
         while True:
             page = await self.store.page(key.scope, key.model, after=after, limit=PAGE_ROWS)
             pages.append(page.rows)
-            size += 2 * len(page.rows.vectors) + 8 * len(page.rows.term_indices)
+            size += len(page.rows.vectors) + 8 * len(page.rows.term_indices)
             if size > self.bytes_max:
                 return None
             after = page.next_after
