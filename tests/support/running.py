@@ -26,7 +26,7 @@ from luma_memory.pipeline.knowledge.relate import DetectRelations
 from luma_memory.pipeline.knowledge.summarize import Summaries
 from luma_memory.ports.jobs import JobQueue
 from luma_memory.ports.models import Embedder, Enricher, Relator, Summarizer
-from luma_memory.ports.vector_models import ReembedStore
+from luma_memory.ports.vector_models import VectorModels
 from luma_memory.postgres.database import Database
 from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.local_summary import LocalSummarizer
@@ -61,7 +61,7 @@ class Plan:
     backfill: Backfill | None = None
     scope_embedders: ScopeEmbedders | None = None
     reembedding: Reembedding | None = None
-    reembed_store: ReembedStore | None = None
+    reembed_store: VectorModels | None = None
     provider_timeout: timedelta | None = None
     windows: SessionWindows | None = None
     relator: Relator | None = None

@@ -12,34 +12,6 @@ from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import Calibration
 
 
-class VectorModels(Protocol):
-    """The models of the stored vectors. All methods raise StoreUnavailable."""
-
-    async def register(self, model_id: str) -> None:
-        """Register the model of vectors computed from now on."""
-        ...
-
-    async def in_use(self) -> Sequence[str]:
-        """Models that vectors may still be of, the one used longest first."""
-        ...
-
-    async def of_scope(self, scope: Scope) -> str | None:
-        """The model of the scope; None for the first model in use."""
-        ...
-
-
-class CalibrationStore(Protocol):
-    """Calibrations of embedding models. All methods raise StoreUnavailable."""
-
-    async def calibration(self, model_id: str) -> Calibration | None:
-        """None if it was not measured yet."""
-        ...
-
-    async def store_calibration(self, model_id: str, calibration: Calibration) -> None:
-        """Store the calibration of a registered model; the first one stays."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class StalePassage:
     """A passage that has no vector of the requested model."""
@@ -60,8 +32,31 @@ class ReembedProgress:
     done: int  # of the requested model, in use or ready for it
 
 
-class ReembedStore(Protocol):
-    """A change of the embedding model in progress. All methods raise StoreUnavailable."""
+class VectorModels(Protocol):
+    """The models of the stored vectors, their calibrations, and a change of the model in progress.
+
+    All methods raise StoreUnavailable.
+    """
+
+    async def register(self, model_id: str) -> None:
+        """Register the model of vectors computed from now on."""
+        ...
+
+    async def in_use(self) -> Sequence[str]:
+        """Models that vectors may still be of, the one used longest first."""
+        ...
+
+    async def of_scope(self, scope: Scope) -> str | None:
+        """The model of the scope; None for the first model in use."""
+        ...
+
+    async def calibration(self, model_id: str) -> Calibration | None:
+        """None if it was not measured yet."""
+        ...
+
+    async def store_calibration(self, model_id: str, calibration: Calibration) -> None:
+        """Store the calibration of a registered model; the first one stays."""
+        ...
 
     async def request(self, model_id: str) -> None:
         """Request that all vectors are of this model. A repeated request changes nothing."""

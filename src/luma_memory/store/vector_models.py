@@ -1,4 +1,4 @@
-"""Models of the stored vectors and their switch: VectorModels and ReembedStore on PostgreSQL."""
+"""Models of the stored vectors, their calibrations and their switch, on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SQL = SqlFile(__name__)
 
 
 class PostgresVectorModels:
-    """`ports.vector_models.VectorModels`, CalibrationStore and ReembedStore."""
+    """`ports.vector_models.VectorModels`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -17,7 +17,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.ingest.indexing import embedding_text
 from luma_memory.ports.models import Embedder
-from luma_memory.ports.vector_models import ReembedProgress, ReembedStore, StalePassage
+from luma_memory.ports.vector_models import ReembedProgress, StalePassage, VectorModels
 
 # One provider call; locally a quarter of a second, by which new blocks may be delayed.
 BATCH_PASSAGES = 128
@@ -35,7 +35,7 @@ class ReembedScope:
 
     def __init__(
         self,
-        store: ReembedStore,
+        store: VectorModels,
         *,
         embedder: Embedder | None,
         model_id: str,
@@ -98,7 +98,7 @@ class Reembedding:
     StoreUnavailable.
     """
 
-    def __init__(self, store: ReembedStore, *, model_id: str, circuits: Sequence[str]) -> None:
+    def __init__(self, store: VectorModels, *, model_id: str, circuits: Sequence[str]) -> None:
         self._store = store
         self._circuits = circuits
         self.model_id = model_id

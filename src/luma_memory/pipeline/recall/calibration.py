@@ -18,7 +18,7 @@ from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.search import Calibration
 from luma_memory.pipeline.recall.script_samples import SCRIPT_SAMPLES, Samples
 from luma_memory.ports.models import Embedder
-from luma_memory.ports.vector_models import CalibrationStore
+from luma_memory.ports.vector_models import VectorModels
 
 # Each has its own subject, so that every pair of a question and a statement is about
 # different things. Written for this purpose; a few in other languages, as blocks are.
@@ -70,7 +70,7 @@ class Calibrations:
     Concurrent calls wait for the same measurement; a cancelled call does not end it.
     """
 
-    def __init__(self, store: CalibrationStore) -> None:
+    def __init__(self, store: VectorModels) -> None:
         self._store = store
         self._tasks: dict[str, asyncio.Task[Calibration]] = {}
 

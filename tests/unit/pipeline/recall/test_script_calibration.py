@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
@@ -11,6 +12,7 @@ from luma_memory.domain.search import Calibration
 from luma_memory.pipeline.recall.calibration import Calibrations
 from luma_memory.pipeline.recall.script_samples import SCRIPT_SAMPLES
 from luma_memory.pipeline.text.scripts import main_script
+from luma_memory.ports.vector_models import VectorModels
 from luma_memory.testing.models import WordEmbedder
 
 WHOLE = Calibration(0.5, 0.1)
@@ -24,6 +26,10 @@ class Stored:
 
     async def store_calibration(self, _model_id: str, _calibration: Calibration) -> None:
         raise AssertionError("nothing is to be stored")
+
+
+def _calibrations() -> Calibrations:
+    return Calibrations(cast("VectorModels", Stored()))
 
 
 class ScriptEmbedder(WordEmbedder):
@@ -42,7 +48,7 @@ class ScriptEmbedder(WordEmbedder):
 
 
 async def test_a_local_model_is_calibrated_once_within_a_script() -> None:
-    embedder, calibrations = ScriptEmbedder("local/words"), Calibrations(Stored())
+    embedder, calibrations = ScriptEmbedder("local/words"), _calibrations()
     first = await calibrations.of_script(embedder, "GREEK")
     # Few pairs: halfway to the deviation that is expected.
     assert first.mean < WHOLE.mean
@@ -59,7 +65,7 @@ async def test_a_local_model_is_calibrated_once_within_a_script() -> None:
 )
 async def test_otherwise_the_calibration_of_the_model_counts(model_id: str, script: str) -> None:
     embedder = ScriptEmbedder(model_id)
-    assert await Calibrations(Stored()).of_script(embedder, script) == WHOLE
+    assert await _calibrations().of_script(embedder, script) == WHOLE
     assert embedder.calls == 0
 
 
