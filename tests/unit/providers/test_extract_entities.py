@@ -56,6 +56,19 @@ def test_a_capital_alone_is_no_name(text: str) -> None:
     assert found(text) == set()
 
 
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("Paris Hilton was on television.", "Paris"),
+        ("Mr. Bean is funny. Mrs Doubtfire is funny too.", "Mrs"),
+        ("Mr. Bean is funny. Mrs Doubtfire is funny too.", "Mr"),
+        ("Georgia O'Keeffe painted flowers.", "Georgia"),
+    ],
+)
+def test_the_first_word_of_a_longer_name_is_no_name_of_its_own(text: str, part: str) -> None:
+    assert part not in {name for name, _ in found(text)}
+
+
 def test_one_name_has_one_kind_and_stands_once() -> None:
     assert found("Noor called. My sister Noor is fine, Noor!") == {("Noor", "person")}
 
@@ -81,6 +94,24 @@ def test_entities_come_in_order_of_appearance() -> None:
 )
 def test_amounts(text: str, amount: str) -> None:
     assert [a.text for a in amounts(text, [])] == [amount]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("It costs $3.50/month", ["$3.50"]),
+        ("It costs $3.50-$4 a day", []),
+        ("It rains 5 mm/day", ["5 mm"]),
+        ("IBAN DE89 3704 0044 0532 0130 00", []),
+        ("Card 4111 1111 1111 1111", []),
+        ("Call 0176 1234567 now", ["0176 1234567"]),
+        ("In 2025 300 people came", ["300 people"]),
+        ("The hosts are 10.0.0.1/24 and 192.168.1.1:8080", []),
+        ("Pay 1.234.567,89 € or 12'345.60 CHF", ["1.234.567,89 €", "12'345.60 CHF"]),
+    ],
+)
+def test_no_part_of_a_longer_number_is_an_amount(text: str, found: list[str]) -> None:
+    assert [a.text for a in amounts(text, [])] == found
 
 
 def test_amounts_leave_dates_and_small_counts_alone() -> None:

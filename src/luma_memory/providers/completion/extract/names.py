@@ -217,7 +217,11 @@ def _opening_spans(document: Document) -> Iterator[_Span]:
     for sentence in document.sentences:
         if sentence.first < sentence.last:
             word = document.words[sentence.first]
-            if _is_capitalized(word) and word.weight > 0.0:
+            if not _is_capitalized(word) or word.weight == 0.0:
+                continue
+            # Not a part of a longer name: "Paris Hilton", "Mrs Jones".
+            words = document.words[sentence.first : sentence.last]
+            if _run_length(document, words, 0) == 1:
                 yield _Span([word], sentence.first, sentence.first + 1, opens=True)
 
 
