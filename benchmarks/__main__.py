@@ -21,6 +21,7 @@ from benchmarks import (
     accept,
     agents,
     context,
+    dropin,
     enrichment,
     importing,
     items,
@@ -63,6 +64,7 @@ SECTIONS: Mapping[str, Section] = {
     "agents-tools": agents.tools,
     "agents-sessions": agents.sessions,
     "agents-hook": agents.hook,
+    "dropin": dropin.compare,
     "queue": queue.compare,
 }
 
@@ -102,6 +104,9 @@ async def _measure(arguments: argparse.Namespace, progress: Console) -> Sequence
     lines: list[Line] = []
     async with running_stack(arguments.data_dir) as stack:
         for name in arguments.only or SECTIONS:
+            if name == "dropin" and not arguments.only and not dropin.is_installed():
+                progress.print(f"left out: {dropin.MISSING}", style="yellow", markup=False)
+                continue
             progress.print(f"measuring: {name}", style="dim", highlight=False)
             lines += await SECTIONS[name](stack, sizes)
         lines += [

@@ -35,6 +35,7 @@ class Sizes:
     queue_depths: tuple[int, ...]  # jobs that wait behind those claimed
     queue_claims: int  # each queue, depth and batch size
     queue_completed: int  # jobs behind the statistics
+    compared_items: tuple[int, int]  # in stores beside others', in hundreds
     list_users: tuple[int, int]  # few, then many, with ten blocks each
     list_reads: int  # pages of each list
 
@@ -68,6 +69,7 @@ FULL = Sizes(
     queue_depths=(50_000, 1_000_000),
     queue_claims=500,
     queue_completed=10_000_000,
+    compared_items=(1_000, 10_000),
     list_users=(100, 10_000),
     list_reads=200,
 )
@@ -100,6 +102,7 @@ SHORT = Sizes(
     queue_depths=(5_000, 20_000),
     queue_claims=20,
     queue_completed=100_000,
+    compared_items=(100, 200),
     list_users=(60, 300),
     list_reads=20,
 )
