@@ -81,8 +81,11 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 	@$(UV) pip compile $(LOCK_FLAGS) -c requirements/dev.txt -c requirements/build.txt \
 		-o requirements/docs.txt requirements/docs.in >/dev/null
 	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/integrations.txt requirements/integrations.in >/dev/null
-	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/frameworks.txt \
+	@$(UV) pip compile $(LOCK_FLAGS) --overrides requirements/frameworks-overrides.txt -o requirements/frameworks.txt \
 		pyproject.toml requirements/frameworks.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) --extra server --extra local -o requirements/comparison.txt \
+		pyproject.toml requirements/comparison.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/installer.txt requirements/installer.in >/dev/null
 	@cd tests/integrations && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --silent \
 		--omit-lockfile-registry-resolved
 

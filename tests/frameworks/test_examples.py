@@ -23,6 +23,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "frameworks"
         ("agent_framework_memory", "My sister Ines lives in Porto."),
         ("crewai_tools", "My sister Ines lives in Porto."),
         ("pydantic_ai_tools", "My sister Ines lives in Porto."),
+        ("pydantic_ai_notebook", "My sister Ines lives in Porto."),
     ],
 )
 def test_an_example_runs(url: str, name: str, expected: str) -> None:

@@ -25,8 +25,9 @@ ADAPTERS = [
     ("agent_framework", "agent_framework", "agent-framework"),
     ("crewai", "crewai", "crewai"),
     ("pydantic_ai", "pydantic_ai", "pydantic-ai"),
+    ("pydantic_ai_harness", "pydantic_ai_harness", "pydantic-ai-harness"),
 ]
-OWN = {"__init__", "clients", "item_batches", "missing", "tool_texts", "turns"}
+OWN = {"__init__", "clients", "files", "item_batches", "missing", "tool_texts", "turns"}
 
 
 def test_every_adapter_is_listed() -> None:

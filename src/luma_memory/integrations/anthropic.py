@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from luma_memory.client import Conflict, Invalid, PreconditionFailed
 from luma_memory.integrations.clients import Clients
+from luma_memory.integrations.files import FILE_INDEX, FILES, file_text, file_value
 from luma_memory.integrations.missing import extra_missing
 from luma_memory.protocol.items import ItemBody
 
@@ -31,7 +31,6 @@ try:
 except ModuleNotFoundError as error:
     raise extra_missing(error, "anthropic") from error
 
-NAMESPACE: Final = ("files",)
 _ROOT: Final = "/memories"
 _PATH_CHARACTERS_MAX: Final = 256
 _LINES_MAX: Final = 999_999
@@ -186,12 +185,12 @@ class _Files:
     def find(self, path: str) -> _Entry | None:
         if not path:
             return _Entry("", None)
-        item = self._clients.blocking.get_item(NAMESPACE, path, user_id=self._user_id)
+        item = self._clients.blocking.get_item(FILES, path, user_id=self._user_id)
         return None if item is None else _entry(item)
 
     def all(self) -> list[_Entry]:
         items = self._clients.blocking.iterate_items(
-            NAMESPACE, user_id=self._user_id, exact=True, page_size=_BATCH
+            FILES, user_id=self._user_id, exact=True, page_size=_BATCH
         )
         return [_entry(item) for item in items]
 
@@ -256,7 +255,7 @@ class _Files:
                 raise ToolError(f"The destination {shown_new} already exists")
             try:
                 self._clients.blocking.delete_item(
-                    NAMESPACE, old, user_id=self._user_id, etag=entry.etag
+                    FILES, old, user_id=self._user_id, etag=entry.etag
                 )
             except PreconditionFailed:
                 continue  # it has been edited
@@ -284,7 +283,7 @@ class _Files:
                 raise ToolError(f"The path {_ROOT}/{folder} is not a directory")
         missing = [f for f, r in zip(above, response.results, strict=True) if r.item is None]
         self._run(
-            {"op": "put", **_name(f), "value": _value(None), "index": False, "if_absent": True}
+            {"op": "put", **_name(f), "value": file_value(None), "index": False, "if_absent": True}
             for f in missing
         )
 
@@ -294,11 +293,11 @@ class _Files:
         """False if the condition does not hold."""
         try:
             self._clients.blocking.put_item(
-                NAMESPACE,
+                FILES,
                 path,
-                _value(text),
+                file_value(text),
                 user_id=self._user_id,
-                index=False if text is None else ["text"],
+                index=False if text is None else list(FILE_INDEX),
                 if_absent=if_absent,
                 etag=etag,
             )
@@ -315,22 +314,11 @@ class _Files:
 
 
 def _name(path: str) -> dict[str, Any]:
-    return {"namespace": list(NAMESPACE), "key": path}
-
-
-def _value(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {"folder": True}
-    # JSON of the service has no NUL; escaped it is ASCII.
-    return {"escaped": json.dumps(text)} if "\x00" in text else {"text": text}
+    return {"namespace": list(FILES), "key": path}
 
 
 def _entry(item: ItemBody) -> _Entry:
-    value = item.value
-    if value.get("folder"):
-        return _Entry(item.key, None, item.etag)
-    text = json.loads(value["escaped"]) if "escaped" in value else value["text"]
-    return _Entry(item.key, text, item.etag)
+    return _Entry(item.key, file_text(item.value), item.etag)
 
 
 def _relative(path: str) -> str:
