@@ -27,7 +27,7 @@ install_installer() {
         --require-hashes --only-binary :all: -r requirements/installer.txt
 }
 
-# pip takes minutes for the same: it looks at one package after the other.
+# pip takes minutes for the same: it checks one package after the other.
 install_python() { # name of the environment, its list
     .venv/bin/python -m venv --without-pip "$folder/$1"
     "$folder/installer/bin/uv" pip install --quiet --python "$folder/$1/bin/python" --no-deps \

@@ -15,7 +15,7 @@ from langgraph.store.postgres.aio import AsyncPostgresStore
 
 from benchmarks.comparison.facts import FACTS, texts
 from benchmarks.comparison.local_embeddings import LocalEmbeddings
-from benchmarks.comparison.sides import RightAnswers, Sides, until_embedded
+from benchmarks.comparison.sides import RightResults, Sides, until_embedded
 from luma_memory.integrations.langgraph import LumaStore
 from luma_memory.providers.embedding.local import LocalEmbedder
 
@@ -26,7 +26,7 @@ LIMIT: Final = 10
 
 
 async def main(url: str, dsn: str, sizes: Sequence[int]) -> dict[str, Any]:
-    """For each size, of all calls: medians in milliseconds, and the right answers."""
+    """For each size, of all calls: medians in milliseconds, and how many results were right."""
     embedder = await LocalEmbedder.open()
     embeddings = LocalEmbeddings(embedder)
     index: Any = {"dims": embeddings.dimensions, "embed": embeddings, "fields": ["text"]}
@@ -92,8 +92,8 @@ class _Comparison:
                     raise AssertionError(f"wrong value of {key}: {item}")
         return gets
 
-    async def _search(self) -> tuple[Sides, RightAnswers]:
-        searches, right = Sides(), RightAnswers()
+    async def _search(self) -> tuple[Sides, RightResults]:
+        searches, right = Sides(), RightResults()
         for number, fact in enumerate(FACTS):
             options = {"query": fact.question, "limit": LIMIT}
             ours, theirs = await searches.add(

@@ -13,7 +13,7 @@ from mem0 import Memory, MemoryClient
 
 from benchmarks.comparison.facts import FACTS, texts
 from benchmarks.comparison.local_embeddings import Mem0Embedder
-from benchmarks.comparison.sides import RightAnswers, Sides, until_embedded
+from benchmarks.comparison.sides import RightResults, Sides, until_embedded
 from luma_memory.providers.embedding.local import LocalEmbedder
 
 USER: Final = "mem0-bench"
@@ -23,7 +23,7 @@ LIMIT: Final = 10
 
 
 async def main(url: str, dsn: str, memories: int, folder: Path) -> dict[str, Any]:
-    """Of both calls: medians in milliseconds, and the right answers."""
+    """Of both calls: medians in milliseconds, and how many results were right."""
     embedder = await LocalEmbedder.open()
     client = await asyncio.to_thread(MemoryClient, api_key="none", host=f"{url}/mem0")
     library: Any = await asyncio.to_thread(
@@ -63,8 +63,8 @@ async def _add(url: str, client: Any, library: Any, stored: Sequence[str]) -> Si
     return adds
 
 
-async def _search(client: Any, library: Any) -> tuple[Sides, RightAnswers]:
-    searches, right = Sides(), RightAnswers()
+async def _search(client: Any, library: Any) -> tuple[Sides, RightResults]:
+    searches, right = Sides(), RightResults()
     options: dict[str, Any] = {"filters": {"user_id": USER}, "top_k": LIMIT}
     for number, fact in enumerate(FACTS):
         ours, theirs = await searches.add(

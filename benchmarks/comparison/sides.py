@@ -48,7 +48,7 @@ class Sides:
 
 
 @dataclass(slots=True)
-class RightAnswers:
+class RightResults:
     """How many questions had their own fact first: ours, theirs."""
 
     ours: int = 0
