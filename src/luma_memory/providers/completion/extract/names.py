@@ -219,10 +219,16 @@ def _opening_spans(document: Document) -> Iterator[_Span]:
             word = document.words[sentence.first]
             if not _is_capitalized(word) or word.weight == 0.0:
                 continue
-            # Not a part of a longer name: "Paris Hilton", "Mrs Jones".
-            words = document.words[sentence.first : sentence.last]
-            if _run_length(document, words, 0) == 1:
+            # Not the first of a longer name: "Paris Hilton", "Mrs Jones", "Georgia O'Keeffe".
+            if not _is_followed_by_a_capital(document, word):
                 yield _Span([word], sentence.first, sentence.first + 1, opens=True)
+
+
+def _is_followed_by_a_capital(document: Document, word: Word) -> bool:
+    rest = document.text[word.end : word.end + 3]
+    if word.base in document.vocabulary.names.titles:
+        rest = rest.removeprefix(".")
+    return rest[:1] in (" ", "-") and rest[1:2].isupper()
 
 
 def _kinds(document: Document, spans: Sequence[_Span]) -> dict[str, EntityKind]:
