@@ -29,7 +29,7 @@ install_installer() {
 
 # pip takes minutes for the same: it checks one package after the other.
 install_python() { # name of the environment, its list
-    .venv/bin/python -m venv --without-pip "$folder/$1"
+    .venv/bin/python -m venv "$folder/$1"
     "$folder/installer/bin/uv" pip install --quiet --python "$folder/$1/bin/python" --no-deps \
         --require-hashes --only-binary :all: -r "$2"
 }

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 from tests.support.running import Plan, ingest, working
 
+from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import ProviderUnavailable
 from luma_memory.domain.scope import Scope
@@ -19,8 +20,9 @@ from luma_memory.domain.search import SearchResult
 from luma_memory.pipeline.recall.calibration import QUESTIONS, Calibrations, measure_calibration
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
-from luma_memory.ports.models import Embedder
+from luma_memory.ports.models import Embedder, QuestionReader
 from luma_memory.postgres.database import Database
+from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
@@ -51,6 +53,37 @@ UNANSWERED = (
     "Who wrote the report on quarterly revenue?",
     "Which vaccine did the dog get?",
 )
+# Notes and questions about other things, which have the same letters: the model reads only English.
+FOREIGN = {
+    "es": (
+        (
+            "Mi hermana Clara es alérgica a los cacahuetes.",
+            "La llave de repuesto está debajo de la maceta azul.",
+            "El coche no pasó la inspección por los frenos.",
+        ),
+        (
+            "¿Cuál es la contraseña del banco?",
+            "¿Quién ganó el torneo de ajedrez?",
+            "¿De qué color es el sofá nuevo?",
+            "¿Qué montaña subimos?",
+        ),
+        "¿Dónde está la llave de repuesto?",
+    ),
+    "tr": (
+        (
+            "Kız kardeşim Ceren'in fıstığa alerjisi var.",
+            "Yedek anahtar mavi saksının altında duruyor.",
+            "Araba frenleri yüzünden muayeneden geçmedi.",
+        ),
+        (
+            "Banka şifresi ne?",
+            "Satranç turnuvasını kim kazandı?",
+            "Yeni kanepe ne renk?",
+            "Hangi dağa tırmandık?",
+        ),
+        "Yedek anahtar nerede duruyor?",
+    ),
+}
 # How much of a text's direction is the same for all texts, in models of this kind.
 COMMON_SHARE = 0.7
 
@@ -86,17 +119,25 @@ async def minilm() -> AsyncIterator[LocalEmbedder]:
     await opened.close()
 
 
-async def _stored(database: Database, embedder: Embedder, *, scope: Scope = ADA) -> Recall:
+async def _stored(
+    database: Database,
+    embedder: Embedder,
+    *,
+    scope: Scope = ADA,
+    contents: Sequence[str] = STORED,
+    reader: QuestionReader | None = None,
+) -> Recall:
     models = PostgresVectorModels(database)
     await models.register(embedder.model.id)
-    blocks = [replace(new_block(content), scope=scope) for content in STORED]
+    blocks = [replace(new_block(content), scope=scope) for content in contents]
     await ingest(database, *blocks)
     async with working(database, Plan(embedder=embedder, concurrent_jobs_max=10)) as running:
-        await running.events.wait_for(JobCompleted, count=len(STORED))
+        await running.events.wait_for(JobCompleted, count=len(contents))
     return Recall(
         PostgresSearchStore(database),
         PostgresBlockStore(database, attempts_max=3),
         embedder=embedder,
+        reader=reader,
         emit=EventLog(),
         calibrations=Calibrations(models),
     )
@@ -124,6 +165,19 @@ async def test_what_was_never_stored_is_not_relevant_whatever_the_model(
         assert (len(result.hits), result.is_relevant) == (3, False), query
         nothing = await _ask(recall, query, relevant_only=True)
         assert (list(nothing.hits), nothing.is_relevant) == ([], False)
+
+
+@pytest.mark.parametrize("language", sorted(FOREIGN))
+async def test_an_english_model_is_not_sure_of_other_languages(
+    language: str, database: Database, minilm: LocalEmbedder
+) -> None:
+    """The letters alone made nearly every block relevant to every question."""
+    notes, unanswered, answerable = FOREIGN[language]
+    reader = LocalQuestionReader(SystemClock())
+    recall = await _stored(database, minilm, contents=notes, reader=reader)
+    for query in unanswered:
+        assert not (await _ask(recall, query)).is_relevant, query
+    assert (await _ask(recall, answerable)).is_relevant
 
 
 async def test_both_models_say_the_same(database: Database, minilm: LocalEmbedder) -> None:

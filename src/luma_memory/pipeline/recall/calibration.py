@@ -16,7 +16,9 @@ import numpy.typing as npt
 
 from luma_memory.domain.enrichment import Embedding
 from luma_memory.domain.search import Calibration
+from luma_memory.pipeline.recall.language_samples import LANGUAGE_SAMPLES
 from luma_memory.pipeline.recall.script_samples import SCRIPT_SAMPLES, Samples
+from luma_memory.pipeline.text.scripts import LATIN, is_legible
 from luma_memory.ports.models import Embedder
 from luma_memory.ports.vector_models import VectorModels
 
@@ -61,7 +63,13 @@ STATEMENTS: Final = (
 # A deviation of zero would make every score infinite.
 _DEVIATION_MIN: Final = 0.005
 # Cosines of texts in one language deviate less than those of texts in several.
-_WITHIN_SCRIPT: Final = 0.8
+_WITHIN_LANGUAGE: Final = 0.8
+# Cosines vary less within a language, so that what answers a question stands out by fewer
+# deviations than in English; by how many was chosen on benchmarks/languages.tsv.
+_LATIN_ALLOWANCE: Final = 0.5
+_ENGLISH_MODEL_ALLOWANCE: Final = 1.0
+# A model with a vocabulary for no other script is an English one.
+_ENGLISH_ONLY: Final = frozenset({LATIN})
 
 
 class Calibrations:
@@ -83,21 +91,26 @@ class Calibrations:
             self._tasks[model_id] = task
         return await asyncio.shield(task)
 
-    async def of_script(self, embedder: Embedder, script: str) -> Calibration:
-        """The calibration for questions in one script, as `main_script` names it.
+    async def of_question(
+        self, embedder: Embedder, script: str, language: str | None
+    ) -> Calibration:
+        """The calibration for questions in one language.
 
-        A local model's is measured once per process; for other models, which would charge for
-        it, and for scripts without samples it is that of the model.
+        script: as `main_script` names it. language: ISO 639-1, None if it is undetermined; counts
+        in Latin script, whose languages are many. A local model's is measured once per process; for
+        other models, which would charge for it, and where there are no samples it is that of the
+        model.
         """
         model = embedder.model
         whole = await self.of(embedder)
-        samples = SCRIPT_SAMPLES.get(script)
+        samples = samples_of(script, language)
         if samples is None or not model.is_local or script not in (model.scripts or ()):
             return whole
-        key = f"{model.id} {script}"
+        key = f"{model.id} {language if script == LATIN else script}"
         task = self._tasks.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(_within_script(embedder, samples, whole))
+            allowance = _allowance(script, model.scripts)
+            task = asyncio.create_task(_within_language(embedder, samples, whole, allowance))
             self._tasks[key] = task
         return await asyncio.shield(task)
 
@@ -116,6 +129,34 @@ class Calibrations:
         return measured
 
 
+def samples_of(script: str, language: str | None) -> Samples | None:
+    """The samples for questions in a language, None where there are none, as for English."""
+    if script != LATIN:
+        return SCRIPT_SAMPLES.get(script)
+    return LANGUAGE_SAMPLES.get(language or "")
+
+
+def _allowance(script: str, scripts: frozenset[str] | None) -> float:
+    if script != LATIN:
+        return 0.0
+    return _ENGLISH_MODEL_ALLOWANCE if scripts == _ENGLISH_ONLY else _LATIN_ALLOWANCE
+
+
+def is_readable(query: str, language: str | None, scripts: frozenset[str] | None) -> bool:
+    """Whether cosines with a question say anything about a model that knows these scripts.
+
+    An English model reads other languages only as far as there is a calibration for them. If the
+    language is undetermined, letters with marks say that it is another one.
+    """
+    if not is_legible(query, scripts):
+        return False
+    if scripts != _ENGLISH_ONLY or language == "en":
+        return True
+    if language is None:
+        return query.isascii()
+    return samples_of(LATIN, language) is not None
+
+
 async def measure_calibration(embedder: Embedder) -> Calibration:
     """Mean and deviation of the cosine of every question with every statement.
 
@@ -125,13 +166,17 @@ async def measure_calibration(embedder: Embedder) -> Calibration:
     return Calibration(float(cosines.mean()), max(float(cosines.std()), _DEVIATION_MIN))
 
 
-async def _within_script(embedder: Embedder, samples: Samples, whole: Calibration) -> Calibration:
-    """From few pairs: their mean, and a deviation halfway to the one to be expected."""
+async def _within_language(
+    embedder: Embedder, samples: Samples, whole: Calibration, allowance: float
+) -> Calibration:
+    """From few pairs: their mean, and a deviation halfway to the one to be expected.
+
+    allowance: deviations that the mean is lowered by.
+    """
     cosines = await _cosines(embedder, *samples)
-    expected = _WITHIN_SCRIPT * whole.deviation
-    return Calibration(
-        float(cosines.mean()), max((float(cosines.std()) + expected) / 2, _DEVIATION_MIN)
-    )
+    expected = _WITHIN_LANGUAGE * whole.deviation
+    deviation = max((float(cosines.std()) + expected) / 2, _DEVIATION_MIN)
+    return Calibration(float(cosines.mean()) - allowance * deviation, deviation)
 
 
 async def _cosines(

@@ -22,7 +22,7 @@ from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.ingest.indexing import names_speakers
 from luma_memory.pipeline.ingest.passages import split_passages
-from luma_memory.pipeline.recall.calibration import Calibrations
+from luma_memory.pipeline.recall.calibration import Calibrations, is_readable
 from luma_memory.pipeline.recall.events import query_events
 from luma_memory.pipeline.recall.fusion import AVERAGE_CALIBRATION, Fusion
 from luma_memory.pipeline.recall.ranking import Place, RelevanceScale, place_blocks
@@ -264,7 +264,7 @@ class Recall:
     async def _rank(
         self, request: SearchRequest, question: Question, scanned: _Scanned, stages: Stages
     ) -> tuple[ScopeLayout, Sequence[Place]]:
-        calibration = await self._calibration(request.query, scanned.embedder, stages)
+        calibration = await self._calibration(request.query, question, scanned.embedder, stages)
         stages.ended("calibrate")
         keys, named = scanned.rows.name_keys, len(question.named)
         scoring = ScoringRequest(
@@ -287,7 +287,9 @@ class Recall:
         model = scanned.embedder.model if scanned.embedder else None
         scale = RelevanceScale(
             calibration,
-            is_legible=is_legible(request.query, model.scripts if model else None),
+            is_legible=is_readable(
+                request.query, question.language, model.scripts if model else None
+            ),
             by_pairs=is_unspaced(request.query),
         )
         by = fusion or request.ranking
@@ -316,11 +318,11 @@ class Recall:
 
     @spans.traced("calibrate")
     async def _calibration(
-        self, query: str, embedder: Embedder | None, stages: Stages
+        self, query: str, question: Question, embedder: Embedder | None, stages: Stages
     ) -> Calibration:
         if embedder is None or self._calibrations is None:
             return AVERAGE_CALIBRATION
-        work = self._calibrations.of_script(embedder, main_script(query))
+        work = self._calibrations.of_question(embedder, main_script(query), question.language)
         return await stages.optional("calibration", work) or AVERAGE_CALIBRATION
 
     async def _read(
@@ -388,6 +390,7 @@ def _read_words(query: str, language: str | None, user_id: str) -> Question:
         terms=query_terms(query, language=language, known=[user_id]),
         named=names_in(question_first(query)),
         own=own_names(user_id),
+        language=language,
     )
 
 

@@ -37,6 +37,7 @@ class Question:
     terms: Sequence[QueryTerm]
     named: Sequence[str]  # possible names of speakers
     own: Sequence[str]  # the user's own names
+    language: str | None = None  # ISO 639-1, None if undetermined
     spans: Sequence[TimeSpan] = ()
     events: Sequence[NamedEvent] = ()
 

@@ -13,14 +13,14 @@ from typing import Final
 Samples = tuple[Sequence[str], Sequence[str]]
 
 
-def _samples(questions: str, statements: str) -> Samples:
+def samples(questions: str, statements: str) -> Samples:
     """One text a line."""
     return questions.strip().splitlines(), statements.strip().splitlines()
 
 
 # By the name of the script, as `main_script` returns it: questions, statements.
 SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
-    "CYRILLIC": _samples(
+    "CYRILLIC": samples(
         """
 Сколько должно подниматься тесто для хлеба?
 Какой поезд идёт вечером в аэропорт?
@@ -38,7 +38,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 Вентилятор ноутбука такой громкий, что я работаю в наушниках.
 """,
     ),
-    "GREEK": _samples(
+    "GREEK": samples(
         """
 Πόση ώρα πρέπει να ξεκουραστεί η ζύμη για το ψωμί;
 Ποιο τρένο πάει το βράδυ στο αεροδρόμιο;
@@ -56,7 +56,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 Ο ανεμιστήρας του λάπτοπ κάνει τόσο θόρυβο που δουλεύω με ακουστικά.
 """,
     ),
-    "ARABIC": _samples(
+    "ARABIC": samples(
         """
 كم من الوقت يجب أن ترتاح عجينة الخبز؟
 أي قطار يذهب إلى المطار مساء؟
@@ -74,7 +74,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 فن لپ‌تاپم آن‌قدر بلند است که با هدفون کار می‌کنم.
 """,
     ),
-    "DEVANAGARI": _samples(
+    "DEVANAGARI": samples(
         """
 रोटी के आटे को कितनी देर रखना चाहिए?
 शाम को हवाई अड्डे कौन सी ट्रेन जाती है?
@@ -92,7 +92,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 पंखा इतना शोर करता है कि मैं हेडफ़ोन लगाकर काम करता हूँ।
 """,
     ),
-    "THAI": _samples(
+    "THAI": samples(
         """
 แป้งขนมปังต้องพักนานเท่าไร
 ตอนเย็นรถไฟขบวนไหนไปสนามบิน
@@ -110,7 +110,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 พัดลมเสียงดังจนฉันต้องใส่หูฟังทำงาน
 """,
     ),
-    "HANGUL": _samples(
+    "HANGUL": samples(
         """
 빵 반죽은 얼마나 쉬어야 해?
 저녁에 공항으로 가는 기차는 뭐야?
@@ -128,7 +128,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 선풍기 소리가 너무 커서 헤드폰을 쓰고 일한다.
 """,
     ),
-    "HIRAGANA": _samples(
+    "HIRAGANA": samples(
         """
 パン生地はどのくらい寝かせる？
 夜に空港へ行く電車はどれ？
@@ -146,7 +146,7 @@ SCRIPT_SAMPLES: Final[Mapping[str, Samples]] = {
 扇風機の音が大きいのでヘッドホンをして働く。
 """,
     ),
-    "CJK": _samples(
+    "CJK": samples(
         """
 面包的面团要放多久？
 晚上哪趟列车去机场？

@@ -9,6 +9,7 @@ from typing import Final
 
 from luma_memory.pipeline.text.words import IS_UNSPACED
 
+LATIN: Final = "LATIN"
 # The share of letters in scripts unknown to the model from which a vector is meaningless.
 _FOREIGN_SHARE_MAX: Final = 1 / 3
 
@@ -19,7 +20,7 @@ def is_legible(text: str, scripts: frozenset[str] | None) -> bool:
     scripts: first words of Unicode character names, such as LATIN. A text without a letter or a
     digit (emoji only) is not legible for a model with limited scripts.
     """
-    if scripts is None or (text.isascii() and "LATIN" in scripts and _has_sign(text)):
+    if scripts is None or (text.isascii() and LATIN in scripts and _has_sign(text)):
         return True
     letters = [character for character in text if character.isalpha()]
     if not letters:
@@ -36,7 +37,7 @@ def is_unspaced(text: str) -> bool:
 
 def is_mostly_latin(text: str) -> bool:
     """Whether at least half of the letters are Latin; a text without letters is."""
-    latin = [_script(letter) == "LATIN" for letter in text if letter.isalpha()]
+    latin = [_script(letter) == LATIN for letter in text if letter.isalpha()]
     return 2 * sum(latin) >= len(latin)
 
 
