@@ -65,18 +65,20 @@ class _Comparison:
         }
 
     async def _put(self) -> tuple[Sides, Sides]:
-        """Batches, each side while the other has nothing to do."""
-        puts, embedded = Sides(), Sides()
+        """The last batches, each side while the other has nothing to do."""
         ops = [PutOp(self._namespace, key, value) for key, value in self._values.items()]
-        for start in range(0, len(ops), BATCH):
-            batch = ops[start : start + BATCH]
+        batches = [ops[start : start + BATCH] for start in range(0, len(ops), BATCH)]
+        first, measured = batches[:-MEASURED_BATCHES], batches[-MEASURED_BATCHES:]
+        for batch in first:
+            await self._ours.abatch(batch)
+            await self._theirs.abatch(batch)
+        await until_embedded(self._url)
+        puts, embedded = Sides(), Sides()
+        for batch in measured:
             await puts.add_ours(partial(self._ours.abatch, batch))
             embedded.ours.append(puts.ours[-1] + await until_embedded(self._url))
             await puts.add_theirs(partial(self._theirs.abatch, batch))
         embedded.theirs = puts.theirs
-        for sides in (puts, embedded):
-            sides.ours = sides.ours[-MEASURED_BATCHES:]
-            sides.theirs = sides.theirs[-MEASURED_BATCHES:]
         return puts, embedded
 
     async def _get(self) -> Sides:
