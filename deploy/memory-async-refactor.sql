@@ -1105,6 +1105,27 @@ INSERT INTO memory_migrations (version) VALUES ('0022_console');
 END IF;
 END $migration_0022$;
 
+DO $migration_0023$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0023_partition_routing') THEN
+-- Users are in several partitions: one may be paused, as while it is moved. A new database gets the table here,
+-- before the migration that made it at first.
+CREATE TABLE IF NOT EXISTS memory_partitions (
+    -- 0 is the home partition, whose directory this is; in the others the table stays empty.
+    number integer PRIMARY KEY CHECK (number >= 0),
+    schema_name text NOT NULL,
+    -- NULL: at the address of the home partition.
+    dsn text,
+    state text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE memory_partitions DROP CONSTRAINT IF EXISTS memory_partitions_state_check;
+ALTER TABLE memory_partitions ADD CONSTRAINT memory_partitions_state_check
+    CHECK (state IN ('creating', 'prepared', 'serving', 'paused'));
+
+INSERT INTO memory_migrations (version) VALUES ('0023_partition_routing');
+END IF;
+END $migration_0023$;
+
 DO $migration_0026$ BEGIN
 IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0026_items_by_name') THEN
 -- An item is found by its name without reading its user's other items.
@@ -2539,6 +2560,41 @@ BEGIN
         v_deleted := v_deleted + 1;
     END LOOP;
     RETURN v_deleted;
+END $body$;
+
+-- Which partition has a user, and what a partition may hold.
+
+-- The partition of a user among p_count of them. The first six bytes of SHA-256 over project, a zero byte and
+-- user, as a number, modulo the count: as the service computes it (domain.partition).
+CREATE OR REPLACE FUNCTION memory_partition_number(p_project_id text, p_user_id text, p_count integer)
+RETURNS integer LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+    SELECT ((('x' || lpad(encode(substring(sha256(convert_to(p_project_id, 'UTF8') || '\x00'::bytea
+        || convert_to(p_user_id, 'UTF8')) FOR 6), 'hex'), 16, '0'))::bit(64)::bigint) % p_count)::integer
+$body$;
+
+-- From now on, this partition holds only users that are its own: a process that knows another number of
+-- partitions cannot store a user where no process looks for them. A check of each written row of memory_users,
+-- about a microsecond. Repeating it changes nothing.
+CREATE OR REPLACE FUNCTION restrict_memory_partition(p_number integer, p_count integer)
+RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint
+                   WHERE conrelid = 'memory_users'::regclass AND conname = 'memory_users_partition') THEN
+        EXECUTE format('ALTER TABLE memory_users ADD CONSTRAINT memory_users_partition
+            CHECK (memory_partition_number(project_id, user_id, %s) = %s)', p_count, p_number);
+    END IF;
+END $body$;
+
+-- New jobs and deliveries of this partition have ids from p_first on: unique among all partitions.
+CREATE OR REPLACE FUNCTION begin_memory_ids(p_first bigint)
+RETURNS void LANGUAGE plpgsql AS $body$
+BEGIN
+    IF (SELECT last_value FROM memory_jobs_id_seq) < p_first THEN
+        PERFORM setval('memory_jobs_id_seq', p_first, false);
+    END IF;
+    IF (SELECT last_value FROM memory_webhook_deliveries_id_seq) < p_first THEN
+        PERFORM setval('memory_webhook_deliveries_id_seq', p_first, false);
+    END IF;
 END $body$;
 
 -- The shared state of the model providers, and pending backfills of blocks.

@@ -12,6 +12,7 @@ from luma_memory.domain.cache import CacheCounts, CacheFacts
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import JobStats
+from luma_memory.domain.partition import PartitionFault
 from luma_memory.ports.cache import Cache, CacheHits
 from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.jobs import JobQueue
@@ -48,6 +49,7 @@ class Health:
     cache: CacheReport
     uptime_seconds: int
     provider_faults: Sequence[CircuitFault] = ()
+    partition_faults: Sequence[PartitionFault] = ()
 
 
 class Insights:
@@ -86,8 +88,10 @@ class Insights:
             _or_none(self._probe.provider_faults()),
             self.cache(),
         )
+        # The statistics asked every partition.
+        partition_faults = self._probe.partition_faults()
         return Health(
-            status=self._status(stats, workers, faults or ()),
+            status=self._status(stats, workers, [*(faults or ()), *partition_faults]),
             system_enabled=self._system_enabled,
             worker_expected=self._worker_enabled,
             workers=workers,
@@ -96,6 +100,7 @@ class Insights:
             cache=cache,
             uptime_seconds=round(self._clock.monotonic() - self._started),
             provider_faults=faults or (),
+            partition_faults=partition_faults,
         )
 
     async def cache(self) -> CacheReport:
@@ -112,7 +117,7 @@ class Insights:
         return missing if current else ["schema", *missing]
 
     def _status(
-        self, stats: JobStats | None, workers: int | None, faults: Sequence[CircuitFault]
+        self, stats: JobStats | None, workers: int | None, faults: Sequence[object]
     ) -> Literal["ok", "degraded", "unavailable"]:
         if stats is None:
             return "unavailable"

@@ -473,7 +473,8 @@ async def test_a_job_that_is_just_ending_is_not_taken_for_lost(
     async def check() -> None:
         await worker._reconciler.check()
         while any(
-            (job.id, job.attempt) in worker._reconciler._lost for job in worker._slots.running
+            (job.id, job.attempt) in worker._reconciler._lost.get(job.partition, ())
+            for job in worker._slots.running
         ):
             await events.wait_for(JobCompleted, count=len(events.of(JobCompleted)) + 1)
             await asyncio.sleep(0)  # the job leaves its slot after the event

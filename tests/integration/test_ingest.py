@@ -24,6 +24,7 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 from luma_memory.domain.job import Done, Job, Outcome
+from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.ingest.ingest import Ingest, Ingested
 from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.ports.blocks import Lease
@@ -52,7 +53,7 @@ class CountedSignal:
     def __init__(self) -> None:
         self.count = 0
 
-    def notify(self) -> None:
+    def notify(self, *_scopes: Scope) -> None:
         self.count += 1
 
 

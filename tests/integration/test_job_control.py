@@ -16,6 +16,7 @@ from tests.support.running import LEASE, Plan, ingest, job_row, read, working
 
 from luma_memory.domain.errors import Conflict, NotFound, RateLimited
 from luma_memory.domain.job import OPEN, Failure, Job, JobFilter, JobType
+from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.jobs.job_control import Jobs
 from luma_memory.postgres.database import Database
 from luma_memory.queue.control import PostgresJobControl
@@ -37,7 +38,7 @@ class CountingSignal:
     def __init__(self) -> None:
         self.count = 0
 
-    def notify(self) -> None:
+    def notify(self, *_scopes: Scope) -> None:
         self.count += 1
 
 

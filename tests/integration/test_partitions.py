@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tests.support.running import ingest, working
 from luma_memory.bootstrap.partitions import Partitions
 from luma_memory.cli.checks import partition_findings
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.errors import Conflict, SetupError
+from luma_memory.domain.errors import Conflict, PartitionMismatch, SetupError
 from luma_memory.domain.partition import partition_number
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.ingest.erasing import Erasing
@@ -33,7 +34,8 @@ from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import WordEmbedder
 from luma_memory.testing.sample_blocks import new_block
 
-CAROLINE = Scope("default", "caroline")
+# Of two partitions, the home partition has Melanie and the other one Caroline.
+CAROLINE, MELANIE = Scope("default", "caroline"), Scope("default", "melanie")
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
 OBJECTS = """
 SELECT c.oid, c.relname AS name FROM pg_class AS c WHERE c.relnamespace = 'public'::regnamespace
@@ -83,8 +85,8 @@ async def test_a_partition_is_a_complete_installation_and_leaves_the_home_partit
     reports = await partitions.reports()
     assert [(one.partition.schema, one.partition.state) for one in reports] == [
         ("public", "serving"),
-        ("luma_p1", "prepared"),
-        ("luma_p2", "prepared"),
+        ("luma_p1", "serving"),
+        ("luma_p2", "serving"),
     ]
     assert all(one.facts is not None and one.facts.schema_current for one in reports)
     assert [finding.verdict for finding in partition_findings(reports)] == ["ok"]
@@ -118,20 +120,20 @@ async def test_a_schema_of_others_is_not_taken(
 async def test_two_partitions_share_no_row(
     database: Database, partition: Database, connection: asyncpg.Connection
 ) -> None:
-    await ingest(database, new_block("Caroline adopted a grey cat.", user_id="caroline"))
+    await ingest(database, new_block("Melanie adopted a grey cat.", user_id="melanie"))
     await ingest(partition, new_block("Caroline bought a red car.", user_id="caroline"))
     async with working(partition) as worker:
         await worker.events.wait_for(JobCompleted, count=1)
     assert (await PostgresJobQueue(partition).stats()).completed == 1
     assert (await PostgresJobQueue(database).stats()).pending == 1
-    for place, text in ((database, "grey cat"), (partition, "red car")):
+    for place, scope, text in ((database, MELANIE, "grey cat"), (partition, CAROLINE, "red car")):
         recall = Recall(
             PostgresSearchStore(place),
             PostgresBlockStore(place, attempts_max=3),
             embedder=WordEmbedder(),
             emit=EventLog(),
         )
-        found = await recall.search(SearchRequest(scope=CAROLINE, query="Caroline", limit=5))
+        found = await recall.search(SearchRequest(scope=scope, query=text, limit=5))
         assert [text in hit.block.content for hit in found.hits] == [True]
 
     erasing = Erasing(
@@ -162,11 +164,11 @@ async def test_a_partition_that_is_away_is_named_and_the_others_continue(
     reports = await partitions.reports()
     assert [(one.error is None, one.partition.state) for one in reports] == [
         (True, "serving"),
-        (False, "prepared"),
+        (False, "serving"),
         (True, "prepared"),
     ]
     (finding,) = partition_findings(reports)
-    assert (finding.subject, finding.verdict) == ("partition 1", "warn")
+    assert (finding.subject, finding.verdict) == ("partition 1", "fail")
     assert "127.0.0.1" not in finding.detail
 
 
@@ -218,7 +220,7 @@ async def test_the_directory_is_no_part_of_a_backup(
     target = Database(empty_dsn, pool_size=2)
     await migrate(target)
     file = tmp_path / "memory.dump"
-    await ingest(database, new_block(user_id="caroline"))
+    await ingest(database, new_block(user_id="melanie"))
     await dump(database, dsn, file)
     await load(target, empty_dsn, file)
     assert await Partitions(target).reports() == []
@@ -278,3 +280,33 @@ async def test_sql_finds_the_same_partition(connection: asyncpg.Connection) -> N
             user,
         )
         assert number == partition_number(Scope("default", user), 64)
+
+
+async def test_a_partition_refuses_users_of_others(database: Database, partition: Database) -> None:
+    """As of a process that was started before the partitions were: nothing is stored astray."""
+    for place, user in ((database, "caroline"), (partition, "melanie")):
+        with pytest.raises(PartitionMismatch):
+            await ingest(place, new_block(user_id=user))
+        row = await place.fetch_row("SELECT count(*) AS blocks FROM memory_blocks")
+        assert row is not None
+        assert row["blocks"] == 0
+
+
+async def test_users_stay_where_they_are(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    await ingest(database, new_block(user_id="caroline"))
+    partitions = Partitions(database)
+    await partitions.create(2, "luma_p")
+    assert not await partitions.is_spread()
+    await ingest(database, new_block(user_id="caroline"))
+    assert await connection.fetchval("SELECT count(*) FROM public.memory_blocks") == 2
+
+
+async def test_sql_computes_the_same_partition(connection: asyncpg.Connection) -> None:
+    names = ["default", "caroline", "", "projekt-ä", "ユーザー-7", "a'b\\c", "😀" * 40]
+    for project, user, count in itertools.product(names, names, (1, 2, 64, 1000, 1024)):
+        number = await connection.fetchval(
+            "SELECT memory_partition_number($1, $2, $3)", project, user, count
+        )
+        assert number == partition_number(Scope(project, user), count)

@@ -199,7 +199,7 @@ async def test_a_notification_passes_through_to_who_listens_directly(
     dsn: str, connection: asyncpg.Connection
 ) -> None:
     heard = asyncio.Event()
-    await Listener(heard.set).attach(connection)
+    await Listener(lambda _partitions: heard.set()).attach(connection)
     async with pooled(dsn) as (database,):
         notifier = Notifier(database)
         notifier.notify()

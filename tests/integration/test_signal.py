@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import asyncpg
 import pytest
@@ -19,7 +19,7 @@ class Heard:
         self.count = 0
         self.event = asyncio.Event()
 
-    def __call__(self) -> None:
+    def __call__(self, _partitions: Sequence[int]) -> None:
         self.count += 1
         self.event.set()
 

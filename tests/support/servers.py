@@ -11,6 +11,7 @@ from pathlib import Path
 
 import asyncpg
 
+from luma_memory.bootstrap.partitions import Partitions
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres
 from luma_memory.postgres.migrator import migrate
@@ -34,7 +35,7 @@ class Servers:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._addresses: dict[int, str] = {}
-        self._with_template: set[int] = set()
+        self._with_template: set[tuple[int, int]] = set()
 
     def address(self, major: int) -> str:
         """Of the server's first database, which stays as it is."""
@@ -47,18 +48,21 @@ class Servers:
             self._addresses[major] = server.start()
         return self._addresses[major]
 
-    async def template(self, major: int) -> str:
-        """The name of a database that has the schema."""
-        if major not in self._with_template:
+    async def template(self, major: int, *, partitions: int = 1) -> str:
+        """The name of a database that has the schema, in so many partitions."""
+        name = TEMPLATE if partitions == 1 else f"{TEMPLATE}_{partitions}"
+        if (major, partitions) not in self._with_template:
             admin = await asyncpg.connect(self.address(major))
             await admin.execute(_HOSTED_ROLES)
-            await admin.execute(f"CREATE DATABASE {TEMPLATE}")
+            await admin.execute(f"CREATE DATABASE {name}")
             await admin.close()
-            database = Database(self.address_of(major, TEMPLATE), pool_size=1)
+            database = Database(self.address_of(major, name), pool_size=1)
             await migrate(database)
+            if partitions > 1:
+                await Partitions(database).create(partitions, "luma_p")
             await database.close()
-            self._with_template.add(major)
-        return TEMPLATE
+            self._with_template.add((major, partitions))
+        return name
 
     def address_of(self, major: int, database: str) -> str:
         return self.address(major).replace("/luma_memory?", f"/{database}?")

@@ -15,6 +15,7 @@ from luma_memory.domain.cache import CacheCounts
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import JobStats
+from luma_memory.domain.partition import PartitionFault
 from luma_memory.insights import Insights
 from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.jobs import JobQueue
@@ -28,6 +29,7 @@ class Database:
 
     error: Exception | None = None
     faults: list[CircuitFault] = field(default_factory=list)
+    partitions: list[PartitionFault] = field(default_factory=list)
     hangs: bool = False
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -42,6 +44,9 @@ class Database:
     async def provider_faults(self) -> list[CircuitFault]:
         await self._respond()
         return self.faults
+
+    def partition_faults(self) -> list[PartitionFault]:
+        return self.partitions
 
     async def schema_is_current(self) -> bool:
         await self._respond()

@@ -27,6 +27,7 @@ USER_DATA = re.compile(
 FOR_ALL = {
     "claim": "workers claim jobs of all users",
     "list_claimed": "a worker's own jobs, by its id",
+    "has_users": "returns whether there is any user only",
     "job_span": "returns the range of job ids only",
     "prune_responses": "expired responses of all users are deleted",
     "reembed_progress": "counts of all vectors",

@@ -9,10 +9,11 @@ from typing import Final
 
 from luma_memory.bootstrap.database import ProcessKind
 from luma_memory.bootstrap.models import Models
-from luma_memory.bootstrap.parts import attempts_max
+from luma_memory.bootstrap.parts import attempts_max, make_presence
 from luma_memory.bootstrap.process import Process
 from luma_memory.bootstrap.providers import provider_timeout
 from luma_memory.bootstrap.storage import Storage
+from luma_memory.partitions.presence import PartitionedSignal
 from luma_memory.pipeline.enrichment.enrich import EnrichBlock
 from luma_memory.pipeline.enrichment.reembed import ReembedScope
 from luma_memory.pipeline.enrichment.session_windows import SessionWindows, with_windows
@@ -21,10 +22,10 @@ from luma_memory.pipeline.jobs.disabled_step import DisabledStep
 from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.pipeline.knowledge.relate import DetectRelations
 from luma_memory.pipeline.knowledge.summarize import Summaries
+from luma_memory.ports.jobs import JobSignal, WorkerPresence
 from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.queue.producer import PostgresJobProducer
-from luma_memory.queue.session import WorkerSession
 from luma_memory.queue.signal import Notifier
 from luma_memory.settings import Settings
 from luma_memory.store.summaries import PostgresSummaryStore
@@ -46,8 +47,8 @@ class Work:
 
     ingest: Ingest
     runner: JobRunner
-    notifier: Notifier
-    presence: WorkerSession
+    notifier: JobSignal
+    presence: WorkerPresence
     lease: timedelta
     summaries: Summaries | None  # None if weekly summaries are disabled
 
@@ -57,10 +58,15 @@ def make_work(process: Process, storage: Storage, models: Models) -> Work:
     settings, stack = process.settings, process.stack
     summaries = _summaries(process, storage, models)
     runner = _runner(process, storage, models, summaries)
-    notifier = Notifier(storage.database)
+    placement = storage.placement
+    notifier = (
+        Notifier(storage.database)
+        if placement.places is None
+        else PartitionedSignal(placement.places)
+    )
     stack.push_async_callback(notifier.stop)
-    presence = WorkerSession(
-        storage.database, process.worker_id, slots=settings.worker_max_concurrent_jobs
+    presence = make_presence(
+        placement, storage.queue, process.worker_id, slots=settings.worker_max_concurrent_jobs
     )
     stack.push_async_callback(presence.stop)
     lease = _job_timeout(settings) + LEASE_MARGIN
@@ -72,6 +78,7 @@ def make_work(process: Process, storage: Storage, models: Models) -> Work:
         worker_id=process.worker_id,
         lease=lease,
         attempts_max=attempts_max(settings),
+        part_of=placement.part_of,
     )
     stack.push_async_callback(ingest.close)
     return Work(ingest, runner, notifier, presence, lease, summaries)
@@ -80,7 +87,7 @@ def make_work(process: Process, storage: Storage, models: Models) -> Work:
 def _runner(
     process: Process, storage: Storage, models: Models, summaries: Summaries | None
 ) -> JobRunner:
-    settings, database = process.settings, storage.database
+    settings = process.settings
     windows = _windows(process, storage, models)
     relations = _relation_detection(process, storage, models)
     return JobRunner(
@@ -98,7 +105,8 @@ def _runner(
         clock=process.clock,
         emit=process.emit,
         report_bug=log_failure,
-        was_away_since=database.was_away_since,
+        was_away_since=storage.placement.was_away_since,
+        is_parted=storage.placement.places is not None,
     )
 
 
@@ -122,6 +130,7 @@ def _enrichment(
         scope_embedders=models.scope_embedders,
         windows=windows,
         concurrent_writes=2 if settings.has_completion_provider else 1,
+        part_of=storage.placement.part_of,
     )
 
 
@@ -141,12 +150,15 @@ def _windows(process: Process, storage: Storage, models: Models) -> SessionWindo
     # Without a worker nothing would run their jobs.
     is_enabled = settings.context_vectors_enabled and settings.worker_enabled
     return SessionWindows(
-        PostgresWindowStore(storage.database),
-        PostgresJobProducer(storage.database, attempts_max=attempts_max(settings)),
+        storage.placement.store(PostgresWindowStore),
+        storage.placement.store(
+            lambda partition: PostgresJobProducer(partition, attempts_max=attempts_max(settings))
+        ),
         embedder=models.providers.embedder if is_enabled else None,
         scope_embedders=models.scope_embedders,
         spending=models.spending,
         clock=process.clock,
+        part_of=storage.placement.part_of,
     )
 
 
@@ -173,7 +185,7 @@ def _summaries(process: Process, storage: Storage, models: Models) -> Summaries 
     if providers.summarizer is None:
         return None
     return Summaries(
-        PostgresSummaryStore(storage.database),
+        storage.placement.store(PostgresSummaryStore),
         storage.users,
         summarizer=providers.summarizer,
         fallback=LocalSummarizer() if providers.falls_back else None,

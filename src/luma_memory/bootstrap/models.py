@@ -46,7 +46,7 @@ async def open_models(process: Process, storage: Storage) -> Models:
     spending = _spending(process, storage)
     if spending is not None:
         stack.push_async_callback(spending.close)
-    backfill = Backfill(PostgresBackfillStore(storage.database), circuits=providers.circuits)
+    backfill = Backfill(storage.placement.store(PostgresBackfillStore), circuits=providers.circuits)
     if process.kind == "worker":
         await _offer_backfill(process, backfill)
     return Models(providers, scope_embedders, spending, backfill)
@@ -57,10 +57,11 @@ def _spending(process: Process, storage: Storage) -> Spending | None:
     if not settings.has_completion_provider:
         return None
     return Spending(
-        PostgresUsageStore(storage.database),
+        storage.placement.store(PostgresUsageStore),
         prices=prices_of(settings.openai_base_url),
         limits=daily_limits(settings),
         clock=process.clock,
+        part_of=storage.placement.part_of,
     )
 
 

@@ -6,7 +6,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from luma_memory.bootstrap.database import operators_database
-from luma_memory.bootstrap.parts import job_control, make_erasing, make_reembedding, usage_reports
+from luma_memory.bootstrap.parts import (
+    job_control,
+    make_erasing,
+    make_queue,
+    make_reembedding,
+    usage_reports,
+)
+from luma_memory.bootstrap.placement import operators_placement
 from luma_memory.bootstrap.providers import (
     LOCAL_VECTORS_BYTES,
     open_providers,
@@ -22,7 +29,6 @@ from luma_memory.pipeline.ingest.erasing import Erasing
 from luma_memory.pipeline.jobs.job_control import Jobs
 from luma_memory.pipeline.knowledge.relate import RelationBacklog
 from luma_memory.providers.breaker import NoCircuits
-from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.queue.session import live_worker_count
 from luma_memory.settings import Settings
 from luma_memory.store.backfill import PostgresBackfillStore
@@ -38,8 +44,8 @@ async def open_jobs(settings: Settings) -> AsyncIterator[Jobs]:
 
     Raises as `operators_database`.
     """
-    async with operators_database(settings) as database:
-        yield Jobs(job_control(database, settings), PostgresJobQueue(database), signal=None)
+    async with operators_placement(settings) as placement:
+        yield Jobs(job_control(placement, settings), make_queue(placement, None), signal=None)
 
 
 @asynccontextmanager
@@ -52,23 +58,24 @@ async def open_keys(settings: Settings) -> AsyncIterator[Keys]:
 @asynccontextmanager
 async def open_erasing(settings: Settings) -> AsyncIterator[Erasing]:
     """Erasures alone. Raises as `operators_database`."""
-    async with operators_database(settings) as database:
-        yield make_erasing(database, await shared_secrets(database), SystemClock())
+    async with operators_placement(settings) as placement:
+        secrets = await shared_secrets(placement.home)
+        yield make_erasing(placement, secrets, SystemClock())
 
 
 @asynccontextmanager
 async def open_accounts(settings: Settings) -> AsyncIterator[tuple[UsageReports, Backfill]]:
     """Usage reports and pending backfill. Raises as `operators_database`."""
-    async with operators_database(settings) as database:
-        backfill = Backfill(PostgresBackfillStore(database), circuits=())
-        yield usage_reports(settings, database, SystemClock()), backfill
+    async with operators_placement(settings) as placement:
+        backfill = Backfill(placement.store(PostgresBackfillStore), circuits=())
+        yield usage_reports(settings, placement, SystemClock()), backfill
 
 
 @asynccontextmanager
 async def open_relation_backlog(settings: Settings) -> AsyncIterator[RelationBacklog]:
     """Blocks whose relations were never detected. Raises as `operators_database`."""
-    async with operators_database(settings) as database:
-        store = PostgresRelationStore(database)
+    async with operators_placement(settings) as placement:
+        store = placement.store(PostgresRelationStore)
         yield RelationBacklog(store, attempts_max=settings.retry_attempts)
 
 
@@ -80,16 +87,16 @@ async def open_reembedding(
 
     Raises as `operators_database`, and SetupError if embedding is disabled.
     """
-    async with operators_database(settings) as database:
+    async with operators_placement(settings) as placement:
         clock = SystemClock()
         cache = InProcessCache(size_bytes_max=LOCAL_VECTORS_BYTES, clock=clock)
         providers = await open_providers(settings, NoCircuits(), cache, clock)
         try:
-            reembedding = make_reembedding(providers, PostgresVectorModels(database))
+            reembedding = make_reembedding(providers, placement.store(PostgresVectorModels))
             if reembedding is None:
                 raise SetupError(
                     "MEMORY_EMBEDDING_ENABLED is false: there is nothing to embed with"
                 )
-            yield reembedding, lambda: live_worker_count(database)
+            yield reembedding, lambda: live_worker_count(placement.home)
         finally:
             await providers.close()

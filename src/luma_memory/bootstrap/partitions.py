@@ -1,12 +1,9 @@
-"""Create, list and migrate the partitions of an installation.
-
-No part of the service stores anything in them yet: users are in the home partition.
-"""
+"""Create, list and migrate the partitions of an installation."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -14,11 +11,17 @@ from typing import Final, TypeVar
 from luma_memory.bootstrap.database import operators_database
 from luma_memory.concurrency.deadline import within
 from luma_memory.domain.errors import LumaMemoryError, SetupError, StoreUnavailable
-from luma_memory.domain.partition import HOME, Partition, PartitionFacts
+from luma_memory.domain.partition import ACTIVE_STATES, HOME, Partition, PartitionFacts
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import MigrationReport, migrate
 from luma_memory.settings import Settings
-from luma_memory.store.partitions import PartitionDirectory, create_schema, partition_facts
+from luma_memory.store.partitions import (
+    PartitionDirectory,
+    create_schema,
+    partition_facts,
+    prepare,
+)
+from luma_memory.store.secrets import shared_secrets
 
 ResultT = TypeVar("ResultT")
 # Each migration is one transaction on one core of its server.
@@ -53,13 +56,20 @@ class Partitions:
         self._home = home
         self._directory = PartitionDirectory(home)
 
-    async def create(self, count: int, prefix: str) -> Sequence[PartitionMigration]:
+    async def create(
+        self, count: int, prefix: str, addresses: Mapping[int, str] | None = None
+    ) -> Sequence[PartitionMigration]:
         """Create what is missing of `count` partitions; may be repeated after an interruption.
+
+        addresses: of partitions on other servers, by number; used when they are first planned.
 
         Raises Invalid, Conflict (see `PartitionDirectory.plan`), SetupError, StoreUnavailable.
         """
-        planned = await self._directory.plan(count, prefix)
-        return await self._migrate(planned[1:])
+        planned = await self._directory.plan(count, prefix, addresses or {})
+        done = await self._migrate(planned[1:])
+        if all(one.error is None for one in done):
+            await self._directory.spread_users()
+        return done
 
     async def migrate(self) -> Sequence[PartitionMigration]:
         """Bring all partitions but the home partition to this version's schema, several at once.
@@ -73,14 +83,27 @@ class Partitions:
         partitions = await self._directory.partitions()
         return await _limited(_EXAMINED_AT_ONCE, self._report, partitions)
 
-    async def _migrate(self, partitions: Sequence[Partition]) -> Sequence[PartitionMigration]:
-        return await _limited(_MIGRATED_AT_ONCE, self._migrate_one, partitions)
+    async def is_spread(self) -> bool:
+        """Whether users are spread over several partitions."""
+        known = await self._directory.partitions()
+        return bool(known) and all(one.state in ACTIVE_STATES for one in known)
 
-    async def _migrate_one(self, partition: Partition) -> PartitionMigration:
+    async def _migrate(self, partitions: Sequence[Partition]) -> Sequence[PartitionMigration]:
+        secrets = await shared_secrets(self._home) if partitions else {}
+
+        async def migrate_one(partition: Partition) -> PartitionMigration:
+            return await self._migrate_one(partition, len(partitions) + 1, secrets["receipts"])
+
+        return await _limited(_MIGRATED_AT_ONCE, migrate_one, partitions)
+
+    async def _migrate_one(
+        self, partition: Partition, count: int, receipts: bytes
+    ) -> PartitionMigration:
         try:
             async with self._opened(partition) as database:
                 await create_schema(database)
                 report = await migrate(database)
+                await prepare(database, partition.number, count, receipts)
             await self._directory.set_prepared(partition.number)
         except (SetupError, StoreUnavailable) as error:
             return PartitionMigration(partition, None, error)

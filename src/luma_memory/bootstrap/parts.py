@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from luma_memory.bootstrap.placement import Placement
 from luma_memory.bootstrap.providers import (
     Providers,
     prices_of,
@@ -12,11 +13,15 @@ from luma_memory.cache.in_process import InProcessCache
 from luma_memory.cache.redis import RedisCache
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.loopback import is_loopback
+from luma_memory.partitions.presence import PartitionedPresence
+from luma_memory.partitions.queue import PartitionedQueue
+from luma_memory.partitions.work_checks import WorkChecks
 from luma_memory.pipeline.accounts.key_ring import KeyRing
 from luma_memory.pipeline.accounts.usage import UsageReports
 from luma_memory.pipeline.enrichment.reembed import Reembedding
 from luma_memory.pipeline.ingest.erasing import Erasing
 from luma_memory.ports.cache import Cache, ScopeCache
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.postgres.database import Database
 from luma_memory.providers.identity.open_id import (
     Issuer,
@@ -26,6 +31,8 @@ from luma_memory.providers.identity.open_id import (
 )
 from luma_memory.providers.identity.supabase import supabase_issuer
 from luma_memory.queue.control import PostgresJobControl
+from luma_memory.queue.jobs import PostgresJobQueue
+from luma_memory.queue.session import WorkerSession
 from luma_memory.settings import Settings
 from luma_memory.store.erasures import PostgresEraserStore
 from luma_memory.store.keys import PostgresKeyStore
@@ -49,22 +56,52 @@ def make_reembedding(providers: Providers, vectors: PostgresVectorModels) -> Ree
     return Reembedding(vectors, model_id=providers.embedding_model_id, circuits=providers.circuits)
 
 
-def usage_reports(settings: Settings, database: Database, clock: Clock) -> UsageReports:
+def make_queue(
+    placement: Placement,
+    checks: WorkChecks | None,
+    *,
+    attempts_max: int | None = None,
+    delivers: bool = False,
+) -> JobQueue:
+    """The queue, of all partitions where there are several. delivers: claims deliveries only."""
+    if placement.places is None:
+        return PostgresJobQueue(placement.home, attempts_max=attempts_max)
+    queues = [
+        PostgresJobQueue(place.database, attempts_max=attempts_max, partition=place.number)
+        for place in placement.places.all
+    ]
+    checks = checks or WorkChecks(placement.places, poll_seconds=1.0)
+    return PartitionedQueue(placement.places, queues, checks, delivers=delivers)
+
+
+def make_presence(
+    placement: Placement, queue: JobQueue, worker_id: str, *, slots: int | None = None
+) -> WorkerSession | PartitionedPresence:
+    """The registration of a process that claims from this queue."""
+    if placement.places is None:
+        return WorkerSession(placement.home, worker_id, slots=slots)
+    assert isinstance(queue, PartitionedQueue)
+    return PartitionedPresence(placement.places, worker_id, slots=slots, queue=queue)
+
+
+def usage_reports(settings: Settings, placement: Placement, clock: Clock) -> UsageReports:
     return UsageReports(
-        PostgresUsageStore(database),
+        placement.store(PostgresUsageStore),
         prices=lambda: prices_of(settings.openai_base_url),
         clock=clock,
     )
 
 
-def job_control(database: Database, settings: Settings) -> PostgresJobControl:
-    return PostgresJobControl(database, attempts_max=settings.retry_attempts)
+def job_control(placement: Placement, settings: Settings) -> PostgresJobControl:
+    return placement.store(
+        lambda partition: PostgresJobControl(partition, attempts_max=settings.retry_attempts)
+    )
 
 
 def make_erasing(
-    database: Database, secrets: Mapping[str, bytes], clock: Clock, *caches: ScopeCache
+    placement: Placement, secrets: Mapping[str, bytes], clock: Clock, *caches: ScopeCache
 ) -> Erasing:
-    store = PostgresEraserStore(database)
+    store = placement.store(PostgresEraserStore)
     return Erasing(store, secret=secrets["receipts"], caches=caches, clock=clock)
 
 

@@ -59,14 +59,14 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
     calibrations = Calibrations(storage.vectors)
     process.stack.push_async_callback(calibrations.close)
     snapshots = Snapshots(
-        PostgresSnapshotStore(storage.database),
+        storage.placement.store(PostgresSnapshotStore),
         settings.snapshot_memory_mb << 20,
         process.clock,
         process.emit,
     )
     process.stack.push_async_callback(snapshots.close)
     recall = Recall(
-        PostgresSearchStore(storage.database),
+        storage.placement.store(PostgresSearchStore),
         storage.blocks,
         embedder=providers.embedder,
         scope_embedders=models.scope_embedders,
@@ -85,11 +85,16 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
 
 def make_items(process: Process, storage: Storage, recall: Recall, signal: JobSignal) -> Items:
     items = Items(
-        PostgresItemStore(storage.database, attempts_max=attempts_max(process.settings)),
+        storage.placement.store(
+            lambda partition: PostgresItemStore(
+                partition, attempts_max=attempts_max(process.settings)
+            )
+        ),
         storage.blocks,
         recall,
         clock=process.clock,
         signal=signal,
+        part_of=storage.placement.part_of,
     )
     process.stack.push_async_callback(items.close)
     return items
@@ -104,7 +109,7 @@ def make_contexts(
     stack.push_async_callback(hits.close)
     cache = ContextCache(
         storage.cache,
-        PostgresScopeVersions(storage.database),
+        storage.placement.store(PostgresScopeVersions),
         ttl=timedelta(seconds=settings.cache_ttl_seconds),
         counter=hits,
         clock=process.clock,

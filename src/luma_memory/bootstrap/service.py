@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 from luma_memory.bootstrap.database import ProcessKind
 from luma_memory.bootstrap.jobs import Work, make_work
@@ -18,6 +19,7 @@ from luma_memory.bootstrap.parts import (
     make_reembedding,
     usage_reports,
 )
+from luma_memory.bootstrap.placement import Placement
 from luma_memory.bootstrap.process import Process
 from luma_memory.bootstrap.recall import (
     ContextParts,
@@ -30,6 +32,7 @@ from luma_memory.bootstrap.storage import Storage, open_storage
 from luma_memory.bootstrap.tracing import tracing
 from luma_memory.bootstrap.webhooks import Deliveries, make_deliveries, make_webhooks
 from luma_memory.domain.clock import Clock
+from luma_memory.domain.partition import PartitionFault
 from luma_memory.insights import Insights
 from luma_memory.pipeline.accounts.key_ring import KeyRing
 from luma_memory.pipeline.accounts.keys import Keys
@@ -76,6 +79,8 @@ from luma_memory.store.responses import PostgresResponseStore
 from luma_memory.store.user_lists import PostgresUserLists
 from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.metrics import Metrics
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +163,8 @@ def _service(
     items: Items,
     history: HistoryRecorder,
 ) -> Service:
-    settings, clock, database = process.settings, process.clock, storage.database
+    settings, clock, placement = process.settings, process.clock, storage.placement
+    database = storage.database
     return Service(
         settings=settings,
         clock=clock,
@@ -166,13 +172,13 @@ def _service(
         ingest=work.ingest,
         blocks=Blocks(storage.blocks),
         items=items,
-        lists=BlockLists(PostgresBlockLists(database)),
-        selections=BlockSelections(PostgresBlockSelections(database)),
+        lists=BlockLists(placement.store(PostgresBlockLists)),
+        selections=BlockSelections(placement.store(PostgresBlockSelections)),
         recall=search.recall,
         contexts=contexts.contexts,
         insights=Insights(
             storage.queue,
-            _Probe(database, storage.circuits, models.providers.circuits),
+            _Probe(placement, storage.circuits, models.providers.circuits),
             cache=storage.cache,
             hits=contexts.hits,
             clock=clock,
@@ -180,37 +186,41 @@ def _service(
             worker_enabled=settings.worker_enabled,
             is_warming=lambda: search.question_reader.is_warming,
         ),
-        jobs=Jobs(job_control(database, settings), storage.queue, signal=work.notifier),
+        jobs=Jobs(job_control(placement, settings), storage.queue, signal=work.notifier),
         relations=Relations(storage.relations),
         summaries=work.summaries,
-        users=Users(storage.users, PostgresUserLists(database)),
+        users=Users(storage.users, placement.store(PostgresUserLists)),
         keys=keys,
         api_keys=Keys(PostgresKeyStore(database), clock=clock),
         editing=Editing(
-            PostgresBlockEditor(database, attempts_max=attempts_max(settings)),
+            placement.store(
+                lambda partition: PostgresBlockEditor(
+                    partition, attempts_max=attempts_max(settings)
+                )
+            ),
             storage.blocks,
             signal=work.notifier,
         ),
-        erasing=make_erasing(database, storage.secrets, clock, contexts.cache, search.snapshots),
-        archiving=Archiving(PostgresArchive(database), embedder=models.providers.embedder),
-        responses=PostgresResponseStore(database),
+        erasing=make_erasing(placement, storage.secrets, clock, contexts.cache, search.snapshots),
+        archiving=Archiving(placement.store(PostgresArchive), embedder=models.providers.embedder),
+        responses=placement.store(PostgresResponseStore),
         cursors=Cursors(storage.secrets["cursors"]),
         confirmations=Confirmations(storage.secrets["cursors"]),
         queue=storage.queue,
-        upkeep=PostgresQueueUpkeep(database),
+        upkeep=placement.store(PostgresQueueUpkeep),
         runner=work.runner,
         presence=work.presence,
         lease=work.lease,
         provider_names=models.providers.names,
         backfill=models.backfill,
         reembedding=make_reembedding(models.providers, storage.vectors),
-        usage=usage_reports(settings, database, clock),
+        usage=usage_reports(settings, placement, clock),
         circuits=storage.circuits,
         circuit_names=models.providers.circuits,
         metrics=process.metrics,
         history=history,
         webhooks=make_webhooks(process, storage, work.notifier),
-        events=EventStream(PostgresEventStore(database), clock=clock),
+        events=EventStream(placement.store(PostgresEventStore), clock=clock),
         deliveries=make_deliveries(process, storage),
     )
 
@@ -236,17 +246,29 @@ class _Probe:
     """`ports.system.SystemProbe`."""
 
     def __init__(
-        self, database: Database, circuits: PostgresCircuits, names: Sequence[str]
+        self, placement: Placement, circuits: PostgresCircuits, names: Sequence[str]
     ) -> None:
-        self._database = database
+        self._placement = placement
         self._circuits = circuits
         self._names = names  # of this configuration; circuits of earlier accounts do not count
 
     async def schema_is_current(self) -> bool:
-        return await schema_is_current(self._database)
+        """Of the first partition that responds: users of others can be served."""
+        return await self._first(schema_is_current)
 
     async def live_worker_count(self) -> int:
-        return await live_worker_count(self._database)
+        return await self._first(live_worker_count)
+
+    def partition_faults(self) -> Sequence[PartitionFault]:
+        places = self._placement.places
+        return () if places is None else places.faults()
+
+    async def _first(self, question: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
+        """Asked of the home partition, and then of the others, which may be on other servers."""
+        places = self._placement.places
+        if places is None:
+            return await question(self._placement.home)
+        return await places.first(question)
 
     async def provider_faults(self) -> Sequence[CircuitFault]:
         return await self._circuits.faults(self._names)

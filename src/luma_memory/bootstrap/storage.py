@@ -6,11 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from luma_memory.bootstrap.database import database_address, open_database
-from luma_memory.bootstrap.parts import attempts_max, chosen_attempts, detects_relations, make_cache
+from luma_memory.bootstrap.parts import (
+    attempts_max,
+    chosen_attempts,
+    detects_relations,
+    make_cache,
+    make_queue,
+)
+from luma_memory.bootstrap.placement import Placement, open_placement
 from luma_memory.bootstrap.process import Process
+from luma_memory.partitions.work_checks import WorkChecks
 from luma_memory.ports.cache import Cache
+from luma_memory.ports.jobs import JobQueue
 from luma_memory.postgres.database import Database
-from luma_memory.queue.jobs import PostgresJobQueue
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.circuits import PostgresCircuits
 from luma_memory.store.relations import PostgresRelationStore
@@ -23,10 +31,12 @@ from luma_memory.store.vector_models import PostgresVectorModels
 class Storage:
     """Stores and cache shared by several groups."""
 
-    database: Database
+    database: Database  # the home partition: what an installation has once
+    placement: Placement
     cache: Cache
     blocks: PostgresBlockStore
-    queue: PostgresJobQueue
+    queue: JobQueue
+    checks: WorkChecks | None  # None with one partition
     circuits: PostgresCircuits
     relations: PostgresRelationStore
     users: PostgresUserStore
@@ -38,19 +48,29 @@ async def open_storage(process: Process) -> Storage:
     """Raises as `open_database`."""
     settings, stack = process.settings, process.stack
     dsn = await stack.enter_async_context(database_address(settings))
-    database = await open_database(dsn, settings, stack, process.kind)
+    server = await open_database(dsn, settings, stack, process.kind)
+    placement = await open_placement(server)
+    database, checks = placement.home, None
+    if placement.places is not None:
+        stack.push_async_callback(placement.places.close)
+        placement.places.watch()
+        checks = WorkChecks(placement.places, poll_seconds=settings.worker_poll_interval_ms / 1000)
     cache = make_cache(settings, process.clock, process.emit)
     stack.push_async_callback(cache.close)
     return Storage(
         database=database,
+        placement=placement,
         cache=cache,
-        blocks=PostgresBlockStore(
-            database, attempts_max=attempts_max(settings), relates=detects_relations(settings)
+        blocks=placement.store(
+            lambda partition: PostgresBlockStore(
+                partition, attempts_max=attempts_max(settings), relates=detects_relations(settings)
+            )
         ),
-        queue=PostgresJobQueue(database, attempts_max=chosen_attempts(settings)),
+        queue=make_queue(placement, checks, attempts_max=chosen_attempts(settings)),
+        checks=checks,
         circuits=PostgresCircuits(database),
-        relations=PostgresRelationStore(database),
-        users=PostgresUserStore(database),
-        vectors=PostgresVectorModels(database),
+        relations=placement.store(PostgresRelationStore),
+        users=placement.store(PostgresUserStore),
+        vectors=placement.store(PostgresVectorModels),
         secrets=await shared_secrets(database),
     )

@@ -26,6 +26,7 @@ from luma_memory.cli.options import service_url
 from luma_memory.cli.service import ServiceClient
 from luma_memory.domain.database_facts import POSTGRES_MAJOR_MIN, DatabaseFacts
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.partition import ACTIVE_STATES
 from luma_memory.settings import Settings, unknown_variables
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -164,7 +165,7 @@ def partition_findings(reports: Sequence[PartitionReport]) -> list[Finding]:
         subject = f"partition {report.partition.number}"
         schema = report.partition.schema
         # Those that are only prepared have no users whom a problem affects.
-        verdict: Verdict = "fail" if report.partition.state == "serving" else "warn"
+        verdict: Verdict = "fail" if report.partition.state in ACTIVE_STATES else "warn"
         if report.error is not None:
             fix = "check its server and its schema; luma-memory partitions list shows all"
             findings.append(Finding(subject, verdict, f"{schema}: {report.error}", fix))

@@ -45,14 +45,19 @@ def partitions_create(
     ] = "luma_p",
     data_dir: DataDir = None,
 ) -> None:
-    """Prepare partitions: for each a schema with all tables and functions, in the same database.
+    """Create partitions: for each a schema with all tables and functions, in the same database.
 
-    Users stay in the home partition; this version stores nothing in the others. An interrupted
-    command continues when it is repeated.
+    Users of an installation that has none yet are then spread over them: restart its API and worker
+    processes. Where there are users, the partitions are only prepared. An interrupted command
+    continues when it is repeated.
     """
-    done = run_async(_create(load_settings(data_dir=data_dir), count, schema_prefix))
+    done, is_spread = run_async(_create(load_settings(data_dir=data_dir), count, schema_prefix))
     print_migrations(done)
-    print_note("Users stay in the home partition: this version stores nothing in the others.")
+    print_note(
+        f"New users are spread over {len(done) + 1} partitions: restart the API and the workers."
+        if is_spread
+        else "This installation has users: they stay in the home partition, and so do new ones."
+    )
 
 
 @examples("luma-memory partitions list", "luma-memory partitions list --json")
@@ -89,9 +94,12 @@ def print_migrations(done: Sequence[PartitionMigration]) -> None:
         raise typer.Exit(1)
 
 
-async def _create(settings: Settings, count: int, prefix: str) -> Sequence[PartitionMigration]:
+async def _create(
+    settings: Settings, count: int, prefix: str
+) -> tuple[Sequence[PartitionMigration], bool]:
     async with open_partitions(settings) as partitions:
-        return await partitions.create(count, prefix)
+        done = await partitions.create(count, prefix)
+        return done, await partitions.is_spread()
 
 
 async def _reports(settings: Settings) -> Sequence[PartitionReport]:
@@ -138,7 +146,7 @@ def _table(reports: Sequence[PartitionReport]) -> Table:
 
 
 partitions = command_group(
-    "Prepare partitions for more users than one database can hold, and list them.",
+    "Create partitions for more users than one database can hold, and list them.",
     (partitions_create, partitions_list),
     "luma-memory partitions create --count 64",
     "luma-memory partitions list",

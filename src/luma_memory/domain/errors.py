@@ -133,6 +133,22 @@ class StoreContended(StoreUnavailable):
     code = "database_busy"
 
 
+class PartitionPaused(StoreUnavailable):
+    """Writes to one partition stayed paused, as while it is moved; others are not affected."""
+
+    code = "partition_paused"
+    retry_after_seconds = 1.0
+
+
+class PartitionMismatch(StoreUnavailable):
+    """A write of a user reached a partition that does not have that user: nothing was written.
+
+    This process knows an earlier state of the partitions.
+    """
+
+    code = "partitions_changed"
+
+
 class CacheUnavailable(UnavailableError):
     """The cache does not respond in time. Costs only speed: no client ever sees it."""
 

@@ -44,6 +44,7 @@ class Job(NamedTuple):
     attempt: int  # 1 for the first
     attempts_max: int
     payload: Mapping[str, Any] = _NOTHING  # as it was enqueued: not checked
+    partition: int = 0  # where it was claimed, and where its results go
 
     @property
     def is_last_attempt(self) -> bool:

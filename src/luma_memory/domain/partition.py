@@ -9,6 +9,7 @@ others.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Literal
@@ -18,9 +19,13 @@ from luma_memory.domain.scope import Scope
 
 HOME: Final = 0
 PARTITIONS_MAX: Final = 1024
-# A partition serves the users that the hash gives it; a prepared one has its schema, and no users;
-# one that is being created may lack its schema.
-PartitionState = Literal["creating", "prepared", "serving"]
+# A partition serves the users that the hash gives it; one that is paused serves reads, and writes
+# wait; a prepared one has its schema, and no users; one that is being created may lack its schema.
+PartitionState = Literal["creating", "prepared", "serving", "paused"]
+ACTIVE_STATES: Final[Collection[PartitionState]] = ("serving", "paused")
+# Ids of jobs and deliveries have their partition above this bit: unique in the installation, and
+# exact as numbers of JavaScript (1,024 partitions of 2^43 ids fill its 2^53).
+ID_BITS: Final = 43
 _PREFIX: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _HASH_BYTES: Final = 6
 
@@ -45,6 +50,15 @@ class PartitionFacts:
     schema_current: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionFault:
+    """A partition whose users cannot be served, or not wholly."""
+
+    number: int
+    state: PartitionState
+    reason: str | None  # None: writes are paused
+
+
 def partition_number(scope: Scope, count: int) -> int:
     """The partition of a scope among `count` of them, always the same.
 
@@ -56,6 +70,16 @@ def partition_number(scope: Scope, count: int) -> int:
         return HOME
     digest = sha256(f"{scope.project_id}\0{scope.user_id}".encode()).digest()
     return int.from_bytes(digest[:_HASH_BYTES], "big") % count
+
+
+def first_id(number: int) -> int:
+    """The first id of jobs and of deliveries that are created in a partition."""
+    return (number << ID_BITS) + 1
+
+
+def created_in(row_id: int) -> int:
+    """The partition in which a job or delivery was created; it may have been moved since."""
+    return row_id >> ID_BITS
 
 
 def schema_names(prefix: str, count: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -18,6 +18,7 @@ from luma_memory.domain.job import (
     JobType,
     NewJob,
 )
+from luma_memory.domain.scope import Scope
 
 
 class JobProducer(Protocol):
@@ -25,6 +26,18 @@ class JobProducer(Protocol):
 
     async def enqueue(self, jobs: Sequence[NewJob]) -> Sequence[int]:
         """The new jobs' ids; none for a unique key that is taken. Raises StoreUnavailable."""
+        ...
+
+
+class ClaimedJobs(Protocol):
+    """The jobs that a worker has claimed in one partition."""
+
+    async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
+        """Those that this worker is running, as the table has it."""
+        ...
+
+    async def release(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
+        """As `JobQueue.release`."""
         ...
 
 
@@ -79,6 +92,10 @@ class JobQueue(Protocol):
 
     async def stats(self) -> JobStats:
         """The queue in numbers, in constant time."""
+        ...
+
+    def parts(self, running: Sequence[Job]) -> Mapping[int, ClaimedJobs]:
+        """Queues that are reconciled with the running jobs, by the partition of their jobs."""
         ...
 
 
@@ -155,8 +172,11 @@ class JobControl(Protocol):
 class JobSignal(Protocol):
     """Notifies workers that there may be work. A hint: losing it costs a poll interval."""
 
-    def notify(self) -> None:
-        """Send the notification soon; never blocks and never raises."""
+    def notify(self, *scopes: Scope) -> None:
+        """Send the notification soon; never blocks and never raises.
+
+        scopes: whose jobs these are, if that is known.
+        """
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from luma_memory.domain.partition import PartitionFault
 from luma_memory.ports.circuits import CircuitFault
 
 
@@ -17,6 +18,10 @@ class SystemProbe(Protocol):
 
     async def live_worker_count(self) -> int:
         """Workers seen lately that have not stopped. Raises StoreUnavailable."""
+        ...
+
+    def partition_faults(self) -> Sequence[PartitionFault]:
+        """Partitions that did not respond to the last statement, or are paused."""
         ...
 
     async def provider_faults(self) -> Sequence[CircuitFault]:

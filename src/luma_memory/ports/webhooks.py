@@ -90,6 +90,10 @@ class DeliveryStore(Protocol):
         """Write down how attempts ended."""
         ...
 
+
+class DeliveryUpkeep(Protocol):
+    """Duties of a worker beside its deliveries. All methods raise StoreUnavailable."""
+
     async def prompt(self, now: datetime) -> tuple[bool, int]:
         """Enqueue jobs for what is due without one.
 

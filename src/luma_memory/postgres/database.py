@@ -24,7 +24,9 @@ Connection: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 _RELEASE_SECONDS = 0.5
 # Prepared statements per connection; there are fewer different ones.
 _STATEMENTS_KEPT = 100
-# Arrays of these are parameters. The driver looks each one up at its first use.
+# Each partition has statements of its own in a connection, a few tens of kilobytes each.
+_PARTITIONS_KEPT = 8
+# Arrays of these are parameters. The driver checks each one up at its first use.
 _ARRAY_ELEMENTS = (
     *("text", "boolean", "integer", "bigint", "real", "double precision", "bytea", "uuid"),
     *("jsonb", "timestamptz", "interval"),
@@ -74,6 +76,10 @@ class Database:
         self._away_at = float("-inf")  # time.monotonic() of the last timeout
         self._opening = asyncio.Lock()
         self._in_transaction: dict[asyncio.Task[Any] | None, Connection] = {}
+        # The schema that each session's names lead to, by its process id; see `connection_in`.
+        self._entered: dict[int, str] = {}
+        self._partition_paths: dict[str, str] = {}
+        self._statements_kept = _STATEMENTS_KEPT
 
     async def open(self) -> None:
         """Connect at least once, so that a wrong address is reported at the start. Idempotent."""
@@ -159,14 +165,66 @@ class Database:
             max_size=self._pool_size,
             command_timeout=self._command_timeout,
             timeout=self._connect_seconds,
-            init=_prepare_shared if shared else _prepare_own,
+            init=_prepare_shared if shared else self._prepare_own,
             reset=_keep_session,
             # Only settings that are needed: poolers reject most of them.
             server_settings=settings,
-            statement_cache_size=0 if shared else _STATEMENTS_KEPT,
+            statement_cache_size=0 if shared else self._statements_kept,
             **self._address.options,
         )
         return pool
+
+    async def _prepare_own(self, connection: asyncpg.Connection) -> None:
+        self._entered.pop(connection.get_server_pid(), None)  # of an ended session
+        await _prepare_own(connection)
+
+    def hold_partitions(self, count: int) -> None:
+        """Keep statements for so many partitions in each connection; call it before `open`."""
+        self._statements_kept = _STATEMENTS_KEPT * min(count, _PARTITIONS_KEPT)
+
+    @asynccontextmanager
+    async def connection_in(self, schema: str) -> AsyncIterator[Connection]:
+        """`connection`, with names that lead to this schema first, then to pgvector's.
+
+        One pool serves all partitions of a server: with a pool for each, their number would
+        multiply the connections. Raises SetupError behind a transaction pooler.
+        """
+        async with self.connection() as connection:
+            pid = connection.get_server_pid()
+            if self._entered.get(pid) != schema:
+                path = self._partition_paths.get(schema) or await self._partition_path(schema)
+                self._entered.pop(pid, None)  # unknown if this is interrupted
+                with translated():
+                    await connection.execute(f"SET search_path = {path}")
+                self._entered[pid] = schema
+            yield connection
+
+    async def _partition_path(self, schema: str) -> str:
+        with translated(), connecting():
+            path = await self._find_schema_path(schema, shared=await self._find_out())
+        self._partition_paths[schema] = path
+        return path
+
+    async def dedicated_in(self, schema: str) -> asyncpg.Connection:
+        """`dedicated`, for a partition: names lead to its schema."""
+        with translated(), connecting():
+            # The migration then checks for its tables in this schema alone.
+            partition = {"luma_memory.partition": schema}
+            return await self._connect(search_path=quoted_name(schema), **partition)
+
+    def elsewhere(self, dsn: str) -> Database:
+        """Connections with the same limits to another address. The caller closes them."""
+        other = Database(
+            dsn,
+            pool_size=self._pool_size,
+            command_timeout_seconds=self._command_timeout,
+            acquire_timeout_seconds=self._acquire_timeout,
+            application_name=self._application_name,
+            pooler=self._pooler,
+            notices_hanging=self._liveness is not None,
+        )
+        other._statements_kept = self._statements_kept
+        return other
 
     def beside(self, *, schema: str, dsn: str | None) -> Database:
         """One connection to a partition, at the same address or another. The caller closes it."""
@@ -284,9 +342,7 @@ class Database:
         with translated(), connecting():
             if self.schema is None:
                 return await self._connect()
-            # The migration then looks for its tables in this schema alone.
-            partition = {"luma_memory.partition": self.schema}
-            return await self._connect(search_path=quoted_name(self.schema), **partition)
+        return await self.dedicated_in(self.schema)
 
     async def _connect(self, **settings: str) -> asyncpg.Connection:
         connection: asyncpg.Connection = await asyncpg.connect(

@@ -9,16 +9,20 @@ import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import asyncpg
 
 from luma_memory.domain.errors import (
     InvariantError,
+    PartitionMismatch,
     SetupError,
     StoreContended,
     StoreUnavailable,
 )
 
+# Of memory_users in a partition: which users it may hold.
+PARTITION_CONSTRAINT: Final = "memory_users_partition"
 # The server did not respond. Includes the timeout of a pool without a free connection.
 NO_RESPONSE = (
     OSError,
@@ -68,6 +72,13 @@ def translated() -> Iterator[None]:
             " check the parameters behind its ? and the files they name",
             code="database_setup",
         ) from error
+    except asyncpg.CheckViolationError as error:
+        if error.constraint_name == PARTITION_CONSTRAINT:
+            raise PartitionMismatch(
+                "This user is in another partition than this process knows: restart it if this"
+                " continues"
+            ) from error
+        raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
     except asyncpg.LockNotAvailableError as error:
         raise StoreContended("A row stayed locked by another statement") from error
     except UNAVAILABLE as error:

@@ -12,7 +12,6 @@ from typing import Final
 from uuid import UUID
 
 from luma_memory.domain.errors import Invalid
-from luma_memory.domain.job import JOB_ID_MAX
 
 _SIGNATURE_BYTES: Final = 16
 _ID_BYTES: Final = 8
@@ -37,14 +36,16 @@ class Cursors:
         return UUID(bytes=self._decode(cursor, owner, size_bytes=16))
 
     def after_number(self, last: int, *, owner: Sequence[str | None]) -> str:
-        """A cursor that continues after the number `last` of a job or revision."""
-        return self._encode(last.to_bytes(_ID_BYTES, "big"), owner)
+        """A cursor that continues after the number `last` of a job or revision.
+
+        Larger than an id where the list is merged from several partitions.
+        """
+        size = max(_ID_BYTES, (last.bit_length() + 7) // 8)
+        return self._encode(last.to_bytes(size, "big"), owner)
 
     def number(self, cursor: str, *, owner: Sequence[str | None]) -> int:
         """The number to continue after. Raises Invalid (code bad_cursor)."""
-        number = int.from_bytes(self._decode(cursor, owner, size_bytes=_ID_BYTES), "big")
-        assert number <= JOB_ID_MAX, "only valid numbers are signed"
-        return number
+        return int.from_bytes(self._decode(cursor, owner), "big")
 
     def after_values(self, last: Sequence[str | int | None], *, owner: Sequence[str | None]) -> str:
         """A cursor that continues after an entry with these values, of a list in their order."""

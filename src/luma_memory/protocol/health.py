@@ -41,6 +41,14 @@ class ProviderFaultBody(BaseModel):
     code: str | None = Field(description="Of the error that was met, as in jobs' errors.")
 
 
+class PartitionFaultBody(BaseModel):
+    """A partition whose users cannot be served, or not wholly."""
+
+    partition: int
+    state: str = Field(description="serving, or paused: writes of its users wait for a moment.")
+    reason: str | None = Field(description="null if it responds.")
+
+
 class HealthBody(BaseModel):
     """State of the whole system. `status` is ok, degraded or unavailable."""
 
@@ -60,6 +68,10 @@ class HealthBody(BaseModel):
     providers: dict[str, str]
     provider_faults: list[ProviderFaultBody] = Field(
         default=[], description="Providers that are away, refuse, or limit; empty when all is well."
+    )
+    partition_faults: list[PartitionFaultBody] = Field(
+        default=[],
+        description="Partitions that do not respond or are paused; others are not affected.",
     )
     uptime_seconds: int
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
 
 import asyncpg
 
 from luma_memory.domain.job import Failure, Job, JobStats, JobType
+from luma_memory.domain.partition import HOME
 from luma_memory.domain.scope import Scope
+from luma_memory.ports.jobs import ClaimedJobs
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.telemetry import spans
@@ -21,11 +23,14 @@ class PostgresJobQueue:
     """Every method is one statement in its own transaction and fenced by (id, attempt, worker).
 
     attempts_max: overrides the limit jobs claimed here were enqueued with; None leaves
-    each job its own.
+    each job its own. partition: whose jobs these are.
     """
 
-    def __init__(self, database: Database, *, attempts_max: int | None = None) -> None:
+    def __init__(
+        self, database: Database, *, attempts_max: int | None = None, partition: int = HOME
+    ) -> None:
         self._database = database
+        self._partition = partition
         self._attempts_max = attempts_max
 
     async def claim(
@@ -93,6 +98,9 @@ class PostgresJobQueue:
         assert row is not None
         return JobStats(**dict(row))
 
+    def parts(self, running: Sequence[Job]) -> Mapping[int, ClaimedJobs]:
+        return {self._partition: self}
+
     def _job(self, row: asyncpg.Record) -> Job:
         return Job(
             row["id"],
@@ -102,6 +110,7 @@ class PostgresJobQueue:
             row["attempts"],
             self._attempts_max or row["max_attempts"],
             row["payload"] or {},
+            self._partition,
         )
 
     async def _were_mine(

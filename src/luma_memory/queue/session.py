@@ -15,13 +15,13 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import asyncpg
 
 from luma_memory import __version__
-from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.errors import translated
 from luma_memory.postgres.sql_files import SqlFile
@@ -44,11 +44,24 @@ def new_worker_id(kind: str = "worker") -> str:
 class WorkerSession:
     """`ports.jobs.WorkerPresence`; outlives any outage of the database.
 
-    slots: how many jobs the worker runs at once; None if unknown.
+    slots: how many jobs the worker runs at once; None if unknown. partitions: those of this server
+    that the worker registers in, by default the database alone. required: whether `start` raises
+    if the database does not respond; otherwise it connects as soon as it does.
     """
 
-    def __init__(self, database: Database, worker_id: str, *, slots: int | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        worker_id: str,
+        *,
+        slots: int | None = None,
+        partitions: Callable[[], Sequence[Database]] | None = None,
+        required: bool = True,
+    ) -> None:
         self._slots = slots
+        self._partitions = partitions or (lambda: [database])
+        self._registered: set[Database] = set()
+        self._required = required
         self._worker_id = worker_id
         self._database = database
         self._running: Callable[[], int] = lambda: 0
@@ -65,13 +78,24 @@ class WorkerSession:
     async def start(
         self, *, running: Callable[[], int], on_signal: Callable[[], None] | None
     ) -> None:
+        await self.begin(
+            running=running,
+            on_signal=None if on_signal is None else lambda _partitions: on_signal(),
+        )
+
+    async def begin(
+        self, *, running: Callable[[], int], on_signal: Callable[[Sequence[int]], None] | None
+    ) -> None:
+        """`start`; on_signal: called with the partitions that have work, maybe none."""
         if self._task is None:
             self._running = running
             self._listener = Listener(on_signal) if on_signal is not None else None
-            await self._connect()
-            await self._heartbeat()
-            if self._slots is not None:
-                await self._database.execute(_SQL["store_slots"], self._worker_id, self._slots)
+            try:
+                await self._connect()
+                await self._heartbeat()
+            except LumaMemoryError:
+                if self._required:
+                    raise
             self._task = asyncio.create_task(self._keep(), name="worker-session")
 
     async def stop(self) -> None:
@@ -119,7 +143,21 @@ class WorkerSession:
         self._connection, self._lock_key = connection, lock_key
 
     async def _heartbeat(self, *, stopping: bool = False) -> None:
-        await self._database.execute(
+        """In every partition. Raises the error of the first one that does not respond: the others
+        of its server would not either."""
+        failed: LumaMemoryError | None = None
+        for partition in self._partitions():
+            try:
+                await self._register(partition, stopping=stopping)
+            except StoreUnavailable:
+                raise
+            except LumaMemoryError as error:  # of this partition alone
+                failed = error
+        if failed is not None:
+            raise failed
+
+    async def _register(self, partition: Database, *, stopping: bool) -> None:
+        await partition.execute(
             _SQL["heartbeat"],
             self._worker_id,
             socket.gethostname(),
@@ -129,6 +167,9 @@ class WorkerSession:
             self._lock_key,
             stopping,
         )
+        if self._slots is not None and partition not in self._registered:
+            await partition.execute(_SQL["store_slots"], self._worker_id, self._slots)
+            self._registered.add(partition)
 
 
 async def live_worker_count(database: Database) -> int:

@@ -52,6 +52,12 @@ class PostgresCircuits:
         rows = await self._database.fetch(_SQL["circuit_faults"], list(names))
         return [CircuitFault(**dict(row)) for row in rows]
 
+    async def any_open(self, names: Sequence[str]) -> bool:
+        """Whether one of these circuits lets no call through now."""
+        row = await self._database.fetch_row(_SQL["any_open"], list(names))
+        assert row is not None
+        return bool(row["is_open"])
+
     async def reports(self, names: Sequence[str]) -> Sequence[CircuitReport]:
         """These circuits, and others that are open or failed within a day."""
         rows = await self._database.fetch(_SQL["circuit_reports"], list(names))

@@ -30,3 +30,8 @@ ORDER BY name LIMIT 100
 -- name: note_circuit
 -- Record the outcome of a call; opens or closes the circuit.
 SELECT note_memory_circuit($1, $2, $3, $4, $5, $6, $7, $8, $9)
+
+-- name: any_open
+-- Whether one of the circuits is open.
+SELECT EXISTS (SELECT FROM memory_circuits
+    WHERE name = ANY ($1) AND state <> 'closed' AND blocked_until > clock_timestamp()) AS is_open

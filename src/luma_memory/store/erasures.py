@@ -70,6 +70,11 @@ class PostgresEraserStore:
         assert row is not None
         return Erasure(erasure_id, row["counts"], started_at, row["erased_at"])
 
+    async def revoke_keys(self, scope: Scope) -> int:
+        """Revoke the keys for this user and forget whose they were, as `erase` does; how many."""
+        row = await self._row("revoke_user_keys", scope.project_id, scope.user_id)
+        return int(row["revoked"]) if row is not None else 0
+
     async def find(
         self, scope: Scope, *, erasure_id: UUID | None, key: bytes | None
     ) -> Erasure | None:

@@ -23,3 +23,13 @@ WHERE project_id = $1 AND user_digest = memory_user_digest($1, $2)
 -- name: user_since
 -- When the user's own row was created.
 SELECT created_at FROM memory_users WHERE project_id = $1 AND user_id = $2
+
+-- name: revoke_user_keys
+-- As `erase_memory_user` does, where keys are in another partition than the user. With the last one gone the
+-- API still requires a key: the rows stay.
+WITH revoked AS (
+    UPDATE memory_api_keys AS k SET revoked_at = coalesce(k.revoked_at, t.now), user_id = '', name = NULL
+    FROM (SELECT now() AS now OFFSET 0) AS t
+    WHERE k.project_id = $1 AND k.user_id = $2 RETURNING k.prefix
+)
+SELECT count(*) AS revoked FROM revoked

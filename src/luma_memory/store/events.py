@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from luma_memory.domain.webhook import Event
@@ -30,14 +31,18 @@ class PostgresEventStore:
 
     async def end(self) -> int:
         await self._place()
-        row = await self._database.fetch_row(_SQL["last_position"])
-        assert row is not None
-        return int(row["position"])
+        return await self.last_position()
 
     async def events(
         self, project_id: str, *, user_id: str | None, types: Sequence[str], after: int, limit: int
     ) -> tuple[Sequence[Event], int]:
         await self._place()
+        return await self.read(project_id, user_id=user_id, types=types, after=after, limit=limit)
+
+    async def read(
+        self, project_id: str, *, user_id: str | None, types: Sequence[str], after: int, limit: int
+    ) -> tuple[Sequence[Event], int]:
+        """`events` of those that have a position already."""
         rows = await self._database.fetch(
             _SQL["read_events"], project_id, after, user_id, list(types), limit
         )
@@ -51,3 +56,34 @@ class PostgresEventStore:
             row = await self._database.fetch_row(_SQL["place_events"], PLACE_ROWS)
             if row is None or row["placed"] < PLACE_ROWS:
                 return
+
+    @asynccontextmanager
+    async def positions(self) -> AsyncIterator[Callable[[int], Awaitable[Sequence[int]]]]:
+        """Gives positions to events of other partitions; one caller at a time, in any process.
+
+        Yields a function that takes so many of them, in order.
+        """
+
+        async def take(count: int) -> Sequence[int]:
+            rows = await self._database.fetch(_SQL["take_positions"], count)
+            return [row["position"] for row in rows]
+
+        async with self._database.transaction():
+            await self._database.execute(_SQL["lock_positions"])
+            yield take
+
+    async def last_position(self) -> int:
+        """The last one that was given to any event."""
+        row = await self._database.fetch_row(_SQL["last_position"])
+        assert row is not None
+        return int(row["position"])
+
+    async def unplaced(self, limit: int) -> int:
+        """How many committed events have no position, up to `limit`."""
+        row = await self._database.fetch_row(_SQL["unplaced_events"], limit)
+        assert row is not None
+        return int(row["events"])
+
+    async def place(self, positions: Sequence[int]) -> None:
+        """Give the first events without a position these ones."""
+        await self._database.execute(_SQL["place_at"], positions)

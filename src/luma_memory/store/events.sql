@@ -23,3 +23,28 @@ LEFT JOIN LATERAL (
     ORDER BY m.position LIMIT $5
 ) AS e ON true
 ORDER BY e.position
+
+-- name: take_positions
+-- Numbers for $1 events of any partition.
+SELECT nextval('memory_event_positions') AS position FROM generate_series(1, $1)
+
+-- name: lock_positions
+-- One caller at a time gives positions: until the end of the transaction.
+SELECT pg_advisory_xact_lock(hashtext('place_memory_events'))
+
+-- name: unplaced_events
+-- How many committed events have no position yet, up to $1.
+SELECT count(*) AS events FROM (SELECT FROM memory_events WHERE position IS NULL LIMIT $1) AS e
+
+-- name: place_at
+-- Give the first events without a position these ones, in order; as many as there are of both.
+WITH place AS (
+    SELECT p.position, p.n FROM unnest($1::bigint[]) WITH ORDINALITY AS p (position, n)
+), event AS (
+    SELECT e.id, row_number() OVER (ORDER BY e.id) AS n
+    FROM (SELECT id FROM memory_events WHERE position IS NULL ORDER BY id LIMIT cardinality($1)
+          FOR UPDATE SKIP LOCKED) AS e
+)
+UPDATE memory_events AS m SET position = p.position
+FROM event AS e JOIN place AS p ON p.n = e.n
+WHERE m.id = e.id

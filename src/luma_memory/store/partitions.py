@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from luma_memory.domain.errors import Conflict
-from luma_memory.domain.partition import Partition, PartitionFacts, schema_names
+from luma_memory.domain.partition import (
+    ACTIVE_STATES,
+    HOME,
+    Partition,
+    PartitionFacts,
+    PartitionState,
+    first_id,
+    schema_names,
+)
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.migrator import schema_is_current
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionWork:
+    """What there is to do in a partition."""
+
+    is_due: bool  # jobs may be claimed
+    is_busy: bool  # jobs are being processed
+    has_webhooks: bool
 
 
 class PartitionDirectory:
@@ -23,13 +41,16 @@ class PartitionDirectory:
         """In order of their numbers; none if the home partition is the only one."""
         return [Partition(**dict(row)) for row in await self._home.fetch(_SQL["list_partitions"])]
 
-    async def plan(self, count: int, prefix: str) -> Sequence[Partition]:
+    async def plan(
+        self, count: int, prefix: str, addresses: Mapping[int, str]
+    ) -> Sequence[Partition]:
         """Write down `count` partitions, or find them there. Their number cannot change later.
 
-        Raises Invalid for impossible names, Conflict if another number or other names are planned,
-        or if a schema of such a name exists.
+        addresses: of partitions on other servers, by number. Raises Invalid for impossible names,
+        Conflict if another number or other names are planned, or if a schema of such a name exists.
         """
         names = schema_names(prefix, count)
+        dsns = [addresses.get(number) for number in range(1, count)]
         async with self._home.transaction():
             await self._home.execute(_SQL["lock_directory"])
             planned = await self.partitions()
@@ -40,7 +61,7 @@ class PartitionDirectory:
                         " --schema-prefix",
                         code="schema_exists",
                     )
-                await self._home.execute(_SQL["add_partitions"], names)
+                await self._home.execute(_SQL["add_partitions"], names, dsns)
                 planned = await self.partitions()
         if [one.schema for one in planned[1:]] != names:
             raise Conflict(
@@ -49,6 +70,35 @@ class PartitionDirectory:
                 code="partitions_exist",
             )
         return planned
+
+    async def spread_users(self) -> bool:
+        """Spread users over all partitions, which are prepared; whether they are now.
+
+        False while the home partition has users: they would be looked for in others. Idempotent.
+        """
+        async with self._home.transaction():
+            await self._home.execute(_SQL["lock_directory"])
+            known = await self.partitions()
+            if all(one.state in ACTIVE_STATES for one in known):
+                return True
+            await self._home.execute(_SQL["hold_users"])
+            row = await self._home.fetch_row(_SQL["has_users"])
+            if row is None or row["found"] or any(one.state == "creating" for one in known):
+                return False
+            await self._home.execute(_SQL["restrict"], HOME, len(known))
+            await self._home.execute(_SQL["serve_all"])
+            await self._home.execute(_SQL["announce"])
+        return True
+
+    async def set_state(self, number: int, state: PartitionState) -> None:
+        """Pause or continue writes to a partition that serves; processes learn of it soon.
+
+        A process that cannot read the directory does not: who relies on the pause also has to lock
+        the partition's tables (see docs/adr/0021-routing.md).
+        """
+        async with self._home.transaction():
+            await self._home.execute(_SQL["set_state"], number, state)
+            await self._home.execute(_SQL["announce"])
 
     async def set_prepared(self, number: int) -> None:
         """The schema of the partition is complete. Idempotent."""
@@ -66,6 +116,37 @@ async def create_schema(partition: Database) -> None:
         # Two commands that create it at once would both find it missing, and one would fail.
         await partition.execute(_SQL["lock_directory"])
         await partition.execute(_SQL["create_schema"].replace("/*schema*/", name))
+
+
+async def prepare(partition: Database, number: int, count: int, receipts: bytes) -> None:
+    """Make a migrated partition ready for its users. Idempotent.
+
+    receipts: the home partition's secret of erasures.
+    """
+    await partition.execute(_SQL["begin_ids"], first_id(number))
+    await partition.execute(_SQL["restrict"], number, count)
+    await partition.execute(_SQL["share_secret"], receipts)
+
+
+async def partition_work(
+    server: Database, partitions: Sequence[tuple[int, str]]
+) -> Mapping[int, PartitionWork]:
+    """The work of partitions of one server, given by number and schema, in one statement."""
+    if not partitions:
+        return {}
+    # Without its comment, which would be there once for each partition.
+    one = _SQL["work_of_partition"].partition("SELECT")
+    texts = [
+        (one[1] + one[2])
+        .replace("/*number*/", str(number))
+        .replace("/*schema*/", quoted_name(schema))
+        for number, schema in partitions
+    ]
+    rows = await server.fetch("\nUNION ALL\n".join(texts))
+    return {
+        row["number"]: PartitionWork(row["is_due"], row["is_busy"], row["has_webhooks"])
+        for row in rows
+    }
 
 
 async def partition_facts(partition: Database) -> PartitionFacts:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -107,12 +109,37 @@ class PostgresWebhookStore:
         )
         return await self.delivery(webhook, row["id"]) if row is not None and row["id"] else None
 
+    async def definitions(self) -> Definitions:
+        """All webhooks without the state of their deliveries, of the home partition."""
+        row = await self._database.fetch_row(_SQL["definitions"])
+        assert row is not None  # an aggregate without GROUP BY
+        return Definitions(row["webhooks"], row["read_at"])
+
+    async def take_definitions(self, expected: Definitions) -> None:
+        """Make them the webhooks of this partition."""
+        await self._database.execute(_SQL["take_definitions"], expected.webhooks, expected.read_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Definitions:
+    """Webhooks as they are copied between partitions."""
+
+    webhooks: Sequence[dict[str, Any]]
+    read_at: datetime
+
 
 class PostgresDeliveryStore:
-    """`ports.webhooks.DeliveryStore`."""
+    """`ports.webhooks.DeliveryStore`.
 
-    def __init__(self, database: Database) -> None:
+    may_read: whether the API key of a prefix is valid and may read, where keys are in another
+    partition; None checks at the keys of this one.
+    """
+
+    def __init__(
+        self, database: Database, *, may_read: Callable[[str], Awaitable[bool]] | None = None
+    ) -> None:
         self._database = database
+        self._may_read = may_read
 
     async def hold(
         self, webhook_id: UUID, *, job_id: int, now: datetime, until: datetime
@@ -124,7 +151,10 @@ class PostgresDeliveryStore:
         await self._database.execute(_SQL["release_webhook"], webhook_id, job_id)
 
     async def due(self, webhook: Webhook, *, now: datetime, limit: int) -> Sequence[DueDelivery]:
-        rows = await self._database.fetch(_SQL["due_deliveries"], webhook.id, now, limit)
+        may_read = None
+        if self._may_read is not None and webhook.include_content and webhook.created_by:
+            may_read = await self._may_read(webhook.created_by)
+        rows = await self._database.fetch(_SQL["due_deliveries"], webhook.id, now, limit, may_read)
         return [
             DueDelivery(
                 id=row["id"],

@@ -88,7 +88,8 @@ UPDATE memory_webhooks SET held_by = NULL, held_until = NULL, prompted_until = N
 WHERE id = $1 AND held_by = $2
 
 -- name: due_deliveries
--- What is due, in order, with the text where the webhook includes it and its key may still read it.
+-- What is due, in order, with the text where the webhook includes it and its key may still read it. $4: whether
+-- it may; NULL looks at the key, which is in the home partition.
 SELECT d.id, d.attempts, d.created_at, e.event_id, e.type, e.project_id, e.user_id, e.block_id,
        e.data, e.created_at AS event_created_at, coalesce(e.position, 0) AS position,
        left(b.content, 20000) AS content
@@ -98,7 +99,7 @@ JOIN memory_webhooks AS w ON w.id = d.webhook_id AND w.disabled_at IS NULL
 LEFT JOIN memory_blocks AS b
   ON w.include_content AND b.project_id = e.project_id AND b.user_id = e.user_id
  AND b.id = e.block_id
- AND (w.created_by IS NULL OR EXISTS (SELECT FROM memory_api_keys AS k
+ AND (w.created_by IS NULL OR $4::boolean OR $4 IS NULL AND EXISTS (SELECT FROM memory_api_keys AS k
       WHERE k.prefix = w.created_by AND k.revoked_at IS NULL AND 'read' = ANY (k.scopes)))
 WHERE d.webhook_id = $1 AND d.status = 'pending' AND d.due_at <= $2
 ORDER BY d.due_at, d.id LIMIT $3
@@ -114,3 +115,42 @@ SELECT present, enqueued FROM prompt_memory_webhooks($1)
 -- name: prune_events
 -- Events past their retention.
 SELECT prune_memory_events($1, $2) AS deleted
+
+-- name: definitions
+-- All webhooks without the state of their deliveries, for the copies in other partitions.
+SELECT coalesce(jsonb_agg(jsonb_build_object('id', id, 'project_id', project_id, 'user_id', user_id,
+           'url', url, 'description', description, 'event_types', event_types,
+           'include_content', include_content, 'created_by', created_by,
+           'secret_version', secret_version, 'previous_secret_until', previous_secret_until,
+           'created_at', created_at, 'updated_at', updated_at, 'disabled_at', disabled_at,
+           'disabled_reason', disabled_reason)), '[]') AS webhooks, now() AS read_at
+FROM memory_webhooks
+
+-- name: take_definitions
+-- Copy the webhooks of the home partition, as they were at $2. One that is newer here is not yet in them.
+WITH expected AS (
+    SELECT * FROM jsonb_to_recordset($1) AS w (id uuid, project_id text, user_id text, url text,
+        description text, event_types text[], include_content boolean, created_by text,
+        secret_version integer, previous_secret_until timestamptz, created_at timestamptz,
+        updated_at timestamptz, disabled_at timestamptz, disabled_reason text)
+), gone AS (
+    DELETE FROM memory_webhooks AS m
+    WHERE m.updated_at < $2::timestamptz - interval '10 s'
+      AND NOT EXISTS (SELECT FROM expected AS w WHERE w.id = m.id)
+    RETURNING m.id
+), undelivered AS (
+    DELETE FROM memory_webhook_deliveries AS d USING gone AS g WHERE d.webhook_id = g.id
+)
+INSERT INTO memory_webhooks AS m (id, project_id, user_id, url, description, event_types,
+    include_content, created_by, secret_version, previous_secret_until, created_at, updated_at,
+    disabled_at, disabled_reason)
+SELECT id, project_id, user_id, url, description, event_types, include_content, created_by,
+       secret_version, previous_secret_until, created_at, updated_at, disabled_at, disabled_reason
+FROM expected
+ON CONFLICT (id) DO UPDATE
+SET url = excluded.url, description = excluded.description, event_types = excluded.event_types,
+    include_content = excluded.include_content, created_by = excluded.created_by,
+    secret_version = excluded.secret_version,
+    previous_secret_until = excluded.previous_secret_until, updated_at = excluded.updated_at,
+    disabled_at = excluded.disabled_at, disabled_reason = excluded.disabled_reason
+WHERE m.updated_at < excluded.updated_at

@@ -83,7 +83,7 @@ def _worker(service: Service) -> Worker:
 def _webhook_deliveries(service: Service) -> WebhookDeliveries:
     settings, deliveries = service.settings, service.deliveries
     return WebhookDeliveries(
-        service.queue,
+        deliveries.queue,
         deliveries.store,
         deliveries.runner,
         deliveries.presence,

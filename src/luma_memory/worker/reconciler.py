@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job
-from luma_memory.ports.jobs import JobQueue
+from luma_memory.ports.jobs import ClaimedJobs, JobQueue
 from luma_memory.worker.slots import JobRun, Slots
 
 
@@ -25,23 +26,40 @@ class Reconciler:
         self._slots = slots
         self._worker_id = worker_id
         self._claiming = claiming
-        self._lost: set[JobRun] = set()
-        self._orphaned: set[JobRun] = set()
+        # By partition.
+        self._lost: dict[int, set[JobRun]] = {}
+        self._orphaned: dict[int, set[JobRun]] = {}
 
     async def check(self) -> None:
-        """Raises StoreUnavailable."""
+        """Raises StoreUnavailable, after all partitions that respond were checked."""
+        failed: LumaMemoryError | None = None
+        for partition, queue in self._queue.parts(self._slots.running).items():
+            try:
+                await self._check(partition, queue)
+            except LumaMemoryError as error:
+                failed = error
+        if failed is not None:
+            raise failed
+
+    async def _check(self, partition: int, queue: ClaimedJobs) -> None:
         async with self._claiming:
             before = _runs(self._slots.running)
-            claimed = await self._queue.claimed_jobs(self._worker_id)
-            running = [job for job in self._slots.running if (job.id, job.attempt) in before]
+            claimed = await queue.claimed_jobs(self._worker_id)
+            running = [
+                job
+                for job in self._slots.running
+                if job.partition == partition and (job.id, job.attempt) in before
+            ]
         ours = _runs(claimed)
         lost = [job for job in running if (job.id, job.attempt) not in ours]
         orphaned = [job for job in claimed if (job.id, job.attempt) not in before]
-        self._slots.abandon([job for job in lost if (job.id, job.attempt) in self._lost])
-        again = [job for job in orphaned if (job.id, job.attempt) in self._orphaned]
+        lost_before = self._lost.get(partition, set())
+        self._slots.abandon([job for job in lost if (job.id, job.attempt) in lost_before])
+        orphaned_before = self._orphaned.get(partition, set())
+        again = [job for job in orphaned if (job.id, job.attempt) in orphaned_before]
         if again:
-            await self._queue.release(self._worker_id, again)
-        self._lost, self._orphaned = _runs(lost), _runs(orphaned)
+            await queue.release(self._worker_id, again)
+        self._lost[partition], self._orphaned[partition] = _runs(lost), _runs(orphaned)
 
 
 def _runs(jobs: Iterable[Job]) -> set[JobRun]:

@@ -17,7 +17,7 @@ from typing import Final
 from luma_memory.domain.clock import Clock
 from luma_memory.pipeline.jobs.job_runner import JobRunner
 from luma_memory.ports.jobs import JobQueue, WorkerPresence
-from luma_memory.ports.webhooks import DeliveryStore
+from luma_memory.ports.webhooks import DeliveryUpkeep
 from luma_memory.telemetry.events import Emit, Event, JobCompleted, JobFailed
 from luma_memory.worker.claimer import Claimer
 from luma_memory.worker.duty import Duty, periodic
@@ -47,7 +47,7 @@ class WebhookDeliveries:
     def __init__(
         self,
         queue: JobQueue,
-        deliveries: DeliveryStore,
+        deliveries: DeliveryUpkeep,
         runner: JobRunner,
         presence: WorkerPresence,
         *,

@@ -10,6 +10,7 @@ from luma_memory.protocol.health import (
     CacheHealthBody,
     FeaturesBody,
     HealthBody,
+    PartitionFaultBody,
     ProviderFaultBody,
     QueueStatsBody,
     ReadyBody,
@@ -53,6 +54,10 @@ async def health(service: ServiceDep) -> HealthBody:
                 code=fault.code,
             )
             for fault in report.provider_faults
+        ],
+        partition_faults=[
+            PartitionFaultBody(partition=fault.number, state=fault.state, reason=fault.reason)
+            for fault in report.partition_faults
         ],
         uptime_seconds=report.uptime_seconds,
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.concurrency.retries import retry_until
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.enrichment import ModelCall
@@ -39,7 +40,13 @@ class Spending:
     """
 
     def __init__(
-        self, store: UsageStore, *, prices: Prices, limits: DailyLimits, clock: Clock
+        self,
+        store: UsageStore,
+        *,
+        prices: Prices,
+        limits: DailyLimits,
+        clock: Clock,
+        part_of: Callable[[Scope], int] | None = None,
     ) -> None:
         self._store = store
         self._prices = prices
@@ -50,8 +57,9 @@ class Spending:
         self._writer: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
         self._running: Counter[Scope] = Counter()
-        self._reads: Coalescer[tuple[Scope, date], Spent] = Coalescer(
-            store.spent, items_max=READ_BATCH_MAX, is_shared=is_outage
+        self._reads: Batches[tuple[Scope, date], Spent] = parted(
+            lambda: Coalescer(store.spent, items_max=READ_BATCH_MAX, is_shared=is_outage),
+            None if part_of is None else lambda key: part_of(key[0]),
         )
 
     def record(

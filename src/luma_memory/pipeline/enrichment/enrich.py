@@ -12,6 +12,7 @@ from uuid import UUID
 from luma_memory.concurrency.coalesce import Coalescer
 from luma_memory.concurrency.contention import ContentionAware
 from luma_memory.concurrency.deadline import TimeLimit
+from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.concurrency.retries import ResultT, retry_until
 from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassagePlace, PassageText
 from luma_memory.domain.clock import Clock
@@ -100,7 +101,8 @@ class EnrichBlock:
     scope_embedders: the embedder of each scope; None to use `embedder` for all.
     windows: notified of new turns, so that the session windows around them are embedded; or None.
     concurrent_writes: statements of write-backs in flight; more than one where jobs wait for a
-    network, so that finished jobs do not wait for the statement of others.
+    network, so that finished jobs do not wait for the statement of others. part_of: the partition
+    of a user, whose blocks have statements of their own; None if there is one partition.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class EnrichBlock:
         scope_embedders: ScopeEmbedders | None = None,
         windows: SessionWindows | None = None,
         concurrent_writes: int = 1,
+        part_of: Callable[[Scope], int] | None = None,
     ) -> None:
         self._store = store
         self._worker_id = worker_id
@@ -144,21 +147,26 @@ class EnrichBlock:
             spending=spending,
             clock=clock,
         )
-        self._reads: Coalescer[tuple[Scope, UUID], BlockToEnrich | None] = Coalescer(
-            store.read_to_enrich, items_max=READ_BATCH_MAX, is_shared=is_outage
+        self._reads: Batches[tuple[Scope, UUID], BlockToEnrich | None] = parted(
+            lambda: Coalescer(store.read_to_enrich, items_max=READ_BATCH_MAX, is_shared=is_outage),
+            None if part_of is None else lambda key: part_of(key[0]),
         )
-        self._writes: ContentionAware[tuple[BlockToEnrich, EnrichedBlock], bool, Scope] = (
-            ContentionAware(
-                self._write_back,
-                key_of=lambda item: item[0].scope,
-                locked=store.locked_scopes,
-                items_max=WRITE_BATCH_MAX,
-                size_max=WRITE_PASSAGES_MAX,
-                size_of=lambda item: len(item[1].passages),
-                batches_max=concurrent_writes,
-                contended=StoreContended,
-                is_shared=is_outage,
-            )
+        self._writes: Batches[tuple[BlockToEnrich, EnrichedBlock], bool] = parted(
+            lambda: self._write_backs(concurrent_writes),
+            None if part_of is None else lambda item: part_of(item[0].scope),
+        )
+
+    def _write_backs(self, batches_max: int) -> Batches[tuple[BlockToEnrich, EnrichedBlock], bool]:
+        return ContentionAware(
+            self._write_back,
+            key_of=lambda item: item[0].scope,
+            locked=self._store.locked_scopes,
+            items_max=WRITE_BATCH_MAX,
+            size_max=WRITE_PASSAGES_MAX,
+            size_of=lambda item: len(item[1].passages),
+            batches_max=batches_max,
+            contended=StoreContended,
+            is_shared=is_outage,
         )
 
     async def __call__(self, job: Job) -> Outcome:

@@ -9,13 +9,14 @@ before the block is active. A job that finds all windows up to date ends at once
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.domain.block import BlockToEnrich
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.enrichment import ModelCall
@@ -60,7 +61,8 @@ class SessionWindows:
     """Enqueues jobs for sessions with new turns, and handles them.
 
     embedder: None when windows are disabled; no job is enqueued then, and jobs are cancelled.
-    scope_embedders: the embedder of each scope; None to use `embedder` for all.
+    scope_embedders: the embedder of each scope; None to use `embedder` for all. part_of: the
+    partition of a user, whose jobs have statements of their own; None if there is one partition.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class SessionWindows:
         clock: Clock,
         scope_embedders: ScopeEmbedders | None = None,
         spending: Spending | None = None,
+        part_of: Callable[[Scope], int] | None = None,
     ) -> None:
         self._store = store
         self._embedder = embedder
@@ -80,8 +83,9 @@ class SessionWindows:
         self._clock = clock
         self._producer = producer
         # Jobs that arrive while a statement is in flight share the next one.
-        self._jobs: Coalescer[NewJob, None] = Coalescer(
-            self._enqueue_all, items_max=_JOBS_MAX, is_shared=is_outage
+        self._jobs: Batches[NewJob, None] = parted(
+            lambda: Coalescer(self._enqueue_all, items_max=_JOBS_MAX, is_shared=is_outage),
+            None if part_of is None else lambda job: part_of(job.scope),
         )
         # The pending job of each session, which will also cover later turns.
         self._pending_jobs: dict[tuple[Scope, str], _PendingJob] = {}

@@ -98,7 +98,7 @@ class Editing:
             passages=await _passages(after) if is_reindexed else None,
         )
         if is_written:
-            self._signal.notify()
+            self._signal.notify(block.scope)
         return is_written
 
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from luma_memory.concurrency.contention import WAIT_SECONDS_MAX, ContentionAware
+from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.concurrency.retries import retry_until
 from luma_memory.domain.block import Accepted, Block, IngestItem, NewBlock
 from luma_memory.domain.clock import Clock
@@ -69,8 +70,12 @@ class Ingest:
         worker_id: str,
         lease: timedelta,
         attempts_max: int,
+        part_of: Callable[[Scope], int] | None = None,
     ) -> None:
+        """part_of: the partition of a user, whose blocks have statements of their own; None if
+        there is one partition."""
         self._store = store
+        self._part_of = part_of
         self._clock = clock
         self._signal = signal
         self._run_job = run_job
@@ -89,7 +94,7 @@ class Ingest:
         """
         (item,) = await self._items([block])
         accepted = _checked(await self._single.submit(item), block)
-        self._signal.notify()
+        self._signal.notify(block.scope)
         spans.current().set({"luma.block.id": accepted.id, "luma.job.id": accepted.job_id})
         return accepted
 
@@ -102,7 +107,7 @@ class Ingest:
         Raises StoreUnavailable when it is the result of all of them.
         """
         results = await self._batches.submit_all(await self._items(blocks))
-        self._signal.notify()
+        self._signal.notify(*{block.scope for block in blocks})
         return _unless_all_unavailable(
             [
                 result if isinstance(result, Exception) else _outcome(result, block)
@@ -151,17 +156,23 @@ class Ingest:
         await self._single.close()
         await self._batches.close()
 
-    def _statements(self, *, batches_max: int) -> ContentionAware[IngestItem, Accepted, Scope]:
-        return ContentionAware(
-            self._commit,
-            key_of=lambda item: item.block.scope,
-            locked=self._store.locked_scopes,
-            items_max=STATEMENT_BLOCKS_MAX,
-            size_max=STATEMENT_CHARACTERS_MAX,
-            size_of=lambda item: len(item.block.content),
-            batches_max=batches_max,
-            contended=StoreContended,
-            is_shared=is_outage,
+    def _statements(self, *, batches_max: int) -> Batches[IngestItem, Accepted]:
+        def statements() -> Batches[IngestItem, Accepted]:
+            return ContentionAware(
+                self._commit,
+                key_of=lambda item: item.block.scope,
+                locked=self._store.locked_scopes,
+                items_max=STATEMENT_BLOCKS_MAX,
+                size_max=STATEMENT_CHARACTERS_MAX,
+                size_of=lambda item: len(item.block.content),
+                batches_max=batches_max,
+                contended=StoreContended,
+                is_shared=is_outage,
+            )
+
+        part_of = self._part_of
+        return parted(
+            statements, None if part_of is None else lambda item: part_of(item.block.scope)
         )
 
     async def _commit(self, items: Sequence[IngestItem]) -> Sequence[Accepted | Exception]:
@@ -192,6 +203,7 @@ class Ingest:
             block_id=accepted.id,
             attempt=1,
             attempts_max=self._attempts_max,
+            partition=0 if self._part_of is None else self._part_of(scope),
         )
 
     async def _stored(self, scope: Scope, block_id: UUID) -> Block:

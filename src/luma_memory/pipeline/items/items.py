@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Final
 
 from luma_memory.concurrency.contention import ContentionAware
+from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import (
     Conflict,
@@ -69,8 +70,11 @@ class Items:
         *,
         clock: Clock,
         signal: JobSignal,
+        part_of: Callable[[Scope], int] | None = None,
     ) -> None:
+        """part_of: as in `Ingest`."""
         self._store = store
+        self._part_of = part_of
         self._recall = recall
         self._clock = clock
         self._signal = signal
@@ -174,7 +178,7 @@ class Items:
     async def _write(self, scope: Scope, write: ItemWrite, changed_by: str) -> Written:
         prepared = await self._prepared([write], changed_by)
         (written,) = await self._single.submit(PreparedWrites(scope, prepared))
-        self._signal.notify()
+        self._signal.notify(scope)
         outcome = _checked(written, write.name)
         if isinstance(outcome, RequestError):
             raise outcome
@@ -185,7 +189,7 @@ class Items:
     ) -> Sequence[Written | RequestError]:
         prepared = await self._prepared(writes, changed_by)
         written = await self._batches.submit(PreparedWrites(scope, prepared))
-        self._signal.notify()
+        self._signal.notify(scope)
         return [_checked(one, write.name) for one, write in zip(written, writes, strict=True)]
 
     async def _prepared(
@@ -216,17 +220,23 @@ class Items:
 
     def _statements(
         self, block_store: BlockStore, *, batches_max: int
-    ) -> ContentionAware[PreparedWrites, Sequence[Written], Scope]:
-        return ContentionAware(
-            self._store.write,
-            key_of=lambda request: request.scope,
-            locked=block_store.locked_scopes,
-            items_max=STATEMENT_REQUESTS_MAX,
-            size_max=STATEMENT_WRITES_MAX,
-            size_of=lambda request: len(request.writes),
-            batches_max=batches_max,
-            contended=StoreContended,
-            is_shared=is_outage,
+    ) -> Batches[PreparedWrites, Sequence[Written]]:
+        def statements() -> Batches[PreparedWrites, Sequence[Written]]:
+            return ContentionAware(
+                self._store.write,
+                key_of=lambda request: request.scope,
+                locked=block_store.locked_scopes,
+                items_max=STATEMENT_REQUESTS_MAX,
+                size_max=STATEMENT_WRITES_MAX,
+                size_of=lambda request: len(request.writes),
+                batches_max=batches_max,
+                contended=StoreContended,
+                is_shared=is_outage,
+            )
+
+        part_of = self._part_of
+        return parted(
+            statements, None if part_of is None else lambda request: part_of(request.scope)
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, assert_never
 
 from luma_memory.concurrency.coalesce import Coalescer
 from luma_memory.concurrency.deadline import TimeLimit
+from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.concurrency.retries import ResultT, jittered, retry_until
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import (
@@ -56,7 +57,8 @@ class JobRunner:
     attempt, except that RateLimited and StoreUnavailable defer the job without consuming one.
     record_timeout: how long an outcome is retried while PostgreSQL is unavailable. was_away_since:
     whether PostgreSQL failed to respond to this process after that time of `clock.monotonic()`; a
-    job that times out in such a period does not consume an attempt either.
+    job that times out in such a period does not consume an attempt either. is_parted: whether jobs
+    come from several partitions, whose results are recorded separately.
     """
 
     def __init__(
@@ -72,11 +74,13 @@ class JobRunner:
         emit: Emit,
         report_bug: Callable[[str, BaseException], None],
         was_away_since: Callable[[float], bool] = lambda _moment: False,
+        is_parted: bool = False,
     ) -> None:
         self._queue = queue
         # Jobs that end while a statement is in flight share the next one and its commit.
-        self._completions: Coalescer[Job, bool] = Coalescer(
-            self._complete, items_max=COMPLETE_BATCH_MAX, is_shared=is_outage
+        self._completions: Batches[Job, bool] = parted(
+            lambda: Coalescer(self._complete, items_max=COMPLETE_BATCH_MAX, is_shared=is_outage),
+            (lambda job: job.partition) if is_parted else None,
         )
         self._handlers = handlers
         self._worker_id = worker_id

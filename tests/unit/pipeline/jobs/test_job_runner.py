@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -34,6 +34,7 @@ from luma_memory.domain.job import (
 )
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.ports.jobs import ClaimedJobs
 from luma_memory.telemetry.events import JobCancelled, JobCompleted, JobDeferred, JobFailed, JobLost
 from luma_memory.testing.event_log import EventLog
 
@@ -62,6 +63,9 @@ class NotedQueue:
     failed: list[tuple[int, Failure, timedelta]] = field(default_factory=list)
     released: list[tuple[int, datetime | None]] = field(default_factory=list)
     is_away: bool = False
+
+    def parts(self, running: Sequence[Job]) -> Mapping[int, ClaimedJobs]:
+        raise NotImplementedError
 
     async def claim(
         self,

@@ -1,0 +1,129 @@
+"""Calls to one partition, to those of some items, or to all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from typing import Any, Final, Generic, TypeVar
+
+from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.scope import Scope
+from luma_memory.partitions.places import Places
+
+StoreT = TypeVar("StoreT")
+ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+KeyT = TypeVar("KeyT", bound=Hashable)
+# Partitions that one call works on at the same time.
+AT_ONCE: Final = 16
+
+
+class Routed(Generic[StoreT]):
+    """One repository in every partition: `stores[n]` works on partition n."""
+
+    def __init__(self, places: Places, stores: Sequence[StoreT]) -> None:
+        self.places = places
+        self.stores = stores
+
+    async def of(
+        self, scope: Scope, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
+    ) -> ResultT:
+        """`work` with the repository that has the user."""
+        return await self.at(self.places.number_of(scope), work, writes=writes)
+
+    async def at(
+        self, number: int, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
+    ) -> ResultT:
+        """`work` with the repository of a partition."""
+        store = self.stores[number]
+        return await self.places.run(number, lambda: work(store), writes=writes)
+
+    async def all(
+        self, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
+    ) -> Sequence[ResultT]:
+        """`work` with every partition, some at once; results in order of the partitions.
+
+        Raises the error of a partition that does not respond, after all others have ended.
+        """
+        outcomes = await self.outcomes(work, writes=writes)
+        return [_or_raise(outcome) for outcome in outcomes]
+
+    async def responding(
+        self, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
+    ) -> Sequence[ResultT]:
+        """`all`, without the partitions that do not respond. Raises if none does."""
+        outcomes = await self.outcomes(work, writes=writes)
+        found = [one for one in outcomes if not isinstance(one, LumaMemoryError)]
+        return found or [_or_raise(outcomes[0])]
+
+    async def outcomes(
+        self,
+        work: Callable[[StoreT], Awaitable[ResultT]],
+        *,
+        writes: bool = False,
+        numbers: Sequence[int] | None = None,
+    ) -> Sequence[ResultT | LumaMemoryError]:
+        """The result or error of every partition, or of those `numbers`, in order."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def one(number: int) -> ResultT | LumaMemoryError:
+            async with turns:
+                try:
+                    return await self.at(number, work, writes=writes)
+                except LumaMemoryError as error:
+                    return error
+
+        chosen = range(self.places.count) if numbers is None else numbers
+        return await asyncio.gather(*map(one, chosen))
+
+    def parted(
+        self, items: Sequence[ItemT], scope_of: Callable[[ItemT], Scope]
+    ) -> dict[int, list[int]]:
+        """The places of the items in their sequence, by partition."""
+        parts: dict[int, list[int]] = {}
+        for n, item in enumerate(items):
+            parts.setdefault(self.places.number_of(scope_of(item)), []).append(n)
+        return parts
+
+    async def each(
+        self,
+        items: Sequence[ItemT],
+        scope_of: Callable[[ItemT], Scope],
+        work: Callable[[StoreT, Sequence[ItemT]], Awaitable[Sequence[ResultT]]],
+        *,
+        writes: bool = False,
+    ) -> Sequence[ResultT | LumaMemoryError]:
+        """One call for each partition with its items, at once; each item's own result, in order.
+
+        The items of a partition whose call raised have its error; the others are not affected. If
+        all items belong to one partition, its error is raised.
+        """
+        parts = self.parted(items, scope_of)
+        if len(parts) == 1:
+            (number,) = parts
+            return await self.at(number, lambda store: work(store, items), writes=writes)
+        results: list[Any] = [None] * len(items)
+
+        async def one(number: int, positions: Sequence[int]) -> None:
+            chosen = [items[n] for n in positions]
+            outcome: Sequence[Any]
+            try:
+                outcome = await self.at(number, lambda store: work(store, chosen), writes=writes)
+            except LumaMemoryError as error:
+                outcome = [error] * len(chosen)
+            for n, result in zip(positions, outcome, strict=True):
+                results[n] = result
+
+        await asyncio.gather(*(one(number, found) for number, found in parts.items()))
+        return results
+
+
+def results_or_raise(outcomes: Sequence[ResultT | LumaMemoryError]) -> Sequence[ResultT]:
+    """The results; raises the first error."""
+    return [_or_raise(outcome) for outcome in outcomes]
+
+
+def _or_raise(outcome: ResultT | LumaMemoryError) -> ResultT:
+    if isinstance(outcome, LumaMemoryError):
+        raise outcome
+    return outcome

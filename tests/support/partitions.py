@@ -1,0 +1,51 @@
+"""Services whose users are spread over several partitions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from itertools import count, islice
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from tests.support.postgres_majors import NEWEST
+from tests.support.servers import Servers
+from tests.support.tcp_proxy import Proxy, proxied
+
+from luma_memory.bootstrap.partitions import Partitions
+from luma_memory.domain.partition import partition_number
+from luma_memory.domain.scope import Scope
+from luma_memory.postgres.database import Database
+
+
+def tested_partitions() -> int:
+    """In how many partitions the services of acceptance tests have their users: 1 by default."""
+    return int(os.environ.get("TEST_PARTITIONS", "1"))
+
+
+def users_of(partition: int, of: int, limit: int, *, prefix: str = "user") -> Sequence[str]:
+    """Users of the default project that belong to a partition."""
+    names = (f"{prefix}-{n}" for n in count())
+    return list(
+        islice((n for n in names if partition_number(Scope("default", n), of) == partition), limit)
+    )
+
+
+@asynccontextmanager
+async def two_servers(servers: Servers) -> AsyncIterator[tuple[str, Proxy]]:
+    """Two partitions: the home partition's address, and the network to the other one's database."""
+    template = await servers.template(NEWEST)
+    async with (
+        servers.fresh(NEWEST, template=template) as home,
+        servers.fresh(NEWEST, template="template0") as other,
+    ):
+        address = urlsplit(other)
+        (folder,), (port,) = (parse_qs(address.query)[name] for name in ("host", "port"))
+        async with proxied(Path(folder) / f".s.PGSQL.{port}") as proxy:
+            through = f"postgresql://{address.username}@127.0.0.1:{proxy.port}{address.path}"
+            database = Database(home, pool_size=1)
+            done = await Partitions(database).create(2, "luma_p", {1: through})
+            await database.close()
+            assert [one.error for one in done] == [None]
+            yield home, proxy
