@@ -282,6 +282,12 @@ class Settings(BaseSettings):
     """Origins whose pages may call from a browser, separated by commas."""
     stop_with_parent: bool = False
     """Stop when standard input ends; set by `luma-memory up` for its children."""
+    stop_with_parent_seconds: float = Field(0.0, ge=0, le=600)
+    """How long the API still serves after that; set by `luma-memory mcp` for its service, so that
+    one that was killed is replaced without an interruption."""
+    spare_process: bool = True
+    """`luma-memory up` and the service of `luma-memory mcp` keep a process ready that replaces an
+    API that was killed, within a second instead of several. `false` saves its memory."""
     worker_metrics_port: Annotated[int | None, Unset("none")] = Field(None, ge=1, le=65_535)
     """A worker serves `/metrics` and `/health/live` on this port
     ([metrics](metrics.md)); several workers of one machine need one each."""

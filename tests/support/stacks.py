@@ -27,7 +27,12 @@ def _discard(_name: str, _line: str) -> None:
 
 @asynccontextmanager
 async def running_service(
-    servers: Servers, *, workers: int = 1, on_line: LineSink = _discard, **overrides: Any
+    servers: Servers,
+    *,
+    workers: int = 1,
+    spare: bool = False,
+    on_line: LineSink = _discard,
+    **overrides: Any,
 ) -> AsyncIterator[Stack]:
     """A ready service on a new database that has the schema. overrides: fields of Settings.
 
@@ -37,7 +42,8 @@ async def running_service(
     template = await servers.template(NEWEST, partitions=tested_partitions())
     async with servers.fresh(NEWEST, template=template) as dsn:
         overrides = {"host": "127.0.0.1", "port": 0, "database_url": dsn} | overrides
-        stack = Stack(load_settings(**overrides), workers=workers, on_line=on_line)
+        settings = load_settings(**overrides)
+        stack = Stack(settings, workers=workers, spare=spare, on_line=on_line)
         await stack.start()
         try:
             yield stack

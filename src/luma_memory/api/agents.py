@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from typing import Final
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -15,7 +16,14 @@ from luma_memory.domain.errors import Unauthenticated
 from luma_memory.mcp import MCP_PATH, METADATA_PATHS, is_installed
 from luma_memory.mcp.resource_metadata import ProtectedResource
 
+_HTTP: Final = "luma_memory.mcp.http"
 Challenges = Mapping[str, Callable[[Scope, Unauthenticated], str]]
+
+
+def load_agents() -> None:
+    """Import what `add_agents` needs; the protocol's SDK is an optional dependency."""
+    if is_installed():
+        import_module(_HTTP)
 
 
 def add_agents(app: FastAPI, service: Service) -> Challenges:
@@ -27,8 +35,7 @@ def add_agents(app: FastAPI, service: Service) -> Challenges:
     settings = service.settings
     if not (settings.mcp_enabled and is_installed()):
         return {}
-    # The protocol's SDK is an optional dependency.
-    endpoint = import_module("luma_memory.mcp.http").McpEndpoint(service)
+    endpoint = import_module(_HTTP).McpEndpoint(service)
     app.router.routes.append(Route(MCP_PATH, endpoint))
     app.router.lifespan_context = lambda _app: endpoint.run()
     issuers = [issuer.issuer for issuer in token_issuers(settings)]

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from luma_memory.api.app import create_app
 from luma_memory.api.http_protocol import BoundedHttpProtocol
-from luma_memory.bootstrap.http_server import http_server, listen_at
+from luma_memory.bootstrap.http_server import Address, http_server
 from luma_memory.bootstrap.service import Service
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import SetupError
@@ -34,8 +34,7 @@ async def serve(
     create: creates the app over the open service; benchmarks add a route to it. listening: a socket
     that other processes share; None opens one.
     """
-    listening = listening or listen_at(settings.host, settings.port)
-    listening.setblocking(False)
+    own = Address(settings.host, settings.port) if listening is None else None
     async with AsyncExitStack() as stack:
         service = await open_in_time(stack, settings, kind="api")
         assert service is not None  # without a stop event, a signal ends the process
@@ -47,14 +46,22 @@ async def serve(
         await service.presence.start(running=lambda: 0, on_signal=None)
         await service.keys.start()
         await service.history.start()
-        await _announce(service, settings, listening)
 
         def stop() -> None:
             app.state.stopping.set()  # open streams end
             server.should_exit = True
 
-        on_stop_signal(stop, with_parent=settings.stop_with_parent)
+        on_stop_signal(
+            stop,
+            with_parent=settings.stop_with_parent,
+            linger_seconds=settings.stop_with_parent_seconds,
+        )
         collect_rarely()
+        if own is not None:
+            listening = own.listen()
+        assert listening is not None
+        listening.setblocking(False)
+        await _announce(service, settings, listening)
         await server.serve(sockets=[listening])
 
 

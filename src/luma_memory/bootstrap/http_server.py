@@ -48,16 +48,12 @@ def http_server(app: Any, *, stop_seconds: int, **options: Any) -> HttpServer:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; `::` accepts IPv4 as well if the system allows it. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening = _bound(host, port)
     try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
         listening.listen(BACKLOG)
     except BaseException:
         listening.close()
         raise
-    listening.setblocking(False)
     return listening
 
 
@@ -66,10 +62,55 @@ def listen_at(host: str, port: int) -> socket.socket:
     try:
         return listen(host, port)
     except OSError as error:
-        raise SetupError(
-            f"Cannot listen on {host}:{port}: {error.strerror}; {_remedy(error)}",
-            code="address_unusable",
-        ) from error
+        raise _unusable(host, port, error) from error
+
+
+class Address:
+    """An address that is taken before the service is open, and accepts connections afterwards.
+
+    Until then a client is refused at once: in the socket's queue it would wait for the whole start.
+    Raises SetupError (code address_unusable) with what to do.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._named = (host, port)
+        try:
+            self._socket = _bound(host, port)
+        except OSError as error:
+            raise _unusable(host, port, error) from error
+
+    @property
+    def port(self) -> int:
+        return int(self._socket.getsockname()[1])
+
+    def listen(self) -> socket.socket:
+        """Accept connections. Raises as the constructor, if another process was faster."""
+        try:
+            self._socket.listen(BACKLOG)
+        except OSError as error:
+            self._socket.close()
+            raise _unusable(*self._named, error) from error
+        return self._socket
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except BaseException:
+        bound.close()
+        raise
+    bound.setblocking(False)
+    return bound
+
+
+def _unusable(host: str, port: int, error: OSError) -> SetupError:
+    return SetupError(
+        f"Cannot listen on {host}:{port}: {error.strerror}; {_remedy(error)}",
+        code="address_unusable",
+    )
 
 
 def _remedy(error: OSError) -> str:

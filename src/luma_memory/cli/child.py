@@ -47,6 +47,12 @@ class Child:
         )
         return cls(name, process, sink)
 
+    def send(self, line: bytes) -> None:
+        """Write to its standard input; a no-op once it has exited."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(line)
+
     @property
     def pid(self) -> int:
         return self._process.pid

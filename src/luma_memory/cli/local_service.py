@@ -13,7 +13,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from luma_memory.cli.connection_file import CONNECTION_FILE, SERVICE_LOCK
-from luma_memory.cli.local_sessions import SESSIONS_LOCK, say
+from luma_memory.cli.local_sessions import LINGER_SECONDS, SESSIONS_LOCK, say
 from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.processes import Stack
 from luma_memory.concurrency.file_lock import FileLock
@@ -54,9 +54,11 @@ async def _run(settings: Settings, folder: Path) -> None:
             # Other users of this machine can reach the port.
             "admin_key": SecretStr(key),
             "auth_disabled": False,
+            # If this process is killed, calls continue while a session starts another service.
+            "stop_with_parent_seconds": LINGER_SECONDS,
         }
     )
-    stack = Stack(own, on_line=lambda name, line: say(f"{name}: {line}"))
+    stack = Stack(own, spare=own.spare_process, on_line=lambda name, line: say(f"{name}: {line}"))
     await stack.start()
     watching = asyncio.create_task(stack.watch())
     try:

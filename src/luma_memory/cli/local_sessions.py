@@ -6,7 +6,8 @@
 `sessions lock`    held shared by each session; the service stops once it was free for a while
 
 The kernel releases the locks of a process however it ends, so a session that is killed is not
-counted, and a service that is killed is replaced by the next call.
+counted, and a service that is killed is replaced by the next call. Its API outlives it for
+`LINGER_SECONDS`, and open sessions use that until the new one is ready.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -31,8 +33,13 @@ SESSIONS_LOCK: Final = ".mcp-sessions"
 _START_LOCK: Final = ".mcp-start"
 _LOG_FILE: Final = "mcp-service.log"
 _LOG_BYTES_MAX: Final = 4 * 1024 * 1024
-# A tool call waits this long for the service's first start; hosts usually give up after a minute.
-_START_SECONDS_MAX: Final = 45.0
+# The first call of a session waits this long for the service to start; hosts usually give up after
+# a minute.
+FIRST_START_SECONDS: Final = 45.0
+# Later calls wait this long for a service that restarts.
+RESTART_SECONDS: Final = 1.5
+# Several times as long as a replacement takes to start on a busy machine.
+LINGER_SECONDS: Final = 60.0
 # A service that checks whether it is idle holds the sessions' lock for a moment.
 _ENTER_SECONDS_MAX: Final = 5.0
 _POLL_SECONDS: Final = 0.1
@@ -51,6 +58,8 @@ class Sessions:
         self._folder = settings.data_folder
         self._folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         self._lock = FileLock(self._folder / SESSIONS_LOCK)
+        self._finding: asyncio.Task[Connection] | None = None
+        self._lost_at: float | None = None  # since when the known service is not ready
 
     def enter(self) -> None:
         """Raises SetupError if the data directory is unusable."""
@@ -61,21 +70,38 @@ class Sessions:
 
     def leave(self) -> None:
         """Idempotent."""
+        if self._finding is not None:
+            self._finding.cancel()
         self._lock.release()
 
-    async def find(self) -> Connection:
+    async def find(self, *, known: Connection | None, wait_seconds: float) -> Connection:
         """The running service, started if there is none.
 
-        Raises UnavailableError (code service_starting) if it is not ready in time, and SetupError
-        with its last lines if it cannot start.
+        known: the one of the last call, used while it is being replaced, if it still serves. A
+        start continues after `wait_seconds`. Raises UnavailableError (code service_starting) if none
+        is ready by then, and SetupError with its last lines if it cannot start.
         """
-        try:
-            async with asyncio.timeout(_START_SECONDS_MAX):
-                return await self._found()
-        except TimeoutError:
-            raise UnavailableError(
-                "The memory service is still starting", code="service_starting"
-            ) from None
+        if (ready := await self._ready()) is not None:
+            self._lost_at = None
+            return ready
+        finding = self._finding
+        if finding is None or finding.cancelled():
+            finding = self._finding = asyncio.create_task(self._found())
+        if known is not None and await self._outlives(known):
+            return known
+        await asyncio.wait([finding], timeout=wait_seconds)
+        if not finding.done():
+            raise UnavailableError("The memory service is starting", code="service_starting")
+        if self._finding is finding:
+            self._finding = None
+        return finding.result()
+
+    async def _outlives(self, known: Connection) -> bool:
+        """Whether the API of a service that was killed still serves."""
+        now = time.monotonic()
+        self._lost_at = self._lost_at or now
+        # Later, the port may be another program's.
+        return now - self._lost_at < LINGER_SECONDS and await _accepts(known.url)
 
     async def _found(self) -> Connection:
         start_lock = FileLock(self._folder / _START_LOCK)

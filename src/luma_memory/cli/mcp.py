@@ -10,15 +10,16 @@ from pydantic import SecretStr
 
 from luma_memory.cli.commands import examples
 from luma_memory.cli.connection_file import LOCAL_USER, Connection
-from luma_memory.cli.local_sessions import Sessions
+from luma_memory.cli.local_sessions import FIRST_START_SECONDS, RESTART_SECONDS, Sessions
 from luma_memory.cli.options import DataDir
 from luma_memory.client import AsyncMemoryClient, Retries
 from luma_memory.domain.errors import SetupError
 from luma_memory.mcp import is_installed
 from luma_memory.settings import Settings, load_settings
 
-# A host waits for each call; a sent call is not retried for long.
-_RETRIES: Final = Retries(attempts_max=2, seconds_max=2.0, first_pause_seconds=0.1)
+# A host waits for each call, so a call is not retried for long: through the restart of a process
+# that had a replacement ready.
+_RETRIES: Final = Retries(attempts_max=6, seconds_max=1.6, first_pause_seconds=0.1)
 _TIMEOUT_SECONDS: Final = 30.0
 
 
@@ -78,26 +79,24 @@ class _Local:
     def __init__(self, settings: Settings) -> None:
         self._sessions = Sessions(settings)
         self._sessions.enter()
-        self._finding = asyncio.Lock()
         self._service: Connection | None = None
-        self._client: AsyncMemoryClient | None = None
+        self._clients: list[AsyncMemoryClient] = []  # the last one is of `_service`
 
     async def connect(self) -> AsyncMemoryClient:
-        async with self._finding:
-            found = await self._sessions.find()
-            if self._client is None or found != self._service:
-                await self._close_client()
-                self._service, self._client = found, _client(found.url, SecretStr(found.key))
-            return self._client
+        known = self._service
+        found = await self._sessions.find(
+            known=known, wait_seconds=FIRST_START_SECONDS if known is None else RESTART_SECONDS
+        )
+        if found != self._service:
+            # Other calls may still wait for the earlier service, so its client stays open.
+            self._service = found
+            self._clients.append(_client(found.url, SecretStr(found.key)))
+        return self._clients[-1]
 
     async def close(self) -> None:
-        await self._close_client()
-        self._sessions.leave()
-
-    async def _close_client(self) -> None:
-        client, self._client = self._client, None
-        if client is not None:
+        for client in self._clients:
             await client.aclose()
+        self._sessions.leave()
 
 
 def _client(url: str, key: SecretStr | None) -> AsyncMemoryClient:

@@ -1,6 +1,7 @@
 """A whole service on this machine: starts, supervises and stops database, API and workers.
 
 start: database (embedded or given) → schema → API and workers as children → ready
+       The children import meanwhile; they get the database's address when it is there.
 stop:  SIGTERM to the children, a grace period, SIGKILL; then the embedded database
 
 Used by `up`, `demo`, `eval`, the benchmarks and the acceptance tests.
@@ -24,13 +25,14 @@ from luma_memory.bootstrap.database import (
     embedded_database_ended,
     migrate_database,
 )
+from luma_memory.bootstrap.prepared_start import PREPARE_OPTION, sent_environment
 from luma_memory.cli.child import Child, LineSink
 from luma_memory.cli.environment import python_arguments, settings_environment
 from luma_memory.cli.options import reachable_host
 from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
 from luma_memory.domain.errors import LumaMemoryError, SetupError
 from luma_memory.protocol.base_path import BASE_PATH
-from luma_memory.settings import Settings, load_settings
+from luma_memory.settings import Settings, load_settings, variable_name
 
 READY_PATH = f"{BASE_PATH}/health/ready"
 # The first start on a machine builds the local model, which can take most of a minute.
@@ -45,6 +47,7 @@ _RESPONSE_SECONDS = 2.0
 # A child that is killed more often than this within the time is not restarted.
 _KILLS_MAX = 5
 _KILLS_SECONDS = 60.0
+_SPARE_CHECK_SECONDS = 1.0
 API = "api"
 
 
@@ -55,7 +58,9 @@ def _discard(_name: str, _line: str) -> None:
 class Stack:
     """Database, API and workers with the same settings. Start it once; `stop` is idempotent.
 
-    exclusive: refuse a data directory that another stack uses.
+    exclusive: refuse a data directory that another stack uses. spare: keep a process that has
+    imported everything, which replaces an API that is killed within a second; it takes the memory
+    of an idle API.
     """
 
     def __init__(
@@ -64,10 +69,14 @@ class Stack:
         *,
         workers: int = 1,
         exclusive: bool = False,
+        spare: bool = False,
         on_line: LineSink = _discard,
     ) -> None:
         self.settings = settings
         self.children: dict[str, Child] = {}
+        self._prepared: dict[str, Child] = {}  # by the names they will have
+        self._preparing = asyncio.Lock()
+        self._has_spare = spare
         self.database_url = ""  # of the database in use; may contain a password
         self.port = settings.port
         # A disabled worker exits at once, which would be reported as a crash.
@@ -86,8 +95,10 @@ class Stack:
     async def start(self) -> None:
         """Return when the API is ready. Raises SetupError after stopping everything again."""
         try:
-            await self._open_database()
             names = [API, *(self._worker_name(n) for n in range(self._workers))]
+            for name in names:
+                await self._prepare(name)
+            await self._open_database()
             for name in names:
                 await self._start_child(name)
             await self.ready()
@@ -119,6 +130,7 @@ class Stack:
         it would fail again for the same reason.
         """
         supervision = asyncio.create_task(self._supervise_database())
+        sparing = asyncio.create_task(self._keep_spare())
         try:
             while not self._stopping:
                 exits = [asyncio.create_task(child.wait()) for child in self.children.values()]
@@ -133,16 +145,18 @@ class Stack:
                 await self._restart_killed()
         finally:
             supervision.cancel()
-            await asyncio.gather(supervision, return_exceptions=True)
+            sparing.cancel()
+            await asyncio.gather(supervision, sparing, return_exceptions=True)
 
     async def restart(self, name: str) -> None:
         """Restart a child, the API on its previous port; see `ready`."""
+        await self._prepare(name)
         await self.children[name].stop(grace_seconds=STOP_GRACE_SECONDS)
         await self._start_child(name)
 
     def kill(self) -> None:
         """Kill the children; `stop` still has to be called."""
-        for child in self.children.values():
+        for child in self._all():
             child.signal(signal.SIGKILL)
 
     async def stop(self) -> None:
@@ -152,7 +166,7 @@ class Stack:
 
     async def _stop(self) -> None:
         await asyncio.gather(
-            *(child.stop(grace_seconds=STOP_GRACE_SECONDS) for child in self.children.values())
+            *(child.stop(grace_seconds=STOP_GRACE_SECONDS) for child in self._all())
         )
         await self._resources.aclose()
 
@@ -202,17 +216,44 @@ class Stack:
             self._on_line(name, f"{name} {child.exit_reason}, restarting it")
             await self.restart(name)
 
-    async def _start_child(self, name: str) -> None:
-        environment = settings_environment(
-            self.settings,
-            database_url=self.database_url,
-            port=self.port,
-            stop_with_parent=True,
-        )
+    async def _prepare(self, name: str) -> None:
+        """Start a process that imports and then waits for `_start_child`, unless one waits."""
+        async with self._preparing:
+            prepared = self._prepared.get(name)
+            if prepared is not None and prepared.exit_code is None:
+                return
+            starting = asyncio.create_task(self._start_waiting(name))
+            try:
+                await asyncio.shield(starting)
+            finally:  # also if cancelled: a half-started process could not be stopped
+                self._prepared[name] = await starting
+
+    async def _start_waiting(self, name: str) -> Child:
         module = API_MODULE if name == API else WORKER_MODULE
-        self.children[name] = await Child.start(
-            name, python_arguments(module), environment, self._on_line
+        return await Child.start(
+            name,
+            [*python_arguments(module), PREPARE_OPTION],
+            settings_environment(self.settings, stop_with_parent=True),
+            self._on_line,
         )
+
+    async def _start_child(self, name: str) -> None:
+        await self._prepare(name)
+        child = self._prepared.pop(name)
+        given = {"database_url": self.database_url, "port": str(self.port)}
+        child.send(sent_environment({variable_name(key): value for key, value in given.items()}))
+        self.children[name] = child
+
+    async def _keep_spare(self) -> None:
+        """Prepare the next API whenever the present one is ready."""
+        async with httpx2.AsyncClient(trust_env=False, timeout=_RESPONSE_SECONDS) as client:
+            while self._has_spare:
+                if await self._is_ready(client):
+                    await self._prepare(API)
+                await asyncio.sleep(_SPARE_CHECK_SECONDS)
+
+    def _all(self) -> list[Child]:
+        return [*self.children.values(), *self._prepared.values()]
 
     async def _until_ready(self) -> None:
         async with httpx2.AsyncClient(trust_env=False, timeout=_RESPONSE_SECONDS) as client:

@@ -48,7 +48,9 @@ def up(
 
 async def _run(settings: Settings, workers: int) -> None:
     printer = LinePrinter(console(), workers)
-    stack = Stack(settings, workers=workers, exclusive=True, on_line=printer)
+    stack = Stack(
+        settings, workers=workers, exclusive=True, spare=settings.spare_process, on_line=printer
+    )
     stop = asyncio.Event()
     _on_signals(stop, on_repeat=stack.kill)
     _announce_start(settings, printer)

@@ -25,20 +25,25 @@ def collect_rarely() -> None:
     gc.set_threshold(_YOUNG_OBJECTS_MAX, 20, 50)
 
 
-def on_stop_signal(stop: Callable[[], None], *, with_parent: bool) -> None:
+def on_stop_signal(
+    stop: Callable[[], None], *, with_parent: bool, linger_seconds: float = 0.0
+) -> None:
     """Call `stop` at SIGTERM or SIGINT, and, with_parent, when standard input ends.
 
     If the parent is killed, the kernel closes the standard input it kept open, so its children
-    never outlive it unnoticed. Must be called from the running event loop.
+    never outlive it unnoticed. linger_seconds: for how long they do. Must be called from the
+    running event loop.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     if with_parent:
-        loop.add_reader(sys.stdin.fileno(), _at_end_of_input, loop, stop)
+        loop.add_reader(sys.stdin.fileno(), _at_end_of_input, loop, stop, linger_seconds)
 
 
-def _at_end_of_input(loop: asyncio.AbstractEventLoop, stop: Callable[[], None]) -> None:
+def _at_end_of_input(
+    loop: asyncio.AbstractEventLoop, stop: Callable[[], None], linger_seconds: float
+) -> None:
     if not os.read(sys.stdin.fileno(), 4096):
         loop.remove_reader(sys.stdin.fileno())
-        stop()
+        loop.call_later(linger_seconds, stop)

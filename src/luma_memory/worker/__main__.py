@@ -1,4 +1,7 @@
-"""`python -m luma_memory.worker`: a worker until SIGTERM."""
+"""`python -m luma_memory.worker`: a worker until SIGTERM.
+
+With `--prepare` it waits for its settings (`bootstrap.prepared_start`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from datetime import timedelta
 import uvloop
 
 import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
+from luma_memory.bootstrap.prepared_start import is_prepared, receive_environment
 from luma_memory.bootstrap.service import Service
 from luma_memory.bootstrap.starting import open_in_time
 from luma_memory.domain.errors import LumaMemoryError
@@ -45,6 +49,8 @@ def main() -> int:
     # Embedding threads need the interpreter briefly between two texts; with the default switch
     # interval of 5 ms they idle while a block is enriched.
     sys.setswitchinterval(0.0005)
+    if is_prepared(sys.argv) and not receive_environment():
+        return 0
     try:
         settings = load_settings()
         configure_logs(level=settings.log_level, json_lines=settings.log_format == "json")

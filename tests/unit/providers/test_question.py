@@ -175,7 +175,7 @@ async def test_who_cannot_load_does_not_stay_unready_for_ever(
     def broken() -> None:
         raise MemoryError
 
-    monkeypatch.setattr(question_module, "_warm_up", broken)
+    monkeypatch.setattr(question_module, "load_language_data", broken)
     reader = LocalQuestionReader(SystemClock())
     with pytest.raises(MemoryError):
         await reader.language("What?")

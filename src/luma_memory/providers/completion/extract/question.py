@@ -89,7 +89,7 @@ class LocalQuestionReader:
 
     def _load(self) -> None:
         try:
-            _warm_up()
+            load_language_data()
             self._warm = True
         finally:
             self._is_warming = False
@@ -114,7 +114,8 @@ def _has_grammar(question: str) -> bool:
     return vocabulary(identify(question).assumed).dates is not None
 
 
-def _warm_up() -> None:
+def load_language_data() -> None:
+    """Load what the first question needs (about a second, once per process)."""
     warm_up()
     _times("Was it yesterday?", datetime(2020, 1, 1, tzinfo=UTC))
 
