@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import psutil
@@ -19,11 +18,12 @@ from mcp.client.client import Client
 from mcp_types import CallToolResult
 from tests.support.agents import (
     LEGACY,
-    MODERN,
+    VERSIONS,
     call,
     local_environment,
     over_http,
     over_stdio,
+    plain_request,
 )
 from tests.support.machine_load import within
 from tests.support.servers import Servers
@@ -38,7 +38,6 @@ pytestmark = pytest.mark.slow
 CALL_SECONDS_MAX = 2.0
 # Until the service has to be back; a busy machine imports for that long.
 BACK_SECONDS_MAX = 60.0
-VERSIONS = (MODERN, "2025-11-25")
 TEXT = "The ferry leaves at noon."
 
 
@@ -84,20 +83,8 @@ def over_a_session(client: Client, block_id: str) -> Caller:
 
 def over_a_connection(http: httpx2.AsyncClient, version: str, block_id: str) -> Caller:
     """Plain requests: the Python SDK's client ends with the connection that it loses."""
-    params: dict[str, Any] = {"name": "get_memory", "arguments": {"id": block_id}}
-    if version == MODERN:
-        params["_meta"] = {
-            "io.modelcontextprotocol/protocolVersion": version,
-            "io.modelcontextprotocol/clientInfo": {"name": "host", "version": "1"},
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    headers = {
-        "Accept": "application/json, text/event-stream",
-        "MCP-Protocol-Version": version,
-        "Mcp-Method": "tools/call",
-        "Mcp-Name": "get_memory",
-    }
+    params = {"name": "get_memory", "arguments": {"id": block_id}}
+    body, headers = plain_request("tools/call", params, version)
 
     async def call_once() -> str:
         try:

@@ -17,6 +17,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, TextContent
 
 LEGACY, MODERN = "legacy", "2026-07-28"
+VERSIONS = (MODERN, "2025-11-25")
 
 
 @asynccontextmanager
@@ -62,6 +63,27 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     assert not result.is_error, result.content
     assert isinstance(result.structured_content, dict)
     return result.structured_content
+
+
+def plain_request(
+    method: str, params: Mapping[str, Any], version: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Body and headers of one message over HTTP, as clients of that version send it."""
+    sent = dict(params)
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": version,
+        "Mcp-Method": method,
+    }
+    if "name" in params or "uri" in params:
+        headers["Mcp-Name"] = str(params.get("name", params.get("uri")))
+    if version == MODERN:
+        sent["_meta"] = {
+            "io.modelcontextprotocol/protocolVersion": version,
+            "io.modelcontextprotocol/clientInfo": {"name": "host", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    return {"jsonrpc": "2.0", "id": 1, "method": method, "params": sent}, headers
 
 
 async def refused(client: Client, tool: str, **arguments: Any) -> str:

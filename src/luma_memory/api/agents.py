@@ -35,13 +35,13 @@ def add_agents(app: FastAPI, service: Service) -> Challenges:
     settings = service.settings
     if not (settings.mcp_enabled and is_installed()):
         return {}
-    endpoint = import_module(_HTTP).McpEndpoint(service)
+    issuers = [issuer.issuer for issuer in token_issuers(settings)]
+    resource = ProtectedResource(issuers, settings.public_url) if issuers else None
+    endpoint = import_module(_HTTP).McpEndpoint(service, resource)
     app.router.routes.append(Route(MCP_PATH, endpoint))
     app.router.lifespan_context = lambda _app: endpoint.run()
-    issuers = [issuer.issuer for issuer in token_issuers(settings)]
-    if not issuers:
+    if resource is None:
         return {}
-    resource = ProtectedResource(issuers, settings.public_url)
     for path in METADATA_PATHS:
         app.router.routes.append(Route(path, resource.metadata))
     return {MCP_PATH: resource.challenge}

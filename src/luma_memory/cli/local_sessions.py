@@ -77,9 +77,10 @@ class Sessions:
     async def find(self, *, known: Connection | None, wait_seconds: float) -> Connection:
         """The running service, started if there is none.
 
-        known: the one of the last call, used while it is being replaced, if it still serves. A
-        start continues after `wait_seconds`. Raises UnavailableError (code service_starting) if none
-        is ready by then, and SetupError with its last lines if it cannot start.
+        known: the one of the last call, used while it is being replaced, if it still serves.
+        wait_seconds: of this call; a start continues after it. Raises UnavailableError (code
+        service_starting) if none is ready by then, and SetupError with its last lines if it cannot
+        start.
         """
         if (ready := await self._ready()) is not None:
             self._lost_at = None

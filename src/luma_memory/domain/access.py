@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, get_args
 
-from luma_memory.domain.errors import Forbidden
+from luma_memory.domain.errors import Forbidden, PermissionMissing
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
 
 Permission = Literal["ingest", "read", "admin"]
@@ -15,6 +15,10 @@ EVERY_PERMISSION: Sequence[Permission] = get_args(Permission)
 # Every key begins with it, for scanners that look for secrets.
 KEY_MARKER: Final = "lmk_"
 _KEY: Final = "key"
+# The name of every end user that an access token identifies.
+END_USER_CALLER: Final = "access token"
+# An access token that names one of these scopes is limited to those it names.
+OAUTH_SCOPES: Final[Mapping[str, Permission]] = {"memory:read": "read", "memory:write": "ingest"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +37,9 @@ class Caller:
         return prefix if start == _KEY and prefix.startswith(KEY_MARKER) else None
 
     def check_may(self, permission: Permission) -> None:
-        """Raises Forbidden (code permission_missing)."""
+        """Raises PermissionMissing."""
         if permission not in self.permissions:
-            raise Forbidden(
-                f"This needs the permission `{permission}`, which these credentials do not have",
-                code="permission_missing",
-            )
+            raise PermissionMissing(permission)
 
     def scope(self, user_id: str) -> Scope:
         """The scope of a user. Raises Forbidden (code user_not_allowed)."""

@@ -8,6 +8,7 @@ LumaMemoryError           code: stable string, retryable: whether trying again l
 │  ├─ Conflict            the request contradicts what is stored
 │  ├─ PreconditionFailed  the stored version is not the one the request names
 │  ├─ Forbidden           not with this key, or not in this configuration
+│  │  └─ PermissionMissing   the credentials lack a permission
 │  ├─ NotOffered          a feature of a compatible interface that this service lacks
 │  └─ QuotaExceeded       a limit of this installation
 ├─ UnavailableError       try again later
@@ -93,6 +94,18 @@ class Forbidden(RequestError):
     """Not allowed with this key, or in this configuration."""
 
     code = "forbidden"
+
+
+class PermissionMissing(Forbidden):
+    """The credentials lack a permission that others may have."""
+
+    code = "permission_missing"
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(
+            f"This needs the permission `{permission}`, which these credentials do not have"
+        )
+        self.permission = permission
 
 
 class NotOffered(RequestError):

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from luma_memory.domain.errors import Unauthenticated
+from luma_memory.domain.access import OAUTH_SCOPES, Caller
+from luma_memory.domain.errors import PermissionMissing, Unauthenticated
 from luma_memory.mcp import MCP_PATH, METADATA_PATHS
 
 _TTL_SECONDS: Final = 300
-_SCOPES: Final = ("memory:read", "memory:write")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class ProtectedResource:
         document: dict[str, Any] = {
             "resource": self._base(request.scope) + MCP_PATH,
             "authorization_servers": list(self.issuers),
-            "scopes_supported": list(_SCOPES),
+            "scopes_supported": list(OAUTH_SCOPES),
             "bearer_methods_supported": ["header"],
             "resource_name": "Luma Memory",
         }
@@ -49,7 +49,20 @@ class ProtectedResource:
         url = self._base(scope) + METADATA_PATHS[1]
         is_refused = error.code != "credentials_missing"
         error_code = 'error="invalid_token", ' if is_refused else ""
-        return f'Bearer {error_code}resource_metadata="{url}", scope="{" ".join(_SCOPES)}"'
+        return f'Bearer {error_code}resource_metadata="{url}", scope="{" ".join(OAUTH_SCOPES)}"'
+
+    def scope_challenge(self, scope: Scope, caller: Caller, error: PermissionMissing) -> str | None:
+        """The header WWW-Authenticate of a response 403: the OAuth scopes to request.
+
+        They include those the caller has, which a new token would otherwise lose. None if no token
+        has the permission.
+        """
+        if error.permission not in OAUTH_SCOPES.values():
+            return None
+        needed = {*caller.permissions, error.permission}
+        names = " ".join(name for name, permission in OAUTH_SCOPES.items() if permission in needed)
+        url = self._base(scope) + METADATA_PATHS[1]
+        return f'Bearer error="insufficient_scope", scope="{names}", resource_metadata="{url}"'
 
     def _base(self, scope: Scope) -> str:
         if self.public_url is not None:

@@ -29,7 +29,12 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from luma_memory import __version__
-from luma_memory.domain.errors import InvariantError, LumaMemoryError, NotFound
+from luma_memory.domain.errors import (
+    InvariantError,
+    LumaMemoryError,
+    NotFound,
+    PermissionMissing,
+)
 from luma_memory.mcp import prompts, resources
 from luma_memory.mcp.errors import error_result, internal_result, invalid_result
 from luma_memory.mcp.memory import Memory
@@ -40,6 +45,7 @@ from luma_memory.telemetry.logs import log_failure
 
 Context = ServerRequestContext[Any, Any]
 MemoryOf = Callable[[Context], Memory]
+OnRefusal = Callable[[Context, PermissionMissing], None]
 
 NAME: Final = "luma-memory"
 _INSTRUCTIONS: Final = (
@@ -71,11 +77,17 @@ class Options:
         )
 
 
-def build_server(options: Options, memory_of: MemoryOf) -> Server[Any]:
-    """A server without a transport. memory_of: the memory of the caller of a request."""
+def build_server(
+    options: Options, memory_of: MemoryOf, *, on_refusal: OnRefusal = lambda _ctx, _error: None
+) -> Server[Any]:
+    """A server without a transport.
+
+    memory_of: the memory of the caller of a request. on_refusal: called for a caller that lacks a
+    permission; the transport may have a response of its own for that.
+    """
     # Its warnings about invalid requests quote them, and memory texts stay out of logs.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
-    handlers = _Handlers(options, memory_of)
+    handlers = _Handlers(options, memory_of, on_refusal)
     return Server(
         NAME,
         version=__version__,
@@ -100,12 +112,13 @@ def build_server(options: Options, memory_of: MemoryOf) -> Server[Any]:
 class _Handlers:
     """The protocol's requests. Errors of a tool are results; other errors are the protocol's."""
 
-    def __init__(self, options: Options, memory_of: MemoryOf) -> None:
+    def __init__(self, options: Options, memory_of: MemoryOf, on_refusal: OnRefusal) -> None:
         offered = offered_tools(read_only=options.read_only, search_fetch=options.search_fetch)
         self._tools: dict[str, Tool] = {tool.name: tool for tool in offered}
         self._listed = [tool.described() for tool in offered]
         self._bounds = options.bounds
         self._memory_of = memory_of
+        self._on_refusal = on_refusal
 
     async def list_tools(
         self, _ctx: Context, _params: PaginatedRequestParams | None
@@ -123,6 +136,7 @@ class _Handlers:
         try:
             return await tool.run(self._memory_of(ctx), call, self._bounds)
         except LumaMemoryError as error:
+            self._report(ctx, error)
             return error_result(error)
         except Exception as error:
             log_failure("A tool call failed with an internal error", error)
@@ -149,6 +163,7 @@ class _Handlers:
         except ValueError:  # a URI that cannot be parsed
             raise resources.not_found(uri) from None
         except LumaMemoryError as error:
+            self._report(ctx, error)
             raise _protocol_error(error) from None
 
     async def list_prompts(
@@ -162,7 +177,12 @@ class _Handlers:
         try:
             return await prompts.recall(self._memory_of(ctx), params.arguments, self._bounds)
         except LumaMemoryError as error:
+            self._report(ctx, error)
             raise _protocol_error(error) from None
+
+    def _report(self, ctx: Context, error: LumaMemoryError) -> None:
+        if isinstance(error, PermissionMissing):
+            self._on_refusal(ctx, error)
 
 
 def _protocol_error(error: LumaMemoryError) -> MCPError:

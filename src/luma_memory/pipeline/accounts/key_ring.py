@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from luma_memory.concurrency.deadline import within
 from luma_memory.concurrency.token_buckets import TokenBuckets
-from luma_memory.domain.access import ANONYMOUS, EVERY_PERMISSION, Caller
+from luma_memory.domain.access import ANONYMOUS, END_USER_CALLER, EVERY_PERMISSION, Caller
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable, Unauthenticated
 from luma_memory.domain.scope import DEFAULT_PROJECT
@@ -192,7 +192,7 @@ class KeyRing:
         except Unauthenticated:
             self._count_failure(address)
             raise
-        return Caller(DEFAULT_PROJECT, verified.permissions, verified.subject, "access token")
+        return Caller(DEFAULT_PROJECT, verified.permissions, verified.subject, END_USER_CALLER)
 
     async def _stored(self, prefix: str, known: _Known | None) -> StoredKey | None:
         now = self._clock.monotonic()

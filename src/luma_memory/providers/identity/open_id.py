@@ -14,7 +14,12 @@ from typing import Any, Final
 import httpx2
 import jwt
 
-from luma_memory.domain.access import END_USER_PERMISSIONS, AccessToken, Permission
+from luma_memory.domain.access import (
+    END_USER_PERMISSIONS,
+    OAUTH_SCOPES,
+    AccessToken,
+    Permission,
+)
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import ProviderUnavailable, SetupError, Unauthenticated
 from luma_memory.providers.http_client import provider_http_client
@@ -29,8 +34,6 @@ RETRY_SECONDS: Final = 10.0
 # While the issuer is unavailable, the last keys remain valid for this time.
 TRUSTED_SECONDS: Final = 3_600.0
 DISCOVERY_PATH: Final = "/.well-known/openid-configuration"
-# A token that names one of these is limited to those it names.
-SCOPES: Final[Mapping[str, Permission]] = {"memory:read": "read", "memory:write": "ingest"}
 _SCOPE_PREFIX: Final = "memory:"
 _TIMEOUT_SECONDS: Final = 3.0
 _DOCUMENT_BYTES_MAX: Final = 256 * 1024
@@ -176,7 +179,7 @@ def _permissions(claims: Mapping[str, Any]) -> frozenset[Permission]:
     own = [name for name in names if isinstance(name, str) and name.startswith(_SCOPE_PREFIX)]
     if not own:
         return END_USER_PERMISSIONS
-    return frozenset(SCOPES[name] for name in own if name in SCOPES)
+    return frozenset(OAUTH_SCOPES[name] for name in own if name in OAUTH_SCOPES)
 
 
 def _usable(entry: Mapping[str, Any]) -> jwt.PyJWK | None:
