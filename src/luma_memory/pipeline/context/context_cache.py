@@ -19,7 +19,8 @@ rule: then only the version is read, and an unavailable cache does not matter.
 Concurrent requests for the same context share one computation: in this process they await its task,
 in others its entry while the claim in the cache lasts, which its holder renews. If the claiming
 process dies, they wait for the rest of the claim; if the cache is unavailable, each process
-computes by itself.
+computes by itself. It is unavailable after two failures only: of a process that has hundreds of
+requests at once, a single command may miss its deadline. Requests for the same entry share a read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from luma_memory.concurrency.deadline import within
 from luma_memory.concurrency.retries import jittered
@@ -62,6 +63,7 @@ CLAIM_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.02
 _RENEWALS: Final = 4  # of a claim, within its time
+_CLAIM_ATTEMPTS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,7 @@ class ContextCache:
         self._erasures = Erasures(cache, ttl=ttl)
         self._timed_out = False
         self._computations: dict[Hashable, _Computation] = {}
+        self._reads: dict[CacheKey, asyncio.Task[tuple[Entry | None, MissReason]]] = {}
 
     async def forget(self, scope: Scope) -> int:
         """Delete the entries of an erased scope; returns how many.
@@ -174,10 +177,9 @@ class ContextCache:
         if entry is not None and outdated is None:
             return self._hit(entry, state.read_at)
         self._emit(CacheMiss(outdated or lookup.reason))
-        # Do not call a cache again that just failed.
-        is_shared = lookup.reason != "unavailable"
+        attempts = 1 if lookup.reason == "unavailable" else _CLAIM_ATTEMPTS
         running = self._computations.get((key, timeout_seconds))
-        computation = self._computation(key, scope, state, compute, timeout_seconds, is_shared)
+        computation = self._computation(key, scope, state, compute, timeout_seconds, attempts)
         # A caller may be cancelled; the computation continues for the others and for the cache.
         try:
             result = await within(asyncio.shield(computation.task), timeout_seconds + GRACE_SECONDS)
@@ -192,7 +194,10 @@ class ContextCache:
 
     async def close(self) -> None:
         """Cancel running computations. Idempotent."""
-        tasks = [computation.task for computation in self._computations.values()]
+        tasks: list[asyncio.Task[Any]] = [
+            *(computation.task for computation in self._computations.values()),
+            *self._reads.values(),
+        ]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -228,6 +233,17 @@ class ContextCache:
         return state
 
     async def _entry(self, key: CacheKey) -> tuple[Entry | None, MissReason]:
+        """The entry, from a read that is running or a new one.
+
+        A running one may miss an entry that was stored meanwhile; the computation looks again.
+        """
+        read = self._reads.get(key)
+        if read is None:
+            read = self._reads[key] = asyncio.create_task(self._read_entry(key))
+            read.add_done_callback(lambda _: self._reads.pop(key, None))
+        return await asyncio.shield(read)
+
+    async def _read_entry(self, key: CacheKey) -> tuple[Entry | None, MissReason]:
         try:
             value = await self._cache.fetch(key)
         except CacheUnavailable:
@@ -261,7 +277,7 @@ class ContextCache:
         state: ScopeState,
         compute: Compute,
         timeout_seconds: float,
-        is_shared: bool,
+        attempts: int,
     ) -> _Computation:
         """The computation whose result is valid for this state: a running one, or a new one."""
         name = (key, timeout_seconds)
@@ -273,7 +289,7 @@ class ContextCache:
         ):
             return computation
         task = asyncio.create_task(
-            self._compute(key, scope, state, compute, timeout_seconds if is_shared else None)
+            self._compute(key, scope, state, compute, timeout_seconds, attempts)
         )
         computation = self._computations[name] = _Computation(state, _valid_until(state), task)
         task.add_done_callback(lambda _: self._on_done(name, computation))
@@ -291,29 +307,29 @@ class ContextCache:
         scope: Scope,
         state: ScopeState,
         compute: Compute,
-        shared_seconds: float | None,
+        wait_seconds: float,
+        attempts: int,
     ) -> CacheResult:
         """Compute and cache, or return what another process cached meanwhile.
 
-        shared_seconds: how long to wait for another process; None not to look for one.
+        wait_seconds: for another process. attempts: failures in a row after which the cache counts
+        as unavailable.
         """
-        if shared_seconds is None:
-            computed = await compute()
-            if _may_be_kept(computed, state):
-                self._local.keep(key, self._entry_of(state, computed))
-            return CacheResult(computed.context, None)
         token = uuid.uuid4().hex
         # A process that knows of a newer version, or of an expiry, does not wait for this result.
         until = round(_valid_until(state).timestamp() * 1000)
         claim = replace(key, digest=f"{key.digest}:{state.version}:{until}")
-        found = await self._claim_or_find(claim, token, key, scope, state, shared_seconds)
+        found = await self._claim_or_find(claim, token, key, scope, state, wait_seconds, attempts)
         if isinstance(found, Entry):
             return self._hit(found, self._clock.now())
         renewing = asyncio.create_task(self._renew(claim, token)) if found == "claimed" else None
         try:
             computed = await compute()
             if _may_be_kept(computed, state):
-                await self._keep(key, state, computed)
+                if found == "unavailable":  # do not call a cache again that has just failed
+                    self._local.keep(key, self._entry_of(state, computed))
+                else:
+                    await self._keep(key, state, computed)
         finally:
             if renewing is not None:
                 renewing.cancel()
@@ -337,15 +353,28 @@ class ContextCache:
         scope: Scope,
         state: ScopeState,
         wait_seconds: float,
-    ) -> Entry | Literal["claimed", "alone"]:
-        """The claim, or the entry of the process that had it; "alone" if neither is available."""
+        attempts: int,
+    ) -> Entry | Literal["claimed", "alone", "unavailable"]:
+        """The claim, or the entry of the process that had it.
+
+        "alone" if neither came in time, "unavailable" if the cache does not respond.
+        """
         deadline = self._clock.monotonic() + max(wait_seconds, CLAIM_SECONDS)
+        failures = 0
         while True:
             try:
                 is_claimed = await self._cache.claim(claim, token=token, seconds=CLAIM_SECONDS)
                 entry = await self._valid_entry(key, scope, state)
-            except (CacheUnavailable, StoreUnavailable):
+            except StoreUnavailable:
                 return "alone"
+            except CacheUnavailable:
+                failures += 1
+                if failures >= attempts:
+                    return "unavailable"
+                await asyncio.sleep(jittered(_POLL_SECONDS))
+                await self._release(claim, token)  # perhaps only the reply was late
+                continue
+            failures, attempts = 0, _CLAIM_ATTEMPTS
             if entry is not None:
                 if is_claimed:
                     await self._release(claim, token)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from uuid import uuid4
 
 import pytest
@@ -37,6 +38,7 @@ from luma_memory.telemetry.events import CacheHit, CacheMiss, CacheUsed
 from luma_memory.testing.event_log import EventLog
 
 ADA = Scope("default", "ada")
+ResultT = TypeVar("ResultT")
 KEY = context_key(ADA, ["Where?"])
 NOON = datetime(2026, 3, 2, 12, 0, 1, tzinfo=UTC)
 
@@ -450,12 +452,72 @@ async def test_a_cache_lost_at_any_step_never_fails_the_request(calls_left: int)
     assert (await setting.ask()).context.text == "answer 1"
 
 
-async def test_an_unresponsive_cache_is_called_once_per_request() -> None:
+async def test_an_unresponsive_cache_is_called_at_most_twice_per_computation() -> None:
+    """A read and a claim; another read or claim of the same moment shares them."""
     cache = AwayCache(calls_left=0)
     setting = Setting(cache)
-    await setting.ask()
-    assert cache.calls == 1
-    assert setting.misses() == ["unavailable"]
+    await asyncio.gather(*(setting.ask() for _ in range(100)))
+    assert cache.calls == 2
+    assert set(setting.misses()) == {"unavailable"}
+
+
+class LateCache(InProcessCache):
+    """Carries out the commands of these numbers, but its reply comes too late."""
+
+    def __init__(self, *late: int) -> None:
+        super().__init__(size_bytes_max=1 << 20, clock=SystemClock())
+        self.late = late
+        self.calls = 0
+
+    async def fetch(self, key: CacheKey) -> bytes | None:
+        return self._replied(await super().fetch(key))
+
+    async def claim(self, key: CacheKey, *, token: str, seconds: float) -> bool:
+        return self._replied(await super().claim(key, token=token, seconds=seconds))
+
+    async def let_go(self, key: CacheKey, *, token: str) -> None:
+        self._replied(await super().let_go(key, token=token))
+
+    def _replied(self, reply: ResultT) -> ResultT:
+        self.calls += 1
+        if self.calls in self.late:
+            raise CacheUnavailable("late")
+        return reply
+
+
+@pytest.mark.parametrize(
+    "late",
+    # Of two processes: 1 and 2 read, 3 and 4 claim, the others look for the entry or claim again.
+    [(3,), (4,), (5,), (6,), (3, 4), (3, 5), (1, 2), (1,), (2,), (7,), (8,)],
+)
+async def test_a_late_reply_of_the_cache_does_not_double_a_computation(
+    late: tuple[int, ...],
+) -> None:
+    """The stampede: hundreds of requests at once make one command miss its deadline."""
+    shared = LateCache(*late)
+    here, there = Setting(shared), Setting(shared)
+    for setting in (here, there):
+        setting.computing.may_compute.clear()
+    asking = [asyncio.create_task(setting.ask()) for setting in (here, there) * 50]
+    async with asyncio.timeout(10):
+        while here.computing.count + there.computing.count == 0:  # noqa: ASYNC110 - a counter
+            await asyncio.sleep(0.01)
+    here.computing.may_compute.set()
+    there.computing.may_compute.set()
+    results = await asyncio.gather(*asking)
+    assert len({result.context.text for result in results}) == 1
+    assert here.computing.count + there.computing.count == 1
+
+
+async def test_requests_of_one_moment_share_a_read() -> None:
+    cache = LateCache()
+    setting = Setting(cache)
+    setting.computing.may_compute.clear()
+    asking = [asyncio.create_task(setting.ask()) for _ in range(150)]
+    await setting.until_computing(1)
+    assert cache.calls == 3  # a read; a claim, and another read under it
+    setting.computing.may_compute.set()
+    await asyncio.gather(*asking)
 
 
 async def test_processes_share_a_computation_and_wait_for_its_entry() -> None:
@@ -542,7 +604,7 @@ async def test_what_a_process_saw_is_served_without_the_cache_by_the_same_rule()
     assert cache.calls == calls
     setting.versions.version += 1
     assert (await setting.ask()).context.text == "answer 2"
-    assert cache.calls == calls + 1  # the cache was called once, and was unavailable
+    assert cache.calls == calls + 2  # a read and a claim: the cache was unavailable
     assert setting.misses() == ["absent", "changed"]
     # Kept here, though the cache is away.
     assert (await setting.ask()).context.text == "answer 2"
