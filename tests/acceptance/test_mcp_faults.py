@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
-from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 from tests.support.agents import (
     LEGACY,
     MODERN,
     call,
-    local_environment,
     over_http,
     over_stdio,
     refused,
@@ -29,9 +23,6 @@ from tests.support.agents import (
 )
 from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.servers import Servers
-
-from luma_memory.cli.connection_file import running_service
-from luma_memory.concurrency.file_lock import FileLock
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 MEGABYTE = "quince " * 150_000
@@ -180,32 +171,6 @@ async def test_input_that_ends_in_a_message_ends_the_process_silently(
 
 
 @pytest.mark.slow
-async def test_a_service_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    """Two sessions of one machine; the process that holds their database is killed amid calls."""
-    environment = local_environment(tmp_path)
-    async with over_stdio(environment) as first, over_stdio(environment) as second:
-        added = await call(first, "add_memory", content="The ferry leaves at noon.")
-        (kept,) = added["memories"]
-        calling = [
-            asyncio.create_task(client.call_tool("search_memories", {"query": "ferry"}))
-            for client in (first, second)
-            for _ in range(5)
-        ]
-        found = running_service(tmp_path)
-        assert found is not None
-        os.kill(found.pid, signal.SIGKILL)
-        results = await asyncio.gather(*calling)  # each has a result, an error at worst
-        assert all("Traceback" not in str(result.content) for result in results)
-        for client in (first, second):
-            whole = await _until_it_works(client, "get_memory", id=kept["id"])
-            assert whole["text"] == "The ferry leaves at noon."
-        after = running_service(tmp_path)
-        assert after is not None
-        assert after.pid != found.pid
-    assert FileLock(tmp_path / ".mcp-service").acquire(wait_seconds=60)
-
-
-@pytest.mark.slow
 async def test_sixty_sessions_lose_and_mix_up_nothing(servers: Servers) -> None:
     """Fifty over HTTP and ten over standard input, for a minute."""
     seconds = 60.0
@@ -256,16 +221,6 @@ def _remote(service: KeyedService, key: str, user_id: str) -> dict[str, str]:
         "MEMORY_API_KEY": key,
         "MEMORY_MCP_USER_ID": user_id,
     }
-
-
-async def _until_it_works(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
-    while True:
-        result = await client.call_tool(tool, arguments)
-        if not result.is_error:
-            assert isinstance(result.structured_content, dict)
-            return result.structured_content
-        assert result.meta is not None
-        assert result.meta["luma-memory/error"]["retryable"], result.content
 
 
 async def _failure(url: str, key: str, mode: str) -> str:
