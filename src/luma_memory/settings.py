@@ -283,11 +283,9 @@ class Settings(BaseSettings):
     stop_with_parent: bool = False
     """Stop when standard input ends; set by `luma-memory up` for its children."""
     stop_with_parent_seconds: float = Field(0.0, ge=0, le=600)
-    """How long the API still serves after that; set by `luma-memory mcp` for its service, so that
-    one that was killed is replaced without an interruption."""
+    """How long the API still serves after that; set by `luma-memory mcp` for its service."""
     spare_process: bool = True
-    """`luma-memory up` and the service of `luma-memory mcp` keep a process ready that replaces an
-    API that was killed, within a second instead of several. `false` saves its memory."""
+    """`luma-memory up` and `mcp` keep a process ready that replaces a killed API in a second."""
     worker_metrics_port: Annotated[int | None, Unset("none")] = Field(None, ge=1, le=65_535)
     """A worker serves `/metrics` and `/health/live` on this port
     ([metrics](metrics.md)); several workers of one machine need one each."""
@@ -297,8 +295,7 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path | None, Unset("the user's data folder")] = None
     """Folder of the embedded PostgreSQL."""
     database_pool_size: int = Field(8, ge=2, le=200)
-    """Connections of one process, in addition to one or two for notifications and its
-    session lock."""
+    """Connections of one process, besides one or two for notifications and its session lock."""
     database_wait_seconds: int = Field(60, ge=0, le=3_600)
     """How long a starting API or worker waits for a database that does not respond, before it exits
     with code 1; 0: not at all."""

@@ -11,11 +11,11 @@ import pytest
 
 from luma_memory.bootstrap.http_server import Address
 from luma_memory.bootstrap.prepared_start import (
+    PREPARE_OPTION,
     is_prepared,
     receive_environment,
     sent_environment,
 )
-from luma_memory.cli.processes import PREPARE_OPTION
 from luma_memory.domain.errors import SetupError
 
 

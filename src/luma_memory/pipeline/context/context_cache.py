@@ -19,8 +19,9 @@ rule: then only the version is read, and an unavailable cache does not matter.
 Concurrent requests for the same context share one computation: in this process they await its task,
 in others its entry while the claim in the cache lasts, which its holder renews. If the claiming
 process dies, they wait for the rest of the claim; if the cache is unavailable, each process
-computes by itself. It is unavailable after two failures only: of a process that has hundreds of
-requests at once, a single command may miss its deadline. Requests for the same entry share a read.
+computes by itself. It is unavailable after three failures in a row: of a process that has hundreds
+of requests at once, single commands may miss their deadline. Requests for the same entry share a
+read.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ CLAIM_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 0.5
 _POLL_SECONDS: Final = 0.02
 _RENEWALS: Final = 4  # of a claim, within its time
-_CLAIM_ATTEMPTS: Final = 2
+_CLAIM_ATTEMPTS: Final = 3  # at a cache that has just replied
+_CLAIM_ATTEMPTS_IN_DOUBT: Final = 2  # at one that has just failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ class ContextCache:
         if entry is not None and outdated is None:
             return self._hit(entry, state.read_at)
         self._emit(CacheMiss(outdated or lookup.reason))
-        attempts = 1 if lookup.reason == "unavailable" else _CLAIM_ATTEMPTS
+        is_in_doubt = lookup.reason == "unavailable"
+        attempts = _CLAIM_ATTEMPTS_IN_DOUBT if is_in_doubt else _CLAIM_ATTEMPTS
         running = self._computations.get((key, timeout_seconds))
         computation = self._computation(key, scope, state, compute, timeout_seconds, attempts)
         # A caller may be cancelled; the computation continues for the others and for the cache.
@@ -361,6 +364,7 @@ class ContextCache:
         """
         deadline = self._clock.monotonic() + max(wait_seconds, CLAIM_SECONDS)
         failures = 0
+        is_doubtful = False  # whether the claim may be this caller's: only the reply was late
         while True:
             try:
                 is_claimed = await self._cache.claim(claim, token=token, seconds=CLAIM_SECONDS)
@@ -371,8 +375,8 @@ class ContextCache:
                 failures += 1
                 if failures >= attempts:
                     return "unavailable"
+                is_doubtful = True
                 await asyncio.sleep(jittered(_POLL_SECONDS))
-                await self._release(claim, token)  # perhaps only the reply was late
                 continue
             failures, attempts = 0, _CLAIM_ATTEMPTS
             if entry is not None:
@@ -381,6 +385,9 @@ class ContextCache:
                 return entry
             if is_claimed:
                 return "claimed"
+            if is_doubtful:
+                is_doubtful = False
+                await self._release(claim, token)
             if self._clock.monotonic() >= deadline:
                 return "alone"
             await asyncio.sleep(jittered(_POLL_SECONDS))
