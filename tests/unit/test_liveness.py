@@ -79,5 +79,56 @@ def test_every_wait_ends_in_time(loop: asyncio.SelectorEventLoop) -> None:
             await watch.close()
 
     seconds = loop.run_until_complete(waits())
+    assert min(seconds) == 0.0  # while it is known to be away
     assert max(seconds) <= REQUIRED_SECONDS - SPARE_SECONDS
     assert seconds[0] <= liveness.DOUBT_SECONDS + liveness.PROBE_SECONDS + 0.01
+
+
+def test_what_queues_behind_a_statement_is_refused_with_it(loop: asyncio.SelectorEventLoop) -> None:
+    """One statement after the other, as batches of accepted blocks are."""
+
+    async def waits() -> list[float]:
+        watch = Liveness(_connect)
+        await watch.open()
+        turn = asyncio.Lock()
+
+        async def wait() -> float:
+            async with turn:
+                with pytest.raises(ServerAwayError), watch.watched():
+                    await asyncio.Event().wait()
+            return asyncio.get_running_loop().time()
+
+        try:
+            return await asyncio.gather(*(wait() for _ in range(10)))
+        finally:
+            await watch.close()
+            await asyncio.sleep(0)  # the cancelled probe ends
+
+    assert max(loop.run_until_complete(waits())) <= REQUIRED_SECONDS - SPARE_SECONDS
+
+
+def test_statements_are_sent_again_once_a_probe_succeeds(loop: asyncio.SelectorEventLoop) -> None:
+    class Thawing(_Frozen):
+        async def execute(self, query: str) -> str:
+            if asyncio.get_running_loop().time() < 5.0:
+                return await super().execute(query)
+            return "SELECT"
+
+    async def connect() -> asyncpg.Connection:
+        return cast("asyncpg.Connection", Thawing())
+
+    async def first_success() -> float:
+        watch = Liveness(connect)
+        await watch.open()
+        try:
+            await _refused_after(watch, 0.0)
+            while True:
+                try:
+                    with watch.watched():
+                        return asyncio.get_running_loop().time()
+                except ServerAwayError:
+                    await asyncio.sleep(0.1)
+        finally:
+            await watch.close()
+
+    assert 5.0 <= loop.run_until_complete(first_success()) <= 7.0

@@ -3,8 +3,8 @@
 A time limit per statement cannot distinguish a slow statement from a server that hangs: it would
 have to be longer than the slowest statement. So when a statement takes longer than a moment, this
 process sends a trivial query on a separate connection. If that gets no response either, all waiting
-statements are cancelled. Later statements are tried, and cancelled when the next probe fails: the
-first statement that succeeds needs no probe.
+statements are cancelled, and later ones refused at once until a probe succeeds: requests that queue
+behind a statement would otherwise wait for one probe after the other.
 """
 
 from __future__ import annotations
@@ -58,7 +58,10 @@ class Liveness:
         return self._is_away
 
     def watched(self) -> Watched:
-        """A context manager around a wait for the server. Raises ServerAwayError."""
+        """A context manager around a wait for the server. Raises ServerAwayError.
+
+        At once while the last probe got no response.
+        """
         return Watched(self)
 
     async def open(self) -> None:
@@ -141,6 +144,8 @@ class Watched:
         self.connection: Cuttable | None = None
 
     def __enter__(self) -> Self:
+        if self._liveness.is_away:
+            raise ServerAwayError("PostgreSQL does not respond")
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
