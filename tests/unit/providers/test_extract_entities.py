@@ -45,6 +45,63 @@ def test_kinds(text: str, name: str, kind: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "In Rust, a value has one owner.",
+        "I rewrote the parser in Rust over the winter.",
+        "She wrote the letter in Esperanto.",
+        "Nach Feierabend gehe ich schwimmen.",
+        "Nach Feierabend fahre ich immer mit dem Rad.",
+        "Nach Ladenschluss räumen wir auf.",
+        "Der Dienst ist in Rust geschrieben.",
+        "Wir haben das in Kleinarbeit gebaut.",
+        "Escribí el programa en Kotlin hace tiempo.",
+        "J'ai écrit le programme en Kotlin cet hiver.",
+        "Il programma l'ho scritto in Kotlin.",
+        "Het programma is in Kotlin geschreven.",
+    ],
+)
+def test_a_preposition_alone_makes_no_place(text: str) -> None:
+    """Without further evidence, a name has no kind."""
+    assert "place" not in {kind for _, kind in found(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("I grew up in Ballarat with two brothers.", "Ballarat"),
+        ("We moved to a flat in Ballarat last year.", "Ballarat"),
+        ("Ich wohne seit Mai in Tübingen.", "Tübingen"),
+        ("Morgen fahren wir nach Tübingen.", "Tübingen"),
+        ("Vivo en Salamanca desde mayo.", "Salamanca"),
+    ],
+)
+def test_a_place_where_people_live_or_travel_is_one(text: str, name: str) -> None:
+    assert (name, "place") in found(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hey Siri, set a timer for ten minutes.",
+        "I asked Alexa to play some jazz.",
+        "Alexa, turn the lights off!",
+        "That was helpful, Claude!",
+        "Hey Gemini, what is the weather?",
+        "Assistant said it would be fine.",
+        "Hey Siri, stell den Wecker.",
+        "Danke, Alexa!",
+    ],
+)
+def test_an_assistant_is_no_person(text: str) -> None:
+    assert "person" not in {kind for _, kind in found(text)}
+
+
+def test_a_person_may_have_the_name_of_an_assistant() -> None:
+    assert ("Alexa", "person") in found("My sister Alexa moved out last month.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
         "Pottery helps me relax. Nature does too.",
         "I think I'm fine. Don't worry!",
         "THIS IS SO COOL AND I LOVE IT",

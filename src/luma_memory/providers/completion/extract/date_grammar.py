@@ -55,6 +55,9 @@ class Grammar:
     future: re.Pattern[str]
     future_nouns: re.Pattern[str]  # ahead, unless the sentence has a verb of `past_verbs`
     past_verbs: re.Pattern[str]
+    present: re.Pattern[str]
+    participles: re.Pattern[str]
+    appointments: re.Pattern[str]
     every: frozenset[str]
     range_from: re.Pattern[str]  # at the end of what is before the first date
     range_to: re.Pattern[str]  # between the two
@@ -72,6 +75,9 @@ def grammar(language: str) -> Grammar | None:
         future=re.compile(rf"(?<!\w)(?:{words.future})(?!\w)|(?:'|’)ll\b", re.IGNORECASE),
         future_nouns=_words_in_text(words.future_nouns),
         past_verbs=_words_in_text(words.past_verbs),
+        present=_words_in_text(words.present),
+        participles=_words_in_text(words.participles),
+        appointments=_words_in_text(words.appointments),
         every=frozenset(words.every.split()),
         range_from=re.compile(rf"(?<!\w)(?:{words.range_from})\s+\Z", re.IGNORECASE),
         range_to=re.compile(rf",?\s+(?:{words.range_to})\s+(?:the )?", re.IGNORECASE),

@@ -123,7 +123,7 @@ def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Ment
     for rule, match in islice(matches, MAX_MATCHES):
         if _repeated(text, match.start(), rules):
             continue
-        value = rule.resolve(match, base, _tense(document, match, rules))
+        value = _value(rule, match, base, _tense(document, match, rules))
         if value is not None or rule.vague:
             yield Mention(one_line(match[0]), match.start(), match.end(), value)
 
@@ -136,8 +136,18 @@ def _repeated(text: str, start: int, rules: Grammar) -> bool:
     return not rules.every.isdisjoint(before[0].lower().split())
 
 
-def _tense(document: Document, match: re.Match[str], rules: Grammar) -> Tense:
-    """By the rest of its sentence: "bis" in "vom 24. bis 26. Juli" is part of the date."""
+def _value(rule: Rule, match: re.Match[str], base: date, tense: Tense | None) -> str | None:
+    if tense is not None:
+        return rule.resolve(match, base, tense)
+    past, future = rule.resolve(match, base, "past"), rule.resolve(match, base, "future")
+    return past if past == future else None
+
+
+def _tense(document: Document, match: re.Match[str], rules: Grammar) -> Tense | None:
+    """By the rest of its sentence: "bis" in "vom 24. bis 26. Juli" is part of the date.
+
+    None for a sentence in the present, which may concern either side.
+    """
     text, place = document.text, match.start()
     index = bisect_right(document.sentences, place, key=lambda sentence: sentence.start) - 1
     sentence = document.sentences[max(index, 0)]
@@ -150,4 +160,11 @@ def _tense(document: Document, match: re.Match[str], rules: Grammar) -> Tense:
 
     if has(rules.future):
         return "future"
-    return "future" if has(rules.future_nouns) and not has(rules.past_verbs) else "past"
+    is_present = has(rules.present)
+    if has(rules.past_verbs) or (is_present and has(rules.participles)):
+        return "past"
+    if has(rules.future_nouns):
+        return "future"
+    if is_present:
+        return "future" if has(rules.appointments) else None
+    return "past"

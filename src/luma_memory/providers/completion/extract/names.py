@@ -28,6 +28,14 @@ _MAX_OPENING_WORDS = 40
 _PRODUCT = re.compile(
     r"[A-Z][a-z]+[A-Z]{2,}|[A-Za-z][a-z]*[A-Z][A-Za-z]*[a-z]\w*|[A-Z][A-Za-z]*-?\d+(?:\.\d+)?\w*"
 )
+# Spoken to as people are; some are people's names as well.
+_ASSISTANTS = frozenset(
+    {"siri", "alexa", "cortana", "bixby", "copilot", "chatgpt", "gemini", "claude", "grok"}
+)
+# Words before a person's name, and before an assistant's: "I asked Alexa", "Danke, Alexa".
+_ALSO_OF_ASSISTANTS = frozenset(
+    "asked met invited thank named called namens heißt hallo hey hi danke liebe lieber".split()  # noqa: SIM905
+)
 _APOSTROPHES = frozenset({"'", "’", ""})  # what may follow a lone letter
 _VOCATIVE_END = re.compile(r"\s*(?:[.!?,…]|$)")
 _JOINERS = frozenset({"of", "de", "del", "della", "di", "da", "do", "von", "van", "der", "la", "&"})
@@ -209,7 +217,7 @@ def _has_cue(document: Document, span: _Span) -> bool:
     before = _before(document, span)
     cues = document.vocabulary.names
     named = before in cues.titles or before in cues.kin or before in cues.company
-    placed = before in cues.place_before
+    placed = before in cues.place_before and _is_place(document, span)
     return span.words[0].weight >= _NOUN_NAME_WEIGHT and (named or placed)
 
 
@@ -253,6 +261,8 @@ def _kind(document: Document, span: _Span) -> EntityKind:
         return "other"
     if before in cues.organization_before and _works_there(document, span):
         return "organization"
+    if _is_assistant(document, span):
+        return "other"
     if before in cues.titles or before in cues.kin or _is_addressed(document, span):
         return "person"
     if _after(document, span) in cues.person_after and len(span.words) <= 2:
@@ -267,12 +277,33 @@ def _kind_by_weak_cue(document: Document, span: _Span) -> EntityKind:
     kind: EntityKind
     if before in cues.company:
         kind = "person"
-    elif before in cues.place_before:
+    elif before in cues.place_before and _is_place(document, span):
         kind = "place"
     else:
         return "other"
     is_talk = len(document.words) <= _MAX_TALK_WORDS and not _is_technical(document)
     return kind if is_talk else "other"
+
+
+def _is_place(document: Document, span: _Span) -> bool:
+    """Whether the sentence is about living or traveling somewhere.
+
+    "In" and its translations precede languages, moods and times as well: "in Rust".
+    """
+    cues = document.vocabulary.names
+    if span.words[-1].base.endswith(tuple(cues.place_never)):
+        return False
+    sentence = document.sentences[span.words[0].sentence]
+    words = document.words[sentence.first : sentence.last]
+    return any(word.base in cues.place_verbs for word in words)
+
+
+def _is_assistant(document: Document, span: _Span) -> bool:
+    """A program that is addressed by a name; "my sister Alexa" is none."""
+    before = _before(document, span)
+    cues = document.vocabulary.names
+    is_kin = before in cues.titles or (before in cues.kin and before not in _ALSO_OF_ASSISTANTS)
+    return len(span.words) == 1 and span.words[0].base in _ASSISTANTS and not is_kin
 
 
 def _is_technical(document: Document) -> bool:

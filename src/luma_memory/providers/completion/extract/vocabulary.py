@@ -9,6 +9,11 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+# Patterns over the rest of a date's sentence, written over several lines.
+_IN_SENTENCES = (
+    *("future", "future_nouns", "past_verbs"),
+    *("present", "participles", "appointments"),
+)
 LANGUAGES = ("en", "de", "es", "fr", "it", "pt", "nl")
 
 
@@ -21,6 +26,8 @@ class NameCues:
     company: frozenset[str] = frozenset()
     person_after: frozenset[str] = frozenset()
     place_before: frozenset[str] = frozenset()
+    place_verbs: frozenset[str] = frozenset()  # of living and traveling
+    place_never: frozenset[str] = frozenset()  # endings of words that are no places
     organization_before: frozenset[str] = frozenset()
     organization_verbs: frozenset[str] = frozenset()
     place_words: frozenset[str] = frozenset()
@@ -99,6 +106,11 @@ class DateWords:
     # Future things ("appointment"), unless the sentence has a verb in the past.
     future_nouns: str = "(?!)"
     past_verbs: str = "(?!)"
+    # "I have", of what lies ahead as of the past: with an appointment, the sentence looks forward;
+    # without one it proves nothing, unless it has a verb of the past or a participle.
+    present: str = "(?!)"
+    participles: str = "(?!)"
+    appointments: str = "(?!)"
     half_year: str = ""
     fortnight: str = ""
     before_last_before: str = ""  # "vorletzte" Woche
@@ -179,9 +191,7 @@ def _date_words(table: dict[str, Any]) -> DateWords:
     days = [DayWords(**entry) for entry in table.pop("days")]
     feasts = [Feast(**entry) for entry in table.pop("feasts", ())]
     joined: dict[str, Any] = {
-        name: table[name].replace("\n", "")
-        for name in ("future", "future_nouns", "past_verbs")
-        if name in table
+        name: table[name].replace("\n", "") for name in _IN_SENTENCES if name in table
     }
     words: dict[str, Any] = {**table, **joined, "days": days, "feasts": feasts}
     return DateWords(**words)
