@@ -75,6 +75,10 @@ def _store_lines(size: int, found: Mapping[str, Mapping[str, Any]]) -> list[Line
         ),
         _line(f"langgraph_aget_{size}", f"aget, {size:,} items, p50", found, "aget", store),
         _line(
+            f"langgraph_floor_{size}", "an HTTP request that reads nothing, p50", found, "floor",
+            f"{store}'s aget", target=None,
+        ),
+        _line(
             f"langgraph_asearch_{size}", f"asearch, {size:,} items, p50", found, "asearch", store,
             note=_right(found["right"]),
         ),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+import httpx
 from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
@@ -54,12 +55,13 @@ class _Comparison:
 
     async def run(self) -> dict[str, Any]:
         puts, embedded = await self._put()
-        gets = await self._get()
+        gets, floor = await self._get()
         searches, right = await self._search()
         return {
             "abatch": puts.to_json(),
             "embedded": embedded.to_json(),
             "aget": gets.to_json(),
+            "floor": floor.to_json(),
             "asearch": searches.to_json(),
             "right": right.to_json(),
         }
@@ -81,18 +83,22 @@ class _Comparison:
         embedded.theirs = puts.theirs
         return puts, embedded
 
-    async def _get(self) -> Sides:
-        gets = Sides()
+    async def _get(self) -> tuple[Sides, Sides]:
+        """Reads of both sides; beside theirs, a request over HTTP that reads nothing."""
+        gets, floor = Sides(), Sides()
         keys = random.Random(1).choices(list(self._values), k=GETS)
-        for key in keys:
-            found = await gets.add(
-                partial(self._ours.aget, self._namespace, key),
-                partial(self._theirs.aget, self._namespace, key),
-            )
-            for item in found:
-                if item is None or item.value != self._values[key]:
-                    raise AssertionError(f"wrong value of {key}: {item}")
-        return gets
+        async with httpx.AsyncClient(base_url=f"{self._url}/api/v1/memory") as client:
+            for key in keys:
+                found = await gets.add(
+                    partial(self._ours.aget, self._namespace, key),
+                    partial(self._theirs.aget, self._namespace, key),
+                )
+                for item in found:
+                    if item is None or item.value != self._values[key]:
+                        raise AssertionError(f"wrong value of {key}: {item}")
+                await floor.add_ours(partial(client.get, "/health/live"))
+        floor.theirs = gets.theirs
+        return gets, floor
 
     async def _search(self) -> tuple[Sides, RightResults]:
         searches, right = Sides(), RightResults()

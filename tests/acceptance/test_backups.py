@@ -22,6 +22,7 @@ from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
 
 pytestmark = pytest.mark.slow
 BLOCKS = 100
+ITEM = {"user_id": "ada", "namespace": ["notes"], "key": "tea", "value": {"text": "green"}}
 
 
 async def test_a_backup_under_load_holds_all_that_was_accepted_before(
@@ -34,6 +35,8 @@ async def test_a_backup_under_load_holds_all_that_was_accepted_before(
     ):
         await ledger.grow_by(BLOCKS)
         before = set(ledger.accepted.values())
+        async with httpx2.AsyncClient(trust_env=False) as client:
+            stored = await client.put(f"{stack.base_url}{BASE_PATH}/items", json=ITEM)
         await run_of(None, "backup", str(file), DATABASE_URL=stack.database_url)
         await ledger.grow_by(BLOCKS)
     assert file.stat().st_size > 0
@@ -68,6 +71,13 @@ async def test_a_backup_under_load_holds_all_that_was_accepted_before(
             "/search", json={"user_id": ledger.users[0], "query": "Who met at the lighthouse?"}
         )
         assert found.json()["results"]
+        named = {"user_id": "ada", "namespace": "notes", "key": "tea"}
+        item = (await client.get("/items", params=named)).json()
+        assert (item["value"], item["etag"]) == (ITEM["value"], stored.json()["etag"])
+        # What is stored now comes after it.
+        await client.put("/items", json={**ITEM, "key": "coffee"})
+        listed = await client.post("/items/search", json={"user_id": "ada", "order": "oldest"})
+        assert [one["key"] for one in listed.json()["items"]] == ["tea", "coffee"]
 
 
 async def test_a_database_that_keeps_something_is_left_alone(tmp_path: Path) -> None:

@@ -190,6 +190,19 @@ async def test_an_end_user_sees_their_own_rows_of_the_default_project(
             assert await _count(request, table) == 0, table
 
 
+async def test_an_end_user_sees_their_own_items(hosted: asyncpg.Connection) -> None:
+    await hosted.execute(
+        "INSERT INTO memory_blocks (id, project_id, user_id, content, namespace, key, value,"
+        " name_id, position) SELECT gen_random_uuid(), project_id, user_id, '', '{files}',"
+        " project_id || '/' || user_id, '1', gen_random_uuid(), 1 FROM memory_users"
+    )
+    async with _as(hosted, "authenticated", {"sub": "caroline"}) as request:
+        rows = await request.fetch("SELECT key FROM memory_blocks WHERE key IS NOT NULL")
+        assert [row["key"] for row in rows] == ["default/caroline"]
+    async with _as(hosted, "anon", None) as request:
+        assert not await request.fetch("SELECT key FROM memory_blocks WHERE key IS NOT NULL")
+
+
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 @pytest.mark.parametrize(
     "claims", [None, "", {}, {"role": "anon"}, {"sub": None}, {"sub": ""}, {"sub": "nobody"}]
