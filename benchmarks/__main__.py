@@ -26,6 +26,7 @@ from benchmarks import (
     importing,
     items,
     lists,
+    partitions,
     provider,
     recall,
     scale,
@@ -66,6 +67,7 @@ SECTIONS: Mapping[str, Section] = {
     "agents-hook": agents.hook,
     "dropin": dropin.compare,
     "queue": queue.compare,
+    "partitions": partitions.partitions,
 }
 
 

@@ -38,6 +38,8 @@ class Sizes:
     compared_items: tuple[int, int]  # in stores beside others', in hundreds
     list_users: tuple[int, int]  # few, then many, with ten blocks each
     list_reads: int  # pages of each list
+    partitions: tuple[int, ...]  # beside one
+    idle_seconds: float  # of a worker without jobs
 
 
 FULL = Sizes(
@@ -72,6 +74,8 @@ FULL = Sizes(
     compared_items=(1_000, 10_000),
     list_users=(100, 10_000),
     list_reads=200,
+    partitions=(8, 64),
+    idle_seconds=30.0,
 )
 SHORT = Sizes(
     rounds=1,
@@ -105,4 +109,6 @@ SHORT = Sizes(
     compared_items=(100, 200),
     list_users=(60, 300),
     list_reads=20,
+    partitions=(3,),
+    idle_seconds=2.0,
 )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, replace
 from typing import Any
+from uuid import UUID
 
 from luma_memory.domain.enrichment import PendingBackfillCounts
 from luma_memory.domain.erasure import Erasure
@@ -248,14 +249,21 @@ async def locked_scopes(
     return locked
 
 
-async def erase(routed: Routed[PostgresEraserStore], scope: Scope, **values: Any) -> Erasure | None:
-    """The user's keys, which are in the home partition, are revoked before."""
-    revoked = await routed.at(HOME, lambda store: store.revoke_keys(scope), writes=True)
-    erasure = await routed.of(scope, lambda store: store.erase(scope, **values), writes=True)
+async def erase(
+    routed: Routed[PostgresEraserStore], scope: Scope, *, erasure_id: UUID, **values: Any
+) -> Erasure | None:
+    """The user's keys, which are in the home partition, are revoked before and counted after."""
+    revoked = 0
+    if routed.places.number_of(scope) != HOME:
+        revoked = await routed.at(HOME, lambda store: store.revoke_keys(scope), writes=True)
+    erasure = await routed.of(
+        scope, lambda store: store.erase(scope, erasure_id=erasure_id, **values), writes=True
+    )
     if erasure is None or not revoked:
         return erasure
-    keys = erasure.counts.get("api_keys", 0) + revoked
-    return replace(erasure, counts={**erasure.counts, "api_keys": keys})
+    # The receipt has to agree with the record.
+    await routed.of(scope, lambda store: store.count_keys(scope, erasure_id, revoked), writes=True)
+    return replace(erasure, counts={**erasure.counts, "api_keys": revoked})
 
 
 async def remains(routed: Routed[PostgresEraserStore], scope: Scope) -> Remains:

@@ -1,8 +1,8 @@
 """The queue of all partitions as a worker sees it.
 
 Claims go to partitions that have work, in turn, so that none starves: each claim begins behind the
-partition where the last one ended, and free slots are shared out among those that are due. A claim
-that takes long does not keep the others waiting: its jobs are returned by a later call.
+partition where the last one ended, and many free slots are shared out among those that are due. A
+claim that takes long does not keep the others waiting: its jobs are returned by a later call.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from luma_memory.ports.jobs import ClaimedJobs, JobQueue
 # How long a claim waits for the partitions that it asked.
 _TOGETHER_SECONDS: Final = 0.3
 _RECONCILE_SECONDS: Final = 1.0
-# Partitions that one claim asks at once.
+# The least share of slots for one partition, and the most partitions that one claim uses.
+_SHARE_MIN: Final = 5
 _PARALLEL_MAX: Final = 8
 
 
@@ -78,10 +79,11 @@ class PartitionedQueue:
     ) -> Sequence[Job]:
         jobs, self._arrived = self._arrived[:limit], self._arrived[limit:]
         await self._checks.fresh(is_idle=not self._due)
-        while (free := limit - len(jobs) - self._reserved()) > 0:
+        while (free := limit - len(jobs)) > 0:
             numbers = self._chosen(free)
             if not numbers:
                 break
+            started = []
             for n, number in enumerate(numbers):
                 share = free // len(numbers) + (n < free % len(numbers))
                 call = partial(
@@ -95,11 +97,9 @@ class PartitionedQueue:
                 run = self._places.run(number, call, writes=False)
                 task = asyncio.create_task(run, name=f"claim-{number}")
                 self._late[task] = (number, share)
-            jobs += await self._gathered(limit - len(jobs))
+                started.append(task)
+            jobs += await self._gathered(started)
         return jobs
-
-    def _reserved(self) -> int:
-        return sum(share for _, share in self._late.values())
 
     def _chosen(self, free: int) -> Sequence[int]:
         """The next due partitions, beginning behind the last ones; no longer due from now on."""
@@ -112,22 +112,23 @@ class PartitionedQueue:
         if self._delivers:
             ready = [number for number in ready if number in self._checks.with_webhooks]
         ready.sort(key=lambda number: (number - self._next) % self._places.count)
-        chosen = ready[: min(free, _PARALLEL_MAX)]
+        # Few slots are filled from one partition, by one statement; the next claim is another's.
+        chosen = ready[: max(1, min(free // _SHARE_MIN, _PARALLEL_MAX))]
         if chosen:
             self._next = chosen[-1] + 1
             self._due.difference_update(chosen)
         return chosen
 
-    async def _gathered(self, limit: int) -> list[Job]:
-        """The jobs of the claims that respond in time."""
-        await asyncio.wait(self._late, timeout=_TOGETHER_SECONDS)
+    async def _gathered(self, started: Sequence[asyncio.Task[Sequence[Job]]]) -> list[Job]:
+        """The jobs of the claims that respond in time; those of the others arrive later."""
+        await asyncio.wait(started, timeout=_TOGETHER_SECONDS)
         jobs: list[Job] = []
-        for task in [task for task in self._late if task.done()]:
-            jobs += self._ended(task)
-        for task in self._late:
-            task.add_done_callback(self._arrive)
-        self._arrived += jobs[limit:]
-        return jobs[:limit]
+        for task in started:
+            if task.done():
+                jobs += self._ended(task)
+            else:
+                task.add_done_callback(self._arrive)
+        return jobs
 
     def _arrive(self, task: asyncio.Task[Sequence[Job]]) -> None:
         if task in self._late:  # else it was gathered

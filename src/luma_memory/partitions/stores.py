@@ -93,6 +93,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "find": _READ,
         "remains": merged(models.remains),
         "revoke_keys": at_home,
+        "count_keys": _WRITE,
     },
     PostgresEventStore: {
         "subscribe": merged(events.subscribe),

@@ -75,6 +75,12 @@ class PostgresEraserStore:
         row = await self._row("revoke_user_keys", scope.project_id, scope.user_id)
         return int(row["revoked"]) if row is not None else 0
 
+    async def count_keys(self, scope: Scope, erasure_id: UUID, revoked: int) -> None:
+        """Add revoked keys of another partition to the record of an erasure."""
+        await self._database.execute(
+            _SQL["count_keys"], scope.project_id, scope.user_id, erasure_id, revoked
+        )
+
     async def find(
         self, scope: Scope, *, erasure_id: UUID | None, key: bytes | None
     ) -> Erasure | None:

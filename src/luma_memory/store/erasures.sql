@@ -33,3 +33,8 @@ WITH revoked AS (
     WHERE k.project_id = $1 AND k.user_id = $2 RETURNING k.prefix
 )
 SELECT count(*) AS revoked FROM revoked
+
+-- name: count_keys
+-- The keys that were revoked in the home partition, in the record of the erasure.
+UPDATE memory_erasures SET counts = counts || jsonb_build_object('api_keys', $4::bigint)
+WHERE project_id = $1 AND user_digest = memory_user_digest($1, $2) AND id = $3
