@@ -17,7 +17,7 @@ from tests.support.sdk_behaviors import (
     check,
     scripted_service,
 )
-from tests.support.typescript_sdk import built_sdk
+from tests.support.typescript_sdk import RUNTIMES, built_sdk, runtime_command
 
 from luma_memory.client import AsyncMemoryClient, LumaMemoryError, MemoryClient, Retries
 from luma_memory.domain.webhook_signatures import secret_text, signed_headers
@@ -165,22 +165,24 @@ async def test_python_without_asyncio(service: ScriptedService, row: Behavior) -
     check(row, await asyncio.to_thread(run), service.seen[name])
 
 
-async def test_typescript(service: ScriptedService) -> None:
+@pytest.mark.parametrize("runtime", RUNTIMES)
+async def test_typescript(service: ScriptedService, runtime: str) -> None:
     sdk = await asyncio.to_thread(built_sdk)
+    command = runtime_command(runtime)
     given = [
         {
             "call": dict(row.call),
             "options": dict(row.options),
-            "url": service.start(row, f"typescript-{number}"),
+            "url": service.start(row, f"{runtime}-{number}"),
         }
         for number, row in enumerate(BEHAVIORS)
     ]
-    printed = await sdk.run("test/behaviors.mjs", json.dumps(given))
+    printed = await sdk.run("test/behaviors.mjs", json.dumps(given), runtime=command)
     outcomes = json.loads(printed)
     wrong = []
     for number, row in enumerate(BEHAVIORS):
         try:
-            check(row, outcomes[number], service.seen[f"typescript-{number}"])
+            check(row, outcomes[number], service.seen[f"{runtime}-{number}"])
         except AssertionError as error:
             wrong.append(f"{row.name}: {error} {outcomes[number]}")
     assert wrong == []

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,12 @@ from luma_memory.concurrency.file_lock import FileLock
 ROOT = Path(__file__).resolve().parents[2]
 SDK = ROOT / "sdk" / "typescript"
 SECONDS_MAX = 240
+# What runs the SDK, with the options before a program's name. It needs the network only.
+RUNTIMES: Mapping[str, Sequence[str]] = {
+    "node": (),
+    "deno": ("run", "--quiet", "--allow-net"),
+    "bun": (),
+}
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,26 @@ class TypeScriptSdk:
     node: str
     folder: Path = SDK
 
-    async def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """What `node ARGUMENTS` prints. Raises AssertionError with its errors if it fails."""
-        return await asyncio.to_thread(run_node, self.node, *arguments, folder=self.folder, env=env)
+    async def run(
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        runtime: Sequence[str] | None = None,
+    ) -> str:
+        """What `node ARGUMENTS` prints. Raises AssertionError with its errors if it fails.
+
+        runtime: the command of another JavaScript runtime.
+        """
+        command = [*(runtime or [self.node]), *arguments]
+        return await asyncio.to_thread(run_node, *command, folder=self.folder, env=env)
+
+
+def runtime_command(name: str) -> Sequence[str]:
+    """The command of one of RUNTIMES; skips the test where it is not installed."""
+    program = shutil.which(name)
+    if program is None:
+        pytest.skip(f"{name} is not installed")
+    return [program, *RUNTIMES[name]]
 
 
 def run_node(
