@@ -12,7 +12,7 @@ import hashlib
 import mimetypes
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final
@@ -45,15 +45,23 @@ _HEADERS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConsoleFile:
     """A file as it is sent."""
 
     content: bytes
-    compressed: bytes | None  # None: compression saves nothing
     media_type: str
     etag: str
     cache_control: str
+
+    @cached_property
+    def compressed(self) -> bytes | None:
+        """None if compression saves little. Computed once, when a browser asks for this file."""
+        if len(self.content) < _COMPRESSED_FROM_BYTES:
+            return None
+        # Without the time, so that all processes send the same bytes.
+        packed = gzip.compress(self.content, mtime=0)
+        return packed if len(packed) < 0.9 * len(self.content) else None
 
 
 def console_files(folder: Traversable) -> Mapping[str, ConsoleFile]:
@@ -132,15 +140,9 @@ def _below(folder: Traversable, prefix: str) -> list[tuple[str, Traversable]]:
 def _file(name: str, content: bytes) -> ConsoleFile:
     ending = "." + name.rpartition(".")[2]
     guessed = _MEDIA_TYPES.get(ending) or mimetypes.guess_type(name)[0]
-    compressed = None
-    if len(content) >= _COMPRESSED_FROM_BYTES:
-        # Without the time, so that all processes send the same bytes.
-        packed = gzip.compress(content, mtime=0)
-        compressed = packed if len(packed) < 0.9 * len(content) else None
     is_fixed = name.startswith(_NAMED_BY_CONTENT)
     return ConsoleFile(
         content,
-        compressed,
         guessed or "application/octet-stream",
         # Weak: both encodings have it.
         f'W/"{hashlib.sha256(content).hexdigest()[:24]}"',
