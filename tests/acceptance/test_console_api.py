@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -83,6 +84,31 @@ async def test_sessions_are_listed_with_their_counts(client: httpx2.AsyncClient)
     assert {one["session_id"]: one["blocks"] for one in sessions} == {"latest": 1, "s0": 2, "s1": 1}
 
 
+async def test_the_terms_of_a_user_are_counted_by_block(client: httpx2.AsyncClient) -> None:
+    texts = ("The garden needs water.", "The garden has roses.", "A train to Porto.")
+    for day, content in enumerate(texts, start=1):
+        at = f"2026-03-0{day}T00:00:00Z"
+        await store(client, "ann", 1, content=content, occurred_at=at, external_id=str(day))
+    await store(client, "bea", 1, content="The garden of another user.")
+    await until_idle(client)
+    blocks = (await client.get("/blocks", params={"user_id": "ann"})).json()["blocks"]
+    tags = Counter(tag for block in blocks for tag in set(block["tags"]))
+    profile = (await client.get("/users/ann/terms")).json()
+    assert tags["garden"] == 2
+    assert {one["term"]: one["blocks"] for one in profile["terms"]} == tags
+    counts = [one["blocks"] for one in profile["terms"]]
+    assert counts == sorted(counts, reverse=True)
+    (garden,) = (one for one in profile["terms"] if one["term"] == "garden")
+    assert garden["last_occurred_at"] == "2026-03-02T00:00:00Z"
+    assert (profile["blocks"], profile["limited"]) == (3, False)
+    found = await pages(client, "/blocks", "blocks", filters='{"tags": "garden"}', user_id="ann")
+    assert len(found) == garden["blocks"]
+    assert (await client.get("/users/nobody/terms")).json()["terms"] == []
+    assert (await client.get("/users/ann/terms", params={"limit": "1"})).json()["terms"] == [
+        profile["terms"][0]
+    ]
+
+
 async def test_a_key_of_one_user_sees_this_user_alone(
     api: KeyedService, client: httpx2.AsyncClient, request: pytest.FixtureRequest
 ) -> None:
@@ -102,6 +128,7 @@ async def test_a_key_of_one_user_sees_this_user_alone(
         assert [key["is_current"] for key in keys] == [False, True]
         for response in (
             await of_bea.get("/users/ann/sessions"),
+            await of_bea.get("/users/ann/terms"),
             await of_bea.post("/keys", json={"permissions": ["read"], "user_id": "ann"}),
             await of_bea.get("/metrics/history"),
             await of_bea.get("/providers"),

@@ -230,6 +230,7 @@ async def test_many_things_at_once(sdk: Any, user: str) -> None:
     listed = [one async for one in sdk.iterate_users(prefix=user, sort="user_id", page_size=1)]
     assert [(one.user_id, one.counts.blocks) for one in listed] == [(user, 3)]
     assert [one.blocks for one in (await sdk.list_sessions(user)).sessions] == [3]
+    assert (await sdk.list_terms(user, limit=1)).blocks == 3
     filters = {"source": "bulk"}
     found = [one async for one in sdk.iterate_blocks(user, filters=filters, page_size=2)]
     assert [one.content for one in found] == texts[::-1]

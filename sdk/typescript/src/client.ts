@@ -97,6 +97,17 @@ export class MemoryClient extends Connection {
     }
   }
 
+  /** The blocks in the order of their ids, once all are enriched. Rejects as `waitUntilActive`. */
+  async waitUntilAllActive(blockIds: Iterable<string>, of: OfUser, options: CallOptions = {}): Promise<wire.BlockBody[]> {
+    const until = performance.now() + (options.timeoutSeconds ?? ENRICHED_SECONDS) * 1000;
+    const found: wire.BlockBody[] = [];
+    for (const id of blockIds) {
+      const timeoutSeconds = Math.max(0, (until - performance.now()) / 1000);
+      found.push(await this.waitUntilActive(id, of, { ...options, timeoutSeconds }));
+    }
+    return found;
+  }
+
   /**
    * The block, once it is enriched. Rejects with RejectedError (code enrichment_failed) if enrichment
    * failed permanently, UnavailableError (code still_pending) after the timeout.
@@ -335,6 +346,11 @@ export class MemoryClient extends Connection {
     return paged(query, (page) => this.listUsers(page, options), (page) => page.users);
   }
 
+  /** The most frequent tags of a user's newest 10,000 blocks, with their numbers of blocks. */
+  async listTerms(userId: string, query: { limit?: number } = {}, options: CallOptions = {}): Promise<wire.TermProfileBody> {
+    return this.#read(`/users/${segment(userId)}/terms`, query, options);
+  }
+
   /** One page of a user's sessions, the latest activity first. */
   async listSessions(userId: string, query: Page = {}, options: CallOptions = {}): Promise<wire.SessionPageBody> {
     return this.#read(`/users/${segment(userId)}/sessions`, query, options);
@@ -384,7 +400,7 @@ export class MemoryClient extends Connection {
   async importFile(
     userId: string,
     content: BodyInit,
-    query: { format?: string; file_name?: string; time_zone?: string; date_order?: string } = {},
+    query: wire.QueryOf<"/users/{user_id}/import", "post"> = {},
     options: CallOptions = {},
   ): Promise<wire.ImportReportBody> {
     const call = {

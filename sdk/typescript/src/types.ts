@@ -74,6 +74,8 @@ export type SettingBody = Schemas["SettingBody"];
 export type SettingListBody = Schemas["SettingListBody"];
 export type SummaryBody = Schemas["SummaryBody"];
 export type SummaryPageBody = Schemas["SummaryPageBody"];
+export type TermBody = Schemas["TermBody"];
+export type TermProfileBody = Schemas["TermProfileBody"];
 export type UsageBody = Schemas["UsageBody"];
 export type UserBody = Schemas["UserBody"];
 export type UserEditBody = Schemas["UserEditBody"];
@@ -92,6 +94,11 @@ export interface StreamedEventBody extends EventBody {
 /** What became of the items of another system's export. */
 export interface ImportReportBody {
   format: string;
+  /** Blocks to store; with `dry_run`, all there is. */
+  found: number;
+  /** The first three, their texts cut after 300 characters. */
+  samples: { user_id: string; content: string; speaker: string | null; session_id: string | null; occurred_at: string | null }[];
+  /** With those that an earlier import stored. */
   stored: number;
   refused: number;
   skipped: Record<string, number>;

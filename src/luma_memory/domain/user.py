@@ -47,3 +47,21 @@ class Session:
     first_occurred_at: datetime
     last_occurred_at: datetime
     last_created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FrequentTerm:
+    """A tag of a user's blocks."""
+
+    term: str
+    block_count: int
+    last_occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TermProfile:
+    """What a user's blocks are about: their most frequent tags."""
+
+    terms: list[FrequentTerm]  # the most frequent first
+    block_count: int  # blocks that were examined, the newest ones
+    is_limited: bool  # there are older blocks that were not

@@ -1,4 +1,4 @@
-"""Lists of a project's users, and of a user's sessions."""
+"""Lists of a project's users, and of a user's sessions and terms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.user import ListedUser, Session, UserSort
+from luma_memory.domain.user import ListedUser, Session, TermProfile, UserSort
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,4 +67,8 @@ class UserListStore(Protocol):
         self, scope: Scope, *, after: SessionPlace | None, limit: int
     ) -> SessionPage:
         """Sessions by their last block, newest first. Reads every block of the user."""
+        ...
+
+    async def terms(self, scope: Scope, *, limit: int) -> TermProfile:
+        """The most frequent tags of the newest 10,000 blocks; on a tie, the latest first."""
         ...

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from luma_memory.domain.erasure import Erasure, Receipt
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.user import ListedUser, Session, User, UserCounts
+from luma_memory.domain.user import FrequentTerm, ListedUser, Session, TermProfile, User, UserCounts
 from luma_memory.protocol.validation import Name, UtcInstant
 
 
@@ -104,6 +104,36 @@ class SessionPageBody(BaseModel):
 
     sessions: list[SessionBody]
     next_cursor: str | None = Field(description="Pass as `cursor` for the next page.")
+
+
+class TermBody(BaseModel):
+    """A tag of a user's blocks."""
+
+    term: str = Field(description="A tag: the filter `tags` of search finds its blocks.")
+    blocks: int = Field(description="Blocks that carry it.")
+    last_occurred_at: UtcInstant
+
+    @classmethod
+    def of(cls, found: FrequentTerm) -> TermBody:
+        return cls(
+            term=found.term, blocks=found.block_count, last_occurred_at=found.last_occurred_at
+        )
+
+
+class TermProfileBody(BaseModel):
+    """What a user's blocks are about: their most frequent tags."""
+
+    terms: list[TermBody] = Field(description="The most frequent first.")
+    blocks: int = Field(description="Blocks that were examined, the newest ones.")
+    limited: bool = Field(description="There are older blocks: at most 10,000 are examined.")
+
+    @classmethod
+    def of(cls, profile: TermProfile) -> TermProfileBody:
+        return cls(
+            terms=[TermBody.of(one) for one in profile.terms],
+            blocks=profile.block_count,
+            limited=profile.is_limited,
+        )
 
 
 class UserEditBody(BaseModel):

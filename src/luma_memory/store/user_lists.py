@@ -7,7 +7,15 @@ from typing import Any, Final
 import asyncpg
 
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.user import ListedUser, Session, User, UserCounts, UserSort
+from luma_memory.domain.user import (
+    FrequentTerm,
+    ListedUser,
+    Session,
+    TermProfile,
+    User,
+    UserCounts,
+    UserSort,
+)
 from luma_memory.ports.user_lists import (
     SessionPage,
     SessionPlace,
@@ -90,6 +98,15 @@ class PostgresUserLists:
         return SessionPage(
             sessions, None if last is None else SessionPlace(last.last_created_at, last.session_id)
         )
+
+    async def terms(self, scope: Scope, *, limit: int) -> TermProfile:
+        row = await self._database.fetch_row(
+            _SQL["frequent_terms"], scope.project_id, scope.user_id, limit
+        )
+        assert row is not None, "an aggregate has one row"
+        found = zip(row["terms"], row["counts"], row["last_at"], strict=True)
+        terms = [FrequentTerm(term, count, aware(at)) for term, count, at in found]
+        return TermProfile(terms, row["blocks"], row["is_limited"])
 
 
 def end_of_prefix(prefix: str) -> str | None:

@@ -1,4 +1,4 @@
--- Lists of users and sessions.
+-- Lists of users, sessions and terms.
 
 -- name: page_users_by_activity
 -- The last active first. The index has the order of the hours; only the users of one hour are sorted. Users who were
@@ -70,3 +70,29 @@ WHERE $4::text IS NULL OR s.last_created_at < $3::timestamptz
    OR (s.last_created_at = $3 AND s.session_id COLLATE "C" > $4)
 ORDER BY s.last_created_at DESC, s.session_id COLLATE "C"
 LIMIT $5
+
+-- name: frequent_terms
+-- One row. The newest 10,000 blocks, by the primary key: a large user costs some tens of milliseconds, and not its size.
+WITH newest AS MATERIALIZED (
+    SELECT b.tags, coalesce(b.occurred_at, b.created_at) AS at
+    FROM memory_blocks AS b
+    WHERE b.project_id = $1 AND b.user_id = $2 AND b.key IS NULL
+      AND (b.expires_at IS NULL OR b.expires_at > now())
+    ORDER BY b.id DESC
+    LIMIT 10001
+), examined AS (
+    SELECT n.tags, n.at FROM newest AS n LIMIT 10000
+), frequent AS (
+    SELECT x.term, count(*) AS blocks, max(e.at) AS last_at
+    -- A tag counts once a block.
+    FROM examined AS e CROSS JOIN LATERAL (SELECT DISTINCT unnest(e.tags)) AS x (term)
+    GROUP BY x.term
+    ORDER BY count(*) DESC, max(e.at) DESC, x.term COLLATE "C"
+    LIMIT $3
+)
+SELECT coalesce(array_agg(f.term ORDER BY f.blocks DESC, f.last_at DESC, f.term COLLATE "C"), '{}') AS terms,
+       coalesce(array_agg(f.blocks ORDER BY f.blocks DESC, f.last_at DESC, f.term COLLATE "C"), '{}') AS counts,
+       coalesce(array_agg(f.last_at ORDER BY f.blocks DESC, f.last_at DESC, f.term COLLATE "C"), '{}') AS last_at,
+       (SELECT count(*) FROM examined) AS blocks,
+       (SELECT count(*) > 10000 FROM newest) AS is_limited
+FROM frequent AS f

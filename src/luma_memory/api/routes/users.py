@@ -30,6 +30,7 @@ from luma_memory.protocol.users import (
     ReceiptBody,
     SessionBody,
     SessionPageBody,
+    TermProfileBody,
     UserBody,
     UserEditBody,
     UserEntryBody,
@@ -45,6 +46,7 @@ SETTINGS_BYTES_MAX = 10_000
 MAPPING_CHARACTERS_MAX = 4_000
 SPEAKERS_MAX = 100
 PAGE_USERS_MAX = 200
+TERMS_MAX = 200
 
 router = APIRouter(prefix="/users", tags=["users"], route_class=ProtectedRoute)
 UserId = Annotated[Name, Path(description="Your own id of the end user.")]
@@ -157,6 +159,17 @@ async def list_sessions(
     return SessionPageBody(
         sessions=[SessionBody.of(one) for one in page.sessions], next_cursor=following
     )
+
+
+@router.get("/{user_id}/terms", responses=RESPONSES, **permission("read"))
+async def list_terms(
+    user_id: UserId,
+    service: ServiceDep,
+    caller: CallerDep,
+    limit: Annotated[int, Query(ge=1, le=TERMS_MAX)] = 50,
+) -> TermProfileBody:
+    """The most frequent tags of a user's newest 10,000 blocks."""
+    return TermProfileBody.of(await service.users.terms(caller.scope(user_id), limit=limit))
 
 
 def _instant(value: object) -> datetime | None:

@@ -18,6 +18,7 @@ from luma_memory.protocol.users import (
     ImportReportBody,
     ReceiptBody,
     SessionPageBody,
+    TermProfileBody,
     UserBody,
     UserEditBody,
     UserEntryBody,
@@ -66,6 +67,11 @@ class Users(Connection):
         """One page of a user's sessions, the one with the newest block first."""
         call = read(f"/users/{segment(user_id)}/sessions", limit=limit, cursor=cursor)
         return parsed(SessionPageBody, await self._send(call))
+
+    async def list_terms(self, user_id: str, *, limit: int | None = None) -> TermProfileBody:
+        """The most frequent tags of a user's newest 10,000 blocks, with their numbers of blocks."""
+        call = read(f"/users/{segment(user_id)}/terms", limit=limit)
+        return parsed(TermProfileBody, await self._send(call))
 
     async def get_user(self, user_id: str) -> UserBody:
         """A user's settings; an unknown user has the defaults."""

@@ -20,6 +20,7 @@ from luma_memory.protocol.users import (
     ImportReportBody,
     ReceiptBody,
     SessionPageBody,
+    TermProfileBody,
     UserBody,
     UserEditBody,
     UserEntryBody,
@@ -68,6 +69,11 @@ class Users(Connection):
         """One page of a user's sessions, the one with the newest block first."""
         call = read(f"/users/{segment(user_id)}/sessions", limit=limit, cursor=cursor)
         return parsed(SessionPageBody, self._send(call))
+
+    def list_terms(self, user_id: str, *, limit: int | None = None) -> TermProfileBody:
+        """The most frequent tags of a user's newest 10,000 blocks, with their numbers of blocks."""
+        call = read(f"/users/{segment(user_id)}/terms", limit=limit)
+        return parsed(TermProfileBody, self._send(call))
 
     def get_user(self, user_id: str) -> UserBody:
         """A user's settings; an unknown user has the defaults."""

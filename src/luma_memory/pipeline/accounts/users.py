@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.user import User, UserSort
+from luma_memory.domain.user import TermProfile, User, UserSort
 from luma_memory.domain.weeks import is_time_zone
 from luma_memory.ports.accounts import UserStore
 from luma_memory.ports.user_lists import (
@@ -17,7 +17,7 @@ from luma_memory.ports.user_lists import (
 
 
 class Users:
-    """Read and change the settings of users; list users and their sessions."""
+    """Read and change the settings of users; list users, their sessions and their terms."""
 
     def __init__(self, store: UserStore, lists: UserListStore) -> None:
         self._store = store
@@ -43,6 +43,10 @@ class Users:
     ) -> SessionPage:
         """Sessions of a user, the one with the newest block first."""
         return await self._lists.sessions(scope, after=after, limit=limit)
+
+    async def terms(self, scope: Scope, *, limit: int) -> TermProfile:
+        """The most frequent tags of a user's newest blocks."""
+        return await self._lists.terms(scope, limit=limit)
 
     async def read(self, scope: Scope) -> User:
         """The settings of a user; an unknown user has the defaults."""
