@@ -74,6 +74,39 @@ export async function violations(page) {
   return found.violations.map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.target.join(" ")).join(", ")}`);
 }
 
+// What a person operates or must recognize without seeing it.
+const NAMED = new Set([
+  ...["button", "link", "textbox", "searchbox", "combobox", "checkbox", "listbox", "slider", "tab", "menuitem", "option"],
+  ...["heading", "image", "img", "figure", "table", "dialog", "alertdialog", "navigation", "region", "form", "progressbar"],
+]);
+
+/** What a screen reader reads out without a name: roles, from the browser's accessibility tree. */
+export async function unnamed(page) {
+  const session = await page.context().newCDPSession(page);
+  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  await session.detach();
+  const shown = nodes.filter((node) => !node.ignored);
+  const roles = shown.map((node) => node.role?.value);
+  const wrong = shown.filter((node) => NAMED.has(node.role?.value) && !node.name?.value?.trim()).map((node) => node.role.value);
+  if (roles.filter((role) => role === "main").length !== 1) {
+    wrong.push("not one main");
+  }
+  // Data tables without their column names are numbers without meaning.
+  const columns = roles.filter((role) => role === "columnheader").length;
+  return roles.includes("table") && columns === 0 ? [...wrong, "columnheader"] : wrong;
+}
+
+/** Times without their instant in UTC for the pointer, and what still moves. */
+export async function wrongTimes(page) {
+  return page.evaluate(() =>
+    [...document.querySelectorAll("time")].filter((time) => !/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$/.test(time.title)).map((time) => time.outerHTML),
+  );
+}
+
+export async function moving(page) {
+  return page.evaluate(() => document.getAnimations().map((animation) => animation.constructor.name));
+}
+
 /** Whether the page is wider than the window. */
 export async function overflow(page) {
   return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

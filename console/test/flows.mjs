@@ -102,6 +102,43 @@ await row.getByRole("button", { name: /Revoke/ }).click();
 await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
 await row.waitFor({ state: "detached" });
 
+// Several keys and webhooks at once; never the key in use.
+for (const number of [1, 2, 3]) {
+  await fetch(`${plan.api}/keys`, { method: "POST", headers, body: JSON.stringify({ permissions: ["read"], name: `many ${number}` }) });
+  await fetch(`${plan.api}/webhooks`, { method: "POST", headers, body: JSON.stringify({ url: `https://example.com/many/${number}` }) });
+}
+await go(page, plan.url, "#/keys");
+await page.locator("tr", { hasText: "many 3" }).waitFor();
+report.ownKeyStays = (await page.locator("tr", { hasText: "in use here" }).getByRole("checkbox").count()) === 0;
+for (const number of [1, 2]) {
+  await page.getByRole("checkbox", { name: `many ${number}` }).check();
+}
+await page.getByRole("button", { name: "Revoke selected (2)" }).click();
+report.willRevoke = await page.getByRole("dialog").getByText("keys are revoked").innerText();
+await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
+await page.getByRole("dialog").waitFor({ state: "detached" });
+await page.locator("tr", { hasText: "many 1" }).waitFor({ state: "detached" });
+report.keysLeft = [await page.getByText("many 2").count(), await page.getByText("many 3").count()];
+await go(page, plan.url, "#/webhooks?url=many");
+await page.getByRole("checkbox", { name: "Select all on this page" }).check();
+await page.getByRole("button", { name: "Disable selected (3)" }).click();
+await page.getByRole("dialog").getByRole("button", { name: "Disable" }).click();
+await page.getByRole("dialog").waitFor({ state: "detached" });
+await page.waitForFunction(() => [...document.querySelectorAll("tbody .badge")].filter((one) => one.textContent === "disabled").length === 3);
+await page.getByRole("checkbox", { name: "/many/3" }).check();
+await page.getByRole("button", { name: "Delete selected (1)" }).click();
+report.willDeleteWebhooks = await page.getByRole("dialog").getByText("will be deleted").innerText();
+await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+await page.locator("tr", { hasText: "/many/3" }).waitFor({ state: "detached" });
+report.webhooksLeft = await page.locator("tbody tr").count();
+
+// A text has its own direction; a time is the viewer's, with UTC for the pointer.
+await stored({ user_id: "rtl", content: "أنا أعيش في القاهرة.", occurred_at: "2026-07-01T12:30:00Z" });
+await go(page, plan.url, "#/blocks?user_id=rtl");
+report.direction = await page.locator("tbody .text").evaluate((text) => getComputedStyle(text).direction);
+const occurred = page.locator("td[data-label='Occurred'] time");
+report.occurred = [await occurred.innerText(), await occurred.getAttribute("title")];
+
 // Copies name no key.
 await go(page, plan.url, "#/search?user_id=live&q=reload");
 await page.getByText("Seen without a reload.").first().waitFor();

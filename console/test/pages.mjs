@@ -2,7 +2,7 @@
 //
 // PLAN: { executable, url, key, paths: {name: "#/…"}, sizes: [width…], themes: […], pictures: folder or null }
 import { writeFileSync } from "node:fs";
-import { go, opened, overflow, violations } from "./browser.mjs";
+import { go, moving, opened, overflow, unnamed, violations, wrongTimes } from "./browser.mjs";
 
 /** The picture as WebP, a fifth of its size. */
 async function smaller(context, picture) {
@@ -33,7 +33,14 @@ for (const width of plan.sizes) {
     });
     for (const [name, path] of Object.entries(plan.paths)) {
       await go(page, plan.url, path);
-      const found = { violations: await violations(page), overflow: await overflow(page), heading: await page.textContent("h1") };
+      const found = {
+        violations: await violations(page),
+        unnamed: await unnamed(page),
+        times: await wrongTimes(page),
+        moving: await moving(page),
+        overflow: await overflow(page),
+        heading: await page.textContent("h1"),
+      };
       report.pages[`${name} ${width} ${theme}`] = found;
       report.ran ||= await page.evaluate(() => globalThis.__ran !== undefined);
       if (plan.pictures) {

@@ -14,6 +14,7 @@ import pytest_asyncio
 from tests.support.console import CONSOLE, check_pages, installed, pictures_folder, plan
 from tests.support.console_sample import fill, fill_large, plant_payloads
 from tests.support.keyed_service import KeyedService, running_keyed_service
+from tests.support.machine_load import within
 from tests.support.script_payloads import PAYLOADS
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
@@ -87,6 +88,7 @@ async def test_a_person_can_do_everything_and_a_key_only_what_it_may(console: Co
         "address": False,
         "text": False,
     }
+    assert report["liveMs"] < 1000 * within(3)
     assert report["edited"]
     assert report["escapeCloses"]
     assert report["deleted"]
@@ -95,6 +97,15 @@ async def test_a_person_can_do_everything_and_a_key_only_what_it_may(console: Co
     assert report["restored"] == "active"
     assert report["secretWorks"] == 200
     assert not report["secretShownAgain"]
+    assert report["ownKeyStays"]
+    assert report["willRevoke"].startswith("2 keys")
+    assert report["keysLeft"] == [0, 1]
+    assert report["willDeleteWebhooks"].startswith("1 webhook")
+    assert report["webhooksLeft"] == 2
+    assert report["direction"] == "rtl"
+    # Lisbon in summer is an hour ahead of UTC.
+    assert "13:30" in report["occurred"][0]
+    assert report["occurred"][1] == "2026-07-01 12:30:00 UTC"
     assert all(console.url in copy and "lmk_" not in copy for copy in report["copies"])
     assert report["eraseNeedsName"]
     assert report["seen"]["hosts"] == []
@@ -106,6 +117,16 @@ async def test_a_person_can_do_everything_and_a_key_only_what_it_may(console: Co
     # The wrong key of each sign-in, and nothing else.
     for errors in (report["seen"]["errors"], report["reader"]["seen"], report["ofUser"]["seen"]):
         assert [error for error in errors if "401" not in error] == []
+
+
+async def test_the_console_works_below_a_path_of_a_proxy(console: Console) -> None:
+    printed = await console.run("prefix.mjs", paths=console.paths)
+    report = json.loads(printed)
+    assert report["missed"] == []
+    assert report["copy"].startswith(f"curl -sS '{report['base']}/api/v1/memory/search'")
+    assert report["seen"] == {"errors": [], "hosts": [], "dialogs": [], "keys": []}
+    assert report["headings"] == len(console.paths)
+    assert report["live"]
 
 
 async def test_stored_scripts_do_not_run(console: Console) -> None:

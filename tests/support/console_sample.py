@@ -65,6 +65,8 @@ async def fill(client: AsyncMemoryClient) -> Mapping[str, str]:
     await client.wait_until_active(edited.id, user_id="iris")
     await client.search("Where is the flat?", user_id="ilka")
     await client.get_context("Where is the flat?", user_id="ilka")
+    value = {"seat": "window", "meal": "vegetarian"}
+    await client.put_item(["preferences", "travel"], "flights", value, user_id="ilka")
     webhook = await client.create_webhook("https://example.com/hooks", description="The mailer")
     jobs = await client.list_jobs(limit=1)
     question = "q=Where%20is%20the%20flat%3F&compare=true&ranking2=dense"
@@ -73,6 +75,7 @@ async def fill(client: AsyncMemoryClient) -> Mapping[str, str]:
         "users": "#/users",
         "user": "#/users/ilka",
         "user-sessions": "#/users/ilka?tab=sessions",
+        "user-items": "#/users/ilka?tab=items",
         "user-weeks": "#/users/iris?tab=weeks",
         "user-relations": "#/users/iris?tab=relations",
         "blocks": "#/blocks?user_id=ilka",
@@ -112,9 +115,12 @@ async def plant_payloads(keyed: KeyedService, client: AsyncMemoryClient) -> Mapp
         payload, block = PAYLOADS[number], found[number]
         assert block.id is not None
         await client.wait_until_active(block.id, user_id=payload)
+        value = {payload: [payload]}
+        await client.put_item(["stored"], payload, value, user_id=payload)
         name = _escaped(payload)
         paths[f"payload-user-{number}"] = f"#/users/{name}"
         paths[f"payload-sessions-{number}"] = f"#/users/{name}?tab=sessions"
+        paths[f"payload-items-{number}"] = f"#/users/{name}?tab=items"
         paths[f"payload-block-{number}"] = f"#/blocks/{block.id}?user_id={name}"
         paths[f"payload-search-{number}"] = f"#/search?user_id={name}&q={name}"
     for payload in PAYLOADS[:10]:
