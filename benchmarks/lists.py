@@ -9,13 +9,17 @@ from statistics import median
 from typing import Any
 from urllib.parse import urlencode
 
+import psutil
+
 from benchmarks.accept import CLIENTS
 from benchmarks.chat import turns
 from benchmarks.client import Connection, closed_loop, connections, expect, get
 from benchmarks.figures import Line, Target, WrongResultError, bounded
 from benchmarks.inputs import block_request
+from benchmarks.processor import processor_seconds
+from benchmarks.server import WITHOUT_HISTORY
 from benchmarks.sizes import Sizes
-from benchmarks.stack import Stack
+from benchmarks.stack import Stack, api_process
 from luma_memory.domain.clock import SystemClock
 from luma_memory.pipeline.accounts.keys import Keys
 from luma_memory.pipeline.history.recording import STORE_SECONDS
@@ -27,6 +31,7 @@ from luma_memory.telemetry.history import HistoryCounts
 BLOCKS_EACH = 10
 PAGE = 50
 LIST_MS_MAX = 300.0
+HISTORY_ROUNDS = 4
 # One in a hundred of the blocks, and some twenty of all.
 COMMON = {"source": "mail", "NOT": {"metadata.team": "blue"}}
 RARE = {"tags": "rare"}
@@ -117,6 +122,7 @@ async def history(stack: Stack, sizes: Sizes) -> Sequence[Line]:
         await store.add(counts.take() or {"requests": 1, "accept_ms:3": 1}, {})
         stored.append(time.perf_counter() - started)
     await stack.clear()
+    measured = await _measured_history(stack, sizes)
     share = count_seconds * per_second + median(stored) / STORE_SECONDS
     return [
         bounded(
@@ -128,8 +134,52 @@ async def history(stack: Stack, sizes: Sizes) -> Sequence[Line]:
             limit_name="promise",
             note=f"{count_seconds * 1e6:.2f} µs a request at {per_second:,.0f} requests/s,"
             f" {median(stored) * 1000:.2f} ms every {STORE_SECONDS:.0f} s",
-        )
+        ),
+        measured,
     ]
+
+
+async def _measured_history(stack: Stack, sizes: Sizes) -> Line:
+    """Processor time of a request in a process that keeps history and in one that does not.
+
+    In turns and by the processor's time, because two rates on one machine differ by more than the
+    hundredth that is looked for. The median of the rounds' ratios.
+    """
+    per_request: dict[bool, list[float]] = {True: [], False: []}
+    async with (
+        api_process(stack.dsn, {}, {}) as with_history,
+        api_process(stack.dsn, {}, {WITHOUT_HISTORY: "1"}) as without,
+    ):
+        for number in range(HISTORY_ROUNDS * sizes.rounds + 1):
+            requests = [
+                block_request(turn, f"user-{at % CLIENTS}", at)
+                for at, turn in enumerate(turns(sizes.loads, seed=400 + number))
+            ]
+            for keeps in (True, False) if number % 2 else (False, True):
+                address = with_history if keeps else without
+                process = psutil.Process(address.process_id)
+                async with connections(address, CLIENTS) as clients:
+                    before = processor_seconds(process)
+                    await closed_loop(clients, requests, 202)
+                    spent = processor_seconds(process) - before
+                # Of the second process the blocks are repeats, which cost less: they start anew.
+                await stack.clear()
+                if number > 0:  # the first round warms both
+                    per_request[keeps].append(spent / len(requests))
+    ratios = [a / b for a, b in zip(per_request[True], per_request[False], strict=True)]
+    extra = (median(ratios) - 1) * 100
+    spent_with, spent_without = median(per_request[True]), median(per_request[False])
+    low, high = (min(ratios) - 1) * 100, (max(ratios) - 1) * 100
+    return bounded(
+        "history_measured",
+        f"cost of history, {CLIENTS} clients, measured",
+        extra,
+        unit="% of accepting",
+        limit=1.0,
+        limit_name="promise",
+        note=f"{spent_with * 1e6:,.0f} and {spent_without * 1e6:,.0f} µs of processor a request,"
+        f" {len(ratios)} rounds from {low:+.1f} to {high:+.1f} %",
+    )
 
 
 def _users(number: int) -> str:

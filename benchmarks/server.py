@@ -7,6 +7,10 @@ and answers at once: what is left to a request when the pipeline and the databas
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
 from uuid import UUID
 
 import uvloop
@@ -17,12 +21,16 @@ from luma_memory.api.routes.blocks import BLOCK_BYTES_MAX
 from luma_memory.api.server import serve
 from luma_memory.api.strict_json import StrictJsonRoute
 from luma_memory.bootstrap.service import Service
+from luma_memory.pipeline.history.recording import HistoryRecorder
 from luma_memory.protocol.base_path import BASE_PATH
 from luma_memory.protocol.blocks import AcceptedBody, NewBlockBody
 from luma_memory.settings import load_settings
+from luma_memory.telemetry.history import HistoryCounts
 from luma_memory.telemetry.logs import configure_logs
 
 PARSE_PATH = "/benchmark/parse"
+# Set: the process counts and stores no history, so that its cost is a difference.
+WITHOUT_HISTORY = "BENCHMARK_WITHOUT_HISTORY"
 
 router = APIRouter(prefix=BASE_PATH, route_class=StrictJsonRoute)
 
@@ -43,7 +51,30 @@ def create_measured_app(service: Service) -> FastAPI:
     return app
 
 
+@contextmanager
+def _without_history() -> Iterator[None]:
+    async def start(_recorder: HistoryRecorder) -> None:
+        pass
+
+    def count(_counts: HistoryCounts, _event: object) -> None:
+        pass
+
+    with (
+        patch.object(HistoryRecorder, "start", start),
+        patch.object(HistoryCounts, "__call__", count),
+    ):
+        yield
+
+
 def main() -> None:
+    if os.environ.get(WITHOUT_HISTORY):
+        with _without_history():
+            _serve()
+    else:
+        _serve()
+
+
+def _serve() -> None:
     settings = load_settings()
     configure_logs(level=settings.log_level, json_lines=settings.log_format == "json")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

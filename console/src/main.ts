@@ -4,6 +4,6 @@ import { session } from "./lib/session.svelte";
 import "./app.css";
 import "uplot/dist/uPlot.min.css";
 
-// Its call is under way while the page is made.
+// Its call runs while the page is made.
 void session.start();
 mount(App, { target: document.getElementById("console") as HTMLElement });

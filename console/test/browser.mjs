@@ -96,6 +96,30 @@ export async function unnamed(page) {
   return roles.includes("table") && columns === 0 ? [...wrong, "columnheader"] : wrong;
 }
 
+/** What the Tab key reaches without a visible focus: up to so many stops, the skip link first. */
+export async function unseenFocus(page, stops = 12) {
+  await page.evaluate(() => {
+    document.activeElement?.blur();
+    window.getSelection()?.collapse(document.body, 0);
+  });
+  const found = [];
+  for (let stop = 0; stop < stops; stop += 1) {
+    await page.keyboard.press("Tab");
+    const wrong = await page.evaluate(() => {
+      const at = document.activeElement;
+      if (!at || at === document.body) {
+        return null;
+      }
+      const { outlineStyle, outlineWidth } = getComputedStyle(at);
+      return outlineStyle === "none" || outlineWidth === "0px" ? at.outerHTML.slice(0, 100) : null;
+    });
+    if (wrong) {
+      found.push(wrong);
+    }
+  }
+  return found;
+}
+
 /** Times without their instant in UTC for the pointer, and what still moves. */
 export async function wrongTimes(page) {
   return page.evaluate(() =>

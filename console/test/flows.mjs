@@ -1,10 +1,10 @@
 // What a person does: `node test/flows.mjs PLAN` prints the outcome of each step.
 //
 // PLAN: { executable, url, key, reader, ofUser: {key, user}, api }
-import { go, opened, settled } from "./browser.mjs";
+import { go, opened, settled, violations } from "./browser.mjs";
 
 const plan = JSON.parse(process.argv[2]);
-const report = {};
+const report = { axe: {} };
 const headers = { Authorization: `Bearer ${plan.key}`, "Content-Type": "application/json" };
 
 async function stored(body) {
@@ -15,6 +15,7 @@ async function stored(body) {
 async function signedIn(key) {
   const browsing = await opened({ executable: plan.executable, url: plan.url, viewport: { width: 1280, height: 900 } });
   await browsing.page.goto(plan.url);
+  report.axe["sign in"] = await violations(browsing.page);
   await browsing.page.getByLabel(/API key/).fill("lmk_wrong");
   await browsing.page.getByRole("button", { name: "Sign in" }).click();
   await browsing.page.getByRole("alert").getByText("credentials_invalid").waitFor();
@@ -44,6 +45,7 @@ report.liveMs = Date.now() - accepted;
 // Add, edit and delete with the keyboard alone.
 await page.getByRole("button", { name: "Add a block" }).focus();
 await page.keyboard.press("Enter");
+report.axe["add a block"] = await violations(page);
 await page.getByRole("dialog").getByLabel("Text").focus();
 await page.keyboard.type("Typed by hand.");
 await page.getByRole("dialog").getByRole("button", { name: "Save" }).focus();
@@ -70,6 +72,7 @@ for (const number of [1, 2, 3]) {
 }
 await go(page, plan.url, "#/blocks?user_id=bulk&source=gone");
 await page.getByRole("button", { name: "Delete all that match" }).click();
+report.axe["delete blocks"] = await violations(page);
 report.willDelete = await page.getByRole("dialog").getByText("blocks will be deleted").innerText();
 await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
 await page.getByText("Nothing matches the filters.").waitFor();
@@ -90,6 +93,7 @@ await page.waitForFunction(() => !location.hash.includes("order="));
 // A key: shown once, then revoked.
 await go(page, plan.url, "#/keys");
 await page.getByRole("button", { name: "Create a key" }).click();
+report.axe["create a key"] = await violations(page);
 await page.getByRole("dialog").getByLabel("Name").fill("made in a test");
 await page.getByRole("dialog").getByRole("button", { name: "Create a key" }).click();
 const secret = await page.locator("code.secret").innerText();
@@ -114,6 +118,7 @@ for (const number of [1, 2]) {
   await page.getByRole("checkbox", { name: `many ${number}` }).check();
 }
 await page.getByRole("button", { name: "Revoke selected (2)" }).click();
+report.axe["revoke keys"] = await violations(page);
 report.willRevoke = await page.getByRole("dialog").getByText("keys are revoked").innerText();
 await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
 await page.getByRole("dialog").waitFor({ state: "detached" });
@@ -154,6 +159,7 @@ for (const language of ["curl", "Python", "TypeScript"]) {
 // Erase: not before the name is typed; the receipt counts.
 await go(page, plan.url, "#/users/bulk");
 await page.getByRole("button", { name: "Erase user" }).click();
+report.axe["erase a user"] = await violations(page);
 const erase = page.getByRole("dialog").getByRole("button", { name: "Erase user" });
 report.eraseNeedsName = await erase.isDisabled();
 await page.getByRole("dialog").getByRole("textbox").fill("bulk");

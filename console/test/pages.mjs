@@ -2,7 +2,7 @@
 //
 // PLAN: { executable, url, key, paths: {name: "#/…"}, sizes: [width…], themes: […], pictures: folder or null }
 import { writeFileSync } from "node:fs";
-import { go, moving, opened, overflow, unnamed, violations, wrongTimes } from "./browser.mjs";
+import { go, moving, opened, overflow, unnamed, unseenFocus, violations, wrongTimes } from "./browser.mjs";
 
 /** The picture as WebP, a fifth of its size. */
 async function smaller(context, picture) {
@@ -40,6 +40,7 @@ for (const width of plan.sizes) {
         moving: await moving(page),
         overflow: await overflow(page),
         heading: await page.textContent("h1"),
+        focus: await unseenFocus(page),
       };
       report.pages[`${name} ${width} ${theme}`] = found;
       report.ran ||= await page.evaluate(() => globalThis.__ran !== undefined);

@@ -135,6 +135,7 @@ export const t = {
   nameOf: "Name",
   noRevisions: "It has not been changed yet.",
   occurred: "Occurred",
+  occurredExact: "Occurred (ISO 8601)",
   occurredAfter: "Occurred from",
   occurredBefore: "Occurred before",
   payload: "Payload",
@@ -186,6 +187,7 @@ export const t = {
     workers: "workers",
     hitRate: "Cache hit rate",
     cost: "cost, last 30 days",
+    costPerDay: "Cost per day, last 30 days",
     paused: (types: string) => `Paused, no worker claims: ${types}.`,
     noWorker: "No worker runs, so that blocks stay pending. Start one:",
     range: "Period",
@@ -260,6 +262,7 @@ export const t = {
   },
   itemList: {
     namespace: "Namespace begins with",
+    example: "preferences / food",
     query: "Ranked by",
     column: "Namespace",
     value: "Value",
