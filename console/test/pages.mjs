@@ -40,7 +40,6 @@ for (const width of plan.sizes) {
         moving: await moving(page),
         overflow: await overflow(page),
         heading: await page.textContent("h1"),
-        focus: await unseenFocus(page),
       };
       report.pages[`${name} ${width} ${theme}`] = found;
       report.ran ||= await page.evaluate(() => globalThis.__ran !== undefined);
@@ -49,6 +48,7 @@ for (const width of plan.sizes) {
         const file = plan.whole === false ? name : `${name}-${width}-${theme}`;
         writeFileSync(`${plan.pictures}/${file}.webp`, await smaller(page.context(), picture));
       }
+      found.focus = await unseenFocus(page);
     }
     for (const kind of Object.keys(report.seen)) {
       report.seen[kind].push(...seen[kind]);
