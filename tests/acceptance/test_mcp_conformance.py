@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 from tests.support.agents import over_http, stdio_parameters
 from tests.support.keyed_service import KeyedService, running_keyed_service
-from tests.support.node_suite import NodeSuite, fetched_suite
+from tests.support.node_suite import ROOT, NodeSuite, fetched_suite
 from tests.support.renaming_proxy import renaming_proxy
 from tests.support.service import BASE_PATH
 
@@ -199,6 +199,13 @@ def _to_ours(block_id: str) -> Callable[[dict[str, Any]], None]:
 async def test_what_is_left_out_is_still_a_scenario(suite: NodeSuite) -> None:
     listed = {name for version in VERSIONS for name in await applicable(suite, version)}
     assert {*LEFT_OUT, *RENAMED} <= listed
+
+
+async def test_what_is_left_out_is_documented_with_its_reason() -> None:
+    page = (ROOT / "docs" / "mcp.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for name, reason in {**LEFT_OUT, **LEFT_OUT_CHECKS}.items():
+        assert any(f"`{name}`" in row and row.endswith(f"| {reason} |") for row in rows), name
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
