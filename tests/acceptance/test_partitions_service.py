@@ -183,8 +183,8 @@ async def test_events_of_both_partitions_reach_webhooks_and_the_stream_in_order(
             await service.add(user, f"{user} moved to Oslo.")
         users = {HOME[4], OTHER[4]}
         await receiver.until(lambda: users <= {_user_of(one) for one in receiver.requests})
-        page = await service.json("GET", f"/webhooks/{hook['id']}/deliveries")
-        assert {one["status"] for one in page["deliveries"]} == {"delivered"}
+        # Recorded after the receiver has responded.
+        await _until(lambda: _all_delivered(service, hook["id"]))
         text = (
             await service.client.get("/events", params={"wait_seconds": 0, "after": after})
         ).text
@@ -193,6 +193,11 @@ async def test_events_of_both_partitions_reach_webhooks_and_the_stream_in_order(
         assert {e["data"]["user_id"] for e in events} >= {HOME[4], OTHER[4]}
         assert positions == sorted(positions)
         await service.client.delete(f"/webhooks/{hook['id']}")
+
+
+async def _all_delivered(service: Service, webhook_id: str) -> bool:
+    page = await service.json("GET", f"/webhooks/{webhook_id}/deliveries")
+    return {one["status"] for one in page["deliveries"]} == {"delivered"}
 
 
 def _user_of(request: Received) -> str | None:
