@@ -20,8 +20,7 @@ await page.addInitScript((first) => {
 }, FIRST);
 const report = { first: [], pages: {}, seen };
 for (let time = 0; time < 5; time += 1) {
-  await page.goto("about:blank");
-  await page.goto(plan.url);
+  await (time === 0 ? page.goto(plan.url) : page.reload());
   await page.waitForSelector(FIRST.charts);
   await settled(page);
   report.first.push(await page.evaluate(() => globalThis.__first));
