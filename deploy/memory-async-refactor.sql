@@ -1180,6 +1180,30 @@ INSERT INTO memory_migrations (version) VALUES ('0028_partitions');
 END IF;
 END $migration_0028$;
 
+DO $migration_0029$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0029_partition_moves') THEN
+-- Moves of partitions to other places that have begun and are not finished, in the home partition's schema.
+CREATE TABLE IF NOT EXISTS memory_partition_moves (
+    number integer PRIMARY KEY CHECK (number > 0),
+    -- Also in the copy at the target: it shows whose copy that is.
+    move_id uuid NOT NULL,
+    schema_name text NOT NULL,
+    -- NULL: to the address of the home partition.
+    dsn text,
+    -- The old schema's name once the partition has moved.
+    old_schema text NOT NULL,
+    phase text NOT NULL CHECK (phase IN ('copying', 'following', 'switching')),
+    rows bigint NOT NULL DEFAULT 0,
+    bytes bigint NOT NULL DEFAULT 0,
+    rounds integer NOT NULL DEFAULT 0,
+    started_at timestamptz NOT NULL DEFAULT now()
+);
+ALTER TABLE memory_partition_moves ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0029_partition_moves');
+END IF;
+END $migration_0029$;
+
 -- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -4254,7 +4278,7 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions',
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions', 'memory_partition_moves',
               'memory_history'];
 BEGIN
     FOR v_table, v_role IN

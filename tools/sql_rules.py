@@ -52,7 +52,9 @@ SCOPE_TABLES = frozenset(
     )
 )
 # An installation has one of each, whatever its partitions.
-HOME_TABLES = frozenset(("memory_api_keys", "memory_circuits", "memory_partitions"))
+HOME_TABLES = frozenset(
+    ("memory_api_keys", "memory_circuits", "memory_partitions", "memory_partition_moves")
+)
 # A table that a query reads or writes; with a parenthesis it is a function.
 _TABLE = re.compile(
     r"\b(?:FROM|JOIN|UPDATE|INTO|USING|,)\s+(?:ONLY\s+)?(memory_\w+)\b(?!\s*\()", re.I

@@ -48,6 +48,7 @@ CLOSED_TABLES = [
     "memory_events",
     "memory_webhook_deliveries",
     "memory_partitions",
+    "memory_partition_moves",
     "memory_history",
 ]
 # As hosted platforms prepare a database: new tables are open to all roles unless a policy forbids
@@ -82,6 +83,8 @@ INSERT INTO memory_circuits (name) VALUES ('c');
 SELECT add_memory_history('{}', '{}');
 INSERT INTO memory_job_pauses (job_type) VALUES ('reembed');
 INSERT INTO memory_partitions (number, schema_name, state) VALUES (0, 'public', 'serving');
+INSERT INTO memory_partition_moves (number, move_id, schema_name, old_schema, phase)
+    VALUES (1, gen_random_uuid(), 's', 'o', 'copying');
 INSERT INTO memory_embedding_models (id) VALUES ('m');
 INSERT INTO memory_scope_models SELECT project_id, user_id, 'm' FROM memory_users;
 INSERT INTO memory_next_passages SELECT project_id, user_id, id, 0, 1, 'm' FROM memory_blocks;

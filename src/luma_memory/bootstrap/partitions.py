@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from luma_memory.bootstrap.database import operators_database
@@ -15,6 +15,7 @@ from luma_memory.domain.partition import ACTIVE_STATES, HOME, Partition, Partiti
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import MigrationReport, migrate
 from luma_memory.settings import Settings
+from luma_memory.store.partition_moves import MoveRecord, PartitionMoves
 from luma_memory.store.partitions import (
     PartitionDirectory,
     create_schema,
@@ -38,6 +39,7 @@ class PartitionReport:
     partition: Partition
     facts: PartitionFacts | None
     error: str | None = None
+    move: MoveRecord | None = None  # unfinished
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,9 @@ class Partitions:
     async def reports(self) -> Sequence[PartitionReport]:
         """All partitions in order; none if the home partition is the only one."""
         partitions = await self._directory.partitions()
-        return await _limited(_EXAMINED_AT_ONCE, self._report, partitions)
+        moves = {one.number: one for one in await PartitionMoves(self._home).all()}
+        reports = await _limited(_EXAMINED_AT_ONCE, self._report, partitions)
+        return [replace(one, move=moves.get(one.partition.number)) for one in reports]
 
     async def is_spread(self) -> bool:
         """Whether users are spread over several partitions."""

@@ -172,6 +172,13 @@ def partition_findings(reports: Sequence[PartitionReport]) -> list[Finding]:
         elif report.facts is not None and not report.facts.schema_current:
             fix = "run luma-memory migrate"
             findings.append(Finding(subject, verdict, f"{schema}: not current", fix))
+        elif report.partition.state == "paused" or report.move is not None:
+            found = "writes are paused" if report.partition.state == "paused" else "it is moved"
+            fix = (
+                "if no luma-memory partitions move runs: repeat that command, or run luma-memory"
+                f" partitions move {report.partition.number} --undo"
+            )
+            findings.append(Finding(subject, "warn", f"{schema}: {found}", fix))
     if reports and not findings:
         return [Finding("partitions", "ok", f"{len(reports)} respond, their schemas are current")]
     return findings

@@ -18,6 +18,7 @@ from luma_memory.bootstrap.partitions import (
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, plain, print_error, print_note
+from luma_memory.cli.partition_moves import partitions_move
 from luma_memory.cli.running import run_async
 from luma_memory.domain.partition import PARTITIONS_MAX
 from luma_memory.settings import Settings, load_settings
@@ -115,6 +116,14 @@ def _facts(report: PartitionReport) -> dict[str, object]:
         # Never the address itself, which may hold a password.
         "own_address": partition.dsn is not None,
         "state": partition.state,
+        "move": report.move
+        and {
+            "to_schema": report.move.schema,
+            "phase": report.move.phase,
+            "rows": report.move.rows,
+            "bytes": report.move.bytes,
+            "rounds": report.move.rounds,
+        },
         "schema_current": facts and facts.schema_current,
         "rows": facts and facts.rows,
         "bytes": facts and facts.bytes,
@@ -125,13 +134,17 @@ def _facts(report: PartitionReport) -> dict[str, object]:
 
 def _table(reports: Sequence[PartitionReport]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("partition", "schema", "state", "rows", "MiB", "oldest job", "problem"):
-        table.add_column(column, justify="left" if column in {"schema", "problem"} else "right")
+    for column in ("partition", "schema", "state", "rows", "MiB", "oldest job", "remark"):
+        table.add_column(column, justify="left" if column in {"schema", "remark"} else "right")
     for report in reports:
         facts = report.facts
         problem = report.error or ""
         if facts is not None and not facts.schema_current:
             problem = "its schema is not current: run luma-memory migrate"
+        if report.move is not None and not problem:
+            problem = (
+                f"is moved to {report.move.schema}: {report.move.phase}, {report.move.rows} rows"
+            )
         oldest = facts.oldest_pending_seconds if facts is not None else None
         table.add_row(
             str(report.partition.number),
@@ -146,8 +159,9 @@ def _table(reports: Sequence[PartitionReport]) -> Table:
 
 
 partitions = command_group(
-    "Create partitions for more users than one database can hold, and list them.",
-    (partitions_create, partitions_list),
+    "Create partitions for more users than one database can hold, list and move them.",
+    (partitions_create, partitions_list, partitions_move),
     "luma-memory partitions create --count 64",
     "luma-memory partitions list",
+    "luma-memory partitions move 3 --to postgresql://memory@second.internal/memory",
 )

@@ -46,7 +46,7 @@ async def dump(database: Database, dsn: str, file: Path) -> None:
     address, environment = _address(dsn)
     arguments = ["--data-only", "--format=custom", "--table=memory_*", "--no-password"]
     # Neither the history nor the directory of partitions: both are about this database.
-    arguments += ["--exclude-table=memory_migrations", "--exclude-table=memory_partitions"]
+    arguments += ["--exclude-table=memory_migrations", "--exclude-table=memory_partition*"]
     arguments += [f"--file={unfinished}", address]
     program = await _program(database, "pg_dump")
     try:

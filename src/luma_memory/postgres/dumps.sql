@@ -21,7 +21,7 @@ BEGIN
         SELECT oid::regclass FROM pg_class
         WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r'
           AND relname LIKE 'memory\_%'
-          AND relname NOT IN ('memory_migrations', 'memory_partitions')
+          AND relname NOT IN ('memory_migrations', 'memory_partitions', 'memory_partition_moves')
     LOOP
         EXECUTE format('TRUNCATE %s CASCADE', v_table);
     END LOOP;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from luma_memory.domain.errors import Conflict
+from luma_memory.domain.errors import Conflict, InvariantError, SetupError
 from luma_memory.domain.partition import (
     ACTIVE_STATES,
     HOME,
@@ -112,10 +113,20 @@ async def create_schema(partition: Database) -> None:
     row = await partition.fetch_row(_SQL["has_schema"], name)
     if row is not None and row["found"]:
         return
+    await create_extension(partition)
     async with partition.transaction():
         # Two commands that create it at once would both find it missing, and one would fail.
         await partition.execute(_SQL["lock_directory"])
         await partition.execute(_SQL["create_schema"].replace("/*schema*/", name))
+
+
+async def create_extension(partition: Database) -> None:
+    """Create pgvector outside of the partition's schema, where other partitions also find it.
+
+    Does nothing if that is refused: the migration then reports why.
+    """
+    with contextlib.suppress(SetupError, InvariantError):
+        await partition.execute(_SQL["create_extension"])
 
 
 async def prepare(partition: Database, number: int, count: int, receipts: bytes) -> None:

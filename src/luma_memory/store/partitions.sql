@@ -29,6 +29,10 @@ SELECT to_regnamespace($1) IS NOT NULL AS found
 -- The mark becomes the quoted name.
 CREATE SCHEMA IF NOT EXISTS /*schema*/
 
+-- name: create_extension
+-- pgvector, in the schema that databases have by default.
+CREATE EXTENSION IF NOT EXISTS vector SCHEMA public
+
 -- name: partition_facts
 -- Rows as of the last analysis, bytes with indexes.
 SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint AS rows,

@@ -13,7 +13,7 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions',
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions', 'memory_partition_moves',
               'memory_history'];
 BEGIN
     FOR v_table, v_role IN
