@@ -1,0 +1,191 @@
+"""A partition moved under load by a command that is killed: a ledger of all blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import asyncpg
+import httpx2
+import pytest
+from tests.support.commands import clean_environment
+from tests.support.load import client_of
+from tests.support.partitions import two_servers, users_of
+from tests.support.postgres_majors import NEWEST
+from tests.support.servers import Servers
+from tests.support.service import until_idle
+
+from luma_memory.cli.processes import Stack
+from luma_memory.settings import load_settings
+
+HOME, OTHER = users_of(0, 2, 4), users_of(1, 2, 4)
+BLOCKS_PER_SECOND = 50
+# The command as a process of its own, which kills itself after a step.
+MOVER = """
+import asyncio, os, signal, sys
+from luma_memory.partitions.moving import PartitionMove
+from luma_memory.postgres.database import Database
+
+home, target, schema, stop_at = sys.argv[1:]
+
+def step(done):
+    if done.name == stop_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+async def main():
+    database = Database(home, pool_size=2)
+    report = await PartitionMove(database, 1, on_step=step).run(target, schema)
+    print(f"pause {report.pause_ms} rows {report.rows} rounds {report.rounds}")
+    await database.close()
+
+asyncio.run(main())
+"""
+
+
+@dataclass
+class Ledger:
+    """The accepted blocks of each user, and how long the slowest write of each partition took."""
+
+    accepted: dict[str, list[str]] = field(default_factory=dict)
+    slowest: dict[str, float] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    async def write(self, client: httpx2.AsyncClient, user: str, number: int) -> None:
+        """Until it is accepted: with the same key, so that a repetition is the same block."""
+        body = {"user_id": user, "content": f"{user} wrote line {number}."}
+        began = time.monotonic()
+        while True:
+            response = await client.post(
+                "/blocks", json=body, headers={"Idempotency-Key": f"{user}-{number}"}
+            )
+            if response.is_success:
+                break
+            assert response.status_code == 503, response.text
+            self.refused[response.json()["code"]] += 1
+            await asyncio.sleep(0.1)
+        self.accepted.setdefault(user, []).append(response.json()["id"])
+        self.slowest[user] = max(self.slowest.get(user, 0.0), time.monotonic() - began)
+
+    def longest(self, users: tuple[str, ...] | list[str]) -> float:
+        return max(self.slowest[user] for user in users)
+
+
+@asynccontextmanager
+async def _writing(client: httpx2.AsyncClient, ledger: Ledger) -> AsyncIterator[None]:
+    """50 blocks a second, of users of both partitions in turn, until the end of the context."""
+    is_over = asyncio.Event()
+
+    async def write() -> None:
+        users = [user for pair in zip(HOME, OTHER, strict=True) for user in pair]
+        async with asyncio.TaskGroup() as group:
+            for number in itertools.count():
+                group.create_task(ledger.write(client, users[number % len(users)], number))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1 / BLOCKS_PER_SECOND):
+                        await is_over.wait()
+                        return
+
+    writing = asyncio.create_task(write())
+    try:
+        yield
+    finally:
+        is_over.set()
+        await writing
+
+
+async def _moved(home: str, target: str, schema: str, stop_at: str = "") -> str | None:
+    """What the command printed; None if it killed itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", MOVER, home, target, schema, stop_at),
+        env=clean_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    if stop_at:
+        assert process.returncode == -9, errors.decode()
+        return None
+    assert process.returncode == 0, errors.decode()
+    return output.decode()
+
+
+async def _check(client: httpx2.AsyncClient, ledger: Ledger) -> None:
+    """Every accepted block is there once and enriched by one job."""
+    await until_idle(client)
+    for user, accepted in ledger.accepted.items():
+        found: list[str] = []
+        cursor = None
+        while True:
+            more = {"cursor": cursor} if cursor else {}
+            page = (
+                await client.get("/blocks", params={"user_id": user, "limit": 100, **more})
+            ).json()
+            found += [block["id"] for block in page["blocks"]]
+            assert {block["status"] for block in page["blocks"]} <= {"active"}
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        assert Counter(found) == Counter(accepted), user
+
+
+async def _check_jobs(address: str, schema: str, users: list[str], ledger: Ledger) -> None:
+    connection = await asyncpg.connect(address)
+    rows = await connection.fetch(
+        f"SELECT block_id::text AS block, status FROM {schema}.memory_jobs"
+        " WHERE user_id = ANY ($1) AND block_id IS NOT NULL AND job_type = 'enrich_and_embed'",
+        users,
+    )
+    await connection.close()
+    assert {row["status"] for row in rows} == {"completed"}
+    jobs = Counter(row["block"] for row in rows)
+    assert jobs == Counter(block for user in users for block in ledger.accepted[user])
+
+
+async def _campaign(servers: Servers, stops: list[str]) -> None:
+    async with (
+        two_servers(servers) as (home, _),
+        servers.fresh(NEWEST, template="template0") as third,
+    ):
+        settings = load_settings(
+            host="127.0.0.1", port=0, database_url=home, worker_poll_interval_ms=200
+        )
+        stack = Stack(settings, workers=1)
+        await stack.start()
+        try:
+            async with client_of(stack) as client:
+                ledger, pauses = Ledger(), []
+                # Between two places: each move but the first goes back.
+                places = itertools.cycle([(third, "luma_p1"), (home, "moved_p1")])
+                async with _writing(client, ledger):
+                    for stop_at in stops:
+                        target, schema = next(places)
+                        await _moved(home, target, schema, stop_at)
+                        output = await _moved(home, target, schema)
+                        assert output is not None
+                        pauses.append(output.split()[1])
+                await _check(client, ledger)
+                await _check_jobs(target, schema, list(OTHER), ledger)
+                total = sum(map(len, ledger.accepted.values()))
+                print(
+                    f"\n{total} accepted, moves {len(stops)}, pauses in ms {pauses}, slowest write:"
+                    f" moved users {ledger.longest(list(OTHER)):.2f} s, others"
+                    f" {ledger.longest(list(HOME)):.2f} s, refused and repeated"
+                    f" {dict(ledger.refused)}"
+                )
+        finally:
+            await stack.stop()
+
+
+async def test_a_killed_move_continues_and_loses_nothing(servers: Servers) -> None:
+    await _campaign(servers, ["locked"])
+
+
+@pytest.mark.slow
+async def test_moves_killed_at_five_places_lose_and_double_nothing(servers: Servers) -> None:
+    await _campaign(servers, ["copied a chunk", "round", "paused", "locked", "renamed"])
