@@ -4344,7 +4344,8 @@ BEGIN
               'memory_week_blocks', 'stale_memory_summaries', 'store_memory_summary',
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
-              'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history')
+              'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history',
+              'begin_memory_ids', 'restrict_memory_partition', 'memory_partition_number')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

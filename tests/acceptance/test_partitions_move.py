@@ -102,7 +102,13 @@ async def _writing(client: httpx2.AsyncClient, ledger: Ledger) -> AsyncIterator[
 async def _moved(home: str, target: str, schema: str, stop_at: str = "") -> str | None:
     """What the command printed; None if it killed itself."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", MOVER, home, target, schema, stop_at),
+        sys.executable,
+        "-c",
+        MOVER,
+        home,
+        target,
+        schema,
+        stop_at,
         env=clean_environment(),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
