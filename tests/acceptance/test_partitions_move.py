@@ -19,7 +19,7 @@ from tests.support.load import client_of
 from tests.support.partitions import two_servers, users_of
 from tests.support.postgres_majors import NEWEST
 from tests.support.servers import Servers
-from tests.support.service import until_idle
+from tests.support.service import all_blocks, until_idle
 
 from luma_memory.cli.processes import Stack
 from luma_memory.settings import load_settings
@@ -125,18 +125,9 @@ async def _check(client: httpx2.AsyncClient, ledger: Ledger) -> None:
     """Every accepted block is there once and enriched by one job."""
     await until_idle(client)
     for user, accepted in ledger.accepted.items():
-        found: list[str] = []
-        cursor = None
-        while True:
-            more = {"cursor": cursor} if cursor else {}
-            page = (
-                await client.get("/blocks", params={"user_id": user, "limit": 100, **more})
-            ).json()
-            found += [block["id"] for block in page["blocks"]]
-            assert {block["status"] for block in page["blocks"]} <= {"active"}
-            cursor = page["next_cursor"]
-            if cursor is None:
-                break
+        blocks = await all_blocks(client, user)
+        assert {block["status"] for block in blocks} == {"active"}
+        found = [block["id"] for block in blocks]
         assert Counter(found) == Counter(accepted), user
 
 
