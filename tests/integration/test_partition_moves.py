@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import asyncpg
 import pytest
+from tests.support.commands import run
+from tests.support.rows import MORE_ROWS
 from tests.support.running import ingest, working
 
 from luma_memory.bootstrap.partitions import Partitions
+from luma_memory.cli.checks import partition_findings
 from luma_memory.domain.errors import Conflict, NotFound, SetupError, StoreUnavailable
 from luma_memory.partitions.move_target import NOT_COPIED
 from luma_memory.partitions.moving import MoveStep, PartitionMove
@@ -90,7 +95,10 @@ async def test_every_table_can_be_copied_or_is_left_out_for_a_reason(
 
 
 async def test_all_rows_move_and_changes_meanwhile_too(scene: Scene) -> None:
+    await scene.partition.execute(MORE_ROWS)
     before = await _digests(scene.partition, "luma_p1")
+    # Workers remove their row when they stop.
+    assert {name for name, (rows, _) in before.items() if rows == 0} <= {"memory_workers"}
     assert before["memory_blocks"][0] == 3
     changed = asyncio.Event()
 
@@ -216,6 +224,36 @@ async def test_one_command_at_a_time(scene: Scene) -> None:
     with pytest.raises(Conflict, match="Another command"):
         await scene.move().run(scene.other, None)
     await holder.close()
+
+
+async def test_the_command_reports_the_move_and_what_was_interrupted(
+    scene: Scene, dsn: str
+) -> None:
+    with pytest.raises(InterruptedMoveError):
+        await scene.move("copied").run(scene.other, None)
+    await PartitionDirectory(scene.home).set_state(1, "paused")  # as when it is killed in the pause
+    (_, report) = await Partitions(scene.home).reports()
+    (finding,) = partition_findings([report])
+    assert (finding.verdict, "writes are paused" in finding.detail) == ("warn", True)
+    assert "partitions move 1 --undo" in finding.fix
+
+    async def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(run, "partitions", *arguments, DATABASE_URL=dsn)
+
+    listed = await command("list", "--json")
+    assert json.loads(listed.stdout)[1]["move"]["phase"] == "copying"
+    away = await command("move", "1", "--to", "postgresql://nobody@127.0.0.1:1/none")
+    assert (away.returncode, "The target: " in away.stderr) == (1, True)
+    assert "Traceback" not in away.stderr
+    done = await command("move", "1", "--to", scene.other, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["pause_ms"] > 0
+    assert "compared" in done.stderr
+    assert scene.other not in done.stdout + done.stderr
+    nothing = await command("move", "1", "--undo")
+    assert (nothing.returncode, "No move of partition 1" in nothing.stderr) == (1, True)
+    both = await command("move", "1")
+    assert (both.returncode, "--undo" in both.stderr) == (2, True)
 
 
 async def test_a_copy_that_differs_is_not_used(scene: Scene) -> None:

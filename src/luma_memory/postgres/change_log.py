@@ -25,6 +25,15 @@ _TRIGGERS = (
 _LOG = """
 CREATE TABLE IF NOT EXISTS {log} AS SELECT {keys} FROM {table} WITH NO DATA;
 ALTER TABLE {log} ENABLE ROW LEVEL SECURITY;
+-- Hosted platforms offer new tables to all callers: an emptied log would lose changes.
+DO $grants$
+DECLARE
+    v_role text;
+BEGIN
+    FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
+        EXECUTE format('REVOKE ALL ON {log} FROM %I', v_role);
+    END LOOP;
+END $grants$;
 CREATE OR REPLACE FUNCTION {log}() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
