@@ -266,3 +266,9 @@ async def test_a_copy_that_differs_is_not_used(scene: Scene) -> None:
         await scene.move().run(scene.other, None)
     assert await scene.place() == (None, "luma_p1", "serving")
     assert await PartitionMoves(scene.home).all() == []
+    # Nor one with another schema, as when a newer version migrated the partition meanwhile.
+    await scene.partition.execute("INSERT INTO memory_migrations (version) VALUES ('9999_later')")
+    with pytest.raises(Conflict, match="different migrations"):
+        await scene.move().run(scene.other, None)
+    assert await scene.place() == (None, "luma_p1", "serving")
+    await ingest(scene.partition, new_block("Still written here.", user_id=USER))

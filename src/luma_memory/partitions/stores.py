@@ -147,7 +147,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "spent": _KEYS,
         "lines": merged(models.usage_lines),
     },
-    PostgresUserLists: {"page": merged(lists.page_of_users), "sessions": _READ},
+    PostgresUserLists: {"page": merged(lists.page_of_users), "sessions": _READ, "terms": _READ},
     PostgresUserStore: {"read": _READ, "set_time_zone": _WRITE},
     PostgresVectorModels: {
         "register": merged(models.register_model),
