@@ -8,6 +8,7 @@ claim that takes long does not keep the others waiting: its jobs are returned by
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -77,8 +78,8 @@ class PartitionedQueue:
         job_types: Sequence[JobType],
         rescue: bool,
     ) -> Sequence[Job]:
-        jobs, self._arrived = self._arrived[:limit], self._arrived[limit:]
         await self._checks.fresh(is_idle=not self._due)
+        jobs, self._arrived = self._arrived[:limit], self._arrived[limit:]
         while (free := limit - len(jobs)) > 0:
             numbers = self._chosen(free)
             if not numbers:
@@ -147,14 +148,24 @@ class PartitionedQueue:
         return jobs
 
     async def release_late(self, worker_id: str) -> None:
-        """Release jobs whose claims responded after the worker had stopped claiming."""
+        """Release jobs whose claims responded after the worker had stopped claiming.
+
+        Those that cannot be released now are taken over, as this worker has ended.
+        """
         if self._late:
             await asyncio.wait(self._late, timeout=_RECONCILE_SECONDS)
         for task in [task for task in self._late if task.done()]:
             self._arrived += self._ended(task)
         jobs, self._arrived = self._arrived, []
         if jobs:
-            await self.release(worker_id, jobs)
+            with contextlib.suppress(LumaMemoryError):
+                await self.release(worker_id, jobs)
+
+    def take_arrived(self, number: int) -> Sequence[Job]:
+        """Jobs of a partition that arrived late, and for which there was no slot."""
+        taken = [job for job in self._arrived if job.partition == number]
+        self._arrived = [job for job in self._arrived if job.partition != number]
+        return taken
 
     async def complete(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
         done: Sequence[bool] = await self._complete(worker_id, jobs)
@@ -202,7 +213,7 @@ class PartitionedQueue:
     def parts(self, running: Sequence[Job]) -> Mapping[int, ClaimedJobs]:
         numbers = {job.partition for job in running} | set(self._checks.busy)
         return {
-            number: _Part(self._places, number, self._queues[number])
+            number: _Part(self, self._places, number, self._queues[number])
             for number in sorted(numbers)
             if not self._places.all[number].is_away
         }
@@ -213,10 +224,12 @@ class _Part:
 
     def __init__(
         self,
+        whole: PartitionedQueue,
         places: Places,
         number: int,
         queue: JobQueue,
     ) -> None:
+        self._whole = whole
         self._places = places
         self._number = number
         self._queue = queue
@@ -227,6 +240,10 @@ class _Part:
         )
 
     async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
+        """Without those that arrived late and wait for a slot, which are given back: their leases
+        run, and no slot has them."""
+        if waiting := self._whole.take_arrived(self._number):
+            await self.release(worker_id, waiting)
         try:
             return await self._places.run(
                 self._number,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from luma_memory.concurrency.deadline import within
@@ -73,22 +73,28 @@ class WorkChecks:
 
     async def _check_server(self, server: Database, places: Sequence[Place]) -> bool:
         tried = [place for place in places if not place.is_paused]
+        found: Mapping[int, PartitionWork] = {}
         try:
             places[0].check()
+        except StoreUnavailable:  # nothing was tried, so there is nothing to note
+            self._forget(places)
+            return False
+        try:
             found = await within(
                 partition_work(server, [(one.number, one.database.schema) for one in tried]),
                 _CHECK_SECONDS,
             )
         except TimeoutError:
-            found, error = {}, StoreUnavailable("PostgreSQL does not respond in time")
+            places[0].note(StoreUnavailable("PostgreSQL does not respond in time"))
+        except LumaMemoryError as error:
             places[0].note(error)
-        except LumaMemoryError as raised:
-            found = {}
-            places[0].note(raised)
         else:
             for place in tried:
                 place.note(None)
-        for place in places:
-            self._work.pop(place.number, None)
+        self._forget(places)
         self._work |= found
         return bool(found) or not tried
+
+    def _forget(self, places: Sequence[Place]) -> None:
+        for place in places:
+            self._work.pop(place.number, None)
