@@ -38,6 +38,7 @@ from luma_memory.domain.errors import (
 from luma_memory.domain.partition import HOME, Partition, PartitionFault, partition_number
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
+from luma_memory.postgres.errors import translated
 from luma_memory.postgres.partition import PartitionDatabase
 
 ResultT = TypeVar("ResultT")
@@ -53,6 +54,10 @@ QUESTION_SECONDS: Final = 0.3
 RETRY_SECONDS: Final = 1.0
 Directory = Callable[[], Awaitable[Sequence[Partition]]]
 OpenServer = Callable[[str], Database]
+
+
+class _LateResponse(StoreUnavailable):
+    """A question about a partition's state took too long; it may only be busy."""
 
 
 class Place:
@@ -113,12 +118,12 @@ class Place:
     def note(self, error: LumaMemoryError | None) -> None:
         """How a statement ended."""
         if error is None:
-            if self._failures:
-                self._failures, self.error = 0, None
+            self._failures, self.error = 0, None
         elif _is_outage(error):
-            self._failures += 1
             self.error = str(error)
-            self._tried_at = time.monotonic()
+            if not isinstance(error, _LateResponse):  # requests may take longer
+                self._failures += 1
+                self._tried_at = time.monotonic()
 
 
 class Places:
@@ -185,7 +190,7 @@ class Places:
         ]
 
     async def first(self, question: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
-        """The answer of a partition of the first server that responds soon.
+        """The result of a partition of the first server that responds soon.
 
         Raises StoreUnavailable if none does.
         """
@@ -273,10 +278,9 @@ class Places:
         listening: asyncpg.Connection | None = None
         try:
             while True:
-                with contextlib.suppress(LumaMemoryError, asyncpg.PostgresError, OSError):
+                with contextlib.suppress(LumaMemoryError):
                     if listening is None or listening.is_closed():
-                        listening = await self.home.dedicated()
-                        await listening.add_listener(CHANNEL, lambda *_details: changed.set())
+                        listening = await self._listen(changed)
                     await self.refresh()
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DIRECTORY_SECONDS):
@@ -286,17 +290,27 @@ class Places:
             if listening is not None:
                 listening.terminate()
 
+    async def _listen(self, changed: asyncio.Event) -> asyncpg.Connection:
+        connection = await self.home.dedicated()
+        try:
+            with translated():
+                await connection.add_listener(CHANNEL, lambda *_details: changed.set())
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
 
 async def _ask(question: Callable[[Database], Awaitable[ResultT]], place: Database) -> ResultT:
     return await soon(question(place))
 
 
 async def soon(question: Awaitable[ResultT]) -> ResultT:
-    """The answer within QUESTION_SECONDS. Raises StoreUnavailable after that."""
+    """The result within QUESTION_SECONDS. Raises StoreUnavailable after that."""
     try:
         return await within(question, QUESTION_SECONDS)
     except TimeoutError:
-        raise StoreUnavailable("PostgreSQL does not respond in time") from None
+        raise _LateResponse("PostgreSQL does not respond in time") from None
 
 
 def _is_outage(error: LumaMemoryError) -> bool:

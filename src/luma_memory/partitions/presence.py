@@ -57,6 +57,10 @@ class PartitionedPresence:
 
     async def stop(self) -> None:
         self._is_started = False
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
         if self._queue is not None:
             await self._queue.release_late(self._worker_id)
         await asyncio.gather(*(session.stop() for session in self._sessions.values()))
@@ -68,17 +72,17 @@ class PartitionedPresence:
 
     async def _start_missing(self) -> None:
         """A session for each server, also for one that a partition has been moved to."""
-        for server, _ in self._places.servers():
-            if server not in self._sessions:
-                session = self._sessions[server] = WorkerSession(
-                    server,
-                    self._worker_id,
-                    slots=self._slots,
-                    partitions=lambda server=server: self._places.on(server),  # type: ignore[misc]
-                    required=server is self._places.home.server,
-                )
-                heard = self._heard if self._on_signal is not None else None
-                await session.begin(running=self._running, on_signal=heard)
+        while missing := [s for s, _ in self._places.servers() if s not in self._sessions]:
+            server = missing[0]  # a partition may be moved to yet another one meanwhile
+            session = self._sessions[server] = WorkerSession(
+                server,
+                self._worker_id,
+                slots=self._slots,
+                partitions=lambda server=server: self._places.on(server),  # type: ignore[misc]
+                required=server is self._places.home.server,
+            )
+            heard = self._heard if self._on_signal is not None else None
+            await session.begin(running=self._running, on_signal=heard)
 
     def _heard(self, partitions: Sequence[int]) -> None:
         if self._queue is not None:

@@ -7,6 +7,7 @@ copies; `copy_webhooks`, which workers call at intervals, updates those that did
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -33,7 +34,8 @@ async def create(
 ) -> bool:
     if not await routed.at(HOME, lambda store: store.create(webhook, webhooks_max=webhooks_max)):
         return False
-    await copy_webhooks(routed)
+    with contextlib.suppress(LumaMemoryError):  # it exists: workers copy it later
+        await copy_webhooks(routed)
     return True
 
 
@@ -94,7 +96,8 @@ async def change(
             lambda store: store.change(webhook, own, now=now, previous_until=previous_until),
             numbers=range(HOME + 1, routed.places.count),
         )
-    await copy_webhooks(routed)
+    with contextlib.suppress(LumaMemoryError):
+        await copy_webhooks(routed)
     return changed
 
 

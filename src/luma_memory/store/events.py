@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -23,6 +24,7 @@ class PostgresEventStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._placing = asyncio.Lock()
 
     async def subscribe(self, project_id: str, now: datetime) -> int:
         row = await self._database.fetch_row(_SQL["subscribe"], project_id, now)
@@ -61,14 +63,15 @@ class PostgresEventStore:
     async def positions(self) -> AsyncIterator[Callable[[int], Awaitable[Sequence[int]]]]:
         """Gives positions to events of other partitions; one caller at a time, in any process.
 
-        Yields a function that takes so many of them, in order.
+        Yields a function that takes so many of them, in order. The caller needs another connection
+        meanwhile; so callers of this process wait for each other without one.
         """
 
         async def take(count: int) -> Sequence[int]:
             rows = await self._database.fetch(_SQL["take_positions"], count)
             return [row["position"] for row in rows]
 
-        async with self._database.transaction():
+        async with self._placing, self._database.transaction():
             await self._database.execute(_SQL["lock_positions"])
             yield take
 

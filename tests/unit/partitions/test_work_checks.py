@@ -27,10 +27,10 @@ class Server:
         return [{"number": 0, "is_due": True, "is_busy": False, "has_webhooks": False}]
 
 
-async def test_a_server_is_tried_again_however_often_work_is_looked_for(
+async def test_a_server_is_tried_again_however_often_it_is_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each look that was refused because of earlier failures put off the next attempt."""
+    """Each check that was refused because of earlier failures put off the next attempt."""
     now = 0.0
     monkeypatch.setattr(places_module, "time", SimpleNamespace(monotonic=lambda: now))
     server = Server()
@@ -48,20 +48,20 @@ async def test_a_server_is_tried_again_however_often_work_is_looked_for(
     due: list[int] = []
     checks.subscribe(due.extend)
 
-    async def look() -> None:
+    async def check() -> None:
         checks.expire()
         await checks.fresh(is_idle=True)
 
     server.is_away = True
     for _ in range(FAILURES_MAX):
         with pytest.raises(StoreUnavailable):
-            await look()
+            await check()
     server.is_away = False
-    looks = 4
-    for _ in range(looks - 1):
-        now += RETRY_SECONDS / looks
+    checks_made = 4
+    for _ in range(checks_made - 1):
+        now += RETRY_SECONDS / checks_made
         with pytest.raises(StoreUnavailable):
-            await look()
-    now += RETRY_SECONDS / looks
-    await look()
+            await check()
+    now += RETRY_SECONDS / checks_made
+    await check()
     assert due == [0]
