@@ -16,6 +16,7 @@ import asyncpg
 import httpx2
 import psutil
 import pytest
+from tests.support.partitions import connected_to
 from tests.support.service import all_blocks, until_idle, until_recall_is_warm
 
 from luma_memory.cli.processes import Stack
@@ -74,18 +75,18 @@ def verify(stack: Stack, receipt: object) -> subprocess.CompletedProcess[str]:
 
 
 async def mentions(stack: Stack, user_id: str) -> list[str]:
-    """Tables of the database in which the user's id occurs, anywhere."""
+    """Tables of all partitions in which the user's id occurs, anywhere."""
     connection = await asyncpg.connect(stack.database_url)
     try:
         tables = await connection.fetch(
-            "SELECT relname FROM pg_class WHERE relkind = 'r'"
-            " AND relnamespace = 'public'::regnamespace"
+            "SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND relnamespace"
+            " IN (SELECT relnamespace FROM pg_class WHERE relname = 'memory_blocks')"
         )
         return [
-            table["relname"]
+            table["name"]
             for table in tables
             if await connection.fetchval(
-                f"SELECT EXISTS (SELECT FROM {table['relname']} AS t"
+                f"SELECT EXISTS (SELECT FROM {table['name']} AS t"
                 " WHERE position($1 IN t::text) > 0)",
                 user_id,
             )
@@ -407,7 +408,7 @@ FROM memory_blocks WHERE project_id = 'default' AND user_id = $1
 async def test_memory_does_not_grow_with_the_user(
     stack: Stack, client: httpx2.AsyncClient, blocks: int
 ) -> None:
-    table = await asyncpg.connect(stack.database_url)
+    table = await connected_to(stack.database_url, LARGE)
     await table.execute(
         "INSERT INTO memory_users (project_id, user_id) VALUES ('default', $1)", LARGE
     )
@@ -436,7 +437,7 @@ async def test_a_reader_that_pauses_holds_up_the_export_and_not_memory(
     stack: Stack, client: httpx2.AsyncClient
 ) -> None:
     await until_recall_is_warm(client)
-    table = await asyncpg.connect(stack.database_url)
+    table = await connected_to(stack.database_url, "paused")
     await table.execute(_BLOCKS, "paused", 6_000)
     await table.close()
     api = psutil.Process(stack.children["api"].pid)

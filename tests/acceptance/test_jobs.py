@@ -19,6 +19,7 @@ import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
+from tests.support.partitions import connected_to
 from tests.support.service import BASE_PATH, RETRY_SECONDS, until_idle
 
 from luma_memory.cli.processes import Stack, running_stack
@@ -296,7 +297,7 @@ async def test_retried_jobs_are_done_by_the_worker_and_forget_their_errors(
     user_id = user()
     ids = await accept(client, user_id, 20)
     await until_idle(client)
-    connection = await asyncpg.connect(stack.database_url)
+    connection = await connected_to(stack.database_url, user_id)
     try:
         await fail(connection, ids)
     finally:

@@ -9,12 +9,13 @@ from itertools import count, islice
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 from tests.support.postgres_majors import NEWEST
 from tests.support.servers import Servers
 from tests.support.tcp_proxy import Proxy, proxied
 
 from luma_memory.bootstrap.partitions import Partitions
-from luma_memory.domain.partition import partition_number
+from luma_memory.domain.partition import HOME, partition_number
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
 
@@ -22,6 +23,16 @@ from luma_memory.postgres.database import Database
 def tested_partitions() -> int:
     """In how many partitions the services of acceptance tests have their users: 1 by default."""
     return int(os.environ.get("TEST_PARTITIONS", "1"))
+
+
+async def connected_to(dsn: str, user_id: str) -> asyncpg.Connection:
+    """A connection whose names lead to the partition of a user of the default project."""
+    number = partition_number(Scope("default", user_id), tested_partitions())
+    path = "public" if number == HOME else f"luma_p{number}, public"
+    connection: asyncpg.Connection = await asyncpg.connect(
+        dsn, server_settings={"search_path": path}
+    )
+    return connection
 
 
 def users_of(partition: int, of: int, limit: int, *, prefix: str = "user") -> Sequence[str]:
