@@ -64,4 +64,4 @@ class PartitionMoves:
         async with self._home.transaction():
             await self._home.execute(_SQL["switch_place"], record.number, record.dsn, record.schema)
             await self._home.execute(_SQL["end_move"], record.number)
-            await self._home.execute(_SQL["announce"])
+            await self._home.execute(_SQL["announce_move"])

@@ -26,6 +26,6 @@ DELETE FROM memory_partition_moves WHERE number = $1
 -- The partition is at its new place and serves.
 UPDATE memory_partitions SET dsn = $2, schema_name = $3, state = 'serving' WHERE number = $1
 
--- name: announce
+-- name: announce_move
 -- Processes read the directory again.
 SELECT pg_notify('memory_partitions', '')
