@@ -59,8 +59,12 @@ async def _complete(client: httpx2.AsyncClient, query: str) -> dict[str, Any]:
 
 
 async def _until_well(client: httpx2.AsyncClient) -> None:
+    """A kept context is served, degraded, until the service has noticed that PostgreSQL is back."""
     async with asyncio.timeout(RETRY_SECONDS):
-        while (await _ask(client, "Is the database back?")).status_code != 200:  # noqa: ASYNC110
+        while True:
+            response = await _ask(client, "Is the database back?")
+            if response.status_code == 200 and "database" not in response.json()["degraded"]:
+                return
             await asyncio.sleep(0.1)
 
 
