@@ -76,7 +76,7 @@ NOT_RETURNED = {
         "pgvector_missing",
         "process_ended",
     ),
-    *("partitions_exist", "schema_exists"),  # of the command that creates partitions
+    *("partitions_exist", "partitions_not_included", "schema_exists"),  # of operators' commands
     # Of the command that moves one.
     *("copy_differs", "home_partition", "move_runs", "move_unfinished", "partition_busy"),
     *("pgvector_in_partition", "same_place", "versions_differ"),

@@ -219,14 +219,18 @@ class Stack:
     async def _prepare(self, name: str) -> None:
         """Start a process that imports and then waits for `_start_child`, unless one waits."""
         async with self._preparing:
-            prepared = self._prepared.get(name)
-            if prepared is not None and prepared.exit_code is None:
+            if self._waits(name):
                 return
             starting = asyncio.create_task(self._start_waiting(name))
             try:
                 await asyncio.shield(starting)
             finally:  # also if cancelled: a half-started process could not be stopped
                 self._prepared[name] = await starting
+
+    def _waits(self, name: str) -> bool:
+        """Whether a prepared process waits."""
+        prepared = self._prepared.get(name)
+        return prepared is not None and prepared.exit_code is None
 
     async def _start_waiting(self, name: str) -> Child:
         module = API_MODULE if name == API else WORKER_MODULE
@@ -248,7 +252,8 @@ class Stack:
         """Prepare the next API whenever the present one is ready."""
         async with httpx2.AsyncClient(trust_env=False, timeout=_RESPONSE_SECONDS) as client:
             while self._has_spare:
-                if await self._is_ready(client):
+                # A spare that waits needs no look at the service: nearly always.
+                if not self._waits(API) and await self._is_ready(client):
                     await self._prepare(API)
                 await asyncio.sleep(_SPARE_CHECK_SECONDS)
 

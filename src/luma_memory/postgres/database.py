@@ -26,7 +26,7 @@ _RELEASE_SECONDS = 0.5
 _STATEMENTS_KEPT = 100
 # Each partition has statements of its own in a connection, a few tens of kilobytes each.
 _PARTITIONS_KEPT = 8
-# Arrays of these are parameters. The driver checks each one up at its first use.
+# Arrays of these are parameters. The driver reads each one's type at its first use.
 _ARRAY_ELEMENTS = (
     *("text", "boolean", "integer", "bigint", "real", "double precision", "bytea", "uuid"),
     *("jsonb", "timestamptz", "interval"),

@@ -25,6 +25,7 @@ from luma_memory.domain.errors import (
 )
 from luma_memory.domain.ids import IdMaker
 from luma_memory.domain.job import Job
+from luma_memory.domain.partition import HOME
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.ingest.indexing import index_passages
 from luma_memory.ports.blocks import BlockStore, Lease
@@ -203,7 +204,7 @@ class Ingest:
             block_id=accepted.id,
             attempt=1,
             attempts_max=self._attempts_max,
-            partition=0 if self._part_of is None else self._part_of(scope),
+            partition=HOME if self._part_of is None else self._part_of(scope),
         )
 
     async def _stored(self, scope: Scope, block_id: UUID) -> Block:
