@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -21,6 +21,7 @@ from luma_memory.domain.clock import Clock, SystemClock
 from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import Done, Handler, Job, JobFilter, JobType, Outcome
 from luma_memory.pipeline.jobs.job_runner import JobRunner
+from luma_memory.ports.jobs import ClaimedJobs
 from luma_memory.postgres.database import Database
 from luma_memory.queue.control import PostgresJobControl
 from luma_memory.queue.jobs import PostgresJobQueue
@@ -59,6 +60,7 @@ class Rounds:
     """A queue and an upkeep that say which duty has done its work."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._wrapped = (PostgresJobQueue(database), PostgresQueueUpkeep(database))
         self.done: Counter[str] = Counter()
         self._changed = asyncio.Condition()
@@ -75,6 +77,11 @@ class Rounds:
                     self._changed.notify_all()
 
         return call
+
+    def parts(self, running: Sequence[Job]) -> Mapping[int, ClaimedJobs]:
+        """This one, for the one partition."""
+        parts = PostgresJobQueue(self._database).parts(running)
+        return {partition: cast("ClaimedJobs", self) for partition in parts}
 
     async def wait_for(self, name: str, *, more: int = 1) -> None:
         goal = self.done[name] + more

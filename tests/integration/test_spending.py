@@ -32,10 +32,10 @@ from luma_memory.providers.embedding.openai_compatible import OpenAIEmbedder
 from luma_memory.store.usage import PostgresUsageStore
 from luma_memory.telemetry.events import JobCompleted, JobDeferred
 from luma_memory.testing.models import QuotingEnricher, WordEmbedder
+from luma_memory.testing.moved_clock import MovedClock
 from luma_memory.testing.sample_blocks import new_block
 
 ADA = Scope(DEFAULT_PROJECT, "ada")
-TODAY = datetime.now(UTC).date()
 MODEL = "openai/some-model"
 
 
@@ -116,8 +116,9 @@ def _spending(database: Database, limits: DailyLimits | None = None) -> Spending
 
 
 def _which(user_id: str | None = None) -> UsageFilter:
+    today = datetime.now(UTC).date()
     return UsageFilter(
-        project_id=None, user_id=user_id, since=TODAY - timedelta(1), until=TODAY + timedelta(1)
+        project_id=None, user_id=user_id, since=today - timedelta(1), until=today + timedelta(1)
     )
 
 
@@ -385,11 +386,11 @@ class AwayAtFirst:
 
 
 async def test_nothing_is_lost_while_the_database_is_away(database: Database) -> None:
-    store = AwayAtFirst(PostgresUsageStore(database))
-    spending = Spending(store, prices=CentAToken(), limits=DailyLimits(), clock=SystemClock())
+    store, clock = AwayAtFirst(PostgresUsageStore(database)), MovedClock()
+    spending = Spending(store, prices=CentAToken(), limits=DailyLimits(), clock=clock)
     for _ in range(3):
         spending.record(ADA, "enrichment", [ModelCall(MODEL, 1, 1)], blocks=1)
         await asyncio.sleep(0)
     await spending.close()
-    (spent,) = await store.spent([(ADA, TODAY)])
+    (spent,) = await store.spent([(ADA, clock.now().date())])
     assert (spent.calls, spent.tokens) == (3, 6)
