@@ -38,9 +38,11 @@ class _Skipping(selectors.DefaultSelector):
     """Passes the time instead of waiting for it."""
 
     now = 0.0
+    late = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        self.now += timeout or 0.0
+        if timeout:
+            self.now += timeout + self.late
         return super().select(0)
 
 
@@ -132,3 +134,36 @@ def test_statements_are_sent_again_once_a_probe_succeeds(loop: asyncio.SelectorE
             await watch.close()
 
     assert 5.0 <= loop.run_until_complete(first_success()) <= 7.0
+
+
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_late_event_loop_gives_the_server_more_time(
+    loop: asyncio.SelectorEventLoop, is_busy: bool
+) -> None:
+    """A response that a busy machine reads late does not mean that the server is away."""
+    response_seconds = 1.5 * liveness.PROBE_SECONDS
+
+    class Slow(_Frozen):
+        async def execute(self, _query: str) -> str:
+            await asyncio.sleep(response_seconds)
+            return "SELECT"
+
+    async def connect() -> asyncpg.Connection:
+        return cast("asyncpg.Connection", Slow())
+
+    async def is_awaited() -> bool:
+        watch = Liveness(connect)
+        await watch.open()
+        selector = loop._selector  # type: ignore[attr-defined]
+        selector.late = 0.2 if is_busy else 0.0
+        try:
+            with watch.watched():
+                await asyncio.sleep(liveness.DOUBT_SECONDS + 1.2 * response_seconds)
+        except ServerAwayError:
+            return False
+        finally:
+            await watch.close()
+            await asyncio.sleep(0)
+        return True
+
+    assert loop.run_until_complete(is_awaited()) == is_busy

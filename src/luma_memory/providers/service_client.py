@@ -133,6 +133,9 @@ async def _body_of(response: aiohttp.ClientResponse, bytes_max: int) -> bytes:
         raise body_too_large(bytes_max)
     chunks, is_whole = await _read(response, bytes_max)
     if not is_whole:
+        # The error keeps this frame, and often lives until the garbage collector's next run: a
+        # body per failed call would add up to many.
+        chunks.clear()
         raise body_too_large(bytes_max)
     return b"".join(chunks)
 

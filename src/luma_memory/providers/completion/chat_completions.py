@@ -50,8 +50,13 @@ class ChatCompletions:
         async def ask(message: str) -> Reply:
             body = b"".join((head, json.dumps(message, ensure_ascii=False).encode(), tail))
             with provider_faults():
-                body = await self._client.post("chat/completions", body)
-                return _reply(_Completion.model_validate_json(body))
+                # Nothing but the parser refers to the response's body: an error keeps the variables
+                # of its frames.
+                return _reply(
+                    _Completion.model_validate_json(
+                        await self._client.post("chat/completions", body)
+                    )
+                )
 
         return ask
 

@@ -196,8 +196,7 @@ class OpenAIEmbedder:
         ):
             span.content(lambda: {"gen_ai.input.messages": [item.text for item in batch]})
             with in_progress(ModelCall(self._id)):
-                body = await self._post([item.text for item in batch])
-            response = _Response.model_validate_json(body)
+                response = await self._post([item.text for item in batch])
             span.set({"gen_ai.usage.input_tokens": response.tokens_read()})
             values = [
                 IndexedValues(item.index, _values_of(item.embedding)) for item in response.data
@@ -209,7 +208,7 @@ class OpenAIEmbedder:
             )
         return _embeddings_of(batch, outcomes, response.tokens_read())
 
-    async def _post(self, texts: Sequence[str]) -> bytes:
+    async def _post(self, texts: Sequence[str]) -> _Response:
         request: dict[str, object] = {
             "model": self._name,
             "input": texts,
@@ -220,7 +219,10 @@ class OpenAIEmbedder:
         # Many calls run at once; none may buffer more than its own vectors could take.
         values = len(texts) * (self._dimension or _DIMENSION_GUESS)
         most = _BYTES_BESIDES + 2 * values * _BYTES_PER_VALUE
-        return await self._client.post("embeddings", to_json(request), bytes_max=most)
+        # Nothing but the parser refers to the body: an error keeps the variables of its frames.
+        return _Response.model_validate_json(
+            await self._client.post("embeddings", to_json(request), bytes_max=most)
+        )
 
 
 @dataclass(frozen=True, slots=True)
