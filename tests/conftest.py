@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
 import asyncpg
 import pytest
 from tests.support.examples import load_profile
+from tests.support.forked_commands import ForkedCommands
 from tests.support.postgres_majors import NEWEST
 from tests.support.redis_server import RedisServer, running_redis, skip_without_redis
 from tests.support.servers import Servers
@@ -37,6 +38,23 @@ gc.disable()
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+# Commands that a test starts are forks of one process, or imports would be most of a test run.
+forked_commands = ForkedCommands()
+forked_commands.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if item.get_closest_marker("new_interpreters") is None:
+        return (yield)
+    with forked_commands.disabled():
+        return (yield)
+
+
+def pytest_unconfigure() -> None:
+    forked_commands.close()
 
 
 @pytest.fixture(scope="session")

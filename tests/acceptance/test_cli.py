@@ -28,6 +28,7 @@ from luma_memory.concurrency.file_lock import is_locked
 from luma_memory.postgres.embedded.layout import Layout
 from luma_memory.postgres.embedded.postmaster import read_pid_file
 
+pytestmark = pytest.mark.new_interpreters
 RETRY_SECONDS = 120.0
 
 

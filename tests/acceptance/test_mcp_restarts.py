@@ -33,7 +33,7 @@ from luma_memory.cli.connection_file import running_service as running_local_ser
 from luma_memory.cli.processes import API, Stack
 from luma_memory.concurrency.file_lock import FileLock
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.new_interpreters]
 # Of a call that is sent before or while the service restarts.
 CALL_SECONDS_MAX = 2.0
 # Until the service has to be back; a busy machine imports for that long.

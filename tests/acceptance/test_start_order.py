@@ -20,6 +20,7 @@ from tests.support.versions import process_of, run_of
 from luma_memory.cli.processes import STOP_GRACE_SECONDS
 from luma_memory.cli.servers import API_MODULE, WORKER_MODULE
 
+pytestmark = pytest.mark.new_interpreters
 RETRY_SECONDS = 60.0
 
 
