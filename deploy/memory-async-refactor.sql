@@ -1133,7 +1133,8 @@ IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0026_items_by_name
 -- Until the table is analyzed for the first time, every index that begins with the scope costs the planner the
 -- same, and a write read all items of its user. Here the scope is a number, which no other index begins with
 -- (0012 did the same for repeated blocks).
-CREATE UNIQUE INDEX IF NOT EXISTS memory_blocks_item_name ON memory_blocks
+-- Not unique: two users may share the number (memory_blocks_item keeps names unique within a user).
+CREATE INDEX IF NOT EXISTS memory_blocks_item_name ON memory_blocks
     (hashtextextended(user_id, hashtextextended(project_id, 0)), name_id)
     WHERE key IS NOT NULL;
 
@@ -1203,6 +1204,29 @@ ALTER TABLE memory_partition_moves ENABLE ROW LEVEL SECURITY;
 INSERT INTO memory_migrations (version) VALUES ('0029_partition_moves');
 END IF;
 END $migration_0029$;
+
+DO $migration_0031$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0031_partition_users') THEN
+-- A running database is split into partitions user by user, or united again; and a pause ends by itself when the
+-- command that began it is gone.
+ALTER TABLE memory_partitions ADD COLUMN IF NOT EXISTS paused_until timestamptz;
+ALTER TABLE memory_partitions DROP CONSTRAINT IF EXISTS memory_partitions_state_check;
+ALTER TABLE memory_partitions ADD CONSTRAINT memory_partitions_state_check
+    CHECK (state IN ('creating', 'prepared', 'adopting', 'serving', 'paused', 'returning'));
+
+-- While users are moved one by one: those that this partition still has and will not keep.
+CREATE TABLE IF NOT EXISTS memory_partition_users (
+    project_id text NOT NULL,
+    user_id text NOT NULL,
+    -- The keys of changed rows are logged, as a first copy is being made.
+    is_copied boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (project_id, user_id)
+);
+ALTER TABLE memory_partition_users ENABLE ROW LEVEL SECURITY;
+
+INSERT INTO memory_migrations (version) VALUES ('0031_partition_users');
+END IF;
+END $migration_0031$;
 
 -- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
@@ -2609,16 +2633,36 @@ BEGIN
     END IF;
 END $body$;
 
--- New jobs and deliveries of this partition have ids from p_first on: unique among all partitions.
+-- New jobs, deliveries, events and revisions of this partition have ids from p_first on: unique among all
+-- partitions.
 CREATE OR REPLACE FUNCTION begin_memory_ids(p_first bigint)
 RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_sequence text;
+    v_last bigint;
 BEGIN
-    IF (SELECT last_value FROM memory_jobs_id_seq) < p_first THEN
-        PERFORM setval('memory_jobs_id_seq', p_first, false);
-    END IF;
-    IF (SELECT last_value FROM memory_webhook_deliveries_id_seq) < p_first THEN
-        PERFORM setval('memory_webhook_deliveries_id_seq', p_first, false);
-    END IF;
+    FOREACH v_sequence IN ARRAY ARRAY['memory_jobs_id_seq', 'memory_webhook_deliveries_id_seq',
+                                      'memory_events_id_seq', 'memory_block_revisions_id_seq'] LOOP
+        EXECUTE format('SELECT last_value FROM %I', v_sequence) INTO v_last;
+        IF v_last < p_first THEN
+            PERFORM setval(v_sequence::regclass, p_first, false);
+        END IF;
+    END LOOP;
+END $body$;
+
+-- Whether this partition still has each of these users, and whether none of them is being moved at this moment.
+-- A transaction that moves a user holds the lock of the user until its end: one that is committed before the
+-- lock is free is seen by the second statement.
+CREATE OR REPLACE FUNCTION memory_users_here(p_projects text[], p_users text[])
+RETURNS TABLE (is_here boolean, is_free boolean) LANGUAGE plpgsql VOLATILE AS $body$
+DECLARE
+    v_free boolean[];
+BEGIN
+    v_free := ARRAY(SELECT pg_try_advisory_xact_lock_shared(hashtextextended(u.p || chr(1) || u.u, 31))
+        FROM unnest(p_projects, p_users) WITH ORDINALITY AS u (p, u, n) ORDER BY u.n);
+    RETURN QUERY SELECT EXISTS (SELECT FROM memory_partition_users AS m
+                                WHERE m.project_id = u.p AND m.user_id = u.u), v_free[u.n]
+        FROM unnest(p_projects, p_users) WITH ORDINALITY AS u (p, u, n) ORDER BY u.n;
 END $body$;
 
 -- The shared state of the model providers, and pending backfills of blocks.
@@ -4278,7 +4322,7 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions', 'memory_partition_moves',
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions', 'memory_partition_moves', 'memory_partition_users',
               'memory_history'];
 BEGIN
     FOR v_table, v_role IN
@@ -4345,7 +4389,7 @@ BEGIN
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
               'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history',
-              'begin_memory_ids', 'restrict_memory_partition', 'memory_partition_number')
+              'begin_memory_ids', 'memory_users_here', 'restrict_memory_partition', 'memory_partition_number')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

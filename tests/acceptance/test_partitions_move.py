@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 
 import asyncpg
 import httpx2
 import pytest
+from tests.support.accepted import Ledger
 from tests.support.commands import clean_environment
 from tests.support.load import client_of
 from tests.support.partitions import two_servers, users_of
 from tests.support.postgres_majors import NEWEST
 from tests.support.servers import Servers
-from tests.support.service import all_blocks, until_idle
+from tests.support.service import until_idle
 
 from luma_memory.cli.processes import Stack
 from luma_memory.settings import load_settings
@@ -46,34 +45,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@dataclass
-class Ledger:
-    """The accepted blocks of each user, and how long the slowest write of each partition took."""
-
-    accepted: dict[str, list[str]] = field(default_factory=dict)
-    slowest: dict[str, float] = field(default_factory=dict)
-    refused: Counter[str] = field(default_factory=Counter)
-
-    async def write(self, client: httpx2.AsyncClient, user: str, number: int) -> None:
-        """Until it is accepted: with the same key, so that a repetition is the same block."""
-        body = {"user_id": user, "content": f"{user} wrote line {number}."}
-        began = time.monotonic()
-        while True:
-            response = await client.post(
-                "/blocks", json=body, headers={"Idempotency-Key": f"{user}-{number}"}
-            )
-            if response.is_success:
-                break
-            assert response.status_code == 503, response.text
-            self.refused[response.json()["code"]] += 1
-            await asyncio.sleep(0.1)
-        self.accepted.setdefault(user, []).append(response.json()["id"])
-        self.slowest[user] = max(self.slowest.get(user, 0.0), time.monotonic() - began)
-
-    def longest(self, users: tuple[str, ...] | list[str]) -> float:
-        return max(self.slowest[user] for user in users)
 
 
 @asynccontextmanager
@@ -121,16 +92,6 @@ async def _moved(home: str, target: str, schema: str, stop_at: str = "") -> str 
     return output.decode()
 
 
-async def _check(client: httpx2.AsyncClient, ledger: Ledger) -> None:
-    """Every accepted block is there once and enriched by one job."""
-    await until_idle(client)
-    for user, accepted in ledger.accepted.items():
-        blocks = await all_blocks(client, user)
-        assert {block["status"] for block in blocks} == {"active"}
-        found = [block["id"] for block in blocks]
-        assert Counter(found) == Counter(accepted), user
-
-
 async def _check_jobs(address: str, schema: str, users: list[str], ledger: Ledger) -> None:
     connection = await asyncpg.connect(address)
     rows = await connection.fetch(
@@ -166,7 +127,8 @@ async def _campaign(servers: Servers, stops: list[str]) -> None:
                         output = await _moved(home, target, schema)
                         assert output is not None
                         pauses.append(output.split()[1])
-                await _check(client, ledger)
+                await until_idle(client)
+                await ledger.check(client)
                 await _check_jobs(target, schema, list(OTHER), ledger)
                 total = sum(map(len, ledger.accepted.values()))
                 print(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from luma_memory.bootstrap.database import operators_database
-from luma_memory.domain.partition import ACTIVE_STATES, Partition
+from luma_memory.domain.partition import Partition, layout_of
 from luma_memory.domain.scope import Scope
+from luma_memory.partitions.moving import finish_move
 from luma_memory.partitions.places import Places
 from luma_memory.partitions.stores import one_of_all, stores_of_all
 from luma_memory.postgres.database import Database
@@ -55,12 +56,19 @@ async def open_placement(database: Database) -> Placement:
     use. Raises StoreUnavailable, and SetupError behind a transaction pooler.
     """
     known = await PartitionDirectory(database).partitions()
-    if len(known) < 2 or any(one.state not in ACTIVE_STATES for one in known):
+    layout = layout_of(known)
+    if len(known) < 2 or layout is None:
         return Placement(database, None)
+    if layout == "home" and await database.shares_sessions():
+        return Placement(database, None)  # partitions cannot be used, and are not
     await database.close()
     database.hold_partitions(len(known))
     places = Places(
-        known, home=database, open_server=database.elsewhere, read_directory=_read_directory
+        known,
+        home=database,
+        open_server=database.elsewhere,
+        read_directory=_read_directory,
+        finish_move=finish_move,
     )
     await places.home.fetch("SELECT")  # reports a pooler that sets no search_path
     return Placement(places.home, places)

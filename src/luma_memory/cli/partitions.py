@@ -15,6 +15,7 @@ from luma_memory.bootstrap.partitions import (
     PartitionReport,
     open_partitions,
 )
+from luma_memory.cli.adoption import partitions_adopt
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import console, plain, print_error, print_note
@@ -57,7 +58,8 @@ def partitions_create(
     print_note(
         f"New users are spread over {len(done) + 1} partitions: restart the API and the workers."
         if is_spread
-        else "This installation has users: they stay in the home partition, and so do new ones."
+        else "This installation has users: they stay in the home partition, and so do new ones,"
+        " until luma-memory partitions adopt moves them."
     )
 
 
@@ -127,6 +129,7 @@ def _facts(report: PartitionReport) -> dict[str, object]:
         "schema_current": facts and facts.schema_current,
         "rows": facts and facts.rows,
         "bytes": facts and facts.bytes,
+        "users_leaving": facts and facts.users_leaving,
         "oldest_pending_seconds": facts and facts.oldest_pending_seconds,
         "error": report.error,
     }
@@ -145,6 +148,8 @@ def _table(reports: Sequence[PartitionReport]) -> Table:
             problem = (
                 f"is moved to {report.move.schema}: {report.move.phase}, {report.move.rows} rows"
             )
+        if facts is not None and facts.users_leaving and not problem:
+            problem = f"{facts.users_leaving} users are still to be moved"
         oldest = facts.oldest_pending_seconds if facts is not None else None
         table.add_row(
             str(report.partition.number),
@@ -160,8 +165,9 @@ def _table(reports: Sequence[PartitionReport]) -> Table:
 
 partitions = command_group(
     "Create partitions for more users than one database can hold, list and move them.",
-    (partitions_create, partitions_list, partitions_move),
+    (partitions_create, partitions_list, partitions_move, partitions_adopt),
     "luma-memory partitions create --count 64",
     "luma-memory partitions list",
     "luma-memory partitions move 3 --to postgresql://memory@second.internal/memory",
+    "luma-memory partitions adopt --count 8",
 )

@@ -9,7 +9,7 @@ others.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Literal
@@ -21,7 +21,10 @@ HOME: Final = 0
 PARTITIONS_MAX: Final = 1024
 # A partition serves the users that the hash gives it; one that is paused serves reads, and writes
 # wait; a prepared one has its schema, and no users; one that is being created may lack its schema.
-PartitionState = Literal["creating", "prepared", "serving", "paused"]
+# `adopting`: users arrive from the home partition one by one. `returning`: the opposite.
+PartitionState = Literal["creating", "prepared", "adopting", "serving", "paused", "returning"]
+# Where users are: all at home, each where the hash says, or in transit between the two.
+Layout = Literal["home", "adopting", "spread", "returning"]
 ACTIVE_STATES: Final[Collection[PartitionState]] = ("serving", "paused")
 # Ids of jobs and deliveries have their partition above this bit: unique in the installation, and
 # exact as numbers of JavaScript (1,024 partitions of 2^43 ids fill its 2^53).
@@ -48,6 +51,7 @@ class PartitionFacts:
     bytes: int
     oldest_pending_seconds: float | None  # None: no job waits
     schema_current: bool
+    users_leaving: int = 0  # who are still to be moved to another partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,18 @@ class PartitionFault:
     number: int
     state: PartitionState
     reason: str | None  # None: writes are paused
+
+
+def layout_of(partitions: Sequence[Partition]) -> Layout | None:
+    """Of the directory; None if a partition is not complete."""
+    states = {one.state for one in partitions[HOME + 1 :]}
+    if "creating" in states:
+        return None
+    if "returning" in states:
+        return "returning"
+    if "adopting" in states:
+        return "adopting"
+    return "home" if not states or "prepared" in states else "spread"
 
 
 def partition_number(scope: Scope, count: int) -> int:

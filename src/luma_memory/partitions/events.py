@@ -9,7 +9,7 @@ of a user continues, unless it is their partition.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Final
@@ -40,23 +40,30 @@ async def events(
     after: int,
     limit: int,
 ) -> tuple[Sequence[Event], int]:
-    numbers: Sequence[int] = range(routed.places.count)
+    async def read(numbers: Iterable[int]) -> tuple[Sequence[Event], int]:
+        chosen = list(numbers)
+        last = await _placed(routed, chosen)
+        pages = [
+            await routed.at(
+                number,
+                lambda store: store.read(
+                    project_id, user_id=user_id, types=types, after=after, limit=limit
+                ),
+            )
+            for number in chosen
+        ]
+        merged = heapq.merge(*(found for found, _ in pages), key=lambda event: event.position)
+        # Later ones are read again: of some partitions they may not all have been there. Those of a
+        # user who was moved between two of the reads are there twice.
+        known = {event.position: event for event in merged if event.position <= last}
+        shown = list(islice(known.values(), limit))
+        return shown, shown[-1].position if len(shown) == limit else max(after, last)
+
     if user_id is not None:
-        numbers = [routed.places.number_of(Scope(project_id, user_id))]
-    last = await _placed(routed, numbers)
-    pages = [
-        await routed.at(
-            number,
-            lambda store: store.read(
-                project_id, user_id=user_id, types=types, after=after, limit=limit
-            ),
-        )
-        for number in numbers
-    ]
-    merged = heapq.merge(*(found for found, _ in pages), key=lambda event: event.position)
-    # Later ones are read again: of some partitions they may not all have been there.
-    shown = list(islice((event for event in merged if event.position <= last), limit))
-    return shown, shown[-1].position if len(shown) == limit else max(after, last)
+        return await routed.with_parts([Scope(project_id, user_id)], read)
+    # In the direction in which users are moved: their events are seen before or after it.
+    numbers = range(routed.places.count)
+    return await read(reversed(numbers) if routed.places.layout == "returning" else numbers)
 
 
 async def _placed(routed: Routed[PostgresEventStore], numbers: Sequence[int]) -> int:

@@ -243,6 +243,16 @@ async def stats(routed: Routed[JobQueue]) -> JobStats:
 
 async def enqueue(routed: Routed[JobProducer], jobs: Sequence[NewJob]) -> Sequence[int]:
     ids: list[int] = []
+    await routed.places.know()
+    if routed.places.moves_users:
+        for scope in dict.fromkeys(job.scope for job in jobs):
+            own = [job for job in jobs if job.scope == scope]
+
+            async def enqueue_own(store: JobProducer, own: Sequence[NewJob] = own) -> Sequence[int]:
+                return await store.enqueue(own)
+
+            ids += await routed.of(scope, enqueue_own, writes=True)
+        return ids
     for number, positions in routed.parted(jobs, lambda job: job.scope).items():
         chosen = [jobs[n] for n in positions]
 

@@ -18,7 +18,7 @@ from luma_memory.domain.block import Block
 from luma_memory.domain.block_selection import FINGERPRINTS, BlockSelection, SelectedBlocks
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.user import ListedUser, UserSort
-from luma_memory.partitions.router import Routed
+from luma_memory.partitions.router import Parts, Routed
 from luma_memory.ports.block_lists import (
     BlockChoice,
     BlockGroup,
@@ -92,18 +92,23 @@ async def find_blocks(
 async def page_of_choice(
     routed: Routed[BlockListStore], choice: BlockChoice, *, offset: int, limit: int
 ) -> NumberedPage:
-    parts = _choices(routed, choice)
-    if len(parts) <= 1:
-        number = next(iter(parts), 0)
-        return await routed.at(number, lambda store: store.page(choice, offset=offset, limit=limit))
-    pages = [
-        await routed.at(number, _chosen_page(part, offset + limit))
-        for number, part in parts.items()
-    ]
-    blocks = heapq.merge(*(page.blocks for page in pages), key=lambda b: b.id, reverse=True)
-    return NumberedPage(
-        list(islice(blocks, offset, offset + limit)), sum(page.count for page in pages)
-    )
+    async def read(positions: Parts) -> NumberedPage:
+        parts = _choices(choice, positions)
+        if len(parts) <= 1:
+            number = next(iter(parts), 0)
+            return await routed.at(
+                number, lambda store: store.page(choice, offset=offset, limit=limit)
+            )
+        pages = [
+            await routed.at(number, _chosen_page(part, offset + limit))
+            for number, part in parts.items()
+        ]
+        blocks = heapq.merge(*(page.blocks for page in pages), key=lambda b: b.id, reverse=True)
+        return NumberedPage(
+            list(islice(blocks, offset, offset + limit)), sum(page.count for page in pages)
+        )
+
+    return await routed.with_parts(list(choice.scopes), read)
 
 
 def _chosen_page(part: BlockChoice, limit: int) -> Callable[[BlockListStore], Any]:
@@ -113,22 +118,25 @@ def _chosen_page(part: BlockChoice, limit: int) -> Callable[[BlockListStore], An
 async def ids_of_choice(
     routed: Routed[BlockListStore], choice: BlockChoice, *, limit: int
 ) -> Sequence[tuple[Scope, UUID]]:
-    found: list[tuple[Scope, UUID]] = []
-    for number, part in _choices(routed, choice).items():
-        if len(found) < limit:
-            found += await routed.at(number, _chosen_ids(part, limit - len(found)))
-    return found
+    async def read(positions: Parts) -> Sequence[tuple[Scope, UUID]]:
+        found: list[tuple[Scope, UUID]] = []
+        for number, part in _choices(choice, positions).items():
+            if len(found) < limit:
+                found += await routed.at(number, _chosen_ids(part, limit - len(found)))
+        return found
+
+    return await routed.with_parts(list(choice.scopes), read)
 
 
 def _chosen_ids(part: BlockChoice, limit: int) -> Callable[[BlockListStore], Any]:
     return lambda store: store.ids(part, limit=limit)
 
 
-def _choices(routed: Routed[BlockListStore], choice: BlockChoice) -> dict[int, BlockChoice]:
+def _choices(choice: BlockChoice, parts: Parts) -> dict[int, BlockChoice]:
     scopes = list(choice.scopes)
     return {
         number: replace(choice, scopes={scopes[n]: choice.scopes[scopes[n]] for n in positions})
-        for number, positions in routed.parted(scopes, lambda scope: scope).items()
+        for number, positions in parts.items()
     }
 
 

@@ -15,7 +15,7 @@ from luma_memory.domain.partition import HOME
 from luma_memory.domain.relation import RelationCursor
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.usage import Spent, UsageEntry, UsageFilter, UsageKey
-from luma_memory.partitions.router import Routed
+from luma_memory.partitions.router import Parts, Routed
 from luma_memory.ports.accounts import UsageStore
 from luma_memory.ports.archive import Remains
 from luma_memory.ports.vector_models import ReembedProgress
@@ -100,7 +100,13 @@ async def request_backfill(
     limit: int,
 ) -> int:
     changed = 0
-    for number in _numbers(routed, project_id, user_id):
+    if project_id is not None and user_id is not None:
+        return await routed.of(
+            Scope(project_id, user_id),
+            lambda store: store.request(project_id=project_id, user_id=user_id, limit=limit),
+            writes=True,
+        )
+    for number in range(routed.places.count):
         if changed < limit:
             left = limit - changed
 
@@ -131,10 +137,23 @@ async def enqueue_relations(
     is_trial: bool,
 ) -> tuple[int, RelationCursor] | None:
     """One partition after the other; it continues in the partition of the cursor's user."""
-    numbers = _numbers(routed, project_id, user_id)
+    if project_id is not None and user_id is not None:
+        return await routed.of(
+            Scope(project_id, user_id),
+            lambda store: store.enqueue_page(
+                after,
+                project_id=project_id,
+                user_id=user_id,
+                limit=limit,
+                attempts_max=attempts_max,
+                is_trial=is_trial,
+            ),
+            writes=True,
+        )
+    numbers = range(routed.places.count)
     first = after.scope != Scope("", "")
-    number = routed.places.number_of(after.scope) if first else numbers[0]
-    for n in numbers[numbers.index(number) :]:
+    number = routed.places.number_of(after.scope) if first else HOME
+    for n in numbers[number:]:
         start = after if n == number else replace(after, scope=Scope("", ""))
 
         async def enqueue(
@@ -160,20 +179,27 @@ async def erased_scopes(
 ) -> Sequence[Scope]:
     """Of the partitions that respond."""
     scopes = list(read_at)
-    found: list[Scope] = []
-    for number, positions in routed.parted(scopes, lambda scope: scope).items():
-        part = {scopes[n]: read_at[scopes[n]] for n in positions}
-        (outcome,) = await routed.outcomes(
-            lambda store, part=part: store.erased(part),  # type: ignore[misc]
-            numbers=[number],
-        )
-        if not isinstance(outcome, LumaMemoryError):
-            found += outcome
-    return found
+
+    async def read(parts: Parts) -> Sequence[Scope]:
+        found: list[Scope] = []
+        for number, positions in parts.items():
+            part = {scopes[n]: read_at[scopes[n]] for n in positions}
+            (outcome,) = await routed.outcomes(
+                lambda store, part=part: store.erased(part),  # type: ignore[misc]
+                numbers=[number],
+            )
+            if not isinstance(outcome, LumaMemoryError):
+                found += outcome
+        return found
+
+    return await routed.with_parts(scopes, read)
 
 
 async def add_usage(routed: Routed[UsageStore], entries: Sequence[UsageEntry]) -> Collection[Scope]:
     """Users of a partition that does not respond count as locked: theirs is added later."""
+    await routed.places.know()
+    if routed.places.moves_users:
+        return await _add_while_moved(routed, entries)
     parts = routed.parted(entries, lambda entry: entry.key.scope)
     later: set[Scope] = set()
     errors = 0
@@ -193,6 +219,23 @@ async def add_usage(routed: Routed[UsageStore], entries: Sequence[UsageEntry]) -
                 raise
             later |= {entry.key.scope for entry in chosen}
     return later
+
+
+async def _add_while_moved(
+    routed: Routed[UsageStore], entries: Sequence[UsageEntry]
+) -> Collection[Scope]:
+    async def add(store: UsageStore, chosen: Sequence[UsageEntry]) -> Sequence[bool]:
+        locked = await store.add(chosen)
+        return [entry.key.scope in locked for entry in chosen]
+
+    outcomes = await routed.each(
+        entries, lambda entry: entry.key.scope, add, writes=True, inserts=True
+    )
+    return {
+        entry.key.scope
+        for entry, outcome in zip(entries, outcomes, strict=True)
+        if isinstance(outcome, LumaMemoryError) or outcome
+    }
 
 
 async def usage_lines(
@@ -222,31 +265,25 @@ async def _any_open(
         return True
 
 
-def _numbers(
-    routed: Routed[PostgresBackfillStore] | Routed[PostgresRelationStore],
-    project_id: str | None,
-    user_id: str | None,
-) -> list[int]:
-    if project_id is not None and user_id is not None:
-        return [routed.places.number_of(Scope(project_id, user_id))]
-    return list(range(routed.places.count))
-
-
 async def locked_scopes(
     routed: Routed[PostgresBlockStore], scopes: Collection[Scope]
 ) -> Collection[Scope]:
     listed = list(scopes)
-    locked: set[Scope] = set()
-    for number, positions in routed.parted(listed, lambda scope: scope).items():
-        chosen = [listed[n] for n in positions]
 
-        async def ask(
-            store: PostgresBlockStore, chosen: Sequence[Scope] = chosen
-        ) -> Collection[Scope]:
-            return await store.locked_scopes(chosen)
+    async def read(parts: Parts) -> Collection[Scope]:
+        locked: set[Scope] = set()
+        for number, positions in parts.items():
+            chosen = [listed[n] for n in positions]
 
-        locked |= set(await routed.at(number, ask))
-    return locked
+            async def ask(
+                store: PostgresBlockStore, chosen: Sequence[Scope] = chosen
+            ) -> Collection[Scope]:
+                return await store.locked_scopes(chosen)
+
+            locked |= set(await routed.at(number, ask))
+        return locked
+
+    return await routed.with_parts(listed, read)
 
 
 async def erase(
@@ -254,7 +291,7 @@ async def erase(
 ) -> Erasure | None:
     """The user's keys, which are in the home partition, are revoked before and counted after."""
     revoked = 0
-    if routed.places.number_of(scope) != HOME:
+    if routed.places.moves_users or routed.places.number_of(scope) != HOME:
         revoked = await routed.at(HOME, lambda store: store.revoke_keys(scope), writes=True)
     erasure = await routed.of(
         scope, lambda store: store.erase(scope, erasure_id=erasure_id, **values), writes=True
@@ -266,10 +303,25 @@ async def erase(
     return replace(erasure, counts={**erasure.counts, "api_keys": revoked})
 
 
+async def find_erasure(
+    routed: Routed[PostgresEraserStore],
+    scope: Scope,
+    *,
+    erasure_id: UUID | None,
+    key: bytes | None,
+) -> Erasure | None:
+    """Records of users who were erased before users were spread are in the home partition."""
+
+    async def find(store: PostgresEraserStore) -> Erasure | None:
+        return await store.find(scope, erasure_id=erasure_id, key=key)
+
+    return await routed.of(scope, find) or await routed.at(HOME, find)
+
+
 async def remains(routed: Routed[PostgresEraserStore], scope: Scope) -> Remains:
     """With the rows of the home partition, which has the user's keys."""
     own = await routed.of(scope, lambda store: store.remains(scope))
-    if routed.places.number_of(scope) == HOME:
+    if routed.places.number_of(scope) == HOME and not routed.places.moves_users:
         return own
     home = await routed.at(HOME, lambda store: store.remains(scope))
     return replace(own, counts={**home.counts, **own.counts})

@@ -29,6 +29,7 @@ NOT_COPIED: Final[Mapping[str, str]] = {
     "memory_migrations": "the new schema has its own history, which is compared",
     "memory_partitions": "the directory is in the home partition, which is not moved",
     "memory_partition_moves": "as the directory",
+    "memory_partition_users": "no partition is moved while users are",
     "memory_changes": "not durable, kept for 15 minutes: without it, readers load a scope again",
 }
 # The mark's own row in the progress.

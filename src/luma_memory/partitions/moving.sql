@@ -16,7 +16,7 @@ SELECT pg_advisory_unlock(hashtextextended('memory_partition_source', 0))
 
 -- name: has_schema
 -- Whether there is a schema of this name, quoted.
-SELECT to_regnamespace($1) IS NOT NULL
+SELECT to_regnamespace($1) IS NOT NULL AS has_schema
 
 -- name: has_objects
 -- Whether the schema, quoted, has any table or function.

@@ -8,6 +8,7 @@ the home partition is away, the last known directory stays.
 What a change means for a process:
 - `paused`: reads continue; a write waits for the end of the pause, PAUSE_SECONDS at most, without a
   connection, and then raises PartitionPaused (503 with Retry-After). Other partitions continue.
+- `adopting`, `returning`: users are in transit, one by one; see `whereabouts`.
 - another schema or address: all later statements go there. A statement that still meets the old
   place, without its tables, reads the directory and runs again at the new one: it did nothing.
 
@@ -35,7 +36,14 @@ from luma_memory.domain.errors import (
     StoreContended,
     StoreUnavailable,
 )
-from luma_memory.domain.partition import HOME, Partition, PartitionFault, partition_number
+from luma_memory.domain.partition import (
+    HOME,
+    Layout,
+    Partition,
+    PartitionFault,
+    layout_of,
+    partition_number,
+)
 from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.errors import translated
@@ -52,6 +60,9 @@ FAILURES_MAX: Final = 3
 # Questions about a partition's state, of which health asks all at once.
 QUESTION_SECONDS: Final = 0.3
 RETRY_SECONDS: Final = 1.0
+# A process acts on what it last read of the directory for so long; then it reads first.
+KNOWN_SECONDS: Final = 2.0
+_ARRIVED_MAX: Final = 100_000
 Directory = Callable[[], Awaitable[Sequence[Partition]]]
 OpenServer = Callable[[str], Database]
 
@@ -136,12 +147,24 @@ class Places:
         home: Database,
         open_server: OpenServer,
         read_directory: Callable[[Database], Awaitable[Sequence[Partition]]],
+        finish_move: Callable[[Database, Partition], Awaitable[None]] | None = None,
     ) -> None:
-        """home: the server of DATABASE_URL. open_server: connects lazily to another address."""
+        """home: the server of DATABASE_URL. open_server: connects lazily to another address.
+
+        finish_move: called when a partition is not where the directory says; completes a move whose
+        command ended before it wrote the new place down.
+        """
         self._home = home
         self._open_server = open_server
         self._servers: dict[str | None, Database] = {None: home}
         self._read_directory = read_directory
+        self._finish_move = finish_move
+        self._read_at = time.monotonic()
+        self.layout: Layout = layout_of(partitions) or "home"
+        # Rises with each change of the layout.
+        self.layout_number = 0
+        # Users who are at their new partition already, as far as this process knows.
+        self.arrived: dict[Scope, None] = {}
         self.all = [
             Place(one, PartitionDatabase(self._server(one.dsn), one.schema)) for one in partitions
         ]
@@ -157,9 +180,39 @@ class Places:
     def home(self) -> PartitionDatabase:
         return self.all[HOME].database
 
+    @property
+    def _has_addresses(self) -> bool:
+        return any(place.partition.dsn is not None for place in self.all)
+
+    @property
+    def moves_users(self) -> bool:
+        """Whether users are in transit between partitions, one by one."""
+        return self.layout in {"adopting", "returning"}
+
     def number_of(self, scope: Scope) -> int:
-        """The partition that has the user."""
-        return partition_number(scope, len(self.all))
+        """The partition that has the user; while users are moved, the one that probably does."""
+        if self.layout == "home":
+            return HOME
+        number = partition_number(scope, len(self.all))
+        if self.layout == "spread":
+            return number
+        return number if (self.layout == "adopting") == (scope in self.arrived) else HOME
+
+    def note_arrival(self, scope: Scope) -> None:
+        """The user is at their new partition, where they stay until the layout changes."""
+        if len(self.arrived) >= _ARRIVED_MAX:
+            self.arrived.clear()
+        self.arrived[scope] = None
+
+    async def know(self) -> None:
+        """Return when this process knows the layout of at most KNOWN_SECONDS ago.
+
+        The layout changes only while all partitions are in one database: a process that knows of
+        others need not know, and serves their users while the home partition does not respond.
+        Raises StoreUnavailable.
+        """
+        if time.monotonic() - self._read_at > KNOWN_SECONDS and not self._has_addresses:
+            await self.refresh()
 
     def servers(self) -> Sequence[tuple[Database, Sequence[Place]]]:
         """Each address with its partitions; the home partition's first."""
@@ -226,6 +279,9 @@ class Places:
         except (PartitionMismatch, SetupError):
             with contextlib.suppress(LumaMemoryError):
                 await self.refresh()
+                if place.partition == before and self._finish_move is not None:
+                    await self._finish_move(self.home, before)
+                    await self.refresh()
             if place.partition == before:
                 raise
             if writes:
@@ -260,9 +316,10 @@ class Places:
         return self._servers[dsn]
 
     async def _refresh(self) -> None:
-        for one in await self._read_directory(self.home):
-            if one.number >= len(self.all):
-                continue  # created after this process: it has to be restarted for them
+        began = time.monotonic()
+        partitions = (await self._read_directory(self.home))[: len(self.all)]
+        # Those created after this process are not used: it has to be restarted for them.
+        for one in partitions:
             place = self.all[one.number]
             if one == place.partition:
                 continue
@@ -271,6 +328,12 @@ class Places:
                 for call in self._on_move:
                     call()
             place.update(one)
+        layout = layout_of(partitions)
+        if layout is not None and layout != self.layout:
+            self.layout = layout
+            self.layout_number += 1
+            self.arrived.clear()
+        self._read_at = began
 
     async def _watch(self) -> None:
         """One connection listens, if the home partition allows it; the interval always runs too."""

@@ -99,6 +99,8 @@ class PartitionedSignal:
         self._notifiers: dict[Database, Notifier] = {}
 
     def notify(self, *scopes: Scope) -> None:
+        if self._places.moves_users:
+            scopes = ()  # the users may be elsewhere by now: all partitions are checked
         numbers = {self._places.number_of(scope) for scope in scopes}
         for server, places in self._places.servers():
             named = [place.number for place in places if place.number in numbers]

@@ -17,6 +17,7 @@ from typing import Final
 from luma_memory.concurrency.deadline import within
 from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable
 from luma_memory.domain.job import Failure, Job, JobStats, JobType
+from luma_memory.domain.partition import HOME
 from luma_memory.partitions.jobs import stats
 from luma_memory.partitions.places import Places
 from luma_memory.partitions.router import Routed
@@ -180,16 +181,12 @@ class PartitionedQueue:
     async def fail(
         self, worker_id: str, job: Job, failure: Failure, *, backoff: timedelta
     ) -> bool | None:
-        return await self._routed.at(
-            job.partition,
-            lambda queue: queue.fail(worker_id, job, failure, backoff=backoff),
-            writes=True,
+        return await self._routed.of_job(
+            job, lambda queue: queue.fail(worker_id, job, failure, backoff=backoff)
         )
 
     async def cancel(self, worker_id: str, job: Job, reason: str) -> bool:
-        return await self._routed.at(
-            job.partition, lambda queue: queue.cancel(worker_id, job, reason), writes=True
-        )
+        return await self._routed.of_job(job, lambda queue: queue.cancel(worker_id, job, reason))
 
     async def rescue(self, worker_id: str) -> int:
         await self._checks.fresh(is_idle=False)
@@ -211,12 +208,32 @@ class PartitionedQueue:
         return await stats(self._routed)
 
     def parts(self, running: Sequence[Job]) -> Mapping[int, ClaimedJobs]:
+        if self._places.moves_users or any(map(self._was_moved, running)):
+            # A job may be in another partition than the one where it was claimed.
+            whole = ClaimedAnywhere(self)
+            return dict.fromkeys({HOME, *(job.partition for job in running)}, whole)
         numbers = {job.partition for job in running} | set(self._checks.busy)
         return {
             number: _Part(self, self._places, number, self._queues[number])
             for number in sorted(numbers)
             if not self._places.all[number].is_away
         }
+
+    def _was_moved(self, job: Job) -> bool:
+        return bool(job.scope.user_id) and self._places.number_of(job.scope) != job.partition
+
+
+class ClaimedAnywhere:
+    """For the reconciler, while users are moved between partitions: the claimed jobs of all."""
+
+    def __init__(self, queue: PartitionedQueue) -> None:
+        self._queue = queue
+
+    async def release(self, worker_id: str, jobs: Sequence[Job]) -> Sequence[bool]:
+        return await self._queue.release(worker_id, jobs)
+
+    async def claimed_jobs(self, worker_id: str) -> Sequence[Job]:
+        return await self._queue.claimed_jobs(worker_id)
 
 
 class _Part:

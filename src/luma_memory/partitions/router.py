@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.places import Places
+from luma_memory.partitions.whereabouts import Calls, look_up
 
 StoreT = TypeVar("StoreT")
 ItemT = TypeVar("ItemT")
@@ -16,6 +18,8 @@ ResultT = TypeVar("ResultT")
 KeyT = TypeVar("KeyT", bound=Hashable)
 # Partitions that one call works on at the same time.
 AT_ONCE: Final = 16
+# Positions in a sequence, by partition.
+Parts: TypeAlias = dict[int, list[int]]
 
 
 class Routed(Generic[StoreT]):
@@ -29,7 +33,22 @@ class Routed(Generic[StoreT]):
         self, scope: Scope, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
     ) -> ResultT:
         """`work` with the repository that has the user."""
-        return await self.at(self.places.number_of(scope), work, writes=writes)
+        await self.places.know()
+        if not self.places.moves_users:
+            return await self.at(self.places.number_of(scope), work, writes=writes)
+
+        async def one(number: int, _positions: Sequence[int]) -> Sequence[ResultT]:
+            return [await work(self.stores[number])]
+
+        result: ResultT | LumaMemoryError
+        (result,) = await Calls(self.places, [scope], one, writes=writes).run()
+        return _or_raise(result)
+
+    async def of_job(self, job: Job, work: Callable[[StoreT], Awaitable[ResultT]]) -> ResultT:
+        """A write where the job is: with its user, who may have been moved since it was claimed."""
+        if not job.scope.user_id:  # a delivery of webhooks
+            return await self.at(job.partition, work, writes=True)
+        return await self.of(job.scope, work, writes=True)
 
     async def at(
         self, number: int, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
@@ -76,6 +95,24 @@ class Routed(Generic[StoreT]):
         chosen = range(self.places.count) if numbers is None else numbers
         return await asyncio.gather(*map(one, chosen))
 
+    async def with_parts(
+        self, scopes: Sequence[Scope], work: Callable[[Parts], Awaitable[ResultT]]
+    ) -> ResultT:
+        """The result of a read of several users at once. work: called with the positions of the
+        users by partition; once more if one of them was moved meanwhile."""
+        await self.places.know()
+        while True:
+            if not self.places.moves_users:
+                return await work(self.parted(scopes, lambda scope: scope))
+            before = await look_up(self.places, scopes)
+            parts: Parts = {}
+            for n, one in enumerate(before):
+                parts.setdefault(one.number, []).append(n)
+            result = await work(parts)
+            after = await look_up(self.places, scopes)
+            if [one.number for one in before] == [one.number for one in after]:
+                return result
+
     def parted(
         self, items: Sequence[ItemT], scope_of: Callable[[ItemT], Scope]
     ) -> dict[int, list[int]]:
@@ -92,12 +129,21 @@ class Routed(Generic[StoreT]):
         work: Callable[[StoreT, Sequence[ItemT]], Awaitable[Sequence[ResultT]]],
         *,
         writes: bool = False,
+        inserts: bool = False,
     ) -> Sequence[ResultT | LumaMemoryError]:
         """One call for each partition with its items, at once; each item's own result, in order.
 
         The items of a partition whose call raised have its error; the others are not affected. If
-        all items belong to one partition, its error is raised.
+        all items belong to one partition, its error is raised. inserts: see `Calls`.
         """
+        await self.places.know()
+        if self.places.moves_users:
+
+            async def some(number: int, positions: Sequence[int]) -> Sequence[ResultT]:
+                return await work(self.stores[number], [items[n] for n in positions])
+
+            scopes = [scope_of(item) for item in items]
+            return await Calls(self.places, scopes, some, writes=writes, inserts=inserts).run()
         parts = self.parted(items, scope_of)
         if len(parts) == 1:
             (number,) = parts

@@ -10,10 +10,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
+from luma_memory.domain.errors import StoreUnavailable
 from luma_memory.domain.job import Job
 from luma_memory.domain.partition import HOME
 from luma_memory.domain.scope import Scope
-from luma_memory.partitions.router import Routed
+from luma_memory.partitions.router import Routed, results_or_raise
+from luma_memory.partitions.whereabouts import look_up
 
 # Makes a method, of a repository in every partition and the method's name.
 Rule: TypeAlias = Callable[[Routed[Any], str], Callable[..., Any]]
@@ -36,6 +38,13 @@ def by_scope(*, writes: bool) -> Rule:
 
         async def method(first: Any, *values: Any, **options: Any) -> Any:
             scope = first if isinstance(first, Scope) else first.scope
+            await places.know()
+            if places.moves_users:
+                return await routed.of(
+                    scope,
+                    lambda store: getattr(store, name)(first, *values, **options),
+                    writes=writes,
+                )
             number = places.number_of(scope)
             return await places.run(
                 number, lambda: methods[number](first, *values, **options), writes=writes
@@ -50,9 +59,22 @@ def pages_of_scope(routed: Routed[Any], name: str) -> Callable[..., Any]:
     """An asynchronous iterator over what one user has."""
 
     async def method(scope: Scope, *values: Any, **options: Any) -> AsyncIterator[Any]:
-        store = routed.stores[routed.places.number_of(scope)]
-        async for page in getattr(store, name)(scope, *values, **options):
+        places = routed.places
+        await places.know()
+        (here,) = await look_up(places, [scope]) if places.moves_users else (None,)
+        number = places.number_of(scope) if here is None else here.number
+
+        async def still_there() -> None:
+            await places.know()
+            if places.moves_users:
+                (now,) = await look_up(places, [scope])
+                if now.number != number:
+                    raise StoreUnavailable("The user was moved to another partition: try again")
+
+        async for page in getattr(routed.stores[number], name)(scope, *values, **options):
+            await still_there()
             yield page
+        await still_there()
 
     return method
 
@@ -61,19 +83,17 @@ def by_job(routed: Routed[Any], name: str) -> Callable[..., Any]:
     """The second argument, behind the worker's id, is a job: a write where it was claimed."""
 
     async def method(worker_id: str, job: Job, *values: Any, **options: Any) -> Any:
-        return await routed.at(
-            job.partition,
-            lambda store: getattr(store, name)(worker_id, job, *values, **options),
-            writes=True,
+        return await routed.of_job(
+            job, lambda store: getattr(store, name)(worker_id, job, *values, **options)
         )
 
     return method
 
 
-def by_items(scope_of: Callable[[Any], Scope], *, writes: bool) -> Rule:
+def by_items(scope_of: Callable[[Any], Scope], *, writes: bool, inserts: bool = False) -> Rule:
     """The first argument is a sequence, and so is the result, in its order.
 
-    Items of a partition that raised have its error as their result.
+    Items of a partition that raised have its error as their result. inserts: see `Calls`.
     """
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
@@ -83,6 +103,7 @@ def by_items(scope_of: Callable[[Any], Scope], *, writes: bool) -> Rule:
                 scope_of,
                 lambda store, chosen: getattr(store, name)(chosen, *values, **options),
                 writes=writes,
+                inserts=inserts,
             )
 
         return method
@@ -98,9 +119,12 @@ def by_job_results(job_of: Callable[[Any], Job]) -> Rule:
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
         async def method(worker_id: str, items: Sequence[Any], **options: Any) -> Sequence[Any]:
+            await routed.places.know()
+            if routed.places.moves_users:
+                return await _while_moved(routed, name, worker_id, items, job_of, options)
             parts: dict[int, list[int]] = {}
             for n, item in enumerate(items):
-                parts.setdefault(job_of(item).partition, []).append(n)
+                parts.setdefault(_number_of(routed, job_of(item)), []).append(n)
             results: list[Any] = [None] * len(items)
             errors = []
             for number, positions in parts.items():
@@ -119,6 +143,38 @@ def by_job_results(job_of: Callable[[Any], Job]) -> Rule:
         return method
 
     return rule
+
+
+def _number_of(routed: Routed[Any], job: Job) -> int:
+    """A user may have been moved since their job was claimed; deliveries of webhooks have none."""
+    return routed.places.number_of(job.scope) if job.scope.user_id else job.partition
+
+
+async def _while_moved(
+    routed: Routed[Any],
+    name: str,
+    worker_id: str,
+    items: Sequence[Any],
+    job_of: Callable[[Any], Job],
+    options: Mapping[str, Any],
+) -> Sequence[Any]:
+    of_users = [n for n, item in enumerate(items) if job_of(item).scope.user_id]
+    results: list[Any] = [None] * len(items)
+    outcomes = await routed.each(
+        [items[n] for n in of_users],
+        lambda item: job_of(item).scope,
+        lambda store, chosen: getattr(store, name)(worker_id, chosen, **options),
+        writes=True,
+    )
+    for n, outcome in zip(of_users, outcomes, strict=True):
+        results[n] = outcome
+    for n in set(range(len(items))) - set(of_users):
+        (results[n],) = await routed.at(
+            job_of(items[n]).partition,
+            partial(_call, name, worker_id, [items[n]], options),
+            writes=True,
+        )
+    return results_or_raise(results)
 
 
 async def _call(

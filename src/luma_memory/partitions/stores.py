@@ -78,7 +78,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
         "delete": _WRITE,
     },
     PostgresBlockStore: {
-        "ingest": by_items(lambda item: item.block.scope, writes=True),
+        "ingest": by_items(lambda item: item.block.scope, writes=True, inserts=True),
         "locked_scopes": merged(models.locked_scopes),
         "read": _KEYS,
         "read_to_enrich": _KEYS,
@@ -90,7 +90,7 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
     PostgresEraserStore: {
         "sweep_jobs": _WRITE,
         "erase": merged(models.erase),
-        "find": _READ,
+        "find": merged(models.find_erasure),
         "remains": merged(models.remains),
         "revoke_keys": at_home,
         "count_keys": _WRITE,

@@ -129,10 +129,7 @@ async def deliveries(
 async def delivery(
     routed: Routed[PostgresWebhookStore], webhook: Webhook, delivery_id: int
 ) -> Delivery | None:
-    number = created_in(delivery_id)
-    if number >= routed.places.count:
-        return None
-    return await routed.at(number, lambda store: store.delivery(webhook, delivery_id))
+    return await _found(routed, delivery_id, lambda store: store.delivery(webhook, delivery_id))
 
 
 async def add_test(routed: Routed[PostgresWebhookStore], webhook: Webhook) -> Delivery:
@@ -142,10 +139,26 @@ async def add_test(routed: Routed[PostgresWebhookStore], webhook: Webhook) -> De
 async def replay(
     routed: Routed[PostgresWebhookStore], webhook: Webhook, delivery_id: int
 ) -> Delivery | None:
-    number = created_in(delivery_id)
-    if number >= routed.places.count:
+    return await _found(
+        routed, delivery_id, lambda store: store.replay(webhook, delivery_id), writes=True
+    )
+
+
+async def _found(
+    routed: Routed[PostgresWebhookStore],
+    delivery_id: int,
+    work: Callable[[PostgresWebhookStore], Awaitable[Delivery | None]],
+    *,
+    writes: bool = False,
+) -> Delivery | None:
+    """Where it was created, or where its user has been moved since."""
+    first = created_in(delivery_id)
+    if first >= routed.places.count:
         return None
-    return await routed.at(number, lambda store: store.replay(webhook, delivery_id), writes=True)
+    for number in dict.fromkeys([first, *range(routed.places.count)]):
+        if (found := await routed.at(number, work, writes=writes)) is not None:
+            return found
+    return None
 
 
 async def copy_webhooks(routed: Routed[PostgresWebhookStore]) -> None:

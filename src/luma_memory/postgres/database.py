@@ -181,6 +181,8 @@ class Database:
     def hold_partitions(self, count: int) -> None:
         """Keep statements for so many partitions in each connection; call it before `open`."""
         self._statements_kept = _STATEMENTS_KEPT * min(count, _PARTITIONS_KEPT)
+        # Processes that do not know of partitions are recognized by their names (`adopting`).
+        self._application_name = f"{self._application_name} ({count} partitions)"
 
     @asynccontextmanager
     async def connection_in(self, schema: str) -> AsyncIterator[Connection]:

@@ -23,6 +23,8 @@ from luma_memory.domain.errors import (
 
 # Of memory_users in a partition: which users it may hold.
 PARTITION_CONSTRAINT: Final = "memory_users_partition"
+# Raised by triggers while users are moved between partitions.
+USER_ELSEWHERE: Final = "LM001"
 # The server did not respond. Includes the timeout of a pool without a free connection.
 NO_RESPONSE = (
     OSError,
@@ -90,6 +92,11 @@ def translated() -> Iterator[None]:
             ) from error
         raise StoreUnavailable(f"PostgreSQL does not respond ({type(error).__name__})") from error
     except asyncpg.PostgresError as error:
+        if error.sqlstate == USER_ELSEWHERE:
+            raise PartitionMismatch(
+                "This user is being moved to another partition: restart this process if this"
+                " continues"
+            ) from error
         raise InvariantError(f"PostgreSQL error {error.sqlstate}") from error
 
 

@@ -211,17 +211,40 @@ async def digest(
 
     The hash functions are those of hash partitioning, which are the same in all versions.
     """
-    values = ", ".join(
+    (found,) = await digests(connection, [schema], table, condition)
+    return found
+
+
+async def digests(
+    connection: asyncpg.Connection,
+    schemas: Sequence[str],
+    table: Table,
+    condition: str,
+    values: Sequence[object] = (),
+) -> Sequence[tuple[int, int]]:
+    """`digest` of several schemas of a database, in one snapshot. values: of the condition's
+    parameters."""
+    texts = [
+        f"SELECT {n} AS n, d.* FROM ({digest_text(schema, table, condition)}) AS d"  # noqa: S608
+        for n, schema in enumerate(schemas)
+    ]
+    rows = await connection.fetch(
+        " UNION ALL ".join(texts) + " ORDER BY n", *values, timeout=LONG_SECONDS
+    )
+    return [(row["rows"], int(row["hash"])) for row in rows]
+
+
+def digest_text(schema: str, table: Table, condition: str) -> str:
+    """The query of `digest`: columns `rows` and `hash`."""
+    hashed = ", ".join(
         f"t.{quoted_name(name)}" if sender is None else f"md5({sender}(t.{quoted_name(name)}))"
         for name, sender in zip(table.columns, table.senders, strict=True)
     )
-    row = await connection.fetchrow(
-        f"SELECT count(*) AS rows, coalesce(sum(hash_record_extended(ROW({values}), 0)), 0)::text"  # noqa: S608
-        f" AS hash FROM {table.in_schema(schema)} AS t WHERE {condition}",
-        timeout=LONG_SECONDS,
+    return (
+        "SELECT count(*) AS rows,"  # noqa: S608 - names of the catalog, quoted
+        f" coalesce(sum(hash_record_extended(ROW({hashed}), 0)), 0)::text AS hash"
+        f" FROM {table.in_schema(schema)} AS t WHERE {condition}"
     )
-    assert row is not None
-    return row["rows"], int(row["hash"])
 
 
 async def continue_sequences(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from luma_memory.domain.errors import Conflict, InvariantError, SetupError
 from luma_memory.domain.partition import (
@@ -14,13 +15,19 @@ from luma_memory.domain.partition import (
     PartitionFacts,
     PartitionState,
     first_id,
+    layout_of,
     schema_names,
 )
+from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.migrator import schema_is_current
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
+# A transaction that moves a user holds their lock for so long at least (see `whereabouts`).
+STEADY_SECONDS: Final = 0.05
+# A pause ends after this time if the command that began it is gone.
+PAUSE_LEASE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ class PartitionDirectory:
             known = await self.partitions()
             if all(one.state in ACTIVE_STATES for one in known):
                 return True
+            if layout_of(known) in {"adopting", "returning"}:
+                return False
             await self._home.execute(_SQL["hold_users"])
             row = await self._home.fetch_row(_SQL["has_users"])
             if row is None or row["found"] or any(one.state == "creating" for one in known):
@@ -94,11 +103,13 @@ class PartitionDirectory:
     async def set_state(self, number: int, state: PartitionState) -> None:
         """Pause or continue writes to a partition that serves; processes learn of it soon.
 
+        A pause ends after PAUSE_LEASE_SECONDS by itself.
+
         A process that cannot read the directory does not: who relies on the pause also has to lock
         the partition's tables (see docs/adr/0021-routing.md).
         """
         async with self._home.transaction():
-            await self._home.execute(_SQL["set_state"], number, state)
+            await self._home.execute(_SQL["set_state"], number, state, PAUSE_LEASE_SECONDS)
             await self._home.execute(_SQL["announce"])
 
     async def set_prepared(self, number: int) -> None:
@@ -160,15 +171,28 @@ async def partition_work(
     }
 
 
+async def users_here(partition: Database, scopes: Sequence[Scope]) -> Sequence[tuple[bool, bool]]:
+    """While users are moved away from this partition: for each, whether it still has the user, and
+    whether the user is not being moved at this moment."""
+    rows = await partition.fetch(
+        _SQL["users_here"],
+        [scope.project_id for scope in scopes],
+        [scope.user_id for scope in scopes],
+    )
+    return [(row["is_here"], row["is_free"]) for row in rows]
+
+
 async def partition_facts(partition: Database) -> PartitionFacts:
     """Of a reachable partition."""
     row = await partition.fetch_row(_SQL["partition_facts"])
     assert row is not None
     is_current = await schema_is_current(partition)
     job = await partition.fetch_row(_SQL["oldest_job"]) if is_current else None
+    listed = await partition.fetch_row(_SQL["count_listed"]) if is_current else None
     return PartitionFacts(
         rows=row["rows"],
         bytes=row["bytes"],
         oldest_pending_seconds=None if job is None else job["seconds"],
         schema_current=is_current,
+        users_leaving=0 if listed is None else listed["users"],
     )

@@ -1,6 +1,8 @@
 -- name: list_partitions
--- The directory, in order; empty with one partition.
-SELECT number, schema_name AS schema, dsn, state FROM memory_partitions ORDER BY number
+-- The directory, in order; empty with one partition. A pause whose command is gone is over.
+SELECT number, schema_name AS schema, dsn,
+       CASE WHEN state = 'paused' AND paused_until < now() THEN 'serving' ELSE state END AS state
+FROM memory_partitions ORDER BY number
 
 -- name: lock_directory
 -- One command at a time plans partitions, or creates a schema; released at the end of the transaction.
@@ -45,6 +47,10 @@ WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind
 -- Age of the job that has waited longest.
 SELECT oldest_pending_seconds AS seconds FROM get_memory_job_stats()
 
+-- name: count_listed
+-- Users who are at this partition and will be moved.
+SELECT count(*) AS users FROM memory_partition_users
+
 -- name: begin_ids
 -- Ids of jobs and deliveries from $1 on.
 SELECT begin_memory_ids($1)
@@ -71,7 +77,13 @@ UPDATE memory_partitions SET state = 'serving' WHERE state = 'prepared'
 
 -- name: set_state
 -- Pause or continue one partition.
-UPDATE memory_partitions SET state = $2 WHERE number = $1 AND state IN ('serving', 'paused')
+UPDATE memory_partitions SET state = $2, paused_until = until.at
+FROM (SELECT clock_timestamp() + make_interval(secs => $3) AS at OFFSET 0) AS until
+WHERE number = $1 AND state IN ('serving', 'paused')
+
+-- name: users_here
+-- In the order of the users.
+SELECT is_here, is_free FROM memory_users_here($1, $2)
 
 -- name: announce
 -- Processes read the directory again.

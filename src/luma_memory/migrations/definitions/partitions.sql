@@ -21,14 +21,34 @@ BEGIN
     END IF;
 END $body$;
 
--- New jobs and deliveries of this partition have ids from p_first on: unique among all partitions.
+-- New jobs, deliveries, events and revisions of this partition have ids from p_first on: unique among all
+-- partitions.
 CREATE OR REPLACE FUNCTION begin_memory_ids(p_first bigint)
 RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_sequence text;
+    v_last bigint;
 BEGIN
-    IF (SELECT last_value FROM memory_jobs_id_seq) < p_first THEN
-        PERFORM setval('memory_jobs_id_seq', p_first, false);
-    END IF;
-    IF (SELECT last_value FROM memory_webhook_deliveries_id_seq) < p_first THEN
-        PERFORM setval('memory_webhook_deliveries_id_seq', p_first, false);
-    END IF;
+    FOREACH v_sequence IN ARRAY ARRAY['memory_jobs_id_seq', 'memory_webhook_deliveries_id_seq',
+                                      'memory_events_id_seq', 'memory_block_revisions_id_seq'] LOOP
+        EXECUTE format('SELECT last_value FROM %I', v_sequence) INTO v_last;
+        IF v_last < p_first THEN
+            PERFORM setval(v_sequence::regclass, p_first, false);
+        END IF;
+    END LOOP;
+END $body$;
+
+-- Whether this partition still has each of these users, and whether none of them is being moved at this moment.
+-- A transaction that moves a user holds the lock of the user until its end: one that is committed before the
+-- lock is free is seen by the second statement.
+CREATE OR REPLACE FUNCTION memory_users_here(p_projects text[], p_users text[])
+RETURNS TABLE (is_here boolean, is_free boolean) LANGUAGE plpgsql VOLATILE AS $body$
+DECLARE
+    v_free boolean[];
+BEGIN
+    v_free := ARRAY(SELECT pg_try_advisory_xact_lock_shared(hashtextextended(u.p || chr(1) || u.u, 31))
+        FROM unnest(p_projects, p_users) WITH ORDINALITY AS u (p, u, n) ORDER BY u.n);
+    RETURN QUERY SELECT EXISTS (SELECT FROM memory_partition_users AS m
+                                WHERE m.project_id = u.p AND m.user_id = u.u), v_free[u.n]
+        FROM unnest(p_projects, p_users) WITH ORDINALITY AS u (p, u, n) ORDER BY u.n;
 END $body$;

@@ -13,7 +13,7 @@ DECLARE
               'memory_cache_hours', 'memory_idempotency', 'memory_erasures', 'memory_secrets',
               'memory_circuits', 'memory_embedding_models', 'memory_scope_models',
               'memory_next_passages', 'memory_changes', 'memory_job_pauses', 'memory_webhooks',
-              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions', 'memory_partition_moves',
+              'memory_event_streams', 'memory_events', 'memory_webhook_deliveries', 'memory_partitions', 'memory_partition_moves', 'memory_partition_users',
               'memory_history'];
 BEGIN
     FOR v_table, v_role IN
@@ -80,7 +80,7 @@ BEGIN
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
               'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history',
-              'begin_memory_ids', 'restrict_memory_partition', 'memory_partition_number')
+              'begin_memory_ids', 'memory_users_here', 'restrict_memory_partition', 'memory_partition_number')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
         FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP

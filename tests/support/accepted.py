@@ -1,0 +1,48 @@
+"""Blocks that were accepted while something happened, and whether each is there once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import httpx2
+from tests.support.service import all_blocks
+
+
+@dataclass
+class Ledger:
+    """The accepted blocks of each user, and how long the slowest write of each partition took."""
+
+    accepted: dict[str, list[str]] = field(default_factory=dict)
+    slowest: dict[str, float] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    async def write(self, client: httpx2.AsyncClient, user: str, number: int) -> None:
+        """Until it is accepted: with the same key, so that a repetition is the same block."""
+        body = {"user_id": user, "content": f"{user} wrote line {number}."}
+        began = time.monotonic()
+        while True:
+            response = await client.post(
+                "/blocks", json=body, headers={"Idempotency-Key": f"{user}-{number}"}
+            )
+            if response.is_success:
+                break
+            assert response.status_code == 503, response.text
+            self.refused[response.json()["code"]] += 1
+            await asyncio.sleep(0.1)
+        self.accepted.setdefault(user, []).append(response.json()["id"])
+        self.slowest[user] = max(self.slowest.get(user, 0.0), time.monotonic() - began)
+
+    def longest(self, users: Sequence[str]) -> float:
+        return max(self.slowest[user] for user in users)
+
+    async def check(self, client: httpx2.AsyncClient) -> None:
+        """Every accepted block is there once and enriched."""
+        for user, accepted in self.accepted.items():
+            blocks = await all_blocks(client, user)
+            assert {block["status"] for block in blocks} == {"active"}
+            found = [block["id"] for block in blocks]
+            assert Counter(found) == Counter(accepted), user
