@@ -310,6 +310,8 @@ async def test_an_item_is_found_by_its_name_before_the_first_statistics(
             name_ids = [UUID(md5(key.encode()).hexdigest()) for key in ("2", "3", "4")]
             rows = await unseen.fetch(ITEMS["read_items"], "default", "user 7", name_ids)
             assert {row["key"] for row in rows} == {"3", "4"}
+            (row,) = await unseen.fetch(ITEMS["read_item"], "default", "user 7", name_ids[2])
+            assert row["key"] == "4"
             ids = [row["id"] for row in rows]
             for statement in ("read_items_by_id", "refresh_items"):
                 rows = await unseen.fetch(ITEMS[statement], "default", "user 7", ids)

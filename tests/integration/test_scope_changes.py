@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,8 @@ import asyncpg
 import pytest
 from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest
-from tests.support.scope_machine import ADA, ScopeMachine, World, run_machine
+from tests.support.scope_machine import ScopeMachine, run_machine
+from tests.support.scope_world import ADA, World
 
 from luma_memory.postgres.database import Database
 from luma_memory.testing.sample_blocks import new_block
@@ -27,7 +29,7 @@ WHERE user_id = 'ada' AND version > $1 ORDER BY version
 """
 _ROWS = """
 SELECT p.block_id, p.ordinal, p.session_id, p.occurred_at, p.expires_at, p.speaker_key,
-       p.embedding_model, p.embedding::text AS embedding, p.lexemes::text AS lexemes,
+       p.embedding_model, p.embedding::text AS embedding, p.lexemes::text AS lexemes, p.item,
        b.superseded_at IS NOT NULL AS is_superseded
 FROM memory_passages AS p JOIN memory_blocks AS b ON b.id = p.block_id
 WHERE p.user_id = 'ada' AND ($1::uuid[] IS NULL OR p.block_id = ANY ($1))
@@ -50,8 +52,9 @@ def read_copy(world: World) -> Copy:
     return Copy(state["version"], state["moved"], _rows(world, None))
 
 
-def follow(world: World, copy: Copy) -> Copy | None:
-    """The copy with what the log has since; None when its chain is broken."""
+def follow(world: World, copy: Copy, now: datetime) -> Copy | None:
+    """The copy with what the log has since; None when its chain is broken. Items that expire are
+    read again: their time to live may have begun anew."""
     (state,) = world.rows(_STATE)
     at, changed = copy.version, set[UUID]()
     for entry in world.rows(_CHANGES, copy.version):
@@ -61,8 +64,23 @@ def follow(world: World, copy: Copy) -> Copy | None:
         changed.update(entry["block_ids"])
     if at != state["version"] or copy.moved != state["moved"]:
         return None
+    changed.update(key[0] for key in _expired(copy.rows, now))
     kept = {key: row for key, row in copy.rows.items() if key[0] not in changed}
     return Copy(at, copy.moved, kept | _rows(world, list(changed)))
+
+
+def _expired(rows: Rows, now: datetime) -> list[tuple[UUID, int]]:
+    return [key for key, row in rows.items() if row["item"] and (row["expires_at"] or now) < now]
+
+
+def readable(rows: Rows, now: datetime) -> Rows:
+    """Without items that have expired, and without the times when others expire."""
+    gone = _expired(rows, now)
+    return {
+        key: row | ({"expires_at": None} if row["item"] else {})
+        for key, row in rows.items()
+        if key not in gone
+    }
 
 
 def _rows(world: World, ids: list[UUID] | None) -> Rows:
@@ -75,12 +93,14 @@ class LogMachine(ScopeMachine):
         self._copy = read_copy(self.world)
 
     def check(self) -> None:
+        (clock,) = self.world.rows("SELECT clock_timestamp() AS now")
+        now = clock["now"]
         whole = read_copy(self.world)
-        copy = follow(self.world, self._copy)
+        copy = follow(self.world, self._copy, now)
         if copy is None:
             assert self.chain_is_broken, "the chain broke by what should have been logged"
             copy = whole
-        assert copy.rows == whole.rows
+        assert readable(copy.rows, now) == readable(whole.rows, now)
         self._copy = copy
 
 

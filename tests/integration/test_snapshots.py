@@ -14,21 +14,32 @@ import numpy as np
 import pytest
 from tests.support.postgres_majors import every_postgres
 from tests.support.running import ingest
-from tests.support.scope_machine import ADA, MODELS, ScopeMachine, embedder, run_machine
+from tests.support.scope_machine import ScopeMachine, run_machine
+from tests.support.scope_world import ADA, MODELS
+from tests.support.snapshots import (
+    QUERIES,
+    assert_as_scanned,
+    assert_equal,
+    new_recall,
+    new_snapshots,
+    top,
+)
 
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.filters import parse_filter
+from luma_memory.domain.item_filters import parse_item_filter
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import SearchResult
+from luma_memory.domain.search import (
+    EVERY_BLOCK,
+    EVERY_ITEM,
+    ItemSelection,
+    Selection,
+    every_row,
+)
 from luma_memory.pipeline.recall.recall import Recall
-from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot
-from luma_memory.pipeline.recall.snapshots import IDLE_SECONDS, Snapshots
+from luma_memory.pipeline.recall.snapshots import IDLE_SECONDS, Current, Snapshots
 from luma_memory.postgres.database import Database
-from luma_memory.store.blocks import PostgresBlockStore
-from luma_memory.store.search import PostgresSearchStore
-from luma_memory.store.snapshots import PostgresSnapshotStore
-from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.sample_blocks import OCCURRED_AT, new_block
 
 # As of before, between and after the blocks of the tests; what their filters select changes with
@@ -43,49 +54,16 @@ RESTRICTED: Sequence[dict[str, Any]] = (
         "as_of": OCCURRED_AT + timedelta(minutes=6),
     },
 )
-QUERIES = ("Where is Bea's grey kayak?", "who sold the old boat in May, E0277?")
-
-
-def new_snapshots(database: Database, *, bytes_max: int = 1 << 28) -> Snapshots:
-    return Snapshots(PostgresSnapshotStore(database), bytes_max, SystemClock())
-
-
-def new_recall(database: Database, snapshots: Snapshots | None, model: str = MODELS[0]) -> Recall:
-    return Recall(
-        PostgresSearchStore(database),
-        PostgresBlockStore(database, attempts_max=3),
-        embedder=embedder(model),
-        emit=EventLog(),
-        snapshots=snapshots,
-    )
-
-
-async def top(recall: Recall, query: str, **fields: Any) -> SearchResult:
-    return await recall.search(
-        SearchRequest(scope=ADA, query=query, limit=50, explain=True, **fields)
-    )
-
-
-def assert_equal(found: SearchResult, expected: SearchResult) -> None:
-    """The same blocks in the same order, but for scores that are one within 1e-6."""
-    scores = [[hit.score for hit in result.hits] for result in (found, expected)]
-    np.testing.assert_allclose(scores[0], scores[1], rtol=0, atol=1e-6)
-    by_id = {hit.block.id: hit for hit in expected.hits}
-    assert {hit.block.id for hit in found.hits} == set(by_id)
-    for hit in found.hits:
-        other = by_id[hit.block.id]
-        assert abs(hit.score - other.score) <= 1e-6
-        assert abs(hit.relevance - other.relevance) <= 1e-6
-        assert hit.block == other.block
-
-
-async def assert_as_scanned(recall: Recall, scan: Recall, query: str, **fields: Any) -> None:
-    """As the scan just before or just after: a block may expire in between."""
-    before, found = await top(scan, query, **fields), await top(recall, query, **fields)
-    try:
-        assert_equal(found, before)
-    except AssertionError:
-        assert_equal(found, await top(scan, query, **fields))
+# Namespaces and values of the items that the machine puts.
+ITEMS: Sequence[ItemSelection] = (
+    ItemSelection(),
+    ItemSelection(prefix=("a",)),
+    ItemSelection(prefix=("a", "b"), is_exact=True),
+    ItemSelection(prefix=("line\u2028break",)),
+    ItemSelection(filter=parse_item_filter({"number": {"$gt": 1}})),
+    ItemSelection(prefix=("a", "b"), filter=parse_item_filter({"number": 1})),
+    ItemSelection(prefix=("none",)),
+)
 
 
 def row_values(snapshot: ScopeSnapshot) -> dict[tuple[int, int, int], tuple[Any, ...]]:
@@ -103,6 +81,19 @@ def row_values(snapshot: ScopeSnapshot) -> dict[tuple[int, int, int], tuple[Any,
             vectors.get(row),
             terms.get(row),
         )
+    return found
+
+
+def live_values(snapshot: ScopeSnapshot) -> dict[tuple[int, int, int], tuple[Any, ...]]:
+    """The same of rows that have not expired, with their namespaces, without their expiries:
+    reading an item may extend its time."""
+    places, namespaces = snapshot.places, snapshot.namespaces
+    rows = snapshot.order[snapshot.expiries[snapshot.order] > snapshot.read_at]
+    values, found = row_values(snapshot), {}
+    for row in rows.tolist():
+        key = int(places.high[row]), int(places.low[row]), int(places.ordinals[row])
+        namespace = namespaces.texts[namespaces.of_row[row]]
+        found[key] = (*values[key][:3], *values[key][4:], namespace)
     return found
 
 
@@ -147,6 +138,10 @@ class SnapshotMachine(ScopeMachine):
         await snapshots.loaded()
         if not self.chain_is_broken and self._checks > 1 and snapshots is self._processes[0]:
             assert snapshots.counts.loaded <= before + 1
+        await self._compare_blocks(snapshots, recall, scan)
+        await self._compare_items(snapshots, recall, scan)
+
+    async def _compare_blocks(self, snapshots: Snapshots, recall: Recall, scan: Recall) -> None:
         current = await snapshots.current(ADA, self.model, ())
         if current is None:
             return
@@ -155,14 +150,37 @@ class SnapshotMachine(ScopeMachine):
         fields = RESTRICTED[self._checks % len(RESTRICTED)]
         await assert_as_scanned(recall, scan, QUERIES[1], **fields)
         assert snapshots.counts.used == used + 2
-        fresh = new_snapshots(self.world.database)
-        for _ in range(2):
-            await fresh.current(ADA, self.model, ())
-        await fresh.loaded()
-        loaded = await fresh.current(ADA, self.model, ())
+        loaded = await self._loaded(EVERY_BLOCK)
         if loaded is not None:
             assert row_values(current.snapshot) == row_values(loaded.snapshot)
+
+    async def _compare_items(self, snapshots: Snapshots, recall: Recall, scan: Recall) -> None:
+        for kind in ("items", "all"):
+            await snapshots.current(ADA, self.model, (), every_row(kind))
+        await snapshots.loaded()
+        used = snapshots.counts.used
+        for number in range(3):
+            items = ITEMS[(self._checks + number) % len(ITEMS)]
+            await assert_as_scanned(recall, scan, QUERIES[number % 2], items=items)
+        await assert_as_scanned(recall, scan, QUERIES[0], items=EVERY_ITEM)
+        every = every_row("items")
+        current = await snapshots.current(ADA, self.model, (), every)
+        if current is None:
+            return
+        if self._checks > 2 and not self.chain_is_broken and snapshots is self._processes[0]:
+            assert snapshots.counts.used == used + 5
+        loaded = await self._loaded(every)
+        if loaded is not None:
+            assert live_values(current.snapshot) == live_values(loaded.snapshot)
+
+    async def _loaded(self, selection: Selection) -> Current | None:
+        fresh = new_snapshots(self.world.database)
+        for _ in range(2):
+            await fresh.current(ADA, self.model, (), selection)
+        await fresh.loaded()
+        loaded = await fresh.current(ADA, self.model, (), selection)
         await fresh.close()
+        return loaded
 
     def teardown(self) -> None:
         for snapshots in self._processes:

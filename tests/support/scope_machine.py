@@ -6,10 +6,9 @@ it after every step.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import asyncpg
@@ -22,74 +21,42 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.scope_world import ADA, BEA, MODELS, World, embedder
 
 from luma_memory.domain.enrichment import Vector
+from luma_memory.domain.ids import IdMaker
+from luma_memory.domain.item import (
+    DeleteItem,
+    GetItem,
+    ItemName,
+    ItemWrite,
+    PreparedWrite,
+    PreparedWrites,
+    PutItem,
+)
 from luma_memory.domain.job import Job, JobFilter, JobType
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.windows import MadeWindow
 from luma_memory.pipeline.ingest.indexing import index_passages
 from luma_memory.ports.blocks import EnrichedBlock, EnrichedPassage
-from luma_memory.postgres.database import Database
-from luma_memory.queue.control import PostgresJobControl
-from luma_memory.queue.jobs import PostgresJobQueue
-from luma_memory.store.archive import PostgresArchive
-from luma_memory.store.blocks import PostgresBlockStore
-from luma_memory.store.edits import PostgresBlockEditor
-from luma_memory.store.erasures import PostgresEraserStore
-from luma_memory.store.vector_models import PostgresVectorModels
-from luma_memory.store.windows import PostgresWindowStore
-from luma_memory.testing.models import WordEmbedder
 from luma_memory.testing.sample_blocks import OCCURRED_AT, ingest_item, new_block
 
-ADA = Scope("default", "ada")
-BEA = Scope("default", "bea")
-MODELS = ("words-64", "words-64b")
 _WORDS = ["kayak", "cat", "boat", "May", "garage", "sold", "river", "grey", "old", "Bea", "E0277"]
 _WORKER = "machine"
 _LEASE = timedelta(hours=1)
 _JOB_TYPES: Sequence[JobType] = ("enrich_and_embed", "reembed", "detect_relations")
-ResultT = TypeVar("ResultT")
 
 indexes = st.integers(0, 1_000)
 texts = st.lists(st.sampled_from(_WORDS), min_size=2, max_size=7).map(" ".join)
 sessions = st.sampled_from([None, "s1", "s2"])
 speakers = st.sampled_from([None, "Bea Smith", "user"])
 minutes = st.integers(0, 6)
-
-
-class World:
-    """The database, its adapters, and an event loop to call them from plain functions."""
-
-    def __init__(self, dsn: str) -> None:
-        self._runner = asyncio.Runner()
-        self.database = Database(dsn, pool_size=3)
-        self.blocks = PostgresBlockStore(self.database, attempts_max=3)
-        self.editor = PostgresBlockEditor(self.database, attempts_max=3)
-        self.queue = PostgresJobQueue(self.database)
-        self.control = PostgresJobControl(self.database, attempts_max=3)
-        self.windows = PostgresWindowStore(self.database)
-        self.vectors = PostgresVectorModels(self.database)
-        self.archive = PostgresArchive(self.database)
-        self.erasures = PostgresEraserStore(self.database)
-        self.connection: asyncpg.Connection = self.run(asyncpg.connect(dsn))
-
-    def run(self, work: Coroutine[Any, Any, ResultT]) -> ResultT:
-        return self._runner.run(work)
-
-    def rows(self, statement: str, *values: Any) -> list[asyncpg.Record]:
-        return self.run(self.connection.fetch(statement, *values))
-
-    def change(self, statement: str, *values: Any) -> None:
-        self.run(self.connection.execute(statement, *values))
-
-    def close(self) -> None:
-        self.run(self.connection.close())
-        self.run(self.database.close())
-        self._runner.close()
-
-
-def embedder(model: str) -> WordEmbedder:
-    return WordEmbedder(model_id=model, dimension=64)
+names = st.builds(
+    ItemName,
+    st.sampled_from([("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("line\u2028break", "a")]),
+    st.sampled_from(["one", "two"]),
+)
+times_to_live = st.sampled_from([None, None, 3600.0, 0.02])
 
 
 class ScopeMachine(RuleBasedStateMachine):
@@ -100,6 +67,7 @@ class ScopeMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.model = MODELS[0]
+        self._ids = IdMaker()
         self.chain_is_broken = False  # by what this machine did since the last check
         self.world.change(
             "TRUNCATE memory_jobs, memory_users, memory_blocks, memory_passages, memory_workers,"
@@ -158,6 +126,58 @@ class ScopeMachine(RuleBasedStateMachine):
         self.chain_is_broken = False
         self.world.change("SELECT pg_sleep($1)", milliseconds / 1000)
 
+    @rule(
+        scope=st.sampled_from([ADA, ADA, ADA, BEA]),
+        names=st.lists(names, min_size=1, max_size=3),
+        content=st.one_of(texts, texts, st.just("")),
+        number=st.integers(0, 3),
+        ttl_seconds=times_to_live,
+        refreshes=st.booleans(),
+    )
+    def put_items(
+        self,
+        scope: Scope,
+        names: list[ItemName],
+        content: str,
+        number: int,
+        ttl_seconds: float | None,
+        refreshes: bool,
+    ) -> None:
+        self._write(
+            scope,
+            [
+                PutItem(
+                    name=name,
+                    value={"text": content, "number": number + position},
+                    ttl_seconds=ttl_seconds,
+                    refresh_on_read=refreshes,
+                )
+                for position, name in enumerate(names)
+            ],
+        )
+
+    @rule(name=names, content=texts)
+    def replace_and_delete_item(self, name: ItemName, content: str) -> None:
+        """In one statement, a later write of it too if there is another name."""
+        self._write(ADA, [PutItem(name=name, value={"text": content}), DeleteItem(name=name)])
+
+    @rule(name=names)
+    def delete_item(self, name: ItemName) -> None:
+        self._write(ADA, [DeleteItem(name=name)])
+
+    @rule(name=names)
+    def read_item(self, name: ItemName) -> None:
+        """Begins its time to live anew, which is not logged."""
+        self.world.run(self.world.items.read(ADA, [GetItem(name=name, refresh_ttl=True)]))
+
+    @rule(milliseconds=st.sampled_from([5, 25]))
+    def items_expire(self, milliseconds: int) -> None:
+        self.world.change("SELECT pg_sleep($1)", milliseconds / 1000)
+
+    @rule()
+    def delete_expired_items(self) -> None:
+        self.world.change("SELECT delete_expired_memory_items(10)")
+
     @rule(limit=st.integers(1, 4), has_vectors=st.booleans())
     def write_back(self, limit: int, has_vectors: bool) -> None:
         for job in self._claimed(limit):
@@ -169,7 +189,7 @@ class ScopeMachine(RuleBasedStateMachine):
 
     @rule(index=indexes)
     def store_some_vectors(self, index: int) -> None:
-        if (block := self._block(index)) is None:
+        if (block := self._block(index, items=True)) is None:
             return
         vector = self._vector("some kayak")
         self.world.run(
@@ -365,13 +385,32 @@ class ScopeMachine(RuleBasedStateMachine):
         )
         self.chain_is_broken = True
 
-    def _blocks(self) -> list[asyncpg.Record]:
+    def _write(self, scope: Scope, writes: Sequence[ItemWrite]) -> None:
+        prepared = [
+            PreparedWrite(
+                write=write,
+                changed_by="user",
+                id=self._ids.make(),
+                content=content,
+                passages=index_passages(content, speaker=None, occurred_at=OCCURRED_AT)
+                if content
+                else (),
+            )
+            for write in writes
+            for content in [write.value["text"] if isinstance(write, PutItem) else ""]
+        ]
+        self.world.run(self.world.items.write([PreparedWrites(scope, prepared)]))
+
+    def _blocks(self, *, items: bool = False) -> list[asyncpg.Record]:
+        """Without items, which have other statements, unless requested."""
         return self.world.rows(
-            "SELECT id, revision, content FROM memory_blocks WHERE user_id = 'ada' ORDER BY id"
+            "SELECT id, revision, content FROM memory_blocks"
+            " WHERE user_id = 'ada' AND (key IS NULL OR $1) ORDER BY id",
+            items,
         )
 
-    def _block(self, index: int) -> asyncpg.Record | None:
-        found = self._blocks()
+    def _block(self, index: int, *, items: bool = False) -> asyncpg.Record | None:
+        found = self._blocks(items=items)
         return found[index % len(found)] if found else None
 
     def _claimed(self, limit: int) -> Sequence[Job]:

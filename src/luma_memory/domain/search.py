@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
+from uuid import UUID
 
 from luma_memory.domain.block import Block
 from luma_memory.domain.filters import Filter
@@ -61,6 +62,16 @@ class ItemSelection:
 
 EVERY_ITEM = ItemSelection(with_blocks=True)
 
+# Which rows of a scope a search reads.
+RowKind = Literal["blocks", "items", "all"]
+
+
+def row_kind(items: ItemSelection | None) -> RowKind:
+    """items: as in `ScanRequest`."""
+    if items is None:
+        return "blocks"
+    return "all" if items.with_blocks else "items"
+
 
 @dataclass(frozen=True, slots=True)
 class ScanRequest:
@@ -113,6 +124,47 @@ class Selection:
     as_of: datetime | None = None  # the scope as it was then, by the blocks' own times; None: now
     include_superseded: bool = False
     filters: Filter | None = None
+    items: ItemSelection | None = None  # None leaves all items out
+
+    @property
+    def kind(self) -> RowKind:
+        return row_kind(self.items)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it is of now, without filters and superseded blocks."""
+        return (
+            self.as_of is None
+            and not self.include_superseded
+            and self.filters is None
+            and self.item_filter is None
+        )
+
+    @property
+    def namespace(self) -> ItemSelection | None:
+        """Which namespaces are read, where they are not all."""
+        items = self.items
+        return None if items is None or items.with_blocks or not items.prefix else items
+
+    @property
+    def item_filter(self) -> ItemSelection | None:
+        """Which items are read, where that depends on their values."""
+        items = self.items
+        return None if items is None or items.with_blocks or not items.filter else items
+
+
+EVERY_BLOCK = Selection()
+
+
+def every_row(kind: RowKind) -> Selection:
+    """All current rows of a kind."""
+    match kind:
+        case "blocks":
+            return EVERY_BLOCK
+        case "items":
+            return Selection(items=ItemSelection())
+        case "all":
+            return Selection(items=EVERY_ITEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +183,8 @@ class ScopeRows:
     term_counts: array[int]  # 'i', distinct terms of each row
     term_indices: array[int]  # 'i', 1.. as QueryTerm.index, the rows' terms one after the other
     term_weights: array[float]  # 'f'
+    # The namespace of each row's block as JSON, `null` for none; empty if the rows are no items.
+    namespaces: Sequence[str] = ()
 
     @property
     def row_count(self) -> int:
@@ -162,7 +216,7 @@ class LookUp:
     name_keys: array[int]  # 'i', one per requested name
     # None: the chain is broken, or there are more changes than one result holds.
     changes: ScopeChanges | None
-    matching: bytes | None = None  # ids of the blocks that match the filter, where there is one
+    matching: bytes | None = None  # ids of the blocks that match the filters, where there are any
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +229,14 @@ class SearchHit:
     relevance: float = 0.0
     # Every part of the score by name; filled only on request.
     explanation: Explanation = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RankedIds:
+    """Ids of blocks with their scores, best first."""
+
+    ranked: Sequence[tuple[UUID, float]]
+    degraded: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

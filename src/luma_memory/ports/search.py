@@ -8,9 +8,16 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from luma_memory.domain.filters import Filter
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import LookUp, ScanRequest, ScopeMark, ScopeRows, ScopeScan
+from luma_memory.domain.search import (
+    LookUp,
+    RowKind,
+    ScanRequest,
+    ScopeMark,
+    ScopeRows,
+    ScopeScan,
+    Selection,
+)
 
 
 class SearchStore(Protocol):
@@ -35,16 +42,24 @@ class SnapshotStore(Protocol):
         model: str,
         names: Sequence[str],
         mark: ScopeMark,
-        filters: Filter | None = None,
+        selection: Selection,
+        also: bytes = b"",
     ) -> LookUp:
         """The scope's state, and what has changed since `mark`, in one statement.
 
-        filters: the blocks that match it are returned as well.
+        selection: which rows; the blocks that match its filters are returned as well. also: ids of
+        further blocks, 16 bytes each, that count as changed.
         """
         ...
 
     async def page(
-        self, scope: Scope, model: str, *, after: tuple[UUID, int] | None, limit: int
+        self,
+        scope: Scope,
+        model: str,
+        kind: RowKind,
+        *,
+        after: tuple[UUID, int] | None,
+        limit: int,
     ) -> RowPage:
         """Rows in order of block and ordinal."""
         ...

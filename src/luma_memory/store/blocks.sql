@@ -72,8 +72,8 @@ WITH raised AS (
     WHERE u.project_id = $1 AND u.user_id = $2
     RETURNING u.project_id, u.user_id, u.version, u.previous
 ), logged AS (
-    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
-    SELECT project_id, user_id, version, previous, ARRAY[$3::uuid] FROM raised
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+    SELECT project_id, user_id, version, previous, ARRAY[$3::uuid], true FROM raised
 ), block AS (
     SELECT b.project_id, b.user_id, b.id
     FROM raised AS r JOIN memory_blocks AS b USING (project_id, user_id)

@@ -62,9 +62,10 @@ class PostgresItemStore:
 
     async def read(self, scope: Scope, reads: Sequence[GetItem]) -> Sequence[Item | None]:
         name_ids = [read.name.id for read in reads]
-        rows = await self._database.fetch(
-            _SQL["read_items"], scope.project_id, scope.user_id, list(set(name_ids))
-        )
+        distinct = list(set(name_ids))
+        names: UUID | list[UUID] = distinct if distinct[1:] else distinct[0]
+        statement = _SQL["read_items" if distinct[1:] else "read_item"]
+        rows = await self._database.fetch(statement, scope.project_id, scope.user_id, names)
         requested_refresh = {read.name.id: read.refresh_ttl for read in reads}
         found = await self._refreshed(
             scope, rows, [row for row in rows if _refreshes(row, requested_refresh[row["name_id"]])]

@@ -9,6 +9,17 @@ b.id, b.namespace, b.key, b.value, b.revision, b.position, b.created_at, b.updat
 SELECT outcome, item_id, item_revision, created, updated, expires
 FROM write_memory_items($1, $2, $3, $4, $5, $6, $7, $8)
 
+-- name: read_item
+-- As `read_items`, of one name: $3 is its digest. A list's length is unknown to the planner, which therefore plans
+-- such a statement each time, for three times as long as reading one item takes.
+SELECT b.name_id, b.ttl_seconds, b.refresh_on_read, /*item_columns*/
+FROM memory_blocks AS b
+WHERE hashtextextended(b.user_id, hashtextextended(b.project_id, 0))
+      = hashtextextended($2, hashtextextended($1, 0))
+  AND b.name_id = $3 AND b.key IS NOT NULL
+  AND (b.project_id, b.user_id) IS NOT DISTINCT FROM ($1, $2)
+  AND (b.expires_at IS NULL OR b.expires_at > clock_timestamp())
+
 -- name: read_items
 -- Items by the digests of their names, in any order. $1 project, $2 user, $3 the digests. The scope as the index
 -- memory_blocks_item_name has it: without statistics, any index that begins with the scope would be chosen.

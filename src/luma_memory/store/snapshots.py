@@ -11,13 +11,20 @@ from uuid import UUID
 import asyncpg
 import numpy as np
 
-from luma_memory.domain.filters import Filter
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import LookUp, ScopeChanges, ScopeMark, ScopeRows
+from luma_memory.domain.search import (
+    LookUp,
+    RowKind,
+    ScopeChanges,
+    ScopeMark,
+    ScopeRows,
+    Selection,
+)
 from luma_memory.ports.search import RowPage
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.store.filters import FilterCondition
+from luma_memory.store.item_selection import SelectionCondition
 
 _SQL = SqlFile(__name__)
 # More changed blocks than this are read with the rest of the scope.
@@ -46,6 +53,12 @@ _PACKED: Final = """string_agg(uuid_send(p.block_id), '') AS block_ids,
     string_agg(halfvec_send(p.embedding), '') FILTER (WHERE p.embedding_model = $3) AS vectors,
     string_agg(int4send(octet_length(p.lexemes)), '') AS term_sizes,
     string_agg(p.lexemes, '') AS terms"""
+# As JSON, which has no line break.
+_NAMESPACES: Final = """,
+    string_agg(coalesce((SELECT to_jsonb(b.namespace)::text FROM memory_blocks AS b
+        WHERE b.project_id = $1 AND b.user_id = $2 AND b.id = p.block_id), 'null'), E'\\n')
+        AS namespaces"""
+_KIND: Final[Mapping[RowKind, str]] = {"blocks": "AND NOT m.item", "items": "AND m.item", "all": ""}
 
 
 class PostgresSnapshotStore:
@@ -53,8 +66,8 @@ class PostgresSnapshotStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._look_up = _SQL["look_up"].replace("/*packed*/", _PACKED)
-        self._page = _SQL["page_rows"].replace("/*packed*/", _PACKED)
+        self._look_up = {kind: _of_kind("look_up", kind) for kind in _KIND}
+        self._page = {kind: _of_kind("page_rows", kind) for kind in _KIND}
 
     async def look_up(
         self,
@@ -62,13 +75,13 @@ class PostgresSnapshotStore:
         model: str,
         names: Sequence[str],
         mark: ScopeMark,
-        filters: Filter | None = None,
+        selection: Selection,
+        also: bytes = b"",
     ) -> LookUp:
-        statement, values = self._look_up, list[Any]()
-        if filters is not None:
-            condition = FilterCondition(filters, first=7)
-            statement = statement.replace(_NO_FILTER, _MATCHING.format(condition.text))
-            values = list(condition.values)
+        statement = self._look_up[selection.kind]
+        condition, values = _matching(selection, first=8)
+        if condition:
+            statement = statement.replace(_NO_FILTER, _MATCHING.format(condition))
         row = await self._database.fetch_row(
             statement,
             scope.project_id,
@@ -77,28 +90,33 @@ class PostgresSnapshotStore:
             list(names),
             mark.version,
             CHANGED_BLOCKS_MAX,
+            [UUID(bytes=one) for one in _ids(also)],
             *values,
         )
         assert row is not None  # one row of aggregates
         current = ScopeMark(row["version"], row["moved_at"])
         changes = None
         if row["is_whole"] and current.moved_at == mark.moved_at:
-            ids = row["changed_ids"] or b""
-            changed = [ids[at : at + _ID_BYTES] for at in range(0, len(ids), _ID_BYTES)]
-            changes = ScopeChanges(frozenset(changed), _rows(row))
+            changes = ScopeChanges(frozenset(_ids(row["changed_ids"] or b"")), _rows(row))
         return LookUp(
             mark=current,
             read_at=int.from_bytes(row["read_at"], signed=True),
             name_keys=_native("i", row["name_keys"]),
             changes=changes,
-            matching=None if filters is None else row["matching"] or b"",
+            matching=row["matching"] or b"" if condition else None,
         )
 
     async def page(
-        self, scope: Scope, model: str, *, after: tuple[UUID, int] | None, limit: int
+        self,
+        scope: Scope,
+        model: str,
+        kind: RowKind,
+        *,
+        after: tuple[UUID, int] | None,
+        limit: int,
     ) -> RowPage:
         row = await self._database.fetch_row(
-            self._page, scope.project_id, scope.user_id, model, *(after or _FIRST), limit
+            self._page[kind], scope.project_id, scope.user_id, model, *(after or _FIRST), limit
         )
         assert row is not None  # an aggregate without GROUP BY
         rows = _rows(row)
@@ -115,6 +133,35 @@ class PostgresSnapshotStore:
             list(read_at.values()),
         )
         return [scopes[row["n"] - 1] for row in rows]
+
+
+def _of_kind(name: str, kind: RowKind) -> str:
+    packed, logged = _PACKED, "c.block_ids"
+    if kind != "blocks":
+        packed, logged = _PACKED + _NAMESPACES, "CASE WHEN c.has_items THEN c.block_ids END"
+    statement = _SQL[name].replace("/*packed*/", packed).replace("/*logged*/", logged)
+    return statement.replace("/*kind*/", _KIND[kind])
+
+
+def _matching(selection: Selection, *, first: int) -> tuple[str, Sequence[Any]]:
+    """The condition of the selection's filters over `memory_blocks AS b`, empty without any, and
+    the values of its parameters, the first with this number."""
+    conditions, values = list[str](), list[Any]()
+    if selection.filters is not None:
+        condition = FilterCondition(selection.filters, first=first)
+        conditions.append(condition.text)
+        values += condition.values
+    if (items := selection.item_filter) is not None:
+        narrowed = SelectionCondition(
+            items.prefix, items.filter or (), is_exact=items.is_exact, first=first + len(values)
+        )
+        conditions.append(f"b.key IS NOT NULL{narrowed.text}")
+        values += narrowed.values
+    return " AND ".join(conditions), values
+
+
+def _ids(joined: bytes) -> Sequence[bytes]:
+    return [joined[at : at + _ID_BYTES] for at in range(0, len(joined), _ID_BYTES)]
 
 
 def _rows(row: asyncpg.Record) -> ScopeRows:
@@ -134,6 +181,7 @@ def _rows(row: asyncpg.Record) -> ScopeRows:
         term_counts=counts,
         term_indices=indices,
         term_weights=weights,
+        namespaces=namespaces.split("\n") if (namespaces := row.get("namespaces")) else (),
     )
 
 

@@ -65,8 +65,8 @@ BEGIN
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (
         -- All ids: one that turns out to be stored already costs nothing.
-        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
-        SELECT t.project_id, t.user_id, t.version, t.previous, s.ids
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+        SELECT t.project_id, t.user_id, t.version, t.previous, s.ids, true
         FROM touched AS t JOIN scope AS s USING (project_id, user_id)
     )
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place

@@ -58,8 +58,8 @@ BEGIN
             fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     ), logged AS (
-        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
-        SELECT project_id, user_id, version, previous, '{}' FROM touched
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+        SELECT project_id, user_id, version, previous, '{}', true FROM touched
     )
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM item AS i JOIN touched AS t USING (project_id, user_id);

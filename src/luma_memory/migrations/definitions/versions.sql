@@ -31,8 +31,8 @@ CREATE OR REPLACE FUNCTION raise_memory_versions(
         SET version = memory_next_version(u.version, p_now), previous = u.version
         RETURNING u.project_id, u.user_id, u.version, u.previous
     )
-    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
-    SELECT r.project_id, r.user_id, r.version, r.previous, s.block_ids
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+    SELECT r.project_id, r.user_id, r.version, r.previous, s.block_ids, true
     FROM raised AS r JOIN scope AS s USING (project_id, user_id)
 $body$;
 
@@ -46,6 +46,6 @@ CREATE OR REPLACE FUNCTION raise_memory_version(
         WHERE project_id = p_project_id AND user_id = p_user_id
         RETURNING project_id, user_id, version, previous
     )
-    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids)
-    SELECT project_id, user_id, version, previous, p_block_ids FROM raised
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+    SELECT project_id, user_id, version, previous, p_block_ids, true FROM raised
 $body$;

@@ -108,7 +108,7 @@ class Items:
         """Items of a namespace prefix: by meaning where there is a query, else in their order."""
         if search.query is None:
             return await self._store.page(scope, search)
-        found = await self._recall.search(
+        found = await self._recall.rank(
             SearchRequest(
                 scope=scope,
                 query=search.query,
@@ -117,14 +117,14 @@ class Items:
                 use_relations=False,
             )
         )
-        hits = found.hits[search.offset :]
+        ranked = found.ranked[search.offset :]
         items = await self._store.read_by_id(
-            scope, [hit.block.id for hit in hits], refresh_ttl=search.refresh_ttl
+            scope, [key for key, _ in ranked], refresh_ttl=search.refresh_ttl
         )
         return ItemPage(
             [
-                replace(item, score=hit.score)
-                for item, hit in zip(items, hits, strict=True)
+                replace(item, score=score)
+                for item, (_, score) in zip(items, ranked, strict=True)
                 if item is not None
             ],
             degraded=found.degraded,

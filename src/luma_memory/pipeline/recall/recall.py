@@ -12,6 +12,7 @@ from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     Calibration,
+    RankedIds,
     ScanRequest,
     SearchHit,
     SearchResult,
@@ -125,15 +126,10 @@ class Recall:
         stages = Stages(request.timeout_ms, self._emit)
         question = await self._understand(request, stages)
         scanned = await self._scan(request, question, stages)
-        if not len(scanned.rows.arrangement.passages):
-            return SearchResult(
-                hits=(),
-                degraded=stages.degraded,
-                timings_ms=stages.timings_ms,
-                names_times=bool(question.spans),
-            )
-        layout, places = await self._rank(request, question, scanned, stages)
-        hits = await self._read(request, layout, places, scanned.embedder, stages)
+        hits: Sequence[SearchHit] = ()
+        if len(scanned.rows.arrangement.passages):
+            layout, places = await self._rank(request, question, scanned, stages)
+            hits = await self._read(request, layout, places, scanned.embedder, stages)
         return SearchResult(
             hits=hits,
             is_relevant=any(hit.relevance >= self._threshold for hit in hits),
@@ -141,6 +137,23 @@ class Recall:
             timings_ms=stages.timings_ms,
             names_times=bool(question.spans),
         )
+
+    @spans.traced("recall")
+    async def rank(self, request: SearchRequest) -> RankedIds:
+        """As `search`, without the blocks where their order does not depend on their text. Blocks
+        that were deleted meanwhile may be among the ids."""
+        if self._reranker is not None:
+            result = await self.search(request)
+            ranked = [(hit.block.id, hit.score) for hit in result.hits]
+            return RankedIds(ranked, result.degraded)
+        stages = Stages(request.timeout_ms, self._emit)
+        question = await self._understand(request, stages)
+        scanned = await self._scan(request, question, stages)
+        if not len(scanned.rows.arrangement.passages):
+            return RankedIds((), stages.degraded)
+        layout, places = await self._rank(request, question, scanned, stages)
+        ranked = [(layout.block_id(place.block), place.score) for place in places]
+        return RankedIds(ranked, stages.degraded)
 
     async def _understand(self, request: SearchRequest, stages: Stages) -> Question:
         query, user_id = request.query, request.scope.user_id
@@ -210,10 +223,10 @@ class Recall:
         """Start a snapshot's lookup concurrently with the embedding; None to scan the scope."""
         if self._snapshots is None or embedder is None:
             return None
-        if request.items is not None:
-            return None  # a snapshot holds none
         names = [*question.named, *question.own]
-        selection = Selection(request.as_of, request.include_superseded, request.filters)
+        selection = Selection(
+            request.as_of, request.include_superseded, request.filters, request.items
+        )
         work = self._snapshots.current(request.scope, embedder.model.id, names, selection)
         task = asyncio.create_task(work)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())

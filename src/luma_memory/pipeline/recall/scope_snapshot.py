@@ -8,17 +8,19 @@ rows stay in them until they are packed again.
 from __future__ import annotations
 
 from array import array
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property, reduce
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from luma_memory.domain.search import (
     NEVER,
+    ItemSelection,
     ScopeChanges,
     ScopeMark,
     ScopeRows,
@@ -34,6 +36,7 @@ from luma_memory.pipeline.recall.arrangement import (
 )
 from luma_memory.pipeline.recall.groups import Indices
 from luma_memory.pipeline.recall.postings import Posting
+from luma_memory.pipeline.recall.row_namespaces import RowNamespaces
 from luma_memory.pipeline.recall.segments import Segment, merged, segment_of, with_tail
 from luma_memory.pipeline.recall.sorting import sorted_order
 
@@ -55,6 +58,9 @@ class View:
     passage_of: npt.NDArray[np.int32]  # [rows] the passage that a row is; -1 for none
 
 
+Views: TypeAlias = "OrderedDict[tuple[Sequence[str], bool], View]"
+
+
 @dataclass(frozen=True, eq=False)
 class ScopeSnapshot:
     """All rows of a scope for one embedding model, as of a mark; see the module."""
@@ -68,6 +74,9 @@ class ScopeSnapshot:
     order: Indices  # current rows, as `row_order` returns them; others were replaced
     segments: Sequence[Segment]
     view: View  # for searches without filters or other options
+    # Of the rows, where they are items.
+    namespaces: RowNamespaces = field(default_factory=RowNamespaces)
+    _views: Views = field(default_factory=OrderedDict)  # of namespaces, used last at the end
 
     @cached_property
     def next_expiry(self) -> int:
@@ -83,11 +92,21 @@ class ScopeSnapshot:
     def size_bytes(self) -> int:
         columns = [*self.places.columns, self.expiries, self.superseded_from]
         columns += [self.vector_of, self.order]
+        # Views of namespaces have as many rows as the main one together.
+        views = 2 if self.namespaces.texts else 1
         return (
             sum(column.nbytes for column in columns)
             + sum(segment.size_bytes for segment in self.segments)
-            + _size_bytes(self.view)
+            + self.namespaces.size_bytes
+            + views * _size_bytes(self.view)
         )
+
+    def expired(self, until: int) -> bytes:
+        """Ids of the blocks of rows that expire after `read_at`, until then at the latest."""
+        expiries = self.expiries[self.order]
+        rows = self.order[(expiries > self.read_at) & (expiries <= until)]
+        ids = np.stack([self.places.high[rows], self.places.low[rows]], axis=1)
+        return np.unique(ids, axis=0).astype(">u8").tobytes()
 
     @property
     def is_loose(self) -> bool:
@@ -122,15 +141,17 @@ class ScopeSnapshot:
 
     def at(self, mark: ScopeMark, read_at: int, changes: ScopeChanges) -> ScopeSnapshot:
         """The snapshot after these changes, for searches at this moment."""
-        if not changes.block_ids:
+        high, low = self.places.high[self.order], self.places.low[self.order]
+        is_gone = contains(b"".join(changes.block_ids), high, low)
+        # The log names blocks and items, and a snapshot may have rows of either alone.
+        if not changes.rows.row_count and not is_gone.any():
             if self.read_at <= read_at < self.next_expiry:
                 return self if mark == self.mark else replace(self, mark=mark)
             near = self.view.arrangement.session_rows
             return _made(replace(self, mark=mark, read_at=read_at), near)
         rows = changes.rows
         tail = _places(rows)
-        high, low = self.places.high[self.order], self.places.low[self.order]
-        kept = self.order[~contains(b"".join(changes.block_ids), high, low)]
+        kept = self.order[~is_gone]
         places = self.places.followed_by(tail)
         new = np.arange(self.row_count, self.row_count + len(tail))
         return _made(
@@ -146,6 +167,7 @@ class ScopeSnapshot:
                 vector_of=np.concatenate([self.vector_of, self._numbered(tail)]),
                 order=row_order(places, near=np.concatenate([kept, new])),
                 segments=with_tail(self.segments, segment_of(rows)),
+                namespaces=self.namespaces.followed_by(rows.namespaces),
             ),
             self.view.arrangement.session_rows,
         )
@@ -171,15 +193,18 @@ class ScopeSnapshot:
                 vector_of=_numbered(places.has_vector, 0),
                 order=number[self.order],
                 segments=[merged(taken)],
+                namespaces=self.namespaces.take(rows),
             ),
             number[self.view.arrangement.session_rows],
         )
 
     def seen(self, selection: Selection, matching: bytes | None) -> View:
         """The rows that take part in a search. matching: ids of blocks, 16 bytes each, that its
-        filter selects; None for all."""
-        if matching is None and selection == Selection():
-            return self.view
+        filters select; None for all."""
+        if matching is None and selection.is_current:
+            if (namespace := selection.namespace) is None:
+                return self.view
+            return self._of_namespace(namespace)
         rows = self.order
         as_of = self.read_at if selection.as_of is None else microseconds(selection.as_of)
         takes_part = self.expiries[rows] > as_of
@@ -190,7 +215,37 @@ class ScopeSnapshot:
             takes_part &= self.superseded_from[rows] > limit
         if matching is not None:
             takes_part &= contains(matching, self.places.high[rows], self.places.low[rows])
+        if (namespace := selection.namespace) is not None:
+            takes_part &= self.namespaces.selected(namespace, rows)
         return _view(self, rows[takes_part], self.view.arrangement.session_rows)
+
+    def _of_namespace(self, selection: ItemSelection) -> View:
+        """The rows of a namespace or below it; the views used last are kept."""
+        key = (tuple(selection.prefix), selection.is_exact)
+        # Used in one thread or several: a view that is lost in between is made again.
+        found = self._views.pop(key, None)
+        if found is None:
+            rows = self.order[self._takes_part]
+            is_selected = self.namespaces.selected(selection, rows)
+            if is_selected.all():
+                return self.view
+            near = self.view.arrangement.session_rows
+            found = _view(self, rows[is_selected], near)
+        self._views[key] = found
+        kept = 0
+        for other in reversed([*self._views]):
+            view = self._views.get(other)
+            kept += 0 if view is None else 1 + len(view.arrangement.passages)
+            if kept > max(len(self.view.arrangement.passages), 1 + len(found.arrangement.passages)):
+                self._views.pop(other, None)
+        return found
+
+    @property
+    def _takes_part(self) -> npt.NDArray[np.bool_]:
+        """[len(order)] whether a row is in `view`."""
+        found = self.expiries[self.order] > self.read_at
+        found &= self.superseded_from[self.order] == NEVER
+        return found
 
     def _numbered(self, tail: RowPlaces) -> Indices:
         return _numbered(tail.has_vector, sum(len(segment.vectors) for segment in self.segments))
@@ -210,6 +265,9 @@ def snapshot_of(pages: Sequence[ScopeRows], mark: ScopeMark, read_at: int) -> Sc
             vector_of=_numbered(places.has_vector, 0),
             order=row_order(places),
             segments=[merged([segment_of(page) for page in pages])],
+            namespaces=reduce(
+                RowNamespaces.followed_by, [page.namespaces for page in pages], RowNamespaces()
+            ),
             view=View(arrange(places, empty), empty, empty, empty.astype(np.int32)),
         ),
         None,
@@ -241,10 +299,8 @@ def contains(
 
 def _made(snapshot: ScopeSnapshot, near: Indices | None) -> ScopeSnapshot:
     """The snapshot with its view. near: rows in nearly the order of blocks in their sessions."""
-    rows = snapshot.order
-    takes_part = snapshot.expiries[rows] > snapshot.read_at
-    takes_part &= snapshot.superseded_from[rows] == NEVER
-    return replace(snapshot, view=_view(snapshot, rows[takes_part], near))
+    rows = snapshot.order[snapshot._takes_part]
+    return replace(snapshot, view=_view(snapshot, rows, near), _views=OrderedDict())
 
 
 def _view(snapshot: ScopeSnapshot, rows: Indices, near: Indices | None) -> View:

@@ -4,6 +4,10 @@ PostgreSQL is the source of truth. One lookup per search returns the scope's ver
 since the snapshot's; with these the snapshot equals the scope at the time of the lookup. If
 the log does not reach back, the search scans and the snapshot is loaded again.
 
+Items and other blocks are in snapshots of their own: neither makes searches of the other slower.
+Reading an item can extend its time to live, which is not logged: rows of items that expire are read
+again before they are left out.
+
 A scope is loaded at its second search within ten minutes, in the background, and dropped after ten
 minutes without one, if others need the memory, and once its user is erased.
 """
@@ -23,7 +27,17 @@ import numpy as np
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.scope import Scope
-from luma_memory.domain.search import LookUp, ScopeChanges, ScopeMark, ScopeRows, Selection
+from luma_memory.domain.search import (
+    EVERY_BLOCK,
+    NEVER,
+    LookUp,
+    RowKind,
+    ScopeChanges,
+    ScopeMark,
+    ScopeRows,
+    Selection,
+    every_row,
+)
 from luma_memory.pipeline.recall.scope_layout import ScoredRows
 from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot, View, snapshot_of
 from luma_memory.ports.search import SnapshotStore
@@ -39,10 +53,11 @@ _TOUCHED_MAX: Final = 10_000
 _REFUSED_SECONDS: Final = 60.0
 # Maximum loads of one scope until it has few enough changes to catch up with.
 _LOADS_MAX: Final = 3
+# Items that expire this soon are read again together with those that have expired.
+_EXPIRY_MICROSECONDS: Final = 1_000_000
 # From this many rows on, arrays are computed in a thread, not to block the event loop.
 _THREAD_ROWS: Final = 5_000
 _NOTHING: Final = ScopeMark(version=-1, moved_at=None)
-EVERYTHING: Final = Selection()
 Outcome = Literal["used", "updated", "scanned", "loaded", "packed", "evicted"]
 ResultT = TypeVar("ResultT")
 
@@ -55,6 +70,7 @@ def _ignore(_event: Event) -> None:
 class _Key:
     scope: Scope
     model: str
+    kind: RowKind
 
 
 @dataclass(slots=True)
@@ -120,13 +136,13 @@ class Snapshots:
         scope: Scope,
         model: str,
         names: Sequence[str],
-        selection: Selection = EVERYTHING,
+        selection: Selection = EVERY_BLOCK,
     ) -> Current | None:
         """The current state of the scope; None if the search has to scan it.
 
         Raises StoreUnavailable.
         """
-        key = _Key(scope, model)
+        key = _Key(scope, model, selection.kind)
         entry = self._entries.get(key)
         if entry is None:
             self._touch(key)
@@ -135,22 +151,36 @@ class Snapshots:
         entry.used_at = self.clock.monotonic()
         self._entries.move_to_end(key)
         before = entry.snapshot
-        found = await self.store.look_up(scope, model, names, before.mark, selection.filters)
+        found, until = await self._looked_up(key, before, names, selection)
         if found.changes is None:
             if self._entries.get(key) is entry and entry.snapshot is before:
                 self._drop(key)
                 self._load(key)
             self._count("scanned")
             return None
-        after = await self._up_to_date(key, entry, before, found, found.changes)
+        after = await self._up_to_date(key, entry, before, found, found.changes, until)
         if after is None:
             self._count("scanned")
             return None
         self._count("used")
         view = after.view
-        if selection != EVERYTHING:
+        if selection != every_row(selection.kind):
             view = await _in_thread(after.row_count, partial(after.seen, selection, found.matching))
         return Current(after, view, found.name_keys)
+
+    async def _looked_up(
+        self, key: _Key, before: ScopeSnapshot, names: Sequence[str], selection: Selection
+    ) -> tuple[LookUp, int]:
+        """The scope's state since a snapshot, and until when its rows' expiries are known."""
+        found = await self.store.look_up(key.scope, key.model, names, before.mark, selection)
+        if key.kind == "blocks":
+            return found, NEVER
+        if found.changes is None or found.read_at < before.next_expiry:
+            return found, before.next_expiry
+        until = found.read_at + _EXPIRY_MICROSECONDS
+        again = before.expired(until)
+        mark = before.mark
+        return await self.store.look_up(key.scope, key.model, names, mark, selection, again), until
 
     async def _up_to_date(
         self,
@@ -159,10 +189,12 @@ class Snapshots:
         before: ScopeSnapshot,
         found: LookUp,
         changes: ScopeChanges,
+        until: int,
     ) -> ScopeSnapshot | None:
         """The snapshot as of the lookup or later; None if it was replaced by another meanwhile.
 
-        before: the mark passed to the lookup. One search at a time applies changes of a scope.
+        before: the mark passed to the lookup. until: as `_looked_up` returns it, for `before`. One
+        search at a time applies changes of a scope.
         """
         if _holds_at(before, found):
             return before
@@ -176,7 +208,10 @@ class Snapshots:
                 # Another search did a later lookup; a filter's selection is as of this lookup.
                 is_later = found.matching is None and found.read_at < kept.next_expiry
                 return kept if is_later else None
-            # `kept` may be later than `before`: the changes since that include those since this.
+            if found.read_at >= until:
+                return None
+            # `kept` may be later than `before`: the changes since that include those since this,
+            # and none of its rows expires earlier.
             after = await _in_thread(kept.row_count, partial(_applied, kept, found, changes))
             entry.snapshot = after
         self._count("updated")
@@ -270,7 +305,8 @@ class Snapshots:
 
     async def _loaded(self, key: _Key) -> None:
         for _ in range(_LOADS_MAX):
-            start = await self.store.look_up(key.scope, key.model, (), _NOTHING)
+            every = every_row(key.kind)
+            start = await self.store.look_up(key.scope, key.model, (), _NOTHING, every)
             if start.mark.version == 0:
                 return
             pages = await self._pages(key)
@@ -279,8 +315,8 @@ class Snapshots:
                 return
             rows = sum(page.row_count for page in pages)
             read = await _in_thread(rows, partial(snapshot_of, pages, start.mark, start.read_at))
-            found = await self.store.look_up(key.scope, key.model, (), start.mark)
-            if found.changes is None:
+            found, until = await self._looked_up(key, read, (), every)
+            if found.changes is None or found.read_at >= until:
                 continue
             after = await _in_thread(rows, partial(_applied, read, found, found.changes))
             entry = _Entry(after, self.clock.monotonic())
@@ -294,7 +330,9 @@ class Snapshots:
         pages: list[ScopeRows] = []
         size, after = 0, None
         while True:
-            page = await self.store.page(key.scope, key.model, after=after, limit=PAGE_ROWS)
+            page = await self.store.page(
+                key.scope, key.model, key.kind, after=after, limit=PAGE_ROWS
+            )
             pages.append(page.rows)
             size += len(page.rows.vectors) + 8 * len(page.rows.term_indices)
             if size > self.bytes_max:
