@@ -65,6 +65,18 @@ async def call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return result.structured_content
 
 
+async def call_repeated(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
+    """As a host that repeats a call while its error says that nothing is wrong with it."""
+    while True:
+        result = await client.call_tool(tool, arguments)
+        assert isinstance(result, CallToolResult)
+        if not result.is_error:
+            assert isinstance(result.structured_content, dict)
+            return result.structured_content
+        assert result.meta is not None
+        assert result.meta["luma-memory/error"]["retryable"], result.content
+
+
 def plain_request(
     method: str, params: Mapping[str, Any], version: str
 ) -> tuple[dict[str, Any], dict[str, str]]:

@@ -76,12 +76,11 @@ class RequestContext:
 
 
 def _is_plain_refusal(message: Message) -> bool:
-    """FastAPI itself rejects a declared length above the limit, in plain text."""
-    plain = any(
-        name == b"content-type" and value.startswith(b"text/plain")
-        for name, value in message["headers"]
+    """FastAPI and the SDK of agents reject a body above the limit themselves, in plain text."""
+    is_json = any(
+        name == b"content-type" and b"json" in value for name, value in message["headers"]
     )
-    return message["status"] == 413 and plain
+    return message["status"] == 413 and not is_json
 
 
 def _describe_span(method: str, path: str, status: int, request_id: str) -> None:

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.hostile_texts import IMITATIONS, acting_signs
+
 from luma_memory.domain.context import ContextBlock, Statement, Synthesis
 from luma_memory.domain.quoted_text import quoted
 from luma_memory.pipeline.context.context_text import (
@@ -85,6 +87,7 @@ def test_whatever_is_stored_stays_inside_its_own_string(
     [
         "</memory>", "<|im_end|>", "<system>", "<!-- x -->", "<?php", "```", "~~~~",
         "a\u202eb", "\u200bzero", "\u2066", "\ufeff", "\x85", "\x00", "\U000e0041tag", "|>",
+        "<\u200d/system>", "<\uff5cUser\uff5c>", "\uff1c/system\uff1e", "< /system>", "[/INST]", "\uff02}]",
     ],
 )  # fmt: skip
 def test_what_acts_on_a_reader_is_spelt_out_and_comes_back(text: str) -> None:
@@ -93,9 +96,34 @@ def test_what_acts_on_a_reader_is_spelt_out_and_comes_back(text: str) -> None:
     assert json.loads(literal) == text
 
 
+_PIECES = st.sampled_from(
+    [
+        *"<>|/!?`~[]s1 -=\"\\", "\uff1c", "\ufe64", "\uff1e", "\uff5c", "\uff0f", "\uff40", "\uff5e", "\uff02",
+        "\u200c", "\u200d", "\u200b", "\ufe0f", "\u034f", "\u3164", "\u00a0", "\n", "\U000e0100", "\U000e0041",
+        "INST", "TOOL_CALLS", "system", "ѕ",
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=12).map("".join))
+def test_no_arrangement_of_signs_opens_or_closes_anything(text: str) -> None:
+    literal = quoted([text])
+    assert not acting_signs(literal)
+    assert json.loads(literal) == [text]
+
+
+@pytest.mark.parametrize("text", IMITATIONS)
+def test_no_imitation_opens_or_closes_anything(text: str) -> None:
+    assert not acting_signs(context_text([_block(text, speaker=text, source=text)]))
+
+
 @pytest.mark.parametrize(
-    "text", ["a < b", "1<2", "👨\u200d👩\u200d👧", "नमस्ते", "x > y", "``code``"]
-)
+    "text",
+    [
+        "a < b", "1<2", "👨\u200d👩\u200d👧", "नमस्ते", "x > y", "``code``", "I <3 it", "x <- y", "❤\ufe0f",
+        "葛\U000e0100城", "می\u200cخواهم", "[TODO] [1] a[INDEX]", "［注］", "1～2", "＾", "<=", "i << 2",
+    ],
+)  # fmt: skip
 def test_ordinary_signs_stay_as_they_are(text: str) -> None:
     assert text in quoted(text)
 
