@@ -77,7 +77,7 @@ def connect(
     chosen = HOSTS[host]
     # A configuration may be a link to a file that is kept elsewhere.
     path = chosen.path().resolve()
-    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    before = _current(path)
     after = changed(before, chosen, path=path, remove=remove)
     if remove:
         after = _former(path, before, chosen) or after
@@ -88,10 +88,17 @@ def connect(
     if not yes and not typer.confirm("Write this change?"):
         raise typer.Exit(1)
     _write(path, before, after)
-    typer.echo(f"Wrote {path}; restart the host")
+    typer.echo(f"{'Wrote' if after else 'Deleted'} {path}; restart the host")
     if not remove and sys.prefix != sys.base_prefix:
         program = Path(sys.prefix) / "bin" / _SERVER["command"]
         typer.echo(f"If the host does not find the command, replace it in the entry: {program}")
+
+
+def _current(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except UnicodeDecodeError:
+        raise _unreadable(path, "text in UTF-8") from None
 
 
 def _former(path: Path, text: str, host: Host) -> str | None:
@@ -120,9 +127,9 @@ def snippet(host: Host) -> str:
 
 def _changed_json(text: str, host: Host, *, path: Path, remove: bool) -> str:
     try:
-        document = json.loads(text) if text.strip() else {}
+        document = json.loads(text, object_pairs_hook=_object) if text.strip() else {}
     except ValueError:
-        raise _unreadable(path, "JSON without comments") from None
+        raise _unreadable(path, "JSON without comments and repeated names") from None
     servers = document.get(host.section, {}) if isinstance(document, dict) else None
     if not isinstance(servers, dict):
         raise _unreadable(path, f"an object `{host.section}`")
@@ -137,6 +144,14 @@ def _changed_json(text: str, host: Host, *, path: Path, remove: bool) -> str:
     if not servers:
         del document[host.section]
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n" if document else ""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError where writing it again would drop an entry."""
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        raise ValueError("repeated name")
+    return document
 
 
 def _changed_toml(text: str, *, path: Path, remove: bool) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 from luma_memory.cli.connection_file import LOCAL_USER, running_service
 from luma_memory.cli.hook_calls import HookCalls, RejectedError
 from luma_memory.cli.hook_settings import HookSettings, hook_settings
-from luma_memory.cli.redaction import redacted
+from luma_memory.cli.redaction import redacted_beginning
 from luma_memory.cli.transcripts import last_turns
 
 # From the start of the interpreter until the reply. What follows has the rest of a second.
@@ -33,6 +33,7 @@ _SECONDS_MIN: Final = 0.1
 _LOG_SECONDS_MAX: Final = 0.15
 _INPUT_BYTES_MAX: Final = 1 << 20
 _PROMPT_CHARACTERS_MAX: Final = 2_000
+_TURN_CHARACTERS_MAX: Final = 20_000
 _LOG_FILE: Final = "hook.log"
 _NOTICE_FILE: Final = "hook-notice-shown"
 _LOG_BYTES_MAX: Final = 1 << 20
@@ -125,12 +126,10 @@ def _recalled(
     if event == "SessionStart":
         query = f"Decisions, conventions and open work of the project {_project(given)}"
     else:
-        query = str(given["prompt"])[:_PROMPT_CHARACTERS_MAX]
+        query = redacted_beginning(str(given["prompt"]), _PROMPT_CHARACTERS_MAX)
     if not query.strip():
         return {}
-    text = calls.context(
-        redacted(query), token_budget=TOKEN_BUDGET, timeout_ms=max(1, int(seconds * 1_000))
-    )
+    text = calls.context(query, token_budget=TOKEN_BUDGET, timeout_ms=max(1, int(seconds * 1_000)))
     document: dict[str, Any] = {}
     if text:
         document["hookSpecificOutput"] = {"hookEventName": event, "additionalContext": text}
@@ -143,7 +142,7 @@ def _blocks(given: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     blocks: list[dict[str, Any]] = []
     for turn in last_turns(Path(str(given["transcript_path"])).expanduser()):
         block: dict[str, Any] = {
-            "content": redacted(turn.text),
+            "content": redacted_beginning(turn.text, _TURN_CHARACTERS_MAX),
             "speaker": turn.role,
             "session_id": str(given["session_id"]),
             "source": SOURCE,

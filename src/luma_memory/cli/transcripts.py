@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 # sent again is stored once.
 _TAIL_BYTES: Final = 512 * 1024
 TURNS_MAX: Final = 40
-_TURN_CHARACTERS_MAX: Final = 20_000
 
 
 class Turn(NamedTuple):
@@ -54,7 +53,7 @@ def _turn(record: Mapping[str, Any]) -> Turn | None:
     identity, at = record.get("uuid"), record.get("timestamp")
     if not text or not isinstance(identity, str):
         return None
-    return Turn(identity, role, text[:_TURN_CHARACTERS_MAX], at if isinstance(at, str) else None)
+    return Turn(identity, role, text, at if isinstance(at, str) else None)
 
 
 def _text(content: object) -> str:

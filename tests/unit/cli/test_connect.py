@@ -47,10 +47,30 @@ def test_adding_and_removing_restores_the_configuration(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("text", ["{ // comment\n}", "[1", '{"servers": 7, "mcpServers": 7, '])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{ // comment\n}",
+        "[1",
+        '{"servers": 7, "mcpServers": 7, ',
+        '\ufeff{"a" = 1}',
+        '{"a": 1, "a": 2}',
+    ],
+)
 def test_an_unreadable_configuration_is_left_alone(host: str, text: str) -> None:
     with pytest.raises(SetupError, match="left unchanged"):
         changed(text, HOSTS[host], path=Path("configuration"), remove=False)
+
+
+def test_a_configuration_in_another_encoding_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = "{}".encode("utf-16")
+    (tmp_path / ".mcp.json").write_bytes(before)
+    assert run("connect", "claude-code", "--yes") == 1
+    assert "is not text in UTF-8, so it is left unchanged" in capsys.readouterr().err
+    assert (tmp_path / ".mcp.json").read_bytes() == before
 
 
 def test_a_change_is_shown_and_the_former_file_is_kept(
@@ -101,14 +121,18 @@ def test_remove_restores_every_byte_of_a_hosts_file(
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_file_that_did_not_exist_is_gone_after_remove(
-    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert run("connect", host, "--yes") == 0
+    assert f"Wrote {HOSTS[host].path()}" in capsys.readouterr().out
     assert parsed(host, HOSTS[host].path().read_text(encoding="utf-8"))["memory"]
     assert run("connect", host, "--remove", "--yes") == 0
     assert not HOSTS[host].path().exists()
+    shown = capsys.readouterr().out
+    assert f"Deleted {HOSTS[host].path()}" in shown
+    assert "Wrote" not in shown
 
 
 @pytest.mark.parametrize("host", [name for name in HOSTS if HOSTS[name].section])

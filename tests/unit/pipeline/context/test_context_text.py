@@ -11,7 +11,6 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tests.support.hostile_texts import IMITATIONS, acting_signs
 
 from luma_memory.domain.context import ContextBlock, Statement, Synthesis
@@ -87,7 +86,8 @@ def test_whatever_is_stored_stays_inside_its_own_string(
     [
         "</memory>", "<|im_end|>", "<system>", "<!-- x -->", "<?php", "```", "~~~~",
         "a\u202eb", "\u200bzero", "\u2066", "\ufeff", "\x85", "\x00", "\U000e0041tag", "|>",
-        "<\u200d/system>", "<\uff5cUser\uff5c>", "\uff1c/system\uff1e", "< /system>", "[/INST]", "\uff02}]",
+        "<\u200d/system>", "<\uff5cUser\uff5c>", "\uff1c/system\uff1e", "< /system>", "[/INST]",
+        "\uff02}]",
     ],
 )  # fmt: skip
 def test_what_acts_on_a_reader_is_spelt_out_and_comes_back(text: str) -> None:
@@ -98,8 +98,10 @@ def test_what_acts_on_a_reader_is_spelt_out_and_comes_back(text: str) -> None:
 
 _PIECES = st.sampled_from(
     [
-        *"<>|/!?`~[]s1 -=\"\\", "\uff1c", "\ufe64", "\uff1e", "\uff5c", "\uff0f", "\uff40", "\uff5e", "\uff02",
-        "\u200c", "\u200d", "\u200b", "\ufe0f", "\u034f", "\u3164", "\u00a0", "\n", "\U000e0100", "\U000e0041",
+        *"<>|/!?`~[]s1 -=\"\\", "\uff1c", "\ufe64", "\uff1e", "\uff5c", "\uff0f", "\uff40",
+        "\uff5e", "\uff02",
+        "\u200c", "\u200d", "\u200b", "\ufe0f", "\u034f", "\u3164", "\u00a0", "\n", "\U000e0100",
+        "\U000e0041",
         "INST", "TOOL_CALLS", "system", "ѕ",
     ]
 )  # fmt: skip
@@ -120,8 +122,10 @@ def test_no_imitation_opens_or_closes_anything(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "a < b", "1<2", "👨\u200d👩\u200d👧", "नमस्ते", "x > y", "``code``", "I <3 it", "x <- y", "❤\ufe0f",
-        "葛\U000e0100城", "می\u200cخواهم", "[TODO] [1] a[INDEX]", "［注］", "1～2", "＾", "<=", "i << 2",
+        "a < b", "1<2", "👨\u200d👩\u200d👧", "नमस्ते", "x > y", "``code``", "I <3 it", "x <- y",
+        "❤\ufe0f",
+        "葛\U000e0100城", "می\u200cخواهم", "[TODO] [1] a[INDEX]", "［注］", "1～2", "＾", "<=",
+        "i << 2",
     ],
 )  # fmt: skip
 def test_ordinary_signs_stay_as_they_are(text: str) -> None:
