@@ -151,24 +151,28 @@ def test_its_traceback_is_printed_and_ends_it_with_1(forks: list[Command]) -> No
     assert forks
 
 
+def _nothing() -> None:
+    """To be called between fork and exec."""
+
+
 @pytest.mark.parametrize(
-    "unusual",
+    ("option", "value"),
     [
-        {"env": {**os.environ, "PYTHONHASHSEED": "7"}},
-        {"env": {**os.environ, "OPENBLAS_NUM_THREADS": "2"}},
-        {"env": {**os.environ, "COLUMNS": "40"}},
-        {"env": {}},
-        {"pass_fds": [0]},
-        {"process_group": 0},
-        {"preexec_fn": lambda: None},
-        {"umask": 0o022},
+        ("env", {"PYTHONHASHSEED": "7"}),
+        ("env", {"OPENBLAS_NUM_THREADS": "2"}),
+        ("env", {"COLUMNS": "40"}),
+        ("pass_fds", [0]),
+        ("process_group", 0),
+        ("preexec_fn", _nothing),
+        ("umask", 0o022),
     ],
-    ids=str,
 )
 def test_what_a_fork_would_not_have_is_a_new_interpreter(
-    unusual: dict[str, Any], forks: list[Command]
+    option: str, value: Any, forks: list[Command]
 ) -> None:
-    with _waiting(**unusual) as process:
+    if option == "env":
+        value = {**os.environ, **value}
+    with _waiting(**{option: value}) as process:
         pass
     assert process.returncode == -signal.SIGKILL
     assert forks == []
