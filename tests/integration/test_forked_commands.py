@@ -192,6 +192,18 @@ def test_other_programs_are_started_as_usual(words: list[str], forks: list[Comma
     assert forks == []
 
 
+@pytest.mark.parametrize("name", ["OPENBLAS_NUM_THREADS", "ORT_DISABLE_TELEMETRY"])
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_variable_that_importing_the_service_sets_changes_nothing(
+    name: str, is_set: bool, forks: list[Command]
+) -> None:
+    """As those of a test process that has imported it itself."""
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    with _waiting(env=environment | ({name: "1"} if is_set else {})):
+        pass
+    assert forks
+
+
 @pytest.mark.new_interpreters
 def test_a_test_may_ask_for_new_interpreters(forks: list[Command]) -> None:
     with _waiting():

@@ -22,12 +22,11 @@ import runpy
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
-
-import luma_memory.single_thread_blas  # noqa: F401 - before anything imports numpy
 
 SERVICE_MODULES: Final = ("luma_memory.api", "luma_memory.worker")
 CLI_MODULE: Final = "luma_memory.cli"
@@ -108,7 +107,7 @@ def _long(argument: int | ctypes.c_void_p | None) -> ctypes.c_void_p:
     return argument if isinstance(argument, ctypes.c_void_p) else ctypes.c_void_p(argument)
 
 
-def _become(command: Command, files: list[int]) -> None:
+def _become(command: Command, files: list[int], set_by_imports: Mapping[str, str]) -> None:
     """Take over what a new interpreter is given."""
     if command.new_session:
         os.setsid()
@@ -117,9 +116,8 @@ def _become(command: Command, files: list[int]) -> None:
         os.close(source)
     os.chdir(command.folder)
     os.environ.clear()
+    os.environ.update(set_by_imports)
     os.environ.update(command.environment)
-    # It sets a variable, which this environment may have as well.
-    del sys.modules["luma_memory.single_thread_blas"]
     _open_streams(unbuffered=bool(command.environment.get("PYTHONUNBUFFERED")))
     sys.argv = ["-m", *command.arguments]
     if not command.safe_path:
@@ -145,7 +143,7 @@ def _writer(fd: int, errors: str, *, unbuffered: bool) -> io.TextIOWrapper:
     )
 
 
-def _next_command(requests: socket.socket) -> Command | None:
+def _next_command(requests: socket.socket, set_by_imports: Mapping[str, str]) -> Command | None:
     """The command that this process, forked for it, has become; None at the end of requests."""
     while True:
         received, files, _, _ = socket.recv_fds(requests, MESSAGE_BYTES_MAX, 3)
@@ -157,7 +155,7 @@ def _next_command(requests: socket.socket) -> Command | None:
             requests.close()
             os.close(end_of_start)
             command = Command.from_bytes(received)
-            _become(command, files)
+            _become(command, files, set_by_imports)
             os.close(starting)
             return command
         for file in (starting, *files):
@@ -168,7 +166,9 @@ def _next_command(requests: socket.socket) -> Command | None:
         requests.send(str(pid).encode())
 
 
-def _prepare() -> None:
+def _prepare() -> dict[str, str]:
+    """Import everything; the environment variables that were set by it."""
+    before = dict(os.environ)
     _import_everything()
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads != 1:
@@ -176,6 +176,7 @@ def _prepare() -> None:
     # Collections in the forked processes would copy every page of the imported modules.
     gc.collect()
     gc.freeze()
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
 def _main() -> Command | None:
@@ -183,9 +184,9 @@ def _main() -> Command | None:
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     try:
-        _prepare()
-        requests.send(b"ready")
-        return _next_command(requests)
+        set_by_imports = _prepare()
+        requests.send(json.dumps(set_by_imports).encode())
+        return _next_command(requests, set_by_imports)
     except KeyboardInterrupt:  # Ctrl-C in the terminal of the tests
         return None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import os
 import subprocess
 import sys
@@ -27,8 +28,6 @@ _PROGRAM: Final = Path(__file__).with_name("fork_server.py")
 # Read when a process starts, not when a module is imported.
 _READ_AT_START: Final = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG", "REDIS_URL")
 _READ_AT_START_TOO: Final = {"HOME", "PATH", "PYTHONUNBUFFERED", "PYTEST_CURRENT_TEST", "TMPDIR"}
-# Set by a process that lacks it (luma_memory/single_thread_blas.py).
-_BLAS: Final = {"OPENBLAS_NUM_THREADS": "1"}
 _USUAL: Final[Mapping[str, object]] = {
     "executable": None,
     "preexec_fn": None,
@@ -54,7 +53,8 @@ class ForkedCommands:
         self.enabled = is_supported() and "COVERAGE_PROCESS_START" not in os.environ
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
-        self._environment = _BLAS | os.environ
+        self._environment = dict(os.environ)
+        self._set_by_imports: dict[str, str] = {}
         self._requests, self._theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
 
     def install(self) -> None:
@@ -113,8 +113,6 @@ class ForkedCommands:
     def start(self, command: Command, files: list[int]) -> int:
         """The process id of a new child of this process."""
         with self._lock:
-            if self._server is None:
-                self._start_server()
             send_fds(self._requests, [command.to_bytes()], files)
             return int(self._receive())
 
@@ -141,16 +139,21 @@ class ForkedCommands:
             env=self._environment,
         )
         self._theirs.close()
-        self._receive()
+        self._set_by_imports = json.loads(self._receive())
 
     def _receive(self) -> bytes:
-        received = self._requests.recv(64)
+        received = self._requests.recv(4096)
         if not received:
             raise RuntimeError("the fork server has ended; its last lines are on standard error")
         return received
 
-    def _is_same_to_imports(self, environment: dict[str, str]) -> bool:
-        changed = (_BLAS | environment).items() ^ self._environment.items()
+    def _is_same_to_imports(self, environment: Mapping[str, str]) -> bool:
+        with self._lock:
+            if self._server is None:
+                self._start_server()
+        # Imports of this process set them as well.
+        known, given = ({**self._set_by_imports, **of} for of in (self._environment, environment))
         return all(
-            name.startswith(_READ_AT_START) or name in _READ_AT_START_TOO for name, _ in changed
+            name.startswith(_READ_AT_START) or name in _READ_AT_START_TOO
+            for name, _ in known.items() ^ given.items()
         )
