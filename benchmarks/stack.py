@@ -24,6 +24,7 @@ from benchmarks.client import Address
 from benchmarks.figures import WrongResultError
 from luma_memory.bootstrap.database import migrate_database
 from luma_memory.cli.child import Child
+from luma_memory.concurrency.cores import usable_cores
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.embedded import EmbeddedPostgres
 from luma_memory.settings import Settings
@@ -118,7 +119,7 @@ def machine() -> dict[str, object]:
     """The environment of the measurement, without identifying the machine."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     return {
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "python": sys.version.split()[0],
         "load_average": None if load is None else round(load, 1),
     }
@@ -208,9 +209,3 @@ def _timed(into: dict[str, float], name: str) -> Iterator[None]:
 
 def _ms_since(started: float) -> float:
     return (time.perf_counter() - started) * 1000
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -71,7 +71,7 @@ class Coverage:
     blocks: Indices  # [c] one entry for each block of each window
     windows: Indices  # [c] the window of the entry
     counts: Floats  # [m] windows that contain the block, at least 1
-    is_alone: npt.NDArray[np.bool_]  # [m] in no window
+    alone: Indices  # the blocks in no window
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def coverage_of(covered: Indices, block_count: int) -> Coverage:
         blocks=blocks,
         windows=inside // max(covered.shape[1], 1),
         counts=np.maximum(counts, 1).astype(np.float64),
-        is_alone=counts == 0,
+        alone=np.flatnonzero(counts == 0),
     )
 
 

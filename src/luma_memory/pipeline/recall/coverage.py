@@ -29,11 +29,17 @@ class TimeWords:
 class Coverage:
     """How much of a question's words the passages have."""
 
-    share: npt.NDArray[np.float32]  # [n] 0..1, by idf
+    weights: npt.NDArray[np.float32]  # [n] idf of the words that the passage has
+    whole: float  # idf of all words
     # 0..1, the share of identifiers (codes, numbers, names) that no passage has; for passages of
     # the time that the question names, those that name it do not count.
     unknown: float
     unknown_in_time: float
+
+    def share(self, passages: slice) -> npt.NDArray[np.float32]:
+        """[k] 0..1, by idf."""
+        found: npt.NDArray[np.float32] = self.weights[passages] / np.float32(self.whole)
+        return np.minimum(found, np.float32(1.0), out=found)
 
 
 def coverage_of(
@@ -62,9 +68,8 @@ def coverage_of(
             identifiers += 1
             unknown += frequency == 0
             unknown_in_time += frequency == 0 and not is_time
-    share = np.minimum(covered / np.float32(whole or 1.0), np.float32(1.0))
     identifiers = identifiers or 1.0
-    return Coverage(share, unknown / identifiers, unknown_in_time / identifiers)
+    return Coverage(covered, whole or 1.0, unknown / identifiers, unknown_in_time / identifiers)
 
 
 def _present(words: Sequence[tuple[QueryTerm, Posting]]) -> Mapping[int, Indices]:

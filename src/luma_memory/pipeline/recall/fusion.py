@@ -72,6 +72,9 @@ class Additions:
     session: float = 0.5  # share of the z-score of its session's best block
 
 
+# Of so many values one is looked at to find a bound that the best of all reach.
+_SAMPLED: Final = 16
+
 # Typical of retrieval models; used if a model's own calibration is unknown.
 AVERAGE_CALIBRATION: Final = Calibration(mean=0.1, deviation=0.12)
 WEIGHTS: Final = FusionWeights()
@@ -289,11 +292,12 @@ def _z_scores(
     around = scores.neighbor_scores
     speaker: Floats = np.zeros(groups.count)
     time: Floats = np.zeros(groups.count)
-    if around is not None:
+    if around is not None and around.meant.any():
         speaker[around.meant] = additions.speaker
-        time += additions.time * around.timely
-    own += speaker
-    own += time
+        own += speaker
+    if around is not None and around.timely.any():
+        np.multiply(around.timely, additions.time, out=time)
+        own += time
     session = own if around is None else _best_of_session(own, around)
     return _ZScores(
         dense_passages=dense,
@@ -310,17 +314,17 @@ def _z_scores(
 
 
 def _with_session(own: Floats, session: Floats, additions: Additions) -> Floats:
-    together = additions.session * session
+    together = np.multiply(session, additions.session)
     together += own
     together /= 1.0 + additions.session
     return together
 
 
-def _has_score(scores: ScopeScores, groups: PassageGroups) -> npt.NDArray[np.bool_]:
-    """[m] whether the block has any score."""
+def _has_score(scores: ScopeScores, groups: PassageGroups) -> npt.NDArray[np.bool_] | None:
+    """[m] whether the block has any score; None if each has a vector."""
+    if not math.isnan(float(scores.dense.sum())):
+        return None
     has_vector = ~np.isnan(groups.best(scores.dense))
-    if has_vector.all():
-        return has_vector
     has_score: npt.NDArray[np.bool_] = has_vector | (groups.best(scores.lexical) > 0)
     if scores.neighbor_scores is not None:
         # "What did I do yesterday?", before any block of yesterday has a vector.
@@ -333,14 +337,18 @@ def _context(around: NeighborScores | None, dense: Floats, calibration: Calibrat
 
     dense: [m] z-scores.
     """
-    guessed = np.minimum(_GUESSED_CONTEXT_SHARE * dense, _GUESSED_MAX)
     if around is None or not len(around.windows):
-        return guessed
+        return _guessed_context(dense)
     inside = around.coverage or coverage_of(around.covered, len(dense))
     z_scores = _z_scores_of(around.windows, calibration)[inside.windows]
-    total = np.bincount(inside.blocks, weights=z_scores, minlength=len(dense)) / inside.counts
-    np.copyto(total, guessed, where=inside.is_alone)
+    sums = np.bincount(inside.blocks, weights=z_scores, minlength=len(dense))
+    total: Floats = sums / inside.counts
+    total[inside.alone] = _guessed_context(dense[inside.alone])
     return total
+
+
+def _guessed_context(dense: Floats) -> Floats:
+    return np.minimum(_GUESSED_CONTEXT_SHARE * dense, _GUESSED_MAX)
 
 
 def _best_of_session(own: Floats, around: NeighborScores) -> Floats:
@@ -362,28 +370,32 @@ def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
 
     NaN stays NaN. All 0 if all values equal a prior without deviation.
     """
+    # Few passes, each in the memory of the one before: this is much of what a large scope costs.
     z_scores = values.astype(np.float64)
-    is_absent = np.isnan(z_scores)
-    present = z_scores[~is_absent] if is_absent.any() else z_scores
-    count = len(present) + PRIOR_COUNT
-    mean = (float(present.sum()) + PRIOR_COUNT * prior.mean) / count
+    total, count = float(z_scores.sum()), len(z_scores)
+    if has_absent := math.isnan(total):
+        total, count = float(np.nansum(z_scores)), int(np.count_nonzero(~np.isnan(z_scores)))
+    count += PRIOR_COUNT
+    mean = (total + PRIOR_COUNT * prior.mean) / count
     z_scores -= mean
     # Not by BLAS, whose dot product starts threads above 10,000 elements: they cost more than they
     # save, and delay each other on a busy machine.
-    squares = np.square(z_scores)
-    spread = float(squares.sum() if present is z_scores else squares[~is_absent].sum())
+    spread = _square_sum(z_scores[~np.isnan(z_scores)] if has_absent else z_scores)
     spread += PRIOR_COUNT * (prior.deviation**2 + (prior.mean - mean) ** 2)
     if spread > 0:
-        z_scores /= math.sqrt(spread / count)
+        z_scores *= 1.0 / math.sqrt(spread / count)
     return z_scores
+
+
+def _square_sum(values: Floats) -> float:
+    return float(np.einsum("i,i->", values, values))
 
 
 def _or_guess(dense: Floats, lexical: npt.NDArray[Any]) -> Floats:
     """The dense z-score; without one, an estimate from the lexical z-score."""
-    is_absent = np.isnan(dense)
-    if not is_absent.any():
+    if not math.isnan(float(dense.sum())):
         return dense
-    return np.where(is_absent, np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
+    return np.where(np.isnan(dense), np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
 
 
 def _combine(
@@ -391,31 +403,38 @@ def _combine(
 ) -> Floats:
     """The weighted sum, divided so that independent deviations of 1 give a deviation of 1."""
     scale = math.hypot(weights.dense, weights.lexical, weights.context)
-    total: Floats = weights.dense * dense
-    total += weights.lexical * lexical
-    total += weights.context * context
-    total /= scale
+    total: Floats = (weights.dense / scale) * dense
+    term = (weights.lexical / scale) * lexical
+    total += term
+    np.multiply(context, weights.context / scale, out=term)
+    total += term
     return total
 
 
 def _top(
-    values: npt.NDArray[np.floating[Any]], eligible: npt.NDArray[np.bool_], limit: int
+    values: npt.NDArray[np.floating[Any]], eligible: npt.NDArray[np.bool_] | None, limit: int
 ) -> list[int]:
-    """Indices of the largest eligible values, best first, the lower index first among equals."""
-    if eligible.all():
-        candidates, ranked = None, values
-    else:
-        candidates = np.flatnonzero(eligible)
-        ranked = values[candidates]
+    """Indices of the largest eligible values (None: all are), best first, the lower index first
+    among equals."""
+    candidates = None if eligible is None else np.flatnonzero(eligible)
+    ranked = values if candidates is None else values[candidates]
     if len(ranked) > limit:
         # All ties of the last place are kept, so that the result is deterministic.
-        place = len(ranked) - limit
-        best = np.flatnonzero(ranked >= np.partition(ranked, place)[place])
+        best = np.flatnonzero(ranked >= _bound(ranked, limit))
         candidates = best if candidates is None else candidates[best]
     elif candidates is None:
         candidates = np.arange(len(ranked))
     order = np.argsort(-values[candidates], kind="stable")[:limit]
     return [int(index) for index in candidates[order]]
+
+
+def _bound(values: npt.NDArray[np.floating[Any]], limit: int) -> float:
+    """A value that at least `limit` reach, and few more than that."""
+    # The best of a part are among the best of all: so only a part has to be partitioned.
+    if len(values) > _SAMPLED * _SAMPLED * limit:
+        values = values[values >= _bound(values[::_SAMPLED], limit)]
+    place = len(values) - limit
+    return float(np.partition(values, place)[place])
 
 
 def _ranked(

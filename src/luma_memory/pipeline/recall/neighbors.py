@@ -59,17 +59,34 @@ def in_sessions(
     return Neighbors(previous, following, session, order, starts)
 
 
+class TermWeights:
+    """One term's weights by passage and by block; all 0 between two terms.
+
+    Made once a question: the arrays are as long as the scope, and a term is in few passages.
+    """
+
+    def __init__(self, groups: PassageGroups) -> None:
+        self.own = np.zeros(len(groups.block), dtype=np.float32)
+        self.best = np.zeros(groups.count + 1, dtype=np.float32)  # the last, at -1: of no block
+
+
 def with_neighbors(
-    posting: Posting, groups: PassageGroups, neighbors: Neighbors, *, share: float = NEIGHBOR_SHARE
+    posting: Posting,
+    groups: PassageGroups,
+    neighbors: Neighbors,
+    weights: TermWeights | None = None,
+    *,
+    share: float = NEIGHBOR_SHARE,
 ) -> tuple[Indices, npt.NDArray[np.float32]]:
     """Passages and the term's weight in each, or the share of its weight in the adjacent blocks.
 
     No weight is below that of the posting. A passage may come twice, with the same weight.
+    weights: of these groups, to be used again.
     """
-    own = np.zeros(len(groups.block), dtype=np.float32)
+    weights = weights or TermWeights(groups)
+    own, best = weights.own, weights.best
     own[posting.passages] = posting.weights
     blocks = groups.block[posting.passages]
-    best = np.zeros(groups.count + 1, dtype=np.float32)  # the last, at -1: of no block
     if groups.is_single:
         best[blocks] = posting.weights
     else:
@@ -79,4 +96,8 @@ def with_neighbors(
     passages = np.concatenate([posting.passages, groups.members(adjacent)])
     borrowers = groups.block[passages]
     lent = np.maximum(best[neighbors.previous[borrowers]], best[neighbors.following[borrowers]])
-    return passages, np.maximum(own[passages], lent * np.float32(share))
+    lent *= np.float32(share)
+    found = np.maximum(own[passages], lent)
+    own[posting.passages] = 0.0
+    best[blocks] = 0.0
+    return passages, found

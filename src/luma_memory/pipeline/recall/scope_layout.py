@@ -16,7 +16,7 @@ from luma_memory.pipeline.recall.arrangement import Arrangement, RowPlaces, arra
 from luma_memory.pipeline.recall.coverage import Coverage, TimeWords, coverage_of
 from luma_memory.pipeline.recall.events import QueryEvent, fitting
 from luma_memory.pipeline.recall.fusion import NeighborScores, ScopeScores
-from luma_memory.pipeline.recall.neighbors import with_neighbors
+from luma_memory.pipeline.recall.neighbors import TermWeights, with_neighbors
 from luma_memory.pipeline.recall.postings import Posting, best_form, posting_of
 from luma_memory.pipeline.recall.speakers import meant
 from luma_memory.pipeline.text.terms import QueryTerm, idf
@@ -68,7 +68,7 @@ class ScopeLayout:
         its identifiers that none has, 0..1."""
         coverage = self.coverage
         unknown = coverage.unknown_in_time if self._in_time[number] else coverage.unknown
-        return coverage.share[self.passages(number)], unknown
+        return coverage.share(self.passages(number)), unknown
 
     def passages(self, number: int) -> slice:
         """The range of a block's passages, which are adjacent, in order of block numbers."""
@@ -136,7 +136,12 @@ def lay_out(
     own, shared = _bm25(words, places)
     by_span = _timely(places.instants, scoring.spans)
     in_time = by_span > 0
-    time = TimeWords(scoring.time_words, np.flatnonzero(in_time[places.block]))
+    in_time_passages = in_time[places.block] if scoring.spans else ()
+    time = TimeWords(scoring.time_words, np.flatnonzero(in_time_passages))
+    timely = by_span
+    if scoring.events:
+        by_event = fitting(scoring.events, words, places.block, places.instants)
+        timely = np.maximum(by_span, by_event)
     neighbor_scores = NeighborScores(
         session=places.neighbors.session,
         windows=rows.windows,
@@ -144,10 +149,7 @@ def lay_out(
         meant=meant(
             places.speakers, named=scoring.named, own=scoring.own, known=places.known_speakers
         ),
-        timely=np.maximum(
-            by_span,
-            fitting(scoring.events, words, places.block, places.instants),
-        ),
+        timely=timely,
         coverage=places.coverage,
         session_order=(places.neighbors.order, places.neighbors.starts),
     )
@@ -176,12 +178,13 @@ def _bm25(
     count = len(places.passages)
     own = np.zeros(count, dtype=np.float32)
     shared = np.zeros(count, dtype=np.float32)
+    of_term = TermWeights(places.groups)
     for term, posting in words:
         if posting.frequency == 0:
             continue
         factor = np.float32(term.frequency * idf(posting.frequency, count))
         own[posting.passages] += posting.weights * factor
-        passages, weights = with_neighbors(posting, places.groups, places.neighbors)
+        passages, weights = with_neighbors(posting, places.groups, places.neighbors, of_term)
         # For a repeated passage NumPy adds only one of its values, which are equal.
         shared[passages] += weights * factor
     return own, shared

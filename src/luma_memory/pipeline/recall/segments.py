@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final
 
 import numkong
 import numpy as np
 import numpy.typing as npt
 
+from luma_memory.concurrency.cores import usable_cores
 from luma_memory.domain.search import ScopeRows
 from luma_memory.pipeline.recall.groups import Indices
+
+# One core does not use all of the memory's speed: two need 0.6 of the time for 150,000 vectors. For
+# 15,000, which caches hold, handing over takes as long as it saves.
+THREADS_MAX: Final = 4
+VECTORS_A_THREAD: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +38,19 @@ class Segment:
         """Write the dot product with each vector, in 32 bits. question: [dimension]; out: [v].
 
         NumPy has no kernel for half precision, and single precision takes twice the memory, whose
-        speed limits a large scope's product.
+        speed limits a large scope's product. Of many vectors each thread takes a part.
         """
-        if len(self.vectors):
-            out[:] = np.asarray(numkong.cdist(question[np.newaxis], self.vectors, metric="dot"))[0]
+        count = len(self.vectors)
+        parts = min(usable_cores(), THREADS_MAX, count // VECTORS_A_THREAD) or 1
+        bounds = [count * part // parts for part in range(parts + 1)]
+        slices = [slice(start, stop) for start, stop in pairwise(bounds)]
+        others = [
+            _threads().submit(_multiply, question, self.vectors[one], out[one])
+            for one in slices[1:]
+        ]
+        _multiply(question, self.vectors[slices[0]], out[slices[0]])
+        for other in others:
+            other.result()
 
     def rows_with(self, term: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
         """Rows that have the term, and its weight in each."""
@@ -125,3 +144,17 @@ def _by_term(
         rows=rows[order],
         weights=weights[order],
     )
+
+
+def _multiply(
+    question: npt.NDArray[np.float16],
+    vectors: npt.NDArray[np.float16],
+    out: npt.NDArray[np.float32],
+) -> None:
+    if len(vectors):
+        out[:] = np.asarray(numkong.cdist(question[np.newaxis], vectors, metric="dot"))[0]
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS_MAX - 1, thread_name_prefix="product")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from luma_memory.concurrency.coalesce import Coalescer
+from luma_memory.concurrency.cores import usable_cores
 from luma_memory.domain.enrichment import Embedding, EmbeddingModel
 from luma_memory.domain.errors import ProviderUnavailable
 from luma_memory.providers.embedding.encoder import TextEncoder, load_encoder
@@ -34,7 +34,7 @@ class LocalEmbedder:
     def __init__(self, encoder: TextEncoder, *, threads: int | None = None) -> None:
         """threads: for documents; by default one per core of this process, at most 8."""
         self._encoder = encoder
-        self._threads = threads or min(_usable_cores(), THREADS_MAX)
+        self._threads = threads or min(usable_cores(), THREADS_MAX)
         self._documents = ThreadPoolExecutor(self._threads, "embed-documents")
         self._queries = ThreadPoolExecutor(1, "embed-query")
         # Those that arrive while the thread works go together: one way in and out for all.
@@ -133,9 +133,3 @@ def _steps(texts: Sequence[str], texts_max: int) -> Sequence[slice]:
 
 def _size_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

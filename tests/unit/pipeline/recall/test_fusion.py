@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luma_memory.pipeline.recall.fusion import (
@@ -17,6 +18,7 @@ from luma_memory.pipeline.recall.fusion import (
     NeighborScores,
     Parts,
     ScopeScores,
+    _top,
     fuse,
     rank_dense,
     rank_lexical,
@@ -270,3 +272,21 @@ def test_neighboring_turns_add_and_remove_no_block(
     assert {r.block for r in ranking} == set(order(scores))
     for ranked in ranking:
         assert ranked.parts.z_score == pytest.approx(_z_score(ranked.parts))
+
+
+@given(
+    st.integers(0, 3), st.integers(1, 60), st.integers(1, 40_000), st.randoms(use_true_random=False)
+)
+@settings(max_examples=30)
+def test_the_best_of_many_values_are_those_of_a_full_sort(
+    decimals: int, limit: int, count: int, random: Random
+) -> None:
+    """Many and few ties, above and below the size from which a sample is partitioned first."""
+    values = np.round(np.random.default_rng(random.getrandbits(32)).normal(size=count), decimals)
+    expected = np.argsort(-values, kind="stable")[:limit].tolist()
+    assert _top(values, None, limit) == expected
+    eligible = values < 1.0
+    if eligible.any():
+        numbers = np.flatnonzero(eligible)
+        best = numbers[np.argsort(-values[numbers], kind="stable")[:limit]]
+        assert _top(values, eligible, limit) == best.tolist()
