@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import Scope
 
+from luma_memory.api.direct import shortcut_of
 from luma_memory.api.idempotency import HEADER, check_keys, run_once
 from luma_memory.api.query_names import check_query, query_names
 from luma_memory.api.request_target import with_slashes
@@ -60,6 +61,7 @@ class ProtectedRoute(APIRoute):
         remembers = is_remembered(methods, self.openapi_extra)
         operation = f"{' '.join(methods)} {self.path}"
         names = query_names(self.dependant)
+        take = shortcut_of(self.endpoint)
 
         async def checked(request: Request) -> Response:
             caller = caller_of(request)
@@ -76,7 +78,9 @@ class ProtectedRoute(APIRoute):
                 return await run_once(
                     strict, caller, service.responses, operation=operation, handle=handle
                 )
-            response = await handle(strict)
+            response = await take(strict, caller, service) if take is not None else None
+            if response is None:
+                response = await handle(strict)
             if not service.settings.system_enabled:
                 response.headers[SYSTEM_HEADER] = SYSTEM_DISABLED
             return response

@@ -6,16 +6,19 @@ import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from luma_memory.api.batches import VALIDATED_AT_ONCE
+from luma_memory.api.direct import json_body, query_values, shortcut
 from luma_memory.api.entity_tags import IfMatch, tag_in
+from luma_memory.api.idempotency import HEADER
 from luma_memory.api.problems import RESPONSES, field_problem, problem_document
 from luma_memory.api.routes.blocks import IdempotencyKey
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
-from luma_memory.api.strict_json import bounded
+from luma_memory.api.strict_json import StrictRequest, bounded
 from luma_memory.bootstrap.service import Service
+from luma_memory.domain.access import Caller
 from luma_memory.domain.errors import Invalid, RequestError
 from luma_memory.domain.item import (
     LABELS_MAX,
@@ -78,6 +81,45 @@ LabelsQuery = Annotated[
 _OPERATION: TypeAdapter[ItemOperationBody] = TypeAdapter(ItemOperationBody)
 
 
+_JSON = "application/json"
+
+
+class _NameQuery(BaseModel):
+    """What `get_item` reads of the query in its usual form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: Name
+    namespace: Annotated[list[Label], Field(min_length=1, max_length=LABELS_MAX)]
+    key: Key
+
+
+async def _put(request: StrictRequest, caller: Caller, service: Service) -> Response | None:
+    if "if-match" in request.headers:
+        return None
+    body = await json_body(request, PutItemBody)
+    if body is None:
+        return None
+    return await put_one_item(body, service, caller, None, request.headers.get(HEADER))
+
+
+async def _get(request: StrictRequest, caller: Caller, service: Service) -> Response | None:
+    query = query_values(request, _NameQuery, "namespace")
+    if query is None:
+        return None
+    read = GetItem(name=ItemName(tuple(query.namespace), query.key))
+    item = item_body(await service.items.get(caller.scope(query.user_id), read))
+    headers = {"ETag": f'"{item.etag}"'}
+    return Response(item.model_dump_json(), media_type=_JSON, headers=headers)
+
+
+async def _batch(request: StrictRequest, caller: Caller, service: Service) -> Response | None:
+    body = await json_body(request, ItemBatchBody)
+    if body is None:
+        return None
+    return await batch_items(body, service, caller, request.headers.get(HEADER))
+
+
 @router.put(
     "",
     response_model=WrittenItemBody,
@@ -89,6 +131,7 @@ _OPERATION: TypeAdapter[ItemOperationBody] = TypeAdapter(ItemOperationBody)
     max_body_size=ITEM_BYTES_MAX,
     **permission("ingest", remembered=False),
 )
+@shortcut(_put)
 async def put_one_item(
     body: PutItemBody,
     service: ServiceDep,
@@ -120,6 +163,7 @@ async def put_one_item(
     responses={**RESPONSES, 404: problem_document("There is no such item of this user.")},
     **permission("read"),
 )
+@shortcut(_get)
 async def get_item(
     user_id: Name,
     namespace: NamespaceQuery,
@@ -209,6 +253,7 @@ async def list_item_namespaces(
     max_body_size=BATCH_BYTES_MAX,
     **permission("ingest", remembered=False),
 )
+@shortcut(_batch)
 async def batch_items(
     body: ItemBatchBody,
     service: ServiceDep,
