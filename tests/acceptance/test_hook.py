@@ -114,6 +114,29 @@ async def test_turns_are_stored_once_without_secrets_and_recalled(
     assert "MEMORY_HOOK_ENABLED=false" in notices[0]
 
 
+async def test_a_session_starts_with_what_is_known_about_its_project(
+    api: KeyedService, tmp_path: Path
+) -> None:
+    key = await api.key("ingest", "read", user_id="bob")
+    service = {
+        "MEMORY_API_URL": api.stack.base_url,
+        "MEMORY_API_KEY": key,
+        "MEMORY_MCP_USER_ID": "bob",
+    }
+    async with api.client(key) as client:
+        text = "Decision for the walrus project: we use uv for packages."
+        await client.post("/blocks", json={"user_id": "bob", "content": text})
+        await until_idle(client)
+    given = {"session_id": "s-3", "source": "startup", "cwd": "/projects/walrus"}
+    reply: dict[str, Any] = {}
+    async with asyncio.timeout(BUSY_SECONDS_MAX):
+        while "hookSpecificOutput" not in reply:
+            reply, _ = await hook("SessionStart", given, tmp_path / "data", **service)
+    shown = reply["hookSpecificOutput"]
+    assert shown["hookEventName"] == "SessionStart"
+    assert "we use uv" in shown["additionalContext"]
+
+
 @pytest.mark.parametrize(
     ("event", "given"),
     [

@@ -38,7 +38,7 @@ _QUOTED: Final = "|".join(
     rf"\\?{mark}(?P<{name}>(?:[^{mark}\\\r\n]|\\[^{mark}\r\n]){{1,{_BARE_MAX}}})"
     for mark, name in (('"', "double"), ("'", "single"), ("`", "tick"))
 )
-_NAMED: Final = re.compile(
+_NAMED: Final = (
     rf"(?:(?P<chosen>{_CHOSEN})|(?P<foreign>{_FOREIGN})|(?P<generated>{_GENERATED})"
     rf"|(?P<short>{_SHORT}))(?P<suffix>[\w.-]{{0,40}})"
     # The end of a quoted or bold name, the former value that a command line shows, or whose it is.
@@ -47,8 +47,7 @@ _NAMED: Final = re.compile(
     r"|(?P<stated>\s{0,9}\b(?:is|was|to|are|ist|war|sind|lautet|es|est|\u00e9|\u00e8|jest|\u00e4r)"
     r"\s{0,3}:?\s{1,9}|['\u2019]?s\s{1,9})"
     r"|(?:\s|(?<=\s)){1,9})"
-    rf"(?:[a-z]{{0,2}}(?:{_QUOTED})|(?P<bare>[^\s\"'`]{{1,{_BARE_MAX}}}))",
-    re.IGNORECASE,
+    rf"(?:[a-z]{{0,2}}(?:{_QUOTED})|(?P<bare>[^\s\"'`]{{1,{_BARE_MAX}}}))"
 )
 _STEMS: Final = (
     *("pass", "pwd", "pw", "pin", "secret", "token", "credential", "key", "connection"),
@@ -103,8 +102,9 @@ def named_secret_spans(text: str) -> Iterator[tuple[int, int]]:
     lowered = text.lower()
     if not any(stem in lowered for stem in _STEMS):
         return
+    named = re.compile(_NAMED, re.IGNORECASE)  # here: a hook starts faster
     at = 0
-    while (match := _NAMED.search(text, at)) is not None:
+    while (match := named.search(text, at)) is not None:
         start, end = _value_span(match)
         if _is_secret(match, text[start:end]):
             if end - start >= _BARE_MAX:

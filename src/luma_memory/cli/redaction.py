@@ -51,8 +51,9 @@ _WHOLE: Final = tuple(
     )
 )
 # Only the group `secret` is replaced, in texts with one of the words before it, in small letters.
+# Compiled when needed: a hook has a second with the start of its interpreter.
 _PLACES: Final = tuple(
-    (words.split(), re.compile(pattern, re.IGNORECASE))
+    (words.split(), pattern)
     for words, pattern in (
         # A header; f"…" and escaped quotation marks as in code.
         (
@@ -178,9 +179,9 @@ def redacted(text: str) -> str:
     for pattern in _WHOLE:
         text = pattern.sub(MARK, text)
     lowered = text.lower()
-    for words, pattern in _PLACES:
+    for words, place in _PLACES:
         if any(word in lowered for word in words):
-            text = pattern.sub(_without_secret, text)
+            text = re.sub(place, _without_secret, text, flags=re.IGNORECASE)
     kept, at = [], 0
     for start, end in named_secret_spans(text):
         kept += [text[at:start], MARK]
