@@ -93,7 +93,7 @@ async def _load(client: httpx2.AsyncClient, ledger: Ledger, reads: Reads) -> Asy
                 response = await client.get(f"/blocks/{block}", params={"user_id": user})
                 reads.count += 1
                 if response.status_code != 200:
-                    reads.wrong.append(f"{user} {response.status_code} {response.text}")
+                    reads.wrong.append(f"{ledger.stage}: {user} {block} {response.text}")
             reads.slowest = max(reads.slowest, time.monotonic() - began)
             await asyncio.sleep(0.02)
 
@@ -165,8 +165,15 @@ async def _campaign(servers: Servers, stops: list[str]) -> None:
                 async with _load(client, ledger, reads):
                     for turn, stop_at in enumerate(stops):
                         method = ("adopt", "return_users")[turn % 2]
-                        for of_turn in {1, 1 if stop_at in {"listed", "begun", "emptied"} else 9}:
+                        of_users = stop_at in {"locked", "written"}
+                        for of_turn in (1, 9) if of_users else (1,):
+                            ledger.stage = f"{method} until {stop_at} {of_turn}"
                             await _run(home, method, stop_at, of_turn)
+                        # The pause of a user ends with the command, which is not repeated yet.
+                        async with asyncio.timeout(60):
+                            for user in USERS:
+                                await ledger.write(client, user, -2 - turn)
+                        ledger.stage = f"{method} after {stop_at}"
                         reports.append(await _run(home, method))
                 await until_idle(client)
                 await ledger.check(client)

@@ -21,7 +21,9 @@ from tests.support.servers import Servers
 from tests.support.service import until_idle
 
 from luma_memory.cli.processes import Stack
+from luma_memory.postgres.database import Database
 from luma_memory.settings import load_settings
+from luma_memory.store.partitions import PartitionDirectory
 
 HOME, OTHER = users_of(0, 2, 4), users_of(1, 2, 4)
 BLOCKS_PER_SECOND = 50
@@ -105,7 +107,9 @@ async def _check_jobs(address: str, schema: str, users: list[str], ledger: Ledge
     assert jobs == Counter(block for user in users for block in ledger.accepted[user])
 
 
-async def _campaign(servers: Servers, stops: list[str]) -> None:
+@asynccontextmanager
+async def _service(servers: Servers) -> AsyncIterator[tuple[httpx2.AsyncClient, str, str]]:
+    """A client of a service with two partitions; its database, and an empty one."""
     async with (
         two_servers(servers) as (home, _),
         servers.fresh(NEWEST, template="template0") as third,
@@ -117,28 +121,55 @@ async def _campaign(servers: Servers, stops: list[str]) -> None:
         await stack.start()
         try:
             async with client_of(stack) as client:
-                ledger, pauses = Ledger(), []
-                # Between two places: each move but the first goes back.
-                places = itertools.cycle([(third, "luma_p1"), (home, "moved_p1")])
-                async with _writing(client, ledger):
-                    for stop_at in stops:
-                        target, schema = next(places)
-                        await _moved(home, target, schema, stop_at)
-                        output = await _moved(home, target, schema)
-                        assert output is not None
-                        pauses.append(output.split()[1])
-                await until_idle(client)
-                await ledger.check(client)
-                await _check_jobs(target, schema, list(OTHER), ledger)
-                total = sum(map(len, ledger.accepted.values()))
-                print(
-                    f"\n{total} accepted, moves {len(stops)}, pauses in ms {pauses}, slowest write:"
-                    f" moved users {ledger.longest(list(OTHER)):.2f} s, others"
-                    f" {ledger.longest(list(HOME)):.2f} s, refused and repeated"
-                    f" {dict(ledger.refused)}"
-                )
+                yield client, home, third
         finally:
             await stack.stop()
+
+
+async def _campaign(servers: Servers, stops: list[str]) -> None:
+    async with _service(servers) as (client, home, third):
+        ledger, pauses = Ledger(), []
+        # Between two places: each move but the first goes back.
+        places = itertools.cycle([(third, "luma_p1"), (home, "moved_p1")])
+        async with _writing(client, ledger):
+            for stop_at in stops:
+                target, schema = next(places)
+                await _moved(home, target, schema, stop_at)
+                output = await _moved(home, target, schema)
+                assert output is not None
+                pauses.append(output.split()[1])
+        await until_idle(client)
+        await ledger.check(client)
+        await _check_jobs(target, schema, list(OTHER), ledger)
+        total = sum(map(len, ledger.accepted.values()))
+        print(
+            f"\n{total} accepted, moves {len(stops)}, pauses in ms {pauses}, slowest write:"
+            f" moved users {ledger.longest(list(OTHER)):.2f} s, others"
+            f" {ledger.longest(list(HOME)):.2f} s, refused and repeated {dict(ledger.refused)}"
+        )
+
+
+async def test_a_pause_ends_when_its_command_is_killed_and_not_repeated(servers: Servers) -> None:
+    """Before the old place was given up, the partition serves there again; afterwards, the service
+    itself completes the move."""
+    async with _service(servers) as (client, home, third):
+        directory = PartitionDirectory(Database(home, pool_size=1))
+        ledger, user = Ledger(), OTHER[0]
+        for turn, (stop_at, schema) in enumerate(
+            [("paused", "luma_p1"), ("locked", "luma_p1"), ("renamed", "luma_p1")]
+        ):
+            before = (await directory.partitions())[1]
+            await _moved(home, third, schema, stop_at)
+            # Repeated by the client until it is accepted; without an end of the pause, for ever.
+            async with asyncio.timeout(60):
+                await ledger.write(client, user, turn)
+            now = (await directory.partitions())[1]
+            assert now.state == "serving"
+            assert ((now.dsn, now.schema) == (before.dsn, before.schema)) == (stop_at != "renamed")
+        assert now.dsn == third
+        await until_idle(client)
+        await ledger.check(client)
+        print(f"\nlongest wait for the end of a pause {ledger.longest([user]):.2f} s")
 
 
 async def test_a_killed_move_continues_and_loses_nothing(servers: Servers) -> None:

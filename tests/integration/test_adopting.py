@@ -99,7 +99,7 @@ def _block_store(partition: Database) -> PostgresBlockStore:
 async def scene(
     database: Database, dsn: str, connection: asyncpg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> Scene:
-    monkeypatch.setattr(adopting, "KNOWN_SECONDS", -1)  # no process has to learn of anything
+    monkeypatch.setattr(adopting, "MOVING_SECONDS", 0)  # no process has to learn of anything
     for user in USERS:
         await ingest(database, new_block(f"A car of {user}.", user_id=user))
     async with working(database) as worker:

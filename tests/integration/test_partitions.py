@@ -9,12 +9,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from pydantic import SecretStr
 from tests.support.locks import until_a_session_waits
 from tests.support.pgbouncer import needs_pgbouncer, running_pooler
 from tests.support.running import ingest, working
 
-from luma_memory.bootstrap.backups import back_up
 from luma_memory.bootstrap.partitions import Partitions
 from luma_memory.cli.checks import partition_findings
 from luma_memory.domain.clock import SystemClock
@@ -28,7 +26,6 @@ from luma_memory.postgres.database import Database
 from luma_memory.postgres.dumps import dump, load
 from luma_memory.postgres.migrator import migrate, schema_is_current
 from luma_memory.queue.jobs import PostgresJobQueue
-from luma_memory.settings import load_settings
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.erasures import PostgresEraserStore
 from luma_memory.store.search import PostgresSearchStore
@@ -100,20 +97,6 @@ async def test_a_partition_is_a_complete_installation_and_leaves_the_home_partit
     for count, prefix in ((4, "luma_p"), (2, "luma_p"), (3, "other")):
         with pytest.raises(Conflict, match="cannot be changed"):
             await partitions.create(count, prefix)
-
-
-async def test_a_backup_of_one_partition_is_refused_while_users_are_in_several(
-    database: Database, dsn: str, tmp_path: Path
-) -> None:
-    settings = load_settings(database_url=SecretStr(dsn), data_dir=tmp_path)
-    file = tmp_path / "memory.dump"
-    await back_up(settings, file)
-    file.unlink()
-    await Partitions(database).create(2, "luma_p")
-    with pytest.raises(SetupError, match="several partitions") as refused:
-        await back_up(settings, file)
-    assert refused.value.code == "partitions_not_included"
-    assert not file.exists()
 
 
 async def test_commands_at_once_do_the_work_once(

@@ -19,6 +19,7 @@ class Ledger:
     accepted: dict[str, list[str]] = field(default_factory=dict)
     slowest: dict[str, float] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    stage: str = ""  # what is happening, for messages
 
     async def write(self, client: httpx2.AsyncClient, user: str, number: int) -> None:
         """Until it is accepted: with the same key, so that a repetition is the same block."""
@@ -43,6 +44,7 @@ class Ledger:
         """Every accepted block is there once and enriched."""
         for user, accepted in self.accepted.items():
             blocks = await all_blocks(client, user)
-            assert {block["status"] for block in blocks} == {"active"}
+            states = Counter(block["status"] for block in blocks)
+            assert set(states) == {"active"}, (user, states, len(accepted))
             found = [block["id"] for block in blocks]
             assert Counter(found) == Counter(accepted), user

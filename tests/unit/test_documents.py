@@ -76,7 +76,10 @@ NOT_RETURNED = {
         "pgvector_missing",
         "process_ended",
     ),
-    *("partitions_exist", "partitions_not_included", "schema_exists"),  # of operators' commands
+    *("partitions_exist", "schema_exists"),  # of operators' commands
+    # Of the command that splits a database.
+    *("adoption_unfinished", "partition_elsewhere", "partitions_missing", "processes_not_ready"),
+    "user_busy",
     # Of the command that moves one.
     *("copy_differs", "home_partition", "move_runs", "move_unfinished", "partition_busy"),
     *("pgvector_in_partition", "same_place", "versions_differ"),

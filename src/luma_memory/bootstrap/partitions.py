@@ -67,8 +67,8 @@ class Partitions:
 
         Raises Invalid, Conflict (see `PartitionDirectory.plan`), SetupError, StoreUnavailable.
         """
-        planned = await self._directory.plan(count, prefix, addresses or {})
-        done = await self._migrate(planned[1:])
+        await self._directory.plan(count, prefix, addresses or {})
+        done = await self.migrate()
         if all(one.error is None for one in done):
             await self._directory.spread_users()
         return done

@@ -10,7 +10,7 @@ from typing import TypeVar
 from luma_memory.bootstrap.database import operators_database
 from luma_memory.domain.partition import Partition, layout_of
 from luma_memory.domain.scope import Scope
-from luma_memory.partitions.moving import finish_move
+from luma_memory.partitions.move_locks import finish_move
 from luma_memory.partitions.places import Places
 from luma_memory.partitions.stores import one_of_all, stores_of_all
 from luma_memory.postgres.database import Database

@@ -28,7 +28,7 @@ from luma_memory.domain.errors import Conflict, StoreUnavailable
 from luma_memory.domain.partition import HOME, Layout, Partition, layout_of, partition_number
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.arrivals import leave_nothing, prepare_arrivals
-from luma_memory.partitions.places import KNOWN_SECONDS
+from luma_memory.partitions.places import MOVING_SECONDS
 from luma_memory.partitions.scope_fence import (
     EXEMPT,
     JOBS_INDEX,
@@ -115,7 +115,7 @@ class Adoption:
                 await self._change(connection, "prepared", "adopting")
             if layout != "spread":
                 self._step("begun")
-                await asyncio.sleep(KNOWN_SECONDS + 1)
+                await asyncio.sleep(MOVING_SECONDS)
                 await self._move_all(connection, [HOME])
                 await patiently(
                     connection, f"SELECT restrict_memory_partition({HOME}, {len(self._partitions)})"
@@ -145,7 +145,7 @@ class Adoption:
                     await self._fence(number).start(connection)
             await self._fence(HOME).end(connection)
             if layout != "home":
-                await asyncio.sleep(KNOWN_SECONDS + 1)
+                await asyncio.sleep(MOVING_SECONDS)
                 await self._move_all(connection, others)
                 for number in others:
                     await leave_nothing(

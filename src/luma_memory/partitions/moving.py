@@ -91,29 +91,6 @@ class MoveReport:
     old_schema: str
 
 
-async def finish_move(home: Database, partition: Partition) -> None:
-    """Write down the new place of a partition whose move is complete, as its command is gone.
-
-    Does nothing while a command works on moves.
-    """
-    moves = PartitionMoves(home)
-    record = await moves.read(partition.number)
-    if record is None or record.phase != "switching":
-        return
-    source = home.beside(schema=partition.schema, dsn=partition.dsn)
-    holder = await home.dedicated()
-    try:
-        with translated():
-            if not await holder.fetchval(_SQL["lock_moves"]):
-                return
-        row = await source.fetch_row(_SQL["has_schema"], quoted_name(record.old_schema))
-        if row is not None and row["has_schema"]:
-            await moves.switch(record)
-    finally:
-        holder.terminate()
-        await source.close()
-
-
 class PartitionMove:
     """Moves one partition. on_step: called after each step."""
 

@@ -62,6 +62,10 @@ QUESTION_SECONDS: Final = 0.3
 RETRY_SECONDS: Final = 1.0
 # A process acts on what it last read of the directory for so long; then it reads first.
 KNOWN_SECONDS: Final = 2.0
+# Users are moved from MOVING_SECONDS after a change of the layout on: a call that began with the
+# former one and takes no longer than this has ended.
+MOVING_SECONDS: Final = 3.0
+OVERTAKEN_SECONDS: Final = 0.5
 _ARRIVED_MAX: Final = 100_000
 Directory = Callable[[], Awaitable[Sequence[Partition]]]
 OpenServer = Callable[[str], Database]
@@ -198,8 +202,13 @@ class Places:
             return number
         return number if (self.layout == "adopting") == (scope in self.arrived) else HOME
 
-    def note_arrival(self, scope: Scope) -> None:
-        """The user is at their new partition, where they stay until the layout changes."""
+    def note_arrival(self, scope: Scope, layout_number: int) -> None:
+        """The user is at their new partition, where they stay until the layout changes.
+
+        layout_number: when that was found out, as it may have changed since.
+        """
+        if layout_number != self.layout_number:
+            return
         if len(self.arrived) >= _ARRIVED_MAX:
             self.arrived.clear()
         self.arrived[scope] = None
@@ -213,6 +222,14 @@ class Places:
         """
         if time.monotonic() - self._read_at > KNOWN_SECONDS and not self._has_addresses:
             await self.refresh()
+
+    async def is_overtaken(self, began: float) -> bool:
+        """Whether users may have been moved since that `time.monotonic()`, at which a call began
+        that knew of no moves. Raises StoreUnavailable."""
+        if time.monotonic() - began < OVERTAKEN_SECONDS or self._has_addresses:
+            return False
+        await self.refresh()
+        return self.moves_users
 
     def servers(self) -> Sequence[tuple[Database, Sequence[Place]]]:
         """Each address with its partitions; the home partition's first."""

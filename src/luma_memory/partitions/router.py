@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
@@ -10,7 +11,7 @@ from luma_memory.domain.errors import LumaMemoryError
 from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.places import Places
-from luma_memory.partitions.whereabouts import Calls, look_up
+from luma_memory.partitions.whereabouts import Calls, look_up, unknown_outcome
 
 StoreT = TypeVar("StoreT")
 ItemT = TypeVar("ItemT")
@@ -33,9 +34,18 @@ class Routed(Generic[StoreT]):
         self, scope: Scope, work: Callable[[StoreT], Awaitable[ResultT]], *, writes: bool = False
     ) -> ResultT:
         """`work` with the repository that has the user."""
+        began = time.monotonic()
         await self.places.know()
         if not self.places.moves_users:
-            return await self.at(self.places.number_of(scope), work, writes=writes)
+            number = self.places.number_of(scope)
+            done = await self.at(number, work, writes=writes)
+            if not await self.places.is_overtaken(began):
+                return done
+            (now,) = await look_up(self.places, [scope])
+            if now.number == number:
+                return done
+            if writes:
+                raise unknown_outcome()
 
         async def one(number: int, _positions: Sequence[int]) -> Sequence[ResultT]:
             return [await work(self.stores[number])]
@@ -103,7 +113,10 @@ class Routed(Generic[StoreT]):
         await self.places.know()
         while True:
             if not self.places.moves_users:
-                return await work(self.parted(scopes, lambda scope: scope))
+                began = time.monotonic()
+                result = await work(self.parted(scopes, lambda scope: scope))
+                if not await self.places.is_overtaken(began):
+                    return result
             before = await look_up(self.places, scopes)
             parts: Parts = {}
             for n, one in enumerate(before):
@@ -136,14 +149,35 @@ class Routed(Generic[StoreT]):
         The items of a partition whose call raised have its error; the others are not affected. If
         all items belong to one partition, its error is raised. inserts: see `Calls`.
         """
+        began = time.monotonic()
         await self.places.know()
-        if self.places.moves_users:
+        scopes = [scope_of(item) for item in items]
+        if not self.places.moves_users:
+            numbers = [self.places.number_of(scope) for scope in scopes]
+            done = await self._each(items, scope_of, work, writes=writes)
+            if inserts or not await self.places.is_overtaken(began):
+                return done
+            now = await look_up(self.places, scopes)
+            stands = [one.number == before for one, before in zip(now, numbers, strict=True)]
+            if writes or all(stands):
+                return [
+                    result if stays else unknown_outcome()
+                    for result, stays in zip(done, stands, strict=True)
+                ]
 
-            async def some(number: int, positions: Sequence[int]) -> Sequence[ResultT]:
-                return await work(self.stores[number], [items[n] for n in positions])
+        async def some(number: int, positions: Sequence[int]) -> Sequence[ResultT]:
+            return await work(self.stores[number], [items[n] for n in positions])
 
-            scopes = [scope_of(item) for item in items]
-            return await Calls(self.places, scopes, some, writes=writes, inserts=inserts).run()
+        return await Calls(self.places, scopes, some, writes=writes, inserts=inserts).run()
+
+    async def _each(
+        self,
+        items: Sequence[ItemT],
+        scope_of: Callable[[ItemT], Scope],
+        work: Callable[[StoreT, Sequence[ItemT]], Awaitable[Sequence[ResultT]]],
+        *,
+        writes: bool,
+    ) -> Sequence[ResultT | LumaMemoryError]:
         parts = self.parted(items, scope_of)
         if len(parts) == 1:
             (number,) = parts

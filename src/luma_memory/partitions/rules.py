@@ -33,21 +33,11 @@ def by_scope(*, writes: bool) -> Rule:
     """The first argument is a scope, or has one."""
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
-        methods = [getattr(store, name) for store in routed.stores]
-        places = routed.places
-
         async def method(first: Any, *values: Any, **options: Any) -> Any:
-            scope = first if isinstance(first, Scope) else first.scope
-            await places.know()
-            if places.moves_users:
-                return await routed.of(
-                    scope,
-                    lambda store: getattr(store, name)(first, *values, **options),
-                    writes=writes,
-                )
-            number = places.number_of(scope)
-            return await places.run(
-                number, lambda: methods[number](first, *values, **options), writes=writes
+            return await routed.of(
+                first if isinstance(first, Scope) else first.scope,
+                lambda store: getattr(store, name)(first, *values, **options),
+                writes=writes,
             )
 
         return method
@@ -119,62 +109,30 @@ def by_job_results(job_of: Callable[[Any], Job]) -> Rule:
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
         async def method(worker_id: str, items: Sequence[Any], **options: Any) -> Sequence[Any]:
-            await routed.places.know()
-            if routed.places.moves_users:
-                return await _while_moved(routed, name, worker_id, items, job_of, options)
-            parts: dict[int, list[int]] = {}
-            for n, item in enumerate(items):
-                parts.setdefault(_number_of(routed, job_of(item)), []).append(n)
+            of_users = [n for n, item in enumerate(items) if job_of(item).scope.user_id]
             results: list[Any] = [None] * len(items)
-            errors = []
-            for number, positions in parts.items():
-                chosen = [items[n] for n in positions]
-                call = partial(_call, name, worker_id, chosen, options)
-                (outcome,) = await routed.outcomes(call, writes=True, numbers=[number])
-                if isinstance(outcome, Exception):
-                    errors.append(outcome)
-                    continue
-                for n, result in zip(positions, outcome, strict=True):
-                    results[n] = result
-            if errors:
-                raise errors[0]
-            return results
+            outcomes = await routed.each(
+                [items[n] for n in of_users],
+                lambda item: job_of(item).scope,
+                lambda store, chosen: getattr(store, name)(worker_id, chosen, **options),
+                writes=True,
+            )
+            for n, outcome in zip(of_users, outcomes, strict=True):
+                results[n] = outcome
+            # Deliveries of webhooks belong to no user.
+            others: dict[int, list[int]] = {}
+            for n in sorted(set(range(len(items))) - set(of_users)):
+                others.setdefault(job_of(items[n]).partition, []).append(n)
+            for number, positions in others.items():
+                call = partial(_call, name, worker_id, [items[n] for n in positions], options)
+                (found,) = await routed.outcomes(call, writes=True, numbers=[number])
+                for at, n in enumerate(positions):
+                    results[n] = found if isinstance(found, Exception) else found[at]
+            return results_or_raise(results)
 
         return method
 
     return rule
-
-
-def _number_of(routed: Routed[Any], job: Job) -> int:
-    """A user may have been moved since their job was claimed; deliveries of webhooks have none."""
-    return routed.places.number_of(job.scope) if job.scope.user_id else job.partition
-
-
-async def _while_moved(
-    routed: Routed[Any],
-    name: str,
-    worker_id: str,
-    items: Sequence[Any],
-    job_of: Callable[[Any], Job],
-    options: Mapping[str, Any],
-) -> Sequence[Any]:
-    of_users = [n for n, item in enumerate(items) if job_of(item).scope.user_id]
-    results: list[Any] = [None] * len(items)
-    outcomes = await routed.each(
-        [items[n] for n in of_users],
-        lambda item: job_of(item).scope,
-        lambda store, chosen: getattr(store, name)(worker_id, chosen, **options),
-        writes=True,
-    )
-    for n, outcome in zip(of_users, outcomes, strict=True):
-        results[n] = outcome
-    for n in set(range(len(items))) - set(of_users):
-        (results[n],) = await routed.at(
-            job_of(items[n]).partition,
-            partial(_call, name, worker_id, [items[n]], options),
-            writes=True,
-        )
-    return results_or_raise(results)
 
 
 async def _call(

@@ -49,6 +49,7 @@ class Whereabouts:
 async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[Whereabouts]:
     """In the order of the users, who may be in transit. Raises StoreUnavailable."""
     found: dict[Scope, Whereabouts] = {}
+    layout_number = places.layout_number
     checked: dict[int, list[Scope]] = {}
     is_returning = places.layout == "returning"
     for scope in dict.fromkeys(scopes):
@@ -68,10 +69,14 @@ async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[Whereabou
             if is_here:
                 found[scope] = Whereabouts(former, is_former=True, is_steady=is_free)
             else:
-                places.note_arrival(scope)
+                places.note_arrival(scope, layout_number)
                 new = HOME if is_returning else partition_number(scope, places.count)
                 found[scope] = Whereabouts(new, is_former=False, is_steady=True)
     return [found[scope] for scope in scopes]
+
+
+def unknown_outcome() -> StoreUnavailable:
+    return StoreUnavailable("The user was moved meanwhile, so the outcome is unknown: try again")
 
 
 class Calls:
@@ -177,8 +182,6 @@ class Calls:
             if one.number == number or isinstance(self._results[n], LumaMemoryError):
                 continue
             if self._writes:
-                self._results[n] = StoreUnavailable(
-                    "The user was moved meanwhile, so the outcome is unknown: try again"
-                )
+                self._results[n] = unknown_outcome()
             else:
                 self._again.append(n)

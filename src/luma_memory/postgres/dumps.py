@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -18,9 +19,10 @@ import asyncpg
 
 from luma_memory.domain.errors import Invalid, SetupError
 from luma_memory.postgres.address import libpq_address
-from luma_memory.postgres.database import Database
+from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.embedded.account import Account, name_of
 from luma_memory.postgres.embedded.programs import programs_of
+from luma_memory.postgres.errors import translated
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
@@ -35,18 +37,23 @@ _PASSED_ON = (
 )
 
 
-async def dump(database: Database, dsn: str, file: Path) -> None:
+async def dump(database: Database, dsn: str, file: Path, *, snapshot: str | None = None) -> None:
     """Write one consistent snapshot, despite concurrent writes. The file must not exist.
 
-    Raises Invalid if it does, SetupError with the program's first line if it fails.
+    snapshot: one that a transaction exported (`snapshot_of`); by default a new one. Raises Invalid
+    if the file exists, SetupError with the program's first line if it fails.
     """
     if await asyncio.to_thread(file.exists):
         raise Invalid(f"{file} exists already: a backup overwrites nothing", code="file_exists")
     unfinished = file.with_name(f"{file.name}.unfinished")
     address, environment = _address(dsn)
-    arguments = ["--data-only", "--format=custom", "--table=memory_*", "--no-password"]
+    schema = "" if database.schema is None else f"{quoted_name(database.schema)}."
+    arguments = ["--data-only", "--format=custom", f"--table={schema}memory_*", "--no-password"]
     # Neither the history nor the directory of partitions: both are about this database.
-    arguments += ["--exclude-table=memory_migrations", "--exclude-table=memory_partition*"]
+    excluded = ("memory_migrations", "memory_partition*")
+    arguments += [f"--exclude-table={schema}{name}" for name in excluded]
+    if snapshot is not None:
+        arguments.append(f"--snapshot={snapshot}")
     arguments += [f"--file={unfinished}", address]
     program = await _program(database, "pg_dump")
     try:
@@ -55,6 +62,19 @@ async def dump(database: Database, dsn: str, file: Path) -> None:
         unfinished.rename(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def snapshot_of(database: Database) -> AsyncIterator[str]:
+    """A snapshot for several dumps of one database, valid until the end of the context."""
+    connection = await database.dedicated()
+    try:
+        with translated():
+            await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            snapshot: str = await connection.fetchval(_SQL["export_snapshot"])
+        yield snapshot
+    finally:
+        connection.terminate()
 
 
 def _create_private(file: Path) -> None:
@@ -84,6 +104,13 @@ async def load(database: Database, dsn: str, file: Path) -> None:
     finally:
         # Without the rows, all of them; a dump of an older version lacks those that came later.
         await asyncio.shield(_put_back(database, secrets))
+
+
+async def empty(database: Database) -> None:
+    """Delete all rows of all users, and what the installation has once."""
+    secrets = await database.fetch(_SQL["read_secrets"])
+    await database.execute(_SQL["empty_tables"])
+    await _put_back(database, secrets)
 
 
 async def _put_back(database: Database, secrets: Sequence[asyncpg.Record]) -> None:

@@ -7,6 +7,10 @@ SELECT EXISTS (SELECT FROM memory_users) OR EXISTS (SELECT FROM memory_blocks)
 -- Major version of the server.
 SELECT current_setting('server_version_num')::integer / 10000 AS major
 
+-- name: export_snapshot
+-- Of this transaction, for other sessions.
+SELECT pg_export_snapshot()
+
 -- name: read_secrets
 -- Secrets that must survive a restore.
 SELECT name, value FROM memory_secrets
@@ -21,7 +25,8 @@ BEGIN
         SELECT oid::regclass FROM pg_class
         WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind = 'r'
           AND relname LIKE 'memory\_%'
-          AND relname NOT IN ('memory_migrations', 'memory_partitions', 'memory_partition_moves')
+          AND relname NOT IN ('memory_migrations', 'memory_partitions', 'memory_partition_moves',
+                              'memory_partition_users')
     LOOP
         EXECUTE format('TRUNCATE %s CASCADE', v_table);
     END LOOP;

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -57,8 +58,13 @@ class PartitionDirectory:
         addresses: of partitions on other servers, by number. Raises Invalid for impossible names,
         Conflict if another number or other names are planned, or if a schema of such a name exists.
         """
-        names = schema_names(prefix, count)
         dsns = [addresses.get(number) for number in range(1, count)]
+        return await self.plan_named(schema_names(prefix, count), dsns)
+
+    async def plan_named(
+        self, names: Sequence[str], dsns: Sequence[str | None]
+    ) -> Sequence[Partition]:
+        """`plan`, with the schemas and addresses of partitions 1 and up."""
         async with self._home.transaction():
             await self._home.execute(_SQL["lock_directory"])
             planned = await self.partitions()
@@ -71,7 +77,7 @@ class PartitionDirectory:
                     )
                 await self._home.execute(_SQL["add_partitions"], names, dsns)
                 planned = await self.partitions()
-        if [one.schema for one in planned[1:]] != names:
+        if [one.schema for one in planned[1:]] != list(names):
             raise Conflict(
                 f"There are {len(planned)} partitions, {planned[1].schema} to"
                 f" {planned[-1].schema}: their number and names cannot be changed",
@@ -95,10 +101,19 @@ class PartitionDirectory:
             row = await self._home.fetch_row(_SQL["has_users"])
             if row is None or row["found"] or any(one.state == "creating" for one in known):
                 return False
-            await self._home.execute(_SQL["restrict"], HOME, len(known))
-            await self._home.execute(_SQL["serve_all"])
-            await self._home.execute(_SQL["announce"])
+            await self._serve_all(len(known))
         return True
+
+    async def serve_restored(self) -> None:
+        """Users are in their partitions, which are prepared: a backup was restored to them."""
+        async with self._home.transaction():
+            await self._home.execute(_SQL["lock_directory"])
+            await self._serve_all(len(await self.partitions()))
+
+    async def _serve_all(self, count: int) -> None:
+        await self._home.execute(_SQL["restrict"], HOME, count)
+        await self._home.execute(_SQL["serve_all"])
+        await self._home.execute(_SQL["announce"])
 
     async def set_state(self, number: int, state: PartitionState) -> None:
         """Pause or continue writes to a partition that serves; processes learn of it soon.
@@ -129,6 +144,30 @@ async def create_schema(partition: Database) -> None:
         # Two commands that create it at once would both find it missing, and one would fail.
         await partition.execute(_SQL["lock_directory"])
         await partition.execute(_SQL["create_schema"].replace("/*schema*/", name))
+
+
+@asynccontextmanager
+async def renamed(partition: Database, name: str) -> AsyncIterator[Database]:
+    """The partition, whose schema has another name for the context: a dump names its own.
+
+    No process finds the partition meanwhile. Raises Conflict if there is a schema of the name.
+    """
+    own = partition.schema
+    assert own is not None
+    if own == name:
+        yield partition
+        return
+    row = await partition.fetch_row(_SQL["has_schema"], quoted_name(name))
+    if row is not None and row["found"]:
+        raise Conflict(f"There is a schema {name} already", code="schema_exists")
+    other = partition.beside(schema=name, dsn=None)
+    rename = "ALTER SCHEMA {} RENAME TO {}"
+    await partition.execute(rename.format(quoted_name(own), quoted_name(name)))
+    try:
+        yield other
+    finally:
+        await other.execute(rename.format(quoted_name(name), quoted_name(own)))
+        await other.close()
 
 
 async def create_extension(partition: Database) -> None:
