@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from tests.support.open_id_provider import Provider, provider  # noqa: F401 - a fixture
 from tests.support.token_issuer import Issuer as KeyServer
 from tests.support.token_issuer import issuer as key_server  # noqa: F401 - a fixture
 from tests.support.token_issuer import signed
@@ -25,56 +22,15 @@ from luma_memory.testing.moved_clock import MovedClock
 AUDIENCE = "https://memory.example/mcp"
 
 
-class Provider:
-    """Publishes an OpenID configuration; its keys are at another address."""
-
-    def __init__(self, keys: KeyServer) -> None:
-        self.configuration: dict[str, Any] = {}
-        provider = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps(provider.configuration).encode()
-                known = self.path == "/realm/.well-known/openid-configuration"
-                self.send_response(200 if known else 404)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-        self.issuer = f"http://127.0.0.1:{self._server.server_port}/realm"
-        self.configuration = {
-            "issuer": self.issuer,
-            "jwks_uri": f"{keys.url}/auth/v1/.well-known/jwks.json",
-        }
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-
 @pytest.fixture
-def provider(key_server: KeyServer) -> Iterator[Provider]:  # noqa: F811
-    provider = Provider(key_server)
-    yield provider
-    provider.close()
-
-
-@pytest.fixture
-async def tokens(provider: Provider) -> Any:
+async def tokens(provider: Provider) -> Any:  # noqa: F811
     verifier = OpenIdTokens(Issuer(provider.issuer, AUDIENCE), clock=MovedClock())
     yield verifier
     await verifier.close()
 
 
-def token_of(provider: Provider, keys: KeyServer, **changed: Any) -> str:
-    return signed(keys.claims(iss=provider.issuer, aud=AUDIENCE, **changed))
+def token_of(served: Provider, keys: KeyServer, **changed: Any) -> str:
+    return signed(keys.claims(iss=served.issuer, aud=AUDIENCE, **changed))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +47,7 @@ def token_of(provider: Provider, keys: KeyServer, **changed: Any) -> str:
 )
 async def test_scopes_become_permissions(
     tokens: OpenIdTokens,
-    provider: Provider,
+    provider: Provider,  # noqa: F811
     key_server: KeyServer,  # noqa: F811
     claims: dict[str, Any],
     permissions: set[str],
@@ -112,7 +68,7 @@ async def test_scopes_become_permissions(
 )
 async def test_a_configuration_of_another_issuer_is_not_used(
     tokens: OpenIdTokens,
-    provider: Provider,
+    provider: Provider,  # noqa: F811
     key_server: KeyServer,  # noqa: F811
     configuration: dict[str, Any],
 ) -> None:
@@ -124,7 +80,7 @@ async def test_a_configuration_of_another_issuer_is_not_used(
 
 async def test_a_token_for_another_service_is_refused(
     tokens: OpenIdTokens,
-    provider: Provider,
+    provider: Provider,  # noqa: F811
     key_server: KeyServer,  # noqa: F811
 ) -> None:
     token = signed(key_server.claims(iss=provider.issuer, aud="https://other.example"))
@@ -134,7 +90,7 @@ async def test_a_token_for_another_service_is_refused(
 
 
 async def test_the_issuer_of_a_token_chooses_its_verifier(
-    provider: Provider,
+    provider: Provider,  # noqa: F811
     key_server: KeyServer,  # noqa: F811
 ) -> None:
     other = Issuer("https://other.example", AUDIENCE)
