@@ -57,6 +57,14 @@ def test_importing_the_client_imports_no_server_code() -> None:
     }
 
 
+@pytest.mark.parametrize("command", ["jobs", "keys", "usage", "doctor", "backfill"])
+def test_operator_commands_load_no_enrichment(command: str) -> None:
+    """Its word lists and date formats take a third of the command's time."""
+    code = f"import sys, luma_memory.cli.{command}; print(*sys.modules)"
+    heavy = {"wordfreq", "dateparser", "langcodes", "onnxruntime", "fastapi"}
+    assert heavy & set(output(code).split()) == set()
+
+
 def test_term_indices_do_not_depend_on_the_hash_seed() -> None:
     code = "from luma_memory.pipeline.text.terms import term_index; print(term_index('otter'))"
     assert int(output(code, PYTHONHASHSEED="7")) == term_index("otter")

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 
-from luma_memory.bootstrap import providers
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest
-from luma_memory.providers.completion.local import LocalEnricher
+from luma_memory.providers.completion import local
 from luma_memory.worker.__main__ import main
 
 MARKER = "DEADLY"
 EXIT_CODE = 86
 
 
-class DeadlyEnricher(LocalEnricher):
+class DeadlyEnricher(local.LocalEnricher):
     """Without a word, a trace or a goodbye, as after a segmentation fault."""
 
     async def enrich(self, request: EnrichmentRequest) -> Enrichment:
@@ -26,5 +25,5 @@ class DeadlyEnricher(LocalEnricher):
 
 
 if __name__ == "__main__":
-    vars(providers)["LocalEnricher"] = DeadlyEnricher
+    vars(local)["LocalEnricher"] = DeadlyEnricher
     raise SystemExit(main())

@@ -24,8 +24,6 @@ from luma_memory.ports.models import (
     TokenCounter,
 )
 from luma_memory.providers.breaker import Breaker
-from luma_memory.providers.completion.local import LocalEnricher
-from luma_memory.providers.completion.local_relations import LocalRelator
 from luma_memory.providers.completion.local_summary import LocalSummarizer
 from luma_memory.providers.embedding.caching import CachingEmbedder
 from luma_memory.providers.embedding.coalescing import CoalescingEmbedder
@@ -96,7 +94,7 @@ async def open_providers(
         reranker=_reranker(settings, breaker_of),
         summarizer=_summarizer(settings, provider),
         relator=_relator(settings, provider),
-        fallback=LocalEnricher() if provider and enricher and not settings.fail_fast else None,
+        fallback=_local_enricher() if provider and enricher and not settings.fail_fast else None,
         falls_back=not settings.fail_fast,
         tokens=embedding.tokens,
         embedding_model_id=embedding.model_id,
@@ -112,7 +110,14 @@ async def open_providers(
 def _enricher(settings: Settings, provider: ModelProvider | None) -> Enricher | None:
     if not settings.enrichment_enabled:
         return None
-    return provider.enricher() if provider else LocalEnricher()
+    return provider.enricher() if provider else _local_enricher()
+
+
+def _local_enricher() -> Enricher:
+    """Imported on demand: operator commands never enrich, and would start half a second later."""
+    from luma_memory.providers.completion.local import LocalEnricher
+
+    return LocalEnricher()
 
 
 def _summarizer(settings: Settings, provider: ModelProvider | None) -> Summarizer | None:
@@ -124,7 +129,11 @@ def _summarizer(settings: Settings, provider: ModelProvider | None) -> Summarize
 def _relator(settings: Settings, provider: ModelProvider | None) -> Relator | None:
     if not settings.relations_enabled:
         return None
-    return provider.relator() if provider else LocalRelator()
+    if provider:
+        return provider.relator()
+    from luma_memory.providers.completion.local_relations import LocalRelator
+
+    return LocalRelator()
 
 
 def _reranker(settings: Settings, breaker_of: Callable[[str], Breaker]) -> Reranker | None:
