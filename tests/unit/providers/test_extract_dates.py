@@ -164,7 +164,7 @@ WEDNESDAY = datetime(2026, 3, 11, 12, tzinfo=UTC)
         ("en", "from 26 to 24 July", [None]),
         ("en", "between 24 and 26 July 2025", ["2025-07-24/2025-07-26"]),
         ("en", "July 24-26, 2025", ["2025-07-24/2025-07-26"]),
-        ("en", "from July 24 to August 2", ["2025-07-24/2025-08-02"]),
+        ("en", "we were away from July 24 to August 2", ["2025-07-24/2025-08-02"]),
         ("en", "from 28 December 2025 to 3 January 2026", ["2025-12-28/2026-01-03"]),
         ("en", "from March to May 2025", ["2025-03-01/2025-05-31"]),
         ("en", "from 2019 to 2021", ["2019-01-01/2021-12-31"]),
@@ -288,7 +288,7 @@ def test_a_future_tense_does_not_affect_the_next_sentence() -> None:
 COMPARED = {
     "en": ["yesterday", "today", "tomorrow", "last week", "this week", "next week", "last month",
     "next month", "last year",
-           "next year", "last friday", "next friday", "last monday", "next sunday", "wednesday",
+           "next year", "last friday", "next friday", "last monday", "next sunday",
            "3 days ago", "two weeks ago",
            "four months ago", "10 years ago", "in 5 days", "in 2 weeks", "in six months",
            "7 May 2021", "March 15, 2024", "May 2019"],

@@ -108,9 +108,13 @@ def _rules(words: DateWords) -> list[Rule]:
 
 def _numeric(words: DateWords) -> list[Rule]:
     def iso(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        if m["s"] == "." and not _is_placed(m):
+            return None  # "Version 2026.3.1"
         return values.day(int(m["year"]), int(m["month"]), int(m["day"]))
 
     def iso_month(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        if _IDENTIFIED.search(_text_before(m)) is not None:
+            return None  # "Order 2023-11"
         return values.month(int(m["year"]), int(m["month"]))
 
     def ordered(m: re.Match[str], base: date, tense: Tense) -> str | None:
@@ -155,7 +159,7 @@ def _numeric(words: DateWords) -> list[Rule]:
 def _compiled_number(pattern: str) -> re.Pattern[str]:
     """Not a part of a longer number: an address, a version, a telephone number."""
     return re.compile(
-        rf"(?<![\w/])(?<!\d[.:,-])(?<![\w][-_])(?:{pattern})(?!\w|[.:-]\d)", re.IGNORECASE
+        rf"(?<![\w/])(?<!\d[.:,-])(?<![\w][-_])(?:{pattern})(?!\w|[.:]\d|-\w)", re.IGNORECASE
     )
 
 
@@ -168,6 +172,14 @@ _NUMBERED: Final = re.compile(
     r"[\s:=#v]*(?:to|from|auf|von|à|a|is|ist)?\s*)$",
     re.IGNORECASE,
 )
+# Words followed by a number of their own: "Invoice 2024-05".
+_IDENTIFIED: Final = re.compile(
+    r"\b(?:order|invoice|ticket|case|issue|file|contract|part|serial|number|id|ref|no|nr|num|item"
+    r"|bestellung|auftrag|rechnung|vorgang|akte|nummer|pedido|factura|número|expediente|commande"
+    r"|facture|numéro|dossier|ordine|fattura|numero|pratica|fatura|processo|bestelling|factuur"
+    r"|dossier)\b[\s.:#]*(?:is |ist |es |est |è |é )?$",
+    re.IGNORECASE,
+)
 _BEFORE_DATE: Final = re.compile(
     r"(?:^|[\n\[(]|\b(?:on|by|until|till|since|from|dated|am|vom|zum|bis|seit|ab|den|le|du|au|el|del"
     r"|al|il|dal|op|em|dia)\s)$",
@@ -177,12 +189,19 @@ _BEFORE_DATE: Final = re.compile(
 
 def _is_dotted_date(m: re.Match[str], order: str) -> bool:
     """Whether "1.2.26" is a date: versions look the same, so the context must show it."""
-    before = m.string[max(0, m.start() - 24) : m.start()]
-    if _NUMBERED.search(before) is not None:
+    if _NUMBERED.search(_text_before(m)) is not None:
         return False
-    if _BEFORE_DATE.search(before) is not None:
+    if _is_placed(m):
         return True
     return order == "dmy" and len(m["a"]) == len(m["b"]) == 2
+
+
+def _is_placed(m: re.Match[str]) -> bool:
+    return _BEFORE_DATE.search(_text_before(m)) is not None
+
+
+def _text_before(m: re.Match[str]) -> str:
+    return m.string[max(0, m.start() - 24) : m.start()]
 
 
 def _order_of(words: DateWords, m: re.Match[str]) -> str:
@@ -265,7 +284,7 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
         )
     return [
         Rule(
-            compiled(rf"{form}(?![\w:])"),
+            compiled(rf"{form}(?![\w:]|\.\d)"),
             resolve,
             MONTH | (FULL_YEAR if resolve is month_and_year else DIGIT),
         )
@@ -383,6 +402,7 @@ def _named_day(words: DateWords, phrase: str, offset: int) -> Rule:
         lambda m, base, tense: values.shifted(base, "day", offset),
         TIME,
         _triggers_in(words, [phrase]),
+        may_be_name=True,
     )
 
 
@@ -422,7 +442,7 @@ def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) 
         return m["year"]
 
     return [
-        Rule(compiled(rf"(?P<weekday>{any_of(long_days)})"), weekday, WEEKDAY),
+        Rule(compiled(rf"(?P<weekday>{any_of(long_days)})"), weekday, WEEKDAY, may_be_name=True),
         Rule(
             compiled(rf"(?<!\w)(?:{words.month_after}) (?P<month>{long_months})"), in_month, MONTH
         ),
@@ -434,7 +454,7 @@ def _lone(words: DateWords, months: Mapping[str, int], days: Mapping[str, int]) 
         Rule(
             compiled(
                 rf"(?:{words.year_after}) {YEAR_OF_FOUR}"
-                rf"(?!\s?[%€$]|[.,:]?\d|[-/]\d|\s+[^\W\d_]{{3,}}s\b)"
+                rf"(?!\s?[%€$]|[.,:]?\d|[-/]\d|\s+[^\W\d_]{{3,}}s\b|\s+(?:{words.range_to})\s+\d)"
             ),
             year,
             FULL_YEAR,

@@ -28,6 +28,12 @@ from luma_memory.providers.completion.extract.vocabulary import DateWords
 
 _YEAR = r"(?:19|20)\d\d"
 _DASH = r" ?[-–—] ?"
+# What is counted by a number that looks like a year: "between 1900 and 2000 people".
+_THINGS = (
+    r"people|children|persons?|personen|leute|personas|personnes|persone|pessoas|mensen|euros?"
+    r"|dollars?|pounds|metres|meters?|metros|mètres|metri|km|m|kg|g|steps|calories|kcal|words"
+    r"|items|users|rows|points|[^\W\d_]{4,}s"
+)
 
 
 def range_rules(
@@ -79,8 +85,16 @@ def _weekday_ranges(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]
 
     today = f"|{words.today}" if words.today else ""
     first, last = rf"(?P<weekday>{any_of(weekdays)})", rf"(?P<weekday2>{any_of(weekdays)}{today})"
-    spans = _from_to(words, first, last)[:1]
-    return [Rule(compiled(span), resolve, WEEKDAY, vague=True) for span in spans]
+    certain, bare = _from_to(words, first, last)
+
+    def without_value(m: re.Match[str], base: date, tense: Tense) -> str | None:
+        return None
+
+    return [
+        Rule(compiled(certain), resolve, WEEKDAY, vague=True),
+        # "Monday to Friday, 9 to 5" is every week.
+        Rule(compiled(bare), without_value, WEEKDAY, vague=True),
+    ]
 
 
 def _iso_range() -> Rule:
@@ -158,6 +172,8 @@ def _ranges_over_months(words: DateWords, months: Mapping[str, int]) -> list[Rul
         forms += [(f"{span}{comma_year}", days) for span in _from_to(words, first, last)]
     months_only = rf"{names[0]}\b (?:{words.range_to}) {names[1]}\b"
     forms.append((rf"(?:{words.range_from}) {months_only}{year}", whole))
+    with_year = rf"{names[0]}{_DASH}{names[1]}\b\.?(?:{gap_then(words.between_month_and_year)})"
+    forms.append((rf"{with_year}(?P<year>{_YEAR})", whole))
     return [_rule(form, resolve, needs_digit=resolve is days) for form, resolve in forms]
 
 
@@ -169,7 +185,11 @@ def _ranges_of_years(words: DateWords) -> list[Rule]:
         rf"(?:{words.range_from}) (?P<year>{_YEAR})(?:{_DASH}| (?:{words.range_to}) )"
         rf"(?P<year2>{_YEAR})(?![\d:-])"
     )
-    return [Rule(compiled(pattern), resolve, FULL_YEAR, vague=True)]
+    of_things = rf"{pattern}(?=\s?[%€$£]|\s+(?:{_THINGS})\b)"
+    return [
+        Rule(compiled(of_things), lambda m, base, tense: None, FULL_YEAR, vague=True),
+        Rule(compiled(pattern), resolve, FULL_YEAR, vague=True),
+    ]
 
 
 def _parts_of_a_year(words: DateWords) -> list[Rule]:
@@ -209,8 +229,9 @@ def _part(year: int, number: int, length: int) -> str | None:
 
 def _from_to(words: DateWords, first: str, last: str) -> list[str]:
     """The span with its words ("from … to …") or with a dash."""
+    to = rf"(?:{words.range_to})(?: |(?<=['’]))"  # "dal 3 all'8 marzo"
     return [
-        rf"(?:{words.range_from}) {first}(?:{_DASH}| (?:{words.range_to}) ){last}",
+        rf"(?:{words.range_from}) {first}(?:{_DASH}| {to}){last}",
         rf"{first}(?:{_DASH}| (?:{words.range_bare}) ){last}",
     ]
 

@@ -30,7 +30,8 @@ TIME: frozenset[Trigger] = frozenset({"time"})
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One form. A match of a rule with `vague` is meant as a date even if it cannot be
-    resolved: no other rule reads a part of it.
+    resolved: no other rule reads a part of it. One with `may_be_name` is a single word that names
+    other things as well (`date_names`).
     """
 
     pattern: re.Pattern[str]
@@ -38,6 +39,7 @@ class Rule:
     needs: frozenset[Trigger]
     words: frozenset[str] = frozenset()  # one of which is required as well, if there are any
     vague: bool = False
+    may_be_name: bool = False
 
 
 def compiled(pattern: str) -> re.Pattern[str]:

@@ -1,8 +1,9 @@
 """Dates a text mentions, resolved against the day it was written.
 
 Languages with a vocabulary are read by `date_grammar`, all others by dateparser. A date without a
-year or a direction ("Friday", "on 3 March") lies in the past unless its sentence speaks of the
-future: most texts report what happened. The day of `occurred_at` is the one of its own time zone.
+year or a direction ("Friday", "on 3 March") lies where its sentence shows. Without a sign of either
+side, a weekday is not read, and a day of the year is the past one if that is the nearer. The day
+of `occurred_at` is the one of its own time zone.
 """
 
 from __future__ import annotations
@@ -13,13 +14,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
+from typing import Literal
 
 from luma_memory.providers.completion.extract import foreign_dates
 from luma_memory.providers.completion.extract.date_grammar import Grammar, grammar
+from luma_memory.providers.completion.extract.date_names import is_name
+from luma_memory.providers.completion.extract.date_phrases import together
 from luma_memory.providers.completion.extract.date_rule import YEAR, Rule, Trigger
-from luma_memory.providers.completion.extract.date_values import Tense
 from luma_memory.providers.completion.extract.document import MAX_SENTENCES, Document
 from luma_memory.providers.completion.extract.text import one_line
+
+# "unproven": no word of the sentence shows on which side of its writing a day lies.
+_Tense = Literal["past", "future", "present", "unproven"]
 
 MAX_DATES = 40
 # Bounds for a text of dates only: matches examined, and characters around each read for its tense.
@@ -42,12 +48,18 @@ class Mention:
     value: str | None  # None: a date without a certain value ("a few days ago")
 
 
-def dates(document: Document, occurred_at: datetime) -> list[Mention]:
-    """Mentions in order of appearance, none overlapping."""
+def dates(document: Document, occurred_at: datetime, *, is_question: bool = False) -> list[Mention]:
+    """Mentions in order of appearance, none overlapping.
+
+    is_question: whether days without a direction lie in the past, as what is asked about does; a
+    text must show it for the days that may as well lie ahead.
+    """
     rules = grammar(document.language)
     if rules is None:
         return foreign_dates.dates(document, occurred_at, make=Mention)[:MAX_DATES]
-    found = sorted(_chosen(document, rules, occurred_at.date()), key=lambda m: m.start)
+    written = occurred_at.date()
+    found = sorted(_chosen(document, rules, written, is_question), key=lambda m: m.start)
+    found = together(document.text, found, document.language, written)
     return _ranges(document.text, found, rules)[:MAX_DATES]
 
 
@@ -78,11 +90,11 @@ def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
             yield rule
 
 
-def _chosen(document: Document, rules: Grammar, base: date) -> list[Mention]:
+def _chosen(document: Document, rules: Grammar, base: date, is_question: bool) -> list[Mention]:
     """Matches of all rules; where two overlap, the earlier rule wins."""
     taken = bytearray(len(document.text))
     found: list[Mention] = []
-    for mention in _candidates(document, rules, base):
+    for mention in _candidates(document, rules, base, is_question):
         if any(taken[mention.start : mention.end]):
             continue
         taken[mention.start : mention.end] = b"\1" * (mention.end - mention.start)
@@ -112,7 +124,9 @@ def _ranges(text: str, mentions: Sequence[Mention], rules: Grammar) -> list[Ment
     return found
 
 
-def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Mention]:
+def _candidates(
+    document: Document, rules: Grammar, base: date, is_question: bool
+) -> Iterator[Mention]:
     """At most MAX_MATCHES matches are examined, whether they are dates or not."""
     text = document.text
     matches = (
@@ -121,9 +135,12 @@ def _candidates(document: Document, rules: Grammar, base: date) -> Iterator[Ment
         for match in rule.pattern.finditer(text)
     )
     for rule, match in islice(matches, MAX_MATCHES):
-        if _repeated(text, match.start(), rules):
+        if _repeated(text, match.start(), rules) or (rule.may_be_name and is_name(document, match)):
             continue
-        value = _value(rule, match, base, _tense(document, match, rules))
+        tense = _tense(document, match, rules)
+        if tense == "unproven" and is_question:
+            tense = "past"
+        value = _value(rule, match, base, tense)
         if value is not None or rule.vague:
             yield Mention(one_line(match[0]), match.start(), match.end(), value)
 
@@ -136,17 +153,33 @@ def _repeated(text: str, start: int, rules: Grammar) -> bool:
     return not rules.every.isdisjoint(before[0].lower().split())
 
 
-def _value(rule: Rule, match: re.Match[str], base: date, tense: Tense | None) -> str | None:
-    if tense is not None:
+def _value(rule: Rule, match: re.Match[str], base: date, tense: _Tense) -> str | None:
+    if tense in ("past", "future"):
         return rule.resolve(match, base, tense)
     past, future = rule.resolve(match, base, "past"), rule.resolve(match, base, "future")
-    return past if past == future else None
+    if past == future:
+        return past
+    if tense == "present" or rule.may_be_name:
+        return None
+    return past if _is_nearer(base, past, future) else None
 
 
-def _tense(document: Document, match: re.Match[str], rules: Grammar) -> Tense | None:
+def _is_nearer(base: date, past: str | None, future: str | None) -> bool:
+    """Of two days or months, whether the past one is: "on 16 March", written on the 11th, is not
+    the one of the year before.
+    """
+    if past is None or future is None:
+        return True
+    first, second = (date.fromisoformat(f"{value[:7]}-01"[:10]) for value in (past, future))
+    if len(past) == len(future) == _DAY_LENGTH:
+        first, second = date.fromisoformat(past), date.fromisoformat(future)
+    return base - first <= second - base
+
+
+def _tense(document: Document, match: re.Match[str], rules: Grammar) -> _Tense:
     """By the rest of its sentence: "bis" in "vom 24. bis 26. Juli" is part of the date.
 
-    None for a sentence in the present, which may concern either side.
+    A sentence in the present may concern either side.
     """
     text, place = document.text, match.start()
     index = bisect_right(document.sentences, place, key=lambda sentence: sentence.start) - 1
@@ -166,5 +199,5 @@ def _tense(document: Document, match: re.Match[str], rules: Grammar) -> Tense | 
     if has(rules.future_nouns):
         return "future"
     if is_present:
-        return "future" if has(rules.appointments) else None
-    return "past"
+        return "future" if has(rules.appointments) else "present"
+    return "unproven"

@@ -32,6 +32,8 @@ _RELATIVE = (
 _NUMBER = re.compile(r"^[\d.:/ -]+$|\d\.\d+\.\d")
 # "3 до 5 ноября" has two days, and is not the third of May.
 _TWO_DAYS = re.compile(r"(?<![\d.:/-])\d{1,2}\s\D*\s\d{1,2}(?![\d:])")
+# "4월" of "4월 3일": the parser stopped within the date.
+_DAY_FOLLOWS = re.compile(r"(?<=[월月])\s*\d{1,2}\s*[일日号號]")
 _PART_OF_A_NUMBER = re.compile(r"[.:]?\d")
 _log = logging.getLogger(__name__)
 
@@ -84,7 +86,7 @@ def _parsed(text: str, language: str, base: datetime) -> Iterator[tuple[int, int
         start = text.find(name, place)
         if start < 0 or _is_a_number(text, start, start + len(name)):
             continue
-        if _TWO_DAYS.search(name):
+        if _TWO_DAYS.search(name) or _DAY_FOLLOWS.match(text, start + len(name)):
             continue
         if value := _on_its_side(name, text, language, base):
             place = start + len(name)

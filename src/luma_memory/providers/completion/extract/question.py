@@ -124,7 +124,7 @@ def _times(question: str, now: datetime, zone: tzinfo = UTC) -> list[TimeSpan]:
     text = question[:READ_CHARS]
     document = read(text, identify(text).assumed)
     today = _in_zone(now, zone)
-    mentions = dates(document, today)
+    mentions = dates(document, today, is_question=True)
     found = named_days(document, mentions, today.date())
     is_whole_question = not _other_words(document, [*mentions, *(days.mention for days in found)])
     names: dict[tuple[date, date], list[str]] = {}
@@ -168,7 +168,7 @@ def _events(question: str) -> list[NamedEvent]:
     pattern = _event_pattern(language)
     if pattern is None:
         return []
-    dated = dates(read(text, language), datetime(2020, 1, 1, tzinfo=UTC))
+    dated = dates(read(text, language), datetime(2020, 1, 1, tzinfo=UTC), is_question=True)
     found = []
     for match in pattern.finditer(text):
         start, end = match.span("event")
