@@ -69,6 +69,23 @@ def test_an_english_title_makes_no_english_text(text: str) -> None:
     assert identify(text).reported != "en"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Надежда уехала",
+        "Кот на окне",
+        "Встреча с Борисом",
+        "Мария готова",
+        "佐藤一郎",
+        "東京",
+        "علی رفت",
+    ],
+)
+def test_a_few_words_of_a_shared_script_are_undetermined(text: str) -> None:
+    assert identify(text).reported == UNDETERMINED
+    assert identify(text).assumed != "en"
+
+
 @pytest.mark.parametrize("text", ["", "ok", "12:30", ";)", "🎉🎉", "Berlin!", "Dinner at 8"])
 def test_too_little_is_undetermined_and_read_as_english(text: str) -> None:
     identified = identify(text)

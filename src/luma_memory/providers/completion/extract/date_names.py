@@ -1,7 +1,7 @@
 """Days' names that name something else or no day in particular: "Sunday Oliseh", "a Tuesday".
 
-Applied to a weekday or a day ("tomorrow") that stands alone. Where a name is as likely as a day,
-it is no day.
+Applied to a weekday or a day ("tomorrow") with no other date beside it. Where a name is as likely
+as a day, it is no day.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def is_name(document: Document, match: re.Match[str]) -> bool:
         return all(word[0].isupper() for word in words)
     if word_before is not None and _names_a_person(word_before["word"], document.vocabulary):
         return True
-    if _is_said_of_a_name(after, document.vocabulary):
+    if _is_a_work_or_person(after, document.vocabulary):
         return True
     if document.language == _NOUNS_CAPITALIZED:
         return False
@@ -132,7 +132,7 @@ def _names_a_person(word: str, words: Vocabulary) -> bool:
     return lowered in words.names.titles or lowered in words.names.kin
 
 
-def _is_said_of_a_name(after: str, words: Vocabulary) -> bool:
+def _is_a_work_or_person(after: str, words: Vocabulary) -> bool:
     if _NAMED_THINGS.match(after) is not None:
         return True
     being = _BEING.match(after)

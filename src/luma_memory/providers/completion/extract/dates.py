@@ -51,8 +51,8 @@ class Mention:
 def dates(document: Document, occurred_at: datetime, *, is_question: bool = False) -> list[Mention]:
     """Mentions in order of appearance, none overlapping.
 
-    is_question: whether days without a direction lie in the past, as what is asked about does; a
-    text must show it for the days that may as well lie ahead.
+    is_question: days without a direction lie in the past, which questions concern; a text must
+    show it for the days that may as well lie ahead.
     """
     rules = grammar(document.language)
     if rules is None:

@@ -18,6 +18,9 @@ MIN_LETTERS = 8
 # Short lines of names and nouns look like a related language: "Dinner at 8" is not Norwegian.
 SHORT_LETTERS = 30
 MIN_CONFIDENCE_SHORT = 0.75
+# Chinese and Japanese share characters: a name or a place is not more of one than of the other.
+MIN_CONFIDENCE_FEW_HAN = 0.9
+FEW_HAN = 8
 DEFAULT_LANGUAGE = "en"
 
 # Languages many people write in. Among all 140 of the model, short English lines come out as
@@ -30,6 +33,7 @@ _CANDIDATES = [
 # The most common first.
 CYRILLIC_LANGUAGES = ("ru", "uk", "bg", "sr", "mk", "kk")
 _CYRILLIC = re.compile(r"[\u0400-\u052f]")
+_KANA = re.compile(r"[\u3040-\u30ff]")
 ENGLISH_WORDS_MIN = 2
 # A letter alone is a word of too many languages ("a", "i") to identify one.
 _ASCII_WORD = re.compile(r"[a-z]{2,}")
@@ -97,8 +101,10 @@ def _assumed_language(language: str, confidence: float, sample: str) -> str:
     """A few Cyrillic words are doubtful among neighbors, but certainly not English."""
     if 2 * len(_CYRILLIC.findall(sample)) > len(_LETTERS.findall(sample)):
         return language if language in CYRILLIC_LANGUAGES else CYRILLIC_LANGUAGES[0]
+    if not _is_latin(sample):
+        return language
     guess = language if language in LANGUAGES and confidence > 0.2 else DEFAULT_LANGUAGE
-    return _by_words(sample, guess) if _is_latin(sample) else guess
+    return _by_words(sample, guess)
 
 
 def _by_words(sample: str, guess: str) -> str:
@@ -138,7 +144,10 @@ def _min_letters(sample: str) -> int:
 
 
 def _min_confidence(language: str, letters: int, sample: str) -> float:
-    doubtful = language not in LANGUAGES and letters < SHORT_LETTERS and _is_latin(sample)
+    """Related languages share a script: Russian and Bulgarian, Arabic and Persian."""
+    if language in ("zh", "ja") and letters < FEW_HAN and not _KANA.search(sample):
+        return MIN_CONFIDENCE_FEW_HAN
+    doubtful = language not in LANGUAGES and letters < SHORT_LETTERS
     return MIN_CONFIDENCE_SHORT if doubtful else MIN_CONFIDENCE
 
 
