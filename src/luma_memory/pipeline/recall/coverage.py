@@ -35,6 +35,7 @@ class Coverage:
     # the time that the question names, those that name it do not count.
     unknown: float
     unknown_in_time: float
+    lacking: npt.NDArray[np.uint8]  # [n] how many required terms the passage has not
 
     def share(self, passages: slice) -> npt.NDArray[np.float32]:
         """[k] 0..1, by idf."""
@@ -50,6 +51,7 @@ def coverage_of(
     """
     present = _present(words)
     covered = np.zeros(passage_count, dtype=np.float32)
+    lacking = np.zeros(passage_count, dtype=np.uint8)
     whole = identifiers = unknown = unknown_in_time = 0.0
     for term, _ in words:
         if not term.is_direct:
@@ -64,12 +66,17 @@ def coverage_of(
         if is_time:
             having = np.union1d(having, time.passages)
         covered[having] += np.float32(weight)
+        if term.is_required:
+            lacking += np.uint8(1)
+            lacking[having] -= np.uint8(1)
         if term.is_identifier:
             identifiers += 1
             unknown += frequency == 0
             unknown_in_time += frequency == 0 and not is_time
     identifiers = identifiers or 1.0
-    return Coverage(covered, whole or 1.0, unknown / identifiers, unknown_in_time / identifiers)
+    return Coverage(
+        covered, whole or 1.0, unknown / identifiers, unknown_in_time / identifiers, lacking
+    )
 
 
 def _present(words: Sequence[tuple[QueryTerm, Posting]]) -> Mapping[int, Indices]:

@@ -65,10 +65,12 @@ class ScopeLayout:
 
     def words_of(self, number: int) -> tuple[npt.NDArray[np.float32], float]:
         """The share of the question's words that each passage of the block has, and the share of
-        its identifiers that none has, 0..1."""
-        coverage = self.coverage
+        its identifiers that none has, 0..1: all of them if the block lacks a required one."""
+        coverage, passages = self.coverage, self.passages(number)
         unknown = coverage.unknown_in_time if self._in_time[number] else coverage.unknown
-        return coverage.share(self.passages(number)), unknown
+        if coverage.lacking[passages].min() > 0:
+            unknown = 1.0
+        return coverage.share(passages), unknown
 
     def passages(self, number: int) -> slice:
         """The range of a block's passages, which are adjacent, in order of block numbers."""

@@ -31,6 +31,18 @@ _ORDINAL: Final = re.compile(r"\d+(?:st|nd|rd|th)")
 # From so many on, terms that differ in their digits only are a counter of lines.
 _COUNTED_MIN: Final = 8
 _DIGITS: Final = re.compile(r"\d+")
+# "bus 43", "Section C": a number or a letter too short to be an identifier without the word before.
+_LABELED: Final = re.compile(
+    r"(?<!\w)(?i:bus|tram|line|room|gate|platform|section|chapter|page|part|plan|type|class|group"
+    r"|level|floor|phase|vitamin|option|building|terminal|track|seat|row|table|route|exit|step"
+    r"|question|exercise|appendix|annex|zone|sector|station|camera|server|node|number|no\.?|nr\.?"
+    r"|linie|zimmer|raum|gleis|abschnitt|kapitel|seite|gruppe|klasse|stufe|halle|nummer|teil|typ"
+    r"|ligne|salle|quai|chapitre|groupe|classe|numéro|línea|sala|capítulo|página|grupo|clase"
+    r"|número|linea|stanza|binario|capitolo|pagina|gruppo|numero|linha|quarto|turma|lijn|kamer"
+    r"|spoor|hoofdstuk|groep|deel) (?P<value>\d{1,2}|[A-Z])(?![\w’'-])(?!\.\d)"
+)
+# "xyz-123" is not found in "abc-123", though both have the number; "mid-2024" is a time.
+_CODE: Final = re.compile(r"[^\W\d_]\w*(?:[^\w\s]\w+)*[^\w\s](?!(?:19|20)\d\d\Z)\d[\d.]*")
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _INSIDE_SENTENCE: Final = re.compile(r"(?<=[\w,;] )[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _LATIN_WORD: Final = re.compile("[A-Za-z\u00c0-\u024f]{3,}")
@@ -49,6 +61,7 @@ class _Entry:
 
     frequency: int = 0
     is_direct: bool = False
+    is_labeled: bool = False  # an identifier only by what it is beside
     parts: list[str] = field(default_factory=list)  # terms that it covers
 
 
@@ -92,14 +105,16 @@ def _query_term(
         numbers[term],
         covers=frozenset(numbers[part] for part in entry.parts if part in numbers),
         is_direct=entry.is_direct,
-        kind=_kind(term, names) if entry.is_direct else "word",
+        kind=_kind(term, entry, names) if entry.is_direct else "word",
     )
 
 
-def _kind(term: str, names: Collection[str]) -> TermKind:
+def _kind(term: str, entry: _Entry, names: Collection[str]) -> TermKind:
     if _is_code(term):
         return "code"
-    return "name" if term in names else "word"
+    if term in names:
+        return "name"
+    return "label" if entry.is_labeled else "word"
 
 
 def _entries(text: str) -> dict[str, _Entry]:
@@ -116,13 +131,23 @@ def _entries(text: str) -> dict[str, _Entry]:
             add(word.whole, is_direct=False, parts=word.parts)
         for part in word.parts:
             add(part)
+        if word.whole is not None and _CODE.fullmatch(word.whole) is not None:
+            for part in word.parts:
+                entries[part].is_labeled = True
+    for match in _LABELED.finditer(text):
+        for term in ANALYZER.terms(match["value"]):
+            if term in entries:
+                entries[term].is_labeled = True
     plain = unmarked(text)
     for written, digits in joined_digits(plain):
         add(digits, is_direct=False, parts=ANALYZER.terms(written))
     for pictogram in pictograms(plain):
         add(pictogram)
+    labels = {f"^{match['value'].lower()}" for match in _LABELED.finditer(text)}
     for name in ANALYZER.names_of_stop_words(text):
-        add(name, is_direct=False)
+        is_label = name in labels  # "Section A"
+        add(name, is_direct=is_label)
+        entries[name].is_labeled = is_label
     return entries
 
 

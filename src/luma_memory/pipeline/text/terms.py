@@ -96,7 +96,10 @@ class TermVector:
         )
 
 
-TermKind = Literal["word", "name", "code"]
+# Digits of an account, an order, a telephone: no passage is about one that it does not have.
+_REQUIRED_DIGITS: Final = 5
+
+TermKind = Literal["word", "name", "code", "label"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +116,22 @@ class QueryTerm:
     covers: frozenset[int] = frozenset()
     # Whether it counts toward coverage. False: a derived form, which only affects ranking.
     is_direct: bool = True
-    # If no passage has this code, number or name, the question is about something not stored.
+    # If no passage has this code, number or name, the question is about something not stored. A
+    # label is too short or common to be looked for like this ("bus 43", the letters of "xyz-123"):
+    # a block without it is about something else.
     kind: TermKind = "word"
 
     @property
     def is_identifier(self) -> bool:
-        return self.kind != "word"
+        return self.kind in ("name", "code")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a block without it is about something else: a label, or a long number."""
+        if self.kind == "label":
+            return True
+        digits = sum(character.isdigit() for character in self.term)
+        return self.kind == "code" and digits >= _REQUIRED_DIGITS
 
 
 def document_terms(
