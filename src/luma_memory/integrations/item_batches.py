@@ -39,6 +39,8 @@ class ItemBatches:
         """The results of up to 1,000 operations, which are carried out one after the other."""
         loop = asyncio.get_running_loop()
         waiting = self._by_loop.setdefault(loop, _Waiting())
+        if not waiting.senders and _is_one_read(operations):
+            return await self._read(waiting, operations[0])
         call = _Call(operations, loop.create_future())
         waiting.calls.append(call)
         if len(waiting.senders) < _REQUESTS_MAX:
@@ -46,6 +48,22 @@ class ItemBatches:
             waiting.senders.add(sender)
             sender.add_done_callback(waiting.senders.discard)
         return await call.results
+
+    async def _read(self, waiting: _Waiting, operation: dict[str, Any]) -> Results:
+        """The only call at present, as one request without a batch. Later calls have their own."""
+        task = asyncio.current_task()
+        assert task is not None
+        waiting.senders.add(task)
+        try:
+            item = await self._clients.asynchronous.get_item(
+                operation["namespace"],
+                operation["key"],
+                user_id=self._user_id,
+                refresh_ttl=operation["refresh_ttl"],
+            )
+        finally:
+            waiting.senders.discard(task)
+        return [ItemOperationResult.model_construct(index=0, item=item)]
 
     async def _send_all(self, waiting: _Waiting) -> None:
         while calls := waiting.next_calls():
@@ -75,6 +93,10 @@ class ItemBatches:
             if not call.results.done():
                 call.results.set_result(response.results[start:end])
             start = end
+
+
+def _is_one_read(operations: Operations) -> bool:
+    return len(operations) == 1 and operations[0]["op"] == "get"
 
 
 class _Waiting:
