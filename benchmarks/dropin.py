@@ -75,8 +75,8 @@ def _store_lines(size: int, found: Mapping[str, Mapping[str, Any]]) -> list[Line
         ),
         _line(f"langgraph_aget_{size}", f"aget, {size:,} items, p50", found, "aget", store),
         _line(
-            f"langgraph_floor_{size}", "an HTTP request that reads nothing, p50", found, "floor",
-            f"{store}'s aget", target=None,
+            f"langgraph_floor_{size}", "a bare HTTP exchange that reads nothing, p50",
+            found, "floor", f"{store}'s aget", target=None,
         ),
         _line(
             f"langgraph_asearch_{size}", f"asearch, {size:,} items, p50", found, "asearch", store,

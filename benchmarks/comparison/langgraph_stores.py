@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-import httpx
 from langgraph.store.base import BaseStore, PutOp
 from langgraph.store.postgres.aio import AsyncPostgresStore
 
@@ -24,6 +24,7 @@ BATCH: Final = 100
 MEASURED_BATCHES: Final = 10  # the last ones of a size
 GETS: Final = 200
 LIMIT: Final = 10
+LIVE: Final = "/api/v1/memory/health/live"
 
 
 async def main(url: str, dsn: str, sizes: Sequence[int]) -> dict[str, Any]:
@@ -84,19 +85,27 @@ class _Comparison:
         return puts, embedded
 
     async def _get(self) -> tuple[Sides, Sides]:
-        """Reads of both sides; beside theirs, a request over HTTP that reads nothing."""
+        """Reads of both sides; beside theirs, a bare exchange over HTTP that reads nothing."""
         gets, floor = Sides(), Sides()
         keys = random.Random(1).choices(list(self._values), k=GETS)
-        async with httpx.AsyncClient(base_url=f"{self._url}/api/v1/memory") as client:
-            for key in keys:
-                found = await gets.add(
-                    partial(self._ours.aget, self._namespace, key),
-                    partial(self._theirs.aget, self._namespace, key),
-                )
-                for item in found:
-                    if item is None or item.value != self._values[key]:
-                        raise AssertionError(f"wrong value of {key}: {item}")
-                await floor.add_ours(partial(client.get, "/health/live"))
+        parts = urlsplit(self._url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+
+        async def exchange() -> None:
+            writer.write(f"GET {LIVE} HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+
+        for key in keys:
+            found = await gets.add(
+                partial(self._ours.aget, self._namespace, key),
+                partial(self._theirs.aget, self._namespace, key),
+            )
+            for item in found:
+                if item is None or item.value != self._values[key]:
+                    raise AssertionError(f"wrong value of {key}: {item}")
+            await floor.add_ours(exchange)
+        writer.close()
         floor.theirs = gets.theirs
         return gets, floor
 
