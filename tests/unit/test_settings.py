@@ -181,6 +181,22 @@ def test_a_password_that_takes_the_address_apart_is_refused_and_not_shown(
 
 
 @pytest.mark.parametrize(
+    ("url", "remedy"),
+    [
+        ("postgresql+asyncpg://u:secret@h/db", "without the name of a driver"),
+        ("postgres+psycopg2://u:secret@h/db", "without the name of a driver"),
+        ("host=h dbname=db user=u password=secret", "postgresql://user.*not host="),
+        ("dbname=db", "postgresql://user.*not host="),
+        ("jdbc:postgresql://h/db?user=u&password=secret", "without jdbc:"),
+    ],
+)
+def test_a_database_address_in_another_clients_form_names_the_remedy(url: str, remedy: str) -> None:
+    with pytest.raises(SetupError, match=f"DATABASE_URL.*{remedy}") as raised:
+        load_settings(database_url=url)
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
     "address",
     [
         f"postgresql://u:{SECRET}@rest@host/db",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 _PORT_MAX: Final = 65_535
+_KEYWORD: Final = re.compile(r"(?:^|\s)(?:host|hostaddr|dbname|user|port|service) ?=")
 _HOST_LABEL_MAX: Final = 63  # RFC 1035
 _FORM: Final = (
     "a URL such as postgresql://user:password@host:5432/name, in whose password the"
@@ -75,7 +77,7 @@ def expectation(url: str) -> str | None:
             " written %40"
         )
     if not _is_readable(url):
-        return _FORM
+        return _other_form(url) or _FORM
     given = parse_qsl(urlsplit(url).query, keep_blank_values=True)
     for name, value in given:
         if (reason := _parameter_expectation(name, value)) is not None:
@@ -86,6 +88,18 @@ def expectation(url: str) -> str | None:
         and parameters.get("sslmode", "verify-full") != "verify-full"
     ):
         return "a URL whose sslmode is verify-full, as sslrootcert=system needs it"
+    return None
+
+
+def _other_form(url: str) -> str | None:
+    """What to write instead of an address in the form of another client."""
+    scheme = url.partition("://")[0]
+    if scheme.partition("+")[0] in ("postgres", "postgresql") and "+" in scheme:
+        return "a URL that begins with postgresql://, without the name of a driver"
+    if "://" not in url and _KEYWORD.search(url) is not None:
+        return "a URL such as postgresql://user:password@host:5432/name, not host=… dbname=…"
+    if scheme in ("jdbc:postgresql", "jdbc:postgres"):
+        return "a URL that begins with postgresql://, without jdbc:"
     return None
 
 
