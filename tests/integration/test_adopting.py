@@ -311,3 +311,19 @@ async def test_processes_that_do_not_know_of_partitions_are_named(scene: Scene) 
     await open_placement(old)  # as after its restart
     assert (await scene.adoption().adopt()).users == len(AWAY)
     await old.close()
+
+
+async def test_a_user_who_cannot_be_moved_keeps_no_other_one_from_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await scene.ledger()
+    key = f"hashtextextended('default' || chr(1) || '{AWAY[0]}', 31)"
+    await scene.connection.execute(f"SELECT pg_advisory_lock_shared({key})")  # as a long writer
+    monkeypatch.setattr(adopting, "_BUSY_MAX", 1)
+    with pytest.raises(Conflict, match="1 users change faster") as raised:
+        await scene.adoption().adopt()
+    assert raised.value.code == "user_busy"
+    assert await scene.users_in("public") & set(AWAY) == {AWAY[0]}
+    await scene.connection.execute(f"SELECT pg_advisory_unlock_shared({key})")
+    assert (await scene.adoption().adopt()).users == 1
+    assert await scene.ledger() == before

@@ -37,7 +37,7 @@ from luma_memory.partitions.scope_fence import (
     patiently,
     scope_tables,
 )
-from luma_memory.partitions.scope_moves import ScopeMover, UserBusyError
+from luma_memory.partitions.scope_moves import PAUSE_SECONDS, ScopeMover, UserBusyError
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.errors import translated
 from luma_memory.postgres.sql_files import SqlFile
@@ -52,6 +52,7 @@ MOVERS: Final = 4
 _PAGE_USERS: Final = 200
 # A user who is busy is tried again after the others.
 _BUSY_MAX: Final = 30
+_LARGE_BUSY_MAX: Final = 3
 _BUSY_WAIT_SECONDS: Final = 0.25
 # A mover that is frozen in the middle of a pause loses its transaction, and so the pause ends.
 _IDLE_TIMEOUT: Final = "3s"
@@ -90,6 +91,7 @@ class Adoption:
         self._partitions: Sequence[Partition] = ()
         self._users, self._rows, self._pause_ms, self._left = 0, 0, 0.0, 0
         self._busy: Counter[Scope] = Counter()
+        self._given_up: set[Scope] = set()
 
     async def adopt(self) -> AdoptionReport:
         """Move users to the partitions, which are prepared. Raises Conflict and StoreUnavailable.
@@ -276,6 +278,13 @@ class Adoption:
             self._left = await connection.fetchval(count)
             if not self._left:
                 return
+            if self._left <= len(self._given_up):
+                raise Conflict(
+                    f"{self._left} users change faster, or have more rows, than a pause of"
+                    f" {PAUSE_SECONDS:g} s allows: all others are moved; repeat the command at a"
+                    " quieter time, or undo it with --back",
+                    code="user_busy",
+                )
             rows = await connection.fetch(page, *after, _PAGE_USERS)
             if not rows:
                 after = ("", "")
@@ -283,7 +292,8 @@ class Adoption:
                 continue
             after = (rows[-1]["project_id"], rows[-1]["user_id"])
             scopes = [Scope(row["project_id"], row["user_id"]) for row in rows]
-            await self._move_page(scopes, number, movers)
+            chosen = [scope for scope in scopes if scope not in self._given_up]
+            await self._move_page(chosen, number, movers)
 
     async def _move_page(
         self, scopes: Sequence[Scope], number: int, movers: Sequence[ScopeMover]
@@ -315,12 +325,9 @@ class Adoption:
             moved = await (mover.move_large if is_large else mover.move)(scope, target)
         except UserBusyError:
             self._busy[scope] += 1
-            if self._busy[scope] > _BUSY_MAX:
-                raise Conflict(
-                    "A user changes faster than a pause allows: users who were not moved stay where"
-                    " they are; repeat the command at a quieter time, or undo it with --back",
-                    code="user_busy",
-                ) from None
+            # The rows of a large user are copied anew each time.
+            if self._busy[scope] > (_LARGE_BUSY_MAX if is_large else _BUSY_MAX):
+                self._given_up.add(scope)
             return
         self._users += 1
         self._rows += moved.rows

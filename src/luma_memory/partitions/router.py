@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.errors import LumaMemoryError, PartitionMismatch
 from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.places import Places
@@ -38,14 +38,19 @@ class Routed(Generic[StoreT]):
         await self.places.know()
         if not self.places.moves_users:
             number = self.places.number_of(scope)
-            done = await self.at(number, work, writes=writes)
-            if not await self.places.is_overtaken(began):
-                return done
-            (now,) = await look_up(self.places, [scope])
-            if now.number == number:
-                return done
-            if writes:
-                raise unknown_outcome()
+            try:
+                done = await self.at(number, work, writes=writes)
+            except PartitionMismatch:  # nothing was written
+                if not self.places.moves_users:
+                    raise
+            else:
+                if not await self.places.is_overtaken(began):
+                    return done
+                (now,) = await look_up(self.places, [scope])
+                if now.number == number:
+                    return done
+                if writes:
+                    raise unknown_outcome()
 
         async def one(number: int, _positions: Sequence[int]) -> Sequence[ResultT]:
             return [await work(self.stores[number])]
@@ -154,7 +159,20 @@ class Routed(Generic[StoreT]):
         scopes = [scope_of(item) for item in items]
         if not self.places.moves_users:
             numbers = [self.places.number_of(scope) for scope in scopes]
-            done = await self._each(items, scope_of, work, writes=writes)
+            try:
+                done = await self._each(items, scope_of, work, writes=writes)
+            except PartitionMismatch as error:
+                if not self.places.moves_users:
+                    raise
+                done = [error] * len(items)
+            refused = [n for n, one in enumerate(done) if isinstance(one, PartitionMismatch)]
+            if refused and self.places.moves_users:  # nothing was written
+                results = list(done)
+                chosen = [items[n] for n in refused]
+                again = await self.each(chosen, scope_of, work, writes=writes, inserts=inserts)
+                for n, result in zip(refused, again, strict=True):
+                    results[n] = result
+                return results
             if inserts or not await self.places.is_overtaken(began):
                 return done
             now = await look_up(self.places, scopes)

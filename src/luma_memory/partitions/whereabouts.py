@@ -48,6 +48,11 @@ class Whereabouts:
 
 async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[Whereabouts]:
     """In the order of the users, who may be in transit. Raises StoreUnavailable."""
+    if not places.moves_users:  # not any more
+        return [
+            Whereabouts(places.number_of(scope), is_former=False, is_steady=True)
+            for scope in scopes
+        ]
     found: dict[Scope, Whereabouts] = {}
     layout_number = places.layout_number
     checked: dict[int, list[Scope]] = {}

@@ -8,14 +8,17 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+from tests.support.partitions import users_of
 
 from luma_memory.domain.errors import StoreUnavailable
-from luma_memory.domain.partition import Partition
+from luma_memory.domain.partition import Layout, Partition
+from luma_memory.domain.scope import Scope
 from luma_memory.partitions import presence as presence_module
 from luma_memory.partitions import webhooks
 from luma_memory.partitions.places import FAILURES_MAX, Places, soon
 from luma_memory.partitions.presence import PartitionedPresence
 from luma_memory.partitions.router import Routed
+from luma_memory.partitions.whereabouts import look_up
 from luma_memory.postgres.database import Database
 
 
@@ -122,3 +125,13 @@ async def test_a_webhook_that_was_created_is_reported_as_created() -> None:
     routed = Routed(await Directory().places(), [Store(), Store()])
     webhook = cast("Any", uuid4())
     assert await webhooks.create(cast("Any", routed), webhook, webhooks_max=1)
+
+
+async def test_the_place_of_a_user_is_known_when_no_user_is_moved_any_more() -> None:
+    """A call that began while users returned ends afterwards: all are at home then."""
+    places = await Directory().places()
+    user = Scope("default", users_of(1, 2, 1)[0])
+    for layout, number in (("home", 0), ("spread", 1)):
+        places.layout = cast("Layout", layout)
+        (found,) = await look_up(places, [user])
+        assert (found.number, found.is_former) == (number, False)
