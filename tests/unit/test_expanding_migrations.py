@@ -37,6 +37,7 @@ REASONED = {
     "0019_items": ["RENAME"],
     # Wider than the ones they replace.
     "0020_webhooks": ["ADD CONSTRAINT", "ADD CONSTRAINT"],
+    "0031_partition_users": ["ADD CONSTRAINT"],
 }
 
 
