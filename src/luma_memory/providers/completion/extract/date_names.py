@@ -47,6 +47,8 @@ _PLACING: Final = frozenset(
     op afgelopen komende tot sinds vanaf aanstaande
     """.split()  # noqa: SIM905 (a list of words)
 )
+# … but not a day with a name behind it: "The Sunday Times", "Who is Wednesday Addams?".
+_BEFORE_NAMES: Final = frozenset({"the", "is", "are", "was", "be"})
 # "Sunday morning", "Friday I left"; the rest of what may follow a day in capitals.
 _NOT_A_NAME_AFTER: Final = frozenset(
     """
@@ -113,7 +115,7 @@ def is_name(document: Document, match: re.Match[str]) -> bool:
         return False
     word = word_before["word"].lower() if word_before is not None else ""
     # "The Sunday Times" has an article and is no Sunday; "el lunes Ana" is one.
-    is_placed = word in _PLACING and word != "the"
+    is_placed = word in _PLACING and word not in _BEFORE_NAMES
     if "weekday" not in match.groupdict():
         # Written small within a sentence, unlike the weekdays of some languages.
         return word_before is not None and not _SENTENCE_START.search(before)

@@ -51,8 +51,9 @@ def _around(document: Document, mention: Mention, today: date) -> NamedDays | No
     sides = _sides(document.language)
     before = document.text[max(0, mention.start - _BEFORE_CHARS) : mention.start].lower()
     side = sides.get(_last_words(before, sides))
-    if side is None and not _is_counted_or_named(mention.name, document.language):
-        # A feast is named with its preposition: "since Christmas".
+    is_numbered = any(character.isdigit() for character in mention.name)
+    if side is None and not (is_numbered or _is_counted_or_named(mention.name, document.language)):
+        # A feast is named with its preposition ("since Christmas"); "dal 3 al 9 marzo" is a span.
         side = sides.get(_first_words(mention.name, sides))
     if side == "before":
         return None
