@@ -35,13 +35,8 @@ INIT = '"""The client without asyncio. Generated from `asynchronous`: `make form
 NOTE = "# Generated from {name} in `asynchronous`; change it there, then `make format`.\n\n"
 
 
-# What has no counterpart without asyncio, between two comments.
-_ASYNCIO_ONLY = re.compile(r"(?ms)^ *# asyncio only\n.*?^ *# end\n")
-
-
 def synchronous(source: str) -> str:
     """The same module without asyncio, not formatted yet."""
-    source = _ASYNCIO_ONLY.sub("", source)
     tokens = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.NAME:

@@ -50,6 +50,7 @@ CLOSED_TABLES = [
     "memory_webhook_deliveries",
     "memory_partitions",
     "memory_partition_moves",
+    "memory_partition_users",
     "memory_history",
 ]
 # As hosted platforms prepare a database: new tables are open to all roles unless a policy forbids
@@ -100,6 +101,9 @@ async def _prepared(empty_dsn: str, platform: str) -> AsyncIterator[asyncpg.Conn
         await worker.events.wait_for(JobCompleted, count=3)
     await database.close()
     await connection.execute(MORE_ROWS)
+    await connection.execute(
+        "INSERT INTO memory_partition_users SELECT project_id, user_id FROM memory_users"
+    )
     yield connection
     await connection.close()
 

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 
 from luma_memory.client.address import DEFAULT_URL, Address, credentials, limits, timeouts
 from luma_memory.client.calls import Call
-from luma_memory.client.direct import DirectConnections, IrregularResponse
 from luma_memory.client.responses import refusal
 from luma_memory.client.retries import Attempts, Retries
 from luma_memory.domain.errors import LumaMemoryError
@@ -52,10 +51,6 @@ class Connection:
             follow_redirects=False,
             trust_env=self._address.trusts_environment,
         )
-        # asyncio only
-        headers = {name.title(): value for name, value in self._http.headers.items()}
-        self._direct = DirectConnections.to(self._address, headers, connections_max)
-        # end
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,50 +66,11 @@ class Connection:
     async def aclose(self) -> None:
         """Close all connections."""
         await self._http.aclose()
-        # asyncio only
-        direct, self._direct = self._direct, None
-        if direct is not None:
-            await direct.aclose()
-        # end
 
     async def _send(self, call: Call) -> bytes:
         """The response's body."""
-        # asyncio only
-        if self._direct is not None and self._direct.takes(call):
-            try:
-                return await self._send_directly(self._direct, call)
-            except IrregularResponse:
-                await self._direct.aclose()
-                self._direct = None
-        # end
         async with self._opened(call) as response:
             return response.content
-
-    # asyncio only
-    async def _send_directly(self, direct: DirectConnections, call: Call) -> bytes:
-        attempts = Attempts(self._retries)
-        while True:
-            try:
-                return await self._once_directly(direct, call)
-            except LumaMemoryError as error:
-                pause_seconds = attempts.pause_after(error, call)
-                if pause_seconds is None:
-                    raise
-            await asyncio.sleep(pause_seconds)
-
-    async def _once_directly(self, direct: DirectConnections, call: Call) -> bytes:
-        seconds = max(call.timeout_seconds or 0.0, self._timeout_seconds)
-        try:
-            response = await direct.send(call, seconds)
-        except httpx2.TransportError as error:
-            raise self._address.unreachable(error) from error
-        if 200 <= response.status < 300:
-            return response.content
-        raise refusal(
-            response.status, response.content, response.headers, address=self._address.shown
-        )
-
-    # end
 
     @asynccontextmanager
     async def _opened(
