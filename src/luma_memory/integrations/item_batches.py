@@ -96,7 +96,7 @@ class ItemBatches:
 
 
 def _is_one_read(operations: Operations) -> bool:
-    return len(operations) == 1 and operations[0]["op"] == "get"
+    return len(operations) == 1 and operations[0].get("op") == "get"
 
 
 class _Waiting:

@@ -143,6 +143,9 @@ async def create_schema(partition: Database) -> None:
     async with partition.transaction():
         # Two commands that create it at once would both find it missing, and one would fail.
         await partition.execute(_SQL["lock_directory"])
+        # Reads the catalog's table: the session may still remember that the schema was missing.
+        if await partition.fetch(_SQL["foreign_schemas"], [partition.schema]):
+            return
         await partition.execute(_SQL["create_schema"].replace("/*schema*/", name))
 
 
