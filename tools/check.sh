@@ -4,8 +4,9 @@
 set -u
 
 bin=.venv/bin
-# Processes of tests: one for each core.
-workers=${TEST_WORKERS:-logical}
+# Processes of tests: two for each core, because half of a test's time is waiting.
+cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+workers=${TEST_WORKERS:-$((cores > 4 ? 8 : 2 * cores))}
 steps=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     steps="$steps $1"

@@ -163,8 +163,9 @@ async def test_a_pause_ends_when_its_command_is_killed_and_not_repeated(servers:
             # Repeated by the client until it is accepted; without an end of the pause, for ever.
             async with asyncio.timeout(60):
                 await ledger.write(client, user, turn)
-            now = (await directory.partitions())[1]
-            assert now.state == "serving"
+                # The service writes that the move is complete after it has begun to serve.
+                while (now := (await directory.partitions())[1]).state != "serving":  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
             assert ((now.dsn, now.schema) == (before.dsn, before.schema)) == (stop_at != "renamed")
         assert now.dsn == third
         await until_idle(client)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,15 @@ from luma_memory.telemetry.events import Event
 
 SECRET = "sk-lf-not-for-anybody-4711"
 QUOTED = "what my diary says"
+
+
+@pytest.fixture(autouse=True)
+def exporters_have_ended() -> Iterator[None]:
+    """A thread that still waits between two tries uses `random`, which other tests must own."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("OtelBatch"):
+            thread.join(60)
 
 
 @pytest.fixture

@@ -27,7 +27,14 @@ _MODULES: Final = (*SERVICE_MODULES, CLI_MODULE)
 _PROGRAM: Final = Path(__file__).with_name("fork_server.py")
 # Read when a process starts, not when a module is imported.
 _READ_AT_START: Final = ("MEMORY_", "OPENAI_", "DATABASE_URL", "PG", "REDIS_URL")
-_READ_AT_START_TOO: Final = {"HOME", "PATH", "PYTHONUNBUFFERED", "PYTEST_CURRENT_TEST", "TMPDIR"}
+_READ_AT_START_TOO: Final = {
+    "HOME",
+    "PATH",
+    "PYTHONUNBUFFERED",
+    "PYTEST_CURRENT_TEST",
+    "TMPDIR",
+    "TOKENIZERS_PARALLELISM",  # set by this project when it loads a model
+}
 _USUAL: Final[Mapping[str, object]] = {
     "executable": None,
     "preexec_fn": None,
