@@ -85,6 +85,17 @@ def meant(
 
 def _with_key(speakers: npt.NDArray[np.int64], keys: Sequence[int]) -> npt.NDArray[np.int64]:
     """Those of the speakers whose whole name or first word has one of the keys."""
+    if not len(keys):
+        return speakers[:0]
+    if len(speakers) <= _COMPARED_MAX:
+        # For so few, arrays would take longer than numbers.
+        low = [(key & 0xFFFFFFFF) for key in keys]
+        matching = [
+            number
+            for number in speakers.tolist()
+            if number and ((number >> 32) & 0xFFFFFFFF in low or number & 0xFFFFFFFF in low)
+        ]
+        return np.array(matching, dtype=np.int64)
     known = np.asarray(keys, dtype=np.int32)
     whole = (speakers >> 32).astype(np.int32)
     first = (speakers & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
