@@ -134,7 +134,8 @@ async def test_a_local_service_that_is_killed_is_replaced(tmp_path: Path) -> Non
             supervisor, apis, everything = service_processes(tmp_path)
             victims = {"API": apis, "supervisor": [supervisor], "all": everything}[victim]
             await survive(callers, victims)
-            await _until_replaced(tmp_path, supervisor if victim != "API" else None)
+            former = supervisor if victim != "API" else None
+            await _until_replaced(tmp_path, former, callers[0])
             if victim == "supervisor":
                 assert not [code for caller in callers for code in caller.failures]
             for caller in callers:
@@ -168,7 +169,10 @@ async def watched(stack: Stack) -> AsyncIterator[None]:
         await asyncio.gather(watching, return_exceptions=True)
 
 
-async def _until_replaced(data_dir: Path, former: int | None) -> None:
+async def _until_replaced(data_dir: Path, former: int | None, caller: Caller) -> None:
+    """A call starts the replacement: those right after the kill may still have found the lock of
+    the one that was killed."""
     async with asyncio.timeout(within(BACK_SECONDS_MAX)):
         while (found := running_local_service(data_dir)) is None or found.pid == former:
+            await caller.works()
             await asyncio.to_thread(time.sleep, 0.1)
