@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +13,7 @@ import asyncpg
 import httpx2
 import pytest
 from tests.support.accepted import Ledger
-from tests.support.commands import clean_environment
+from tests.support.killed_commands import output_of
 from tests.support.load import client_of
 from tests.support.postgres_majors import NEWEST
 from tests.support.servers import Servers
@@ -106,19 +105,7 @@ async def _load(client: httpx2.AsyncClient, ledger: Ledger, reads: Reads) -> Asy
 
 
 async def _run(home: str, method: str, stop_at: str = "", turn: int = 1) -> str | None:
-    """What the command printed; None if it killed itself."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", COMMAND, home, method, stop_at, str(turn)),
-        env=clean_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    if stop_at:
-        assert process.returncode == -9, errors.decode()
-        return None
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
+    return await output_of(COMMAND, home, method, stop_at, str(turn), is_killed=bool(stop_at))
 
 
 async def _check_places(home: str, ledger: Ledger, *, is_spread: bool) -> None:

@@ -71,15 +71,19 @@ async def hook(
     return json.loads(done.stdout), log.read_text(encoding="utf-8") if log.exists() else ""
 
 
+def _service(api: KeyedService, key: str, user_id: str) -> dict[str, str]:
+    return {
+        "MEMORY_API_URL": api.stack.base_url,
+        "MEMORY_API_KEY": key,
+        "MEMORY_MCP_USER_ID": user_id,
+    }
+
+
 async def test_turns_are_stored_once_without_secrets_and_recalled(
     api: KeyedService, tmp_path: Path
 ) -> None:
     key = await api.key("ingest", "read", user_id="ada")
-    service = {
-        "MEMORY_API_URL": api.stack.base_url,
-        "MEMORY_API_KEY": key,
-        "MEMORY_MCP_USER_ID": "ada",
-    }
+    service = _service(api, key, "ada")
     path = transcript(
         tmp_path / "session.jsonl",
         "We release the walrus service on Thursdays. The password is hunter2x.",
@@ -118,11 +122,7 @@ async def test_a_session_starts_with_what_is_known_about_its_project(
     api: KeyedService, tmp_path: Path
 ) -> None:
     key = await api.key("ingest", "read", user_id="bob")
-    service = {
-        "MEMORY_API_URL": api.stack.base_url,
-        "MEMORY_API_KEY": key,
-        "MEMORY_MCP_USER_ID": "bob",
-    }
+    service = _service(api, key, "bob")
     async with api.client(key) as client:
         text = "Decision for the walrus project: we use uv for packages."
         await client.post("/blocks", json={"user_id": "bob", "content": text})

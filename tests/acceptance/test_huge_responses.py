@@ -14,7 +14,8 @@ from tests.support.service import until_idle
 
 from luma_memory.cli.processes import running_stack
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.slow]
+# A process forked from one that has loaded the language data would not grow by it.
+pytestmark = [pytest.mark.asyncio, pytest.mark.slow, pytest.mark.new_interpreters]
 
 HUGE_BYTES = 200_000_000
 GROWTH_BYTES_MAX = 100 * 2**20

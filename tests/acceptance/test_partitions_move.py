@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -13,7 +12,7 @@ import asyncpg
 import httpx2
 import pytest
 from tests.support.accepted import Ledger
-from tests.support.commands import clean_environment
+from tests.support.killed_commands import output_of
 from tests.support.load import client_of
 from tests.support.partitions import two_servers, users_of
 from tests.support.postgres_majors import NEWEST
@@ -73,25 +72,7 @@ async def _writing(client: httpx2.AsyncClient, ledger: Ledger) -> AsyncIterator[
 
 
 async def _moved(home: str, target: str, schema: str, stop_at: str = "") -> str | None:
-    """What the command printed; None if it killed itself."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        MOVER,
-        home,
-        target,
-        schema,
-        stop_at,
-        env=clean_environment(),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    if stop_at:
-        assert process.returncode == -9, errors.decode()
-        return None
-    assert process.returncode == 0, errors.decode()
-    return output.decode()
+    return await output_of(MOVER, home, target, schema, stop_at, is_killed=bool(stop_at))
 
 
 async def _check_jobs(address: str, schema: str, users: list[str], ledger: Ledger) -> None:

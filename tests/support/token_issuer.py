@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from tests.support.json_server import JsonServer
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())
 RSA_KEY = rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
@@ -32,34 +31,19 @@ class Issuer:
         ]
         self.status = 200
         self.requests = 0
-        issuer = self
+        self._server = JsonServer(self._respond)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                issuer.requests += 1
-                known = self.path == "/auth/v1/.well-known/jwks.json"
-                body = json.dumps({"keys": issuer.keys}).encode()
-                self.send_response(issuer.status if known else 404)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
+    def _respond(self, path: str) -> tuple[int, Any]:
+        self.requests += 1
+        known = path == "/auth/v1/.well-known/jwks.json"
+        return self.status if known else 404, {"keys": self.keys}
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return self._server.url
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        self._server.close()
 
     def claims(self, **changed: Any) -> dict[str, Any]:
         claims = {

@@ -49,6 +49,8 @@ async def open_models(process: Process, storage: Storage) -> Models:
     backfill = Backfill(storage.placement.store(PostgresBackfillStore), circuits=providers.circuits)
     if process.kind == "worker":
         await _offer_backfill(process, backfill)
+        if providers.fallback is not None:
+            providers.fallback.warm()
     return Models(providers, scope_embedders, spending, backfill)
 
 

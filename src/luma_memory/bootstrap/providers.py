@@ -31,6 +31,7 @@ from luma_memory.providers.tokens import CountedTokens, EstimatedTokens
 from luma_memory.settings import Settings
 
 if TYPE_CHECKING:
+    from luma_memory.providers.completion.local import LocalEnricher
     from luma_memory.providers.embedding.local import LocalEmbedder
     from luma_memory.providers.model_provider import ModelProvider
 
@@ -58,7 +59,7 @@ class Providers:
     reranker: Reranker | None
     summarizer: Summarizer | None
     relator: Relator | None
-    fallback: Enricher | None  # enriches if the provider fails
+    fallback: LocalEnricher | None  # enriches if the provider fails
     falls_back: bool  # whether local methods replace a failing provider
     tokens: TokenCounter  # counts a context's budget
     embedding_model_id: str | None
@@ -113,7 +114,7 @@ def _enricher(settings: Settings, provider: ModelProvider | None) -> Enricher | 
     return provider.enricher() if provider else _local_enricher()
 
 
-def _local_enricher() -> Enricher:
+def _local_enricher() -> LocalEnricher:
     """Imported on demand: operator commands never enrich, and would start half a second later."""
     from luma_memory.providers.completion.local import LocalEnricher
 

@@ -20,6 +20,7 @@ from typing import Final
 import asyncpg
 
 from luma_memory.domain.errors import Conflict
+from luma_memory.postgres.change_log import LOG_TABLE
 from luma_memory.postgres.database import quoted_name
 from luma_memory.postgres.errors import USER_ELSEWHERE
 from luma_memory.postgres.table_copies import LONG_SECONDS, Table, tables
@@ -76,16 +77,6 @@ BEGIN
 END $body$;
 """
 _TABLE: Final = """
-CREATE TABLE IF NOT EXISTS {log} AS SELECT {keys} FROM {table} WITH NO DATA;
-ALTER TABLE {log} ENABLE ROW LEVEL SECURITY;
-DO $grants$
-DECLARE
-    v_role text;
-BEGIN
-    FOR v_role IN SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated') LOOP
-        EXECUTE format('REVOKE ALL ON {log} FROM %I', v_role);
-    END LOOP;
-END $grants$;
 CREATE OR REPLACE FUNCTION {log}() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 DECLARE
@@ -160,7 +151,7 @@ class Fence:
         found = await scope_tables(connection, self.schema)
         await connection.execute(check)
         for table in found:
-            text = _TABLE.format(
+            text = (LOG_TABLE + _TABLE).format(
                 schema=schema,
                 log=log_of(self.schema, table),
                 table=table.in_schema(self.schema),

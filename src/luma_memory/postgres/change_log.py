@@ -21,8 +21,8 @@ _TRIGGERS = (
     ("update", "UPDATE", "OLD TABLE AS old_rows NEW TABLE AS new_rows"),
     ("delete", "DELETE", "OLD TABLE AS old_rows"),
 )
-# With the rights of the owner: the service may use a role that does not own the tables.
-_LOG = """
+# A table for the keys of changed rows; marks: log, keys, table.
+LOG_TABLE = """
 CREATE TABLE IF NOT EXISTS {log} AS SELECT {keys} FROM {table} WITH NO DATA;
 ALTER TABLE {log} ENABLE ROW LEVEL SECURITY;
 -- Hosted platforms offer new tables to all callers: an emptied log would lose changes.
@@ -34,6 +34,9 @@ BEGIN
         EXECUTE format('REVOKE ALL ON {log} FROM %I', v_role);
     END LOOP;
 END $grants$;
+"""
+# With the rights of the owner: the service may use a role that does not own the tables.
+_LOG = """
 CREATE OR REPLACE FUNCTION {log}() RETURNS trigger LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $body$
 BEGIN
@@ -61,7 +64,7 @@ async def start_log(source: asyncpg.Connection, schema: str, tables: Sequence[Ta
         async with source.transaction():
             await source.execute("SET LOCAL lock_timeout = '500ms'")
             await source.execute(
-                _LOG.format(
+                (LOG_TABLE + _LOG).format(
                     log=table.log_in(schema), table=table.in_schema(schema), keys=table.keys()
                 )
             )

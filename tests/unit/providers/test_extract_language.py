@@ -2,38 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from functools import cache
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
 from luma_memory.providers.completion.extract.language import UNDETERMINED, identify
-from luma_memory.providers.completion.extract.language_model import LanguageModel
-
-CODES = ["de", "en", "es", "fr", "it", "ja", "ko", "ru", "sr", "uk", "zh"]
-TEXTS = [
-    "Gestern war ich mit meiner Schwester im Zoo, und DANN kam der Regen.",
-    "ВЧЕРА МЫ БЫЛИ В ЗООПАРКЕ",
-    "昨日映画を見ました",
-    "Ju\u0308rgen",
-    "\ud83d",
-]
-
-
-@cache
-def compact_model() -> LanguageModel:
-    return LanguageModel.load(CODES)
-
-
-@cache
-def whole_model() -> LanguageIdentifier:
-    model = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-    model.set_languages(CODES)
-    return model
 
 
 @pytest.mark.parametrize(
@@ -90,25 +61,3 @@ def test_a_few_words_of_a_shared_script_are_undetermined(text: str) -> None:
 def test_too_little_is_undetermined_and_read_as_english(text: str) -> None:
     identified = identify(text)
     assert (identified.reported, identified.assumed) == (UNDETERMINED, "en")
-
-
-@given(st.one_of(st.text(max_size=80), st.sampled_from(TEXTS)))
-def test_the_compact_model_agrees_with_the_librarys(text: str) -> None:
-    language, probability = compact_model().classify(text)
-    expected, expected_probability = whole_model().classify(text)
-    assert language == expected
-    assert probability == pytest.approx(expected_probability, abs=1e-5)
-
-
-def test_the_compact_model_takes_less_than_half_of_the_librarys_memory() -> None:
-    """In a process of its own, whose peak is no other test's."""
-    program = (
-        "import resource, sys\n"
-        "from luma_memory.providers.completion.extract.language import identify\n"
-        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10\n"
-        "before = peak()\n"
-        "assert identify('El perro duerme en la cocina de mi abuela.').reported == 'es'\n"
-        "print(peak() - before)"
-    )
-    grown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    assert int(grown.stdout) < 42 * 2**20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Thread
 from typing import Final, Literal
 
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest
@@ -37,6 +38,12 @@ class LocalEnricher:
         if len(request.content) <= INLINE_CHARS:
             return extract(request, model=NAME)
         return await asyncio.to_thread(extract, request, model=NAME)
+
+    def warm(self) -> None:
+        """Load the language model in the background: a worker whose provider fails has other work
+        at that moment, and would grow by 70 MB.
+        """
+        Thread(target=warm_up, name="warm-fallback", daemon=True).start()
 
     async def close(self) -> None:
         """No resources to free."""

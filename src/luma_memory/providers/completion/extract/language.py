@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from threading import Lock
 
-from luma_memory.providers.completion.extract.language_model import LanguageModel
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
 from luma_memory.providers.completion.extract.vocabulary import LANGUAGES, vocabulary
 
 UNDETERMINED = "und"
@@ -59,7 +60,7 @@ def identify(text: str) -> Identified:
     letters = len(_LETTERS.findall(sample))
     if letters == 0:
         return Identified(UNDETERMINED, DEFAULT_LANGUAGE)
-    language, confidence = _model().classify(sample)
+    language, confidence = _identifier().classify(sample)
     if letters < _min_letters(sample) or confidence < _min_confidence(language, letters, sample):
         return Identified(UNDETERMINED, _assumed_language(language, confidence, sample))
     if letters < SHORT_LETTERS and language in LANGUAGES and not _known(sample, language):
@@ -69,7 +70,7 @@ def identify(text: str) -> Identified:
 
 def warm_up() -> None:
     """Load the model (about a second, once per process) ahead of the first text."""
-    _model()
+    _identifier()
 
 
 def _is_plainly_english(sample: str) -> bool:
@@ -155,12 +156,14 @@ def _is_latin(sample: str) -> bool:
     return sample.isascii() or max(_LETTERS.findall(sample), default="") < "\u0370"
 
 
-def _model() -> LanguageModel:
+def _identifier() -> LanguageIdentifier:
     # The lock prevents two concurrent first texts from loading the model twice.
     with _load_lock:
         return _loaded()
 
 
 @cache
-def _loaded() -> LanguageModel:
-    return LanguageModel.load(_CANDIDATES)
+def _loaded() -> LanguageIdentifier:
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    identifier.set_languages(sorted(set(_CANDIDATES) & set(identifier.labels)))
+    return identifier
