@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,9 +57,16 @@ def assert_equal(found: SearchResult, expected: SearchResult) -> None:
 
 
 async def assert_as_scanned(recall: Recall, scan: Recall, query: str, **fields: Any) -> None:
-    """As the scan just before or just after: a block may expire in between."""
+    """As the scan just before or just after: a block may expire in between. One that expires within
+    the search, when its score is known and its text is not read yet, is left out of the hits.
+    """
     before, found = await top(scan, query, **fields), await top(recall, query, **fields)
-    try:
+    with suppress(AssertionError):
         assert_equal(found, before)
-    except AssertionError:
-        assert_equal(found, await top(scan, query, **fields))
+        return
+    after = await top(scan, query, **fields)
+    with suppress(AssertionError):
+        assert_equal(found, after)
+        return
+    there = {hit.block.id for hit in (*found.hits, *after.hits)}
+    assert_equal(found, replace(before, hits=[h for h in before.hits if h.block.id in there]))

@@ -34,7 +34,7 @@ from luma_memory.partitions.scope_fence import (
     JOBS_INDEX,
     WRITERS_KEY,
     Fence,
-    patiently,
+    execute_with_retries,
     scope_tables,
 )
 from luma_memory.partitions.scope_moves import PAUSE_SECONDS, ScopeMover, UserBusyError
@@ -119,7 +119,7 @@ class Adoption:
                 self._step("begun")
                 await asyncio.sleep(MOVING_SECONDS)
                 await self._move_all(connection, [HOME])
-                await patiently(
+                await execute_with_retries(
                     connection, f"SELECT restrict_memory_partition({HOME}, {len(self._partitions)})"
                 )
                 await self._change(connection, "adopting", "serving")
@@ -140,7 +140,7 @@ class Adoption:
                 for number in others:
                     await self._fence(number).start(connection)
                 self._step("listed")
-                await patiently(connection, self._text(_SQL["return_begins"], HOME))
+                await execute_with_retries(connection, self._text(_SQL["return_begins"], HOME))
                 self._step("begun")
             elif layout == "returning":
                 for number in others:
@@ -226,7 +226,7 @@ class Adoption:
     async def _change(self, connection: asyncpg.Connection, state: str, new: str) -> None:
         """The state of all partitions but the home partition, while no writer is in progress."""
         text = _SQL["change_state"].replace("/*before*/", state).replace("/*after*/", new)
-        await patiently(connection, self._text(text, HOME))
+        await execute_with_retries(connection, self._text(text, HOME))
 
     async def _move_all(self, connection: asyncpg.Connection, numbers: Sequence[int]) -> None:
         for number in numbers:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from luma_memory.domain.partition import HOME, Partition, first_id
-from luma_memory.partitions.scope_fence import patiently, scope_tables
+from luma_memory.partitions.scope_fence import execute_with_retries, scope_tables
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.postgres.table_copies import tables
@@ -72,7 +72,7 @@ async def leave_nothing(connection: asyncpg.Connection, schema: str, home: str) 
             f" INSERT INTO {table.in_schema(home)} ({table.columns_of()}) OVERRIDING SYSTEM VALUE"
             f" SELECT {table.columns_of()} FROM gone ON CONFLICT DO NOTHING"
         )
-    await patiently(connection, ";".join(statements))
+    await execute_with_retries(connection, ";".join(statements))
 
 
 async def _continue_revisions(connection: asyncpg.Connection, before: str, after: str) -> None:

@@ -8,7 +8,7 @@ the home partition is away, the last known directory stays.
 What a change means for a process:
 - `paused`: reads continue; a write waits for the end of the pause, PAUSE_SECONDS at most, without a
   connection, and then raises PartitionPaused (503 with Retry-After). Other partitions continue.
-- `adopting`, `returning`: users are in transit, one by one; see `whereabouts`.
+- `adopting`, `returning`: users are in transit, one by one; see `user_locations`.
 - another schema or address: all later statements go there. A statement that still meets the old
   place, without its tables, reads the directory and runs again at the new one: it did nothing.
 

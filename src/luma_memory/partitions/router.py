@@ -11,7 +11,7 @@ from luma_memory.domain.errors import LumaMemoryError, PartitionMismatch
 from luma_memory.domain.job import Job
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.places import Places
-from luma_memory.partitions.whereabouts import Calls, look_up, unknown_outcome
+from luma_memory.partitions.user_locations import Calls, look_up, unknown_outcome
 
 StoreT = TypeVar("StoreT")
 ItemT = TypeVar("ItemT")

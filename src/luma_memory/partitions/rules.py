@@ -15,7 +15,7 @@ from luma_memory.domain.job import Job
 from luma_memory.domain.partition import HOME
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.router import Routed, results_or_raise
-from luma_memory.partitions.whereabouts import look_up
+from luma_memory.partitions.user_locations import look_up
 
 # Makes a method, of a repository in every partition and the method's name.
 Rule: TypeAlias = Callable[[Routed[Any], str], Callable[..., Any]]

@@ -161,7 +161,7 @@ class Fence:
                 # Positions in the stream of events are given across users: see `scope_moves`.
                 logs_only="true" if table.name == "memory_events" else "false",
             )
-            await patiently(connection, text)
+            await execute_with_retries(connection, text)
         state = await connection.fetchval(
             f"SELECT state FROM {quoted_name(self.home)}.memory_partitions WHERE number = 1"  # noqa: S608
         )
@@ -183,7 +183,7 @@ class Fence:
         )
         for table in await scope_tables(connection, self.schema):
             log = log_of(self.schema, table)
-            await patiently(
+            await execute_with_retries(
                 connection, f"DROP FUNCTION IF EXISTS {log}() CASCADE; DROP TABLE IF EXISTS {log}"
             )
         await connection.execute(
@@ -206,7 +206,7 @@ def log_of(schema: str, table: Table) -> str:
     return f"{quoted_name(schema)}.{quoted_name(name)}"
 
 
-async def patiently(connection: asyncpg.Connection, text: str) -> None:
+async def execute_with_retries(connection: asyncpg.Connection, text: str) -> None:
     """Run statements that lock a table, in a transaction that gives way to others.
 
     Raises Conflict if the table stays in use.

@@ -203,7 +203,7 @@ class ScopeMover:
         else:
             await connection.execute(copy, *values, True)
         rows = int(await connection.fetchval("SELECT pg_temp.moving_user_delete($1, $2)", *values))
-        # See `whereabouts`: a call that began before the pause sees no change for so long.
+        # See `user_locations`: a call that began before the pause sees no change for so long.
         await asyncio.sleep(locked_at + STEADY_SECONDS - time.monotonic())
         return rows
 

@@ -25,7 +25,7 @@ from luma_memory.postgres.migrator import schema_is_current
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
-# A transaction that moves a user holds their lock for so long at least (see `whereabouts`).
+# A transaction that moves a user holds their lock for so long at least (see `user_locations`).
 STEADY_SECONDS: Final = 0.05
 # A pause ends after this time if the command that began it is gone.
 PAUSE_LEASE_SECONDS: Final = 2.0

@@ -18,7 +18,7 @@ from luma_memory.partitions import webhooks
 from luma_memory.partitions.places import FAILURES_MAX, Places, soon
 from luma_memory.partitions.presence import PartitionedPresence
 from luma_memory.partitions.router import Routed
-from luma_memory.partitions.whereabouts import look_up
+from luma_memory.partitions.user_locations import look_up
 from luma_memory.postgres.database import Database
 
 

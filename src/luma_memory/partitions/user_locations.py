@@ -38,7 +38,7 @@ Work = Callable[[int, Sequence[ItemT]], Awaitable[Sequence[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class UserLocation:
     """number: the user's partition now. is_steady: it stays that for a moment."""
 
     number: int
@@ -46,14 +46,14 @@ class Whereabouts:
     is_steady: bool
 
 
-async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[Whereabouts]:
+async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[UserLocation]:
     """In the order of the users, who may be in transit. Raises StoreUnavailable."""
     if not places.moves_users:  # not any more
         return [
-            Whereabouts(places.number_of(scope), is_former=False, is_steady=True)
+            UserLocation(places.number_of(scope), is_former=False, is_steady=True)
             for scope in scopes
         ]
-    found: dict[Scope, Whereabouts] = {}
+    found: dict[Scope, UserLocation] = {}
     layout_number = places.layout_number
     checked: dict[int, list[Scope]] = {}
     is_returning = places.layout == "returning"
@@ -61,7 +61,7 @@ async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[Whereabou
         number = partition_number(scope, places.count)
         former, new = (number, HOME) if is_returning else (HOME, number)
         if number == HOME or scope in places.arrived:
-            found[scope] = Whereabouts(new, is_former=False, is_steady=True)
+            found[scope] = UserLocation(new, is_former=False, is_steady=True)
         else:
             checked.setdefault(former, []).append(scope)
     for former, chosen in checked.items():
@@ -72,11 +72,11 @@ async def look_up(places: Places, scopes: Sequence[Scope]) -> Sequence[Whereabou
         rows = await places.run(former, ask, writes=False)
         for scope, (is_here, is_free) in zip(chosen, rows, strict=True):
             if is_here:
-                found[scope] = Whereabouts(former, is_former=True, is_steady=is_free)
+                found[scope] = UserLocation(former, is_former=True, is_steady=is_free)
             else:
                 places.note_arrival(scope, layout_number)
                 new = HOME if is_returning else partition_number(scope, places.count)
-                found[scope] = Whereabouts(new, is_former=False, is_steady=True)
+                found[scope] = UserLocation(new, is_former=False, is_steady=True)
     return [found[scope] for scope in scopes]
 
 
