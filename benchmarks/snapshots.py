@@ -1,7 +1,8 @@
 """Search by a snapshot in this process: what it computes, and against the scan of the same scope.
 
 Scopes of made-up vectors and terms, in sizes that hide no threshold, with a window for every second
-block; each term of the query is in one of 30 passages. Searches include the embedding.
+block; each term of the query is in one of 30 passages. Searches include the embedding. What is
+compared is measured in turns: on a shared machine the seconds differ more than the scopes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from luma_memory.testing.sample_blocks import ingest_item, new_block
 _CLIENTS = 16
 _BYTES_MAX = 2 << 30
 _ROUNDS = 15
-_SEARCHES = 100  # one after the other; their median is compared with another scope's
+_TURNS = 12
+_SEARCHES = 10  # one after the other, in each turn
+_CLIENT_SEARCHES = 5  # of each client, in each turn of rates
 _QUERY = "Where did Marta leave the grey kayak in May?"
 _BLOCKS = """
 INSERT INTO memory_blocks (id, user_id, content, session_id, occurred_at, content_hash, status)
@@ -73,64 +76,94 @@ ON CONFLICT (project_id, user_id) DO NOTHING
 
 async def compare(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     """By size of the scope: compute over the bare product, and p50 over that of the smallest."""
-    lines: list[Line] = []
-    smallest: _Speed | None = None
     embedder = await LocalEmbedder.open()
+    scopes: list[_LoadedScope] = []
+    lines: list[Line] = []
     try:
+        vector = (await embedder.embed_query(_QUERY)).vector
         for count in sizes.snapshot_scopes:
-            found, smallest = await _of_scope(stack, count, embedder, smallest)
-            lines += found
+            scopes += [await _load(stack, count, embedder)]
+        times = await _in_turns([partial(_search, one.kept, one.scope) for one in scopes])
+        rates = await _rates(scopes)
+        for one, p50, per_second in zip(scopes, times, rates, strict=True):
+            lines += await _beside_scan(stack, one, vector)
+            lines += _beside_smallest(one, (p50, per_second), (times[0], rates[0]))
     finally:
+        for one in scopes:
+            await one.snapshots.close()
         await embedder.close()
     await stack.clear()
     return lines
 
 
 @dataclass(frozen=True, slots=True)
-class _Speed:
-    p50: float  # ms
-    per_second: float  # of all clients
+class _LoadedScope:
+    """A scope whose snapshot is loaded, searched by the snapshot (kept) and by a scan."""
+
+    count: int  # blocks
+    scope: Scope
+    snapshots: Snapshots
+    current: Current
+    load: float  # ms
+    kept: Recall
+    scanned: Recall
+
+    @property
+    def key(self) -> str:
+        return f"snapshot_{self.count}"
+
+    @property
+    def what(self) -> str:
+        return f"snapshot of {self.count:,} blocks"
 
 
-async def _of_scope(
-    stack: Stack, count: int, embedder: LocalEmbedder, smallest: _Speed | None
-) -> tuple[Sequence[Line], _Speed]:
-    """smallest: of the smallest scope; None where this is it. Returned with the lines."""
+async def _load(stack: Stack, count: int, embedder: LocalEmbedder) -> _LoadedScope:
     scope = Scope("default", f"snapshots-{count}")
     await _store(stack, scope, count, embedder.model)
     snapshots = Snapshots(PostgresSnapshotStore(stack.database), _BYTES_MAX, SystemClock())
     current, load = await _loaded(snapshots, scope, embedder.model.id)
     kept, scanned = (_recall(stack, embedder, used) for used in (snapshots, None))
-    vector = (await embedder.embed_query(_QUERY)).vector
-    product = await _median(partial(_product, current, vector))
-    compute = await _median(partial(_compute, current, vector))
-    plain = await _median(partial(_search, kept, scope), _SEARCHES)
-    scan = await _median(partial(_search, scanned, scope))
-    after_write = await _after_writes(stack, kept, scope)
-    per_second = await _per_second(kept, scope)
-    kept_cpu, scan_cpu = [await _processor_ms(stack, one, scope) for one in (kept, scanned)]
-    memory = snapshots.size_bytes / count
-    await snapshots.close()
-    smallest = smallest or _Speed(plain, per_second)
-    key, what = f"snapshot_{count}", f"snapshot of {count:,} blocks"
-    lines = [
+    return _LoadedScope(count, scope, snapshots, current, load, kept, scanned)
+
+
+async def _beside_scan(stack: Stack, one: _LoadedScope, vector: Sequence[float]) -> Sequence[Line]:
+    """What the scope's own scan, product, or search without a write is the limit of."""
+    size = one.snapshots.size_bytes / one.count
+    product, compute = await _in_turns(
+        [partial(_product, one.current, vector), partial(_compute, one.current, vector)]
+    )
+    found, scan = await _in_turns(
+        [partial(_search, recall, one.scope) for recall in (one.kept, one.scanned)], searches=1
+    )
+    plain, after_write = await _after_writes(stack, one)
+    kept_cpu, scan_cpu = [
+        await _processor_ms(stack, recall, one.scope) for recall in (one.kept, one.scanned)
+    ]
+    key, what = one.key, one.what
+    return [
         _line(f"{key}_compute", f"{what}, compute", compute, product, "bare product"),
-        _line(f"{key}_p50", f"{what}, search p50", plain, smallest.p50, "smallest scope"),
-        _line(f"{key}_scan", f"{what}, search p50", plain, scan, "scan"),
+        _line(f"{key}_scan", f"{what}, search p50", found, scan, "scan"),
         _line(f"{key}_write", f"{what}, first after a write", after_write, plain, "plain"),
-        _line(
-            *(f"{key}_rate", f"{what}, {_CLIENTS} clients", per_second, smallest.per_second),
-            name="smallest scope",
-            unit="searches/s",
-        ),
         _line(
             *(f"{key}_processor", f"{what}, processor time a search", scan_cpu, kept_cpu),
             name="snapshot; value: scan",
         ),
-        Line(f"{key}_load", f"{what}, load", load, "ms"),
-        Line(f"{key}_memory", f"{what}, memory a block", memory, "bytes"),
+        Line(f"{key}_load", f"{what}, load", one.load, "ms"),
+        Line(f"{key}_memory", f"{what}, memory a block", size, "bytes"),
     ]
-    return lines, smallest
+
+
+def _beside_smallest(
+    one: _LoadedScope, speed: tuple[float, float], smallest: tuple[float, float]
+) -> Sequence[Line]:
+    """speed, smallest: the p50 in milliseconds and the searches per second of all clients."""
+    (p50, rate), (p50_smallest, rate_smallest) = speed, smallest
+    name = "smallest scope"
+    rated = f"{one.what}, {_CLIENTS} clients"
+    return [
+        _line(f"{one.key}_p50", f"{one.what}, search p50", p50, p50_smallest, name),
+        _line(f"{one.key}_rate", rated, rate, rate_smallest, name, unit="searches/s"),
+    ]
 
 
 async def _store(stack: Stack, scope: Scope, count: int, model: EmbeddingModel) -> None:
@@ -180,26 +213,37 @@ async def _compute(current: Current, vector: Sequence[float]) -> None:
     Fusion(lay_out(scored, terms).scores).best(50)
 
 
-async def _after_writes(stack: Stack, recall: Recall, scope: Scope) -> float:
-    store, taken = PostgresBlockStore(stack.database, attempts_max=3), []
+async def _after_writes(stack: Stack, one: _LoadedScope) -> tuple[float, float]:
+    """Median milliseconds of a search with nothing new, and of the first after a write."""
+    store = PostgresBlockStore(stack.database, attempts_max=3)
+    plain: list[float] = []
+    after: list[float] = []
     for _ in range(_ROUNDS):
         text = f"The kayak {random.random()} is in the garage."
-        await store.ingest([ingest_item(new_block(text, user_id=scope.user_id))], lease=None)
-        started = time.perf_counter()
-        await _search(recall, scope)
-        taken.append((time.perf_counter() - started) * 1000)
-    return median(taken)
+        await store.ingest([ingest_item(new_block(text, user_id=one.scope.user_id))], lease=None)
+        for taken in (after, plain):
+            taken.append(await _duration(partial(_search, one.kept, one.scope)))
+    return median(plain), median(after)
+
+
+async def _rates(scopes: Sequence[_LoadedScope]) -> Sequence[float]:
+    """Searches per second of all clients, by scope: the median of rounds in turns."""
+    rates: list[list[float]] = [[] for _ in scopes]
+    for _ in range(_TURNS // 2):
+        for one, taken in zip(scopes, rates, strict=True):
+            taken.append(await _per_second(one.kept, one.scope))
+    return [median(taken) for taken in rates]
 
 
 async def _per_second(recall: Recall, scope: Scope) -> float:
     started = time.perf_counter()
 
     async def client() -> None:
-        for _ in range(_ROUNDS):
+        for _ in range(_CLIENT_SEARCHES):
             await _search(recall, scope)
 
     await asyncio.gather(*(client() for _ in range(_CLIENTS)))
-    return _CLIENTS * _ROUNDS / (time.perf_counter() - started)
+    return _CLIENTS * _CLIENT_SEARCHES / (time.perf_counter() - started)
 
 
 async def _processor_ms(stack: Stack, recall: Recall, scope: Scope) -> float:
@@ -216,15 +260,23 @@ async def _processor_ms(stack: Stack, recall: Recall, scope: Scope) -> float:
     return (spent() - before) * 1000 / count
 
 
-async def _median(work: Callable[[], Awaitable[None]], rounds: int = _ROUNDS) -> float:
-    """Milliseconds, after one call that fills caches."""
+async def _in_turns(
+    works: Sequence[Callable[[], Awaitable[None]]], *, searches: int = _SEARCHES
+) -> Sequence[float]:
+    """The median milliseconds of each. A turn calls each so often, and once before, for caches."""
+    taken: list[list[float]] = [[] for _ in works]
+    for _ in range(_TURNS):
+        for work, durations in zip(works, taken, strict=True):
+            await work()
+            durations += [await _duration(work) for _ in range(searches)]
+    return [median(durations) for durations in taken]
+
+
+async def _duration(work: Callable[[], Awaitable[None]]) -> float:
+    """Milliseconds."""
+    started = time.perf_counter()
     await work()
-    taken = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        await work()
-        taken.append((time.perf_counter() - started) * 1000)
-    return median(taken)
+    return (time.perf_counter() - started) * 1000
 
 
 def _line(key: str, what: str, value: float, limit: float, name: str, unit: str = "ms") -> Line:
