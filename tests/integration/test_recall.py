@@ -21,7 +21,10 @@ from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.pipeline.text.questions import query_terms
 from luma_memory.pipeline.text.terms import QueryTerm
 from luma_memory.postgres.database import Database
-from luma_memory.providers.completion.extract.question import LocalQuestionReader
+from luma_memory.providers.completion.extract.question import (
+    LocalQuestionReader,
+    load_language_data,
+)
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.telemetry.events import JobCompleted, RecallDegraded
@@ -97,6 +100,7 @@ async def test_a_time_that_is_named_prefers_what_is_of_it(database: Database) ->
 async def test_a_result_reports_whether_the_question_names_a_time(
     query: str, names_times: bool, database: Database
 ) -> None:
+    load_language_data()  # a search gives up waiting for it on a busy machine
     recall = _recall(database, events=EventLog())
     for count in (0, 1):  # without and with anything stored
         result = await recall.search(SearchRequest(scope=CAROLINE, query=query, limit=3))

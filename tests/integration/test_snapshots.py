@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -132,6 +133,7 @@ class SnapshotMachine(ScopeMachine):
     async def _compare(self, snapshots: Snapshots) -> None:
         scan = new_recall(self.world.database, None, self.model)
         recall = new_recall(self.world.database, snapshots, self.model)
+        await snapshots.loaded()  # of items, whose last searches may have begun to load
         before = snapshots.counts.loaded
         for query in QUERIES:
             await assert_as_scanned(recall, scan, query)
@@ -158,7 +160,7 @@ class SnapshotMachine(ScopeMachine):
         for kind in ("items", "all"):
             await snapshots.current(ADA, self.model, (), every_row(kind))
         await snapshots.loaded()
-        used = snapshots.counts.used
+        used, started = snapshots.counts.used, time.monotonic()
         for number in range(3):
             items = ITEMS[(self._checks + number) % len(ITEMS)]
             await assert_as_scanned(recall, scan, QUERIES[number % 2], items=items)
@@ -167,7 +169,10 @@ class SnapshotMachine(ScopeMachine):
         current = await snapshots.current(ADA, self.model, (), every)
         if current is None:
             return
-        if self._checks > 2 and not self.chain_is_broken and snapshots is self._processes[0]:
+        # A search between the expiry of two items may scan; on a slow machine, many fall into it.
+        is_quick = time.monotonic() - started < 1.0
+        is_followed = self._checks > 2 and snapshots is self._processes[0]
+        if is_quick and is_followed and not self.chain_is_broken:
             assert snapshots.counts.used == used + 5
         loaded = await self._loaded(every)
         if loaded is not None:

@@ -37,7 +37,7 @@ class Coverage:
     unknown_in_time: float
     lacking: npt.NDArray[np.uint8]  # [n] how many required terms the passage has not
 
-    def share(self, passages: slice) -> npt.NDArray[np.float32]:
+    def share(self, passages: slice | Indices) -> npt.NDArray[np.float32]:
         """[k] 0..1, by idf."""
         found: npt.NDArray[np.float32] = self.weights[passages] / np.float32(self.whole)
         return np.minimum(found, np.float32(1.0), out=found)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from luma_memory.domain.search import Calibration, Explanation, Ranking
 from luma_memory.pipeline.recall.fusion import (
@@ -52,17 +51,32 @@ class RelevanceScale:
     is_legible: bool  # whether the embedding model can read the question
     by_pairs: bool  # whether its words are pairs of characters
 
-    def of(self, block: int, layout: ScopeLayout) -> tuple[float, float]:
-        """The relevance of the block's best passage: with the cosine, and by words alone."""
-        if layout.is_proven_by_time(block):
-            return RELEVANCE_BY_TIME, RELEVANCE_BY_TIME
-        coverage, unknown = layout.words_of(block)
-        words = _best(word_relevance(coverage, unknown=unknown, by_pairs=self.by_pairs))
-        if not self.is_legible:
-            return words, words
-        dense = layout.scores.dense[layout.passages(block)]
-        found = _best(relevance(dense, coverage, self.calibration, unknown=unknown))
-        return found, words
+    def of(self, layout: ScopeLayout, blocks: Sequence[int]) -> Sequence[Relevance]:
+        """The relevance of each block's best passage: computed together, in a few arrays."""
+        at = np.array(blocks, dtype=np.intp)
+        words = layout.words_of(at)
+        unknown = np.repeat(words.unknown, words.sizes)
+        alone = word_relevance(words.shares, unknown=unknown, by_pairs=self.by_pairs)
+        together = alone
+        if self.is_legible:
+            dense = layout.scores.dense[words.passages]
+            together = relevance(dense, words.shares, self.calibration, unknown=unknown)
+        proven = layout.are_proven_by_time(at)
+        columns = [
+            np.where(proven, RELEVANCE_BY_TIME, words.best(each)).tolist()
+            for each in (together, alone)
+        ]
+        return [
+            Relevance(*row) for row in zip(*columns, words.best(words.shares).tolist(), strict=True)
+        ]
+
+
+class Relevance(NamedTuple):
+    """Of one block, by its best passage; all 0..1."""
+
+    together: float  # by cosine and words
+    by_words: float  # if the embedding model cannot read the block's text
+    share: float  # of the question's words
 
 
 def place_blocks(
@@ -76,34 +90,46 @@ def place_blocks(
 ) -> Sequence[Place]:
     """The best blocks, best first, at most `limit`. by: the fusion, or the name of a baseline."""
 
-    def place(block: int, score: float, explanation: Explanation, passage: int = 0) -> Place:
-        return Place(block, score, *scale.of(block, layout), passage, explanation)
-
     if isinstance(by, Fusion):
         related = with_relations(by, links, limit=limit) if links else Related(by.best(limit))
+        ranked = related.ranked
+        relevances = scale.of(layout, [found.block for found in ranked])
         return [
-            place(
+            Place(
                 found.block,
                 found.score,
-                _explanation(found, layout, related) if explain else {},
+                of_block.together,
+                of_block.by_words,
                 int(layout.ordinals[found.passage]),
+                _explanation(found, layout, related, of_block.share) if explain else {},
             )
-            for found in related.ranked
+            for found, of_block in zip(ranked, relevances, strict=True)
         ]
     rank = {"dense": rank_dense, "lexical": rank_lexical, "reciprocal": rank_reciprocal}[by]
+    blocks = rank(layout.scores, limit=limit)
     # Baselines only rank: scores decrease from 1 and are not comparable with others.
     return [
-        place(block, 1.0 / number, {"rank": number} if explain else {})
-        for number, block in enumerate(rank(layout.scores, limit=limit), start=1)
+        Place(
+            block,
+            1.0 / number,
+            of_block.together,
+            of_block.by_words,
+            0,
+            {"rank": number} if explain else {},
+        )
+        for number, (block, of_block) in enumerate(
+            zip(blocks, scale.of(layout, blocks), strict=True), start=1
+        )
     ]
 
 
-def _best(values: npt.NDArray[np.float64]) -> float:
-    return float(values.max())
+def _explanation(
+    place: RankedBlock, layout: ScopeLayout, related: Related, share: float
+) -> Explanation:
+    """Every part of the score; z-scores are standard deviations above the scope's mean.
 
-
-def _explanation(place: RankedBlock, layout: ScopeLayout, related: Related) -> Explanation:
-    """Every part of the score; z-scores are standard deviations above the scope's mean."""
+    share: of the question's words.
+    """
     parts = place.parts
     values: Explanation = {
         "dense_similarity": parts.dense_similarity,
@@ -121,7 +147,7 @@ def _explanation(place: RankedBlock, layout: ScopeLayout, related: Related) -> E
         "relation_gain": parts.relation,
         "z_score": parts.z_score,
         **_of_relations(place.block, layout, related),
-        "coverage": float(layout.words_of(place.block)[0].max()),
+        "coverage": share,
         "passage": int(layout.ordinals[place.passage]),
     }
     return {_WIRE_NAMES.get(name, name): value for name, value in values.items()}

@@ -45,13 +45,13 @@ def relevance(
     coverage: npt.NDArray[np.float32],
     calibration: Calibration,
     *,
-    unknown: float = 0.0,
+    unknown: float | Floats = 0.0,
 ) -> Floats:
     """[n] relevance of passages, in 0..1; it rises with both inputs.
 
     cosine: -1..1, NaN without a vector: then by words alone. coverage: 0..1, the share of
     the question's words, weighted by idf. unknown: 0..1, the share of the codes, numbers and names
-    in the question that no passage of the scope has.
+    in the question that no passage of the scope has, of all passages or [n] of each.
     """
     deviations = (cosine.astype(np.float64) - calibration.mean) / calibration.deviation
     together = _logistic(deviations + _COVERAGE_WEIGHT * coverage - _MIDPOINT)
@@ -59,7 +59,7 @@ def relevance(
 
 
 def word_relevance(
-    coverage: npt.NDArray[np.float32], *, unknown: float = 0.0, by_pairs: bool = False
+    coverage: npt.NDArray[np.float32], *, unknown: float | Floats = 0.0, by_pairs: bool = False
 ) -> Floats:
     """[n] relevance by words alone, for text that the embedding model cannot read.
 
@@ -70,7 +70,7 @@ def word_relevance(
     return words * _known_factor(unknown)
 
 
-def _known_factor(unknown: float) -> float:
+def _known_factor(unknown: float | Floats) -> float | Floats:
     return 1.0 - (1.0 - _UNKNOWN_FACTOR) * unknown
 
 

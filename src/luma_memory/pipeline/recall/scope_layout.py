@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -16,6 +16,7 @@ from luma_memory.pipeline.recall.arrangement import Arrangement, RowPlaces, arra
 from luma_memory.pipeline.recall.coverage import Coverage, TimeWords, coverage_of
 from luma_memory.pipeline.recall.events import QueryEvent, fitting
 from luma_memory.pipeline.recall.fusion import NeighborScores, ScopeScores
+from luma_memory.pipeline.recall.groups import Indices
 from luma_memory.pipeline.recall.neighbors import TermWeights, with_neighbors
 from luma_memory.pipeline.recall.postings import Posting, best_form, posting_of
 from luma_memory.pipeline.recall.speakers import meant
@@ -27,6 +28,24 @@ _WEIGHT_BY_LENGTH: Final = (
     (timedelta(days=8), 2.0),
     (timedelta.max, 1.0),
 )
+_Real = TypeVar("_Real", bound=np.floating[Any])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockWords:
+    """What k blocks have of a question's words, by their p passages, block after block."""
+
+    passages: Indices  # [p]
+    sizes: Indices  # [k] passages of each
+    starts: Indices  # [k] where each begins in the arrays of passages
+    shares: npt.NDArray[np.float32]  # [p] 0..1, of the question's words
+    # [k] 0..1, of its identifiers that no passage of the scope has; 1 if the block lacks a required
+    # term.
+    unknown: npt.NDArray[np.float64]
+
+    def best(self, values: npt.NDArray[_Real]) -> npt.NDArray[_Real]:
+        """[k] the largest value of each block's passages. values: [p]."""
+        return np.maximum.reduceat(values, self.starts) if len(self.starts) else values
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +77,23 @@ class ScopeLayout:
                     found[key] = number
         return found
 
-    def is_proven_by_time(self, number: int) -> bool:
-        """Whether its time alone makes the block relevant: "What did I do yesterday?"."""
+    def are_proven_by_time(self, numbers: Indices) -> npt.NDArray[np.bool_]:
+        """[k] whether its time alone makes a block relevant: "What did I do yesterday?"."""
         scores = self.scores.neighbor_scores
-        return self.is_about_time_only and scores is not None and bool(scores.timely[number] > 0)
+        if scores is None or not self.is_about_time_only:
+            return np.zeros(len(numbers), dtype=bool)
+        return scores.timely[numbers] > 0
 
-    def words_of(self, number: int) -> tuple[npt.NDArray[np.float32], float]:
-        """The share of the question's words that each passage of the block has, and the share of
-        its identifiers that none has, 0..1: all of them if the block lacks a required one."""
-        coverage, passages = self.coverage, self.passages(number)
-        unknown = coverage.unknown_in_time if self._in_time[number] else coverage.unknown
-        if coverage.lacking[passages].min() > 0:
-            unknown = 1.0
-        return coverage.share(passages), unknown
-
-    def passages(self, number: int) -> slice:
-        """The range of a block's passages, which are adjacent, in order of block numbers."""
-        start, stop = np.searchsorted(self.scores.block, [number, number + 1])
-        return slice(int(start), int(stop))
+    def words_of(self, numbers: Indices) -> BlockWords:
+        """What each of k blocks has of the question's words. numbers: [k]."""
+        coverage, groups = self.coverage, self._arrangement.groups
+        passages, sizes = groups.members(numbers), groups.sizes[numbers]
+        starts = np.cumsum(sizes) - sizes
+        in_time = self._in_time[numbers]
+        unknown = np.where(in_time, coverage.unknown_in_time, coverage.unknown)
+        if len(numbers):
+            unknown[np.minimum.reduceat(coverage.lacking[passages], starts) > 0] = 1.0
+        return BlockWords(passages, sizes, starts, coverage.share(passages), unknown)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -142,9 +142,7 @@ def test_blocks_of_the_named_time_need_no_words_for_it() -> None:
     )
     scan = replace(scan_of(rows), term_weights=columns)
     layout = lay_out(scored_by_scan(scan), terms, scoring)
-    found = [layout.words_of(number) for number in range(3)]
-    in_time = [number for number, (share, _) in enumerate(found) if share.max() > 0.999]
-    assert len(in_time) == 1
-    assert [unknown for _, unknown in found] == [
-        0.0 if number in in_time else 1.0 for number in range(3)
-    ]
+    words = layout.words_of(np.arange(3))
+    in_time = words.best(words.shares) > 0.999
+    assert np.count_nonzero(in_time) == 1
+    assert words.unknown.tolist() == np.where(in_time, 0.0, 1.0).tolist()
