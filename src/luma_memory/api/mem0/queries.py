@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
+from luma_memory.api.direct import json_body, shortcut
 from luma_memory.api.mem0 import filters
 from luma_memory.api.mem0.bodies import PAGE_MAX, PAGE_SIZE_MAX, Id, ListBody, SearchBody
 from luma_memory.api.mem0.memories import history, memory, only
@@ -18,6 +19,7 @@ from luma_memory.api.mem0.owners import scope_of
 from luma_memory.api.routes.search import SEARCH_BYTES_MAX
 from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
+from luma_memory.api.strict_json import StrictRequest
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller
 from luma_memory.domain.block import Block
@@ -39,7 +41,13 @@ PageSize = Annotated[int, Query(ge=1, le=PAGE_SIZE_MAX)]
 _querying = {"max_body_size": SEARCH_BYTES_MAX, **permission("read")}
 
 
+async def _searched(request: StrictRequest, caller: Caller, service: Service) -> Response | None:
+    body = await json_body(request, SearchBody)
+    return None if body is None else await search_memories(body, service, caller)
+
+
 @router.post("/v3/memories/search/", **_querying)
+@shortcut(_searched)
 async def search_memories(body: SearchBody, service: ServiceDep, caller: CallerDep) -> Response:
     """Rank memories by meaning and by terms. `score` is what `threshold` is compared with."""
     return await _search(body, service, caller)

@@ -6,9 +6,13 @@ from dataclasses import replace
 
 from fastapi import APIRouter, Request, Response
 
+from luma_memory.api.direct import json_body, shortcut
 from luma_memory.api.problems import RESPONSES
 from luma_memory.api.routing import SYSTEM_DISABLED, ProtectedRoute, caller_of, permission
 from luma_memory.api.services import service_of
+from luma_memory.api.strict_json import StrictRequest
+from luma_memory.bootstrap.service import Service
+from luma_memory.domain.access import Caller
 from luma_memory.protocol.context import ContextBody, ContextResponse
 from luma_memory.protocol.mapping import context_request
 
@@ -26,6 +30,11 @@ _PROBE_PARAMETER = {
 router = APIRouter(prefix="/context", tags=["recall"], route_class=ProtectedRoute)
 
 
+async def _get(request: StrictRequest, _caller: Caller, _service: Service) -> Response | None:
+    body = await json_body(request, ContextBody)
+    return None if body is None else await get_context(body, request)
+
+
 @router.post(
     "",
     response_model=ContextResponse,
@@ -36,6 +45,7 @@ router = APIRouter(prefix="/context", tags=["recall"], route_class=ProtectedRout
         "parameters": [_PROBE_PARAMETER],
     },
 )
+@shortcut(_get)
 async def get_context(body: ContextBody, request: Request) -> Response:
     """The user's blocks that are relevant to the query, within a token budget.
 
