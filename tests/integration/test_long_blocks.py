@@ -43,24 +43,26 @@ class SlowModel(SystemClock):
         self.longest_call = max(self.longest_call, len(texts))
 
 
-def _plan(model: SlowModel) -> Plan:
-    """A provider has 20 s, and a run 5 of them: less than sixteen texts take."""
+def _plan(model: SlowModel, *, has_provider: bool = True) -> Plan:
+    """A step has 20 s, and a run 5 of them: less than sixteen texts take."""
     return Plan(
         embedder=WordEmbedder(before=model),
-        provider_timeout=timedelta(seconds=20),
+        provider_timeout=timedelta(seconds=20) if has_provider else None,
+        job_timeout=timedelta(seconds=30 if has_provider else 20),
         clock=model,
         concurrent_jobs_max=3,
     )
 
 
+@pytest.mark.parametrize("has_provider", [True, False], ids=["provider", "local"])
 @pytest.mark.parametrize("content", [LOG, CHINESE, JSON], ids=["log", "Chinese", "JSON"])
 async def test_a_block_too_long_for_one_run_is_embedded_by_several(
-    content: str, database: Database, connection: asyncpg.Connection
+    content: str, has_provider: bool, database: Database, connection: asyncpg.Connection
 ) -> None:
     model = SlowModel()
     block = replace(new_block(content), scope=ADA)
     (accepted,) = await ingest(database, block)
-    async with working(database, _plan(model)) as running:
+    async with working(database, _plan(model, has_provider=has_provider)) as running:
         await running.events.wait_for(JobCompleted)
         assert len(running.events.of(JobDeferred)) > 2
         assert not running.events.of(JobFailed)

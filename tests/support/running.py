@@ -63,6 +63,7 @@ class Plan:
     reembedding: Reembedding | None = None
     reembed_store: VectorModels | None = None
     provider_timeout: timedelta | None = None
+    job_timeout: timedelta | None = None
     windows: SessionWindows | None = None
     relator: Relator | None = None
     relation_limit: int = 1_000
@@ -188,6 +189,7 @@ def _handler(database: Database, plan: Plan, worker_id: str, emit: Emit) -> Hand
         spending=plan.spending,
         scope_embedders=plan.scope_embedders,
         provider_timeout=plan.provider_timeout,
+        job_timeout=plan.job_timeout,
         windows=plan.windows,
     )
 

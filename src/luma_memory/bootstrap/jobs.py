@@ -126,6 +126,7 @@ def _enrichment(
         can_wait=settings.worker_enabled,
         paused_wait=_job_timeout(settings),
         provider_timeout=provider_timeout(settings),
+        job_timeout=_job_timeout(settings),
         spending=models.spending,
         scope_embedders=models.scope_embedders,
         windows=windows,

@@ -14,7 +14,7 @@ from luma_memory.concurrency.contention import ContentionAware
 from luma_memory.concurrency.deadline import TimeLimit
 from luma_memory.concurrency.parted import Batches, parted
 from luma_memory.concurrency.retries import ResultT, retry_until
-from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassagePlace, PassageText
+from luma_memory.domain.block import BackfillStep, BlockToEnrich, PassagePlace
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.enrichment import (
     Embedding,
@@ -38,10 +38,11 @@ from luma_memory.domain.errors import (
 from luma_memory.domain.job import Cancel, Defer, Done, Job, Outcome
 from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.accounts.spending import Spending
+from luma_memory.pipeline.enrichment.block_passages import passage_places, with_terms
 from luma_memory.pipeline.enrichment.long_blocks import LongBlocks, Progress
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.enrichment.session_windows import SessionWindows
-from luma_memory.pipeline.ingest.indexing import embedding_text, index_passages
+from luma_memory.pipeline.ingest.indexing import embedding_text
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
 from luma_memory.ports.blocks import BlockStore, EnrichedBlock, EnrichedPassage, PendingBackfill
 from luma_memory.ports.models import Embedder, Enricher
@@ -53,7 +54,7 @@ BACKFILL_FIRST = timedelta(seconds=15)
 BACKFILL_AGAIN = timedelta(minutes=5)
 # How often a backfill tries an account that was refused.
 REFUSED_ACCOUNT_RETRY = timedelta(seconds=30)
-# The share of a provider's time that one run spends on parts of a long block: the rest is
+# The share of the time for a step that one run spends on parts of a long block: the rest is
 # for the part that is being embedded at that point.
 SLICE_SHARE = 0.25
 READ_BATCH_MAX = 200
@@ -98,6 +99,7 @@ class EnrichBlock:
     paused_wait: how long after its acceptance a block waits for a provider whose circuit is open,
     without consuming an attempt. provider_timeout: for each step, None for the job's own timeout;
     it must be shorter than that, or a hanging provider leaves no time for the fallback.
+    job_timeout: of one run, in which a long block may not fit; None for no limit.
     scope_embedders: the embedder of each scope; None to use `embedder` for all.
     windows: notified of new turns, so that the session windows around them are embedded; or None.
     concurrent_writes: statements of write-backs in flight; more than one where jobs wait for a
@@ -119,6 +121,7 @@ class EnrichBlock:
         can_wait: bool = True,
         paused_wait: timedelta = timedelta(0),
         provider_timeout: timedelta | None = None,
+        job_timeout: timedelta | None = None,
         spending: Spending | None = None,
         scope_embedders: ScopeEmbedders | None = None,
         windows: SessionWindows | None = None,
@@ -139,11 +142,13 @@ class EnrichBlock:
         self._scope_embedders = scope_embedders
         self._clock = clock
         self._emit = emit
-        seconds = self._provider_seconds
+        step_timeout = provider_timeout or job_timeout
         self._long_blocks = LongBlocks(
             store,
             self._embed,
-            slice_seconds=SLICE_SHARE * seconds if seconds and can_wait else None,
+            slice_seconds=SLICE_SHARE * step_timeout.total_seconds()
+            if step_timeout and can_wait
+            else None,
             spending=spending,
             clock=clock,
         )
@@ -187,18 +192,17 @@ class EnrichBlock:
             self._spending.leave(job.scope)
 
     async def _run(self, job: Job, block: BlockToEnrich) -> Outcome:
-        passages = _passages(block)
+        places = passage_places(block)
         embedder = await self._embedder_of(block)
-        progress = Progress(passages)
+        progress = Progress(places)
         if embedder is not None:
-            progress = await self._long_blocks.advance(embedder, block, passages)
+            progress = await self._long_blocks.advance(embedder, block, places)
             if progress.is_time_up:
                 return Defer(self._clock.now(), "more passages to embed")
         results = await self._provide(block, embedder, progress)
         if results.errors:
             await self._settle(job, block, results)
-        if (language := _language(block, results)) != DEFAULT_LANGUAGE:
-            passages = _indexed(block, language)
+        passages = await with_terms(block, places, _language(block, results))
         result = self._result(job, block, passages, results)
         return Done(write=lambda: self._written(block, result))
 
@@ -436,19 +440,6 @@ def _is_kept(block: BlockToEnrich) -> bool:
         block.status != "active"
         and block.enriched_revision == block.revision
         and block.enrichment in ("model", "fallback")
-    )
-
-
-def _passages(block: BlockToEnrich) -> Sequence[PassagePlace]:
-    """Passages with terms of the default language, unless ingest has stored these already."""
-    if block.is_indexed:
-        return [PassagePlace(0, 0, len(block.content))]
-    return _indexed(block, DEFAULT_LANGUAGE)
-
-
-def _indexed(block: BlockToEnrich, language: str) -> Sequence[PassageText]:
-    return index_passages(
-        block.content, speaker=block.speaker, occurred_at=block.occurred_at, language=language
     )
 
 
