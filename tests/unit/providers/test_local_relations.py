@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -103,6 +103,20 @@ def test_precision_and_recall_are_as_published(relation: str) -> None:
     figures = (precision, recall, held_out_precision, held_out_recall)
     row = " | ".join([f"| `{relation}`", *(f"{figure:.2f}" for figure in figures)])
     assert f"{row} |" in DOCUMENTED.read_text("utf-8")
+
+
+def test_the_sizes_of_the_corpora_are_as_published() -> None:
+    documented = DOCUMENTED.read_text("utf-8")
+    for path in (PAIRS, HELD_OUT):
+        assert f"`{path.name}` ({len(_pairs(path))} pairs)" in documented
+
+
+def test_an_event_told_twice_is_two_events_also_on_one_day() -> None:
+    for text in ("Took 5 mg of ramipril.", "Ich habe Miete bezahlt.", "家賃を払いました。"):
+        later = _request(text, text, days=0)
+        moved = replace(later.block, occurred_at=THEN + timedelta(hours=5))
+        assert _types(replace(later, block=moved)) == []
+        assert _types(later) == ["duplicates"]  # the same instant: told twice
 
 
 def _measured(path: Path, relation: str) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from luma_memory.domain.relation import (
 )
 from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import read
+from luma_memory.providers.completion.extract.foreign_tense import tense
 from luma_memory.providers.completion.extract.language import identify
 from luma_memory.providers.completion.local_statements import (
     is_about_a_pronoun,
@@ -51,6 +52,8 @@ _SECRET: Final = re.compile(
     r"pass(?:word|wort|phrase)|passwort|mot de passe|contraseña|\b(?:pin|code|key|token|secret)\b",
     re.IGNORECASE,
 )
+# Languages that short texts of another one are taken for.
+_RELATED_LANGUAGES: Final = {"uk": "ru", "bg": "ru"}
 _FINAL_MARK: Final = re.compile(r"(?<=[^\W\d_])(?:\.|!|。)$")
 
 
@@ -130,15 +133,32 @@ def _plain(block: RelationBlock) -> str:
 
 
 def _means_the_same_days(block: RelationBlock, other: RelationBlock) -> bool:
-    """ "Lunch with Sam today", said on two days, means two lunches."""
-    if block.occurred_at.date() == other.occurred_at.date():
+    """ "Lunch with Sam today", said on two days, means two lunches, and "Ran 5 km" two runs."""
+    if block.occurred_at == other.occurred_at:
         return True
-    text = block.content[:_TEXT_CHARACTERS_MAX]
-    if _is_deictic(text):
-        return False
+    text = normalized(block.content, block.speaker)[:_TEXT_CHARACTERS_MAX]
+    is_deictic = _is_deictic(text)
+    if is_deictic or block.occurred_at.date() == other.occurred_at.date():
+        is_one_day = block.occurred_at.date() == other.occurred_at.date()
+        return is_one_day and (is_deictic or _is_lasting(text))
     document = read(text, identify(text).assumed)
     one, two = (dates(document, at) for at in (block.occurred_at, other.occurred_at))
-    return one == two and all(mention.value is not None for mention in one)
+    if one != two or not all(mention.value is not None for mention in one):
+        return False
+    return bool(one) or _is_lasting(text)
+
+
+def _is_lasting(text: str) -> bool:
+    """Whether the text says how something is, and not what happened or a passing condition."""
+    forms = relation_forms()
+    language = identify(text).assumed
+    language = _RELATED_LANGUAGES.get(language, language)
+    lasting, event = forms.lasting.get(language), forms.events.get(language)
+    if lasting is None or lasting.search(text) is None or tense(text, language) == "past":
+        return False
+    if event is not None and event.search(text) is not None:
+        return False
+    return forms.momentary.isdisjoint(word.casefold() for word in _WORD.findall(text))
 
 
 def _is_deictic(text: str) -> bool:

@@ -117,7 +117,7 @@ def _is_comparable(before: _Match, after: _Match) -> bool:
     """Whether both values are of one kind: two towns, two countries, two employers."""
     forms = relation_forms()
     if before.form.subject == "home":
-        return any(
+        return not _may_be_one_place(before.value, after.value) and any(
             before.value in names and after.value in names
             for names in (forms.towns, forms.countries)
         )
@@ -125,8 +125,25 @@ def _is_comparable(before: _Match, after: _Match) -> bool:
     return (
         "de" not in (before.form.language, after.form.language)
         and not (is_part(before.value, after.value) or is_part(after.value, before.value))
+        and not (_is_acronym(before.value, after.value) or _is_acronym(after.value, before.value))
         and all(_may_be_an_employer(match.value) for match in (before, after))
     )
+
+
+def _may_be_one_place(one: str, other: str) -> bool:
+    """Two names of one place ("Wien", "Vienna"), or a country and what may be a part of it."""
+    forms = relation_forms()
+    if forms.one_place.get(one, one) == forms.one_place.get(other, other):
+        return True
+    return not forms.regions.isdisjoint((one, other))
+
+
+def _is_acronym(one: str, other: str) -> bool:
+    """ "IBM" and "International Business Machines"; small words may be left out."""
+    words = re.split(r"[\s-]+", other)
+    every = "".join(word[:1] for word in words)
+    capitals = "".join(word[:1] for word in words if word[:1].isupper())
+    return len(words) > 1 and one.upper() in (every.upper(), capitals)
 
 
 def _may_be_an_employer(name: str) -> bool:

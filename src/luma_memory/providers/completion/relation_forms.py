@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -19,6 +20,8 @@ _IS: Final = (
     r"(?:is|ist|beträgt|liegt bei|est|es|è)"
     r"(?: (?P<now>now|jetzt|nun|maintenant|désormais|ahora|ora|adesso))?"
 )
+# Languages whose words are not separated, or have endings.
+_UNSPACED: Final = frozenset(["ja", "zh", "ko"])
 _SINCE: Final = r"(?: (?P<since>now|jetzt|maintenant|désormais|ahora|adesso))?"
 _CHANGED: Final = (
     r"(?P<changed>has changed to|changed to|hat sich geändert auf|a changé pour|cambió a)"
@@ -60,10 +63,15 @@ class RelationForms:
     indefinite: frozenset[str]  # first words that leave open which person or thing is meant
     deictic: frozenset[str]
     deictic_parts: tuple[str, ...]  # parts of words of scripts without spaces
+    momentary: frozenset[str]
+    lasting: Mapping[str, re.Pattern[str]]  # by language
+    events: Mapping[str, re.Pattern[str]]  # by language, also where `lasting` matches
     given_names: frozenset[str]
     not_employers: frozenset[str]
     countries: frozenset[str]
     towns: frozenset[str]
+    regions: frozenset[str]  # some countries are parts of others
+    one_place: Mapping[str, str]  # a name to the first one of the same place
     statements: tuple[StatementForm, ...]
     attributes: tuple[AttributeForm, ...]
     shifts: tuple[re.Pattern[str], ...]  # groups: `subject`, `old`, `value`
@@ -81,15 +89,37 @@ def relation_forms() -> RelationForms:
         indefinite=frozenset(table["indefinite"].split()),
         deictic=frozenset(table["deictic"].split()),
         deictic_parts=tuple(part.replace("_", " ") for part in table["deictic_parts"].split()),
+        momentary=frozenset(table["momentary"].split()),
+        lasting=_by_language(table["lasting"]),
+        events=_by_language(table["events"]),
         given_names=frozenset(table["given_names"].split()),
         not_employers=frozenset(table["not_employers"].split()),
         countries=frozenset(table["countries"].split()),
-        towns=frozenset(name.replace("_", " ") for name in table["towns"].split()),
+        towns=frozenset(_names(table["towns"])),
+        regions=frozenset(_names(table["regions"])),
+        one_place={
+            name: _names(line)[0]
+            for line in table["one_place"].splitlines()
+            for name in _names(line)
+        },
         statements=tuple(_statement_form(entry, table["when"]) for entry in table["forms"]),
         attributes=tuple(_attribute_form(entry, table) for entry in table["attributes"]),
         shifts=tuple(_shift(pattern) for pattern in table["shifts"]),
         link=table["link"],
     )
+
+
+def _names(text: str) -> list[str]:
+    return [name.replace("_", " ") for name in text.split()]
+
+
+def _by_language(table: dict[str, str]) -> Mapping[str, re.Pattern[str]]:
+    return {
+        language: re.compile(
+            forms if language in _UNSPACED else rf"(?<!\w)(?:{forms})(?!\w)", re.IGNORECASE
+        )
+        for language, forms in table.items()
+    }
 
 
 def _statement_form(entry: dict[str, Any], when: dict[str, str]) -> StatementForm:
