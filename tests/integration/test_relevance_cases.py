@@ -39,6 +39,21 @@ SIMILAR_TEXTS = {
         ["Is payments-api:2.3.1 live?", "payments-api 2.3.1", "When did v2.3.1 go live?"],
         ["Is payments-api:2.1.3 live?", "payments-api 9.9.9", "When did v3.0.0 go live?"],
     ),
+    "tokens": (
+        ["My token is aB3_xY-9.", "Lunch with Sam at noon.", "We write C++ at work."],
+        ["aB3_xY-9", "token", "C++", "Sam"],
+        ["X", "xY", "9", "aB3", "C", "C#"],
+    ),
+    "acronyms": (
+        ["IT approved the laptop.", "HR approved the leave.", "The US office is closed."],
+        ["IT", "US", "HR", "Did IT approve the laptop?"],
+        ["WHO", "the OR department"],
+    ),
+    "grouped numbers": (
+        ["The book is ISBN 978-3-16-148410-0.", "Call the plumber at 555-12-34."],
+        ["978-3-16-148410-0", "9783161484100", "555-12-34"],
+        ["978-3-16-148410-1", "555-12-35", "5551235"],
+    ),
     "orders": (
         ["Order 48213 was shipped to Graz by courier.", "Invoice 2210 is paid."],
         ["Where is order 48213?", "order 48213"],

@@ -26,6 +26,10 @@ from luma_memory.pipeline.ingest.passages import split_passages
 from luma_memory.pipeline.recall.calibration import Calibrations, is_readable
 from luma_memory.pipeline.recall.events import query_events
 from luma_memory.pipeline.recall.fusion import AVERAGE_CALIBRATION, Fusion
+from luma_memory.pipeline.recall.identifier_parts import (
+    INSIDE_FACTOR,
+    has_only_inside_identifiers,
+)
 from luma_memory.pipeline.recall.ranking import Place, RelevanceScale, place_blocks
 from luma_memory.pipeline.recall.related import FOLDING_PLACES, LINKS_MAX, NumberedLink
 from luma_memory.pipeline.recall.request import Question, SearchRequest, one_hot
@@ -130,7 +134,7 @@ class Recall:
         hits: Sequence[SearchHit] = ()
         if len(scanned.rows.arrangement.passages):
             layout, places = await self._rank(request, question, scanned, stages)
-            hits = await self._read(request, layout, places, scanned.embedder, stages)
+            hits = await self._read(request, question, layout, places, scanned.embedder, stages)
         return SearchResult(
             hits=hits,
             is_relevant=any(hit.relevance >= self._threshold for hit in hits),
@@ -342,13 +346,15 @@ class Recall:
     async def _read(
         self,
         request: SearchRequest,
+        question: Question,
         layout: ScopeLayout,
         places: Sequence[Place],
         embedder: Embedder | None,
         stages: Stages,
     ) -> Sequence[SearchHit]:
         scripts = embedder.model.scripts if embedder else None
-        found = await stages.required(self._hits(request.scope, layout, places, scripts))
+        work = self._hits(request.scope, question, layout, places, scripts)
+        found = await stages.required(work)
         if request.relevant_only:
             found = [entry for entry in found if entry[0].relevance >= self._threshold]
         stages.ended("read")
@@ -376,6 +382,7 @@ class Recall:
     async def _hits(
         self,
         scope: Scope,
+        question: Question,
         layout: ScopeLayout,
         places: Sequence[Place],
         scripts: frozenset[str] | None,
@@ -389,7 +396,7 @@ class Recall:
                 SearchHit(
                     block,
                     place.score,
-                    place.relevance if is_legible(block.content, scripts) else place.word_relevance,
+                    _relevance(place, block.content, question, scripts),
                     place.explanation,
                 ),
                 place.passage,
@@ -397,6 +404,15 @@ class Recall:
             for block, place in zip(blocks, places, strict=True)
             if block is not None
         ]
+
+
+def _relevance(
+    place: Place, text: str, question: Question, scripts: frozenset[str] | None
+) -> float:
+    value = place.relevance if is_legible(text, scripts) else place.word_relevance
+    if question.spans or not has_only_inside_identifiers(text, question.terms):
+        return value
+    return value * INSIDE_FACTOR
 
 
 def _read_words(query: str, language: str | None, user_id: str) -> Question:

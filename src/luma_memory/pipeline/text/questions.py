@@ -43,6 +43,7 @@ _LABELED: Final = re.compile(
 )
 # "xyz-123" is not found in "abc-123", though both have the number; "mid-2024" is a time.
 _CODE: Final = re.compile(r"[^\W\d_]\w*(?:[^\w\s]\w+)*[^\w\s](?!(?:19|20)\d\d\Z)\d[\d.]*")
+_CODE_DIGITS_MIN: Final = 3
 _YEAR: Final = re.compile(r"(?:19|20)\d\d")
 _INSIDE_SENTENCE: Final = re.compile(r"(?<=[\w,;] )[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _LATIN_WORD: Final = re.compile("[A-Za-z\u00c0-\u024f]{3,}")
@@ -127,10 +128,12 @@ def _entries(text: str) -> dict[str, _Entry]:
         entry.parts += parts
 
     for word in ANALYZER.words(text):
+        # "C++" is not "C": a joined word of single letters is looked for as a whole.
+        is_unit = word.whole is not None and all(len(part) == 1 for part in word.parts)
         if word.whole is not None:
-            add(word.whole, is_direct=False, parts=word.parts)
+            add(word.whole, is_direct=is_unit, parts=() if is_unit else word.parts)
         for part in word.parts:
-            add(part)
+            add(part, is_direct=not is_unit)
         if word.whole is not None and _CODE.fullmatch(word.whole) is not None:
             for part in word.parts:
                 entries[part].is_labeled = True
@@ -140,14 +143,26 @@ def _entries(text: str) -> dict[str, _Entry]:
                 entries[term].is_labeled = True
     plain = unmarked(text)
     for written, digits in joined_digits(plain):
-        add(digits, is_direct=False, parts=ANALYZER.terms(written))
+        groups = ANALYZER.terms(written)
+        # "978-3-16-148410-0" without its last digit is another book; a country's code may be left
+        # out.
+        is_unit = len(groups) > 1 and any(
+            len(group) < _CODE_DIGITS_MIN for group in re.findall(r"\d+", written)[1:]
+        )
+        add(digits, is_direct=is_unit, parts=groups)
+        for group in groups if is_unit else ():
+            entries[group].is_direct = False
     for pictogram in pictograms(plain):
         add(pictogram)
     labels = {f"^{match['value'].lower()}" for match in _LABELED.finditer(text)}
     for name in ANALYZER.names_of_stop_words(text):
         is_label = name in labels  # "Section A"
-        add(name, is_direct=is_label)
+        # In capitals it is a name wherever a text has it; "Will" is one inside sentences only.
+        is_acronym = re.search(rf"\b{name[1:].upper()}\b", text) is not None and len(name) > 2
+        add(name, is_direct=is_label or is_acronym)
         entries[name].is_labeled = is_label
+        if is_acronym and (same := entries.get(name[1:])) is not None:
+            same.is_direct = False  # "IT", a question of this word alone
     return entries
 
 
@@ -158,7 +173,7 @@ def _is_code(term: str) -> bool:
         return False
     if digits < len(term):
         return True
-    return digits >= 3 and not (digits > 3 and term.endswith("000"))
+    return digits >= _CODE_DIGITS_MIN and not (digits > 3 and term.endswith("000"))
 
 
 def _names(text: str, language: str | None, known: Collection[str]) -> frozenset[str]:

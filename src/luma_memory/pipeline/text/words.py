@@ -149,6 +149,12 @@ class Analyzer:
             found = self._each_once(raw, keep_stop_words=True)
         return [word for word in found if word is not None]
 
+    def tokens(self, text: str) -> Iterator[tuple[str, WordTerms]]:
+        """Each word as written, with its terms; without stop words."""
+        for raw in _WORD.findall(unmarked(text)):
+            if (word := self._word(raw)) is not None:
+                yield raw, word
+
     def names_of_stop_words(self, text: str) -> list[str]:
         """Terms of stop words that the text writes as names: "the IT department", "Section A"."""
         return list(stop_word_names(unmarked(text), self._stops))

@@ -34,6 +34,10 @@ def lacking(question: str, *texts: str) -> list[bool]:
         ("ticket xyz-123", "Ticket XYZ-123 is done.", "Ticket ABC-123 is done."),
         ("GPT-4", "We use GPT-4.", "We use GPT-5."),
         ("CVE-2021-44228", "CVE-2021-44228 is log4shell.", "CVE-2021-44229 is not."),
+        ("978-3-16-148410-0", "ISBN 978-3-16-148410-0", "ISBN 978-3-16-148410-1"),
+        ("9783161484100", "ISBN 978-3-16-148410-0", "ISBN 978-3-16-148410-1"),
+        ("555-12-35", "Call 555-12-35.", "Call 555-12-34."),
+        ("01 23 45 67 89", "Appelle le 01.23.45.67.89", "Appelle le 01 23 45 67 88"),
         ("01761234567", "Call 0176 1234567.", "IBAN DE89 3704 0044 0532 0130 00"),
     ],
 )

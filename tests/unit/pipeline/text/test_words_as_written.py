@@ -61,6 +61,7 @@ def test_a_version_is_found_whatever_it_is_joined_to(text: str) -> None:
         ("Who works in IT?", "The IT department moved", "^it"),
         ("US office", "our US office", "^us"),
         ("IT", "Ask IT about the laptop", "^it"),
+        ("10.12.20.25", "route 10.12.20.25/24 via eth0", "10.12.20.25"),
         ("Did I see the Who live?", "We saw the Who in Leeds", "^who"),
         ("집 어디야?", "집에서 일했다", "집"),
         ("책은 어디 있어?", "어제 책을 샀다", "책"),
