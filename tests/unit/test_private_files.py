@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from luma_memory.cli.private_files import write_private_text
+from luma_memory.bootstrap.private_files import write_private_text
 
 
 @pytest.mark.parametrize("existing_mode", [None, 0o644, 0o666])

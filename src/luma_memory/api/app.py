@@ -203,7 +203,10 @@ def _add_middleware(app: FastAPI, service: Service, challenges: Challenges) -> N
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestTarget)
     app.add_middleware(
-        RequestContext, emit=service.emit, untraced=(*HEALTH_PATHS, f"{BASE_PATH}/metrics")
+        RequestContext,
+        emit=service.emit,
+        routes=app.routes,
+        untraced=(*HEALTH_PATHS, f"{BASE_PATH}/metrics"),
     )
 
 

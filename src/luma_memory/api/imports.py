@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from fastapi import Request
 
 from luma_memory.api.batches import store_each
+from luma_memory.bootstrap.private_files import open_private
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.access import Caller
 from luma_memory.domain.errors import LumaMemoryError
@@ -85,7 +86,7 @@ class Upload:
 
     async def fill(self, request: Request) -> None:
         """Write the request's body, piece by piece."""
-        with self.path.open("wb") as file:
+        with open(self.path, "wb", opener=open_private) as file:  # noqa: ASYNC230 - as `Path.open`
             async for piece in request.stream():
                 await asyncio.to_thread(file.write, piece)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final
 
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from luma_memory.api.problems import internal_problem, too_large_problem
@@ -23,12 +24,21 @@ _ACCEPTABLE: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 class RequestContext:
     """ASGI middleware, outermost. A client's X-Request-ID is kept if it is well-formed.
 
+    routes: of the application, which name the requests that are refused before they reach one.
     untraced: paths without a span, polled every few seconds.
     """
 
-    def __init__(self, app: ASGIApp, *, emit: Emit, untraced: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        emit: Emit,
+        routes: Sequence[BaseRoute],
+        untraced: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._emit = emit
+        self._routes = routes
         self._untraced = frozenset(untraced)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,10 +79,19 @@ class RequestContext:
             if status == 0:
                 await internal_problem(request_id)(scope, receive, send_with_id)
         finally:
-            path = getattr(scope.get("route"), "path", "unmatched")
+            path = self._path_of(scope)
             if spans.is_on():
                 _describe_span(scope["method"], path, status, request_id)
             self._emit(RequestHandled(scope["method"], path, status, watch.elapsed_ms))
+
+    def _path_of(self, scope: Scope) -> str:
+        """The path of the route with its parameters' names: a log and a metric have few of them."""
+        route = scope.get("route")
+        if route is None:
+            matching = (one for one in self._routes if one.matches(scope)[0] is not Match.NONE)
+            route = next(matching, None)
+        path: str = getattr(route, "path", "unmatched")
+        return path
 
 
 def _is_plain_refusal(message: Message) -> bool:

@@ -17,6 +17,7 @@ from typing import Final
 
 from luma_memory.bootstrap.database import database_address, migrate_database, operators_database
 from luma_memory.bootstrap.partitions import Partitions
+from luma_memory.bootstrap.private_files import write_private_text
 from luma_memory.domain.errors import Conflict, Invalid, SetupError
 from luma_memory.domain.partition import HOME, Partition, layout_of
 from luma_memory.partitions.move_locks import no_moves
@@ -93,7 +94,7 @@ async def _write_folder(
                 )
         manifest = Manifest(_FORMAT, taken_at, [one.schema for one in partitions])
         text = json.dumps(asdict(manifest), indent=2)
-        await asyncio.to_thread((unfinished / _MANIFEST).write_text, text)
+        await asyncio.to_thread(write_private_text, unfinished / _MANIFEST, text)
         await asyncio.to_thread(unfinished.rename, folder)
     finally:
         await asyncio.to_thread(shutil.rmtree, unfinished, ignore_errors=True)

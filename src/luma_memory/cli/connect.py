@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from luma_memory.bootstrap.private_files import write_private_text
 from luma_memory.cli.commands import examples
 from luma_memory.domain.errors import SetupError
 
@@ -212,7 +213,7 @@ def _write(path: Path, before: str, after: str) -> None:
         path.unlink()
         return
     partial = path.with_name(path.name + ".new")
-    partial.write_text(after, encoding="utf-8")
+    write_private_text(partial, after)  # it may hold keys of other servers
     if path.exists():
         shutil.copymode(path, partial)
     partial.replace(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import zipfile
@@ -13,10 +12,10 @@ from typing import Annotated, BinaryIO, Final, Literal, Protocol
 
 import typer
 
+from luma_memory.bootstrap.private_files import open_private
 from luma_memory.cli.commands import examples
 from luma_memory.cli.options import Url, User, service_url
 from luma_memory.cli.output import print_note, printable
-from luma_memory.cli.private_files import PRIVATE_MODE
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient
 from luma_memory.exporters.markdown import MarkdownExport
@@ -99,7 +98,7 @@ def _opened(format_: ExportFormat, output: Path | None) -> Iterator[Form]:
             partial.mkdir(mode=0o700)
             yield MarkdownExport(_adding_files(partial))
         else:
-            with open(partial, "xb", opener=_new_private) as file:
+            with open(partial, "xb", opener=open_private) as file:
                 yield from _written(format_, file)
         partial.rename(output)
     finally:
@@ -140,11 +139,7 @@ def _adding_files(folder: Path) -> Callable[[str, str], None]:
     def add(path: str, content: str) -> None:
         target = folder / path
         target.parent.mkdir(exist_ok=True, mode=0o700)
-        with open(target, "x", encoding="utf-8", newline="\n", opener=_new_private) as file:
+        with open(target, "x", encoding="utf-8", newline="\n", opener=open_private) as file:
             file.write(content)
 
     return add
-
-
-def _new_private(path: str, flags: int) -> int:
-    return os.open(path, flags, PRIVATE_MODE)

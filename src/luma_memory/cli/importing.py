@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
+from luma_memory.bootstrap.private_files import open_private
 from luma_memory.cli.commands import examples
 from luma_memory.cli.groups import store_group
 from luma_memory.cli.options import Url, service_url
@@ -195,8 +196,9 @@ class Tally:
     def _write(self, **entry: str) -> None:
         if self._report is None:
             # Readable by its owner only: it quotes the source's ids and describes the export.
-            self._report = self.report_path.open("w", encoding="utf-8")
-            self.report_path.chmod(0o600)
+            self._report = open(  # noqa: SIM115 - closed with the import
+                self.report_path, "w", encoding="utf-8", opener=open_private
+            )
         print(json.dumps(entry, ensure_ascii=False), file=self._report)
 
 

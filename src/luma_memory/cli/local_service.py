@@ -12,9 +12,9 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from luma_memory.bootstrap.private_files import write_private_text
 from luma_memory.cli.connection_file import CONNECTION_FILE, SERVICE_LOCK
 from luma_memory.cli.local_sessions import LINGER_SECONDS, SESSIONS_LOCK, say
-from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.processes import Stack
 from luma_memory.concurrency.file_lock import FileLock
 from luma_memory.domain.errors import SetupError

@@ -13,7 +13,6 @@ counted, and a service that is killed is replaced by the next call. Its API outl
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from luma_memory.bootstrap.private_files import open_private
 from luma_memory.cli.connection_file import SERVICE_LOCK, Connection, running_service
 from luma_memory.cli.environment import python_arguments, settings_environment
 from luma_memory.concurrency.file_lock import FileLock, is_locked
@@ -131,7 +131,7 @@ class Sessions:
         say(f"starting a memory service in {self._folder} …")
         log = self._folder / _LOG_FILE
         mode = "ab" if log.exists() and log.stat().st_size < _LOG_BYTES_MAX else "wb"
-        with open(log, mode, opener=_private_opener) as output:
+        with open(log, mode, opener=open_private) as output:
             return subprocess.Popen(  # noqa: S603 - our own module
                 python_arguments(SERVICE_MODULE),
                 env=settings_environment(self._settings, data_dir=self._folder),
@@ -141,10 +141,6 @@ class Sessions:
                 start_new_session=True,
                 cwd=self._folder,
             )
-
-
-def _private_opener(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 async def _accepts(url: str) -> bool:

@@ -9,11 +9,11 @@ import typer
 
 from luma_memory.bootstrap.operators import open_relation_backlog
 from luma_memory.bootstrap.parts import detects_relations
+from luma_memory.bootstrap.private_files import write_private_text
 from luma_memory.cli.commands import command_group, examples
 from luma_memory.cli.jobs_options import OfUser, Project
 from luma_memory.cli.options import DataDir, Url, User, service_url
 from luma_memory.cli.output import print_note, progress
-from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.relation_graph import as_html, as_svg
 from luma_memory.cli.running import run_async
 from luma_memory.cli.service import ServiceClient

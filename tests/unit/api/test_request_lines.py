@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Response
 from starlette.testclient import TestClient
 
 from luma_memory.api.request_context import RequestContext
@@ -52,7 +52,7 @@ def _application() -> RequestContext:
     async def broken() -> None:
         raise RuntimeError
 
-    return RequestContext(app, emit=log_event)
+    return RequestContext(app, emit=log_event, routes=[])
 
 
 async def _log(text: str) -> None:
@@ -77,6 +77,26 @@ def test_a_refused_request_leaves_a_line(stream: io.StringIO, path: str, level: 
     assert line["level"] == level
 
 
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+def test_a_request_that_is_refused_before_its_route_is_named_by_it(
+    stream: io.StringIO, method: str
+) -> None:
+    app = FastAPI()
+
+    @app.get("/blocks/{block_id}")
+    async def block(block_id: str) -> str:
+        return block_id
+
+    async def refuses(scope: Any, receive: Any, send: Any) -> None:
+        await Response(status_code=401)(scope, receive, send)
+
+    client = TestClient(RequestContext(refuses, emit=log_event, routes=app.routes))
+    client.request(method, "/blocks/7")
+    client.request(method, "/block/7")
+    paths = [line["path"] for line in _lines(stream) if "status" in line]
+    assert paths == ["/blocks/{block_id}", "unmatched"]
+
+
 async def test_a_task_that_outlives_its_request_names_none(stream: io.StringIO) -> None:
     ended = asyncio.Event()
     tasks = []
@@ -89,7 +109,7 @@ async def test_a_task_that_outlives_its_request_names_none(stream: io.StringIO) 
         return
 
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/", "headers": []}
-    await RequestContext(app, emit=log_event)(scope, send, send)  # type: ignore[arg-type]
+    await RequestContext(app, emit=log_event, routes=[])(scope, send, send)  # type: ignore[arg-type]
     ended.set()
     await asyncio.gather(*tasks)
     handled, later = _lines(stream)

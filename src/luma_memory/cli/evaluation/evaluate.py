@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from luma_memory.bootstrap.private_files import write_private_text
 from luma_memory.cli.commands import examples
 from luma_memory.cli.conversations import StoredConversation, read_conversations
 from luma_memory.cli.evaluation.measures import summarize
@@ -22,7 +23,6 @@ from luma_memory.cli.evaluation.report import (
 )
 from luma_memory.cli.evaluation.run import BASELINES, run_queries
 from luma_memory.cli.output import console
-from luma_memory.cli.private_files import write_private_text
 from luma_memory.cli.running import run_async
 
 
