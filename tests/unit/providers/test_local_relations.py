@@ -111,12 +111,12 @@ def test_the_sizes_of_the_corpora_are_as_published() -> None:
         assert f"`{path.name}` ({len(_pairs(path))} pairs)" in documented
 
 
-def test_an_event_told_twice_is_two_events_also_on_one_day() -> None:
+def test_an_event_repeated_is_two_events_also_on_one_day() -> None:
     for text in ("Took 5 mg of ramipril.", "Ich habe Miete bezahlt.", "家賃を払いました。"):
         later = _request(text, text, days=0)
         moved = replace(later.block, occurred_at=THEN + timedelta(hours=5))
         assert _types(replace(later, block=moved)) == []
-        assert _types(later) == ["duplicates"]  # the same instant: told twice
+        assert _types(later) == ["duplicates"]  # the same instant
 
 
 def _measured(path: Path, relation: str) -> tuple[float, float]:

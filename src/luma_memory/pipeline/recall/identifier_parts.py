@@ -1,4 +1,4 @@
-"""Words of a question that a block has only inside an identifier.
+"""Terms of a question that a block has only inside an identifier.
 
 The parts of a joined word are searchable, so that "payments" finds "payments-api:2.3.1". In a token
 such as "aB3_xY-9" they are no words: a block with this token is not about "X". The same holds for a
@@ -28,17 +28,17 @@ _WORD_LETTERS_MIN: Final = 4
 
 
 def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
-    """Whether the text has words of the question, and each of them only inside an identifier."""
+    """Whether the text has terms of the question, and each of them only inside an identifier."""
     text = text[:_CHARACTERS_MAX]
-    wanted = {term.term for term in terms if term.is_direct}
-    if not 0 < len(wanted) <= _TERMS_MAX or not _may_hide(text, wanted):
+    asked = {term.term for term in terms if term.is_direct}
+    if not 0 < len(asked) <= _TERMS_MAX or not _may_hide(text, asked):
         return False
-    known = wanted | {term.term for term in terms}
+    known = asked | {term.term for term in terms}
     is_inside = False
     for raw, word in ANALYZER.tokens(text):
         if word.whole in known:
             return False
-        found = wanted.intersection(word.parts)
+        found = asked.intersection(word.parts)
         if not found:
             continue
         if word.whole is None or not all(_is_hidden(part, raw) for part in found):
@@ -47,9 +47,9 @@ def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
     return is_inside
 
 
-def _may_hide(text: str, wanted: set[str]) -> bool:
+def _may_hide(text: str, asked: set[str]) -> bool:
     """Cheap: false for nearly all blocks."""
-    return any(len(term) == 1 for term in wanted) or _MIXED.search(text) is not None
+    return any(len(term) == 1 for term in asked) or _MIXED.search(text) is not None
 
 
 def _is_hidden(part: str, raw: str) -> bool:

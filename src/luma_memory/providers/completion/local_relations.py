@@ -149,7 +149,7 @@ def _means_the_same_days(block: RelationBlock, other: RelationBlock) -> bool:
 
 
 def _is_lasting(text: str) -> bool:
-    """Whether the text says how something is, and not what happened or a passing condition."""
+    """Whether the text describes a lasting state, and not an event or a passing condition."""
     forms = relation_forms()
     language = identify(text).assumed
     language = _RELATED_LANGUAGES.get(language, language)

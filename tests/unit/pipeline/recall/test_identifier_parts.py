@@ -62,7 +62,7 @@ def test_a_word_or_a_whole_identifier_is_found(question: str, text: str) -> None
     assert not is_hidden(question, text)
 
 
-def test_a_joined_word_of_single_letters_is_looked_for_as_a_whole() -> None:
+def test_a_joined_word_of_single_letters_is_searched_as_a_whole() -> None:
     for text, unit in (("C++", "c++"), ("Who knows C#?", "c#"), ("the R&D budget", "r&d")):
         terms = {term.term: term.is_direct for term in query_terms(text)}
         assert terms[unit]
