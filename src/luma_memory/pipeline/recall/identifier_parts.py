@@ -30,15 +30,15 @@ _WORD_LETTERS_MIN: Final = 4
 def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
     """Whether the text has terms of the question, and each of them only inside an identifier."""
     text = text[:_CHARACTERS_MAX]
-    asked = {term.term for term in terms if term.is_direct}
-    if not 0 < len(asked) <= _TERMS_MAX or not _may_hide(text, asked):
+    requested = {term.term for term in terms if term.is_direct}
+    if not 0 < len(requested) <= _TERMS_MAX or not _may_hide(text, requested):
         return False
-    known = asked | {term.term for term in terms}
+    known = requested | {term.term for term in terms}
     is_inside = False
     for raw, word in ANALYZER.tokens(text):
         if word.whole in known:
             return False
-        found = asked.intersection(word.parts)
+        found = requested.intersection(word.parts)
         if not found:
             continue
         if word.whole is None or not all(_is_hidden(part, raw) for part in found):
@@ -47,9 +47,9 @@ def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
     return is_inside
 
 
-def _may_hide(text: str, asked: set[str]) -> bool:
+def _may_hide(text: str, requested: set[str]) -> bool:
     """Cheap: false for nearly all blocks."""
-    return any(len(term) == 1 for term in asked) or _MIXED.search(text) is not None
+    return any(len(term) == 1 for term in requested) or _MIXED.search(text) is not None
 
 
 def _is_hidden(part: str, raw: str) -> bool:
