@@ -159,7 +159,7 @@ async def store_template(stack: Stack, user_id: str, count: int, model: Embeddin
     items = [
         stored_item(turn, user_id, number) for number, turn in enumerate(turns(count, seed=72))
     ]
-    await _store(stack, items, user_id, model)
+    await store_items(stack, items, user_id, model)
 
 
 async def _fill(stack: Stack, sizes: Sizes, model: EmbeddingModel) -> None:
@@ -167,13 +167,16 @@ async def _fill(stack: Stack, sizes: Sizes, model: EmbeddingModel) -> None:
 
     The users' blocks come mixed, as they do in life: one user's rows do not lie side by side.
     """
-    await _store(stack, list(_mixed_items(sizes)), SEARCHED_USER, model)
+    await store_items(stack, list(_mixed_items(sizes)), SEARCHED_USER, model)
 
 
-async def _store(
+async def store_items(
     stack: Stack, items: Sequence[IngestItem], windows_of: str, model: EmbeddingModel
 ) -> None:
-    """Store blocks as the service does: accepted, then written back with a vector each."""
+    """Store blocks as the service does: accepted, then written back with a random vector each.
+
+    windows_of: the user whose every second block ends a window.
+    """
     store = PostgresBlockStore(stack.database, attempts_max=ATTEMPTS_MAX)
     noise = np.random.default_rng(70)
     for first in range(0, len(items), BLOCKS_PER_STATEMENT):

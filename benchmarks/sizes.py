@@ -20,6 +20,7 @@ class Sizes:
     searched: int  # blocks in the searched scope
     foreign: int  # blocks of other users
     questions: int  # a round of search
+    reembedded: int  # blocks whose embedding model changes
     scale_template: int  # blocks that are stored one by one, and in each of many users
     scale_users: tuple[int, int]  # with so many blocks each: few, then many
     scale_copies: tuple[int, ...]  # scopes of so many times as many blocks
@@ -56,6 +57,7 @@ FULL = Sizes(
     searched=10_000,
     foreign=50_000,
     questions=40,
+    reembedded=100_000,
     scale_template=1_000,
     scale_users=(10, 1_000),
     scale_copies=(10, 100),
@@ -91,6 +93,7 @@ SHORT = Sizes(
     searched=400,
     foreign=400,
     questions=5,
+    reembedded=600,
     scale_template=100,
     scale_users=(2, 6),
     scale_copies=(4,),

@@ -208,7 +208,7 @@ class Settings(BaseSettings):
     context_token_budget: int = Field(2_000, ge=50, le=100_000)
     """Tokens of a context's text unless the request states another number."""
     max_context_blocks: int = Field(10, ge=1, le=200)
-    """Blocks of a context unless the request states fewer."""
+    """Blocks of a context unless the request states fewer; with only a budget 0.8 to 2 times."""
     requests_per_minute: int = Field(0, ge=0, le=10_000_000)
     """Requests one key, token or (without keys) address may send to one process in a minute;
     above that 429; 0: any number."""

@@ -22,6 +22,12 @@ from luma_memory.cli.processes import Stack
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 COMPUTATIONS_MAX = 3  # promised, of 300 who ask one cold question at once
+# About nothing that a question here is about.
+TOPICS = [
+    f"{name} likes {thing}."
+    for name in ("Ada", "Ben", "Cleo", "Dan")
+    for thing in ("opera", "chess", "sailing", "rye bread")
+]
 LINE = re.compile(r"\[(\d+)\] (\{.*\})")
 
 
@@ -257,3 +263,20 @@ async def test_contexts_stay_correct_while_redis_comes_and_goes(
             await asyncio.sleep(0.05)
     await _ask(client, "dora", "Where is the spare key?")
     assert (await _ask(client, "dora", "Where is the spare key?"))["cached"]
+
+
+async def test_a_budget_alone_takes_more_of_a_flat_ranking_and_fewer_of_a_steep_one(
+    client: httpx2.AsyncClient,
+) -> None:
+    await _send(client, "lena", *[f"I visited city number {n}." for n in range(30)])
+    await _send(client, "lena", "The plumber repaired the boiler.", *TOPICS)
+
+    async def count(query: str, **limits: int) -> int:
+        return len((await _ask(client, "lena", query, **limits))["blocks"])
+
+    cities, boiler = "Which city number did I visit?", "Who repaired the boiler, the plumber?"
+    assert await count(cities) == await count(boiler) == 10
+    assert await count(cities, token_budget=8_000) == 20
+    assert await count(boiler, token_budget=8_000) == 8
+    assert await count(cities, token_budget=8_000, max_blocks=10) == 10
+    assert await count(boiler, token_budget=8_000, max_blocks=3) == 3

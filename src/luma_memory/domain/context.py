@@ -28,6 +28,8 @@ class ContextRequest:
     timeout_seconds: float
     relevant_only: bool = False  # leave out what does not reach the threshold
     include_items: bool = False
+    # Take somewhat more than `blocks_max` where the ranking is flat, and fewer where it is steep.
+    is_flexible: bool = False
     is_probe: bool = False  # a health probe: not counted in the hit rate
 
 

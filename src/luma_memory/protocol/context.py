@@ -40,7 +40,8 @@ class ContextBody(BaseModel):
         None,
         ge=1,
         le=BLOCKS_MAX,
-        description="Default and upper limit: MEMORY_MAX_CONTEXT_BLOCKS.",
+        description="Default and upper limit: MEMORY_MAX_CONTEXT_BLOCKS. With `token_budget` alone"
+        " the number follows the ranking: 0.8 to 2 times as many, the flatter the more.",
     )
     token_budget: int | None = Field(
         None,

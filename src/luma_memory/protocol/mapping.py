@@ -113,7 +113,8 @@ def context_request(
 ) -> domain.ContextRequest:
     """The request a body describes. Raises Forbidden.
 
-    blocks_max: limit and default of its blocks. token_budget: its default.
+    blocks_max: limit and default of its blocks, which a budget without a number of blocks makes
+    flexible. token_budget: its default.
     """
     return domain.ContextRequest(
         scope=caller.scope(body.user_id),
@@ -124,6 +125,7 @@ def context_request(
         timeout_seconds=body.timeout_ms / 1000,
         relevant_only=body.relevant_only,
         include_items=body.include_items,
+        is_flexible=body.max_blocks is None and body.token_budget is not None,
         is_probe=is_probe,
     )
 

@@ -117,6 +117,7 @@ class Contexts:
                 self._is_synthesized(request),
                 request.relevant_only,
                 request.include_items,
+                request.is_flexible,
             ],
         )
 
@@ -132,6 +133,7 @@ class Contexts:
                 scope=request.scope,
                 query=request.query,
                 limit=request.blocks_max,
+                is_flexible=request.is_flexible,
                 timeout_ms=round(request.timeout_seconds * 1000),
                 relevant_only=request.relevant_only,
                 items=EVERY_ITEM if request.include_items else None,

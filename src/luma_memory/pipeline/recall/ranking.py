@@ -37,6 +37,7 @@ class Place:
 
     block: int
     score: float
+    z_score: float  # in deviations; for a baseline the score
     relevance: float
     word_relevance: float  # if the embedding model cannot read the block's text
     passage: int  # ordinal of its best passage
@@ -98,6 +99,7 @@ def place_blocks(
             Place(
                 found.block,
                 found.score,
+                found.parts.z_score,
                 of_block.together,
                 of_block.by_words,
                 int(layout.ordinals[found.passage]),
@@ -111,6 +113,7 @@ def place_blocks(
     return [
         Place(
             block,
+            1.0 / number,
             1.0 / number,
             of_block.together,
             of_block.by_words,

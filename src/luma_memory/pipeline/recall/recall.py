@@ -23,6 +23,7 @@ from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.ingest.indexing import names_speakers
 from luma_memory.pipeline.ingest.passages import split_passages
+from luma_memory.pipeline.recall.block_count import block_count, most_blocks
 from luma_memory.pipeline.recall.calibration import Calibrations, is_readable
 from luma_memory.pipeline.recall.events import query_events
 from luma_memory.pipeline.recall.fusion import AVERAGE_CALIBRATION, Fusion
@@ -121,7 +122,7 @@ class Recall:
 
     @spans.traced("recall")
     async def search(self, request: SearchRequest) -> SearchResult:
-        """The scope's most relevant blocks, best first, at most `limit`.
+        """The scope's most relevant blocks, best first: at most `limit`, or about as many.
 
         Blocks that are not enriched yet are found by their terms. If the embedding provider fails
         or is slow, this holds for all blocks, and the result lists "embedding" under `degraded`.
@@ -296,7 +297,7 @@ class Recall:
         )
         layout = lay_out(scanned.rows, question.terms, scoring)
         fusion = _fusion(layout, calibration) if request.ranking == "fused" else None
-        limit = request.limit
+        limit = most_blocks(request.limit) if request.is_flexible else request.limit
         if fusion is not None and self._reranker is not None:
             limit = max(limit, CANDIDATES_MAX)
         links: Sequence[NumberedLink] = ()
@@ -361,7 +362,10 @@ class Recall:
         if self._reranker is not None and request.ranking == "fused" and len(found) > 1:
             found = await self._reranked(self._reranker, request.query, found, stages)
             stages.ended("rerank")
-        return [hit for hit, _ in found[: request.limit]]
+        limit = request.limit
+        if request.is_flexible:
+            limit = block_count([place.z_score for place in places], limit)
+        return [hit for hit, _ in found[:limit]]
 
     @spans.traced("rerank")
     async def _reranked(

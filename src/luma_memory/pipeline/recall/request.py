@@ -19,6 +19,8 @@ class SearchRequest:
     scope: Scope
     query: str
     limit: int  # >= 1
+    # Somewhat more blocks where the ranking is flat, fewer where it is steep; see `block_count`.
+    is_flexible: bool = False
     filters: Filter | None = None  # excluded blocks do not take part in the ranking either
     as_of: datetime | None = None  # the scope as it was then, by the blocks' own times; None: now
     include_superseded: bool = False

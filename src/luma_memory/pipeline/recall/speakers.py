@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 # Speakers that are roles: they are named whatever the case ("what did the assistant suggest?").
 USER_ROLES: Final = ("user", "human")
-_ASSISTANT_ROLES: Final = ("assistant", "agent", "bot", "ai")
-_ROLES: Final = frozenset((*USER_ROLES, *_ASSISTANT_ROLES, "system"))
+ASSISTANT_ROLES: Final = ("assistant", "agent", "bot", "ai")
+_ROLES: Final = frozenset((*USER_ROLES, *ASSISTANT_ROLES, "system"))
 # "What did you recommend?" is about the assistant's own words.
 _MEANS_ASSISTANT: Final = re.compile(
     r"\b(?:did|have|had) you (?:\w+ly )?(?:recommend|suggest|advise|propose|t(?:ell|old)|say|said"
@@ -50,7 +50,7 @@ def names_in(question: str) -> Sequence[str]:
         for length in range(1, min(_NAME_WORDS_MAX, len(words) - start) + 1):
             found.setdefault(" ".join(words[start : start + length]))
     if _MEANS_ASSISTANT.search(question[:_QUESTION_CHARACTERS_MAX]):
-        found.update(dict.fromkeys(_ASSISTANT_ROLES))
+        found.update(dict.fromkeys(ASSISTANT_ROLES))
     return list(found)
 
 
