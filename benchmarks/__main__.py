@@ -30,6 +30,7 @@ from benchmarks import (
     provider,
     recall,
     reembedding,
+    replica,
     scale,
     snapshots,
     webhooks,
@@ -70,6 +71,7 @@ SECTIONS: Mapping[str, Section] = {
     "dropin": dropin.compare,
     "queue": queue.compare,
     "partitions": partitions.partitions,
+    "replica": replica.compare,
 }
 
 

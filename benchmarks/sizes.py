@@ -41,6 +41,7 @@ class Sizes:
     list_reads: int  # pages of each list
     partitions: tuple[int, ...]  # beside one
     idle_seconds: float  # of a worker without jobs
+    replica_scopes: tuple[int, ...]  # blocks, searched with a replica and without
 
 
 FULL = Sizes(
@@ -78,6 +79,7 @@ FULL = Sizes(
     list_reads=200,
     partitions=(8, 64),
     idle_seconds=30.0,
+    replica_scopes=(1_000, 10_000),
 )
 SHORT = Sizes(
     rounds=1,
@@ -114,4 +116,5 @@ SHORT = Sizes(
     list_reads=20,
     partitions=(3,),
     idle_seconds=2.0,
+    replica_scopes=(200,),
 )

@@ -31,6 +31,7 @@ from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.pipeline.recall.scope_layout import lay_out
 from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.text.questions import query_terms
+from luma_memory.postgres.database import Database
 from luma_memory.providers.embedding.local import LocalEmbedder
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
@@ -43,7 +44,7 @@ _ROUNDS = 15
 _TURNS = 12
 _SEARCHES = 10  # one after the other, in each turn
 _CLIENT_SEARCHES = 5  # of each client, in each turn of rates
-_QUERY = "Where did Marta leave the grey kayak in May?"
+QUERY = "Where did Marta leave the grey kayak in May?"
 _BLOCKS = """
 INSERT INTO memory_blocks (id, user_id, content, session_id, occurred_at, content_hash, status)
 SELECT gen_random_uuid(), $1, 'block ' || n, 's' || n / 20, now() - n * interval '1 min', 'h',
@@ -80,7 +81,7 @@ async def compare(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     scopes: list[_LoadedScope] = []
     lines: list[Line] = []
     try:
-        vector = (await embedder.embed_query(_QUERY)).vector
+        vector = (await embedder.embed_query(QUERY)).vector
         for count in sizes.snapshot_scopes:
             scopes += [await _load(stack, count, embedder)]
         times = await _in_turns([partial(_search, one.kept, one.scope) for one in scopes])
@@ -119,7 +120,7 @@ class _LoadedScope:
 
 async def _load(stack: Stack, count: int, embedder: LocalEmbedder) -> _LoadedScope:
     scope = Scope("default", f"snapshots-{count}")
-    await _store(stack, scope, count, embedder.model)
+    await store_scope(stack.database, scope, count, embedder.model)
     snapshots = Snapshots(PostgresSnapshotStore(stack.database), _BYTES_MAX, SystemClock())
     current, load = await _loaded(snapshots, scope, embedder.model.id)
     kept, scanned = (_recall(stack, embedder, used) for used in (snapshots, None))
@@ -166,12 +167,13 @@ def _beside_smallest(
     ]
 
 
-async def _store(stack: Stack, scope: Scope, count: int, model: EmbeddingModel) -> None:
-    await stack.database.execute(_BLOCKS, scope.user_id, count)
-    terms = [term.index for term in query_terms(_QUERY)]
-    await stack.database.execute(_PASSAGES, scope.user_id, model.id, model.dimension, terms)
-    await stack.database.execute(_VERSION, scope.user_id)
-    await stack.database.execute("VACUUM ANALYZE memory_passages, memory_blocks")
+async def store_scope(database: Database, scope: Scope, count: int, model: EmbeddingModel) -> None:
+    """So many blocks; each term of QUERY is in one of 30 passages."""
+    await database.execute(_BLOCKS, scope.user_id, count)
+    terms = [term.index for term in query_terms(QUERY)]
+    await database.execute(_PASSAGES, scope.user_id, model.id, model.dimension, terms)
+    await database.execute(_VERSION, scope.user_id)
+    await database.execute("VACUUM ANALYZE memory_passages, memory_blocks")
 
 
 async def _loaded(snapshots: Snapshots, scope: Scope, model: str) -> tuple[Current, float]:
@@ -198,7 +200,7 @@ def _recall(stack: Stack, embedder: LocalEmbedder, snapshots: Snapshots | None) 
 
 
 async def _search(recall: Recall, scope: Scope) -> None:
-    await recall.search(SearchRequest(scope=scope, query=_QUERY, limit=10))
+    await recall.search(SearchRequest(scope=scope, query=QUERY, limit=10))
 
 
 async def _product(current: Current, vector: Sequence[float]) -> None:
@@ -208,7 +210,7 @@ async def _product(current: Current, vector: Sequence[float]) -> None:
 
 
 async def _compute(current: Current, vector: Sequence[float]) -> None:
-    terms = query_terms(_QUERY)
+    terms = query_terms(QUERY)
     scored = current.scored(vector, [term.index for term in terms])
     Fusion(lay_out(scored, terms).scores).best(50)
 

@@ -1241,6 +1241,19 @@ INSERT INTO memory_migrations (version) VALUES ('0031_partition_users');
 END IF;
 END $migration_0031$;
 
+DO $migration_0032$ BEGIN
+IF NOT EXISTS (SELECT FROM memory_migrations WHERE version = '0032_items_with_a_time_to_live') THEN
+-- Whether a user has items with a time to live, which a replica may not show (docs/adr/0027-read-replica.md).
+
+-- The scope as a number, as in memory_blocks_item_name: no other statement uses this index by mistake.
+CREATE INDEX IF NOT EXISTS memory_blocks_item_ttl ON memory_blocks
+    (hashtextextended(user_id, hashtextextended(project_id, 0)))
+    WHERE ttl_seconds IS NOT NULL;
+
+INSERT INTO memory_migrations (version) VALUES ('0032_items_with_a_time_to_live');
+END IF;
+END $migration_0032$;
+
 -- Add a process's counts since its last call; delete hours older than two days.
 CREATE OR REPLACE FUNCTION add_memory_cache_counts(
     p_hours timestamptz[], p_hits bigint[], p_misses bigint[]
@@ -4200,6 +4213,7 @@ BEGIN
         array_fill(0, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts));
+    PERFORM raise_memory_versions(v_projects, v_users, v_blocks, clock_timestamp());
     -- A block's job_id refers to the job that now exists.
     UPDATE memory_blocks AS b SET job_id = j.id
     FROM memory_jobs AS j

@@ -50,6 +50,7 @@ class Health:
     uptime_seconds: int
     provider_faults: Sequence[CircuitFault] = ()
     partition_faults: Sequence[PartitionFault] = ()
+    replica_is_used: bool | None = None  # by this process; None without one
 
 
 class Insights:
@@ -101,6 +102,7 @@ class Insights:
             uptime_seconds=round(self._clock.monotonic() - self._started),
             provider_faults=faults or (),
             partition_faults=partition_faults,
+            replica_is_used=self._probe.replica_is_used(),
         )
 
     async def cache(self) -> CacheReport:

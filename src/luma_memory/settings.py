@@ -58,6 +58,9 @@ class Settings(BaseSettings):
         None, validation_alias=AliasChoices("DATABASE_URL")
     )
     """`postgresql://…`, PostgreSQL 16 or newer with pgvector 0.8 or newer."""
+    database_read_url: Annotated[SecretStr | None, Unset("the primary serves all reads")] = None
+    """A streaming replica (hot standby) of that database: it serves searches and lists of one user
+    where it shows what the primary does ([scaling](scaling.md#read-replica))."""
     openai_api_key: Annotated[SecretStr | None, Unset("local provider")] = Field(
         None, validation_alias=AliasChoices("OPENAI_API_KEY")
     )
@@ -129,8 +132,7 @@ class Settings(BaseSettings):
     fallback`) and enriches with the model later, true fails the block with the reason; its text is
     searchable either way ([providers](providers.md))."""
     auth_disabled: bool = False
-    """`true`: serve on any address without keys, because a proxy in front authenticates
-    callers."""
+    """`true`: serve on any address without keys: a proxy in front authenticates callers."""
 
     # Credentials
     admin_key: Annotated[SecretStr | None, Unset("unset")] = None
@@ -151,8 +153,7 @@ class Settings(BaseSettings):
     embedding_dimension: Annotated[int | None, Unset("the model's own")] = Field(
         None, ge=1, le=3_500
     )
-    """Dimensions of a vector, at most what PostgreSQL stores in line with its row; OpenAI's third
-    generation of models shortens to it on request."""
+    """Dimensions of a vector; OpenAI's third generation of models shortens to it on request."""
     local_model: Annotated[str | None, Unset("all-MiniLM-L6-v2")] = None
     """A folder with a BERT-like sentence model, `multilingual-e5-small` (extra `multilingual`), or
     a model name on the hub."""
@@ -163,9 +164,8 @@ class Settings(BaseSettings):
     timeout, so that a hanging provider can be distinguished from a slow job."""
 
     rerank_url: Annotated[str | None, Unset("no reranking")] = None
-    """Base URL, without `/rerank`, of a service with Cohere's protocol, for example
-    `https://api.cohere.com/v2`: it receives each query with the texts of up to 50 blocks, and
-    orders them ([recall](recall.md#reranking))."""
+    """Base URL, without `/rerank`, of a service with Cohere's protocol (`https://api.cohere.com/v2`):
+    it orders the texts of up to 50 blocks by the query ([recall](recall.md#reranking))."""
     rerank_model: str = "rerank-v3.5"
     """Model of that service."""
     rerank_api_key: Annotated[SecretStr | None, Unset("none is sent")] = None
@@ -331,7 +331,7 @@ class Settings(BaseSettings):
     )
     """Address of a self-hosted Langfuse."""
 
-    @field_validator("database_url")
+    @field_validator("database_url", "database_read_url")
     @classmethod
     def _postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
         expected = None if value is None else expectation(value.get_secret_value())

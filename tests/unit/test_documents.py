@@ -77,6 +77,7 @@ NOT_RETURNED = {
         "process_ended",
     ),
     *("partitions_exist", "schema_exists"),  # of operators' commands
+    "replica_setup",  # in the log: the primary serves the request
     # Of the command that splits a database.
     *("adoption_unfinished", "partition_elsewhere", "partitions_missing", "processes_not_ready"),
     "user_busy",

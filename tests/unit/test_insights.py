@@ -31,6 +31,7 @@ class Database:
     faults: list[CircuitFault] = field(default_factory=list)
     partitions: list[PartitionFault] = field(default_factory=list)
     hangs: bool = False
+    replica: bool | None = None
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stats(self) -> JobStats:
@@ -47,6 +48,9 @@ class Database:
 
     def partition_faults(self) -> list[PartitionFault]:
         return self.partitions
+
+    def replica_is_used(self) -> bool | None:
+        return self.replica
 
     async def schema_is_current(self) -> bool:
         await self._respond()
@@ -123,3 +127,9 @@ async def test_a_question_that_cannot_be_cancelled_is_left_behind(
     await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}), return_exceptions=True)
     gc.collect()
     assert not reported
+
+
+@pytest.mark.parametrize("replica", [None, True, False])
+async def test_a_replica_that_is_not_used_degrades_nothing(replica: bool | None) -> None:
+    health = await _insights(Database(replica=replica)).health()
+    assert (health.status, health.replica_is_used) == ("ok", replica)

@@ -55,6 +55,7 @@ CALLING = {
     "decide_memory_relation",
     "delete_memory_block",
     "edit_memory_block",
+    "enqueue_waiting_memory_blocks",
     "fail_memory_blocks",
     "forget_memory_windows",
     "import_memory_rows",
@@ -108,3 +109,23 @@ def test_every_statement_that_changes_what_search_reads_is_listed_and_logs() -> 
     changing = {name for name, text in STATEMENTS.items() if _CHANGES.search(text)}
     assert changing == CHANGING
     assert changing - RAISING - CALLING == set(UNLOGGED)
+
+
+# What else is listed: a replica serves lists of blocks and relations by the version.
+_WRITES = re.compile(
+    r"\b(?:INSERT INTO|UPDATE|DELETE FROM)\s+memory_(?:blocks|relations)\b", re.IGNORECASE
+)
+# Writes blocks or relations and does not raise the version, each with the reason.
+UNSEEN = {
+    "admit_memory_relations": "when the block was last related, which no read shows",
+    "drop_memory_item": "as above",
+    "enqueue_memory_backfill": "when a missing step is due, which no read shows",
+    "refresh_items": "a replica serves no items that have a time to live",
+    "request_memory_backfill": "when a missing step is due, which no read shows",
+    "unrelate_memory_block": "those that change or delete the block call it and raise",
+}
+
+
+def test_every_statement_that_changes_a_list_raises_the_version() -> None:
+    writing = {name for name, text in STATEMENTS.items() if _WRITES.search(text)}
+    assert writing - RAISING - CALLING == set(UNSEEN)

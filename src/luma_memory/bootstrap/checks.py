@@ -15,8 +15,11 @@ from luma_memory.domain.cache import CacheFacts
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.database_facts import DatabaseFacts
 from luma_memory.domain.enrichment import EnrichmentRequest
+from luma_memory.domain.errors import LumaMemoryError, StoreUnavailable
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.inspection import inspect_database
+from luma_memory.postgres.replica import NOT_A_REPLICA as NOT_A_REPLICA
+from luma_memory.postgres.replica import ServerFacts, about_replica, check_replica, server_facts
 from luma_memory.providers.breaker import NoCircuits
 from luma_memory.providers.embedding.weights import check_tokenizer, check_weights, find_model
 from luma_memory.settings import Settings
@@ -39,6 +42,25 @@ async def partition_reports(dsn: str) -> Sequence[PartitionReport]:
         return await Partitions(database).reports()
     finally:
         await database.close()
+
+
+async def replica_facts(primary_dsn: str, settings: Settings) -> ServerFacts:
+    """The state of the replica; changes nothing. Raises StoreUnavailable or SetupError, also for
+    what is no replica that could be read."""
+    assert settings.database_read_url is not None
+    home = Database(primary_dsn, pool_size=1)
+    there = Database(settings.database_read_url.get_secret_value(), pool_size=1)
+    try:
+        primary = await server_facts(home)
+        try:
+            facts = await server_facts(there)
+        except LumaMemoryError as error:
+            raise StoreUnavailable(about_replica(error)) from error
+        check_replica(facts, primary)
+        return facts
+    finally:
+        await there.close()
+        await home.close()
 
 
 async def cache_facts(settings: Settings) -> CacheFacts:

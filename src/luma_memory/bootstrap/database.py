@@ -17,8 +17,9 @@ from luma_memory.postgres.migrator import (
     migration_script,
     schema_is_current,
 )
+from luma_memory.postgres.replica import NOT_A_REPLICA, Replica
 from luma_memory.settings import Settings
-from luma_memory.telemetry.events import Notice
+from luma_memory.telemetry.events import Emit, Notice
 from luma_memory.telemetry.logs import log_event
 
 ProcessKind = Literal["api", "worker"]
@@ -99,6 +100,36 @@ async def open_database(
         # Connections opened before the migration lack the vector types.
         await database.renew()
     return database
+
+
+async def open_replica(
+    settings: Settings, home: Database, partition_count: int, stack: AsyncExitStack, emit: Emit
+) -> Replica | None:
+    """The replica of MEMORY_DATABASE_READ_URL; None without one. It need not respond.
+
+    home: as for `Replica`. Raises SetupError if it is not a replica of it.
+    """
+    if settings.database_read_url is None:
+        return None
+    if settings.database_url is None:
+        raise SetupError(
+            "MEMORY_DATABASE_READ_URL needs DATABASE_URL: the embedded database has no replica",
+            code=NOT_A_REPLICA,
+        )
+    database = Database(
+        settings.database_read_url.get_secret_value(),
+        pool_size=settings.database_pool_size,
+        command_timeout_seconds=_COMMAND_SECONDS["api"],
+        application_name="luma-memory api",
+        pooler=settings.database_pooler,
+        notices_hanging=True,
+    )
+    if partition_count > 1:
+        database.hold_partitions(partition_count)
+    replica = Replica(database, home, emit)
+    stack.push_async_callback(replica.close)
+    await replica.start()
+    return replica
 
 
 @asynccontextmanager

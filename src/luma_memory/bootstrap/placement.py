@@ -14,8 +14,12 @@ from luma_memory.partitions.move_locks import finish_move
 from luma_memory.partitions.places import Places
 from luma_memory.partitions.stores import one_of_all, stores_of_all
 from luma_memory.postgres.database import Database
+from luma_memory.postgres.replica import Replica
 from luma_memory.settings import Settings
 from luma_memory.store.partitions import PartitionDirectory
+from luma_memory.store.replicated import replicated
+from luma_memory.telemetry.events import Emit
+from luma_memory.telemetry.logs import log_event
 
 StoreT = TypeVar("StoreT")
 
@@ -24,11 +28,14 @@ StoreT = TypeVar("StoreT")
 class Placement:
     """places: None with one partition, which is then used without any detour.
 
+    replica: of the server of DATABASE_URL; None without one.
     home: has what an installation has once (keys, circuits, secrets, history, the directory).
     """
 
     home: Database
     places: Places | None
+    replica: Replica | None = None
+    emit: Emit = log_event
 
     @property
     def part_of(self) -> Callable[[Scope], int] | None:
@@ -43,6 +50,17 @@ class Placement:
     def store(self, make: Callable[[Database], StoreT]) -> StoreT:
         """A repository, made by `make` for the database or for each partition."""
         return make(self.home) if self.places is None else one_of_all(self.places, make)
+
+    def read_store(self, make: Callable[[Database], StoreT]) -> StoreT:
+        """As `store`, for reads that the replica may serve."""
+        replica, emit = self.replica, self.emit
+        if replica is None:
+            return self.store(make)
+        if self.places is None:
+            return replicated(make, self.home, replica, emit)
+        return one_of_all(
+            self.places, make, over=lambda partition: replicated(make, partition, replica, emit)
+        )
 
     def stores(self, make: Callable[[Database], StoreT]) -> Sequence[StoreT]:
         """A repository in each partition, in their order."""

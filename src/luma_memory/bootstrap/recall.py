@@ -20,8 +20,10 @@ from luma_memory.pipeline.recall.snapshots import Snapshots
 from luma_memory.ports.jobs import JobSignal
 from luma_memory.providers.completion.extract.question import LocalQuestionReader
 from luma_memory.settings import Settings
+from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.cache_ledger import PostgresCacheLedger
 from luma_memory.store.items import PostgresItemStore
+from luma_memory.store.relations import PostgresRelationStore
 from luma_memory.store.scope_versions import PostgresScopeVersions
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.snapshots import PostgresSnapshotStore
@@ -59,22 +61,28 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
     calibrations = Calibrations(storage.vectors)
     process.stack.push_async_callback(calibrations.close)
     snapshots = Snapshots(
-        storage.placement.store(PostgresSnapshotStore),
+        storage.placement.read_store(PostgresSnapshotStore),
         settings.snapshot_memory_mb << 20,
         process.clock,
         process.emit,
     )
     process.stack.push_async_callback(snapshots.close)
     recall = Recall(
-        storage.placement.store(PostgresSearchStore),
-        storage.blocks,
+        storage.placement.read_store(PostgresSearchStore),
+        storage.placement.read_store(
+            lambda partition: PostgresBlockStore(partition, attempts_max=attempts_max(settings))
+        ),
         embedder=providers.embedder,
         scope_embedders=models.scope_embedders,
         reader=reader,
         calibrations=calibrations,
         threshold=settings.similarity_threshold,
         reranker=providers.reranker,
-        relations=storage.relations if uses_relations(settings) else None,
+        relations=(
+            storage.placement.read_store(PostgresRelationStore)
+            if uses_relations(settings)
+            else None
+        ),
         spending=models.spending,
         users=storage.users,
         snapshots=snapshots if settings.snapshot_memory_mb else None,
@@ -85,7 +93,7 @@ def make_recall(process: Process, storage: Storage, models: Models) -> Search:
 
 def make_items(process: Process, storage: Storage, recall: Recall, signal: JobSignal) -> Items:
     items = Items(
-        storage.placement.store(
+        storage.placement.read_store(
             lambda partition: PostgresItemStore(
                 partition, attempts_max=attempts_max(process.settings)
             )

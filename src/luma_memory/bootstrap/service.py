@@ -75,6 +75,7 @@ from luma_memory.store.edits import PostgresBlockEditor
 from luma_memory.store.events import PostgresEventStore
 from luma_memory.store.history import PostgresHistory
 from luma_memory.store.keys import PostgresKeyStore
+from luma_memory.store.relations import PostgresRelationStore
 from luma_memory.store.responses import PostgresResponseStore
 from luma_memory.store.user_lists import PostgresUserLists
 from luma_memory.telemetry.events import Emit, Notice
@@ -172,8 +173,8 @@ def _service(
         ingest=work.ingest,
         blocks=Blocks(storage.blocks),
         items=items,
-        lists=BlockLists(placement.store(PostgresBlockLists)),
-        selections=BlockSelections(placement.store(PostgresBlockSelections)),
+        lists=BlockLists(placement.read_store(PostgresBlockLists)),
+        selections=BlockSelections(placement.read_store(PostgresBlockSelections)),
         recall=search.recall,
         contexts=contexts.contexts,
         insights=Insights(
@@ -187,9 +188,9 @@ def _service(
             is_warming=lambda: search.question_reader.is_warming,
         ),
         jobs=Jobs(job_control(placement, settings), storage.queue, signal=work.notifier),
-        relations=Relations(storage.relations),
+        relations=Relations(placement.read_store(PostgresRelationStore)),
         summaries=work.summaries,
-        users=Users(storage.users, placement.store(PostgresUserLists)),
+        users=Users(storage.users, placement.read_store(PostgresUserLists)),
         keys=keys,
         api_keys=Keys(PostgresKeyStore(database), clock=clock),
         editing=Editing(
@@ -262,6 +263,10 @@ class _Probe:
     def partition_faults(self) -> Sequence[PartitionFault]:
         places = self._placement.places
         return () if places is None else places.faults()
+
+    def replica_is_used(self) -> bool | None:
+        replica = self._placement.replica
+        return None if replica is None else replica.is_used
 
     async def _first(self, question: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
         """Asked of the home partition, and then of the others, which may be on other servers."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from luma_memory.bootstrap.database import database_address, open_database
+from luma_memory.bootstrap.database import database_address, open_database, open_replica
 from luma_memory.bootstrap.parts import (
     attempts_max,
     chosen_attempts,
@@ -50,6 +50,10 @@ async def open_storage(process: Process) -> Storage:
     dsn = await stack.enter_async_context(database_address(settings))
     server = await open_database(dsn, settings, stack, process.kind)
     placement = await open_placement(server)
+    if process.kind == "api":  # workers read what they are about to change
+        count = 1 if placement.places is None else placement.places.count
+        replica = await open_replica(settings, placement.home, count, stack, process.emit)
+        placement = replace(placement, replica=replica, emit=process.emit)
     database, checks = placement.home, None
     if placement.places is not None:
         stack.push_async_callback(placement.places.close)

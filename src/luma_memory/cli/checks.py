@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Literal
 
 from luma_memory.bootstrap.checks import (
+    NOT_A_REPLICA,
     cache_facts,
     check_local_model,
     database_facts,
     partition_reports,
+    replica_facts,
     try_providers,
 )
 from luma_memory.bootstrap.database import data_dir, database_address
@@ -152,10 +154,26 @@ async def check_database(settings: Settings) -> list[Finding]:
         async with database_address(settings) as dsn:
             facts = await database_facts(dsn)
             reports = await partition_reports(dsn) if facts.schema_current else []
+            replica = await _replica_findings(dsn, settings)
     except LumaMemoryError as error:
         fix = "check DATABASE_URL and that the server is running" if settings.database_url else ""
         return [Finding("database", "fail", str(error), fix)]
-    return [*database_findings(facts), *partition_findings(reports)]
+    return [*database_findings(facts), *partition_findings(reports), *replica]
+
+
+async def _replica_findings(dsn: str, settings: Settings) -> list[Finding]:
+    """A replica that is away or not in order is no failure: the primary serves all reads. One of
+    another database is, because no process starts with it."""
+    if settings.database_read_url is None:
+        return []
+    try:
+        facts = await replica_facts(dsn, settings)
+    except LumaMemoryError as error:
+        verdict: Verdict = "fail" if error.code == NOT_A_REPLICA else "warn"
+        fix = "correct or remove MEMORY_DATABASE_READ_URL"
+        return [Finding("replica", verdict, str(error), fix)]
+    since = "" if facts.since_replay is None else f", last change {facts.since_replay:.1f} s ago"
+    return [Finding("replica", "ok", f"a standby of this database{since}")]
 
 
 def partition_findings(reports: Sequence[PartitionReport]) -> list[Finding]:

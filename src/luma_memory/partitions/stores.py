@@ -180,11 +180,18 @@ RULES: Final[Mapping[type, Mapping[str, Rule]]] = {
 }
 
 
-def one_of_all(places: Places, make: Callable[[Database], StoreT]) -> StoreT:
-    """A repository that stands for one in every partition. make: makes it for a partition."""
-    stores = stores_of_all(places, make)
-    rules = RULES[type(stores[0])]
-    return cast("StoreT", RoutedStore(Routed(places, stores), rules))
+def one_of_all(
+    places: Places,
+    make: Callable[[Database], StoreT],
+    *,
+    over: Callable[[Database], StoreT] | None = None,
+) -> StoreT:
+    """A repository that stands for one in every partition. make: makes it for a partition.
+
+    over: makes what stands for the repository of a partition; None for the repository itself.
+    """
+    rules = RULES[type(make(places.home))]
+    return cast("StoreT", RoutedStore(Routed(places, stores_of_all(places, over or make)), rules))
 
 
 def stores_of_all(places: Places, make: Callable[[Database], StoreT]) -> Sequence[StoreT]:

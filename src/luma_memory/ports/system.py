@@ -24,6 +24,10 @@ class SystemProbe(Protocol):
         """Partitions that did not respond to the last statement, or are paused."""
         ...
 
+    def replica_is_used(self) -> bool | None:
+        """Whether this process reads the replica; None without one."""
+        ...
+
     async def provider_faults(self) -> Sequence[CircuitFault]:
         """Providers that are unavailable or refuse requests, by name. Raises StoreUnavailable."""
         ...

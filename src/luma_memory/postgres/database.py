@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -92,6 +92,10 @@ class Database:
                 self._pool = await self._create_pool(shared=shared)
                 if self._liveness is not None:
                     await self._liveness.open()
+
+    @property
+    def pool_size(self) -> int:
+        return self._pool_size
 
     async def shares_sessions(self) -> bool:
         """Whether statements of one connection may run in different sessions: no LISTEN, no SET,
@@ -306,14 +310,20 @@ class Database:
             raise
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[None]:
+    async def transaction(self, *, reads_one_moment: bool = False) -> AsyncIterator[None]:
         """All statements of this task inside it are one transaction.
 
         Statements of tasks started inside are not. Never hold it during a provider or cache call.
-        Raises as `connection`.
+        reads_one_moment: they see the same state, and write nothing. Raises as `connection`.
         """
         task = asyncio.current_task()
-        async with self.connection() as connection, connection.transaction():
+        isolation: Literal["repeatable_read"] | None = (
+            "repeatable_read" if reads_one_moment else None
+        )
+        async with (
+            self.connection() as connection,
+            connection.transaction(isolation=isolation, readonly=reads_one_moment),
+        ):
             self._in_transaction[task] = connection
             try:
                 yield

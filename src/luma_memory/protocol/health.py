@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
@@ -72,6 +73,11 @@ class HealthBody(BaseModel):
     partition_faults: list[PartitionFaultBody] = Field(
         default=[],
         description="Partitions that do not respond or are paused; others are not affected.",
+    )
+    read_replica: Literal["used", "unused"] | None = Field(
+        default=None,
+        description="Whether this process reads the replica; null without one. `unused` is no fault"
+        " of the service: the primary serves all reads.",
     )
     uptime_seconds: int
 

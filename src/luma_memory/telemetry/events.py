@@ -214,6 +214,36 @@ class SnapshotsKept(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaRead(Event):
+    """Where a read that the replica may serve went."""
+
+    outcome: str  # used; the others went to the primary, see docs/metrics.md
+
+    @property
+    def level(self) -> Level:
+        return "debug"
+
+    def message(self) -> str:
+        return f"Read of the replica: {self.outcome}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaChanged(Event):
+    """The replica is used from now on, or left alone."""
+
+    reason: str | None  # why it is not used; None: it is
+
+    @property
+    def level(self) -> Level:
+        return "info" if self.reason is None else "warning"
+
+    def message(self) -> str:
+        if self.reason is None:
+            return "The replica is read"
+        return f"The replica is not read: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class CacheHit(Event):
     age_seconds: float
     is_checked: bool  # False: PostgreSQL did not say whether anything changed

@@ -24,6 +24,8 @@ from luma_memory.telemetry.events import (
     JobDeferred,
     JobFailed,
     RecallDegraded,
+    ReplicaChanged,
+    ReplicaRead,
     RequestHandled,
     SnapshotOutcome,
     SnapshotsKept,
@@ -92,6 +94,10 @@ class Metrics:
         )
         self._snapshots = self._gauge("luma_snapshots", "Scopes kept in memory for searches.")
         self._snapshot_bytes = self._gauge("luma_snapshot_bytes", "Memory that they take.")
+        self._replica_reads = self._counter(
+            "luma_replica_reads", "Reads that the replica may serve.", "outcome"
+        )
+        self._replica_used = self._gauge("luma_replica_used", "Processes that read the replica.")
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -124,6 +130,10 @@ class Metrics:
             case SnapshotsKept():
                 self._snapshots.set(event.count)
                 self._snapshot_bytes.set(event.size_bytes)
+            case ReplicaRead():
+                self._replica_reads.labels(event.outcome).inc()
+            case ReplicaChanged():
+                self._replica_used.set(event.reason is None)
             case _:
                 pass
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fastapi import APIRouter, Response
 
 from luma_memory import __version__
@@ -59,8 +61,15 @@ async def health(service: ServiceDep) -> HealthBody:
             PartitionFaultBody(partition=fault.number, state=fault.state, reason=fault.reason)
             for fault in report.partition_faults
         ],
+        read_replica=_replica(report.replica_is_used),
         uptime_seconds=report.uptime_seconds,
     )
+
+
+def _replica(is_used: bool | None) -> Literal["used", "unused"] | None:
+    if is_used is None:
+        return None
+    return "used" if is_used else "unused"
 
 
 def _features(settings: Settings) -> FeaturesBody:

@@ -169,6 +169,7 @@ BEGIN
         array_fill(0, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::timestamptz, ARRAY[cardinality(v_blocks)]),
         array_fill(NULL::text, ARRAY[cardinality(v_blocks)]), p_max_attempts));
+    PERFORM raise_memory_versions(v_projects, v_users, v_blocks, clock_timestamp());
     -- A block's job_id refers to the job that now exists.
     UPDATE memory_blocks AS b SET job_id = j.id
     FROM memory_jobs AS j

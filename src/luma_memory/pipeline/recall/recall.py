@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from luma_memory.domain.cut_off import calls_in_progress
 from luma_memory.domain.enrichment import Embedding, ModelCall
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.known_marks import marks_known
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     Calibration,
@@ -130,12 +131,13 @@ class Recall:
         time.
         """
         stages = Stages(request.timeout_ms, self._emit)
-        question = await self._understand(request, stages)
-        scanned = await self._scan(request, question, stages)
         hits: Sequence[SearchHit] = ()
-        if len(scanned.rows.arrangement.passages):
-            layout, places = await self._rank(request, question, scanned, stages)
-            hits = await self._read(request, question, layout, places, scanned.embedder, stages)
+        with marks_known():
+            question = await self._understand(request, stages)
+            scanned = await self._scan(request, question, stages)
+            if len(scanned.rows.arrangement.passages):
+                layout, places = await self._rank(request, question, scanned, stages)
+                hits = await self._read(request, question, layout, places, scanned.embedder, stages)
         return SearchResult(
             hits=hits,
             is_relevant=any(hit.relevance >= self._threshold for hit in hits),
@@ -153,11 +155,12 @@ class Recall:
             ranked = [(hit.block.id, hit.score) for hit in result.hits]
             return RankedIds(ranked, result.degraded)
         stages = Stages(request.timeout_ms, self._emit)
-        question = await self._understand(request, stages)
-        scanned = await self._scan(request, question, stages)
-        if not len(scanned.rows.arrangement.passages):
-            return RankedIds((), stages.degraded)
-        layout, places = await self._rank(request, question, scanned, stages)
+        with marks_known():
+            question = await self._understand(request, stages)
+            scanned = await self._scan(request, question, stages)
+            if not len(scanned.rows.arrangement.passages):
+                return RankedIds((), stages.degraded)
+            layout, places = await self._rank(request, question, scanned, stages)
         ranked = [(layout.block_id(place.block), place.score) for place in places]
         return RankedIds(ranked, stages.degraded)
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.errors import LumaMemoryError
+from luma_memory.domain.known_marks import marks_known
 from luma_memory.domain.scope import Scope
 from luma_memory.domain.search import (
     EVERY_BLOCK,
@@ -304,6 +305,10 @@ class Snapshots:
             task.exception()  # retrieved; the next search scans and begins another load
 
     async def _loaded(self, key: _Key) -> None:
+        with marks_known():
+            await self._load_whole(key)
+
+    async def _load_whole(self, key: _Key) -> None:
         for _ in range(_LOADS_MAX):
             every = every_row(key.kind)
             start = await self.store.look_up(key.scope, key.model, (), _NOTHING, every)
