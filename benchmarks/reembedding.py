@@ -23,7 +23,7 @@ from uuid import UUID
 import numpy as np
 
 from benchmarks.chat import Turn, questions, turns
-from benchmarks.client import Address, Connection, connections, expect, post
+from benchmarks.client import Address, Connection, connections, expect, get, post
 from benchmarks.figures import Line, Round, WrongResultError, compared, percentile
 from benchmarks.inputs import block_request, stored_item
 from benchmarks.recall import LIMIT, store_items
@@ -235,13 +235,15 @@ async def _watch(stack: Stack, sizes: Sizes, searches: _Searches, model_id: str)
             group.create_task(searches.repeated(watched, done))
             group.create_task(_stores(searches.api, watched, done, sizes.reembedded))
             group.create_task(_states(stack, watched, done))
-            await _worked(stack, sizes, watched, model_id)
+            await _worked(stack, sizes, searches, watched, model_id)
             done.set()
     await _checked_at_the_end(stack, sizes, watched, model_id)
     return watched
 
 
-async def _worked(stack: Stack, sizes: Sizes, watched: _Watched, model_id: str) -> None:
+async def _worked(
+    stack: Stack, sizes: Sizes, searches: _Searches, watched: _Watched, model_id: str
+) -> None:
     """A worker that is killed, then another, and the command that shows the progress."""
     started = time.perf_counter()
     async with AsyncExitStack() as first:
@@ -249,6 +251,7 @@ async def _worked(stack: Stack, sizes: Sizes, watched: _Watched, model_id: str) 
         killed_at = await _until_done(stack, model_id, round(sizes.reembedded * _KILLED_AT))
         os.kill(worker_id, signal.SIGKILL)
     async with stack.worker(), _progress(stack, watched, is_awaited=sizes.rounds > 1):
+        await _shown_in_metrics(searches.api)
         resumed_at, _ = await _done(stack, model_id)
         if resumed_at < killed_at:
             raise WrongResultError(f"{killed_at - resumed_at} finished vectors were lost")
@@ -290,6 +293,14 @@ async def _progress(stack: Stack, watched: _Watched, *, is_awaited: bool) -> Asy
             raise WrongResultError(command.exit_report())
     if watched.progress != sorted(watched.progress) or not watched.progress:
         raise WrongResultError(f"the progress fell: {watched.progress}")
+
+
+async def _shown_in_metrics(api: Address) -> None:
+    async with connections(api, 1) as (client,):
+        response = await client.ask(get("/metrics"))
+    expect(response, 200)
+    if b'luma_reembed_passages{state="done"}' not in response.body:
+        raise WrongResultError("the metrics do not show the progress")
 
 
 async def _stores(api: Address, watched: _Watched, done: asyncio.Event, count: int) -> None:

@@ -56,6 +56,8 @@ fi
 install_once python requirements/integrations.txt install_python python requirements/integrations.txt
 # The frameworks' pins are not those of the clients above.
 install_once frameworks requirements/frameworks.txt install_python frameworks requirements/frameworks.txt
+# The weights of the multilingual model.
+install_once multilingual requirements/multilingual.txt install_python multilingual requirements/multilingual.txt
 install_once node tests/integrations/package-lock.json install_node
 
 LUMA_TEST_INTEGRATIONS=1 MEMORY_INTEGRATIONS=$folder \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install hash-checked lists in .venv, by Python's own tools, and the project itself. Called by the Makefile.
 #
-# LAYER is runtime, project, dev or docs; a layer is added to what is there. If it was installed before and its list has
+# LAYER is runtime, project, dev, docs or multilingual; a layer is added to what is there. If it was installed before and its list has
 # changed since, .venv is rebuilt and not updated: an update would keep packages that left the list.
 # Nothing is built here: --only-binary keeps out source packages, whose build would fetch unlisted tools.
 set -eu

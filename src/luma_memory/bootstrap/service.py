@@ -41,6 +41,7 @@ from luma_memory.pipeline.accounts.users import Users
 from luma_memory.pipeline.context.context import Contexts
 from luma_memory.pipeline.enrichment.backfill import Backfill
 from luma_memory.pipeline.enrichment.reembed import Reembedding
+from luma_memory.pipeline.enrichment.reembed_watch import ReembedWatch
 from luma_memory.pipeline.history.recording import HistoryRecorder
 from luma_memory.pipeline.ingest.archiving import Archiving
 from luma_memory.pipeline.ingest.block_lists import BlockLists
@@ -119,6 +120,7 @@ class Service:
     provider_names: Mapping[str, str]  # of the models for "enrichment" and "embedding"
     backfill: Backfill
     reembedding: Reembedding | None  # None if embedding is disabled
+    reembed_watch: ReembedWatch | None  # likewise
     usage: UsageReports
     circuits: PostgresCircuits
     circuit_names: Sequence[str]  # of this configuration
@@ -215,6 +217,7 @@ def _service(
         provider_names=models.providers.names,
         backfill=models.backfill,
         reembedding=make_reembedding(models.providers, storage.vectors),
+        reembed_watch=_reembed_watch(process, storage, models),
         usage=usage_reports(settings, placement, clock),
         circuits=storage.circuits,
         circuit_names=models.providers.circuits,
@@ -224,6 +227,15 @@ def _service(
         events=EventStream(placement.store(PostgresEventStore), clock=clock),
         deliveries=make_deliveries(process, storage),
     )
+
+
+def _reembed_watch(process: Process, storage: Storage, models: Models) -> ReembedWatch | None:
+    model_id = models.providers.embedding_model_id
+    if model_id is None:
+        return None
+    watch = ReembedWatch(storage.vectors, model_id=model_id, clock=process.clock)
+    process.stack.push_async_callback(watch.close)
+    return watch
 
 
 def _history(process: Process, storage: Storage, models: Models) -> HistoryRecorder:

@@ -13,12 +13,11 @@ from luma_memory.cli.commands import examples
 from luma_memory.cli.options import DataDir
 from luma_memory.cli.output import print_note, progress
 from luma_memory.cli.running import run_async
+from luma_memory.pipeline.enrichment.reembed_watch import PAUSE_PER_READ
 from luma_memory.ports.vector_models import ReembedProgress
 from luma_memory.settings import Settings, load_settings
 
 POLL_SECONDS = 1.0
-# Reading the progress scans all passages: it may take at most 1/20 of the time.
-PAUSE_PER_READ = 20
 
 
 @examples("luma-memory reembed", "luma-memory reembed --no-wait", "luma-memory reembed --status")

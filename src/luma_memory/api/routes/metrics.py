@@ -48,6 +48,7 @@ async def metrics(service: ServiceDep, caller: CallerDep) -> Response:
     await asyncio.gather(
         _in_time(_queue(service, registry)),
         _in_time(_providers(service, registry)),
+        _in_time(_reembedding(service, registry)),
     )
     body = generate_latest(service.metrics.reported) + generate_latest(registry)
     return Response(body, media_type=CONTENT_TYPE_LATEST)
@@ -121,6 +122,16 @@ async def _providers(service: Service, registry: CollectorRegistry) -> None:
         calls.set(line.spent.calls, *labels)
         tokens.set(line.spent.tokens, *labels)
         cost.set(float(line.spent.cost_usd), *labels)
+
+
+async def _reembedding(service: Service, registry: CollectorRegistry) -> None:
+    passages = ScrapedGauge(
+        registry, "luma_reembed_passages", "While the embedding model changes.", "state"
+    )
+    watch = service.reembed_watch
+    if watch is not None and (now := await watch.progress()) is not None:
+        passages.set(now.done, "done")
+        passages.set(now.total, "total")
 
 
 async def _in_time(part: Awaitable[None]) -> None:

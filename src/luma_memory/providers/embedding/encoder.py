@@ -39,7 +39,6 @@ from luma_memory.providers.embedding.packed_e5 import (
 )
 from luma_memory.providers.embedding.prompts import NO_PROMPTS, Prompts, read_prompts
 from luma_memory.providers.embedding.weights import (
-    PINNED_NAME,
     ModelFiles,
     check_tokenizer,
     find_model,
@@ -130,7 +129,7 @@ def load_encoder(
 ) -> TextEncoder:
     """Find a model (see `weights.find_model`), build its graph if necessary, and load it.
 
-    names_speakers: whether passages for the pinned model name their speakers (see
+    names_speakers: whether passages for the pinned models name their speakers (see
     `pipeline.text.first_person`); passages for other models never do.
 
     With the graph in the cache about 0.1 s; building it takes about a second more.
@@ -152,7 +151,7 @@ def load_encoder(
     if prompts != NO_PROMPTS and not files.pinned:
         # Earlier versions ignored the folder's prompts.
         model = replace(model, id=f"{model.id}-prompted")
-    if files.name == PINNED_NAME and files.pinned and names_speakers:
+    if files.pinned and names_speakers:
         model = replace(model, id=f"{model.id}-named", names_speakers=True, replaces=model.id)
     return TextEncoder(model, tokenizer, open_session(graph), prompts)
 
