@@ -22,8 +22,8 @@ _NOT_KEPT: Final[Collection[str]] = (
     *("jobs", "rate_limits", "idempotency", "api_keys"),
     # Versions are meaningless elsewhere; imported entries would claim changes that never happened.
     "changes",
-    # Of the one installation: what happened there, and who hears of it.
-    *("events", "webhooks", "webhook_deliveries"),
+    # Of the one installation: what happened there, who is notified of it, and who is moved there.
+    *("events", "webhooks", "webhook_deliveries", "partition_users"),
 )
 # Imported before the tables that refer to them.
 _FIRST: Final[Sequence[str]] = ("users", "blocks")
