@@ -38,6 +38,8 @@ SwaggerUIBundle({
 STYLE: Final = """\
 body { margin: 0; background: #fff }
 .swagger-ui { overflow-wrap: anywhere }
+.swagger-ui .loading-container { overflow-wrap: normal }
+.swagger-ui .parameters-col_name { min-width: 160px }
 .swagger-ui .wrapper { padding: 0 12px; max-width: 1200px }
 .swagger-ui .topbar { display: none }
 .swagger-ui .scheme-container { padding: 12px 0 }

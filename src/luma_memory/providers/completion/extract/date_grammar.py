@@ -118,7 +118,7 @@ def _numeric(words: DateWords) -> list[Rule]:
         return values.month(int(m["year"]), int(m["month"]))
 
     def ordered(m: re.Match[str], base: date, tense: Tense) -> str | None:
-        if m["sep"] == "." and len(m["year"]) == 2 and not _is_dotted_date(m, words.order):
+        if m["sep"] == "." and not _is_dotted_date(m, words.order):
             return None
         return _ordered(int(m["a"]), int(m["b"]), m["year"], _order_of(words, m))
 
@@ -167,14 +167,20 @@ def _compiled_number(pattern: str) -> re.Pattern[str]:
 _NUMBERED: Final = re.compile(
     r"(?:\b(?:v|ver|version|versión|versione|versão|versie|release|build|rev|revision|firmware|tag"
     r"|python|node|java|ubuntu|debian|android|ios|macos|windows|kernel|postgres|postgresql|chrome"
-    r"|host|ip|server|address|port|section|chapter|kapitel|abschnitt|upgraded?|updated?|downgraded?"
+    r"|host|ip|server|address|port|section|chapter|kapitel|abschnitt|clause|paragraph|figure|table|page"
+    r"|room|folder|shelf|drawer|part|article|rule|step|ordner|fach|regal|raum|zimmer|seite|absatz|regel"
+    r"|tabelle|abbildung|artikel|punkt|capítulo|sección|artículo|página|sala|carpeta|chapitre|article"
+    r"|salle|dossier|capitolo|sezione|articolo|pagina|stanza|cartella|upgraded?|updated?|downgraded?"
     r"|aktualisiert|install(?:ed|iert)?|released?|pip|npm|package|paket|model|modell)\b"
     r"[\s:=#v]*(?:to|from|auf|von|à|a|is|ist)?\s*)$",
     re.IGNORECASE,
 )
+_DAY_BEFORE: Final = re.compile(
+    r"(?<![\w.,:/-])(\d{1,2})(?:st|nd|rd|th|er|\.)?(?: (?:of|de|di))? $"
+)
 # Words followed by a number of their own: "Invoice 2024-05".
 _IDENTIFIED: Final = re.compile(
-    r"\b(?:order|invoice|ticket|case|issue|file|contract|part|serial|number|id|ref|no|nr|num|item"
+    r"\b(?:order|invoice|ticket|case|issue|file|contract|part|serial|number|id|ref|no|nr|num|item|model|modell|type|typ"
     r"|bestellung|auftrag|rechnung|vorgang|akte|nummer|pedido|factura|número|expediente|commande"
     r"|facture|numéro|dossier|ordine|fattura|numero|pratica|fatura|processo|bestelling|factuur"
     r"|dossier)\b[\s.:#]*(?:is |ist |es |est |è |é )?$",
@@ -191,7 +197,7 @@ def _is_dotted_date(m: re.Match[str], order: str) -> bool:
     """Whether "1.2.26" is a date: versions look the same, so the context must show it."""
     if _NUMBERED.search(_text_before(m)) is not None:
         return False
-    if _is_placed(m):
+    if len(m["year"]) == 4 or _is_placed(m):
         return True
     return order == "dmy" and len(m["a"]) == len(m["b"]) == 2
 
@@ -260,7 +266,12 @@ def _calendar(words: DateWords, months: Mapping[str, int]) -> list[Rule]:
 
     def month_and_year(m: re.Match[str], base: date, tense: Tense) -> str | None:
         number = months.get(m["month"].lower())
-        return values.month(int(m["year"]), number) if number else None
+        if number is None:
+            return None
+        day = _DAY_BEFORE.search(_text_before(m))
+        if day is not None and values.day(int(m["year"]), number, int(day[1])) is None:
+            return None  # "30 Feb 2026": no day, and so no month either
+        return values.month(int(m["year"]), number)
 
     name = rf"(?P<month>{any_of(months)})"
     suffix = rf"(?:{words.day_suffix})?"
@@ -345,17 +356,21 @@ def _counted(words: DateWords) -> list[Rule]:
     ]
 
 
+_OF: Final = re.compile(r" (?:of|der|des|vom|von|de|du|del|della|di|do|da|van)\b", re.IGNORECASE)
+
+
 def _shifted(words: DateWords) -> list[Rule]:
     unit, needed = _units(words.unit), _words_of_units(words, words.unit)
     steps = {"past": -1, "this": 0, "next": 1}
 
     def rule(pattern: str, steps: int) -> Rule:
-        return Rule(
-            compiled(pattern),
-            lambda m, base, tense: values.shifted(base, _unit(m), steps),
-            TIME,
-            needed,
-        )
+        def shifted(m: re.Match[str], base: date, tense: Tense) -> str | None:
+            # "The last day of school", "the next day": counted from something else.
+            if steps and (_unit(m) == "day" or _OF.match(m.string, m.end())):
+                return None
+            return values.shifted(base, _unit(m), steps)
+
+        return Rule(compiled(pattern), shifted, TIME, needed)
 
     return [
         *(rule(p, steps["past"]) for p in around(words.past_before, unit, words.past_after)),
