@@ -7,10 +7,10 @@ single letter or digit of any joined word ("C" in "C++", "A" in "A/B test").
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
+from luma_memory.pipeline.text.marked import is_opaque
 from luma_memory.pipeline.text.terms import QueryTerm
 from luma_memory.pipeline.text.words import ANALYZER
 
@@ -18,13 +18,11 @@ from luma_memory.pipeline.text.words import ANALYZER
 # for identifiers that no block has.
 INSIDE_FACTOR: Final = 0.4
 # Of a longer text only the beginning is read: the rest costs more than a wrong flag is worth.
-_CHARACTERS_MAX: Final = 20_000
+_CHARACTERS_MAX: Final = 8_000
 # Longer questions have other words that decide.
-_TERMS_MAX: Final = 6
-_MIXED: Final = re.compile(r"[a-z\d][A-Z]")
-_RUN: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-# A run of so many letters is a word ("getUser2").
-_WORD_LETTERS_MIN: Final = 4
+_TERMS_MAX: Final = 12
+# Shorter joined words ("c#") occur by chance.
+_WHOLE_LENGTH_MIN: Final = 6
 
 
 def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
@@ -33,15 +31,18 @@ def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
     requested = {term.term for term in terms if term.is_direct}
     if not 0 < len(requested) <= _TERMS_MAX or not _may_hide(text, requested):
         return False
-    known = requested | {term.term for term in terms}
+    lowered = text.lower()
+    whole = {term.term for term in terms if not term.is_direct}
+    if any(term in lowered for term in whole if len(term) >= _WHOLE_LENGTH_MIN):
+        return False  # also inside a longer one, such as an address
     is_inside = False
     for raw, word in ANALYZER.tokens(text):
-        if word.whole in known:
+        if word.whole in whole or word.whole in requested:
             return False
         found = requested.intersection(word.parts)
         if not found:
             continue
-        if word.whole is None or not all(_is_hidden(part, raw) for part in found):
+        if word.whole is None or not (is_opaque(raw) or all(len(part) == 1 for part in found)):
             return False
         is_inside = True
     return is_inside
@@ -49,19 +50,7 @@ def has_only_inside_identifiers(text: str, terms: Sequence[QueryTerm]) -> bool:
 
 def _may_hide(text: str, requested: set[str]) -> bool:
     """Cheap: false for nearly all blocks."""
-    return any(len(term) == 1 for term in requested) or _MIXED.search(text) is not None
-
-
-def _is_hidden(part: str, raw: str) -> bool:
-    if len(part) == 1:
-        return True
-    is_mixed = any(map(str.isdigit, part)) and any(map(str.isalpha, part))
-    return (len(part) < _WORD_LETTERS_MIN or is_mixed) and _is_opaque(raw)
-
-
-def _is_opaque(raw: str) -> bool:
-    """Whether a joined word is a token of digits and letters in mixed case, without words."""
-    if _MIXED.search(raw) is None or not any(map(str.isdigit, raw)):
-        return False
-    lengths = [len(run) for run in _RUN.findall(raw)]
-    return 2 * sum(length for length in lengths if length >= _WORD_LETTERS_MIN) < sum(lengths)
+    singles = {term for term in requested if len(term) == 1}
+    return (bool(singles) and not singles.isdisjoint(text.lower())) or any(
+        is_opaque(raw) and any(term in raw.lower() for term in requested) for raw in text.split()
+    )

@@ -417,9 +417,10 @@ def _relevance(
     place: Place, text: str, question: Question, scripts: frozenset[str] | None
 ) -> float:
     value = place.relevance if is_legible(text, scripts) else place.word_relevance
-    if question.spans or not has_only_inside_identifiers(text, question.terms):
-        return value
-    return value * INSIDE_FACTOR
+    is_doubtful = value >= INSIDE_FACTOR and not question.spans
+    if is_doubtful and has_only_inside_identifiers(text, question.terms):
+        return value * INSIDE_FACTOR
+    return value
 
 
 def _read_words(query: str, language: str | None, user_id: str) -> Question:

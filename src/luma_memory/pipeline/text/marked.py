@@ -63,6 +63,10 @@ _NEVER_NAMES: Final = frozenset(
 # Not a stop word but a country when capitalized.
 _PRONOUNS: Final = frozenset({"us"})
 _NAME_MARK: Final = "^"
+_MIXED: Final = re.compile(r"[a-z\d][A-Z]")
+_RUN: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
+# A run of so many letters is a word ("getUser2").
+_WORD_LETTERS_MIN: Final = 4
 
 
 def unmarked(text: str) -> str:
@@ -77,6 +81,14 @@ def joined_digits(text: str) -> Iterator[tuple[str, str]]:
         digits = re.sub(r"\D", "", written)
         if len(digits) in _JOINED_DIGITS and not _DAY.fullmatch(written):
             yield written, digits
+
+
+def is_opaque(word: str) -> bool:
+    """Whether a word is a token of digits and letters in mixed case, without words: "aB3_xY-9"."""
+    if _MIXED.search(word) is None or not any(map(str.isdigit, word)):
+        return False
+    lengths = [len(run) for run in _RUN.findall(word)]
+    return 2 * sum(length for length in lengths if length >= _WORD_LETTERS_MIN) < sum(lengths)
 
 
 def pictograms(text: str) -> Iterator[str]:

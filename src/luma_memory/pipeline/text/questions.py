@@ -128,7 +128,7 @@ def _entries(text: str) -> dict[str, _Entry]:
         entry.parts += parts
 
     for word in ANALYZER.words(text):
-        # "C++" is not "C": a joined word of single letters is looked for as a whole.
+        # "C++" is not "C": a joined word of single letters is searched as a whole.
         is_unit = word.whole is not None and all(len(part) == 1 for part in word.parts)
         if word.whole is not None:
             add(word.whole, is_direct=is_unit, parts=() if is_unit else word.parts)
@@ -159,9 +159,12 @@ def _entries(text: str) -> dict[str, _Entry]:
         is_label = name in labels  # "Section A"
         # In capitals it is a name wherever a text has it; "Will" is one inside sentences only.
         is_acronym = re.search(rf"\b{name[1:].upper()}\b", text) is not None and len(name) > 2
-        add(name, is_direct=is_label or is_acronym)
+        is_all = ENGLISH.issuperset(
+            term for term in entries if not term.startswith("^")
+        )  # "The Who"
+        add(name, is_direct=is_label or is_acronym or is_all)
         entries[name].is_labeled = is_label
-        if is_acronym and (same := entries.get(name[1:])) is not None:
+        if (is_acronym or is_all) and (same := entries.get(name[1:])) is not None:
             same.is_direct = False  # "IT", a question of this word alone
     return entries
 
