@@ -167,10 +167,10 @@ def _compiled_number(pattern: str) -> re.Pattern[str]:
 _NUMBERED: Final = re.compile(
     r"(?:\b(?:v|ver|version|versión|versione|versão|versie|release|build|rev|revision|firmware|tag"
     r"|python|node|java|ubuntu|debian|android|ios|macos|windows|kernel|postgres|postgresql|chrome"
-    r"|host|ip|server|address|port|section|chapter|kapitel|abschnitt|clause|paragraph|figure|table|page"
-    r"|room|folder|shelf|drawer|part|article|rule|step|ordner|fach|regal|raum|zimmer|seite|absatz|regel"
-    r"|tabelle|abbildung|artikel|punkt|capítulo|sección|artículo|página|sala|carpeta|chapitre|article"
-    r"|salle|dossier|capitolo|sezione|articolo|pagina|stanza|cartella|upgraded?|updated?|downgraded?"
+    r"|host|ip|server|address|port|section|chapter|kapitel|abschnitt|clause|paragraph|figure|page"
+    r"|room|folder|shelf|article|rule|step|ordner|fach|regal|raum|zimmer|seite|absatz|regel|artikel"
+    r"|capítulo|sección|artículo|página|sala|carpeta|chapitre|salle|dossier|capitolo|sezione"
+    r"|articolo|pagina|stanza|cartella|upgraded?|updated?|downgraded?"
     r"|aktualisiert|install(?:ed|iert)?|released?|pip|npm|package|paket|model|modell)\b"
     r"[\s:=#v]*(?:to|from|auf|von|à|a|is|ist)?\s*)$",
     re.IGNORECASE,
