@@ -169,8 +169,7 @@ _NUMBERED: Final = re.compile(
     r"|python|node|java|ubuntu|debian|android|ios|macos|windows|kernel|postgres|postgresql|chrome"
     r"|host|ip|server|address|port|section|chapter|kapitel|abschnitt|clause|paragraph|figure|page"
     r"|room|folder|shelf|article|rule|step|ordner|fach|regal|raum|zimmer|seite|absatz|regel|artikel"
-    r"|capítulo|sección|artículo|página|sala|carpeta|chapitre|salle|dossier|capitolo|sezione"
-    r"|articolo|pagina|stanza|cartella|upgraded?|updated?|downgraded?"
+    r"|capítulo|sección|artículo|página|sala|chapitre|salle|capitolo|upgraded?|updated?|downgraded?"
     r"|aktualisiert|install(?:ed|iert)?|released?|pip|npm|package|paket|model|modell)\b"
     r"[\s:=#v]*(?:to|from|auf|von|à|a|is|ist)?\s*)$",
     re.IGNORECASE,
