@@ -100,17 +100,17 @@ async def _rounds(
     database = await database_process(stack)
     async with stack.worker(concurrent_jobs_max=jobs) as worker_id:
         processes = (psutil.Process(worker_id), database)
-        await _drained(stack, turns(WARM_UP_BLOCKS, seed=31))
-        await _idle(stack)
+        await drained(stack, turns(WARM_UP_BLOCKS, seed=31))
+        await idle(stack)
         for number in range(sizes.rounds):
             some = turns(sizes.jobs, seed=40 + number)
             bare = await _embedded(embedder, _texts(some, embedder))
             before = sum(map(processor_seconds, processes))
-            per_second = await _drained(stack, some)
+            per_second = await drained(stack, some)
             active = sum(map(processor_seconds, processes))
             if jobs is not None:
                 await stack.database.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
-            await _idle(stack)
+            await idle(stack)
             after = sum(map(processor_seconds, processes))
             rounds.append(
                 _Round(
@@ -139,7 +139,7 @@ async def _embedded(embedder: LocalEmbedder, texts: Sequence[str]) -> _Pace:
     return _Pace(len(texts) / seconds, cpu_seconds / len(texts) * 1000)
 
 
-async def _drained(stack: Stack, some: Sequence[Turn]) -> float:
+async def drained(stack: Stack, some: Sequence[Turn]) -> float:
     """Blocks a second, by the database's own clock."""
     store = PostgresBlockStore(stack.database, attempts_max=ATTEMPTS_MAX)
     before = await _last_job(stack)
@@ -150,7 +150,7 @@ async def _drained(stack: Stack, some: Sequence[Turn]) -> float:
     return len(some) / float(done["seconds"])
 
 
-async def _idle(stack: Stack) -> None:
+async def idle(stack: Stack) -> None:
     """Until no job is left, of any kind."""
 
     async def none_left() -> bool:
@@ -200,7 +200,7 @@ async def idle_worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:
     dice = random.Random(50)
     times = []
     async with stack.worker(), connections(stack.api, 1) as (client,):
-        await _drained(stack, turns(WARM_UP_BLOCKS, seed=51))
+        await drained(stack, turns(WARM_UP_BLOCKS, seed=51))
         for number, turn in enumerate(turns(sizes.pickups, seed=52)):
             times.append(await _posted(stack, client, block_request(turn, "idle", number)))
             if number % 2:

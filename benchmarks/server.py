@@ -16,6 +16,7 @@ from uuid import UUID
 import uvloop
 from fastapi import APIRouter, FastAPI, Response
 
+from benchmarks.plain import WITHOUT_PARTS, without_parts
 from luma_memory.api.app import create_app
 from luma_memory.api.routes.blocks import BLOCK_BYTES_MAX
 from luma_memory.api.server import serve
@@ -69,6 +70,9 @@ def _without_history() -> Iterator[None]:
 def main() -> None:
     if os.environ.get(WITHOUT_HISTORY):
         with _without_history():
+            _serve()
+    elif os.environ.get(WITHOUT_PARTS):
+        with without_parts():
             _serve()
     else:
         _serve()

@@ -64,17 +64,22 @@ class Stack:
 
     @asynccontextmanager
     async def worker(
-        self, *, concurrent_jobs_max: int | None = None, variables: Mapping[str, str] | None = None
+        self,
+        *,
+        concurrent_jobs_max: int | None = None,
+        variables: Mapping[str, str] | None = None,
+        module: str = "luma_memory.worker",
     ) -> AsyncIterator[int]:
         """A worker process, registered and waiting for jobs, by its id; stopped at the end.
 
-        concurrent_jobs_max: None leaves it to the worker. variables: further settings.
+        concurrent_jobs_max: None leaves it to the worker. variables: further settings. module: the
+        program.
         """
         variables = dict(variables or {})
         if concurrent_jobs_max is not None:
             variables["MEMORY_WORKER_MAX_CONCURRENT_JOBS"] = str(concurrent_jobs_max)
         started = time.perf_counter()
-        async with child_process("worker", "luma_memory.worker", self.dsn, variables) as child:
+        async with child_process("worker", module, self.dsn, variables) as child:
             await waited_for(lambda: self._is_registered(child))
             self.start_ms.setdefault("worker", _ms_since(started))
             yield child.pid
