@@ -2,7 +2,7 @@
 # Every command runs in .venv, which is made on first use; `make help` lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup multilingual demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages sdk-types console console-pictures clean
+.PHONY: help setup multilingual demo up unit test test-all coverage test-integrations faults lint format generate docs bench lock wheel node-packages runtimes sdk-types console console-pictures clean
 
 # Settable: make setup PYTHON=python3.12 · make demo FILE="my conversation.json" · make test PYTEST_ARGS="-k ingest"
 PYTHON ?=
@@ -98,6 +98,8 @@ wheel: $(DEV) ## build dist/*.whl, to be installed beside requirements/runtime.t
 
 # The Node.js packages of the TypeScript SDK and the console. Only these targets and their tests need Node.js.
 node-packages: sdk/typescript/node_modules/.installed console/node_modules/.installed ## install the pinned Node.js packages (needs Node.js 20 or later)
+
+runtimes: tests/runtimes/node_modules/.installed ## install Deno and Bun, which run the tests of the TypeScript SDK as well
 
 sdk-types: $(DEV) sdk/typescript/node_modules/.installed ## generate the TypeScript SDK's types from the OpenAPI document
 	@.venv/bin/python -m tools.typescript_types

@@ -1,8 +1,9 @@
 // Visits every page, in both themes, wide and narrow: `node test/pages.mjs PLAN` prints what was found.
 //
-// PLAN: { executable, url, key, paths: {name: "#/…"}, sizes: [width…], themes: […], pictures: folder or null }
+// PLAN: { executable, url, key, paths: {name: "#/…"}, sizes: [width…], themes: […], pictures: folder or null,
+//   further: whether to open the further pages of a list as well, and to print all that is shown }
 import { writeFileSync } from "node:fs";
-import { go, moving, opened, overflow, unnamed, unseenFocus, violations, wrongTimes } from "./browser.mjs";
+import { go, moving, opened, overflow, settled, unnamed, unseenFocus, violations, wrongTimes } from "./browser.mjs";
 
 /** The picture as WebP, a fifth of its size. */
 async function smaller(context, picture) {
@@ -21,8 +22,24 @@ async function smaller(context, picture) {
   return Buffer.from(text, "base64");
 }
 
+/** The text of a list, of all its pages. */
+async function whole(page) {
+  const text = [];
+  const next = page.getByRole("navigation", { name: "Pages" }).getByRole("link", { name: "Next page" });
+  for (;;) {
+    text.push(await page.textContent("main"));
+    if ((await next.count()) === 0) {
+      return text.join("\n");
+    }
+    const address = await next.first().getAttribute("href");
+    await next.first().click();
+    await page.waitForURL(`**/${address}`);
+    await settled(page);
+  }
+}
+
 const plan = JSON.parse(process.argv[2]);
-const report = { pages: {}, ran: false, seen: { errors: [], hosts: [], dialogs: [], keys: [] } };
+const report = { pages: {}, ran: false, seen: { errors: [], hosts: [], dialogs: [], keys: [] }, shown: {} };
 for (const width of plan.sizes) {
   for (const theme of plan.themes) {
     const { browser, page, seen } = await opened({
@@ -49,6 +66,10 @@ for (const width of plan.sizes) {
         writeFileSync(`${plan.pictures}/${file}.webp`, await smaller(page.context(), picture));
       }
       found.focus = await unseenFocus(page);
+      if (plan.further) {
+        report.shown[`${name} ${width} ${theme}`] = await whole(page);
+        report.ran ||= await page.evaluate(() => globalThis.__ran !== undefined);
+      }
     }
     for (const kind of Object.keys(report.seen)) {
       report.seen[kind].push(...seen[kind]);
@@ -56,5 +77,5 @@ for (const width of plan.sizes) {
     await browser.close();
   }
 }
-console.log(JSON.stringify(report));
-process.exit(0);
+// What is longer than a pipe holds is written before the process ends.
+process.stdout.write(`${JSON.stringify(report)}\n`, () => process.exit(0));

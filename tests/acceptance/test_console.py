@@ -8,11 +8,12 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import pytest_asyncio
 from tests.support.console import CONSOLE, check_pages, installed, pictures_folder, plan
-from tests.support.console_sample import fill, fill_large, plant_payloads
+from tests.support.console_sample import fill, fill_large, plant_faults, plant_payloads
 from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.machine_load import within
 from tests.support.script_payloads import PAYLOADS
@@ -23,6 +24,7 @@ from tests.support.typescript_sdk import ROOT, run_node
 from luma_memory.cli.processes import API
 from luma_memory.client import AsyncMemoryClient
 from luma_memory.domain.access import EVERY_PERMISSION
+from luma_memory.domain.job import JobStatus
 
 PAGE = ROOT / "docs" / "console.md"
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -65,7 +67,8 @@ async def console(servers: Servers) -> AsyncIterator[Console]:
         key = await keyed.key(*EVERY_PERMISSION)
         async with AsyncMemoryClient(keyed.stack.base_url, api_key=key) as client:
             paths = await fill(client)
-        yield Console(keyed, key, paths, node, browser)
+            faults = await plant_faults(client, keyed.stack.database_url)
+        yield Console(keyed, key, {**paths, **faults}, node, browser)
 
 
 async def test_every_page_is_accessible_and_has_no_error(console: Console) -> None:
@@ -121,6 +124,49 @@ async def test_a_person_can_do_everything_and_a_key_only_what_it_may(console: Co
         assert [error for error in errors if "401" not in error] == []
 
 
+# A filter and a column of every list; the filter leaves some rows, and not all.
+LISTS: Mapping[str, tuple[str, tuple[str, str | bool], str | None]] = {
+    "users": ("#/users", ("User id begins with", "i"), "Blocks"),
+    "blocks": ("#/blocks?user_id=ilka", ("Session", "S2"), "Importance"),
+    "blocks by JSON": (
+        "#/blocks?user_id=ilka",
+        ("Filter as JSON", '{"speaker": "Bram"}'),
+        "Occurred",
+    ),
+    "sessions": ("#/users/ilka?tab=sessions", ("Session id begins with", "S7"), "Blocks"),
+    "items": ("#/users/ilka?tab=items", ("Namespace begins with", "preferences / food"), "Key"),
+    "weeks": ("#/users/iris?tab=weeks", ("From week", "2026-W12"), None),
+    "relations of a user": ("#/users/iris?tab=relations", ("Type", "supersedes"), "Confidence"),
+    "relations": ("#/relations?user_id=iris", ("Type", "supersedes"), "Confidence"),
+    "jobs": ("#/jobs", ("Status", "failed"), "Created"),
+    "usage": ("#/usage", ("Operation", "embedding"), "Calls"),
+    "keys": ("#/keys", ("User", "iris"), "Created"),
+    "webhooks": ("#/webhooks", ("Status", "enabled"), "URL"),
+    "settings": ("#/settings", ("Find", "RELATIONS"), "Variable"),
+}
+
+
+async def test_every_list_filters_and_sorts_and_its_address_has_both(console: Console) -> None:
+    await console.keyed.key("read", user_id="iris")
+    async with console.client() as client:
+        await client.put_item(["preferences", "food"], "bread", {"kind": "rye"}, user_id="ilka")
+        await client.make_summary("iris", week="2026-W15")
+        off = await client.create_webhook("https://example.com/off")
+        await client.edit_webhook(off.id, enabled=False)
+    lists = {
+        name: {"path": path, "filter": filter_, "sort": sort}
+        for name, (path, filter_, sort) in LISTS.items()
+    }
+    report = json.loads(await console.run("lists.mjs", lists=lists))
+    for name, found in report["lists"].items():
+        assert 0 < len(found["filtered"]) < len(found["all"]), name
+        assert sorted(found["sorted"]) == sorted(found["filtered"]), name
+        assert found["order"] == "ascending" if LISTS[name][2] else "order" not in found, name
+        assert found["again"] == found["sorted"], name
+        assert found["kept"], name
+    assert report["seen"] == {"errors": [], "hosts": [], "dialogs": [], "keys": []}
+
+
 async def test_the_console_works_below_a_path_of_a_proxy(console: Console) -> None:
     printed = await console.run("prefix.mjs", paths=console.paths)
     report = json.loads(printed)
@@ -135,15 +181,27 @@ async def test_stored_scripts_do_not_run(console: Console) -> None:
     async with console.client() as client:
         paths = await plant_payloads(console.keyed, client)
     try:
-        printed = await console.run("pages.mjs", paths=paths, sizes=[1280], themes=["light"])
+        printed = await console.run(
+            "pages.mjs", paths=paths, sizes=[1280], themes=["light"], further=True
+        )
         report = json.loads(printed)
         assert report["seen"] == {"errors": [], "hosts": [], "dialogs": [], "keys": []}
         assert report["ran"] is False
         assert len(report["pages"]) == len(paths)
+        # All are displayed: a list has 50 on a page.
+        shown = report["shown"]
+        for name in ("users", "blocks", "keys"):
+            text = _words(shown[f"payload-{name} 1280 light"])
+            assert [payload for payload in PAYLOADS if _words(payload) not in text] == [], name
     finally:
         async with console.client() as client:
             for payload in PAYLOADS:
                 await client.erase_user(payload)
+
+
+def _words(text: str) -> str:
+    """Without spaces, which a page does not keep."""
+    return "".join(text.split())
 
 
 @pytest.mark.slow
@@ -224,7 +282,7 @@ async def test_a_large_installation(servers: Servers, console: Console) -> None:
             "blocks": "#/blocks",
             "blocks by filter": "#/blocks?source=mail",
             "jobs": "#/jobs",
-            **{f"jobs {status}": f"#/jobs?status={status}" for status in ("pending", "failed")},
+            **{f"jobs {status}": f"#/jobs?status={status}" for status in get_args(JobStatus)},
         }
         argument = plan(keyed.stack.base_url, console.browser, key=key, paths=paths)
         printed = await asyncio.to_thread(
@@ -235,6 +293,7 @@ async def test_a_large_installation(servers: Servers, console: Console) -> None:
     assert {name: found["rows"] for name, found in report["pages"].items()} == dict.fromkeys(
         paths, 50
     )
-    assert min(first["numbers"] for first in report["first"]) < 1000 * within(1)
+    # In a new browser, and again with its cache.
+    assert all(first["numbers"] < 1000 * within(1) for first in report["first"])
     assert all(found["ms"] < 1000 * within(0.3) for found in report["pages"].values())
     assert report["seen"] == {"errors": [], "hosts": [], "dialogs": [], "keys": []}

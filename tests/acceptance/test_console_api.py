@@ -84,6 +84,19 @@ async def test_sessions_are_listed_with_their_counts(client: httpx2.AsyncClient)
     assert {one["session_id"]: one["blocks"] for one in sessions} == {"latest": 1, "s0": 2, "s1": 1}
 
 
+async def test_sessions_are_found_by_the_beginning_of_their_id(client: httpx2.AsyncClient) -> None:
+    for session_id in ("s1", "s10", "S1", "s2", "s%1", "sé"):
+        await store(client, "ann", 1, session_id=session_id, content=f"In {session_id}")
+    await store(client, "bea", 1, session_id="s1")
+    for prefix, expected in (("s1", {"s1", "s10"}), ("s%", {"s%1"}), ("sé", {"sé"}), ("x", set())):
+        found = await pages(client, "/users/ann/sessions", "sessions", prefix=prefix)
+        assert {one["session_id"] for one in found} == expected
+    query = {"limit": "1", "prefix": "s1"}
+    cursor = (await client.get("/users/ann/sessions", params=query)).json()["next_cursor"]
+    other = await client.get("/users/ann/sessions", params={"cursor": cursor, "prefix": "s"})
+    assert other.json()["code"] == "bad_cursor"
+
+
 async def test_the_terms_of_a_user_are_counted_by_block(client: httpx2.AsyncClient) -> None:
     texts = ("The garden needs water.", "The garden has roses.", "A train to Porto.")
     for day, content in enumerate(texts, start=1):

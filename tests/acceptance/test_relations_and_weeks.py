@@ -76,3 +76,13 @@ async def test_what_is_true_now_and_what_a_week_came_to(
                 assert (response.status_code, response.json()["code"]) == (status, code), week
             listed = (await client.get("/summaries", params=whose)).json()["summaries"]
             assert [summary["week"] for summary in listed] == ["2026-W10"]
+            for window, count in (
+                ({"since": "2026-W10", "until": "2026-W10"}, 1),
+                ({"until": "2026-03-02"}, 1),  # the Monday of that week
+                ({"since": "2026-W11"}, 0),
+                ({"until": "2026-W09"}, 0),
+            ):
+                response = await client.get("/summaries", params={**whose, **window})
+                assert len(response.json()["summaries"]) == count, window
+            refused = await client.get("/summaries", params={**whose, "since": "March"})
+            assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")

@@ -176,6 +176,7 @@ async def test_relations_weeks_and_settings(sdk: Any, user: str) -> None:
     weeks = [made.week async for made in sdk.iterate_summaries(user, page_size=1)]
     assert weeks == ["2026-W11", "2026-W10"]
     assert len((await sdk.list_summaries(user, limit=1)).summaries) == 1
+    assert (await sdk.list_summaries(user, until="1999-W01")).summaries == []
     empty = await failure(sdk.make_summary(user, week="2026-W01"))
     assert (type(empty), empty.code) == (NotFound, "week_empty")
 
@@ -230,6 +231,7 @@ async def test_many_things_at_once(sdk: Any, user: str) -> None:
     listed = [one async for one in sdk.iterate_users(prefix=user, sort="user_id", page_size=1)]
     assert [(one.user_id, one.counts.blocks) for one in listed] == [(user, 3)]
     assert [one.blocks for one in (await sdk.list_sessions(user)).sessions] == [3]
+    assert (await sdk.list_sessions(user, prefix="no")).sessions == []
     assert (await sdk.list_terms(user, limit=1)).blocks == 3
     filters = {"source": "bulk"}
     found = [one async for one in sdk.iterate_blocks(user, filters=filters, page_size=2)]

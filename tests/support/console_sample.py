@@ -93,6 +93,62 @@ async def fill(client: AsyncMemoryClient) -> Mapping[str, str]:
     }
 
 
+# Of a service with a provider that failed a while ago: the sample runs on local models.
+_FAULTS = (
+    """
+    INSERT INTO memory_usage (day, project_id, user_id, operation, model, calls, input_tokens,
+                              output_tokens, cost_usd, blocks)
+    SELECT current_date - d, 'default', 'ilka', o.operation, o.model, 12 + d % 5, 4000 + 310 * d,
+           o.output, 0.0021 * (1 + d % 4), 12
+    FROM generate_series(0, 13) AS d,
+         (VALUES ('enrichment', 'openai/gpt-4o-mini', 900),
+                 ('embedding', 'openai/text-embedding-3-small', 0))
+             AS o (operation, model, output)
+    """,
+    """
+    INSERT INTO memory_circuits (name, state, failures, failing, openings, code, reason,
+                                 blocked_until, changed_at, failing_since, last_code, last_reason,
+                                 last_failed_at)
+    VALUES ('completion', 'away', 7, 'away', 1, 'provider_timeout', 'No response for 20 s',
+            now() + interval '1 hour', now(), now() - interval '9 minutes', 'provider_timeout',
+            'No response for 20 s', now())
+    """,
+    """
+    UPDATE memory_jobs SET status = 'failed', attempts = 3, error_class = 'provider',
+        last_error = 'The model provider returned 500', attempt_errors = (
+            SELECT jsonb_agg(jsonb_build_object('attempt', n,
+                'at', now() - (4 - n) * interval '1 min', 'error_class', 'provider',
+                'message', 'The model provider returned 500',
+                'worker', 'worker-1')) FROM generate_series(1, 3) AS n)
+    WHERE block_id = $1 AND job_type = 'enrich_and_embed'
+    """,
+    """
+    UPDATE memory_blocks SET status = 'failed', error = 'The model provider returned 500'
+    WHERE id = $1
+    """,
+)
+
+
+async def plant_faults(client: AsyncMemoryClient, database_url: str) -> Mapping[str, str]:
+    """A failed block and its job, a provider that is away, and two weeks of usage."""
+    block = await client.ingest_block({"user_id": "noah", "content": "I keep bees."})
+    usage, circuit, job, failed = _FAULTS
+    connection = await asyncpg.connect(database_url)
+    try:
+        for statement in (usage, circuit):
+            await connection.execute(statement)
+        for statement in (job, failed):
+            assert await connection.execute(statement, block.id) == "UPDATE 1"
+    finally:
+        await connection.close()
+    jobs = await client.list_jobs(status="failed", user_id="noah")
+    return {
+        "block-failed": f"#/blocks/{block.id}?user_id=noah",
+        "job-failed": f"#/jobs/{jobs.jobs[0].id}",
+        "jobs-failed": "#/jobs?status=failed",
+    }
+
+
 async def plant_payloads(keyed: KeyedService, client: AsyncMemoryClient) -> Mapping[str, str]:
     """Every payload in every field that a page shows. Returns the paths that show them."""
 
@@ -133,7 +189,7 @@ async def plant_payloads(keyed: KeyedService, client: AsyncMemoryClient) -> Mapp
 async def _named_keys(keyed: KeyedService) -> None:
     key = await keyed.key("admin", "read", "ingest")
     async with keyed.client(key) as client:
-        for payload in PAYLOADS[:10]:
+        for payload in PAYLOADS:
             body = {"permissions": ["read"], "name": payload, "user_id": payload}
             response = await client.post("/keys", json=body)
             assert response.status_code == 201, response.text
@@ -164,14 +220,19 @@ _LARGE = (
     ORDER BY b, u
     """,
     """
-    INSERT INTO memory_jobs (user_id, job_type, status, attempts, run_at, fair_at, error_class,
-                             last_error, created_at, started_at, finished_at)
+    INSERT INTO memory_jobs (user_id, job_type, status, attempts, run_at, fair_at, locked_by,
+                             locked_until, error_class, last_error, created_at,
+                             started_at, finished_at)
     SELECT 'user-' || n % $1::int, 'weekly_summary',
-           (ARRAY['pending', 'completed', 'failed', 'cancelled'])[1 + n % 4],
-           n % 3, now() + interval '7 days', 'infinity',
-           CASE WHEN n % 4 = 2 THEN 'provider' END, CASE WHEN n % 4 = 2 THEN 'Status 500' END,
-           now() - n * interval '1 second', now(), CASE WHEN n % 4 > 0 THEN now() END
+           s.status, n % 3, now() + interval '7 days', 'infinity',
+           CASE s.status WHEN 'processing' THEN 'worker-1' END,
+           CASE s.status WHEN 'processing' THEN now() + interval '1 hour' END,
+           CASE s.status WHEN 'failed' THEN 'provider' END,
+           CASE s.status WHEN 'failed' THEN 'Status 500' END, now() - n * interval '1 second',
+           now(), CASE WHEN s.status NOT IN ('pending', 'processing') THEN now() END
     FROM generate_series(1, $1::int * 5) AS n
+    JOIN unnest(ARRAY['pending', 'processing', 'completed', 'failed', 'cancelled'])
+        WITH ORDINALITY AS s (status, number) ON s.number = 1 + n % 5
     """,
 )
 

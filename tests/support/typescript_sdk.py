@@ -17,6 +17,9 @@ from luma_memory.concurrency.file_lock import FileLock
 ROOT = Path(__file__).resolve().parents[2]
 SDK = ROOT / "sdk" / "typescript"
 SECONDS_MAX = 240
+# Deno and Bun as packages of Node.js: make runtimes.
+_PACKAGES = ROOT / "tests" / "runtimes" / "node_modules"
+_PACKAGED = {"deno": "@deno/linux-x64-glibc/deno", "bun": "@oven/bun-linux-x64/bin/bun"}
 # What runs the SDK, with the options before a program's name. It needs the network only.
 RUNTIMES: Mapping[str, Sequence[str]] = {
     "node": (),
@@ -49,8 +52,10 @@ class TypeScriptSdk:
 def runtime_command(name: str) -> Sequence[str]:
     """The command of one of RUNTIMES; skips the test where it is not installed."""
     program = shutil.which(name)
+    if program is None and name in _PACKAGED:
+        program = shutil.which(_PACKAGES / _PACKAGED[name])
     if program is None:
-        pytest.skip(f"{name} is not installed")
+        pytest.skip(f"{name} is not installed: make runtimes")
     return [program, *RUNTIMES[name]]
 
 

@@ -1,6 +1,8 @@
 /** Numbers and times in the viewer's language and zone. */
 const whole = new Intl.NumberFormat();
 const fine = new Intl.NumberFormat(undefined, { maximumFractionDigits: 2 });
+/** Of numbers below one, which two decimals would round to nothing. */
+const small = new Intl.NumberFormat(undefined, { maximumSignificantDigits: 3 });
 const moment = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 export function count(value: number | null | undefined): string {
@@ -8,7 +10,10 @@ export function count(value: number | null | undefined): string {
 }
 
 export function decimal(value: number | null | undefined): string {
-  return value === null || value === undefined ? "–" : fine.format(value);
+  if (value === null || value === undefined) {
+    return "–";
+  }
+  return (Math.abs(value) < 1 ? small : fine).format(value);
 }
 
 export function percent(value: number | null | undefined): string {

@@ -17,6 +17,10 @@ function number(explanation: NonNullable<Explanation>, name: string): number {
 }
 
 export function partsOf(explanation: Explanation): Part[] {
+  if (explanation && typeof explanation["rank"] === "number") {
+    // Of the rankings that recall is compared with: the score is the place alone.
+    return [{ name: "rank", value: 1 / explanation["rank"], color: 1 }];
+  }
   if (!explanation || typeof explanation["standing"] !== "number") {
     return [];
   }

@@ -30,7 +30,13 @@ for hit in found.results:
 
 /** JSON is Python for texts and numbers. */
 function literal(value: unknown): string {
-  return value === true ? "True" : value === false ? "False" : JSON.stringify(value);
+  if (Array.isArray(value)) {
+    return `[${value.map(literal).join(", ")}]`;
+  }
+  if (value !== null && typeof value === "object") {
+    return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${literal(one)}`).join(", ")}}`;
+  }
+  return value === true ? "True" : value === false ? "False" : value === null ? "None" : JSON.stringify(value);
 }
 
 export function typescript(body: SearchBody): string {

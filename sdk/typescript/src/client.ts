@@ -32,6 +32,11 @@ export interface OfUserAtRevision extends OfUser {
   /** The revision the block must still have; otherwise PreconditionFailed (code revision_mismatch). */
   revision?: number;
 }
+/** Sessions whose id begins with the prefix. */
+export interface SessionQuery extends Page {
+  prefix?: string;
+}
+
 export interface Page {
   limit?: number;
   cursor?: string;
@@ -352,11 +357,11 @@ export class MemoryClient extends Connection {
   }
 
   /** One page of a user's sessions, the latest activity first. */
-  async listSessions(userId: string, query: Page = {}, options: CallOptions = {}): Promise<wire.SessionPageBody> {
+  async listSessions(userId: string, query: SessionQuery = {}, options: CallOptions = {}): Promise<wire.SessionPageBody> {
     return this.#read(`/users/${segment(userId)}/sessions`, query, options);
   }
 
-  iterateSessions(userId: string, query: Page = {}, options: CallOptions = {}): AsyncGenerator<wire.SessionBody> {
+  iterateSessions(userId: string, query: SessionQuery = {}, options: CallOptions = {}): AsyncGenerator<wire.SessionBody> {
     return paged(query, (page) => this.listSessions(userId, page, options), (page) => page.sessions);
   }
 

@@ -39,6 +39,17 @@ class SummaryStore(Protocol):
 
     async def of_week(self, scope: Scope, week_start: date) -> Summary | None: ...
 
-    async def page(self, scope: Scope, *, limit: int, before: date | None) -> SummaryPage:
-        """Newest week first."""
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: date | None,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> SummaryPage:
+        """Newest week first.
+
+        before: continues a list. first, last: Mondays of the only weeks that are listed.
+        """
         ...

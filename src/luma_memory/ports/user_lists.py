@@ -64,9 +64,12 @@ class UserListStore(Protocol):
         ...
 
     async def sessions(
-        self, scope: Scope, *, after: SessionPlace | None, limit: int
+        self, scope: Scope, *, after: SessionPlace | None, limit: int, prefix: str | None = None
     ) -> SessionPage:
-        """Sessions by their last block, newest first. Reads every block of the user."""
+        """Sessions by their last block, newest first. Reads every block of the user.
+
+        prefix: of the session's id, in code points; None for all.
+        """
         ...
 
     async def terms(self, scope: Scope, *, limit: int) -> TermProfile:

@@ -81,26 +81,29 @@ class PostgresSummaryStore:
         return outcome
 
     async def of_week(self, scope: Scope, week_start: date) -> Summary | None:
-        found = await self._page(scope, before=None, week_start=week_start, limit=1)
-        return found[0] if found else None
+        page = await self.page(scope, limit=1, before=None, first=week_start, last=week_start)
+        return page.summaries[0] if page.summaries else None
 
-    async def page(self, scope: Scope, *, limit: int, before: date | None) -> SummaryPage:
-        found = await self._page(scope, before=before, week_start=None, limit=limit + 1)
-        shown = found[:limit]
-        return SummaryPage(shown, shown[-1].week_start if len(found) > limit else None)
-
-    async def _page(
-        self, scope: Scope, *, before: date | None, week_start: date | None, limit: int
-    ) -> list[Summary]:
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: date | None,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> SummaryPage:
         rows = await self._database.fetch(
             _SQL["page_summaries"],
             scope.project_id,
             scope.user_id,
             before,
-            week_start,
-            limit,
+            first,
+            last,
+            limit + 1,
         )
-        return [_summary(row) for row in rows]
+        shown = [_summary(row) for row in rows[:limit]]
+        return SummaryPage(shown, shown[-1].week_start if len(rows) > limit else None)
 
 
 def _week_block(row: asyncpg.Record) -> WeekBlock:

@@ -19,12 +19,13 @@ ORDER BY w.occurred_at, w.id
 SELECT store_memory_summary($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) AS outcome
 
 -- name: page_summaries
--- Newest week first; $4 selects a single week.
+-- Newest week first; $4 and $5 are the first and the last week.
 SELECT s.id, s.week_start, s.time_zone, s.starts_at, s.ends_at, s.text, s.highlights, s.comparison,
        s.block_ids, s.model, s.stale, s.created_at, s.updated_at
 FROM memory_summaries AS s
 WHERE s.project_id = $1 AND s.user_id = $2
   AND ($3::date IS NULL OR s.week_start < $3)
-  AND ($4::date IS NULL OR s.week_start = $4)
+  AND ($4::date IS NULL OR s.week_start >= $4)
+  AND ($5::date IS NULL OR s.week_start <= $5)
 ORDER BY s.week_start DESC
-LIMIT $5
+LIMIT $6

@@ -87,11 +87,17 @@ class PostgresUserLists:
         return UserPage(users, _place(rows[limit - 1]) if len(rows) > limit else None)
 
     async def sessions(
-        self, scope: Scope, *, after: SessionPlace | None, limit: int
+        self, scope: Scope, *, after: SessionPlace | None, limit: int, prefix: str | None = None
     ) -> SessionPage:
         place = (None, None) if after is None else (after.last_created_at, after.session_id)
         rows = await self._database.fetch(
-            _SQL["page_sessions"], scope.project_id, scope.user_id, *place, limit + 1
+            _SQL["page_sessions"],
+            scope.project_id,
+            scope.user_id,
+            *place,
+            limit + 1,
+            prefix,
+            None if prefix is None else end_of_prefix(prefix),
         )
         sessions = [_session(row) for row in rows[:limit]]
         last = sessions[-1] if len(rows) > limit else None

@@ -55,7 +55,7 @@ CROSS JOIN LATERAL (
 ) AS c
 
 -- name: page_sessions
--- $3 and $4: the session to continue after.
+-- $3 and $4: the session to continue after. $6 and $7: the first id, and the first one that is not shown.
 SELECT s.session_id, s.blocks, s.first_occurred_at, s.last_occurred_at, s.last_created_at
 FROM (
     SELECT b.session_id, count(*) AS blocks,
@@ -64,6 +64,7 @@ FROM (
            max(b.created_at) AS last_created_at
     FROM memory_blocks AS b
     WHERE b.project_id = $1 AND b.user_id = $2 AND b.session_id IS NOT NULL AND b.key IS NULL
+      AND ($6::text IS NULL OR b.session_id COLLATE "C" >= $6) AND ($7::text IS NULL OR b.session_id COLLATE "C" < $7)
     GROUP BY b.session_id
 ) AS s
 WHERE $4::text IS NULL OR s.last_created_at < $3::timestamptz

@@ -7,7 +7,7 @@ never a user, an id or a text.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -40,11 +40,17 @@ COUNTS: Final[Sequence[str]] = (
 LATENCIES: Final[Sequence[str]] = ("accept_ms", "search_ms", "context_ms", "job_ms")
 
 
+# The name of each range, made once: this runs for every request.
+_RANGES: Final[Mapping[str, Sequence[str]]] = {
+    name: [f"{name}:{number}" for number in range(len(RANGES_MS) + 1)] for name in LATENCIES
+}
+
+
 class HistoryCounts:
     """Counts events; call it with each. Not thread-safe: events come from the event loop."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts: defaultdict[str, int] = defaultdict(int)
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -69,12 +75,13 @@ class HistoryCounts:
 
     def take(self) -> dict[str, int]:
         """The counts since the last call, without zeros."""
-        taken, self._counts = self._counts, Counter()
+        taken, self._counts = self._counts, defaultdict(int)
         return dict(taken)
 
     def put_back(self, counts: Mapping[str, int]) -> None:
         """Counts that were taken and could not be stored."""
-        self._counts.update(counts)
+        for name, count in counts.items():
+            self._counts[name] += count
 
     def _note_request(self, event: RequestHandled) -> None:
         if event.path.startswith(_PROBES):
@@ -88,7 +95,7 @@ class HistoryCounts:
             self._note_time(kind[1], event.duration_ms)
 
     def _note_time(self, name: str, duration_ms: float) -> None:
-        self._counts[f"{name}:{bisect_left(RANGES_MS, duration_ms)}"] += 1
+        self._counts[_RANGES[name][bisect_left(RANGES_MS, duration_ms)]] += 1
 
 
 def percentile(ranges: Mapping[int, float], share: float) -> float | None:

@@ -12,8 +12,14 @@ from luma_memory.api.routing import CallerDep, ProtectedRoute, permission
 from luma_memory.api.services import ServiceDep
 from luma_memory.bootstrap.service import Service
 from luma_memory.domain.errors import NotFound, UnavailableError
+from luma_memory.domain.weeks import monday_of
 from luma_memory.pipeline.knowledge.summarize import Summaries
-from luma_memory.protocol.summaries import NewSummaryBody, SummaryBody, SummaryPageBody
+from luma_memory.protocol.summaries import (
+    NewSummaryBody,
+    SummaryBody,
+    SummaryPageBody,
+    WeekName,
+)
 from luma_memory.protocol.validation import Name
 
 PAGE_SUMMARIES_MAX = 200
@@ -28,20 +34,32 @@ async def list_summaries(
     user_id: Name,
     service: ServiceDep,
     caller: CallerDep,
+    since: Annotated[
+        WeekName | None, Query(description="The first week, or a day in it.", examples=["2026-W10"])
+    ] = None,
+    until: Annotated[
+        WeekName | None, Query(description="The last week, or a day in it.", examples=["2026-W12"])
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_SUMMARIES_MAX)] = 20,
     cursor: Name | None = None,
 ) -> SummaryPageBody:
     """A user's weekly summaries, the newest week first."""
     scope = caller.scope(user_id)
-    owner = (scope.project_id, scope.user_id, "summaries")
+    first = None if since is None else monday_of(since)
+    last = None if until is None else monday_of(until)
+    owner = (scope.project_id, scope.user_id, "summaries", since, until)
     before = service.cursors.number(cursor, owner=owner) if cursor else None
     page = await _summaries(service).page(
-        scope, limit=limit, before=None if before is None else date.fromordinal(before)
+        scope,
+        limit=limit,
+        before=None if before is None else date.fromordinal(before),
+        first=first,
+        last=last,
     )
-    last = page.next_before
+    end = page.next_before
     return SummaryPageBody(
         summaries=[SummaryBody.of(summary) for summary in page.summaries],
-        next_cursor=(service.cursors.after_number(last.toordinal(), owner=owner) if last else None),
+        next_cursor=service.cursors.after_number(end.toordinal(), owner=owner) if end else None,
     )
 
 

@@ -141,17 +141,20 @@ async def list_sessions(
     user_id: UserId,
     service: ServiceDep,
     caller: CallerDep,
+    prefix: Annotated[
+        Name | None, Query(description="Of the session's id, case-sensitive.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_USERS_MAX)] = 50,
     cursor: Cursor | None = None,
 ) -> SessionPageBody:
     """Sessions of a user's blocks, the one with the newest block first."""
     scope = caller.scope(user_id)
-    owner = (scope.project_id, scope.user_id, "sessions")
+    owner = (scope.project_id, scope.user_id, "sessions", prefix)
     after = None
     if cursor:
         created_at, session_id = service.cursors.values(cursor, owner=owner)
         after = SessionPlace(datetime.fromisoformat(str(created_at)), str(session_id))
-    page = await service.users.sessions(scope, after=after, limit=limit)
+    page = await service.users.sessions(scope, prefix=prefix, after=after, limit=limit)
     following = None
     if (place := page.next_place) is not None:
         values = (place.last_created_at.isoformat(), place.session_id)

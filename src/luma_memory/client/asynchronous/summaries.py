@@ -18,19 +18,37 @@ class Summaries(Connection):
     """Weekly summaries of one user, on the user's own calendar."""
 
     async def list_summaries(
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+        self,
+        user_id: str,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> SummaryPageBody:
-        """One page of a user's summaries, the newest week first."""
-        call = read("/summaries", user_id=user_id, limit=limit, cursor=cursor)
+        """One page of a user's summaries, the newest week first.
+
+        since, until: the first and the last week (2026-W10), or a day in it.
+        """
+        call = read(
+            "/summaries", user_id=user_id, since=since, until=until, limit=limit, cursor=cursor
+        )
         return parsed(SummaryPageBody, await self._send(call))
 
     async def iterate_summaries(
-        self, user_id: str, *, page_size: int | None = None
+        self,
+        user_id: str,
+        *,
+        since: str | None = None,
+        until: str | None = None,
+        page_size: int | None = None,
     ) -> AsyncIterator[SummaryBody]:
-        """All summaries of a user, the newest week first, fetched page by page."""
+        """All summaries that `list_summaries` has, fetched page by page."""
         cursor: str | None = None
         while True:
-            page = await self.list_summaries(user_id, limit=page_size, cursor=cursor)
+            page = await self.list_summaries(
+                user_id, since=since, until=until, limit=page_size, cursor=cursor
+            )
             for summary in page.summaries:
                 yield summary
             if (cursor := page.next_cursor) is None:

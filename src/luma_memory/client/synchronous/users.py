@@ -64,10 +64,16 @@ class Users(Connection):
                 return
 
     def list_sessions(
-        self, user_id: str, *, limit: int | None = None, cursor: str | None = None
+        self,
+        user_id: str,
+        *,
+        prefix: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
     ) -> SessionPageBody:
         """One page of a user's sessions, the one with the newest block first."""
-        call = read(f"/users/{segment(user_id)}/sessions", limit=limit, cursor=cursor)
+        path = f"/users/{segment(user_id)}/sessions"
+        call = read(path, prefix=prefix, limit=limit, cursor=cursor)
         return parsed(SessionPageBody, self._send(call))
 
     def list_terms(self, user_id: str, *, limit: int | None = None) -> TermProfileBody:

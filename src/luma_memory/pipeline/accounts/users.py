@@ -39,10 +39,10 @@ class Users:
         )
 
     async def sessions(
-        self, scope: Scope, *, after: SessionPlace | None, limit: int
+        self, scope: Scope, *, after: SessionPlace | None, limit: int, prefix: str | None = None
     ) -> SessionPage:
         """Sessions of a user, the one with the newest block first."""
-        return await self._lists.sessions(scope, after=after, limit=limit)
+        return await self._lists.sessions(scope, prefix=prefix, after=after, limit=limit)
 
     async def terms(self, scope: Scope, *, limit: int) -> TermProfile:
         """The most frequent tags of a user's newest blocks."""

@@ -145,9 +145,17 @@ class Summaries:
                 self._spending.leave(scope)
         raise Conflict("The week's blocks keep changing; try again")
 
-    async def page(self, scope: Scope, *, limit: int, before: date | None) -> SummaryPage:
-        """A user's summaries, the newest week first."""
-        return await self._store.page(scope, limit=limit, before=before)
+    async def page(
+        self,
+        scope: Scope,
+        *,
+        limit: int,
+        before: date | None,
+        first: date | None = None,
+        last: date | None = None,
+    ) -> SummaryPage:
+        """A user's summaries of the weeks from first to last, the newest week first."""
+        return await self._store.page(scope, limit=limit, before=before, first=first, last=last)
 
     async def _made(
         self,
