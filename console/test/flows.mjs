@@ -156,6 +156,16 @@ for (const language of ["curl", "Python", "TypeScript"]) {
   report.copies.push(await page.evaluate(() => navigator.clipboard.readText()));
 }
 
+// Search lab: every result of both rankings has its bar, and opens in place.
+await go(page, plan.url, "#/search?user_id=ilka&q=Where%20is%20the%20flat%3F&compare=true&ranking2=dense");
+report.bars = await page.locator(".sides > section").evaluateAll((sides) =>
+  sides.map((side) => ({ results: side.querySelectorAll("ol > li").length, bars: side.querySelectorAll("ol svg[role='img'] rect").length })),
+);
+await page.locator(".sides summary").first().click();
+await page.getByRole("link", { name: "Open the block" }).first().click();
+await page.waitForURL(/#\/blocks\/.+user_id=ilka/);
+await settled(page);
+
 // Erase: not before the name is typed; the receipt counts.
 await go(page, plan.url, "#/users/bulk");
 await page.getByRole("button", { name: "Erase user" }).click();
@@ -172,8 +182,13 @@ await browser.close();
 const reading = await signedIn(plan.reader);
 await go(reading.page, plan.url, "#/blocks?user_id=live");
 await reading.page.getByText("Seen without a reload.").waitFor();
+const buttons = await reading.page.locator("main button").allInnerTexts();
+for (const path of plan.readable) {
+  await go(reading.page, plan.url, path);
+  buttons.push(...(await reading.page.locator("main button").allInnerTexts()));
+}
 report.reader = {
-  buttons: await reading.page.locator("main button").allInnerTexts(),
+  buttons,
   links: await reading.page.locator("nav a").allInnerTexts(),
   seen: reading.seen.errors,
 };
