@@ -133,6 +133,7 @@ class SnapshotMachine(ScopeMachine):
     async def _compare(self, snapshots: Snapshots) -> None:
         scan = new_recall(self.world.database, None, self.model)
         recall = new_recall(self.world.database, snapshots, self.model)
+        await snapshots.sweep()
         await snapshots.loaded()  # of items, whose last searches may have begun to load
         before = snapshots.counts.loaded
         for query in QUERIES:
@@ -158,7 +159,8 @@ class SnapshotMachine(ScopeMachine):
 
     async def _compare_items(self, snapshots: Snapshots, recall: Recall, scan: Recall) -> None:
         for kind in ("items", "all"):
-            await snapshots.current(ADA, self.model, (), every_row(kind))
+            for _ in range(2):  # the first is not enough after an erasure
+                await snapshots.current(ADA, self.model, (), every_row(kind))
         await snapshots.loaded()
         used, started = snapshots.counts.used, time.monotonic()
         for number in range(3):
@@ -192,13 +194,21 @@ class SnapshotMachine(ScopeMachine):
             self.world.run(snapshots.close())
 
 
+@pytest.fixture
+def own_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sweep by the clock: it drops an erased scope between two searches that are counted."""
+    monkeypatch.setattr("luma_memory.pipeline.recall.snapshots.SWEEP_SECONDS", 86_400.0)
+
+
 @every_postgres
+@pytest.mark.usefixtures("own_sweeps")
 def test_a_snapshot_equals_the_scan_in_any_order(dsn: str) -> None:
     run_machine(SnapshotMachine, dsn, examples=5, steps=15)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7_200)
+@pytest.mark.usefixtures("own_sweeps")
 @every_postgres
 def test_a_snapshot_equals_the_scan_in_many_long_orders(dsn: str) -> None:
     run_machine(SnapshotMachine, dsn, examples=300, steps=50)
