@@ -1517,14 +1517,26 @@ DECLARE
     v_table text;
     v_deleted bigint;
     v_jobs bigint;
-    -- Ids are assigned before commit: some below the last one may have been committed later.
-    v_after bigint := p_last_job - 100000;
+    -- Ids are assigned before commit: some below the last one may have been committed later. Where the partition was
+    -- moved, ids are in ranges of 2^36 each, of which any may be the one in use.
+    v_after bigint[] := ARRAY[p_last_job - 100000];
+    v_before bigint[] := ARRAY[((p_last_job >> 36) + 1) << 36];
+    v_last bigint := 9223372036854775807;
     v_counts jsonb := '{}';
     v_revoked_at timestamptz := now();
 BEGIN
+    LOOP
+        SELECT max(id) INTO v_last FROM memory_jobs WHERE id < v_last;
+        EXIT WHEN v_last IS NULL;
+        IF v_last >> 36 <> p_last_job >> 36 THEN
+            v_after := v_after || (v_last - 100000);
+            v_before := v_before || (((v_last >> 36) + 1) << 36);
+        END IF;
+        v_last := (v_last >> 36) << 36;
+    END LOOP;
     -- Before the user's row, in the order of locks; waits for jobs that are being completed.
-    DELETE FROM memory_jobs
-    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
+    DELETE FROM memory_jobs AS j USING unnest(v_after, v_before) AS r (after, before)
+    WHERE j.id > r.after AND j.id < r.before AND j.project_id = p_project_id AND j.user_id = p_user_id;
     GET DIAGNOSTICS v_jobs = ROW_COUNT;
     -- A transaction that accepts a block of this user has committed, or waits until this one has.
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
@@ -1532,10 +1544,10 @@ BEGIN
     -- The same holds for a transaction that records spending for the user.
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
-    PERFORM FROM memory_jobs
-    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id FOR UPDATE NOWAIT;
-    DELETE FROM memory_jobs
-    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
+    PERFORM FROM memory_jobs AS j JOIN unnest(v_after, v_before) AS r (after, before) ON j.id > r.after AND j.id < r.before
+    WHERE j.project_id = p_project_id AND j.user_id = p_user_id FOR UPDATE OF j NOWAIT;
+    DELETE FROM memory_jobs AS j USING unnest(v_after, v_before) AS r (after, before)
+    WHERE j.id > r.after AND j.id < r.before AND j.project_id = p_project_id AND j.user_id = p_user_id;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
     v_counts := jsonb_build_object('jobs', p_swept + v_jobs + v_deleted,
         'cached_entries', p_cached);
@@ -1550,7 +1562,7 @@ BEGIN
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
         WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
-          AND c.relname LIKE 'memory\_%'
+          AND c.relname LIKE 'memory\_%' AND c.relname !~ '[0-9]$'  -- not a shard of Citus
           AND c.relname NOT IN ('memory_jobs', 'memory_users', 'memory_api_keys')
           AND 2 = (SELECT count(*) FROM pg_attribute AS a
                    WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
@@ -1583,7 +1595,7 @@ BEGIN
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
         WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
-          AND c.relname LIKE 'memory\_%'
+          AND c.relname LIKE 'memory\_%' AND c.relname !~ '[0-9]$'  -- not a shard of Citus
           AND 2 = (SELECT pg_catalog.count(*) FROM pg_attribute AS a
                    WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
                      AND NOT a.attisdropped)
@@ -1620,8 +1632,11 @@ DECLARE
     v_columns text;
     v_values text;
     v_identities text[];
-    v_new text := '';
+    v_find_stored text;
+    v_known bigint[];
     v_user jsonb;
+    v_ingest_at timestamptz;
+    v_hour timestamptz;
     v_stored bigint;
 BEGIN
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
@@ -1631,10 +1646,12 @@ BEGIN
         -- An unknown time zone fails here, and not later in the weekly summaries of all users.
         v_user := p_rows[1];
         PERFORM v_now AT TIME ZONE (v_user ->> 'time_zone');
+        v_ingest_at := v_user ->> 'last_ingest_at';
+        v_hour := date_trunc('hour', v_ingest_at, 'UTC');
         UPDATE memory_users
         SET time_zone = coalesce(v_user ->> 'time_zone', time_zone),
-            last_ingest_at = coalesce((v_user ->> 'last_ingest_at')::timestamptz, last_ingest_at),
-            active_hour = coalesce(date_trunc('hour', (v_user ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
+            last_ingest_at = coalesce(v_ingest_at, last_ingest_at),
+            active_hour = coalesce(v_hour, active_hour)
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;
@@ -1651,12 +1668,19 @@ BEGIN
       AND a.attgenerated = '' AND a.attname <> ALL (v_identities)
       AND (a.attname IN ('project_id', 'user_id', 'job_id') OR p_rows[1] ? a.attname);
     IF v_identities <> '{}' THEN
-        SELECT format('WHERE NOT EXISTS (SELECT FROM %I AS e WHERE %s AND (to_jsonb(e) - $4) @> (jsonb_strip_nulls(to_jsonb(n)) - $4))',
+        SELECT format('SELECT array_agg(DISTINCT r.position)
+             FROM unnest($1) WITH ORDINALITY AS r (data, position),
+                 jsonb_populate_record(NULL::%1$I,
+                     r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3)) AS n, %1$I AS e
+             WHERE %2$s AND (to_jsonb(e) - $4) @> (jsonb_strip_nulls(to_jsonb(n)) - $4)',
             p_table, string_agg(format('e.%1$I = n.%1$I', a.attname), ' AND '))
-        INTO v_new
+        INTO v_find_stored
         FROM pg_index AS i
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
         WHERE i.indrelid = p_table::regclass AND i.indisprimary AND a.attname <> ALL (v_identities);
+        EXECUTE v_find_stored INTO v_known USING p_rows, p_project_id, p_user_id, v_identities;
+        p_rows := ARRAY(SELECT r.data FROM unnest(p_rows) WITH ORDINALITY AS r (data, position)
+                        WHERE v_known IS NULL OR r.position <> ALL (v_known) ORDER BY r.position);
     END IF;
     EXECUTE format(
         'INSERT INTO %1$I (%2$s)
@@ -1664,10 +1688,9 @@ BEGIN
          FROM unnest($1) WITH ORDINALITY AS r (data, position),
              jsonb_populate_record(NULL::%1$I,
                  r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3)) AS n
-         %4$s
          ORDER BY r.position
-         ON CONFLICT DO NOTHING', p_table, v_columns, v_values, v_new)
-    USING p_rows, p_project_id, p_user_id, v_identities;
+         ON CONFLICT DO NOTHING', p_table, v_columns, v_values)
+    USING p_rows, p_project_id, p_user_id;
     GET DIAGNOSTICS v_stored = ROW_COUNT;
     RETURN v_stored;
 END $body$;
@@ -1703,6 +1726,7 @@ DECLARE
     v_blocks uuid[];
     v_items integer[];
     v_fresh record;
+    v_enriched record;
 BEGIN
     v_done := ARRAY(SELECT complete_memory_jobs(p_job_ids, p_attempts, p_worker));
     IF cardinality(v_done) = 0 THEN
@@ -1757,9 +1781,7 @@ BEGIN
             enriched_revision = CASE WHEN d.title IS NULL THEN b.enriched_revision ELSE d.revision END,
             backfill_steps = CASE WHEN d.facts ? 'backfill_steps' THEN
                 ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'backfill_steps')) END,
-            backfill_at = CASE d.facts ->> 'backfill_after'
-                WHEN 'asked' THEN 'infinity'
-                ELSE v_now + (d.facts ->> 'backfill_after')::interval END,
+            backfill_at = d.backfill_at,
             tags = CASE WHEN d.title IS NULL THEN b.tags
                         ELSE ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'tags')) END,
             entities = coalesce(d.facts -> 'entities', b.entities),
@@ -1769,7 +1791,9 @@ BEGIN
             status = 'active', error = d.facts ->> 'error', updated_at = v_now
         FROM (SELECT i.*, p_revisions[i.n] AS revision, p_titles[i.n] AS title, p_summaries[i.n] AS summary,
                      p_tags_and_entities[i.n] AS facts, p_importances[i.n] AS importance,
-                     p_languages[i.n] AS language, p_enrichments[i.n] AS enrichment, p_kept[i.n] AS kept
+                     p_languages[i.n] AS language, p_enrichments[i.n] AS enrichment, p_kept[i.n] AS kept,
+                     CASE WHEN p_tags_and_entities[i.n] ->> 'backfill_after' = 'asked' THEN 'infinity'
+                          ELSE v_now + (p_tags_and_entities[i.n] ->> 'backfill_after')::interval END AS backfill_at
               FROM unnest(v_projects, v_users, v_blocks, v_items)
                    AS i (project_id, user_id, block_id, n)) AS d
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
@@ -1777,34 +1801,43 @@ BEGIN
           AND (b.language IS NULL OR d.kept IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
-    ), stale AS (
+    )
+    SELECT array_agg(b.n) AS items, array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
+           array_agg(b.id) AS ids, array_agg(b.session_id) AS sessions, array_agg(b.speaker) AS speakers,
+           array_agg(b.expires_at) AS expire_at, array_agg(b.occurred_at) AS occurred_at,
+           array_agg(b.item) AS are_items
+    INTO v_enriched FROM block AS b;
+    WITH stale AS (
         -- If there are fewer passages than before, the extra ones of the longer text are deleted.
         DELETE FROM memory_passages AS m
-        USING block AS b
+        USING unnest(v_enriched.items, v_enriched.projects, v_enriched.users, v_enriched.ids)
+              AS b (n, project_id, user_id, id)
         JOIN (SELECT p.n, max(p.ordinal) AS last
               FROM unnest(p_passage_item, p_passage_ordinal) AS p (n, ordinal)
               GROUP BY p.n) AS k USING (n)
         WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal > k.last
-    ), passage AS (
-        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker, b.item,
-               p.ordinal, p.start_at, p.stop_at, p.lexemes, p.embedding
-        FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
-                    p_passage_lexemes, p_passage_embeddings)
-             AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
-        JOIN block AS b USING (n)
     ), embedded AS (
         UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = p_embedding_model
-        FROM passage AS p
-        WHERE m.project_id = p.project_id AND m.user_id = p.user_id AND m.block_id = p.id
+        FROM unnest(v_enriched.items, v_enriched.projects, v_enriched.users, v_enriched.ids)
+             AS b (n, project_id, user_id, id)
+        JOIN unnest(p_passage_item, p_passage_ordinal, p_passage_lexemes, p_passage_embeddings)
+             AS p (n, ordinal, lexemes, embedding) USING (n)
+        WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal = p.ordinal AND p.lexemes IS NULL AND p.embedding IS NOT NULL
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
         session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model, item)
-    SELECT project_id, user_id, id, ordinal, start_at, stop_at, session_id, occurred_at, expires_at,
-           memory_speaker_key(speaker), lexemes, embedding,
-           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END, item
-    FROM passage WHERE lexemes IS NOT NULL
+    SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id, b.occurred_at, b.expires_at,
+           memory_speaker_key(b.speaker), p.lexemes, p.embedding,
+           CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END, b.item
+    FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                p_passage_lexemes, p_passage_embeddings)
+         AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
+    JOIN unnest(v_enriched.items, v_enriched.projects, v_enriched.users, v_enriched.ids, v_enriched.sessions,
+                v_enriched.speakers, v_enriched.occurred_at, v_enriched.expire_at, v_enriched.are_items)
+         AS b (n, project_id, user_id, id, session_id, speaker, occurred_at, expires_at, item) USING (n)
+    WHERE p.lexemes IS NOT NULL
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
         speaker_key = excluded.speaker_key,
@@ -1843,6 +1876,28 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
         p_embedding_model, NULL)
 $body$;
 
+-- Store vectors of some passages of a block that still has p_revision, before the others are computed; returns their
+-- ordinals. The user's row is locked before the block's, as everywhere.
+CREATE OR REPLACE FUNCTION store_memory_vectors(
+    p_project_id text, p_user_id text, p_block_id uuid, p_revision integer, p_model text,
+    p_ordinals integer[], p_embeddings halfvec[]
+) RETURNS SETOF integer LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], clock_timestamp());
+    PERFORM FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id AND revision = p_revision
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = p_model
+    FROM unnest(p_ordinals, p_embeddings) AS p (ordinal, embedding)
+    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = p_block_id
+      AND m.ordinal = p.ordinal
+    RETURNING m.ordinal;
+END $body$;
+
 -- Events: written by the functions that make them true, so that a rolled-back change has none.
 
 -- Record events of one type for those projects that have a subscriber: arrays of one length, p_data
@@ -1856,12 +1911,14 @@ CREATE OR REPLACE FUNCTION record_memory_events(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_events record;
+    v_deliveries record;
 BEGIN
     IF NOT EXISTS (SELECT FROM memory_webhooks) AND NOT EXISTS (SELECT FROM memory_event_streams) THEN
         RETURN;
     END IF;
     v_now := clock_timestamp();
-    WITH event AS (
+    WITH recorded AS (
         INSERT INTO memory_events (event_id, project_id, user_id, type, block_id, data, created_at)
         SELECT gen_random_uuid(), i.project_id, i.user_id, p_type, i.block_id, coalesce(i.data, '{}'),
                v_now
@@ -1874,20 +1931,28 @@ BEGIN
                         AND (w.event_types = '{}' OR p_type = ANY (w.event_types)))
         ORDER BY i.n
         RETURNING id, project_id, user_id
-    ), delivery AS (
+    )
+    SELECT array_agg(r.id) AS ids, array_agg(r.project_id) AS projects, array_agg(r.user_id) AS users
+    INTO v_events FROM recorded AS r;
+    IF v_events.ids IS NULL THEN
+        RETURN;
+    END IF;
+    WITH delivery AS (
         INSERT INTO memory_webhook_deliveries (webhook_id, event_id, project_id, user_id, due_at, created_at)
         SELECT w.id, e.id, e.project_id, e.user_id, v_now, v_now
-        FROM event AS e
+        FROM unnest(v_events.ids, v_events.projects, v_events.users) AS e (id, project_id, user_id)
         JOIN memory_webhooks AS w ON w.project_id = e.project_id AND w.disabled_at IS NULL
          AND (w.user_id IS NULL OR w.user_id = e.user_id)
          AND (w.event_types = '{}' OR p_type = ANY (w.event_types))
         ORDER BY e.id, w.id
         RETURNING webhook_id, project_id
     )
+    SELECT array_agg(d.webhook_id) AS webhooks, array_agg(d.project_id) AS projects
+    INTO v_deliveries FROM (SELECT DISTINCT webhook_id, project_id FROM delivery) AS d;
     INSERT INTO memory_jobs (project_id, user_id, job_type, payload, priority, run_at, fair_at, created_at)
-    SELECT DISTINCT d.project_id, '', 'deliver_webhook',
+    SELECT d.project_id, '', 'deliver_webhook',
            jsonb_build_object('webhook_id', d.webhook_id), 10, v_now, v_now, v_now
-    FROM delivery AS d;
+    FROM unnest(v_deliveries.webhooks, v_deliveries.projects) AS d (webhook_id, project_id);
 END $body$;
 
 -- Record one delivery for one webhook, whatever its filter and status: a test of it, or an event
@@ -2020,10 +2085,10 @@ BEGIN
     IF FOUND THEN
         RETURN v_gone_until;
     END IF;
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO v_gone_until FROM memory_event_positions;
     INSERT INTO memory_event_streams AS s (project_id, read_at, gone_until)
-    VALUES (p_project_id, p_now, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END
-                                  FROM memory_event_positions))
-    ON CONFLICT (project_id) DO UPDATE SET read_at = p_now
+    VALUES (p_project_id, p_now, v_gone_until)
+    ON CONFLICT (project_id) DO UPDATE SET read_at = excluded.read_at
     RETURNING gone_until INTO v_gone_until;
     RETURN v_gone_until;
 END $body$;
@@ -2139,34 +2204,41 @@ DECLARE
     v_status text;
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
+    v_touched record;
+    v_new memory_block_input[];  -- the blocks that are stored, in the order of v_items
 BEGIN
-    -- The user's place in virtual time after this statement, one entry per item.
-    WITH scope AS (
-        SELECT i.project_id, i.user_id, count(*) AS items, array_agg(i.id) AS ids
-        FROM unnest(v_blocks) AS i
-        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
                date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
-        FROM scope AS s
+        FROM (SELECT i.project_id, i.user_id, count(*) AS items FROM unnest(v_blocks) AS i
+              GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id) AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
             last_ingest_at = v_now, active_hour = excluded.active_hour,
-            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+            fair_at = memory_later(greatest(v_head, u.fair_at), excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
-    ), logged AS (
+    )
+    SELECT array_agg(t.project_id) AS projects, array_agg(t.user_id) AS users, array_agg(t.fair_at) AS places,
+           array_agg(t.version) AS versions, array_agg(t.previous) AS previous
+    INTO v_touched FROM touched AS t;
+    WITH logged AS (
         -- All ids: one that turns out to be stored already costs nothing.
         INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-        SELECT t.project_id, t.user_id, t.version, t.previous, s.ids, true
-        FROM touched AS t JOIN scope AS s USING (project_id, user_id)
+        SELECT t.project_id, t.user_id, t.version, t.previous, array_agg(i.id), true
+        FROM unnest(v_touched.projects, v_touched.users, v_touched.versions, v_touched.previous)
+             AS t (project_id, user_id, version, previous)
+        JOIN unnest(v_blocks) AS i ON i.project_id = t.project_id AND i.user_id = t.user_id
+        GROUP BY t.project_id, t.user_id, t.version, t.previous
     )
+    -- The user's place in virtual time after this statement, one entry per item.
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
                  count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
           FROM (SELECT b.project_id, b.user_id, b.ordinality AS n
                 FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x) AS i
-    JOIN touched AS t USING (project_id, user_id);
+    JOIN unnest(v_touched.projects, v_touched.users, v_touched.places) AS t (project_id, user_id, fair_at)
+      ON t.project_id = i.project_id AND t.user_id = i.user_id;
 
     IF v_keyed THEN
         -- First of its key here, and no stored block has it. The lock above makes this check final.
@@ -2229,38 +2301,37 @@ BEGIN
         END IF;
     END IF;
 
-    WITH item AS (
-        SELECT n, v_place[n] AS fair_at, p_traceparents[n] AS traceparent,
-               jsonb_populate_record(v_blocks[n], jsonb_build_object('created_at', v_now,
-                   'updated_at', v_now, 'job_id', nextval('memory_jobs_id_seq'))) AS block
-        FROM unnest(v_fresh) AS n
-        WHERE v_repeats IS NULL OR n <> ALL (v_repeats)
-    ), block AS (
+    SELECT array_agg(i.n), array_agg(i.block), array_agg((i.block).job_id) INTO v_items, v_new, v_jobs
+    FROM (SELECT n, jsonb_populate_record(v_blocks[n], jsonb_build_object('created_at', v_now,
+                     'updated_at', v_now, 'job_id', nextval('memory_jobs_id_seq'))) AS block
+          FROM unnest(v_fresh) AS n
+          WHERE v_repeats IS NULL OR n <> ALL (v_repeats) OFFSET 0) AS i;
+    WITH block AS (
         -- The view's columns by their order; the table's other columns have defaults.
-        INSERT INTO memory_block_input SELECT (i.block).* FROM item AS i
+        INSERT INTO memory_block_input SELECT b.* FROM unnest(v_new) AS b
     ), passage AS (
         INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
             session_id, occurred_at, expires_at, speaker_key, lexemes)
-        SELECT (i.block).project_id, (i.block).user_id, (i.block).id, p.ordinal, p.start_at, p.stop_at,
-               (i.block).session_id, coalesce((i.block).occurred_at, v_now), (i.block).expires_at,
-               memory_speaker_key((i.block).speaker), p.lexemes
+        SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at,
+               b.session_id, coalesce(b.occurred_at, v_now), b.expires_at,
+               memory_speaker_key(b.speaker), p.lexemes
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
-        JOIN item AS i USING (n)
-    ), job AS (
-        INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
-            run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at, payload)
-        SELECT (i.block).job_id, (i.block).project_id, (i.block).user_id, (i.block).id,
-               'enrich_and_embed', p_max_attempts, v_now, i.fair_at, v_now,
-               CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
-               CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
-               p_claimed_by, v_now + p_lease,
-               CASE WHEN p_claimed_by IS NOT NULL THEN v_now END,
-               CASE WHEN i.traceparent IS NULL THEN '{}'
-                    ELSE jsonb_build_object('traceparent', i.traceparent) END
-        FROM item AS i
+        JOIN unnest(v_items) WITH ORDINALITY AS i (n, at) ON i.n = p.n
+        JOIN unnest(v_new) WITH ORDINALITY AS b ON b.ordinality = i.at
     )
-    SELECT array_agg(i.n), array_agg((i.block).job_id) INTO v_items, v_jobs FROM item AS i;
+    INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
+        run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at, payload)
+    SELECT b.job_id, b.project_id, b.user_id, b.id,
+           'enrich_and_embed', p_max_attempts, v_now, v_place[i.n], v_now,
+           CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
+           CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
+           p_claimed_by, v_now + p_lease,
+           CASE WHEN p_claimed_by IS NOT NULL THEN v_now END,
+           CASE WHEN p_traceparents[i.n] IS NULL THEN '{}'
+                ELSE jsonb_build_object('traceparent', p_traceparents[i.n]) END
+    FROM unnest(v_items) WITH ORDINALITY AS i (n, at)
+    JOIN unnest(v_new) WITH ORDINALITY AS b ON b.ordinality = i.at;
 
     IF v_repeats IS NOT NULL THEN
         -- One by one: joined to an array, a small table would be read completely.
@@ -2398,6 +2469,7 @@ DECLARE
     v_job bigint;
     v_expires timestamptz;
     v_stored record;
+    v_namespace text[];
     v_text_blocks uuid[] := '{}';  -- blocks whose passages are to be stored, and the operations they come from
     v_text_ops bigint[] := '{}';
     v_job_blocks uuid[] := '{}';  -- blocks that need a job, its id, and the operation
@@ -2420,32 +2492,29 @@ BEGIN
         WHERE o.op ->> 'op' = 'put'
         FOR UPDATE OF j SKIP LOCKED);
 
-    WITH op AS (
-        SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, o.n
-        FROM jsonb_array_elements(p_ops) WITH ORDINALITY AS o (op, n)
-    ), scope AS (
-        SELECT project_id, user_id, count(*) AS items FROM op
-        GROUP BY project_id, user_id ORDER BY project_id, user_id
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
                date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
-        FROM scope AS s
+        FROM (SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, count(*) AS items
+              FROM jsonb_array_elements(p_ops) AS o (op) GROUP BY 1, 2 ORDER BY 1, 2) AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
             last_ingest_at = v_now, active_hour = excluded.active_hour,
-            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+            fair_at = memory_later(greatest(v_head, u.fair_at), excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     )
-    SELECT array_agg(t.fair_at - p_fair_step * (s.items - o.turn) ORDER BY o.n),
+    SELECT array_agg(t.fair_at - p_fair_step * (o.items - o.turn) ORDER BY o.n),
            -- Versions are microseconds and never come twice.
            array_agg(t.version * 1000 + o.turn - 1 ORDER BY o.n),
            array_agg(t.project_id ORDER BY o.n), array_agg(t.user_id ORDER BY o.n),
            array_agg(t.previous ORDER BY o.n)
     INTO v_place, v_positions, v_projects, v_users, v_previous
-    FROM (SELECT op.*, row_number() OVER (PARTITION BY project_id, user_id ORDER BY n) AS turn
-          FROM op) AS o
-    JOIN touched AS t USING (project_id, user_id) JOIN scope AS s USING (project_id, user_id);
+    FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
+                 count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
+          FROM (SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, o.n
+                FROM jsonb_array_elements(p_ops) WITH ORDINALITY AS o (op, n)) AS x) AS o
+    JOIN touched AS t USING (project_id, user_id);
     -- After the lock: what another transaction wrote until then happened before.
     v_now := clock_timestamp();
 
@@ -2515,11 +2584,12 @@ BEGIN
                     v_changed := v_changed || item_id;
                     v_changed_ops := v_changed_ops || v_n;
                 END IF;
+                v_namespace := ARRAY(SELECT jsonb_array_elements_text(v_op -> 'namespace'));
                 INSERT INTO memory_blocks (id, project_id, user_id, content, namespace, key, value, name_id,
                     position, ttl_seconds, refresh_on_read, expires_at, created_at, updated_at, status,
                     job_id)
                 VALUES (item_id, v_op ->> 'project_id', v_op ->> 'user_id', v_op ->> 'content',
-                    ARRAY(SELECT jsonb_array_elements_text(v_op -> 'namespace')), v_op ->> 'key',
+                    v_namespace, v_op ->> 'key',
                     v_op -> 'value', (v_op ->> 'name_id')::uuid, v_positions[v_n],
                     (v_op ->> 'ttl_seconds')::double precision, (v_op ->> 'refresh_on_read')::boolean,
                     v_expires, v_now, v_now,
@@ -2681,19 +2751,88 @@ BEGIN
     END IF;
 END $body$;
 
+-- Whether this schema is placed on a node by Citus, and this session is at the coordinator.
+CREATE OR REPLACE FUNCTION memory_is_distributed()
+RETURNS boolean LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    v_found boolean;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+        RETURN false;
+    END IF;
+    -- Not planned unless there is Citus.
+    EXECUTE 'SELECT EXISTS (SELECT FROM citus_schemas WHERE schema_name = quote_ident(current_schema())::regnamespace)
+             AND (SELECT groupid = 0 FROM pg_dist_local_group)' INTO v_found;
+    RETURN v_found;
+END $body$;
+
+-- Where Citus has placed this schema: make each function run on the node that has it, called there with names that
+-- lead to this schema (the search_path of a session stays at the coordinator). Elsewhere it does nothing. Every
+-- migration ends with it, as it defines the functions again.
+CREATE OR REPLACE FUNCTION settle_memory_functions()
+RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_function regprocedure;
+    v_path text;
+BEGIN
+    IF NOT memory_is_distributed() THEN
+        RETURN;
+    END IF;
+    SELECT concat_ws(', ', quote_ident(current_schema()), quote_ident(n.nspname)) INTO v_path
+    FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+    FOR v_function IN
+        SELECT p.oid::regprocedure FROM pg_proc AS p
+        -- Immutable ones name no table, and the planner puts the body of those in SQL in place of the call.
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.provolatile <> 'i'
+          -- These work at the coordinator.
+          AND p.proname NOT IN ('memory_is_distributed', 'settle_memory_functions', 'begin_memory_ids',
+                                'restrict_memory_partition')
+    LOOP
+        -- Some are called by a statement that reads tables as well: Citus then fears that a function reads tables of other
+        -- nodes, which those of one schema cannot be.
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %s SET citus.allow_nested_distributed_execution = on
+                RESET plan_cache_mode', v_function, v_path);
+        EXECUTE format('SELECT create_distributed_function(%L::regprocedure, colocate_with := %L)',
+            v_function::text, format('%I.memory_users', current_schema()));
+    END LOOP;
+END $body$;
+
 -- New jobs, deliveries, events and revisions of this partition have ids from p_first on: unique among all
--- partitions.
+-- partitions. Where Citus has placed the schema, each node takes numbers of its own, and has 2^36 of them here: the
+-- range that Citus gives a node would begin with the same number in every schema. To be repeated after a node was added.
 CREATE OR REPLACE FUNCTION begin_memory_ids(p_first bigint)
 RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_sequence text;
     v_last bigint;
+    v_failed text;
 BEGIN
     FOREACH v_sequence IN ARRAY ARRAY['memory_jobs_id_seq', 'memory_webhook_deliveries_id_seq',
                                       'memory_events_id_seq', 'memory_block_revisions_id_seq'] LOOP
         EXECUTE format('SELECT last_value FROM %I', v_sequence) INTO v_last;
         IF v_last < p_first THEN
             PERFORM setval(v_sequence::regclass, p_first, false);
+        END IF;
+        CONTINUE WHEN NOT memory_is_distributed();
+        EXECUTE 'SELECT max(result) FROM run_command_on_all_nodes($1) WHERE NOT success' INTO v_failed
+        USING format($command$DO $$
+            DECLARE
+                v_first bigint := %3$s + ((SELECT groupid FROM pg_dist_local_group)::bigint << 36);
+                v_used bigint;
+            BEGIN
+                PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
+                IF (SELECT seqmin FROM pg_sequence WHERE seqrelid = %1$L::regclass) <> v_first THEN
+                    -- Numbers of this node are in use if Citus has set the sequence back.
+                    SELECT greatest(v_first - 1, max(id)) INTO v_used FROM %2$s
+                    WHERE id BETWEEN v_first AND v_first + (1::bigint << 36) - 2;
+                    EXECUTE format('ALTER SEQUENCE %1$s MINVALUE %%s MAXVALUE %%s START %%s RESTART %%s',
+                        v_first, v_first + (1::bigint << 36) - 2, v_first, v_used + 1);
+                END IF;
+            END $$$command$,
+            format('%I.%I', current_schema(), v_sequence),
+            format('%I.%I', current_schema(), substring(v_sequence FROM '(.*)_id_seq')), p_first);
+        IF v_failed IS NOT NULL THEN
+            RAISE EXCEPTION 'A node of Citus could not prepare the sequence %: %', v_sequence, v_failed;
         END IF;
     END LOOP;
 END $body$;
@@ -3035,13 +3174,14 @@ CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_place timestamptz := memory_queue_place(v_now);
+    v_touched record;
 BEGIN
     -- A single job is the usual call and needs no grouping: a third less time.
     IF cardinality(p_project_ids) = 1 THEN
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
         VALUES (p_project_ids[1], p_user_ids[1], v_place + p_fair_step)
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET fair_at = greatest(v_place, u.fair_at) + p_fair_step
+        SET fair_at = memory_later(greatest(v_place, u.fair_at), p_fair_step)
         RETURNING u.fair_at INTO v_place;
         RETURN QUERY
         INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
@@ -3055,28 +3195,31 @@ BEGIN
         RETURN;
     END IF;
 
-    RETURN QUERY
-    WITH item AS (
-        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
-               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
-        FROM unnest(p_project_ids, p_user_ids, p_job_types, p_block_ids, p_payloads, p_priorities,
-                    p_run_at, p_unique_keys) WITH ORDINALITY
-             AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, v_place + p_fair_step * i.items FROM item AS i
-        ORDER BY i.project_id, i.user_id
+        SELECT i.project_id, i.user_id, v_place + p_fair_step * count(*)
+        FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET fair_at = greatest(v_place, u.fair_at) + (excluded.fair_at - v_place)
+        SET fair_at = memory_later(greatest(v_place, u.fair_at), excluded.fair_at - v_place)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
+    SELECT array_agg(t.project_id) AS projects, array_agg(t.user_id) AS users, array_agg(t.fair_at) AS places
+    INTO v_touched FROM touched AS t;
+    RETURN QUERY
     INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
         unique_key, max_attempts, fair_at, created_at)
     SELECT i.project_id, i.user_id, i.job_type, i.block_id, coalesce(i.payload, '{}'),
            coalesce(i.priority, 0), coalesce(i.run_at, v_now), i.unique_key, p_max_attempts,
            CASE WHEN i.run_at > v_now THEN 'infinity'
                 ELSE t.fair_at - p_fair_step * (i.items - i.turn) END, v_now
-    FROM item AS i JOIN touched AS t USING (project_id, user_id)
+    FROM (SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+                 row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+          FROM unnest(p_project_ids, p_user_ids, p_job_types, p_block_ids, p_payloads, p_priorities,
+                      p_run_at, p_unique_keys) WITH ORDINALITY
+               AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)) AS i
+    JOIN unnest(v_touched.projects, v_touched.users, v_touched.places) AS t (project_id, user_id, fair_at)
+      ON t.project_id = i.project_id AND t.user_id = i.user_id
     ORDER BY i.n
     ON CONFLICT (project_id, user_id, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
     RETURNING id;
@@ -3086,7 +3229,7 @@ END $body$;
 CREATE OR REPLACE FUNCTION memory_attempt_errors(
     p_errors jsonb, p_attempt integer, p_at timestamptz, p_worker text, p_error_class text,
     p_message text
-) RETURNS jsonb LANGUAGE plpgsql STABLE AS $body$
+) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $body$
 BEGIN
     WHILE jsonb_array_length(p_errors) >= 10 LOOP
         p_errors := p_errors - 0;
@@ -3239,10 +3382,10 @@ BEGIN
                        ELSE least(fair_at, v_now) END,
         finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
         error_class = CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
-        last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
+        last_error = 'worker ' || locked_by || ' was gone while it ran attempt ' || attempts::text,
         attempt_errors = memory_attempt_errors(attempt_errors, attempts, v_now, locked_by,
             CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
-            format('worker %s was gone while it ran attempt %s', locked_by, attempts)),
+            'worker ' || locked_by || ' was gone while it ran attempt ' || attempts::text),
         locked_until = NULL
     WHERE id = ANY (v_ids);
     GET DIAGNOSTICS v_rescued = ROW_COUNT;
@@ -3320,7 +3463,7 @@ BEGIN
           FROM due) AS d;
     IF v_ids IS NOT NULL THEN
         v_place := memory_queue_place(v_now);
-        UPDATE memory_jobs AS j SET fair_at = least(i.run_at, v_place) + i.behind
+        UPDATE memory_jobs AS j SET fair_at = memory_later(least(i.run_at, v_place), i.behind)
         FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
     END IF;
 
@@ -3444,14 +3587,15 @@ BEGIN
         UPDATE memory_jobs AS j
         SET status = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN 'failed' ELSE 'pending' END,
             run_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN j.run_at
-                          ELSE v_now + i.backoff END,
+                          ELSE i.retry_at END,
             fair_at = 'infinity', locked_until = NULL,
             error_class = i.error_class, last_error = left(i.error, 2000),
             attempt_errors = memory_attempt_errors(j.attempt_errors, j.attempts, v_now, p_worker,
                 i.error_class, i.error),
             finished_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN v_now END
-        FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
-             AS i (id, attempts, error_class, error, backoff, final)
+        FROM (SELECT x.*, v_now + x.backoff AS retry_at
+              FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
+                   AS x (id, attempts, error_class, error, backoff, final)) AS i
         WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
           AND j.locked_by = p_worker
         RETURNING j.id, j.status, j.project_id, j.user_id, j.block_id, j.job_type, j.last_error
@@ -3532,13 +3676,14 @@ CREATE OR REPLACE FUNCTION heartbeat_memory_worker(
 ) RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_late timestamptz := v_now - interval '12 s';
 BEGIN
     INSERT INTO memory_workers AS w (id, host, process_id, version, running, lock_key, started_at, last_seen)
     VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
     ON CONFLICT (id) DO UPDATE
     SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
         -- At least two heartbeats are missing: this worker or the database was frozen.
-        steady_since = CASE WHEN w.last_seen < v_now - interval '12 s' THEN v_now ELSE w.steady_since END,
+        steady_since = CASE WHEN w.last_seen < v_late THEN v_now ELSE w.steady_since END,
         stopped_at = CASE WHEN p_stopping THEN v_now END;
 END $body$;
 
@@ -4065,6 +4210,7 @@ DECLARE
     v_users text[];
     v_blocks uuid[];
     v_place timestamptz[];
+    v_touched record;
 BEGIN
     SELECT array_agg(f.id ORDER BY f.id), array_agg(f.project_id ORDER BY f.id),
            array_agg(f.user_id ORDER BY f.id), array_agg(f.enriches ORDER BY f.id)
@@ -4087,26 +4233,29 @@ BEGIN
         RETURN;
     END IF;
 
-    WITH item AS (
-        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
-               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
-        FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now),
-               v_head + v_fair_step * i.items
-        FROM item AS i
-        ORDER BY i.project_id, i.user_id
+        SELECT i.project_id, i.user_id, memory_next_version(0, v_now), v_head + v_fair_step * count(*)
+        FROM unnest(v_projects, v_users) AS i (project_id, user_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
-            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+            fair_at = memory_later(greatest(v_head, u.fair_at), excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
-    ), logged AS (
-        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-        SELECT project_id, user_id, version, previous, '{}', true FROM touched
     )
+    SELECT array_agg(t.project_id) AS projects, array_agg(t.user_id) AS users, array_agg(t.fair_at) AS places,
+           array_agg(t.version) AS versions, array_agg(t.previous) AS previous
+    INTO v_touched FROM touched AS t;
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+    SELECT t.project_id, t.user_id, t.version, t.previous, '{}', true
+    FROM unnest(v_touched.projects, v_touched.users, v_touched.versions, v_touched.previous)
+         AS t (project_id, user_id, version, previous);
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
-    FROM item AS i JOIN touched AS t USING (project_id, user_id);
+    FROM (SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+                 row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+          FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)) AS i
+    JOIN unnest(v_touched.projects, v_touched.users, v_touched.places) AS t (project_id, user_id, fair_at)
+      ON t.project_id = i.project_id AND t.user_id = i.user_id;
 
     UPDATE memory_jobs AS j
     SET status = 'pending', attempts = 0, run_at = v_now, fair_at = i.fair_at, locked_by = NULL,
@@ -4232,6 +4381,7 @@ CREATE OR REPLACE FUNCTION prune_memory_jobs(
 DECLARE
     v_deleted integer;
     v_completed bigint;
+    v_kept_from bigint := memory_next_version(0, clock_timestamp() - interval '15 min');
 BEGIN
     -- By id: ended jobs are the oldest ids, so this reads hardly more rows than it deletes.
     DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
@@ -4260,7 +4410,7 @@ BEGIN
 
     -- Versions follow the clock: the log of changes is kept for 15 minutes.
     DELETE FROM memory_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM memory_changes
-        WHERE version < memory_next_version(0, clock_timestamp() - interval '15 min')
+        WHERE version < v_kept_from
         LIMIT 100 * p_limit));
     RETURN v_deleted;
 END $body$;
@@ -4318,43 +4468,65 @@ RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
     SELECT greatest(p_version + 1, (extract(epoch FROM p_now AT TIME ZONE 'UTC') * 1000000)::bigint)
 $body$;
 
+-- An instant and what follows it by p_step, as an immutable function: `timestamptz + interval` depends on the session's time
+-- zone where the interval has days, and distributed tables accept only immutable functions in ON CONFLICT. Here a day has
+-- 24 hours. The planner puts the expression in place of the call.
+CREATE OR REPLACE FUNCTION memory_later(p_at timestamptz, p_step interval)
+RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $body$
+    SELECT (p_at AT TIME ZONE 'UTC' + p_step) AT TIME ZONE 'UTC'
+$body$;
+
 -- Raise the version of scopes after a change at p_now, and log which of their blocks changed. Arrays of
 -- one length name a changed block each; an entry without a block raises the version alone. A user
 -- without a row gets one. Rows are locked in order, so that two statements cannot deadlock.
+--
+-- Two statements, here and elsewhere, and no INSERT that reads what another one returned: Citus would send these rows to
+-- all of its nodes, and the change would depend on each of them.
 CREATE OR REPLACE FUNCTION raise_memory_versions(
     p_project_ids text[], p_user_ids text[], p_block_ids uuid[], p_now timestamptz
-) RETURNS void LANGUAGE sql AS $body$
-    WITH scope AS (
-        SELECT i.project_id, i.user_id,
-               coalesce(array_agg(i.block_id) FILTER (WHERE i.block_id IS NOT NULL), '{}') AS block_ids
-        FROM unnest(p_project_ids, p_user_ids, p_block_ids) AS i (project_id, user_id, block_id)
-        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
-    ), raised AS (
+) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_raised record;
+BEGIN
+    WITH raised AS (
         INSERT INTO memory_users AS u (project_id, user_id, version)
-        SELECT s.project_id, s.user_id, memory_next_version(0, p_now) FROM scope AS s
+        SELECT s.project_id, s.user_id, memory_next_version(0, p_now)
+        FROM (SELECT DISTINCT i.project_id, i.user_id FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)) AS s
         ORDER BY s.project_id, s.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, p_now), previous = u.version
         RETURNING u.project_id, u.user_id, u.version, u.previous
     )
+    SELECT array_agg(r.project_id) AS projects, array_agg(r.user_id) AS users,
+           array_agg(r.version) AS versions, array_agg(r.previous) AS previous
+    INTO v_raised FROM raised AS r;
     INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-    SELECT r.project_id, r.user_id, r.version, r.previous, s.block_ids, true
-    FROM raised AS r JOIN scope AS s USING (project_id, user_id)
-$body$;
+    SELECT r.project_id, r.user_id, r.version, r.previous,
+           coalesce(array_agg(i.block_id) FILTER (WHERE i.block_id IS NOT NULL), '{}'), true
+    FROM unnest(v_raised.projects, v_raised.users, v_raised.versions, v_raised.previous)
+         AS r (project_id, user_id, version, previous)
+    JOIN unnest(p_project_ids, p_user_ids, p_block_ids) AS i (project_id, user_id, block_id)
+      ON i.project_id = r.project_id AND i.user_id = r.user_id
+    GROUP BY r.project_id, r.user_id, r.version, r.previous;
+END $body$;
 
 -- The same for one scope whose row the caller holds; nothing without a row. NULL for the blocks:
 -- all of them may have changed.
 CREATE OR REPLACE FUNCTION raise_memory_version(
     p_project_id text, p_user_id text, p_block_ids uuid[], p_now timestamptz
-) RETURNS void LANGUAGE sql AS $body$
-    WITH raised AS (
-        UPDATE memory_users SET version = memory_next_version(version, p_now), previous = version
-        WHERE project_id = p_project_id AND user_id = p_user_id
-        RETURNING project_id, user_id, version, previous
-    )
-    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-    SELECT project_id, user_id, version, previous, p_block_ids, true FROM raised
-$body$;
+) RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_version bigint;
+    v_previous bigint;
+BEGIN
+    UPDATE memory_users SET version = memory_next_version(version, p_now), previous = version
+    WHERE project_id = p_project_id AND user_id = p_user_id
+    RETURNING version, previous INTO v_version, v_previous;
+    IF FOUND THEN
+        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+        VALUES (p_project_id, p_user_id, v_version, v_previous, p_block_ids, true);
+    END IF;
+END $body$;
 
 -- Some hosted platforms let anonymous callers run every new function and write every new table; those
 -- of this schema are for the service alone. Row-level security does not prevent a TRUNCATE. Others
@@ -4438,6 +4610,7 @@ BEGIN
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
               'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history',
+              'memory_is_distributed', 'settle_memory_functions', 'memory_later', 'store_memory_vectors',
               'begin_memory_ids', 'memory_users_here', 'restrict_memory_partition', 'memory_partition_number')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
@@ -4449,5 +4622,7 @@ BEGIN
         END LOOP;
     END LOOP;
 END $grants$;
+
+SELECT settle_memory_functions();
 
 COMMIT;

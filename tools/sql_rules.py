@@ -13,6 +13,9 @@ Python code, and every function of the definitions:
 - clock          no clock, sequence or random value in what a statement writes to an existing row
                  (UPDATE … SET, ON CONFLICT … SET), nor inside CASE or COALESCE of one that writes
 - subscript      no element of an array in an UPDATE's column; the FROM clause selects it
+- returned       no INSERT reads the rows that another part of its statement returned, or it is on
+                 the list: Citus sends them to all of its nodes
+- interval       no interval is added in ON CONFLICT … SET, where only immutable functions may be
 - policy         no subquery in a policy
 
 A distributed engine refuses each of them, or sends the statement to every node; and what works on
@@ -77,6 +80,10 @@ _CLOCK = re.compile(
 _SET = re.compile(r"\bUPDATE\s+(?:memory_\w+(?:\s+(?:AS\s+)?\w+)?\s+)?SET\b", re.I)
 _SET_END = re.compile(r"\b(?:FROM|WHERE|RETURNING)\b", re.I)
 _CHOICE = re.compile(r"\bCASE\b|\bCOALESCE\s*\(", re.I)
+_ON_CONFLICT = re.compile(r"\bDO\s+UPDATE\s+SET\b", re.I)
+_INTERVAL = re.compile(r"\binterval\s+'|[+-]\s*p_fair_step|\+\s*\(excluded", re.I)
+_PART = re.compile(r"\b(\w+)\s+AS\s+(?:(?:NOT\s+)?MATERIALIZED\s+)?\(\s*(?=(\w+))", re.I)
+_CHANGING = frozenset(("INSERT", "UPDATE", "DELETE"))
 _SUBSCRIPT = re.compile(r"\b[\w.]+\[[^\]]+\]")
 _COMMENT_OR_STRING = re.compile(r"--[^\n]*|'(?:[^']|'')*'")
 _NAMES = re.compile(r"(?!\s*SELECT\b)[\w\s.,$]*", re.I)
@@ -209,6 +216,31 @@ def across(statement: Statement) -> Iterator[str]:
     named = set(_TABLE.findall(statement.text))
     if (home := named & HOME_TABLES) and named & SCOPE_TABLES:
         yield f"home: {', '.join(sorted(home))} beside users' rows"
+    if returned := {*returned_rows(statement.text)}:
+        yield f"returned: an INSERT reads {', '.join(sorted(returned))}"
+
+
+def returned_rows(text: str) -> Iterator[str]:
+    """Parts of a statement whose returned rows an INSERT in it reads."""
+    for query in queries(text):
+        parts = {part[1]: part for part in _PART.finditer(query)}
+        changing = {name for name, part in parts.items() if part[2].upper() in _CHANGING}
+        readers = _dependents(query, parts, changing)
+        for insert in re.finditer(r"\bINSERT\s+INTO\b", query, re.I):
+            yield from readers & _named(query[insert.end() : _end(query, insert.end(), None)])
+
+
+def _dependents(query: str, parts: Mapping[str, re.Match[str]], changing: set[str]) -> set[str]:
+    """The parts that change rows, and those that read what they returned."""
+    found = set(changing)
+    for name, part in parts.items():  # a part reads earlier ones only
+        if name not in found and found & _named(query[part.end() : _end(query, part.end(), None)]):
+            found.add(name)
+    return found
+
+
+def _named(text: str) -> set[str]:
+    return set(re.findall(r"\b(?:FROM|JOIN)\s+(\w+)", text, re.I))
 
 
 def _tables(query: str) -> list[str]:
@@ -219,6 +251,10 @@ def faults_of(statement: Statement) -> Iterator[str]:
     """What a distributed engine refuses, of any table."""
     if not _WRITES.search(statement.text):
         return
+    for conflict in _ON_CONFLICT.finditer(statement.text):
+        clause = statement.text[conflict.end() : _end(statement.text, conflict.end(), _SET_END)]
+        if _INTERVAL.search(clause):
+            yield f"{statement.name}: interval: added in ON CONFLICT; use memory_later"
     for query in queries(statement.text):
         for clause in set_clauses(query):
             if clock := _CLOCK.search(clause):

@@ -72,6 +72,26 @@ async def claimed(database: Database) -> Job:
     return job
 
 
+@pytest.mark.timeout(60)
+async def test_jobs_with_ids_far_apart_are_erased_soon(
+    database: Database, connection: asyncpg.Connection, erasing: Erasing
+) -> None:
+    """As where the user was moved between partitions, each with ids of its own."""
+    await ingest(database, new_block("A boat."))
+    (job,) = await connection.fetch("SELECT id FROM memory_jobs")
+    others = [(n << 43) + (node << 36) + 1 for n in (0, 3) for node in (0, 1, 2) if n + node]
+    columns = "project_id, user_id, job_type, payload, run_at, fair_at, status"
+    for number in others:
+        await connection.execute(
+            f"INSERT INTO memory_jobs (id, {columns})"
+            f" SELECT $1, {columns} FROM memory_jobs WHERE id = $2",
+            *(number, job["id"]),
+        )
+    receipt = await erasing.erase(SCOPE, key=None)
+    assert receipt.erasure.counts["jobs"] == 1 + len(others)
+    assert await names_of(connection) == {}
+
+
 async def test_a_running_jobs_result_is_dropped(
     database: Database, connection: asyncpg.Connection, erasing: Erasing
 ) -> None:

@@ -16,9 +16,10 @@ from tests.support.running import ingest, working
 from luma_memory.bootstrap.partitions import Partitions
 from luma_memory.cli.checks import partition_findings
 from luma_memory.domain.clock import SystemClock
-from luma_memory.domain.errors import Conflict, PartitionMismatch, SetupError
+from luma_memory.domain.errors import Conflict, Invalid, PartitionMismatch, SetupError
 from luma_memory.domain.partition import partition_number
 from luma_memory.domain.scope import Scope
+from luma_memory.partitions.schema_moves import SchemaMove
 from luma_memory.pipeline.ingest.erasing import Erasing
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
@@ -97,6 +98,16 @@ async def test_a_partition_is_a_complete_installation_and_leaves_the_home_partit
     for count, prefix in ((4, "luma_p"), (2, "luma_p"), (3, "other")):
         with pytest.raises(Conflict, match="cannot be changed"):
             await partitions.create(count, prefix)
+
+
+async def test_without_citus_nothing_is_distributed(database: Database) -> None:
+    partitions = Partitions(database)
+    with pytest.raises(Conflict, match="no Citus cluster"):
+        await partitions.create(2, "luma_p", distribute=True)
+    assert await partitions.reports() == []
+    await partitions.create(2, "luma_p")
+    with pytest.raises(Invalid, match="no Citus cluster"):
+        await SchemaMove(database, 1).run("node.internal:5432")
 
 
 async def test_commands_at_once_do_the_work_once(

@@ -31,7 +31,7 @@ _ROWS = """
 SELECT p.block_id, p.ordinal, p.session_id, p.occurred_at, p.expires_at, p.speaker_key,
        p.embedding_model, p.embedding::text AS embedding, p.lexemes::text AS lexemes, p.item,
        b.superseded_at IS NOT NULL AS is_superseded
-FROM memory_passages AS p JOIN memory_blocks AS b ON b.id = p.block_id
+FROM memory_passages AS p JOIN memory_blocks AS b ON b.user_id = p.user_id AND b.id = p.block_id
 WHERE p.user_id = 'ada' AND ($1::uuid[] IS NULL OR p.block_id = ANY ($1))
 ORDER BY p.block_id, p.ordinal
 """

@@ -29,9 +29,13 @@ class Ledger:
         body = {"user_id": user, "content": f"{user} wrote line {number}."}
         began = time.monotonic()
         while True:
-            response = await client.post(
-                "/blocks", json=body, headers={"Idempotency-Key": f"{user}-{number}"}
-            )
+            try:
+                response = await client.post(
+                    "/blocks", json=body, headers={"Idempotency-Key": f"{user}-{number}"}
+                )
+            except httpx2.TimeoutException:
+                self.refused["no response in time"] += 1
+                continue
             if response.is_success:
                 break
             assert response.status_code == 503, response.text

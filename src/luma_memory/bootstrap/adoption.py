@@ -11,6 +11,7 @@ from luma_memory.domain.partition import layout_of
 from luma_memory.partitions.adopting import Adoption, AdoptionReport, AdoptionStep
 from luma_memory.settings import Settings
 from luma_memory.store.partitions import PartitionDirectory
+from luma_memory.store.schema_nodes import node_of
 
 __all__ = ["AdoptionReport", "AdoptionStep", "adopt_users", "return_users"]
 
@@ -24,6 +25,13 @@ async def adopt_users(
     """
     async with operators_database(settings) as home:
         known = await PartitionDirectory(home).partitions()
+        for partition in known[1:]:
+            if await node_of(home, partition.schema) is not None:
+                raise Conflict(
+                    "Users cannot be moved to partitions that Citus has placed: export them, and"
+                    " import them into an installation that began with such partitions",
+                    code="distributed",
+                )
         if layout_of(known) is None or len(known) != count:
             for one in await Partitions(home).create(count, prefix):
                 if one.error is not None:

@@ -10,18 +10,21 @@ from typing import Final, TypeVar
 
 from luma_memory.bootstrap.database import operators_database
 from luma_memory.concurrency.deadline import within
-from luma_memory.domain.errors import LumaMemoryError, SetupError, StoreUnavailable
-from luma_memory.domain.partition import ACTIVE_STATES, HOME, Partition, PartitionFacts
+from luma_memory.domain.errors import Conflict, LumaMemoryError, SetupError, StoreUnavailable
+from luma_memory.domain.partition import ACTIVE_STATES, HOME, Partition, PartitionFacts, first_id
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.migrator import MigrationReport, migrate
 from luma_memory.settings import Settings
 from luma_memory.store.partition_moves import MoveRecord, PartitionMoves
 from luma_memory.store.partitions import (
     PartitionDirectory,
+    begin_ids,
     create_schema,
     partition_facts,
     prepare,
 )
+from luma_memory.store.schema_nodes import distribute as place_on_node
+from luma_memory.store.schema_nodes import node_of, nodes
 from luma_memory.store.secrets import shared_secrets
 
 ResultT = TypeVar("ResultT")
@@ -40,6 +43,7 @@ class PartitionReport:
     facts: PartitionFacts | None
     error: str | None = None
     move: MoveRecord | None = None  # unfinished
+    node: str | None = None  # of a Citus cluster, as host:port
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +63,24 @@ class Partitions:
         self._directory = PartitionDirectory(home)
 
     async def create(
-        self, count: int, prefix: str, addresses: Mapping[int, str] | None = None
+        self,
+        count: int,
+        prefix: str,
+        addresses: Mapping[int, str] | None = None,
+        *,
+        distribute: bool = False,
     ) -> Sequence[PartitionMigration]:
         """Create what is missing of `count` partitions; may be repeated after an interruption.
 
         addresses: of partitions on other servers, by number; used when they are first planned.
+        distribute: let the Citus cluster of the home partition place each on a node.
 
         Raises Invalid, Conflict (see `PartitionDirectory.plan`), SetupError, StoreUnavailable.
         """
+        if distribute:
+            await self._check_distributing()
         await self._directory.plan(count, prefix, addresses or {})
-        done = await self.migrate()
+        done = await self._migrate((await self._directory.partitions())[1:], distribute=distribute)
         if all(one.error is None for one in done):
             await self._directory.spread_users()
         return done
@@ -85,29 +97,65 @@ class Partitions:
         partitions = await self._directory.partitions()
         moves = {one.number: one for one in await PartitionMoves(self._home).all()}
         reports = await _limited(_EXAMINED_AT_ONCE, self._report, partitions)
-        return [replace(one, move=moves.get(one.partition.number)) for one in reports]
+        found = [await node_of(self._home, one.schema) for one in partitions]
+        placed = [None if one is None else str(one) for one in found]
+        return [
+            replace(one, move=moves.get(one.partition.number), node=node)
+            for one, node in zip(reports, placed, strict=True)
+        ]
 
     async def is_spread(self) -> bool:
         """Whether users are spread over several partitions."""
         known = await self._directory.partitions()
         return bool(known) and all(one.state in ACTIVE_STATES for one in known)
 
-    async def _migrate(self, partitions: Sequence[Partition]) -> Sequence[PartitionMigration]:
+    async def _check_distributing(self) -> None:
+        if not await self._home.coordinates_nodes():
+            raise Conflict(
+                "DATABASE_URL leads to no Citus cluster: create the extension citus there and add"
+                " its nodes, or leave --distribute out",
+                code="no_citus",
+            )
+        if not await nodes(self._home):
+            raise Conflict(
+                "The Citus cluster has no node for partitions: add one with citus_add_node",
+                code="no_citus",
+            )
+        for one in await self._directory.partitions():
+            if one.number == HOME or one.state == "creating":
+                continue
+            if await node_of(self._home, one.schema) is None:
+                raise Conflict(
+                    f"Partition {one.number} was created without --distribute and cannot be"
+                    " distributed afterwards",
+                    code="not_distributed",
+                )
+
+    async def _migrate(
+        self, partitions: Sequence[Partition], *, distribute: bool = False
+    ) -> Sequence[PartitionMigration]:
         secrets = await shared_secrets(self._home) if partitions else {}
 
         async def migrate_one(partition: Partition) -> PartitionMigration:
-            return await self._migrate_one(partition, len(partitions) + 1, secrets["receipts"])
+            return await self._migrate_one(
+                partition, len(partitions) + 1, secrets["receipts"], distribute=distribute
+            )
 
-        return await _limited(_MIGRATED_AT_ONCE, migrate_one, partitions)
+        # Citus takes a lock of the whole cluster for each change of a distributed schema.
+        is_cluster = bool(partitions) and await self._home.coordinates_nodes()
+        return await _limited(1 if is_cluster else _MIGRATED_AT_ONCE, migrate_one, partitions)
 
     async def _migrate_one(
-        self, partition: Partition, count: int, receipts: bytes
+        self, partition: Partition, count: int, receipts: bytes, *, distribute: bool
     ) -> PartitionMigration:
         try:
             async with self._opened(partition) as database:
                 await create_schema(database)
                 report = await migrate(database)
                 await prepare(database, partition.number, count, receipts)
+                if distribute:
+                    await place_on_node(database)
+                    await begin_ids(database, first_id(partition.number))
             await self._directory.set_prepared(partition.number)
         except (SetupError, StoreUnavailable) as error:
             return PartitionMigration(partition, None, error)

@@ -181,7 +181,8 @@ def partition_findings(reports: Sequence[PartitionReport]) -> list[Finding]:
     findings = []
     for report in reports:
         subject = f"partition {report.partition.number}"
-        schema = report.partition.schema
+        on_node = f" on {report.node}" if report.node else ""
+        schema = f"{report.partition.schema}{on_node}"
         # Those that are only prepared have no users whom a problem affects.
         verdict: Verdict = "fail" if report.partition.state in ACTIVE_STATES else "warn"
         if report.error is not None:
@@ -198,7 +199,10 @@ def partition_findings(reports: Sequence[PartitionReport]) -> list[Finding]:
             )
             findings.append(Finding(subject, "warn", f"{schema}: {found}", fix))
     if reports and not findings:
-        return [Finding("partitions", "ok", f"{len(reports)} respond, their schemas are current")]
+        placed = sorted({report.node for report in reports if report.node})
+        on_nodes = f", on the nodes {', '.join(placed)}" if placed else ""
+        found = f"{len(reports)} respond, their schemas are current{on_nodes}"
+        return [Finding("partitions", "ok", found)]
     return findings
 
 

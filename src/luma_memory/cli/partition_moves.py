@@ -11,9 +11,12 @@ from typing import Annotated
 import typer
 
 from luma_memory.bootstrap.partition_moves import (
+    MoveProgress,
     MoveReport,
     MoveStep,
+    SchemaMoveReport,
     move_partition,
+    move_schema,
     undo_move,
 )
 from luma_memory.cli.commands import examples
@@ -30,12 +33,18 @@ _KEPT = "The copy is kept: repeat the command to continue, or undo the move with
 
 @examples(
     "luma-memory partitions move 3 --to postgresql://memory@second.internal/memory",
+    "luma-memory partitions move 3 --to second.internal:5432   to a node of a Citus cluster",
     "luma-memory partitions move 3 --undo   after an interruption",
 )
 def partitions_move(
     number: Annotated[int, typer.Argument(metavar="N", help="Which partition.", min=1)],
     to: Annotated[
-        str | None, typer.Option("--to", metavar="DSN", help="Address of the database to move to.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="DSN|NODE",
+            help="Address of the database to move to, or host:port of a node of the Citus cluster.",
+        ),
     ] = None,
     schema: Annotated[
         str | None,
@@ -63,6 +72,14 @@ def partitions_move(
         print_note(f"The move of partition {number} is undone: it serves where it was.")
         return
     shown = _Progress()
+    if "://" not in to:
+        if schema is not None or drop_old:
+            raise typer.BadParameter("--schema and --drop-old do not apply to a node of Citus")
+        _print_schema_move(
+            run_async(move_schema(settings, number, to, on_progress=shown.show_schema)),
+            as_json=as_json,
+        )
+        return
     moving = move_partition(settings, number, to, schema, drop_old=drop_old, on_step=shown.show)
     try:
         report = run_async(moving)
@@ -92,6 +109,25 @@ class _Progress:
         table = "" if step.table is None else f" of {step.table}"
         amount = f"{step.amount.rows} rows, {step.amount.bytes / _MIB:.1f} MiB"
         print_note(f"{step.name}{table}: {amount}, {step.rounds} rounds")
+
+    def show_schema(self, progress: MoveProgress) -> None:
+        now = time.monotonic()
+        if now - self._shown_at >= _SHOWN_SECONDS:
+            self._shown_at = now
+            copied, all_ = progress.copied / _MIB, progress.bytes / _MIB
+            print_note(f"copied {copied:.1f} of {all_:.1f} MiB: {progress.status or 'begun'}")
+
+
+def _print_schema_move(report: SchemaMoveReport, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(asdict(report), indent=2))
+    elif report.source == report.target:
+        console().print(f"Partition {report.number} is on {report.target} already")
+    else:
+        console().print(
+            f"Partition {report.number} moved from {report.source} to {report.target}:"
+            f" {report.bytes / _MIB:.1f} MiB in {report.seconds:.1f} s"
+        )
 
 
 def _print(report: MoveReport, *, is_dropped: bool) -> None:

@@ -27,7 +27,10 @@ from luma_memory.settings import Settings, load_settings
 _MIB = 1 << 20
 
 
-@examples("luma-memory partitions create --count 64")
+@examples(
+    "luma-memory partitions create --count 64",
+    "luma-memory partitions create --count 64 --distribute   on the nodes of a Citus cluster",
+)
 def partitions_create(
     count: Annotated[
         int,
@@ -45,6 +48,13 @@ def partitions_create(
             "--schema-prefix", metavar="PREFIX", help="Schemas get this name and their number."
         ),
     ] = "luma_p",
+    distribute: Annotated[
+        bool,
+        typer.Option(
+            "--distribute",
+            help="Let Citus place each on a node of its cluster; DATABASE_URL is the coordinator.",
+        ),
+    ] = False,
     data_dir: DataDir = None,
 ) -> None:
     """Create partitions: for each a schema with all tables and functions, in the same database.
@@ -53,7 +63,8 @@ def partitions_create(
     processes. Where there are users, the partitions are only prepared. An interrupted command
     continues when it is repeated.
     """
-    done, is_spread = run_async(_create(load_settings(data_dir=data_dir), count, schema_prefix))
+    settings = load_settings(data_dir=data_dir)
+    done, is_spread = run_async(_create(settings, count, schema_prefix, distribute=distribute))
     print_migrations(done)
     print_note(
         f"New users are spread over {len(done) + 1} partitions: restart the API and the workers."
@@ -98,10 +109,10 @@ def print_migrations(done: Sequence[PartitionMigration]) -> None:
 
 
 async def _create(
-    settings: Settings, count: int, prefix: str
+    settings: Settings, count: int, prefix: str, *, distribute: bool
 ) -> tuple[Sequence[PartitionMigration], bool]:
     async with open_partitions(settings) as partitions:
-        done = await partitions.create(count, prefix)
+        done = await partitions.create(count, prefix, distribute=distribute)
         return done, await partitions.is_spread()
 
 
@@ -117,6 +128,7 @@ def _facts(report: PartitionReport) -> dict[str, object]:
         "schema": partition.schema,
         # Never the address itself, which may hold a password.
         "own_address": partition.dsn is not None,
+        "node": report.node,
         "state": partition.state,
         "move": report.move
         and {
@@ -137,8 +149,11 @@ def _facts(report: PartitionReport) -> dict[str, object]:
 
 def _table(reports: Sequence[PartitionReport]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in ("partition", "schema", "state", "rows", "MiB", "oldest job", "remark"):
-        table.add_column(column, justify="left" if column in {"schema", "remark"} else "right")
+    has_nodes = any(one.node is not None for one in reports)
+    columns = ("partition", "schema", *(["node"] if has_nodes else []), "state", "rows", "MiB")
+    for column in (*columns, "oldest job", "remark"):
+        is_text = column in {"schema", "node", "remark"}
+        table.add_column(column, justify="left" if is_text else "right")
     for report in reports:
         facts = report.facts
         problem = report.error or ""
@@ -154,6 +169,7 @@ def _table(reports: Sequence[PartitionReport]) -> Table:
         table.add_row(
             str(report.partition.number),
             plain(report.partition.schema),
+            *([plain(report.node or "")] if has_nodes else []),
             report.partition.state,
             "" if facts is None else str(facts.rows),
             "" if facts is None else f"{facts.bytes / _MIB:.1f}",
@@ -169,5 +185,6 @@ partitions = command_group(
     "luma-memory partitions create --count 64",
     "luma-memory partitions list",
     "luma-memory partitions move 3 --to postgresql://memory@second.internal/memory",
+    "luma-memory partitions move 3 --to second.internal:5432   to a node of a Citus cluster",
     "luma-memory partitions adopt --count 8",
 )

@@ -63,13 +63,28 @@ class WorkChecks:
 
     async def _check(self) -> None:
         self._at = time.monotonic()
-        servers = self._places.servers()
-        outcomes = await asyncio.gather(*(self._check_server(*server) for server in servers))
+        outcomes = await asyncio.gather(
+            *(self._check_server(*each) for each in await self._checked_together())
+        )
         if not any(outcomes):
             raise StoreUnavailable("No partition responds")
         due = [number for number, work in self._work.items() if work.is_due]
         for listener in self._listeners:
             listener(due)
+
+    async def _checked_together(self) -> Sequence[tuple[Database, Sequence[Place]]]:
+        """The partitions of each server; at a Citus coordinator each alone, as a node of it may be
+        away, and no statement works on tables of several nodes."""
+        together: list[tuple[Database, Sequence[Place]]] = []
+        for server, places in self._places.servers():
+            try:
+                is_coordinator = await server.coordinates_nodes()
+            except LumaMemoryError:  # the check finds out as well
+                is_coordinator = False
+            together += (
+                [(server, [one]) for one in places] if is_coordinator else [(server, places)]
+            )
+        return together
 
     async def _check_server(self, server: Database, places: Sequence[Place]) -> bool:
         tried = [place for place in places if not place.is_paused]

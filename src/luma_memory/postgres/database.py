@@ -26,6 +26,7 @@ _RELEASE_SECONDS = 0.5
 _STATEMENTS_KEPT = 100
 # Each partition has statements of its own in a connection, a few tens of kilobytes each.
 _PARTITIONS_KEPT = 8
+_HAS_CITUS = "SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') AS found"
 # Arrays of these are parameters. The driver reads each one's type at its first use.
 _ARRAY_ELEMENTS = (
     *("text", "boolean", "integer", "bigint", "real", "double precision", "bytea", "uuid"),
@@ -71,6 +72,7 @@ class Database:
         self._application_name = application_name
         # None: not known yet.
         self._sessions_shared = None if pooler == "auto" else pooler == "transaction"
+        self._coordinates: bool | None = None  # a Citus cluster; None: not known yet
         self._pool: asyncpg.Pool | None = None
         self._taken = 0  # connections, including requested ones
         self._away_at = float("-inf")  # time.monotonic() of the last timeout
@@ -102,6 +104,14 @@ class Database:
         no session lock. Connects if this is not known yet; raises as `connection`."""
         with translated(), connecting():
             return await self._find_out()
+
+    async def coordinates_nodes(self) -> bool:
+        """Whether this is the coordinator of a Citus cluster: each partition may be on a node of
+        its own, where functions run. Raises as `connection`."""
+        if self._coordinates is None:
+            row = await self.fetch_row(_HAS_CITUS)
+            self._coordinates = row is not None and bool(row["found"])
+        return self._coordinates
 
     async def _find_out(self) -> bool:
         if self._sessions_shared is None:
@@ -417,8 +427,10 @@ def _closed_on_failure(connection: Connection) -> Iterator[None]:
 
 
 async def _prepare_own(connection: asyncpg.Connection) -> None:
-    # Compiling a plan takes longer than any statement of the service.
-    await connection.execute("SET jit = off")
+    # Compiling a plan takes longer than any statement of the service. Citus replaces pg_class in
+    # each query by one without its shards, which makes the driver's query for a type take seconds;
+    # elsewhere the second setting is unknown and has no effect.
+    await connection.execute("SET jit = off; SET citus.override_table_visibility = off")
     await _register_types(connection)
 
 

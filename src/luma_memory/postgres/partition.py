@@ -50,6 +50,9 @@ class PartitionDatabase(Database):
     async def shares_sessions(self) -> bool:
         return await self._server.shares_sessions()
 
+    async def coordinates_nodes(self) -> bool:
+        return await self._server.coordinates_nodes()
+
     def was_away_since(self, moment: float) -> bool:
         return self._server.was_away_since(moment)
 

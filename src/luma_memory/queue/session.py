@@ -6,6 +6,9 @@ the connection, and so with the process: a worker whose lock is free has ended.
 Behind a transaction pooler there is no session to hold a lock or to listen in. The worker's row
 then has no lock key: its jobs are taken back when their lease ends, and it finds new ones by
 polling.
+
+At the coordinator of a Citus cluster the worker listens, but holds no lock: the function that looks
+for it runs on the node of the partition, where every worker would look dead.
 """
 
 from __future__ import annotations
@@ -133,19 +136,31 @@ class WorkerSession:
         lock_key = secrets.randbits(62)
         connection.add_termination_listener(lambda _connection: self._lost.set())
         try:
-            with translated():
-                await connection.execute(f"SELECT pg_advisory_lock({lock_key})")
+            is_seen = not await self._database.coordinates_nodes()
+            if is_seen:
+                with translated():
+                    await connection.execute(f"SELECT pg_advisory_lock({lock_key})")
             if self._listener is not None:
                 await self._listener.attach(connection)
         except BaseException:
             connection.terminate()
             raise
-        self._connection, self._lock_key = connection, lock_key
+        self._connection, self._lock_key = connection, lock_key if is_seen else None
 
     async def _heartbeat(self, *, stopping: bool = False) -> None:
         """In every partition. Raises the error of the first one that does not respond: the others
-        of its server would not either."""
+        of its server would not either. Where each has its own node, raises if none does."""
         failed: LumaMemoryError | None = None
+        if await self._database.coordinates_nodes():
+            # At once: a node that does not respond must not delay the heartbeat on the others.
+            outcomes = await asyncio.gather(
+                *(self._register(one, stopping=stopping) for one in self._partitions()),
+                return_exceptions=True,
+            )
+            failures = [one for one in outcomes if isinstance(one, BaseException)]
+            if failures and len(failures) == len(outcomes):
+                raise failures[0]
+            return
         for partition in self._partitions():
             try:
                 await self._register(partition, stopping=stopping)

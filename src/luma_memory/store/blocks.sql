@@ -64,26 +64,8 @@ WHERE project_id = $1 AND user_id = $2 AND block_id = $3 AND ordinal >= 0
   AND embedding IS NOT NULL AND embedding_model = $4
 
 -- name: store_vectors
--- Vectors of some passages of a long block, before the others are computed. The user's row is locked before
--- the block's, as everywhere.
-WITH raised AS (
-    UPDATE memory_users AS u SET version = memory_next_version(u.version, t.now), previous = u.version
-    FROM (SELECT now() AS now OFFSET 0) AS t
-    WHERE u.project_id = $1 AND u.user_id = $2
-    RETURNING u.project_id, u.user_id, u.version, u.previous
-), logged AS (
-    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-    SELECT project_id, user_id, version, previous, ARRAY[$3::uuid], true FROM raised
-), block AS (
-    SELECT b.project_id, b.user_id, b.id
-    FROM raised AS r JOIN memory_blocks AS b USING (project_id, user_id)
-    WHERE b.id = $3 AND b.revision = $4 FOR SHARE OF b
-)
-UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = $5
-FROM block AS b, unnest($6::integer[], $7::halfvec[]) AS p (ordinal, embedding)
-WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
-  AND m.ordinal = p.ordinal
-RETURNING m.ordinal
+-- Vectors of some passages of a long block, before the others are computed.
+SELECT ordinal FROM store_memory_vectors($1, $2, $3, $4, $5, $6, $7) AS ordinal
 
 -- name: write_back
 -- Results of many jobs: store them and complete the jobs; returns the positions that were stored.

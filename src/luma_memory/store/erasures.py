@@ -33,9 +33,15 @@ class PostgresEraserStore:
         span = await self._row("job_span")
         first, last = (span["first"], span["last"]) if span is not None else (0, 0)
         swept = 0
-        for after in range(first - 1, last, SWEEP_JOBS):
+        after = first - 1
+        while after < last:
             row = await self._row("sweep_jobs", scope.project_id, scope.user_id, after, SWEEP_JOBS)
             swept += row["deleted"] if row is not None else 0
+            # Where the partition was moved, its ids are in ranges that are far apart.
+            following = await self._row("next_job", after + SWEEP_JOBS)
+            if following is None or following["id"] is None:
+                break
+            after = following["id"] - 1
         return swept, last
 
     async def erase(

@@ -14,6 +14,10 @@ SELECT coalesce(min(id), 0) AS first, coalesce(max(id), 0) AS last FROM memory_j
 -- Delete the user's jobs with ids after $3, in one step of $4 ids.
 SELECT sweep_memory_jobs($1, $2, $3, $4) AS deleted
 
+-- name: next_job
+-- The first job after an id.
+SELECT min(id) AS id FROM memory_jobs WHERE id > $1
+
 -- name: find_erasure
 -- An erasure by its id or by the digest of its idempotency key.
 SELECT id, counts, started_at, erased_at FROM memory_erasures

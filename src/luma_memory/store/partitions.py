@@ -23,6 +23,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.migrator import schema_is_current
 from luma_memory.postgres.sql_files import SqlFile
+from luma_memory.store.schema_nodes import bytes_of, node_of, rows_of
 
 _SQL = SqlFile(__name__)
 # A transaction that moves a user holds their lock for so long at least (see `user_locations`).
@@ -182,12 +183,17 @@ async def create_extension(partition: Database) -> None:
         await partition.execute(_SQL["create_extension"])
 
 
+async def begin_ids(partition: Database, first: int) -> None:
+    """New rows get ids from the first one on; on each node of a Citus cluster from another one."""
+    await partition.execute(_SQL["begin_ids"], first)
+
+
 async def prepare(partition: Database, number: int, count: int, receipts: bytes) -> None:
     """Make a migrated partition ready for its users. Idempotent.
 
     receipts: the home partition's secret of erasures.
     """
-    await partition.execute(_SQL["begin_ids"], first_id(number))
+    await begin_ids(partition, first_id(number))
     await partition.execute(_SQL["restrict"], number, count)
     await partition.execute(_SQL["share_secret"], receipts)
 
@@ -229,11 +235,13 @@ async def partition_facts(partition: Database) -> PartitionFacts:
     row = await partition.fetch_row(_SQL["partition_facts"])
     assert row is not None
     is_current = await schema_is_current(partition)
+    schema = partition.schema
+    is_placed = schema is not None and await node_of(partition, schema) is not None
     job = await partition.fetch_row(_SQL["oldest_job"]) if is_current else None
     listed = await partition.fetch_row(_SQL["count_listed"]) if is_current else None
     return PartitionFacts(
-        rows=row["rows"],
-        bytes=row["bytes"],
+        rows=await rows_of(partition) if is_placed else row["rows"],
+        bytes=await bytes_of(partition, schema) if schema and is_placed else row["bytes"],
         oldest_pending_seconds=None if job is None else job["seconds"],
         schema_current=is_current,
         users_leaving=0 if listed is None else listed["users"],

@@ -24,6 +24,8 @@ def found(statement: str, *, path: str = STORE, **listed: str) -> list[str]:
         "SELECT FROM memory_secrets -- FROM memory_blocks\n WHERE name <> 'FROM memory_blocks'",
         """INSERT INTO memory_circuits AS c (name, at) VALUES ($1, now())
         ON CONFLICT (name) DO UPDATE SET at = excluded.at""",
+        """WITH raised AS (UPDATE memory_users SET n = 1 WHERE user_id = $1 RETURNING user_id)
+        SELECT user_id FROM raised""",
         """UPDATE memory_circuits AS c SET at = t.now FROM (SELECT now() AS now) AS t
         WHERE name = $1""",
     ],
@@ -54,6 +56,18 @@ def test_statements_of_one_user_and_of_none_pass(statement: str) -> None:
             "home",
         ),
         ("UPDATE memory_circuits AS c SET at = now() WHERE name = $1", "clock"),
+        # Also through a part between the two.
+        (
+            """WITH raised AS (UPDATE memory_users SET n = 1 WHERE user_id = $1 RETURNING user_id),
+            same AS (SELECT user_id FROM raised)
+            INSERT INTO memory_changes (user_id) SELECT user_id FROM same""",
+            "returned",
+        ),
+        (
+            """INSERT INTO memory_circuits AS c (name, at) VALUES ($1, $2) ON CONFLICT (name)
+            DO UPDATE SET at = c.at + interval '1 s'""",
+            "interval",
+        ),
         (
             """INSERT INTO memory_circuits (name) VALUES ($1) ON CONFLICT (name) DO UPDATE
             SET at = greatest(memory_circuits.at, clock_timestamp())""",

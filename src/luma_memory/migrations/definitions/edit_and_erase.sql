@@ -248,14 +248,26 @@ DECLARE
     v_table text;
     v_deleted bigint;
     v_jobs bigint;
-    -- Ids are assigned before commit: some below the last one may have been committed later.
-    v_after bigint := p_last_job - 100000;
+    -- Ids are assigned before commit: some below the last one may have been committed later. Where the partition was
+    -- moved, ids are in ranges of 2^36 each, of which any may be the one in use.
+    v_after bigint[] := ARRAY[p_last_job - 100000];
+    v_before bigint[] := ARRAY[((p_last_job >> 36) + 1) << 36];
+    v_last bigint := 9223372036854775807;
     v_counts jsonb := '{}';
     v_revoked_at timestamptz := now();
 BEGIN
+    LOOP
+        SELECT max(id) INTO v_last FROM memory_jobs WHERE id < v_last;
+        EXIT WHEN v_last IS NULL;
+        IF v_last >> 36 <> p_last_job >> 36 THEN
+            v_after := v_after || (v_last - 100000);
+            v_before := v_before || (((v_last >> 36) + 1) << 36);
+        END IF;
+        v_last := (v_last >> 36) << 36;
+    END LOOP;
     -- Before the user's row, in the order of locks; waits for jobs that are being completed.
-    DELETE FROM memory_jobs
-    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
+    DELETE FROM memory_jobs AS j USING unnest(v_after, v_before) AS r (after, before)
+    WHERE j.id > r.after AND j.id < r.before AND j.project_id = p_project_id AND j.user_id = p_user_id;
     GET DIAGNOSTICS v_jobs = ROW_COUNT;
     -- A transaction that accepts a block of this user has committed, or waits until this one has.
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
@@ -263,10 +275,10 @@ BEGIN
     -- The same holds for a transaction that records spending for the user.
     PERFORM FROM memory_users
     WHERE project_id = p_project_id AND user_id = p_user_id FOR UPDATE;
-    PERFORM FROM memory_jobs
-    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id FOR UPDATE NOWAIT;
-    DELETE FROM memory_jobs
-    WHERE id > v_after AND project_id = p_project_id AND user_id = p_user_id;
+    PERFORM FROM memory_jobs AS j JOIN unnest(v_after, v_before) AS r (after, before) ON j.id > r.after AND j.id < r.before
+    WHERE j.project_id = p_project_id AND j.user_id = p_user_id FOR UPDATE OF j NOWAIT;
+    DELETE FROM memory_jobs AS j USING unnest(v_after, v_before) AS r (after, before)
+    WHERE j.id > r.after AND j.id < r.before AND j.project_id = p_project_id AND j.user_id = p_user_id;
     GET DIAGNOSTICS v_deleted = ROW_COUNT;
     v_counts := jsonb_build_object('jobs', p_swept + v_jobs + v_deleted,
         'cached_entries', p_cached);
@@ -281,7 +293,7 @@ BEGIN
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
         WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
-          AND c.relname LIKE 'memory\_%'
+          AND c.relname LIKE 'memory\_%' AND c.relname !~ '[0-9]$'  -- not a shard of Citus
           AND c.relname NOT IN ('memory_jobs', 'memory_users', 'memory_api_keys')
           AND 2 = (SELECT count(*) FROM pg_attribute AS a
                    WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
@@ -314,7 +326,7 @@ BEGIN
     FOR v_table IN
         SELECT c.relname FROM pg_class AS c
         WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
-          AND c.relname LIKE 'memory\_%'
+          AND c.relname LIKE 'memory\_%' AND c.relname !~ '[0-9]$'  -- not a shard of Citus
           AND 2 = (SELECT pg_catalog.count(*) FROM pg_attribute AS a
                    WHERE a.attrelid = c.oid AND a.attname IN ('project_id', 'user_id')
                      AND NOT a.attisdropped)
@@ -351,8 +363,11 @@ DECLARE
     v_columns text;
     v_values text;
     v_identities text[];
-    v_new text := '';
+    v_find_stored text;
+    v_known bigint[];
     v_user jsonb;
+    v_ingest_at timestamptz;
+    v_hour timestamptz;
     v_stored bigint;
 BEGIN
     INSERT INTO memory_users (project_id, user_id) VALUES (p_project_id, p_user_id)
@@ -362,10 +377,12 @@ BEGIN
         -- An unknown time zone fails here, and not later in the weekly summaries of all users.
         v_user := p_rows[1];
         PERFORM v_now AT TIME ZONE (v_user ->> 'time_zone');
+        v_ingest_at := v_user ->> 'last_ingest_at';
+        v_hour := date_trunc('hour', v_ingest_at, 'UTC');
         UPDATE memory_users
         SET time_zone = coalesce(v_user ->> 'time_zone', time_zone),
-            last_ingest_at = coalesce((v_user ->> 'last_ingest_at')::timestamptz, last_ingest_at),
-            active_hour = coalesce(date_trunc('hour', (v_user ->> 'last_ingest_at')::timestamptz, 'UTC'), active_hour)
+            last_ingest_at = coalesce(v_ingest_at, last_ingest_at),
+            active_hour = coalesce(v_hour, active_hour)
         WHERE project_id = p_project_id AND user_id = p_user_id;
         RETURN 1;
     END IF;
@@ -382,12 +399,19 @@ BEGIN
       AND a.attgenerated = '' AND a.attname <> ALL (v_identities)
       AND (a.attname IN ('project_id', 'user_id', 'job_id') OR p_rows[1] ? a.attname);
     IF v_identities <> '{}' THEN
-        SELECT format('WHERE NOT EXISTS (SELECT FROM %I AS e WHERE %s AND (to_jsonb(e) - $4) @> (jsonb_strip_nulls(to_jsonb(n)) - $4))',
+        SELECT format('SELECT array_agg(DISTINCT r.position)
+             FROM unnest($1) WITH ORDINALITY AS r (data, position),
+                 jsonb_populate_record(NULL::%1$I,
+                     r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3)) AS n, %1$I AS e
+             WHERE %2$s AND (to_jsonb(e) - $4) @> (jsonb_strip_nulls(to_jsonb(n)) - $4)',
             p_table, string_agg(format('e.%1$I = n.%1$I', a.attname), ' AND '))
-        INTO v_new
+        INTO v_find_stored
         FROM pg_index AS i
         JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
         WHERE i.indrelid = p_table::regclass AND i.indisprimary AND a.attname <> ALL (v_identities);
+        EXECUTE v_find_stored INTO v_known USING p_rows, p_project_id, p_user_id, v_identities;
+        p_rows := ARRAY(SELECT r.data FROM unnest(p_rows) WITH ORDINALITY AS r (data, position)
+                        WHERE v_known IS NULL OR r.position <> ALL (v_known) ORDER BY r.position);
     END IF;
     EXECUTE format(
         'INSERT INTO %1$I (%2$s)
@@ -395,10 +419,9 @@ BEGIN
          FROM unnest($1) WITH ORDINALITY AS r (data, position),
              jsonb_populate_record(NULL::%1$I,
                  r.data || jsonb_build_object(''project_id'', $2, ''user_id'', $3)) AS n
-         %4$s
          ORDER BY r.position
-         ON CONFLICT DO NOTHING', p_table, v_columns, v_values, v_new)
-    USING p_rows, p_project_id, p_user_id, v_identities;
+         ON CONFLICT DO NOTHING', p_table, v_columns, v_values)
+    USING p_rows, p_project_id, p_user_id;
     GET DIAGNOSTICS v_stored = ROW_COUNT;
     RETURN v_stored;
 END $body$;

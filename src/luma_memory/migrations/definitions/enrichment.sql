@@ -29,6 +29,7 @@ DECLARE
     v_blocks uuid[];
     v_items integer[];
     v_fresh record;
+    v_enriched record;
 BEGIN
     v_done := ARRAY(SELECT complete_memory_jobs(p_job_ids, p_attempts, p_worker));
     IF cardinality(v_done) = 0 THEN
@@ -83,9 +84,7 @@ BEGIN
             enriched_revision = CASE WHEN d.title IS NULL THEN b.enriched_revision ELSE d.revision END,
             backfill_steps = CASE WHEN d.facts ? 'backfill_steps' THEN
                 ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'backfill_steps')) END,
-            backfill_at = CASE d.facts ->> 'backfill_after'
-                WHEN 'asked' THEN 'infinity'
-                ELSE v_now + (d.facts ->> 'backfill_after')::interval END,
+            backfill_at = d.backfill_at,
             tags = CASE WHEN d.title IS NULL THEN b.tags
                         ELSE ARRAY(SELECT jsonb_array_elements_text(d.facts -> 'tags')) END,
             entities = coalesce(d.facts -> 'entities', b.entities),
@@ -95,7 +94,9 @@ BEGIN
             status = 'active', error = d.facts ->> 'error', updated_at = v_now
         FROM (SELECT i.*, p_revisions[i.n] AS revision, p_titles[i.n] AS title, p_summaries[i.n] AS summary,
                      p_tags_and_entities[i.n] AS facts, p_importances[i.n] AS importance,
-                     p_languages[i.n] AS language, p_enrichments[i.n] AS enrichment, p_kept[i.n] AS kept
+                     p_languages[i.n] AS language, p_enrichments[i.n] AS enrichment, p_kept[i.n] AS kept,
+                     CASE WHEN p_tags_and_entities[i.n] ->> 'backfill_after' = 'asked' THEN 'infinity'
+                          ELSE v_now + (p_tags_and_entities[i.n] ->> 'backfill_after')::interval END AS backfill_at
               FROM unnest(v_projects, v_users, v_blocks, v_items)
                    AS i (project_id, user_id, block_id, n)) AS d
         WHERE b.project_id = d.project_id AND b.user_id = d.user_id AND b.id = d.block_id
@@ -103,34 +104,43 @@ BEGIN
           AND (b.language IS NULL OR d.kept IS NOT TRUE)
         RETURNING b.project_id, b.user_id, b.id, b.session_id, b.speaker, b.expires_at,
                   coalesce(b.occurred_at, b.created_at) AS occurred_at, b.key IS NOT NULL AS item, d.n
-    ), stale AS (
+    )
+    SELECT array_agg(b.n) AS items, array_agg(b.project_id) AS projects, array_agg(b.user_id) AS users,
+           array_agg(b.id) AS ids, array_agg(b.session_id) AS sessions, array_agg(b.speaker) AS speakers,
+           array_agg(b.expires_at) AS expire_at, array_agg(b.occurred_at) AS occurred_at,
+           array_agg(b.item) AS are_items
+    INTO v_enriched FROM block AS b;
+    WITH stale AS (
         -- If there are fewer passages than before, the extra ones of the longer text are deleted.
         DELETE FROM memory_passages AS m
-        USING block AS b
+        USING unnest(v_enriched.items, v_enriched.projects, v_enriched.users, v_enriched.ids)
+              AS b (n, project_id, user_id, id)
         JOIN (SELECT p.n, max(p.ordinal) AS last
               FROM unnest(p_passage_item, p_passage_ordinal) AS p (n, ordinal)
               GROUP BY p.n) AS k USING (n)
         WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal > k.last
-    ), passage AS (
-        SELECT b.project_id, b.user_id, b.id, b.session_id, b.occurred_at, b.expires_at, b.speaker, b.item,
-               p.ordinal, p.start_at, p.stop_at, p.lexemes, p.embedding
-        FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
-                    p_passage_lexemes, p_passage_embeddings)
-             AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
-        JOIN block AS b USING (n)
     ), embedded AS (
         UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = p_embedding_model
-        FROM passage AS p
-        WHERE m.project_id = p.project_id AND m.user_id = p.user_id AND m.block_id = p.id
+        FROM unnest(v_enriched.items, v_enriched.projects, v_enriched.users, v_enriched.ids)
+             AS b (n, project_id, user_id, id)
+        JOIN unnest(p_passage_item, p_passage_ordinal, p_passage_lexemes, p_passage_embeddings)
+             AS p (n, ordinal, lexemes, embedding) USING (n)
+        WHERE m.project_id = b.project_id AND m.user_id = b.user_id AND m.block_id = b.id
           AND m.ordinal = p.ordinal AND p.lexemes IS NULL AND p.embedding IS NOT NULL
     )
     INSERT INTO memory_passages AS m (project_id, user_id, block_id, ordinal, start_at, stop_at,
         session_id, occurred_at, expires_at, speaker_key, lexemes, embedding, embedding_model, item)
-    SELECT project_id, user_id, id, ordinal, start_at, stop_at, session_id, occurred_at, expires_at,
-           memory_speaker_key(speaker), lexemes, embedding,
-           CASE WHEN embedding IS NOT NULL THEN p_embedding_model END, item
-    FROM passage WHERE lexemes IS NOT NULL
+    SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at, b.session_id, b.occurred_at, b.expires_at,
+           memory_speaker_key(b.speaker), p.lexemes, p.embedding,
+           CASE WHEN p.embedding IS NOT NULL THEN p_embedding_model END, b.item
+    FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
+                p_passage_lexemes, p_passage_embeddings)
+         AS p (n, ordinal, start_at, stop_at, lexemes, embedding)
+    JOIN unnest(v_enriched.items, v_enriched.projects, v_enriched.users, v_enriched.ids, v_enriched.sessions,
+                v_enriched.speakers, v_enriched.occurred_at, v_enriched.expire_at, v_enriched.are_items)
+         AS b (n, project_id, user_id, id, session_id, speaker, occurred_at, expires_at, item) USING (n)
+    WHERE p.lexemes IS NOT NULL
     ON CONFLICT (project_id, user_id, block_id, ordinal) DO UPDATE
     SET start_at = excluded.start_at, stop_at = excluded.stop_at, lexemes = excluded.lexemes,
         speaker_key = excluded.speaker_key,
@@ -168,3 +178,25 @@ CREATE OR REPLACE FUNCTION complete_memory_enrichments(
         p_passage_ordinal, p_passage_start, p_passage_stop, p_passage_lexemes, p_passage_embeddings,
         p_embedding_model, NULL)
 $body$;
+
+-- Store vectors of some passages of a block that still has p_revision, before the others are computed; returns their
+-- ordinals. The user's row is locked before the block's, as everywhere.
+CREATE OR REPLACE FUNCTION store_memory_vectors(
+    p_project_id text, p_user_id text, p_block_id uuid, p_revision integer, p_model text,
+    p_ordinals integer[], p_embeddings halfvec[]
+) RETURNS SETOF integer LANGUAGE plpgsql AS $body$
+BEGIN
+    PERFORM raise_memory_version(p_project_id, p_user_id, ARRAY[p_block_id], clock_timestamp());
+    PERFORM FROM memory_blocks
+    WHERE project_id = p_project_id AND user_id = p_user_id AND id = p_block_id AND revision = p_revision
+    FOR SHARE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    RETURN QUERY
+    UPDATE memory_passages AS m SET embedding = p.embedding, embedding_model = p_model
+    FROM unnest(p_ordinals, p_embeddings) AS p (ordinal, embedding)
+    WHERE m.project_id = p_project_id AND m.user_id = p_user_id AND m.block_id = p_block_id
+      AND m.ordinal = p.ordinal
+    RETURNING m.ordinal;
+END $body$;

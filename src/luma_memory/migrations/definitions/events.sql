@@ -11,12 +11,14 @@ CREATE OR REPLACE FUNCTION record_memory_events(
 #variable_conflict use_column
 DECLARE
     v_now timestamptz;
+    v_events record;
+    v_deliveries record;
 BEGIN
     IF NOT EXISTS (SELECT FROM memory_webhooks) AND NOT EXISTS (SELECT FROM memory_event_streams) THEN
         RETURN;
     END IF;
     v_now := clock_timestamp();
-    WITH event AS (
+    WITH recorded AS (
         INSERT INTO memory_events (event_id, project_id, user_id, type, block_id, data, created_at)
         SELECT gen_random_uuid(), i.project_id, i.user_id, p_type, i.block_id, coalesce(i.data, '{}'),
                v_now
@@ -29,20 +31,28 @@ BEGIN
                         AND (w.event_types = '{}' OR p_type = ANY (w.event_types)))
         ORDER BY i.n
         RETURNING id, project_id, user_id
-    ), delivery AS (
+    )
+    SELECT array_agg(r.id) AS ids, array_agg(r.project_id) AS projects, array_agg(r.user_id) AS users
+    INTO v_events FROM recorded AS r;
+    IF v_events.ids IS NULL THEN
+        RETURN;
+    END IF;
+    WITH delivery AS (
         INSERT INTO memory_webhook_deliveries (webhook_id, event_id, project_id, user_id, due_at, created_at)
         SELECT w.id, e.id, e.project_id, e.user_id, v_now, v_now
-        FROM event AS e
+        FROM unnest(v_events.ids, v_events.projects, v_events.users) AS e (id, project_id, user_id)
         JOIN memory_webhooks AS w ON w.project_id = e.project_id AND w.disabled_at IS NULL
          AND (w.user_id IS NULL OR w.user_id = e.user_id)
          AND (w.event_types = '{}' OR p_type = ANY (w.event_types))
         ORDER BY e.id, w.id
         RETURNING webhook_id, project_id
     )
+    SELECT array_agg(d.webhook_id) AS webhooks, array_agg(d.project_id) AS projects
+    INTO v_deliveries FROM (SELECT DISTINCT webhook_id, project_id FROM delivery) AS d;
     INSERT INTO memory_jobs (project_id, user_id, job_type, payload, priority, run_at, fair_at, created_at)
-    SELECT DISTINCT d.project_id, '', 'deliver_webhook',
+    SELECT d.project_id, '', 'deliver_webhook',
            jsonb_build_object('webhook_id', d.webhook_id), 10, v_now, v_now, v_now
-    FROM delivery AS d;
+    FROM unnest(v_deliveries.webhooks, v_deliveries.projects) AS d (webhook_id, project_id);
 END $body$;
 
 -- Record one delivery for one webhook, whatever its filter and status: a test of it, or an event
@@ -175,10 +185,10 @@ BEGIN
     IF FOUND THEN
         RETURN v_gone_until;
     END IF;
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO v_gone_until FROM memory_event_positions;
     INSERT INTO memory_event_streams AS s (project_id, read_at, gone_until)
-    VALUES (p_project_id, p_now, (SELECT CASE WHEN is_called THEN last_value ELSE 0 END
-                                  FROM memory_event_positions))
-    ON CONFLICT (project_id) DO UPDATE SET read_at = p_now
+    VALUES (p_project_id, p_now, v_gone_until)
+    ON CONFLICT (project_id) DO UPDATE SET read_at = excluded.read_at
     RETURNING gone_until INTO v_gone_until;
     RETURN v_gone_until;
 END $body$;

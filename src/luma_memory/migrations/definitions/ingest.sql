@@ -47,34 +47,41 @@ DECLARE
     v_status text;
     v_head timestamptz := memory_queue_place(v_now);
     v_place timestamptz[];
+    v_touched record;
+    v_new memory_block_input[];  -- the blocks that are stored, in the order of v_items
 BEGIN
-    -- The user's place in virtual time after this statement, one entry per item.
-    WITH scope AS (
-        SELECT i.project_id, i.user_id, count(*) AS items, array_agg(i.id) AS ids
-        FROM unnest(v_blocks) AS i
-        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
                date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
-        FROM scope AS s
+        FROM (SELECT i.project_id, i.user_id, count(*) AS items FROM unnest(v_blocks) AS i
+              GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id) AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
             last_ingest_at = v_now, active_hour = excluded.active_hour,
-            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+            fair_at = memory_later(greatest(v_head, u.fair_at), excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
-    ), logged AS (
+    )
+    SELECT array_agg(t.project_id) AS projects, array_agg(t.user_id) AS users, array_agg(t.fair_at) AS places,
+           array_agg(t.version) AS versions, array_agg(t.previous) AS previous
+    INTO v_touched FROM touched AS t;
+    WITH logged AS (
         -- All ids: one that turns out to be stored already costs nothing.
         INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-        SELECT t.project_id, t.user_id, t.version, t.previous, s.ids, true
-        FROM touched AS t JOIN scope AS s USING (project_id, user_id)
+        SELECT t.project_id, t.user_id, t.version, t.previous, array_agg(i.id), true
+        FROM unnest(v_touched.projects, v_touched.users, v_touched.versions, v_touched.previous)
+             AS t (project_id, user_id, version, previous)
+        JOIN unnest(v_blocks) AS i ON i.project_id = t.project_id AND i.user_id = t.user_id
+        GROUP BY t.project_id, t.user_id, t.version, t.previous
     )
+    -- The user's place in virtual time after this statement, one entry per item.
     SELECT array_agg(t.fair_at - p_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
     FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
                  count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
           FROM (SELECT b.project_id, b.user_id, b.ordinality AS n
                 FROM unnest(v_blocks) WITH ORDINALITY AS b) AS x) AS i
-    JOIN touched AS t USING (project_id, user_id);
+    JOIN unnest(v_touched.projects, v_touched.users, v_touched.places) AS t (project_id, user_id, fair_at)
+      ON t.project_id = i.project_id AND t.user_id = i.user_id;
 
     IF v_keyed THEN
         -- First of its key here, and no stored block has it. The lock above makes this check final.
@@ -137,38 +144,37 @@ BEGIN
         END IF;
     END IF;
 
-    WITH item AS (
-        SELECT n, v_place[n] AS fair_at, p_traceparents[n] AS traceparent,
-               jsonb_populate_record(v_blocks[n], jsonb_build_object('created_at', v_now,
-                   'updated_at', v_now, 'job_id', nextval('memory_jobs_id_seq'))) AS block
-        FROM unnest(v_fresh) AS n
-        WHERE v_repeats IS NULL OR n <> ALL (v_repeats)
-    ), block AS (
+    SELECT array_agg(i.n), array_agg(i.block), array_agg((i.block).job_id) INTO v_items, v_new, v_jobs
+    FROM (SELECT n, jsonb_populate_record(v_blocks[n], jsonb_build_object('created_at', v_now,
+                     'updated_at', v_now, 'job_id', nextval('memory_jobs_id_seq'))) AS block
+          FROM unnest(v_fresh) AS n
+          WHERE v_repeats IS NULL OR n <> ALL (v_repeats) OFFSET 0) AS i;
+    WITH block AS (
         -- The view's columns by their order; the table's other columns have defaults.
-        INSERT INTO memory_block_input SELECT (i.block).* FROM item AS i
+        INSERT INTO memory_block_input SELECT b.* FROM unnest(v_new) AS b
     ), passage AS (
         INSERT INTO memory_passages (project_id, user_id, block_id, ordinal, start_at, stop_at,
             session_id, occurred_at, expires_at, speaker_key, lexemes)
-        SELECT (i.block).project_id, (i.block).user_id, (i.block).id, p.ordinal, p.start_at, p.stop_at,
-               (i.block).session_id, coalesce((i.block).occurred_at, v_now), (i.block).expires_at,
-               memory_speaker_key((i.block).speaker), p.lexemes
+        SELECT b.project_id, b.user_id, b.id, p.ordinal, p.start_at, p.stop_at,
+               b.session_id, coalesce(b.occurred_at, v_now), b.expires_at,
+               memory_speaker_key(b.speaker), p.lexemes
         FROM unnest(p_passage_item, p_passage_ordinal, p_passage_start, p_passage_stop,
                     p_passage_lexemes) AS p (n, ordinal, start_at, stop_at, lexemes)
-        JOIN item AS i USING (n)
-    ), job AS (
-        INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
-            run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at, payload)
-        SELECT (i.block).job_id, (i.block).project_id, (i.block).user_id, (i.block).id,
-               'enrich_and_embed', p_max_attempts, v_now, i.fair_at, v_now,
-               CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
-               CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
-               p_claimed_by, v_now + p_lease,
-               CASE WHEN p_claimed_by IS NOT NULL THEN v_now END,
-               CASE WHEN i.traceparent IS NULL THEN '{}'
-                    ELSE jsonb_build_object('traceparent', i.traceparent) END
-        FROM item AS i
+        JOIN unnest(v_items) WITH ORDINALITY AS i (n, at) ON i.n = p.n
+        JOIN unnest(v_new) WITH ORDINALITY AS b ON b.ordinality = i.at
     )
-    SELECT array_agg(i.n), array_agg((i.block).job_id) INTO v_items, v_jobs FROM item AS i;
+    INSERT INTO memory_jobs (id, project_id, user_id, block_id, job_type, max_attempts,
+        run_at, fair_at, created_at, status, attempts, locked_by, locked_until, started_at, payload)
+    SELECT b.job_id, b.project_id, b.user_id, b.id,
+           'enrich_and_embed', p_max_attempts, v_now, v_place[i.n], v_now,
+           CASE WHEN p_claimed_by IS NULL THEN 'pending' ELSE 'processing' END,
+           CASE WHEN p_claimed_by IS NULL THEN 0 ELSE 1 END,
+           p_claimed_by, v_now + p_lease,
+           CASE WHEN p_claimed_by IS NOT NULL THEN v_now END,
+           CASE WHEN p_traceparents[i.n] IS NULL THEN '{}'
+                ELSE jsonb_build_object('traceparent', p_traceparents[i.n]) END
+    FROM unnest(v_items) WITH ORDINALITY AS i (n, at)
+    JOIN unnest(v_new) WITH ORDINALITY AS b ON b.ordinality = i.at;
 
     IF v_repeats IS NOT NULL THEN
         -- One by one: joined to an array, a small table would be read completely.

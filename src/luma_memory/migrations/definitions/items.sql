@@ -48,6 +48,7 @@ DECLARE
     v_job bigint;
     v_expires timestamptz;
     v_stored record;
+    v_namespace text[];
     v_text_blocks uuid[] := '{}';  -- blocks whose passages are to be stored, and the operations they come from
     v_text_ops bigint[] := '{}';
     v_job_blocks uuid[] := '{}';  -- blocks that need a job, its id, and the operation
@@ -70,32 +71,29 @@ BEGIN
         WHERE o.op ->> 'op' = 'put'
         FOR UPDATE OF j SKIP LOCKED);
 
-    WITH op AS (
-        SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, o.n
-        FROM jsonb_array_elements(p_ops) WITH ORDINALITY AS o (op, n)
-    ), scope AS (
-        SELECT project_id, user_id, count(*) AS items FROM op
-        GROUP BY project_id, user_id ORDER BY project_id, user_id
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, last_ingest_at, active_hour, fair_at)
         SELECT s.project_id, s.user_id, memory_next_version(0, v_now), v_now,
                date_trunc('hour', v_now, 'UTC'), v_head + p_fair_step * s.items
-        FROM scope AS s
+        FROM (SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, count(*) AS items
+              FROM jsonb_array_elements(p_ops) AS o (op) GROUP BY 1, 2 ORDER BY 1, 2) AS s
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
             last_ingest_at = v_now, active_hour = excluded.active_hour,
-            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+            fair_at = memory_later(greatest(v_head, u.fair_at), excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
     )
-    SELECT array_agg(t.fair_at - p_fair_step * (s.items - o.turn) ORDER BY o.n),
+    SELECT array_agg(t.fair_at - p_fair_step * (o.items - o.turn) ORDER BY o.n),
            -- Versions are microseconds and never come twice.
            array_agg(t.version * 1000 + o.turn - 1 ORDER BY o.n),
            array_agg(t.project_id ORDER BY o.n), array_agg(t.user_id ORDER BY o.n),
            array_agg(t.previous ORDER BY o.n)
     INTO v_place, v_positions, v_projects, v_users, v_previous
-    FROM (SELECT op.*, row_number() OVER (PARTITION BY project_id, user_id ORDER BY n) AS turn
-          FROM op) AS o
-    JOIN touched AS t USING (project_id, user_id) JOIN scope AS s USING (project_id, user_id);
+    FROM (SELECT x.*, row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn,
+                 count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items
+          FROM (SELECT o.op ->> 'project_id' AS project_id, o.op ->> 'user_id' AS user_id, o.n
+                FROM jsonb_array_elements(p_ops) WITH ORDINALITY AS o (op, n)) AS x) AS o
+    JOIN touched AS t USING (project_id, user_id);
     -- After the lock: what another transaction wrote until then happened before.
     v_now := clock_timestamp();
 
@@ -165,11 +163,12 @@ BEGIN
                     v_changed := v_changed || item_id;
                     v_changed_ops := v_changed_ops || v_n;
                 END IF;
+                v_namespace := ARRAY(SELECT jsonb_array_elements_text(v_op -> 'namespace'));
                 INSERT INTO memory_blocks (id, project_id, user_id, content, namespace, key, value, name_id,
                     position, ttl_seconds, refresh_on_read, expires_at, created_at, updated_at, status,
                     job_id)
                 VALUES (item_id, v_op ->> 'project_id', v_op ->> 'user_id', v_op ->> 'content',
-                    ARRAY(SELECT jsonb_array_elements_text(v_op -> 'namespace')), v_op ->> 'key',
+                    v_namespace, v_op ->> 'key',
                     v_op -> 'value', (v_op ->> 'name_id')::uuid, v_positions[v_n],
                     (v_op ->> 'ttl_seconds')::double precision, (v_op ->> 'refresh_on_read')::boolean,
                     v_expires, v_now, v_now,

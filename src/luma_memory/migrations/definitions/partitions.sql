@@ -21,19 +21,88 @@ BEGIN
     END IF;
 END $body$;
 
+-- Whether this schema is placed on a node by Citus, and this session is at the coordinator.
+CREATE OR REPLACE FUNCTION memory_is_distributed()
+RETURNS boolean LANGUAGE plpgsql STABLE AS $body$
+DECLARE
+    v_found boolean;
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN
+        RETURN false;
+    END IF;
+    -- Not planned unless there is Citus.
+    EXECUTE 'SELECT EXISTS (SELECT FROM citus_schemas WHERE schema_name = quote_ident(current_schema())::regnamespace)
+             AND (SELECT groupid = 0 FROM pg_dist_local_group)' INTO v_found;
+    RETURN v_found;
+END $body$;
+
+-- Where Citus has placed this schema: make each function run on the node that has it, called there with names that
+-- lead to this schema (the search_path of a session stays at the coordinator). Elsewhere it does nothing. Every
+-- migration ends with it, as it defines the functions again.
+CREATE OR REPLACE FUNCTION settle_memory_functions()
+RETURNS void LANGUAGE plpgsql AS $body$
+DECLARE
+    v_function regprocedure;
+    v_path text;
+BEGIN
+    IF NOT memory_is_distributed() THEN
+        RETURN;
+    END IF;
+    SELECT concat_ws(', ', quote_ident(current_schema()), quote_ident(n.nspname)) INTO v_path
+    FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+    FOR v_function IN
+        SELECT p.oid::regprocedure FROM pg_proc AS p
+        -- Immutable ones name no table, and the planner puts the body of those in SQL in place of the call.
+        WHERE p.pronamespace = quote_ident(current_schema())::regnamespace AND p.provolatile <> 'i'
+          -- These work at the coordinator.
+          AND p.proname NOT IN ('memory_is_distributed', 'settle_memory_functions', 'begin_memory_ids',
+                                'restrict_memory_partition')
+    LOOP
+        -- Some are called by a statement that reads tables as well: Citus then fears that a function reads tables of other
+        -- nodes, which those of one schema cannot be.
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %s SET citus.allow_nested_distributed_execution = on
+                RESET plan_cache_mode', v_function, v_path);
+        EXECUTE format('SELECT create_distributed_function(%L::regprocedure, colocate_with := %L)',
+            v_function::text, format('%I.memory_users', current_schema()));
+    END LOOP;
+END $body$;
+
 -- New jobs, deliveries, events and revisions of this partition have ids from p_first on: unique among all
--- partitions.
+-- partitions. Where Citus has placed the schema, each node takes numbers of its own, and has 2^36 of them here: the
+-- range that Citus gives a node would begin with the same number in every schema. To be repeated after a node was added.
 CREATE OR REPLACE FUNCTION begin_memory_ids(p_first bigint)
 RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_sequence text;
     v_last bigint;
+    v_failed text;
 BEGIN
     FOREACH v_sequence IN ARRAY ARRAY['memory_jobs_id_seq', 'memory_webhook_deliveries_id_seq',
                                       'memory_events_id_seq', 'memory_block_revisions_id_seq'] LOOP
         EXECUTE format('SELECT last_value FROM %I', v_sequence) INTO v_last;
         IF v_last < p_first THEN
             PERFORM setval(v_sequence::regclass, p_first, false);
+        END IF;
+        CONTINUE WHEN NOT memory_is_distributed();
+        EXECUTE 'SELECT max(result) FROM run_command_on_all_nodes($1) WHERE NOT success' INTO v_failed
+        USING format($command$DO $$
+            DECLARE
+                v_first bigint := %3$s + ((SELECT groupid FROM pg_dist_local_group)::bigint << 36);
+                v_used bigint;
+            BEGIN
+                PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
+                IF (SELECT seqmin FROM pg_sequence WHERE seqrelid = %1$L::regclass) <> v_first THEN
+                    -- Numbers of this node are in use if Citus has set the sequence back.
+                    SELECT greatest(v_first - 1, max(id)) INTO v_used FROM %2$s
+                    WHERE id BETWEEN v_first AND v_first + (1::bigint << 36) - 2;
+                    EXECUTE format('ALTER SEQUENCE %1$s MINVALUE %%s MAXVALUE %%s START %%s RESTART %%s',
+                        v_first, v_first + (1::bigint << 36) - 2, v_first, v_used + 1);
+                END IF;
+            END $$$command$,
+            format('%I.%I', current_schema(), v_sequence),
+            format('%I.%I', current_schema(), substring(v_sequence FROM '(.*)_id_seq')), p_first);
+        IF v_failed IS NOT NULL THEN
+            RAISE EXCEPTION 'A node of Citus could not prepare the sequence %: %', v_sequence, v_failed;
         END IF;
     END LOOP;
 END $body$;

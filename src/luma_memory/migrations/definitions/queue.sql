@@ -30,13 +30,14 @@ CREATE OR REPLACE FUNCTION enqueue_memory_jobs(
 DECLARE
     v_now timestamptz := clock_timestamp();
     v_place timestamptz := memory_queue_place(v_now);
+    v_touched record;
 BEGIN
     -- A single job is the usual call and needs no grouping: a third less time.
     IF cardinality(p_project_ids) = 1 THEN
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
         VALUES (p_project_ids[1], p_user_ids[1], v_place + p_fair_step)
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET fair_at = greatest(v_place, u.fair_at) + p_fair_step
+        SET fair_at = memory_later(greatest(v_place, u.fair_at), p_fair_step)
         RETURNING u.fair_at INTO v_place;
         RETURN QUERY
         INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
@@ -50,28 +51,31 @@ BEGIN
         RETURN;
     END IF;
 
-    RETURN QUERY
-    WITH item AS (
-        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
-               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
-        FROM unnest(p_project_ids, p_user_ids, p_job_types, p_block_ids, p_payloads, p_priorities,
-                    p_run_at, p_unique_keys) WITH ORDINALITY
-             AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, v_place + p_fair_step * i.items FROM item AS i
-        ORDER BY i.project_id, i.user_id
+        SELECT i.project_id, i.user_id, v_place + p_fair_step * count(*)
+        FROM unnest(p_project_ids, p_user_ids) AS i (project_id, user_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
-        SET fair_at = greatest(v_place, u.fair_at) + (excluded.fair_at - v_place)
+        SET fair_at = memory_later(greatest(v_place, u.fair_at), excluded.fair_at - v_place)
         RETURNING u.project_id, u.user_id, u.fair_at
     )
+    SELECT array_agg(t.project_id) AS projects, array_agg(t.user_id) AS users, array_agg(t.fair_at) AS places
+    INTO v_touched FROM touched AS t;
+    RETURN QUERY
     INSERT INTO memory_jobs (project_id, user_id, job_type, block_id, payload, priority, run_at,
         unique_key, max_attempts, fair_at, created_at)
     SELECT i.project_id, i.user_id, i.job_type, i.block_id, coalesce(i.payload, '{}'),
            coalesce(i.priority, 0), coalesce(i.run_at, v_now), i.unique_key, p_max_attempts,
            CASE WHEN i.run_at > v_now THEN 'infinity'
                 ELSE t.fair_at - p_fair_step * (i.items - i.turn) END, v_now
-    FROM item AS i JOIN touched AS t USING (project_id, user_id)
+    FROM (SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+                 row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+          FROM unnest(p_project_ids, p_user_ids, p_job_types, p_block_ids, p_payloads, p_priorities,
+                      p_run_at, p_unique_keys) WITH ORDINALITY
+               AS x (project_id, user_id, job_type, block_id, payload, priority, run_at, unique_key, n)) AS i
+    JOIN unnest(v_touched.projects, v_touched.users, v_touched.places) AS t (project_id, user_id, fair_at)
+      ON t.project_id = i.project_id AND t.user_id = i.user_id
     ORDER BY i.n
     ON CONFLICT (project_id, user_id, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
     RETURNING id;
@@ -81,7 +85,7 @@ END $body$;
 CREATE OR REPLACE FUNCTION memory_attempt_errors(
     p_errors jsonb, p_attempt integer, p_at timestamptz, p_worker text, p_error_class text,
     p_message text
-) RETURNS jsonb LANGUAGE plpgsql STABLE AS $body$
+) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $body$
 BEGIN
     WHILE jsonb_array_length(p_errors) >= 10 LOOP
         p_errors := p_errors - 0;
@@ -234,10 +238,10 @@ BEGIN
                        ELSE least(fair_at, v_now) END,
         finished_at = CASE WHEN attempts < max_attempts THEN NULL ELSE v_now END,
         error_class = CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
-        last_error = format('worker %s was gone while it ran attempt %s', locked_by, attempts),
+        last_error = 'worker ' || locked_by || ' was gone while it ran attempt ' || attempts::text,
         attempt_errors = memory_attempt_errors(attempt_errors, attempts, v_now, locked_by,
             CASE WHEN locked_by = ANY (v_gone) THEN 'poison' ELSE 'timeout' END,
-            format('worker %s was gone while it ran attempt %s', locked_by, attempts)),
+            'worker ' || locked_by || ' was gone while it ran attempt ' || attempts::text),
         locked_until = NULL
     WHERE id = ANY (v_ids);
     GET DIAGNOSTICS v_rescued = ROW_COUNT;
@@ -315,7 +319,7 @@ BEGIN
           FROM due) AS d;
     IF v_ids IS NOT NULL THEN
         v_place := memory_queue_place(v_now);
-        UPDATE memory_jobs AS j SET fair_at = least(i.run_at, v_place) + i.behind
+        UPDATE memory_jobs AS j SET fair_at = memory_later(least(i.run_at, v_place), i.behind)
         FROM unnest(v_ids, v_run_at, v_behind) AS i (id, run_at, behind) WHERE j.id = i.id;
     END IF;
 
@@ -439,14 +443,15 @@ BEGIN
         UPDATE memory_jobs AS j
         SET status = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN 'failed' ELSE 'pending' END,
             run_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN j.run_at
-                          ELSE v_now + i.backoff END,
+                          ELSE i.retry_at END,
             fair_at = 'infinity', locked_until = NULL,
             error_class = i.error_class, last_error = left(i.error, 2000),
             attempt_errors = memory_attempt_errors(j.attempt_errors, j.attempts, v_now, p_worker,
                 i.error_class, i.error),
             finished_at = CASE WHEN i.final OR j.attempts >= j.max_attempts THEN v_now END
-        FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
-             AS i (id, attempts, error_class, error, backoff, final)
+        FROM (SELECT x.*, v_now + x.backoff AS retry_at
+              FROM unnest(p_ids, p_attempts, p_error_classes, p_errors, p_backoffs, p_final)
+                   AS x (id, attempts, error_class, error, backoff, final)) AS i
         WHERE j.id = i.id AND j.attempts = i.attempts AND j.status = 'processing'
           AND j.locked_by = p_worker
         RETURNING j.id, j.status, j.project_id, j.user_id, j.block_id, j.job_type, j.last_error
@@ -527,13 +532,14 @@ CREATE OR REPLACE FUNCTION heartbeat_memory_worker(
 ) RETURNS void LANGUAGE plpgsql AS $body$
 DECLARE
     v_now timestamptz := clock_timestamp();
+    v_late timestamptz := v_now - interval '12 s';
 BEGIN
     INSERT INTO memory_workers AS w (id, host, process_id, version, running, lock_key, started_at, last_seen)
     VALUES (p_worker, p_host, p_process_id, p_version, p_running, p_lock_key, v_now, v_now)
     ON CONFLICT (id) DO UPDATE
     SET running = excluded.running, last_seen = v_now, lock_key = excluded.lock_key,
         -- At least two heartbeats are missing: this worker or the database was frozen.
-        steady_since = CASE WHEN w.last_seen < v_now - interval '12 s' THEN v_now ELSE w.steady_since END,
+        steady_since = CASE WHEN w.last_seen < v_late THEN v_now ELSE w.steady_since END,
         stopped_at = CASE WHEN p_stopping THEN v_now END;
 END $body$;
 

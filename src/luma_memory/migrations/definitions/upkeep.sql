@@ -21,6 +21,7 @@ DECLARE
     v_users text[];
     v_blocks uuid[];
     v_place timestamptz[];
+    v_touched record;
 BEGIN
     SELECT array_agg(f.id ORDER BY f.id), array_agg(f.project_id ORDER BY f.id),
            array_agg(f.user_id ORDER BY f.id), array_agg(f.enriches ORDER BY f.id)
@@ -43,26 +44,29 @@ BEGIN
         RETURN;
     END IF;
 
-    WITH item AS (
-        SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
-               row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
-        FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)
-    ), touched AS (
+    WITH touched AS (
         INSERT INTO memory_users AS u (project_id, user_id, version, fair_at)
-        SELECT DISTINCT i.project_id, i.user_id, memory_next_version(0, v_now),
-               v_head + v_fair_step * i.items
-        FROM item AS i
-        ORDER BY i.project_id, i.user_id
+        SELECT i.project_id, i.user_id, memory_next_version(0, v_now), v_head + v_fair_step * count(*)
+        FROM unnest(v_projects, v_users) AS i (project_id, user_id)
+        GROUP BY i.project_id, i.user_id ORDER BY i.project_id, i.user_id
         ON CONFLICT (project_id, user_id) DO UPDATE
         SET version = memory_next_version(u.version, v_now), previous = u.version,
-            fair_at = greatest(v_head, u.fair_at) + (excluded.fair_at - v_head)
+            fair_at = memory_later(greatest(v_head, u.fair_at), excluded.fair_at - v_head)
         RETURNING u.project_id, u.user_id, u.fair_at, u.version, u.previous
-    ), logged AS (
-        INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
-        SELECT project_id, user_id, version, previous, '{}', true FROM touched
     )
+    SELECT array_agg(t.project_id) AS projects, array_agg(t.user_id) AS users, array_agg(t.fair_at) AS places,
+           array_agg(t.version) AS versions, array_agg(t.previous) AS previous
+    INTO v_touched FROM touched AS t;
+    INSERT INTO memory_changes (project_id, user_id, version, previous, block_ids, has_items)
+    SELECT t.project_id, t.user_id, t.version, t.previous, '{}', true
+    FROM unnest(v_touched.projects, v_touched.users, v_touched.versions, v_touched.previous)
+         AS t (project_id, user_id, version, previous);
     SELECT array_agg(t.fair_at - v_fair_step * (i.items - i.turn) ORDER BY i.n) INTO v_place
-    FROM item AS i JOIN touched AS t USING (project_id, user_id);
+    FROM (SELECT x.*, count(*) OVER (PARTITION BY x.project_id, x.user_id) AS items,
+                 row_number() OVER (PARTITION BY x.project_id, x.user_id ORDER BY x.n) AS turn
+          FROM unnest(v_projects, v_users) WITH ORDINALITY AS x (project_id, user_id, n)) AS i
+    JOIN unnest(v_touched.projects, v_touched.users, v_touched.places) AS t (project_id, user_id, fair_at)
+      ON t.project_id = i.project_id AND t.user_id = i.user_id;
 
     UPDATE memory_jobs AS j
     SET status = 'pending', attempts = 0, run_at = v_now, fair_at = i.fair_at, locked_by = NULL,
@@ -188,6 +192,7 @@ CREATE OR REPLACE FUNCTION prune_memory_jobs(
 DECLARE
     v_deleted integer;
     v_completed bigint;
+    v_kept_from bigint := memory_next_version(0, clock_timestamp() - interval '15 min');
 BEGIN
     -- By id: ended jobs are the oldest ids, so this reads hardly more rows than it deletes.
     DELETE FROM memory_jobs WHERE id = ANY (ARRAY(SELECT id FROM memory_jobs
@@ -216,7 +221,7 @@ BEGIN
 
     -- Versions follow the clock: the log of changes is kept for 15 minutes.
     DELETE FROM memory_changes WHERE ctid = ANY (ARRAY(SELECT ctid FROM memory_changes
-        WHERE version < memory_next_version(0, clock_timestamp() - interval '15 min')
+        WHERE version < v_kept_from
         LIMIT 100 * p_limit));
     RETURN v_deleted;
 END $body$;

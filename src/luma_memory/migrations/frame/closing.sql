@@ -80,6 +80,7 @@ BEGIN
               'record_memory_events', 'record_memory_delivery', 'prompt_memory_webhooks',
               'settle_memory_deliveries', 'place_memory_events', 'prune_memory_events',
               'report_failed_memory_jobs', 'subscribe_memory_events', 'add_memory_history',
+              'memory_is_distributed', 'settle_memory_functions', 'memory_later', 'store_memory_vectors',
               'begin_memory_ids', 'memory_users_here', 'restrict_memory_partition', 'memory_partition_number')
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_function);
@@ -91,5 +92,7 @@ BEGIN
         END LOOP;
     END LOOP;
 END $grants$;
+
+SELECT settle_memory_functions();
 
 COMMIT;
