@@ -15,7 +15,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 from tests.support.pgbouncer import needs_pgbouncer, running_pooler
-from tests.support.postgres_majors import NEWEST
+from tests.support.postgres_majors import NEWEST, OLDEST
 from tests.support.replicas import Reader, reader_of
 from tests.support.stacks import kept_open
 
@@ -49,10 +49,12 @@ from luma_memory.testing.sample_blocks import OCCURRED_AT
 from luma_memory.testing.standby import Streaming, streaming
 
 
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Streaming]:
+@pytest.fixture(
+    scope="module", params=[NEWEST, pytest.param(OLDEST, marks=pytest.mark.oldest_postgres)]
+)
+def pair(request: pytest.FixtureRequest) -> Iterator[Streaming]:
     """Tests use users of their own, and leave the standby streaming."""
-    with kept_open(lambda: streaming(NEWEST)) as pair:
+    with kept_open(lambda: streaming(request.param)) as pair:
         asyncio.run(_migrated(pair, "luma_memory"))
         yield pair
 
