@@ -339,6 +339,23 @@ async def test_a_hanging_replica_delays_searches_by_less_than_two_seconds(
     await searching.until_used(user)
 
 
+async def test_a_busy_process_does_not_take_its_replica_for_away(
+    pair: Streaming, reader: Reader, user: Scope
+) -> None:
+    await reader.write(user, "The grey kayak is in the garage.")
+    await reader.until_used(user)
+    loop = asyncio.get_running_loop()
+    pending = asyncio.create_task(reader.search(user))
+    for _ in range(20):
+        await asyncio.sleep(0)
+        # Longer than a read waits for the replica's version.
+        loop.call_soon(time.sleep, 0.6)
+        if pending.done():
+            break
+    assert len((await pending).hits) == 1
+    assert set(reader.outcomes()) == {"used"}
+
+
 async def test_a_read_that_conflicts_with_replay_is_repeated_on_the_primary(
     pair: Streaming, reader: Reader, user: Scope
 ) -> None:
