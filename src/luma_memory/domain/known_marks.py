@@ -17,7 +17,7 @@ class KnownMark:
 
     mark: ScopeMark
     read_at: int  # by its clock, in microseconds since 2000-01-01 UTC
-    asked_at: float  # time.monotonic() of this process before it was read
+    requested_at: float  # time.monotonic() of this process before it was read
 
 
 _known: ContextVar[dict[Scope, KnownMark] | None] = ContextVar("known_marks", default=None)

@@ -129,10 +129,10 @@ class ReplicatedStore:
 
     async def _look_up(self, scope: Scope, *values: Any, **options: Any) -> LookUp:
         """Of the primary, which has the log of changes. Its mark serves for later reads as well."""
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         found: LookUp = await self._here.look_up(scope, *values, **options)
         if found.mark.version:
-            note_mark(scope, KnownMark(found.mark, found.read_at, asked_at))
+            note_mark(scope, KnownMark(found.mark, found.read_at, requested_at))
         return found
 
     async def _read(self, name: str, read: Read, *values: Any, **options: Any) -> Any:
@@ -158,12 +158,12 @@ class ReplicatedStore:
 
     async def look_up_mark(self, scope: Scope) -> KnownMark | None:
         """The scope's mark on the primary; None for a user of whom nothing is stored."""
-        statement, asked_at = _SQL["scope_mark"], time.monotonic()
+        statement, requested_at = _SQL["scope_mark"], time.monotonic()
         row = await self._database.fetch_row(statement, scope.project_id, scope.user_id)
         if row is None:
             return None
         mark = ScopeMark(row["version"], row["moved_at"])
-        known = KnownMark(mark, _microseconds(row), asked_at)
+        known = KnownMark(mark, _microseconds(row), requested_at)
         note_mark(scope, known)
         return known
 
@@ -218,7 +218,7 @@ class ReplicatedStore:
             return "promoted"
         if row["moved_at"] != known.mark.moved_at or (row["version"] or 0) < known.mark.version:
             return "behind"
-        passed = round((time.monotonic() - known.asked_at) * 1_000_000)
+        passed = round((time.monotonic() - known.requested_at) * 1_000_000)
         deviation = _microseconds(row) - known.read_at
         if not -CLOCK_MICROSECONDS <= deviation <= passed + CLOCK_MICROSECONDS:
             return "clock"
