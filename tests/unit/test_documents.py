@@ -84,6 +84,7 @@ NOT_RETURNED = {
     # Of the command that moves one.
     *("copy_differs", "home_partition", "move_runs", "move_unfinished", "partition_busy"),
     *("pgvector_in_partition", "same_place", "versions_differ"),
+    *("distributed", "no_citus", "not_distributed"),  # of partitions on Citus
     *("provider_answer_too_large", "provider_input_empty", "provider_redirected"),
     *("provider_refused", "schema_missing", "setup", "wrong_setting"),
     "webhook_signature_invalid",  # of the application that receives
