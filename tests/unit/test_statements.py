@@ -29,6 +29,7 @@ FOR_ALL = {
     "list_claimed": "a worker's own jobs, by its id",
     "has_users": "returns whether there is any user only",
     "job_span": "returns the range of job ids only",
+    "next_job": "returns a job's id only",
     "prune_responses": "expired responses of all users are deleted",
     "reembed_progress": "counts of all vectors",
     "register_model": "whether any vector belongs to a model",

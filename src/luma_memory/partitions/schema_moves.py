@@ -21,9 +21,9 @@ from luma_memory.domain.errors import Conflict, Invalid, NotFound, StoreUnavaila
 from luma_memory.domain.partition import HOME, Partition, first_id
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.errors import UNAVAILABLE, translated
+from luma_memory.postgres.sql_files import SqlFile
 from luma_memory.store.partitions import PartitionDirectory, begin_ids
 from luma_memory.store.schema_nodes import (
-    MOVE_SQL,
     MoveProgress,
     Node,
     bytes_of,
@@ -32,6 +32,8 @@ from luma_memory.store.schema_nodes import (
     nodes,
 )
 
+_SQL: Final = SqlFile(__name__)
+_MOVES: Final = SqlFile("luma_memory.partitions.moving")  # one move at a time, of any kind
 _PROGRESS_SECONDS: Final = 0.5
 # A move copies the whole schema.
 _MOVE_SECONDS: Final = 7 * 86_400.0
@@ -135,7 +137,7 @@ class SchemaMove:
         connection = await self._home.dedicated()
         try:
             with translated():
-                if not await connection.fetchval(MOVE_SQL["lock_moves"]):
+                if not await connection.fetchval(_MOVES["lock_moves"]):
                     raise Conflict("Another command moves a partition now", code="move_runs")
             yield
         finally:
@@ -151,7 +153,7 @@ class SchemaMove:
         connection = await self._home.dedicated()
         moving = asyncio.create_task(
             connection.fetch(
-                MOVE_SQL["move"],
+                _SQL["move"],
                 quoted_name(partition.schema),
                 target.host,
                 target.port,

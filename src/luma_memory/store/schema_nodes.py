@@ -15,8 +15,6 @@ from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.sql_files import SqlFile
 
 _SQL = SqlFile(__name__)
-# Statements of a move, on a connection of its own.
-MOVE_SQL: Final = _SQL
 _ROWS: Final = """
 SELECT coalesce(sum(greatest(reltuples, 0)), 0)::bigint FROM pg_class
 WHERE relnamespace = {schema}::regnamespace AND relkind = 'r' AND relname ~ '^memory_.*_[0-9]+$'

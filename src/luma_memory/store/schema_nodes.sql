@@ -38,14 +38,6 @@ WHERE noderole = 'primary' AND isactive AND shouldhaveshards ORDER BY nodename, 
 SELECT coalesce(sum(result::bigint), 0)::bigint AS rows FROM run_command_on_shards($1::text::regclass, $2)
 WHERE success
 
--- name: lock_moves
--- One move at a time, as for partitions on plain servers.
-SELECT pg_try_advisory_lock(hashtextextended('memory_partition_moves', 0))
-
--- name: move
--- Returns when the schema is on the other node; writes wait at the end.
-SELECT citus_schema_move($1::text::regnamespace, $2::text, $3::integer)
-
 -- name: progress
 -- Of a move of the schema that runs, also of a command that was ended: bytes at both nodes.
 SELECT coalesce(sum(p.source_shard_size), 0)::bigint AS bytes,

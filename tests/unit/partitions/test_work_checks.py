@@ -21,6 +21,9 @@ class Server:
 
     is_away = False
 
+    async def coordinates_nodes(self) -> bool:
+        return False
+
     async def fetch(self, _statement: str) -> Sequence[dict[str, Any]]:
         if self.is_away:
             raise StoreUnavailable("away")
