@@ -138,8 +138,8 @@ def _means_the_same_days(block: RelationBlock, other: RelationBlock) -> bool:
         return True
     text = normalized(block.content, block.speaker)[:_TEXT_CHARACTERS_MAX]
     is_deictic = _is_deictic(text)
-    if is_deictic or block.occurred_at.date() == other.occurred_at.date():
-        is_one_day = block.occurred_at.date() == other.occurred_at.date()
+    is_one_day = block.occurred_at.date() == other.occurred_at.date()
+    if is_deictic or is_one_day:
         return is_one_day and (is_deictic or _is_lasting(text))
     document = read(text, identify(text).assumed)
     one, two = (dates(document, at) for at in (block.occurred_at, other.occurred_at))
