@@ -226,9 +226,17 @@ def about_replica(error: LumaMemoryError | TimeoutError) -> str:
     return text.replace("PostgreSQL does not respond", "The replica does not respond")
 
 
-def is_conflict(error: Exception) -> bool:
-    """Whether the replica cancelled a statement for what it has to replay."""
-    return isinstance(error.__cause__, asyncpg.SerializationError)
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether the replica cancelled a statement for what it has to replay.
+
+    Between two messages of a statement it closes the connection instead: then the driver's error
+    is about the connection, and has the server's as its cause.
+    """
+    while error is not None:
+        if isinstance(error, asyncpg.SerializationError):
+            return True
+        error = error.__cause__
+    return False
 
 
 class Attempt(Generic[ResultT]):

@@ -21,6 +21,7 @@ import psutil
 
 from luma_memory.postgres.embedded.account import Account, let_pass, server_account
 from luma_memory.postgres.embedded.programs import Programs, programs_of
+from luma_memory.postgres.replica import is_conflict
 
 _USER: Final = "postgres"
 _DATABASE: Final = "luma_memory"
@@ -137,11 +138,18 @@ class Streaming:
                 await asyncio.sleep(0.02)
 
     async def _on_standby(self, question: str) -> object:
-        connection = await asyncpg.connect(self.standby.dsn())
-        try:
-            return await connection.fetchval(question)
-        finally:
-            await connection.close()
+        # A statement that reads rows the primary has removed is cancelled, or its connection
+        # closed; repeated, it reads what is there now.
+        async with asyncio.timeout(_COMMAND_SECONDS):
+            while True:
+                connection = await asyncpg.connect(self.standby.dsn())
+                try:
+                    return await connection.fetchval(question)
+                except asyncpg.PostgresError as error:
+                    if not is_conflict(error):
+                        raise
+                finally:
+                    await connection.close()
 
 
 @asynccontextmanager
