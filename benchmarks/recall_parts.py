@@ -7,19 +7,24 @@ turns: question by question, backlog by backlog.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Final
 
-from benchmarks.chat import questions, turns
+import psutil
+
+from benchmarks.chat import Turn, questions, turns
 from benchmarks.client import Connection, connections, expect, post
 from benchmarks.enrichment import BACKLOG_JOBS, WARM_UP_BLOCKS, drained, idle
 from benchmarks.figures import Line, Round, Target, WrongResultError, compared
 from benchmarks.plain import WITHOUT_PARTS
+from benchmarks.processor import processor_seconds
 from benchmarks.recall import LIMIT, SEARCHED_USER, store_template
 from benchmarks.sizes import Sizes
 from benchmarks.stack import Stack, api_process
 from luma_memory.providers.embedding.local import LocalEmbedder
 
+_MODULES: Final = ("luma_memory.worker", "benchmarks.plain")
 _OPEN: Final = {"MEMORY_AUTH_DISABLED": "true"}
 # Beside the questions of the chat, one for each of the parts.
 _FOR_THE_PARTS: Final = (
@@ -29,9 +34,15 @@ _FOR_THE_PARTS: Final = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    blocks_per_second: float
+    cpu_ms_per_block: float
+
+
 async def compare(stack: Stack, sizes: Sizes) -> Sequence[Line]:
-    """p50 of searches and blocks per second of a worker, with the parts and without."""
-    return [await _search(stack, sizes), await _worker(stack, sizes)]
+    """p50 of searches, pace and processor time of a worker, with the parts and without."""
+    return [await _search(stack, sizes), *await _worker(stack, sizes)]
 
 
 async def _search(stack: Stack, sizes: Sizes) -> Line:
@@ -80,27 +91,49 @@ async def _duration_ms(client: Connection, question: str) -> float:
     return response.duration_ms
 
 
-async def _worker(stack: Stack, sizes: Sizes) -> Line:
-    rounds = []
+async def _worker(stack: Stack, sizes: Sizes) -> Sequence[Line]:
+    rates, costs = [], []
     for number in range(sizes.rounds):
         some = turns(sizes.jobs, seed=80 + number)
-        rates = {}
         # The later one finds the machine as the earlier one left it: each is first in turn.
-        modules = ("luma_memory.worker", "benchmarks.plain")
-        for module in modules if number % 2 else reversed(modules):
-            async with stack.worker(concurrent_jobs_max=BACKLOG_JOBS, module=module):
-                await drained(stack, turns(WARM_UP_BLOCKS, seed=79))
-                await idle(stack)
-                rates[module] = await drained(stack, some)
-                await stack.database.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
-                await idle(stack)
-            await stack.clear()
-        rounds.append(Round(rates[modules[0]], rates[modules[1]]))
-    return compared(
-        "parts_worker_rate",
-        f'worker that puts names for "I", {BACKLOG_JOBS} jobs at once',
-        rounds,
-        unit="blocks/s",
-        limit_name="passages as written",
-        target=Target(0.95, "high"),
-    )
+        paces = {
+            module: await _pace(stack, some, module)
+            for module in (_MODULES if number % 2 else reversed(_MODULES))
+        }
+        named, written = (paces[module] for module in _MODULES)
+        rates.append(Round(named.blocks_per_second, written.blocks_per_second))
+        costs.append(Round(named.cpu_ms_per_block, written.cpu_ms_per_block))
+    return [
+        compared(
+            "parts_worker_rate",
+            f'worker that puts names for "I", {BACKLOG_JOBS} jobs at once',
+            rates,
+            unit="blocks/s",
+            limit_name="passages as written",
+            target=Target(0.95, "high"),
+        ),
+        compared(
+            "parts_worker_cpu",
+            "  processor time of that worker per block",
+            costs,
+            unit="ms",
+            limit_name="passages as written",
+            target=Target(1.05, "low"),
+        ),
+    ]
+
+
+async def _pace(stack: Stack, some: Sequence[Turn], module: str) -> _Pace:
+    """How a worker that runs this module drains a backlog of these turns."""
+    async with stack.worker(concurrent_jobs_max=BACKLOG_JOBS, module=module) as process_id:
+        worker = psutil.Process(process_id)
+        await drained(stack, turns(WARM_UP_BLOCKS, seed=79))
+        await idle(stack)
+        before = processor_seconds(worker)
+        rate = await drained(stack, some)
+        # Windows of turns are computed later.
+        cpu_ms = (processor_seconds(worker) - before) / len(some) * 1000
+        await stack.database.execute("DELETE FROM memory_jobs WHERE status = 'pending'")
+        await idle(stack)
+    await stack.clear()
+    return _Pace(rate, cpu_ms)

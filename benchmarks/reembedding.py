@@ -47,19 +47,29 @@ _KILLED_AT: Final = 1 / 3
 _CHECK_SECONDS: Final = 2.0
 _STORE_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.05
-_SWITCH_SECONDS_MAX: Final = 3_600.0
+# On an idle machine it takes some minutes; on a busy one hours.
+_SWITCH_SECONDS_MAX: Final = 14_400.0
 _TEXTS_COMPARED: Final = 2_000
 
-# The vectors of a user are of one model in every state that a statement can see. A block that is
-# stored while its user's vectors are switched may keep one of the old model for some seconds: a
-# search, which compares vectors of one model, finds it by its terms until then. At the end all are
-# of the new model.
+# The blocks' vectors of a user are of one model in every state that a statement can see. A block or
+# a window that is computed while its user's vectors are switched may keep one of the old model for
+# a while: a search, which compares vectors of one model, ranks it without its vector until then. At
+# the end all are of the new model.
 _MIXED = """
-SELECT m.user_id, array_agg(DISTINCT m.embedding_model) AS models,
-       count(*) FILTER (WHERE m.ordinal < 0) AS windows, count(*) AS vectors
+SELECT m.user_id, array_agg(DISTINCT m.embedding_model) AS models, count(*) AS vectors
 FROM memory_passages AS m JOIN benchmark_old_vectors AS o ON o.block_id = m.block_id
-WHERE m.embedding IS NOT NULL
+WHERE m.embedding IS NOT NULL AND m.ordinal >= 0
 GROUP BY m.project_id, m.user_id HAVING count(DISTINCT m.embedding_model) > 1
+"""
+_COUNTS_OF_FILLED = """
+SELECT count(*) AS passages, count(*) FILTER (WHERE m.embedding_model = $1) AS with_new_vector
+FROM memory_passages AS m JOIN benchmark_old_vectors AS o ON o.block_id = m.block_id
+WHERE m.ordinal >= 0
+"""
+# Of all blocks and windows, those stored meanwhile as well.
+_STALE = """
+SELECT coalesce(embedding_model, 'none') AS model, ordinal < 0 AS is_window, count(*) AS n
+FROM memory_passages WHERE embedding_model IS DISTINCT FROM $1 GROUP BY 1, 2
 """
 _COUNTS = """
 SELECT count(*) AS total, count(*) FILTER (WHERE m.embedding_model = $1)
@@ -110,7 +120,7 @@ async def switch(stack: Stack, sizes: Sizes) -> Sequence[Line]:
             target=None,
             note=f"{watched.seconds:.0f} s; {watched.states} states and {watched.checked} responses"
             f" of {len(watched.searches_ms)} checked: none mixed; {len(watched.stored)} blocks"
-            " stored meanwhile",
+            f" stored meanwhile; progress shown {len(watched.progress)} times",
         ),
         Line(
             "reembedded_search_p50",
@@ -165,8 +175,7 @@ class _Searches:
             while not done.is_set():
                 user, results, duration_ms = await self._search(client)
                 watched.searches_ms.append(duration_ms)
-                if len(watched.searches_ms) % 5 == 0:
-                    self._note(watched, user, await self._models(results))
+                self._note(watched, user, await self._models(results))
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _search(self, client: Connection) -> tuple[str, Sequence[Any], float]:
@@ -196,8 +205,10 @@ class _Searches:
         possible = {"old", "new"}
         for block_id, hit in zip(ids, results, strict=True):
             similarity = hit["explanation"]["dense_similarity"]
-            if similarity is None:  # stored a moment ago
-                continue
+            if similarity is None:
+                if block_id in old:
+                    raise WrongResultError("a block was compared without its vector")
+                continue  # stored a moment ago
             expected = {"new": float(query @ new[block_id])}
             if block_id not in old:  # stored meanwhile, by the old model as it was written
                 (found,) = await self._embedder.embed_documents([_as_written(hit["block"])])
@@ -235,34 +246,41 @@ def _as_written(block: Mapping[str, Any]) -> str:
 
 async def _watch(stack: Stack, sizes: Sizes, searches: _Searches, model_id: str) -> _Watched:
     """From the first worker's start until every passage has a vector of the new model."""
-    watched, done = _Watched(), asyncio.Event()
+    watched, switched, done = _Watched(), asyncio.Event(), asyncio.Event()
     with one_error():
         async with asyncio.timeout(_SWITCH_SECONDS_MAX), asyncio.TaskGroup() as group:
             group.create_task(searches.repeated(watched, done))
-            group.create_task(_stores(searches.api, watched, done, sizes.reembedded))
             group.create_task(_states(stack, watched, done))
-            await _worked(stack, sizes, searches, watched, model_id)
+            stores = group.create_task(_stores(searches.api, watched, switched, sizes.reembedded))
+            async with _worked(stack, sizes, searches, watched, model_id):
+                switched.set()
+                await stores
+                if sizes.rounds > 1:
+                    await _idle(stack)
             done.set()
     await _checked_at_the_end(stack, sizes, watched, model_id)
     return watched
 
 
+@asynccontextmanager
 async def _worked(
     stack: Stack, sizes: Sizes, searches: _Searches, watched: _Watched, model_id: str
-) -> None:
+) -> AsyncIterator[None]:
     """A worker that is killed, then another, and the command that shows the progress."""
     started = time.perf_counter()
     async with AsyncExitStack() as first:
         worker_id = await first.enter_async_context(stack.worker())
         killed_at = await _until_done(stack, model_id, round(sizes.reembedded * _KILLED_AT))
         os.kill(worker_id, signal.SIGKILL)
-    async with stack.worker(), _progress(stack, watched, is_awaited=sizes.rounds > 1):
-        await _shown_in_metrics(searches.api)
-        resumed_at, _ = await _done(stack, model_id)
-        if resumed_at < killed_at:
-            raise WrongResultError(f"{killed_at - resumed_at} finished vectors were lost")
-        await _until_done(stack, model_id, None)
-        watched.seconds = time.perf_counter() - started
+    async with stack.worker():
+        async with _progress(stack, watched, is_awaited=sizes.rounds > 1):
+            await _shown_in_metrics(searches.api)
+            resumed_at, _ = await _done(stack, model_id)
+            if resumed_at < killed_at:
+                raise WrongResultError(f"{killed_at - resumed_at} finished vectors were lost")
+            await _until_done(stack, model_id, None)
+            watched.seconds = time.perf_counter() - started
+        yield
 
 
 async def _until_done(stack: Stack, model_id: str, count: int | None) -> int:
@@ -330,15 +348,23 @@ async def _states(stack: Stack, watched: _Watched, done: asyncio.Event) -> None:
         await asyncio.sleep(_CHECK_SECONDS)
 
 
+async def _idle(stack: Stack) -> None:
+    """Until no job is left: those of windows run last."""
+    while True:
+        stats = await stack.database.fetch_row("SELECT * FROM get_memory_job_stats()")
+        if stats is not None and stats["pending"] + stats["processing"] == 0:
+            return
+        await asyncio.sleep(_CHECK_SECONDS)
+
+
 async def _checked_at_the_end(stack: Stack, sizes: Sizes, watched: _Watched, model_id: str) -> None:
-    rows = await stack.database.fetch(
-        "SELECT coalesce(m.embedding_model, 'none') AS model, count(*) AS n"
-        " FROM memory_passages AS m JOIN memory_blocks AS b ON b.project_id = m.project_id"
-        " AND b.user_id = m.user_id AND b.id = m.block_id"
-        " WHERE m.ordinal >= 0 AND b.status = 'active' GROUP BY 1"
-    )
-    if [row["model"] for row in rows] != [model_id] or rows[0]["n"] < sizes.reembedded:
-        raise WrongResultError(f"at the end: {[dict(row) for row in rows]}")
+    counts = await stack.database.fetch_row(_COUNTS_OF_FILLED, model_id)
+    if counts is None or set(counts.values()) != {sizes.reembedded}:
+        raise WrongResultError(f"at the end, of {sizes.reembedded}: {dict(counts or {})}")
+    # In the short form the worker stops before the last windows are computed.
+    stale = await stack.database.fetch(_STALE, model_id) if sizes.rounds > 1 else []
+    if stale:
+        raise WrongResultError(f"at the end: {[dict(row) for row in stale]}")
     kept = await stack.database.fetch(
         "SELECT FROM memory_blocks WHERE id = ANY ($1)", list(watched.stored)
     )

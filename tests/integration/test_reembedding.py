@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -13,17 +14,21 @@ from luma_memory.bootstrap.service import open_service
 from luma_memory.domain.clock import SystemClock
 from luma_memory.domain.errors import ProviderRejected, ProviderUnavailable
 from luma_memory.domain.scope import DEFAULT_PROJECT, Scope
+from luma_memory.domain.windows import MadeWindow
 from luma_memory.pipeline.enrichment import reembed as reembed_module
 from luma_memory.pipeline.enrichment.reembed import Reembedding
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
+from luma_memory.pipeline.enrichment.session_windows import SessionWindows
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
 from luma_memory.ports.models import Embedder
 from luma_memory.postgres.database import Database
+from luma_memory.queue.producer import PostgresJobProducer
 from luma_memory.settings import load_settings
 from luma_memory.store.blocks import PostgresBlockStore
 from luma_memory.store.search import PostgresSearchStore
 from luma_memory.store.vector_models import PostgresVectorModels
+from luma_memory.store.windows import PostgresWindowStore
 from luma_memory.telemetry.events import JobCompleted
 from luma_memory.testing.event_log import EventLog
 from luma_memory.testing.models import WordEmbedder
@@ -286,6 +291,54 @@ async def test_a_model_that_made_no_vectors_is_not_waited_for(database: Database
     assert await models.in_use() == [NEW]
     await models.register("configured-once")
     assert await models.in_use() == ["configured-once"]
+
+
+async def test_a_window_stored_after_the_switch_of_its_scope_is_embedded_again(
+    database: Database, connection: asyncpg.Connection
+) -> None:
+    """By a job that had read the scope's model before: search would never use that window."""
+    at = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+    turns = [
+        new_block(text, session_id="s1", occurred_at=at + timedelta(minutes=number))
+        for number, text in enumerate(TEXTS[:2])
+    ]
+    accepted = await ingest(database, *turns)
+    models = PostgresVectorModels(database)
+    await models.register(OLD)
+    async with working(database, _plan(database, WordEmbedder())) as worker:
+        await worker.events.wait_for(JobCompleted, count=len(turns))
+    reembedding = Reembedding(models, model_id=NEW, circuits=())
+    await reembedding.start()
+    plan = _plan(database, _new(), WordEmbedder())
+    plan.reembedding = None
+    async with working(database, plan) as worker:
+        assert await reembedding.round() == 1
+        await worker.events.wait_for(JobCompleted, count=1)
+    (late,) = await WordEmbedder().embed_documents(["the text of a window"])
+    windows = PostgresWindowStore(database)
+    await windows.store(
+        turns[0].scope,
+        [MadeWindow(accepted[1].id, 1, late.vector)],
+        embedding_model=OLD,
+        dropped=[],
+        turns=[],
+    )
+    await reembedding.round()
+    await connection.execute(
+        "UPDATE memory_embedding_models SET retired_at = retired_at - interval '1 minute'"
+    )
+    await reembedding.round()
+    assert await models.requested() is None
+
+    plan.windows = SessionWindows(
+        windows,
+        PostgresJobProducer(database, attempts_max=3),
+        embedder=_new(),
+        clock=SystemClock(),
+    )
+    async with working(database, plan) as worker:
+        await worker.events.wait_for(JobCompleted, count=2)
+    assert await _models(connection) == {NEW: 3}
 
 
 async def test_no_user_is_reembedded_without_a_request(

@@ -283,6 +283,21 @@ BEGIN
         UPDATE memory_embedding_models SET wanted_at = NULL
         WHERE wanted_at IS NOT NULL AND NOT EXISTS (
             SELECT FROM memory_embedding_models AS o WHERE o.retired_at > v_now - interval '10 s');
+        IF FOUND THEN
+            -- A job that read its scope's model before the switch may have stored windows after it.
+            SELECT array_agg(s.project_id), array_agg(s.user_id) INTO v_projects, v_users
+            FROM (SELECT DISTINCT m.project_id, m.user_id FROM memory_passages AS m
+                  WHERE m.ordinal = -1 AND m.embedding_model <> p_model) AS s;
+            IF v_projects IS NOT NULL THEN
+                PERFORM enqueue_memory_jobs(v_projects, v_users,
+                    array_fill('reembed'::text, ARRAY[cardinality(v_users)]),
+                    array_fill(NULL::uuid, ARRAY[cardinality(v_users)]),
+                    array_fill('{"sessions": "all"}'::jsonb, ARRAY[cardinality(v_users)]),
+                    array_fill(-20, ARRAY[cardinality(v_users)]),
+                    array_fill(NULL::timestamptz, ARRAY[cardinality(v_users)]),
+                    array_fill(NULL::text, ARRAY[cardinality(v_users)]));
+            END IF;
+        END IF;
         DELETE FROM memory_next_passages;
     END IF;
     RETURN 0;

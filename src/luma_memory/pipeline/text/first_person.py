@@ -116,10 +116,10 @@ def with_name(text: str, speaker: str | None) -> str:
 
 def _is_english(text: str) -> bool:
     """Whether a tenth of the words, or "I" with its verb, are found in no other language."""
-    words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
-    known = sum(word in _ENGLISH_WORDS for word in words)
-    if any(first == "i" and second in _VERBS for first, second in pairwise(words)):
-        known += 1
+    words = _WORD.findall(text.lower().replace("’", "'"))
+    known = sum(map(_ENGLISH_WORDS.__contains__, words))
+    if 10 * known < len(words) or not known:
+        known += any(first == "i" and second in _VERBS for first, second in pairwise(words))
     return 10 * known >= len(words) > 0 and known > 0
 
 
