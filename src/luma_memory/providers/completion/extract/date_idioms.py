@@ -39,14 +39,15 @@ def idiom_rules(words: DateWords, weekdays: Mapping[str, int]) -> list[Rule]:
 
 
 def day_alone_rules(words: DateWords) -> list[Rule]:
-    """ "on the 25th": the nearest 25th in the direction of the tense. Tried after all others."""
+    """ "on the 25th": the nearest 25th in the direction of the tense, not read without one. Tried
+    after all others."""
 
     def resolve(m: re.Match[str], base: date, tense: Tense) -> str | None:
         return values.day_without_month(base, int(m["day"]), tense)
 
     if not words.day_alone:
         return []
-    return [Rule(compiled(words.day_alone), resolve, DIGIT)]
+    return [Rule(compiled(words.day_alone), resolve, DIGIT, needs_tense=True)]
 
 
 def _halves_and_fortnights(words: DateWords) -> list[Rule]:

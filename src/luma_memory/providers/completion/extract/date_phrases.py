@@ -42,7 +42,8 @@ def together(text: str, mentions: Sequence[Mention], language: str, written: dat
     """
     if vocabulary(language).dates is None:
         return list(mentions)
-    return _without_offsets(text, _in_weeks(text, mentions, language, written), language)
+    found = _without_offsets(text, _in_weeks(text, mentions, language, written), language)
+    return _without_counted_days(text, found, language)
 
 
 def _in_weeks(
@@ -108,6 +109,36 @@ def _without_offsets(text: str, mentions: Sequence[Mention], language: str) -> l
         while found and found[-1].end > before.start():
             found.pop()
     return found
+
+
+def _without_counted_days(text: str, mentions: Sequence[Mention], language: str) -> list[Mention]:
+    """ "A week ago yesterday", "a week from yesterday", "tomorrow week": neither of the two."""
+    days, counted, week = _counted_days(language)
+    found: list[Mention] = []
+    for mention in mentions:
+        if days.fullmatch(mention.name) is not None:
+            before = found[-1] if found else None
+            if before is not None and text[before.end : mention.start] == " ":
+                found.pop()
+                continue
+            start = max(0, mention.start - _BEFORE_CHARS)
+            if counted.search(text, start, mention.start) or week.match(text, mention.end):
+                continue
+        found.append(mention)
+    return found
+
+
+@cache
+def _counted_days(language: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Yesterday, today and the like; what is counted from such a day before and behind it."""
+    words = _date_words(language)
+    units = "|".join([*words.unit.values(), *words.units.values()])
+    after = "|".join(filter(None, [words.unit["week"], words.fortnight.rpartition(" ")[2]]))
+    return (
+        re.compile("|".join(day.phrase for day in words.days), re.IGNORECASE),
+        re.compile(rf"(?<!\w)(?:{units}) (?:{words.weeks_from or '(?!)'})\s+\Z", re.IGNORECASE),
+        re.compile(rf" (?:{after})(?!\w)", re.IGNORECASE),
+    )
 
 
 @cache

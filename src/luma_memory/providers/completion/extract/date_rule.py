@@ -31,7 +31,8 @@ TIME: frozenset[Trigger] = frozenset({"time"})
 class Rule:
     """One form. A match of a rule with `vague` is meant as a date even if it cannot be
     resolved: no other rule reads a part of it. One with `may_be_name` is a single word that names
-    other things as well (`date_names`).
+    other things as well (`date_names`). One with `needs_tense` has no value in a sentence that
+    does not show on which side of its writing the day lies.
     """
 
     pattern: re.Pattern[str]
@@ -40,6 +41,7 @@ class Rule:
     words: frozenset[str] = frozenset()  # one of which is required as well, if there are any
     vague: bool = False
     may_be_name: bool = False
+    needs_tense: bool = False
 
 
 def compiled(pattern: str) -> re.Pattern[str]:

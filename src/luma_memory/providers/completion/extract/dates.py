@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Literal
 
 from luma_memory.providers.completion.extract import foreign_dates
+from luma_memory.providers.completion.extract.date_context import in_context
 from luma_memory.providers.completion.extract.date_grammar import Grammar, grammar
 from luma_memory.providers.completion.extract.date_names import is_name
 from luma_memory.providers.completion.extract.date_phrases import together
@@ -60,7 +61,7 @@ def dates(document: Document, occurred_at: datetime, *, is_question: bool = Fals
     written = occurred_at.date()
     found = sorted(_chosen(document, rules, written, is_question), key=lambda m: m.start)
     found = together(document.text, found, document.language, written)
-    return _ranges(document.text, found, rules)[:MAX_DATES]
+    return in_context(document, _ranges(document.text, found, rules))[:MAX_DATES]
 
 
 def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
@@ -159,7 +160,7 @@ def _value(rule: Rule, match: re.Match[str], base: date, tense: _Tense) -> str |
     past, future = rule.resolve(match, base, "past"), rule.resolve(match, base, "future")
     if past == future:
         return past
-    if tense == "present" or rule.may_be_name:
+    if tense == "present" or rule.may_be_name or rule.needs_tense:
         return None
     return past if _is_nearer(base, past, future) else None
 

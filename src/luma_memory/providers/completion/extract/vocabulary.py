@@ -138,6 +138,8 @@ class DateWords:
     weeks_after: str = ""  # "Montag in einer Woche", between the day and the count
     day_and_month: str = ""  # before "3.3." without a year
     day_alone: str = ""  # "on the 25th", with the group `day`
+    changed: str = ""  # verbs of moving an appointment "from" a day to another
+    changed_from: str = ""
     feast_before: str = ""  # "at" Christmas
     feast_compounds: str = ""  # Christmas "tree" is not a time
     feasts: Sequence[Feast] = ()
