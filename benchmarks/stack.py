@@ -113,7 +113,7 @@ async def running_stack(parent: Path | None) -> AsyncIterator[Stack]:
 async def waited_for(
     check: Callable[[], Awaitable[WaitedT | None]], *, every_seconds: float = 0.02
 ) -> WaitedT:
-    """What `look` finds, once it is anything. Raises TimeoutError after WAIT_SECONDS_MAX."""
+    """The first true result of `check`. Raises TimeoutError after WAIT_SECONDS_MAX."""
     async with asyncio.timeout(WAIT_SECONDS_MAX):
         while not (found := await check()):  # noqa: ASYNC110 - another process's work
             await asyncio.sleep(every_seconds)

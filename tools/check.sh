@@ -7,6 +7,8 @@ bin=.venv/bin
 # Processes of tests: two for each core, because half of a test's time is waiting.
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 workers=${TEST_WORKERS:-$((cores > 4 ? 8 : 2 * cores))}
+# Tests start hundreds of processes, each of which would compile the source again.
+unset PYTHONDONTWRITEBYTECODE
 steps=
 while [ $# -gt 0 ] && [ "$1" != -- ]; do
     steps="$steps $1"

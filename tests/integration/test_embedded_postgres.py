@@ -439,7 +439,7 @@ class TestOneProcess:
     async def test_stops_in_order_while_it_recovers_from_a_crash(self, made_dir: Path) -> None:
         server = throw_away(made_dir)
         dsn = server.start()
-        # Enough to recover that the stop comes in the middle of it.
+        # So much to recover that the server is stopped before it has finished.
         await fetch(dsn, "CREATE TABLE much AS SELECT generate_series(1, 300000) AS number")
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await fetch(dsn, KILL_MYSELF)

@@ -65,6 +65,13 @@ def test_operator_commands_load_no_enrichment(command: str) -> None:
     assert heavy & set(output(code).split()) == set()
 
 
+@pytest.mark.parametrize("process", ["api", "worker"])
+def test_a_process_starts_without_word_frequencies(process: str) -> None:
+    """Imported here, wordfreq reads the stack with its sources: a third of the start."""
+    code = f"import sys, luma_memory.{process}.__main__; print(*sys.modules)"
+    assert {"wordfreq", "langcodes"} & set(output(code).split()) == set()
+
+
 def test_term_indices_do_not_depend_on_the_hash_seed() -> None:
     code = "from luma_memory.pipeline.text.terms import term_index; print(term_index('otter'))"
     assert int(output(code, PYTHONHASHSEED="7")) == term_index("otter")

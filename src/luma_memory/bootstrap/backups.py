@@ -84,7 +84,7 @@ async def _write_folder(
                     taken = snapshot_of(database)
                     snapshots[one.dsn] = await stack.enter_async_context(taken)
             taken_at = datetime.now(UTC).isoformat()
-            # The home partition last: its sequence of positions is then behind all events.
+            # The home partition last: its sequence of positions is then past every event's.
             for one, database in reversed(list(zip(partitions, opened, strict=True))):
                 await dump(
                     database,

@@ -135,7 +135,7 @@ def _end_of_long_value(match: re.Match[str], end: int) -> int:
 
 def _is_secret(match: re.Match[str], value: str) -> bool:
     suffix = match["suffix"]
-    # With a small letter it is another word: `tokens`, `secretary`.
+    # Followed by a lower-case letter it is another word: `tokens`, `secretary`.
     if suffix[:1].islower() or _HARMLESS_SUFFIX.match(suffix):
         return False
     if len(value) < _VALUE_MIN or _NO_VALUE.match(value):

@@ -1,13 +1,13 @@
 """Triggers at the partition that users are moved away from, one by one.
 
-They list the users that have rows there, as long as that is all that happens. Once users are moved,
-they refuse what a process writes there for a user who has gone, or is going at this moment: the
-process finds the user at the new partition. While a first copy of a user's rows is made, they log
-the keys of the changed ones. A transaction that moves a user is exempt.
+Until the first user is moved they only list the users that have rows there. From then on they
+refuse writes for a user who has been moved or is being moved, and the writing process finds the
+user at the new partition. While a user's rows are copied for the first time, they log the keys of
+rows that change. A transaction that moves a user is exempt.
 
-Each writing transaction shares a lock with the others until its end, which the change from one to
-the other takes alone; another one for each user, which the move of the user takes alone. A writer
-waits for neither with the user's rows locked: the second one is tried.
+Each writing transaction holds two locks until its end: one shared with all writers, which is taken
+exclusively to change from listing to refusing, and one for its user, which is taken exclusively to
+move the user. No writer waits for a lock while it holds the user's rows: it only tries the second.
 """
 
 from __future__ import annotations

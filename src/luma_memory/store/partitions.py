@@ -184,7 +184,7 @@ async def create_extension(partition: Database) -> None:
 
 
 async def begin_ids(partition: Database, first: int) -> None:
-    """New rows get ids from the first one on; on each node of a Citus cluster from another one."""
+    """Let ids of new rows begin at `first`; each node of a Citus cluster begins at its own."""
     await partition.execute(_SQL["begin_ids"], first)
 
 

@@ -83,7 +83,7 @@ async def _say(writer: LineWriter, line: str) -> None:
 
 
 def test_logging_while_a_line_is_written_does_not_deadlock() -> None:
-    """As a destructor does that the collector runs in that moment."""
+    """A destructor that the garbage collector runs at that moment may log."""
 
     class Speaking(Stream):
         def flush(self) -> None:

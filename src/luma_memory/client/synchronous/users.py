@@ -28,7 +28,7 @@ from luma_memory.protocol.users import (
 )
 
 _PIECE_BYTES = 65_536
-# Statements over everything of a user, not over one block.
+# Operations on all data of a user, not on one block.
 _WHOLE_USER_SECONDS = 300.0
 
 

@@ -1,8 +1,8 @@
 """Vectors of long blocks, computed and stored part by part.
 
-A block of 100,000 characters has hundreds of passages: on a busy machine more than one run of its
-job can embed. So a run embeds and stores part after part for a while, and defers itself
-without spending an attempt; the next run, in whatever process, begins where this one stopped.
+A block of 100,000 characters has hundreds of passages, and on a busy machine one run of its job is
+too short to embed them all. So a run embeds and stores part after part for a while, then defers
+itself without spending an attempt; the next run, in any process, continues where it stopped.
 """
 
 from __future__ import annotations

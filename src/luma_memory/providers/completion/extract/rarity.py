@@ -10,8 +10,6 @@ import math
 from collections.abc import Mapping
 from functools import cache
 
-from wordfreq import available_languages, get_frequency_dict
-
 from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
 # Zipf 6 is one word in a thousand: "would", "also", "time"; function words in any language.
@@ -45,7 +43,11 @@ def _weight(frequency: float) -> float:
     return 0.0 if zipf >= STOP_ZIPF else ZERO_ZIPF - zipf
 
 
+# wordfreq is imported by the functions below: its import reads the stack of callers with their
+# sources, which takes a third of a process's start when modules import each other down to here.
 def _frequencies(language: str) -> Mapping[str, float]:
+    from wordfreq import get_frequency_dict
+
     code = _wordfreq_code(language)
     return get_frequency_dict(code, wordlist="small") if code else {}
 
@@ -57,4 +59,6 @@ def _wordfreq_code(language: str) -> str | None:
 
 @cache
 def _available() -> frozenset[str]:
+    from wordfreq import available_languages
+
     return frozenset(available_languages("small"))
