@@ -15,6 +15,9 @@ from luma_memory.pipeline.text.terms import QueryTerm, idf
 
 # A question with a code is mainly about that code: "What does E0277 mean?"
 CODE_WEIGHT: Final = 2.0
+# In a language whose meaning the embedding model does not read, a word that is nowhere is evidence
+# against all passages: "the dog's name" and a note of the cat's.
+ABSENT_WEIGHT: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ def coverage_of(
         weight = idf(max(frequency, 1), passage_count)
         if term.kind == "code":
             weight *= CODE_WEIGHT
+        elif frequency == 0 and term.is_literal:
+            weight *= ABSENT_WEIGHT
         whole += weight
         is_time = term.term in time.terms
         if is_time:

@@ -47,6 +47,7 @@ from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.first_person import with_name
+from luma_memory.pipeline.text.function_words import PAIRED_LANGUAGES
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced, main_script
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
@@ -312,7 +313,7 @@ class Recall:
             is_legible=is_readable(
                 request.query, question.language, model.scripts if model else None
             ),
-            by_pairs=is_unspaced(request.query),
+            by_pairs=is_unspaced(request.query) and question.language not in PAIRED_LANGUAGES,
         )
         by = fusion or request.ranking
         places = place_blocks(layout, by, scale, links, limit=limit, explain=request.explain)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from luma_memory.pipeline.text.function_words import function_terms
 from luma_memory.pipeline.text.marked import joined_digits, pictograms, unmarked
 from luma_memory.pipeline.text.scripts import is_mostly_latin
 from luma_memory.pipeline.text.stems import LANGUAGES, stems
@@ -85,9 +86,24 @@ def query_terms(
     names = _names(text, language, known) if is_whole else frozenset()
     numbers = {term: number for number, term in enumerate(chosen)}
     found = [_query_term(term, entries[term], numbers, names) for term in chosen]
+    found = _naming(found, function_terms(text, language))
     if not is_whole:  # a single code of a pasted log is no identifier
         found = [replace(term, kind="word") for term in found]
     return [*found, *_stems_of(text, found, language)][:MAX_QUERY_TERMS]
+
+
+def _naming(found: list[QueryTerm], function_words: Collection[str]) -> list[QueryTerm]:
+    """The terms, of which those that name nothing count no longer, if there are others."""
+
+    def names_nothing(term: QueryTerm) -> bool:
+        return term.kind == "word" and term.term in function_words
+
+    if not function_words or all(names_nothing(term) or not term.is_direct for term in found):
+        return found
+    return [
+        replace(term, is_direct=False) if names_nothing(term) else replace(term, is_literal=True)
+        for term in found
+    ]
 
 
 def question_first(text: str) -> str:

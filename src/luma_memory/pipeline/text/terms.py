@@ -120,6 +120,9 @@ class QueryTerm:
     # label is too short or common to be looked for like this ("bus 43", the letters of "xyz-123"):
     # a block without it is about something else.
     kind: TermKind = "word"
+    # Whether only the word itself shows that a passage is about it: in a question whose language
+    # has its function words removed, and may be unknown to the embedding model.
+    is_literal: bool = False
 
     @property
     def is_identifier(self) -> bool:
