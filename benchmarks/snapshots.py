@@ -28,7 +28,7 @@ from luma_memory.domain.scope import Scope
 from luma_memory.pipeline.recall.fusion import Fusion
 from luma_memory.pipeline.recall.recall import Recall
 from luma_memory.pipeline.recall.request import SearchRequest
-from luma_memory.pipeline.recall.scope_layout import lay_out
+from luma_memory.pipeline.recall.scope_layout import lay_out_words
 from luma_memory.pipeline.recall.snapshots import Current, Snapshots
 from luma_memory.pipeline.text.questions import query_terms
 from luma_memory.postgres.database import Database
@@ -211,8 +211,9 @@ async def _product(current: Current, vector: Sequence[float]) -> None:
 
 async def _compute(current: Current, vector: Sequence[float]) -> None:
     terms = query_terms(QUERY)
-    scored = current.scored(vector, [term.index for term in terms])
-    Fusion(lay_out(scored, terms).scores).best(50)
+    words = lay_out_words(current.matched([term.index for term in terms]), terms)
+    layout = words.with_vectors(current.similarities(vector))
+    Fusion(layout.scores, words=layout.word_scores).best(50)
 
 
 async def _after_writes(stack: Stack, one: _LoadedScope) -> tuple[float, float]:

@@ -169,8 +169,8 @@ def _laid_out(scope: MemoryScope, read: ReadQuestion, ranking: Ranking) -> Scope
         rows,
         question.terms,
         ScoringRequest(
-            named=rows.name_keys[: len(named)],
-            own=rows.name_keys[len(named) :],
+            named=rows.matched.name_keys[: len(named)],
+            own=rows.matched.name_keys[len(named) :],
             spans=question.spans,
             events=query_events(question.events, question.terms),
             time_words=frozenset(

@@ -68,9 +68,8 @@ class RowPlaces:
 class Coverage:
     """Which of m blocks are in which windows."""
 
-    blocks: Indices  # [c] one entry for each block of each window
-    windows: Indices  # [c] the window of the entry
-    counts: Floats  # [m] windows that contain the block, at least 1
+    windows: Indices  # [turns, m] windows that contain the block; the number of windows for none
+    shares: Floats  # [m] of each in their mean
     alone: Indices  # the blocks in no window
 
 
@@ -164,17 +163,15 @@ def arrange(
 
 
 def coverage_of(covered: Indices, block_count: int) -> Coverage:
-    """covered: [w, turns] blocks of each window, -1 for none."""
-    flat = covered.ravel()
-    inside = np.flatnonzero(flat >= 0)
-    blocks = flat[inside]
-    counts = np.bincount(blocks, minlength=block_count)
-    return Coverage(
-        blocks=blocks,
-        windows=inside // max(covered.shape[1], 1),
-        counts=np.maximum(counts, 1).astype(np.float64),
-        alone=np.flatnonzero(counts == 0),
-    )
+    """covered: [w, turns] blocks of each window, -1 for none. No two windows have the same block at
+    the same turn: each ends with a block of its own."""
+    count, turns = covered.shape
+    windows = np.full((turns, block_count + 1), count, dtype=np.intp)
+    for turn, blocks in zip(windows, covered.T, strict=True):
+        turn[blocks] = np.arange(count)
+    windows = windows[:, :block_count]  # the last is of those without a block
+    sizes = np.count_nonzero(windows < count, axis=0)
+    return Coverage(windows, 1.0 / np.maximum(sizes, 1), np.flatnonzero(sizes == 0))
 
 
 def _numbers_near(near: Indices | None, first: Indices, row_count: int) -> Indices | None:

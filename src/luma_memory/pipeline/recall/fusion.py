@@ -29,7 +29,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from itertools import repeat
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -37,9 +38,8 @@ import numpy.typing as npt
 from luma_memory.domain.search import Calibration
 from luma_memory.pipeline.recall.arrangement import Coverage, coverage_of
 from luma_memory.pipeline.recall.groups import Floats, Indices, PassageGroups
-
-PRIOR_COUNT: Final = 10
-RANK_CONSTANT: Final = 60  # the usual one
+from luma_memory.pipeline.recall.top import bound, top
+from luma_memory.pipeline.recall.z_scores import z_scores_of
 
 # On long and short chats, passages one lexical deviation higher were 0.2 to 0.5 dense ones higher.
 _GUESSED_SHARE: Final = 0.25
@@ -48,6 +48,8 @@ _GUESSED_CONTEXT_SHARE: Final = 0.8
 _GUESSED_MAX: Final = 3.0
 # A z-score of 3 is about the best that some hundreds of unrelated blocks reach by chance.
 _SCORE_MIDPOINT: Final = 3.0
+# More than the z-scores of two equal blocks differ by the order of their additions.
+_ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,12 @@ class FusionWeights:
         if not (self.dense > 0 and self.lexical > 0 and self.context > 0):
             raise ValueError("weights must be above 0")
 
+    @property
+    def scale(self) -> float:
+        """By this the weighted sum is divided, so that independent deviations of 1 give one of
+        1."""
+        return math.hypot(self.dense, self.lexical, self.context)
+
 
 @dataclass(frozen=True, slots=True)
 class Additions:
@@ -71,9 +79,6 @@ class Additions:
     time: float = 0.5  # for a time that the question names
     session: float = 0.5  # share of the z-score of its session's best block
 
-
-# Of so many values one is looked at to find a bound that the best of all reach.
-_SAMPLED: Final = 16
 
 # Typical of retrieval models; used if a model's own calibration is unknown.
 AVERAGE_CALIBRATION: Final = Calibration(mean=0.1, deviation=0.12)
@@ -153,6 +158,7 @@ def fuse(
 class Fusion:
     """The z-scores of all blocks of a scope, ranked on request.
 
+    words: computed beforehand, with the weights and additions to use; None computes them here.
     Raises ValueError if the arrays do not fit each other.
     """
 
@@ -163,17 +169,26 @@ class Fusion:
         weights: FusionWeights = WEIGHTS,
         additions: Additions = ADDITIONS,
         calibration: Calibration = AVERAGE_CALIBRATION,
+        words: WordScores | None = None,
     ) -> None:
         self._scores = scores
         self._kept: tuple[int, list[int]] | None = None  # best blocks, up to so many
-        self._groups = groups = _groups(scores, 1)
+        self._groups = groups = groups_of(scores, 1)
         if groups.count:
-            self._z_scores = _z_scores(scores, groups, weights, additions, calibration)
-            self._has_score = _has_score(scores, groups)
+            around = scores.neighbor_scores
+            words = words or word_scores(
+                scores.lexical,
+                groups,
+                meant=around.meant if around else None,
+                timely=around.timely if around else None,
+                weights=weights,
+                additions=additions,
+            )
+            self._z_scores = _z_scores(scores, groups, words, calibration)
 
     def z_score(self, block: int) -> float:
         """The z-scores in deviations, without gains."""
-        return float(self._z_scores.blocks[block])
+        return float(self._z_scores.of(np.array([block]))[0])
 
     def best(self, limit: int, *, gains: Mapping[int, float] | None = None) -> list[RankedBlock]:
         """Best first, at most `limit`. gains: added to the z-scores of some blocks.
@@ -186,13 +201,7 @@ class Fusion:
             raise ValueError("limit must be at least 1")
         if not self._groups.count:
             return []
-        blocks = self._z_scores.blocks
-        if gains:
-            blocks = blocks.copy()
-            blocks[list(gains)] += list(gains.values())
-            best = _top(blocks, self._has_score, limit)
-        else:
-            best = self._best(limit)
+        best = self._top(limit, gains) if gains else self._best(limit)
         return _ranked(best, self._groups, self._scores, self._z_scores, gains or {})
 
     def best_blocks(self, limit: int) -> list[int]:
@@ -202,46 +211,26 @@ class Fusion:
     def _best(self, limit: int) -> list[int]:
         """The ranking without gains, cached: relations need more blocks than are returned."""
         if self._kept is None or self._kept[0] < limit:
-            self._kept = limit, _top(self._z_scores.blocks, self._has_score, limit)
+            self._kept = limit, self._top(limit, {})
         return self._kept[1][:limit]
 
-
-def rank_dense(scores: ScopeScores, *, limit: int) -> Sequence[int]:
-    """Baseline: blocks by their best passage's cosine, best first; only blocks with a vector."""
-    groups = _groups(scores, limit)
-    if not groups.count:
-        return ()
-    best = groups.best(scores.dense)
-    return _top(best, ~np.isnan(best), limit)
-
-
-def rank_lexical(scores: ScopeScores, *, limit: int) -> Sequence[int]:
-    """Baseline: blocks by their best passage's BM25, best first; only blocks with a match."""
-    groups = _groups(scores, limit)
-    if not groups.count:
-        return ()
-    best = groups.best(scores.lexical if scores.own_lexical is None else scores.own_lexical)
-    return _top(best, best > 0, limit)
+    def _top(self, limit: int, gains: Mapping[int, float]) -> list[int]:
+        has_score = _has_score(self._scores, self._groups, self._z_scores)
+        if has_score is None:
+            candidates = self._z_scores.candidates(limit + len(gains))
+        else:
+            candidates = np.flatnonzero(has_score)
+        if gains and candidates is not None and has_score is None:
+            candidates = np.union1d(candidates, np.fromiter(gains, dtype=np.intp))
+        values = self._z_scores.of(candidates)
+        if gains:
+            every = np.zeros(self._groups.count)
+            every[list(gains)] = list(gains.values())
+            values = values + (every if candidates is None else every[candidates])
+        return top(values, limit, candidates)
 
 
-def rank_reciprocal(
-    scores: ScopeScores, *, limit: int, rank_constant: int = RANK_CONSTANT
-) -> Sequence[int]:
-    """Baseline: the two complete rankings above, fused by the sum of 1 / (rank_constant + rank).
-
-    Source: reciprocal rank fusion, Cormack et al., SIGIR 2009.
-    """
-    groups = _groups(scores, limit)
-    if not groups.count:
-        return ()
-    fused = np.zeros(groups.count)
-    for ranking in (rank_dense, rank_lexical):
-        ranked = np.asarray(ranking(scores, limit=groups.count), dtype=np.intp)
-        fused[ranked] += 1.0 / (rank_constant + 1.0 + np.arange(len(ranked)))
-    return _top(fused, fused > 0, limit)
-
-
-def _groups(scores: ScopeScores, limit: int) -> PassageGroups:
+def groups_of(scores: ScopeScores, limit: int) -> PassageGroups:
     if not len(scores.block) == len(scores.dense) == len(scores.lexical):
         raise ValueError("dense, lexical and block must have one value per passage")
     if limit < 1:
@@ -250,79 +239,136 @@ def _groups(scores: ScopeScores, limit: int) -> PassageGroups:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WordScores:
+    """The part of a fusion that needs no vector, so that it is there once the question has one."""
+
+    weights: FusionWeights
+    additions: Additions
+    passages: Floats  # [n] lexical z-scores
+    blocks: Floats  # [m] corrected for the number of passages
+    speaker: Floats  # [m] added
+    time: Floats  # [m] added
+    known: Floats  # [m] what `blocks`, `speaker` and `time` contribute to the z-score
+
+
+def word_scores(
+    lexical: npt.NDArray[np.float32],
+    groups: PassageGroups,
+    *,
+    meant: npt.NDArray[np.bool_] | None = None,
+    timely: Floats | None = None,
+    weights: FusionWeights = WEIGHTS,
+    additions: Additions = ADDITIONS,
+) -> WordScores:
+    """lexical: [n] as in `ScopeScores`. meant, timely: [m] as in `NeighborScores`; None: none."""
+    # The imagined unrelated passages match no term.
+    passages, _ = z_scores_of(lexical, Calibration(mean=0.0, deviation=0.0))
+    blocks = groups.best(passages)
+    if not groups.is_single:
+        blocks = blocks - groups.size_chance
+    known = blocks * (weights.lexical / weights.scale)
+    speaker: Floats = np.broadcast_to(np.float64(0.0), groups.count)
+    time: Floats = speaker
+    if meant is not None and meant.any():
+        speaker = np.where(meant, additions.speaker, 0.0)
+        known += speaker
+    if timely is not None and timely.any():
+        time = timely * additions.time
+        known += time
+    return WordScores(weights, additions, passages, blocks, speaker, time, known)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _ZScores:
     """Deviations above the scope's mean."""
 
+    words: WordScores
     dense_passages: Floats  # [n] NaN where there is no embedding
-    lexical_passages: Floats  # [n]
+    is_whole: bool  # whether each passage has one
     dense: Floats  # [m] corrected for the number of passages, and estimated without a value
-    lexical: Floats  # [m] corrected likewise
     context: Floats  # [m] estimated without a value
-    speaker: Floats  # [m] added
-    time: Floats  # [m] added
-    session: Floats  # [m] of the session's best block
-    blocks: Floats  # [m] all together
-    weights: FusionWeights
+    own: Floats  # [m] together, but for the session
+    session: Indices | None  # [m] of each block; None: each is its own
+    order: Indices | None  # the blocks by session
+    starts: Indices | None  # where each session begins in `order`
+    best: Floats  # [sessions] of the session's best block
+
+    def of_session(self, blocks: Indices | None) -> Floats:
+        """[k] the z-score of the best block of each block's session. blocks: None is all."""
+        if self.session is None:
+            return self.own if blocks is None else self.own[blocks]
+        found: Floats = self.best[self.session if blocks is None else self.session[blocks]]
+        return found
+
+    def of(self, blocks: Indices | None) -> Floats:
+        """[k] all together. blocks: None is all."""
+        share = self.words.additions.session
+        together = self.of_session(blocks) * share
+        together += self.own if blocks is None else self.own[blocks]
+        together /= 1.0 + share
+        return together
+
+    def candidates(self, limit: int) -> Indices | None:
+        """Rising numbers of blocks, the `limit` best among them; None if these are all.
+
+        The best block of a session has that session's z-score, and no other one is above it: so
+        the best blocks are in the sessions that are best.
+        """
+        if self.order is None or self.starts is None or len(self.best) <= limit:
+            return None
+        sessions = np.flatnonzero(self.best >= bound(self.best, limit) - _ROUNDING)
+        sizes = np.diff(np.append(self.starts, len(self.order)))[sessions]
+        before = np.cumsum(sizes) - sizes
+        span = np.repeat(self.starts[sessions] - before, sizes) + np.arange(int(sizes.sum()))
+        found: Indices = np.sort(self.order[span])
+        return found
 
     def together(self, passages: Indices) -> Floats:
         """[k] by which of its passages a block is shown."""
-        lexical = self.lexical_passages[passages]
-        dense = _or_guess(self.dense_passages[passages], lexical)
-        return self.weights.dense * dense + self.weights.lexical * lexical
+        weights, lexical = self.words.weights, self.words.passages[passages]
+        dense = _or_guess(self.dense_passages[passages], lexical, is_whole=self.is_whole)
+        return weights.dense * dense + weights.lexical * lexical
 
 
 def _z_scores(
-    scores: ScopeScores,
-    groups: PassageGroups,
-    weights: FusionWeights,
-    additions: Additions,
-    calibration: Calibration,
+    scores: ScopeScores, groups: PassageGroups, words: WordScores, calibration: Calibration
 ) -> _ZScores:
-    dense = _z_scores_of(scores.dense, calibration)
-    # The imagined unrelated passages match no term.
-    lexical = _z_scores_of(scores.lexical, Calibration(mean=0.0, deviation=0.0))
-    lexical_block = groups.best(lexical)
-    dense_block = groups.best(dense)
+    passages, is_whole = z_scores_of(scores.dense, calibration)
+    dense = groups.best(passages)
     if not groups.is_single:
-        lexical_block = lexical_block - groups.size_chance
-        dense_block = dense_block - groups.chance(groups.total(~np.isnan(dense)))
-    dense_block = _or_guess(dense_block, lexical_block)
-    context = _context(scores.neighbor_scores, dense_block, calibration)
-    own = _combine(dense_block, lexical_block, context, weights)
-    around = scores.neighbor_scores
-    speaker: Floats = np.zeros(groups.count)
-    time: Floats = np.zeros(groups.count)
-    if around is not None and around.meant.any():
-        speaker[around.meant] = additions.speaker
-        own += speaker
-    if around is not None and around.timely.any():
-        np.multiply(around.timely, additions.time, out=time)
-        own += time
-    session = own if around is None else _best_of_session(own, around)
+        counts = groups.sizes if is_whole else groups.total(~np.isnan(passages))
+        dense = dense - (groups.size_chance if is_whole else groups.chance(counts))
+    dense = _or_guess(dense, words.blocks, is_whole=is_whole)
+    around, weights = scores.neighbor_scores, words.weights
+    context = _context(around, dense, calibration)
+    # Few passes, each in the memory of the one before: this is much of what a large scope costs.
+    own: Floats = dense * (weights.dense / weights.scale)
+    own += context * (weights.context / weights.scale)
+    own += words.known
+    session = order = starts = None
+    best = own
+    if around is not None:
+        session, order, starts = _sessions(around)
+        best = np.maximum.reduceat(own[order], starts)
     return _ZScores(
-        dense_passages=dense,
-        lexical_passages=lexical,
-        dense=dense_block,
-        lexical=lexical_block,
-        context=context,
-        speaker=speaker,
-        time=time,
-        session=session,
-        blocks=_with_session(own, session, additions),
-        weights=weights,
-    )
+        words, passages, is_whole, dense, context, own, session, order, starts, best
+    )  # fmt: skip
 
 
-def _with_session(own: Floats, session: Floats, additions: Additions) -> Floats:
-    together = np.multiply(session, additions.session)
-    together += own
-    together /= 1.0 + additions.session
-    return together
+def _sessions(around: NeighborScores) -> tuple[Indices, Indices, Indices]:
+    """Each block's session, the blocks by session, and where each session begins among them."""
+    if around.session_order is not None:
+        return around.session, *around.session_order
+    session = np.unique(around.session, return_inverse=True)[1]
+    order = np.argsort(session, kind="stable")
+    return session, order, np.flatnonzero(np.diff(session[order], prepend=-1))
 
 
-def _has_score(scores: ScopeScores, groups: PassageGroups) -> npt.NDArray[np.bool_] | None:
+def _has_score(
+    scores: ScopeScores, groups: PassageGroups, z_scores: _ZScores
+) -> npt.NDArray[np.bool_] | None:
     """[m] whether the block has any score; None if each has a vector."""
-    if not math.isnan(float(scores.dense.sum())):
+    if z_scores.is_whole:
         return None
     has_vector = ~np.isnan(groups.best(scores.dense))
     has_score: npt.NDArray[np.bool_] = has_vector | (groups.best(scores.lexical) > 0)
@@ -340,9 +386,12 @@ def _context(around: NeighborScores | None, dense: Floats, calibration: Calibrat
     if around is None or not len(around.windows):
         return _guessed_context(dense)
     inside = around.coverage or coverage_of(around.covered, len(dense))
-    z_scores = _z_scores_of(around.windows, calibration)[inside.windows]
-    sums = np.bincount(inside.blocks, weights=z_scores, minlength=len(dense))
-    total: Floats = sums / inside.counts
+    z_scores = np.append(z_scores_of(around.windows, calibration)[0], 0.0)  # at the end: of none
+    first, *others = inside.windows
+    total: Floats = z_scores[first]
+    for windows in others:
+        total += z_scores[windows]
+    total *= inside.shares
     total[inside.alone] = _guessed_context(dense[inside.alone])
     return total
 
@@ -351,90 +400,11 @@ def _guessed_context(dense: Floats) -> Floats:
     return np.minimum(_GUESSED_CONTEXT_SHARE * dense, _GUESSED_MAX)
 
 
-def _best_of_session(own: Floats, around: NeighborScores) -> Floats:
-    """[m] the best z-score of each block's session."""
-    session = around.session
-    if around.session_order is None:
-        session = np.unique(session, return_inverse=True)[1]
-        order = np.argsort(session, kind="stable")
-        starts = np.flatnonzero(np.diff(session[order], prepend=-1))
-    else:
-        order, starts = around.session_order
-    best = np.maximum.reduceat(own[order], starts)
-    found: Floats = best[session]
-    return found
-
-
-def _z_scores_of(values: npt.NDArray[np.float32], prior: Calibration) -> Floats:
-    """Deviations above the mean of the existing values and PRIOR_COUNT values of the prior.
-
-    NaN stays NaN. All 0 if all values equal a prior without deviation.
-    """
-    # Few passes, each in the memory of the one before: this is much of what a large scope costs.
-    z_scores = values.astype(np.float64)
-    total, count = float(z_scores.sum()), len(z_scores)
-    if has_absent := math.isnan(total):
-        total, count = float(np.nansum(z_scores)), int(np.count_nonzero(~np.isnan(z_scores)))
-    count += PRIOR_COUNT
-    mean = (total + PRIOR_COUNT * prior.mean) / count
-    z_scores -= mean
-    # Not by BLAS, whose dot product starts threads above 10,000 elements: they cost more than they
-    # save, and delay each other on a busy machine.
-    spread = _square_sum(z_scores[~np.isnan(z_scores)] if has_absent else z_scores)
-    spread += PRIOR_COUNT * (prior.deviation**2 + (prior.mean - mean) ** 2)
-    if spread > 0:
-        z_scores *= 1.0 / math.sqrt(spread / count)
-    return z_scores
-
-
-def _square_sum(values: Floats) -> float:
-    return float(np.einsum("i,i->", values, values))
-
-
-def _or_guess(dense: Floats, lexical: npt.NDArray[Any]) -> Floats:
+def _or_guess(dense: Floats, lexical: Floats, *, is_whole: bool) -> Floats:
     """The dense z-score; without one, an estimate from the lexical z-score."""
-    if not math.isnan(float(dense.sum())):
+    if is_whole:
         return dense
     return np.where(np.isnan(dense), np.minimum(_GUESSED_SHARE * lexical, _GUESSED_MAX), dense)
-
-
-def _combine(
-    dense: Floats, lexical: npt.NDArray[Any], context: Floats, weights: FusionWeights
-) -> Floats:
-    """The weighted sum, divided so that independent deviations of 1 give a deviation of 1."""
-    scale = math.hypot(weights.dense, weights.lexical, weights.context)
-    total: Floats = (weights.dense / scale) * dense
-    term = (weights.lexical / scale) * lexical
-    total += term
-    np.multiply(context, weights.context / scale, out=term)
-    total += term
-    return total
-
-
-def _top(
-    values: npt.NDArray[np.floating[Any]], eligible: npt.NDArray[np.bool_] | None, limit: int
-) -> list[int]:
-    """Indices of the largest eligible values (None: all are), best first, the lower index first
-    among equals."""
-    candidates = None if eligible is None else np.flatnonzero(eligible)
-    ranked = values if candidates is None else values[candidates]
-    if len(ranked) > limit:
-        # All ties of the last place are kept, so that the result is deterministic.
-        best = np.flatnonzero(ranked >= _bound(ranked, limit))
-        candidates = best if candidates is None else candidates[best]
-    elif candidates is None:
-        candidates = np.arange(len(ranked))
-    order = np.argsort(-values[candidates], kind="stable")[:limit]
-    return [int(index) for index in candidates[order]]
-
-
-def _bound(values: npt.NDArray[np.floating[Any]], limit: int) -> float:
-    """A value that at least `limit` reach, and few more than that."""
-    # The best of a part are among the best of all: so only a part has to be partitioned.
-    if len(values) > 4 * _SAMPLED * limit:
-        values = values[values >= _bound(values[::_SAMPLED], limit)]
-    place = len(values) - limit
-    return float(np.partition(values, place)[place])
 
 
 def _ranked(
@@ -454,36 +424,37 @@ def _ranked(
     is_best = together == np.repeat(np.maximum.reduceat(together, starts), sizes)
     best = np.flatnonzero(is_best)
     first = best[np.searchsorted(best, starts)]  # of equal ones
-    columns = (
-        passages[first],
-        np.fmax.reduceat(scores.dense[passages], starts),
-        z_scores.blocks[at],
-        # As `Parts` has them:
-        np.maximum.reduceat(scores.lexical[passages], starts),
-        z_scores.dense[at],
-        z_scores.lexical[at],
-        z_scores.context[at],
-        z_scores.speaker[at],
-        z_scores.time[at],
-        z_scores.session[at],
+    totals = z_scores.of(at)
+    if gains:
+        gained = [gains.get(block, 0.0) for block in blocks]
+        totals += gained
+    else:
+        gained = [0.0] * len(blocks)
+    cosines = np.fmax.reduceat(scores.dense[passages], starts)
+    # As `Parts` has them. Column by column: with a name for each value it takes twice the time.
+    parts = zip(
+        cosines.tolist() if z_scores.is_whole else _or_none(cosines),
+        np.maximum.reduceat(scores.lexical[passages], starts).tolist(),
+        z_scores.dense[at].tolist(),
+        z_scores.words.blocks[at].tolist(),
+        z_scores.context[at].tolist(),
+        z_scores.words.speaker[at].tolist(),
+        z_scores.words.time[at].tolist(),
+        z_scores.of_session(at).tolist(),
+        totals.tolist(),
+        repeat(z_scores.words.weights),
+        gained,
     )
-    found = []
-    for row in zip(blocks, *(column.tolist() for column in columns), strict=True):
-        block, passage, similarity, own, lexical, dense, lexical_z, *others = row
-        context, speaker, time, session = others
-        gain = gains.get(block, 0.0)
-        cosine = None if math.isnan(similarity) else similarity
-        z_score = own + gain
-        # In the order of their definition: names would take twice the time.
-        parts = Parts(
-            cosine, lexical, dense, lexical_z, context, speaker, time, session, z_score,
-            z_scores.weights, gain,
-        )  # fmt: skip
-        score = _logistic(z_score - _SCORE_MIDPOINT)
-        found.append(RankedBlock(block, passage, score, parts))
-    return found
+    shown = passages[first].tolist()
+    score = _logistic(totals - _SCORE_MIDPOINT).tolist()
+    ranked = zip(blocks, shown, score, map(Parts._make, parts), strict=True)
+    return list(map(RankedBlock._make, ranked))
 
 
-def _logistic(value: float) -> float:
+def _or_none(cosines: npt.NDArray[np.float32]) -> list[float | None]:
+    return [None if math.isnan(cosine) else cosine for cosine in cosines.tolist()]
+
+
+def _logistic(values: Floats) -> Floats:
     """1 / (1 + exp(-value)), without overflow."""
-    return 0.5 * (1.0 + math.tanh(0.5 * value))
+    return 0.5 * (1.0 + np.tanh(0.5 * values))

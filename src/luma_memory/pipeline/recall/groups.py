@@ -23,6 +23,7 @@ class PassageGroups:
 
     block: [n] numbers 0..m-1, each at least once; cheapest when they never fall. Raises ValueError
     if a number is missing. sizes: [m] passages of each block. is_single: each has one.
+    is_plain: that of its own number.
     """
 
     def __init__(self, block: Indices) -> None:
@@ -35,6 +36,7 @@ class PassageGroups:
         if self.count and (ordered[0] != 0 or ordered[-1] != self.count - 1):
             raise ValueError("blocks must be numbered 0..m-1, each with a passage")
         self.is_single = self.count == len(ordered)
+        self.is_plain = self.is_single and self._order is None
         self.sizes = np.diff(np.r_[self.starts, len(ordered)])
 
     def best(self, values: npt.NDArray[_Real]) -> npt.NDArray[_Real]:
@@ -55,6 +57,11 @@ class PassageGroups:
     def size_chance(self) -> Floats:
         """[m] `chance` of all of each block's passages."""
         return self.chance(self.sizes)
+
+    def of(self, passages: Indices) -> Indices:
+        """Their blocks."""
+        # Arrays that need not be read leave their place in the caches to others.
+        return passages if self.is_plain else self.block[passages]
 
     def passages(self, block: int) -> Indices:
         """Indices of a block's passages, in the order of the arrays."""

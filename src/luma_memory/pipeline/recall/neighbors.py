@@ -60,14 +60,15 @@ def in_sessions(
 
 
 class TermWeights:
-    """One term's weights by passage and by block; all 0 between two terms.
+    """One term's weights by passage and what blocks borrow of them; all 0 between two terms.
 
     Made once a question: the arrays are as long as the scope, and a term is in few passages.
     """
 
     def __init__(self, groups: PassageGroups) -> None:
-        self.own = np.zeros(len(groups.block), dtype=np.float32)
-        self.best = np.zeros(groups.count + 1, dtype=np.float32)  # the last, at -1: of no block
+        self.lent = np.zeros(groups.count + 1, dtype=np.float32)  # the last, at -1, is of no block
+        # Where each passage is a block, a single array does.
+        self.own = self.lent if groups.is_plain else np.zeros(len(groups.block), dtype=np.float32)
 
 
 def with_neighbors(
@@ -84,20 +85,36 @@ def with_neighbors(
     weights: of these groups, to be used again.
     """
     weights = weights or TermWeights(groups)
-    own, best = weights.own, weights.best
-    own[posting.passages] = posting.weights
-    blocks = groups.block[posting.passages]
-    if groups.is_single:
-        best[blocks] = posting.weights
+    own, lent = weights.own, weights.lent
+    blocks, best = _best_of_blocks(posting, groups)
+    previous, following = neighbors.previous[blocks], neighbors.following[blocks]
+    best = best * np.float32(share)
+    # No block is before two others, or after two.
+    lent[previous] = best
+    lent[following] = np.maximum(lent[following], best)
+    lent[-1] = 0.0
+    adjacent = np.concatenate([previous, following])
+    borrowing = groups.members(adjacent[adjacent >= 0])
+    passages = np.concatenate([posting.passages, borrowing])
+    if groups.is_plain:
+        own[posting.passages] = np.maximum(own[posting.passages], posting.weights)
+        found = own[passages]
     else:
-        np.maximum.at(best, blocks, posting.weights)
-    adjacent = np.concatenate([neighbors.previous[blocks], neighbors.following[blocks]])
-    adjacent = adjacent[adjacent >= 0]
-    passages = np.concatenate([posting.passages, groups.members(adjacent)])
-    borrowers = groups.block[passages]
-    lent = np.maximum(best[neighbors.previous[borrowers]], best[neighbors.following[borrowers]])
-    lent *= np.float32(share)
-    found = np.maximum(own[passages], lent)
+        own[posting.passages] = posting.weights
+        found = np.maximum(own[passages], lent[groups.block[passages]])
     own[posting.passages] = 0.0
-    best[blocks] = 0.0
+    lent[adjacent] = 0.0
     return passages, found
+
+
+def _best_of_blocks(
+    posting: Posting, groups: PassageGroups
+) -> tuple[Indices, npt.NDArray[np.float32]]:
+    """The blocks of a posting, each once, and the largest weight in each."""
+    blocks = groups.of(posting.passages)
+    if groups.is_plain or not len(blocks):
+        return blocks, posting.weights
+    order = np.argsort(blocks, kind="stable")  # one pass where they rise already
+    blocks = blocks[order]
+    starts = np.flatnonzero(np.r_[True, blocks[1:] != blocks[:-1]])
+    return blocks[starts], np.maximum.reduceat(posting.weights[order], starts)

@@ -9,13 +9,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from luma_memory.domain.search import Calibration, Explanation, Ranking
+from luma_memory.pipeline.recall.baselines import rank_dense, rank_lexical, rank_reciprocal
 from luma_memory.pipeline.recall.fusion import (
     ADDITIONS,
     Fusion,
     RankedBlock,
-    rank_dense,
-    rank_lexical,
-    rank_reciprocal,
 )
 from luma_memory.pipeline.recall.related import NumberedLink, Related, with_relations
 from luma_memory.pipeline.recall.relevance import RELEVANCE_BY_TIME, relevance, word_relevance

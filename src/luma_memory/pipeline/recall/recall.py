@@ -17,7 +17,6 @@ from luma_memory.domain.search import (
     ScanRequest,
     SearchHit,
     SearchResult,
-    Selection,
     TimeSpan,
 )
 from luma_memory.pipeline.accounts.spending import Spending
@@ -26,7 +25,6 @@ from luma_memory.pipeline.ingest.indexing import names_speakers
 from luma_memory.pipeline.ingest.passages import split_passages
 from luma_memory.pipeline.recall.block_count import block_count, most_blocks
 from luma_memory.pipeline.recall.calibration import Calibrations, is_readable
-from luma_memory.pipeline.recall.events import query_events
 from luma_memory.pipeline.recall.fusion import AVERAGE_CALIBRATION, Fusion
 from luma_memory.pipeline.recall.identifier_parts import (
     INSIDE_FACTOR,
@@ -38,12 +36,15 @@ from luma_memory.pipeline.recall.request import Question, SearchRequest, one_hot
 from luma_memory.pipeline.recall.reranking import CANDIDATES_MAX, candidate_text, reordered
 from luma_memory.pipeline.recall.scope_layout import (
     ScopeLayout,
-    ScoredRows,
-    ScoringRequest,
     lay_out,
     scored_by_scan,
 )
-from luma_memory.pipeline.recall.snapshots import Current, Snapshots
+from luma_memory.pipeline.recall.snapshot_words import (
+    WordsOfSnapshot,
+    scoring_of,
+    words_of_snapshot,
+)
+from luma_memory.pipeline.recall.snapshots import Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.first_person import with_name
@@ -51,7 +52,6 @@ from luma_memory.pipeline.text.function_words import PAIRED_LANGUAGES
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced, main_script
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
-from luma_memory.pipeline.text.words import ANALYZER
 from luma_memory.ports.accounts import UserStore
 from luma_memory.ports.blocks import BlockStore
 from luma_memory.ports.models import Embedder, QuestionReader, Reranker
@@ -69,13 +69,15 @@ INLINE_CHARACTERS_MAX = 200
 # The vectors of a larger snapshot are multiplied in a thread: with two cores, 16 clients then make
 # four searches of 15,000 rows where they made three. Smaller ones take as long as handing over.
 INLINE_ROWS_MAX = 12_000
+# Of a search alone in its process, which only waits longer for a thread: for half a millisecond.
+INLINE_ROWS_ALONE_MAX = 24_000
 
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """The raw scores of a scope, and the model whose vectors they come from."""
+    """The scores of a scope, and the model whose vectors they come from."""
 
-    rows: ScoredRows
+    layout: ScopeLayout
     embedder: Embedder | None  # None: no vectors were used
 
 
@@ -120,6 +122,7 @@ class Recall:
         self._spending = spending
         self._users = users
         self._snapshots = snapshots
+        self._scans = 0  # in progress
         self._emit = emit
 
     @spans.traced("recall")
@@ -136,9 +139,9 @@ class Recall:
         with marks_known():
             question = await self._understand(request, stages)
             scanned = await self._scan(request, question, stages)
-            if len(scanned.rows.arrangement.passages):
-                layout, places = await self._rank(request, question, scanned, stages)
-                hits = await self._read(request, question, layout, places, scanned.embedder, stages)
+            if len(scanned.layout.ordinals):
+                places = await self._rank(request, question, scanned, stages)
+                hits = await self._read(request, question, scanned, places, stages)
         return SearchResult(
             hits=hits,
             is_relevant=any(hit.relevance >= self._threshold for hit in hits),
@@ -159,10 +162,10 @@ class Recall:
         with marks_known():
             question = await self._understand(request, stages)
             scanned = await self._scan(request, question, stages)
-            if not len(scanned.rows.arrangement.passages):
+            if not len(scanned.layout.ordinals):
                 return RankedIds((), stages.degraded)
-            layout, places = await self._rank(request, question, scanned, stages)
-        ranked = [(layout.block_id(place.block), place.score) for place in places]
+            places = await self._rank(request, question, scanned, stages)
+        ranked = [(scanned.layout.block_id(place.block), place.score) for place in places]
         return RankedIds(ranked, stages.degraded)
 
     async def _understand(self, request: SearchRequest, stages: Stages) -> Question:
@@ -201,6 +204,15 @@ class Recall:
         return await reader.times(request.query, request.as_of, time_zone=time_zone)
 
     async def _scan(self, request: SearchRequest, question: Question, stages: Stages) -> _Scanned:
+        self._scans += 1
+        try:
+            return await self._scan_current(request, question, stages)
+        finally:
+            self._scans -= 1
+
+    async def _scan_current(
+        self, request: SearchRequest, question: Question, stages: Stages
+    ) -> _Scanned:
         for _ in range(SWITCHES_MAX):
             embedder = self._embedder
             if self._scope_embedders is not None:
@@ -210,37 +222,37 @@ class Recall:
                 embedding = await self._embedding(request, embedder, stages)
                 stages.ended("embed")
                 used = embedder if embedding is not None else None
-                current = None
+                found = None
                 if looked_up is not None and embedding is not None:
-                    current = await stages.required(looked_up)
+                    found = await stages.required(looked_up)
             finally:
                 if looked_up is not None:
                     looked_up.cancel()
-            if current is not None and embedding is not None:
-                rows = await _scored(current, embedding, question)
+            if found is not None and embedding is not None:
+                layout = await self._multiplied(found, embedding)
             else:
-                rows = await self._scanned(request, question, embedding, used, stages)
+                layout = await self._scanned(request, question, embedding, used, stages)
             stages.ended("scan")
             if self._scope_embedders is None or used is None:
                 break
             if await self._scope_embedders.is_current(used, request.scope):
                 break
-        return _Scanned(rows, used)
+        return _Scanned(layout, used)
 
     def _look_up(
         self, request: SearchRequest, question: Question, embedder: Embedder | None
-    ) -> asyncio.Task[Current | None] | None:
+    ) -> asyncio.Task[WordsOfSnapshot | None] | None:
         """Start a snapshot's lookup concurrently with the embedding; None to scan the scope."""
         if self._snapshots is None or embedder is None:
             return None
-        names = [*question.named, *question.own]
-        selection = Selection(
-            request.as_of, request.include_superseded, request.filters, request.items
-        )
-        work = self._snapshots.current(request.scope, embedder.model.id, names, selection)
+        work = words_of_snapshot(self._snapshots, request, question, embedder.model.id)
         task = asyncio.create_task(work)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return task
+
+    async def _multiplied(self, found: WordsOfSnapshot, embedding: Embedding) -> ScopeLayout:
+        limit = INLINE_ROWS_MAX if self._scans > 1 else INLINE_ROWS_ALONE_MAX
+        return await found.layout(embedding.vector, inline_rows_max=limit)
 
     async def _scanned(
         self,
@@ -249,7 +261,7 @@ class Recall:
         embedding: Embedding | None,
         embedder: Embedder | None,
         stages: Stages,
-    ) -> ScoredRows:
+    ) -> ScopeLayout:
         scan = ScanRequest(
             vector=embedding.vector if embedding else None,
             embedding_model=embedder.model.id if embedder else None,
@@ -261,7 +273,8 @@ class Recall:
             filters=request.filters,
             items=request.items,
         )
-        return scored_by_scan(await stages.required(self._search_store.scan(request.scope, scan)))
+        rows = scored_by_scan(await stages.required(self._search_store.scan(request.scope, scan)))
+        return lay_out(rows, question.terms, scoring_of(question, rows.matched.name_keys))
 
     @spans.traced("embed")
     async def _embedding(
@@ -286,20 +299,10 @@ class Recall:
 
     async def _rank(
         self, request: SearchRequest, question: Question, scanned: _Scanned, stages: Stages
-    ) -> tuple[ScopeLayout, Sequence[Place]]:
+    ) -> Sequence[Place]:
         calibration = await self._calibration(request.query, question, scanned.embedder, stages)
         stages.ended("calibrate")
-        keys, named = scanned.rows.name_keys, len(question.named)
-        scoring = ScoringRequest(
-            named=keys[:named],
-            own=keys[named:],
-            spans=question.spans,
-            events=query_events(question.events, question.terms),
-            time_words=frozenset(
-                term for span in question.spans for term in ANALYZER.terms(span.named_by)
-            ),
-        )
-        layout = lay_out(scanned.rows, question.terms, scoring)
+        layout = scanned.layout
         fusion = _fusion(layout, calibration) if request.ranking == "fused" else None
         limit = most_blocks(request.limit) if request.is_flexible else request.limit
         if fusion is not None and self._reranker is not None:
@@ -318,7 +321,7 @@ class Recall:
         by = fusion or request.ranking
         places = place_blocks(layout, by, scale, links, limit=limit, explain=request.explain)
         stages.ended("fuse")
-        return layout, places
+        return places
 
     @spans.traced("relations")
     async def _links(
@@ -352,13 +355,12 @@ class Recall:
         self,
         request: SearchRequest,
         question: Question,
-        layout: ScopeLayout,
+        scanned: _Scanned,
         places: Sequence[Place],
-        embedder: Embedder | None,
         stages: Stages,
     ) -> Sequence[SearchHit]:
-        scripts = embedder.model.scripts if embedder else None
-        work = self._hits(request.scope, question, layout, places, scripts)
+        scripts = scanned.embedder.model.scripts if scanned.embedder else None
+        work = self._hits(request.scope, question, scanned.layout, places, scripts)
         found = await stages.required(work)
         if request.relevant_only:
             found = [entry for entry in found if entry[0].relevance >= self._threshold]
@@ -452,14 +454,6 @@ async def _counted(
     return embedding
 
 
-async def _scored(current: Current, embedding: Embedding, question: Question) -> ScoredRows:
-    """A large scope's product is computed in a thread: it releases the interpreter's lock."""
-    terms = [term.index for term in question.terms]
-    if current.snapshot.row_count <= INLINE_ROWS_MAX:
-        return current.scored(embedding.vector, terms)
-    return await asyncio.to_thread(current.scored, embedding.vector, terms)
-
-
 @spans.traced("fuse")
 def _fusion(layout: ScopeLayout, calibration: Calibration) -> Fusion:
-    return Fusion(layout.scores, calibration=calibration)
+    return Fusion(layout.scores, calibration=calibration, words=layout.word_scores)

@@ -15,7 +15,12 @@ from luma_memory.domain.search import ScopeScan, TimeSpan, microseconds
 from luma_memory.pipeline.recall.arrangement import Arrangement, RowPlaces, arrange, id_halves
 from luma_memory.pipeline.recall.coverage import Coverage, TimeWords, coverage_of
 from luma_memory.pipeline.recall.events import QueryEvent, fitting
-from luma_memory.pipeline.recall.fusion import NeighborScores, ScopeScores
+from luma_memory.pipeline.recall.fusion import (
+    NeighborScores,
+    ScopeScores,
+    WordScores,
+    word_scores,
+)
 from luma_memory.pipeline.recall.groups import Indices
 from luma_memory.pipeline.recall.neighbors import TermWeights, with_neighbors
 from luma_memory.pipeline.recall.postings import Posting, best_form, posting_of
@@ -53,6 +58,7 @@ class ScopeLayout:
     """Blocks numbered newest first: of equal z-scores the newer one comes first."""
 
     scores: ScopeScores
+    word_scores: WordScores
     ordinals: npt.NDArray[np.int32]  # [n] of the passages
     coverage: Coverage
     _arrangement: Arrangement
@@ -97,14 +103,73 @@ class ScopeLayout:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class WordLayout:
+    """The part of a layout that needs no vector."""
+
+    arrangement: Arrangement
+    own_lexical: npt.NDArray[np.float32]  # [n] BM25
+    lexical: npt.NDArray[np.float32]  # [n] the neighbors' words included
+    meant: npt.NDArray[np.bool_]  # [m]
+    timely: npt.NDArray[np.float64]  # [m]
+    in_time: npt.NDArray[np.bool_]  # [m]
+    coverage: Coverage
+    scores: WordScores
+    is_about_time_only: bool
+
+    def with_vectors(self, similarities: Similarities) -> ScopeLayout:
+        """The whole layout."""
+        places = self.arrangement
+        neighbor_scores = NeighborScores(
+            session=places.neighbors.session,
+            windows=similarities.windows,
+            covered=places.covered,
+            meant=self.meant,
+            timely=self.timely,
+            coverage=places.coverage,
+            session_order=(places.neighbors.order, places.neighbors.starts),
+        )
+        scores = ScopeScores(
+            dense=similarities.dense,
+            lexical=self.lexical,
+            block=places.block,
+            own_lexical=self.own_lexical,
+            neighbor_scores=neighbor_scores,
+            groups=places.groups,
+        )
+        return ScopeLayout(
+            scores,
+            self.scores,
+            places.ordinals,
+            self.coverage,
+            places,
+            self.in_time,
+            is_about_time_only=self.is_about_time_only,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MatchedRows:
+    """What is known of an arrangement for one question before it has a vector."""
+
+    arrangement: Arrangement
+    postings: Sequence[Posting]  # one a query term
+    name_keys: Sequence[int]  # one per requested name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Similarities:
+    """The cosines of an arrangement's vectors with that of one question."""
+
+    dense: npt.NDArray[np.float32]  # [n] of passages; NaN where no vector of the model is stored
+    windows: npt.NDArray[np.float32]  # [w]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class ScoredRows:
     """The passages and windows of an arrangement, with their scores for one question."""
 
-    arrangement: Arrangement
-    dense: npt.NDArray[np.float32]  # [n] cosine; NaN where no vector of the model is stored
-    windows: npt.NDArray[np.float32]  # [w] cosine
-    postings: Sequence[Posting]  # one a query term
-    name_keys: Sequence[int]  # one per requested name
+    matched: MatchedRows
+    similarities: Similarities
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +199,24 @@ def scored_by_scan(scan: ScopeScan) -> ScoredRows:
         )
     )
     columns = [np.frombuffer(column, dtype=np.float32) for column in scan.term_weights]
+    postings = [posting_of(column[places.passages]) for column in columns]
     return ScoredRows(
-        places,
-        dense[places.passages],
-        dense[places.windows],
-        [posting_of(column[places.passages]) for column in columns],
-        scan.name_keys,
+        MatchedRows(places, postings, scan.name_keys),
+        Similarities(dense[places.passages], dense[places.windows]),
     )
 
 
 def lay_out(
     rows: ScoredRows, terms: Sequence[QueryTerm], scoring: ScoringRequest | None = None
 ) -> ScopeLayout:
-    """Sum up BM25 and arrange all scores.
+    """Sum up BM25 and arrange all scores. Arguments as of `lay_out_words`."""
+    return lay_out_words(rows.matched, terms, scoring).with_vectors(rows.similarities)
+
+
+def lay_out_words(
+    rows: MatchedRows, terms: Sequence[QueryTerm], scoring: ScoringRequest | None = None
+) -> WordLayout:
+    """All of a layout that needs no vector.
 
     terms: those whose weights the rows have, in the same order.
     """
@@ -154,39 +224,29 @@ def lay_out(
     places = rows.arrangement
     words = _words(rows, terms)
     own, shared = _bm25(words, places)
-    by_span = _timely(places.instants, scoring.spans)
-    in_time = by_span > 0
-    in_time_passages = in_time[places.block] if scoring.spans else ()
-    time = TimeWords(scoring.time_words, np.flatnonzero(in_time_passages))
-    timely = by_span
+    timely, in_time = _no_times(len(places.instants))
+    in_time_passages: Indices = np.zeros(0, dtype=np.intp)
+    if scoring.spans:
+        timely = _timely(places.instants, scoring.spans)
+        in_time = timely > 0
+        in_time_passages = np.flatnonzero(in_time[places.block])
     if scoring.events:
         by_event = fitting(scoring.events, words, places.block, places.instants)
-        timely = np.maximum(by_span, by_event)
-    neighbor_scores = NeighborScores(
-        session=places.neighbors.session,
-        windows=rows.windows,
-        covered=places.covered,
-        meant=meant(
-            places.speakers, named=scoring.named, own=scoring.own, known=places.known_speakers
-        ),
-        timely=timely,
-        coverage=places.coverage,
-        session_order=(places.neighbors.order, places.neighbors.starts),
+        timely = np.maximum(timely, by_event)
+    by_speaker = meant(
+        places.speakers, named=scoring.named, own=scoring.own, known=places.known_speakers
     )
-    scores = ScopeScores(
-        dense=rows.dense,
-        lexical=shared,
-        block=places.block,
+    return WordLayout(
+        arrangement=places,
         own_lexical=own,
-        neighbor_scores=neighbor_scores,
-        groups=places.groups,
-    )
-    return ScopeLayout(
-        scores,
-        places.ordinals,
-        coverage_of(words, len(places.passages), time),
-        places,
-        in_time,
+        lexical=shared,
+        meant=by_speaker,
+        timely=timely,
+        in_time=in_time,
+        coverage=coverage_of(
+            words, len(places.passages), TimeWords(scoring.time_words, in_time_passages)
+        ),
+        scores=word_scores(shared, places.groups, meant=by_speaker, timely=timely),
         is_about_time_only=any(span.is_whole_question for span in scoring.spans),
     )
 
@@ -210,13 +270,19 @@ def _bm25(
     return own, shared
 
 
-def _words(rows: ScoredRows, terms: Sequence[QueryTerm]) -> Sequence[tuple[QueryTerm, Posting]]:
+def _words(rows: MatchedRows, terms: Sequence[QueryTerm]) -> Sequence[tuple[QueryTerm, Posting]]:
     """Each word of the question with the passages that have it, by its best form: the word itself
     or a stem of it."""
     words: dict[int, tuple[QueryTerm, list[Posting]]] = {}
     for term, posting in zip(terms, rows.postings, strict=True):
         words.setdefault(term.word, (term, []))[1].append(posting)
     return [(term, best_form(forms)) for term, forms in words.values()]
+
+
+def _no_times(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """[count] zeros, and whether each is above 0: one value each, as most questions name no time
+    and arrays that nothing else needs displace those that are needed."""
+    return np.broadcast_to(np.float64(0.0), count), np.broadcast_to(np.bool_(False), count)
 
 
 def _timely(instants: npt.NDArray[np.int64], spans: Sequence[TimeSpan]) -> npt.NDArray[np.float64]:

@@ -39,7 +39,7 @@ from luma_memory.domain.search import (
     Selection,
     every_row,
 )
-from luma_memory.pipeline.recall.scope_layout import ScoredRows
+from luma_memory.pipeline.recall.scope_layout import MatchedRows, Similarities
 from luma_memory.pipeline.recall.scope_snapshot import ScopeSnapshot, View, snapshot_of
 from luma_memory.ports.search import SnapshotStore
 from luma_memory.telemetry.events import Emit, Event, SnapshotOutcome, SnapshotsKept
@@ -91,18 +91,17 @@ class Current:
     view: View
     name_keys: array[int]
 
-    def scored(self, vector: Sequence[float], terms: Sequence[int]) -> ScoredRows:
-        """All rows scored for a question. vector: as the embedder returns it; terms: indices."""
+    def matched(self, terms: Sequence[int]) -> MatchedRows:
+        """The rows that have a question's terms. terms: indices."""
+        postings = [self.snapshot.posting(term, self.view) for term in terms]
+        return MatchedRows(self.view.arrangement, postings, self.name_keys)
+
+    def similarities(self, vector: Sequence[float]) -> Similarities:
+        """Of all rows. vector: as the embedder returns it."""
         # PostgreSQL compares halves, so the question's vector is rounded as the stored ones are.
         question = np.asarray(vector, dtype=np.float32).astype(np.float16)
-        similarities = self.snapshot.similarities(question)
-        return ScoredRows(
-            self.view.arrangement,
-            similarities[self.view.passage_vectors],
-            similarities[self.view.window_vectors],
-            [self.snapshot.posting(term, self.view) for term in terms],
-            self.name_keys,
-        )
+        found = self.snapshot.similarities(question)
+        return Similarities(found[self.view.passage_vectors], found[self.view.window_vectors])
 
 
 @dataclass(slots=True)

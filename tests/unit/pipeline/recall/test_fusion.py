@@ -12,18 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from luma_memory.pipeline.recall.baselines import rank_dense, rank_lexical, rank_reciprocal
 from luma_memory.pipeline.recall.fusion import (
     ADDITIONS,
+    Fusion,
     FusionWeights,
     NeighborScores,
     Parts,
     ScopeScores,
-    _top,
     fuse,
-    rank_dense,
-    rank_lexical,
-    rank_reciprocal,
+    word_scores,
 )
+from luma_memory.pipeline.recall.groups import PassageGroups
+from luma_memory.pipeline.recall.top import top
 
 NAN = math.nan
 
@@ -284,9 +285,46 @@ def test_the_best_of_many_values_are_those_of_a_full_sort(
     """Many and few ties, above and below the size from which a sample is partitioned first."""
     values = np.round(np.random.default_rng(random.getrandbits(32)).normal(size=count), decimals)
     expected = np.argsort(-values, kind="stable")[:limit].tolist()
-    assert _top(values, None, limit) == expected
+    assert top(values, limit) == expected
     eligible = values < 1.0
     if eligible.any():
         numbers = np.flatnonzero(eligible)
         best = numbers[np.argsort(-values[numbers], kind="stable")[:limit]]
-        assert _top(values, eligible, limit) == best.tolist()
+        assert top(values[numbers], limit, numbers) == best.tolist()
+
+
+@given(st.integers(1, 80), st.integers(0, 3), st.integers(1, 20), st.integers(0, 2**32 - 1))
+@settings(max_examples=60)
+def test_the_best_blocks_of_many_sessions_are_those_of_all_z_scores(
+    sessions: int, decimals: int, limit: int, seed: int
+) -> None:
+    """Few and many ties, with and without gains: no block outside the best sessions is missing."""
+    dice = np.random.default_rng(seed)
+    count = 3 * sessions
+    scores = scope(np.round(dice.normal(size=count) / 4, decimals).tolist(), [0.0] * count)
+    session = dice.integers(0, sessions, count).tolist()
+    fusion = Fusion(surrounded(scores, session=session))
+    gains = {int(block): float(dice.normal()) for block in dice.integers(0, count, 5)}
+    for added in ({}, gains):
+        z_scores = [fusion.z_score(block) + added.get(block, 0.0) for block in range(count)]
+        expected = sorted(range(count), key=lambda block: (-z_scores[block], block))[:limit]
+        found = fusion.best(limit, gains=added)
+        assert [ranked.block for ranked in found] == expected
+        assert [ranked.parts.z_score for ranked in found] == [z_scores[b] for b in expected]
+        assert [ranked.parts.relation for ranked in found] == [added.get(b, 0.0) for b in expected]
+
+
+@given(scopes(), st.integers(1, 30), st.data())
+def test_words_scored_before_the_vector_lead_to_the_same_ranking(
+    scores: ScopeScores, limit: int, data: st.DataObject
+) -> None:
+    if not len(scores.block):
+        return
+    blocks = st.sets(st.integers(0, int(scores.block.max())))
+    meant, timely = tuple(data.draw(blocks)), tuple(data.draw(blocks))
+    scores = surrounded(scores, meant=meant, timely=timely)
+    around = scores.neighbor_scores
+    assert around is not None
+    groups = PassageGroups(scores.block)
+    words = word_scores(scores.lexical, groups, meant=around.meant, timely=around.timely)
+    assert Fusion(scores, words=words).best(limit) == Fusion(scores).best(limit)

@@ -78,8 +78,9 @@ def blocks(draw: st.DrawFn, number: int) -> list[Row]:
 def facts(snapshot: ScopeSnapshot) -> list[object]:
     """Everything a search reads."""
     current = Current(snapshot, snapshot.view, array("i"))
-    scored = current.scored([0.5, 0.25, 0.0, 0.0], _TERMS)
-    places = scored.arrangement
+    similarities = current.similarities([0.5, 0.25, 0.0, 0.0])
+    matched = current.matched(_TERMS)
+    places = matched.arrangement
     return [
         column.tolist()
         for column in (
@@ -93,10 +94,10 @@ def facts(snapshot: ScopeSnapshot) -> list[object]:
             places.neighbors.following,
             places.neighbors.session,
             places.covered,
-            np.nan_to_num(scored.dense, nan=-9.0),
-            scored.windows,
+            np.nan_to_num(similarities.dense, nan=-9.0),
+            similarities.windows,
         )
-    ] + [(p.passages.tolist(), p.weights.tolist()) for p in scored.postings]
+    ] + [(p.passages.tolist(), p.weights.tolist()) for p in matched.postings]
 
 
 @given(st.data())

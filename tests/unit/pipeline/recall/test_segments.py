@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
 import pytest
 
@@ -27,6 +30,7 @@ def test_several_threads_compute_what_one_does(
     count: int, cores: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(segments, "VECTORS_A_THREAD", 100)
+    monkeypatch.setattr(segments, "PART_VECTORS", 30)
     monkeypatch.setattr(segments, "usable_cores", lambda: cores)
     random = np.random.default_rng(count)
     vectors = random.standard_normal((count, 48)).astype(np.float16)
@@ -35,3 +39,24 @@ def test_several_threads_compute_what_one_does(
     _segment(vectors).similarities(question, found)
     expected = vectors.astype(np.float64) @ question.astype(np.float64)
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_product_does_not_wait_for_threads_that_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "VECTORS_A_THREAD", 100)
+    monkeypatch.setattr(segments, "PART_VECTORS", 30)
+    monkeypatch.setattr(segments, "usable_cores", lambda: 16)
+    released = Event()
+    busy = [segments._threads().submit(released.wait) for _ in range(segments.THREADS_MAX)]
+    vectors = np.ones((1_000, 48), dtype=np.float16)
+    found = np.full(1_000, np.nan, dtype=np.float32)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            work = pool.submit(_segment(vectors).similarities, vectors[0], found)
+            try:
+                work.result(timeout=60)
+            finally:
+                released.set()
+    finally:
+        for one in busy:
+            one.result()
+    assert found.tolist() == [48.0] * 1_000
