@@ -28,7 +28,7 @@ from benchmarks.figures import Line, Round, WrongResultError, compared, percenti
 from benchmarks.inputs import block_request, stored_item
 from benchmarks.recall import LIMIT, store_items
 from benchmarks.sizes import Sizes
-from benchmarks.stack import Stack, api_process, child_process
+from benchmarks.stack import WAIT_SECONDS_MAX, Stack, api_process, child_process
 from luma_memory.cli.running import one_error
 from luma_memory.domain.enrichment import EmbeddingModel
 from luma_memory.pipeline.ingest.indexing import embedding_text, spoken
@@ -274,7 +274,7 @@ async def _worked(
         os.kill(worker_id, signal.SIGKILL)
     async with stack.worker():
         async with _progress(stack, watched, is_awaited=sizes.rounds > 1):
-            await _shown_in_metrics(searches.api)
+            await _shown_by_the_service(searches.api)
             resumed_at, _ = await _done(stack, model_id)
             if resumed_at < killed_at:
                 raise WrongResultError(f"{killed_at - resumed_at} finished vectors were lost")
@@ -319,12 +319,16 @@ async def _progress(stack: Stack, watched: _Watched, *, is_awaited: bool) -> Asy
         raise WrongResultError(f"the progress fell: {watched.progress}")
 
 
-async def _shown_in_metrics(api: Address) -> None:
-    async with connections(api, 1) as (client,):
-        response = await client.ask(get("/metrics"))
-    expect(response, 200)
-    if b'luma_reembed_passages{state="done"}' not in response.body:
-        raise WrongResultError("the metrics do not show the progress")
+async def _shown_by_the_service(api: Address) -> None:
+    """In health and metrics, once the passages are counted."""
+    async with connections(api, 1) as (client,), asyncio.timeout(WAIT_SECONDS_MAX):
+        while True:
+            metrics, health = [await client.ask(get(path)) for path in ("/metrics", "/health")]
+            expect(metrics, 200)
+            in_health = (health.json()["reembedding"] or {}).get("done")
+            if in_health and b'luma_reembed_passages{state="done"}' in metrics.body:
+                return
+            await asyncio.sleep(_CHECK_SECONDS)
 
 
 async def _stores(api: Address, watched: _Watched, done: asyncio.Event, count: int) -> None:

@@ -17,6 +17,7 @@ from luma_memory.ports.cache import Cache, CacheHits
 from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.jobs import JobQueue
 from luma_memory.ports.system import SystemProbe
+from luma_memory.ports.vector_models import ReembedState
 
 ResultT = TypeVar("ResultT")
 # Health responds in under a second whatever hangs; its queries run concurrently.
@@ -51,11 +52,13 @@ class Health:
     provider_faults: Sequence[CircuitFault] = ()
     partition_faults: Sequence[PartitionFault] = ()
     replica_is_used: bool | None = None  # by this process; None without one
+    reembedding: ReembedState | None = None  # None without a change of the embedding model
 
 
 class Insights:
     """Reads within PROBE_SECONDS and never raises for an unavailable component.
 
+    reembedding: the change of the embedding model in progress.
     is_warming: whether this process still loads data that its first requests would wait for.
     """
 
@@ -69,6 +72,7 @@ class Insights:
         clock: Clock,
         system_enabled: bool,
         worker_enabled: bool,
+        reembedding: Callable[[], Awaitable[ReembedState | None]],
         is_warming: Callable[[], bool] = lambda: False,
     ) -> None:
         self._queue = queue
@@ -78,15 +82,17 @@ class Insights:
         self._clock = clock
         self._system_enabled = system_enabled
         self._worker_enabled = worker_enabled
+        self._reembedding = reembedding
         self._is_warming = is_warming
         self._started = clock.monotonic()
 
     async def health(self) -> Health:
         """The state of the service, whatever is unavailable."""
-        stats, workers, faults, cache = await asyncio.gather(
+        stats, workers, faults, reembedding, cache = await asyncio.gather(
             _or_none(self._queue.stats()),
             _or_none(self._probe.live_worker_count()),
             _or_none(self._probe.provider_faults()),
+            _or_none(self._reembedding()),
             self.cache(),
         )
         # The statistics asked every partition.
@@ -103,6 +109,7 @@ class Insights:
             provider_faults=faults or (),
             partition_faults=partition_faults,
             replica_is_used=self._probe.replica_is_used(),
+            reembedding=reembedding,
         )
 
     async def cache(self) -> CacheReport:

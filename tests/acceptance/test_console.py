@@ -7,13 +7,20 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import get_args
 
 import pytest
 import pytest_asyncio
 from tests.support.console import CONSOLE, check_pages, installed, pictures_folder, plan
-from tests.support.console_sample import fill, fill_large, plant_faults, plant_payloads
+from tests.support.console_sample import (
+    changing_model,
+    fill,
+    fill_large,
+    plant_faults,
+    plant_payloads,
+)
 from tests.support.keyed_service import KeyedService, running_keyed_service
 from tests.support.machine_load import within
 from tests.support.script_payloads import PAYLOADS
@@ -58,6 +65,23 @@ class Console:
             folder=CONSOLE,
             seconds_max=seconds_max,
         )
+
+    @asynccontextmanager
+    async def running(self, program: str) -> AsyncIterator[subprocess.Popen[str]]:
+        """A program to talk to; terminated at the end."""
+        browsing = await asyncio.to_thread(
+            subprocess.Popen,
+            [self.node, f"test/{program}", plan(self.url, self.browser, key=self.key)],
+            cwd=CONSOLE,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with browsing:
+            try:
+                yield browsing
+            finally:
+                browsing.terminate()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -226,21 +250,33 @@ async def test_every_size_and_theme(console: Console) -> None:
 
 @pytest.mark.slow
 async def test_the_service_away_and_back(console: Console) -> None:
-    argument = plan(console.url, console.browser, key=console.key)
-    browsing = await asyncio.to_thread(
-        subprocess.Popen,
-        [console.node, "test/outage.mjs", argument],
-        cwd=CONSOLE,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with browsing:
-        try:
-            report = json.loads(await _away_and_back(console, browsing))
-        finally:
-            browsing.terminate()
+    async with console.running("outage.mjs") as browsing:
+        report = json.loads(await _away_and_back(console, browsing))
     assert report == {"dialogs": [], "hosts": []}
+
+
+async def test_a_change_of_the_embedding_model_is_shown_while_it_lasts(console: Console) -> None:
+    async with (
+        changing_model(console.keyed.stack.database_url) as change,
+        console.running("reembedding.mjs") as browsing,
+    ):
+        half = change.total // 2
+        for done in (half, change.total):
+            await change.embedded(done)
+            text = f"{done} of {change.total} passages ({100 * done // change.total} %)"
+            report = await _shown(browsing, text)
+            assert report == {"bars": [[done, change.total]] * 2, "faults": []}
+        await change.end()
+        assert await _shown(browsing, "") == {"bars": [], "faults": []}
+
+
+async def _shown(browsing: subprocess.Popen[str], text: str) -> Mapping[str, object]:
+    assert browsing.stdin
+    assert browsing.stdout
+    browsing.stdin.write(f"{text}\n")
+    browsing.stdin.flush()
+    report: Mapping[str, object] = json.loads(await asyncio.to_thread(browsing.stdout.readline))
+    return report
 
 
 async def _away_and_back(console: Console, browsing: subprocess.Popen[str]) -> str:

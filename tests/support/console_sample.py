@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +149,50 @@ async def plant_faults(client: AsyncMemoryClient, database_url: str) -> Mapping[
         "job-failed": f"#/jobs/{jobs.jobs[0].id}",
         "jobs-failed": "#/jobs?status=failed",
     }
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """A change to a model of which no worker is: as far as a test has brought it."""
+
+    connection: asyncpg.Connection
+    total: int
+
+    async def embedded(self, count: int) -> None:
+        """As a worker stores the vectors of so many passages."""
+        await self.connection.execute(
+            "INSERT INTO memory_next_passages"
+            " (project_id, user_id, block_id, ordinal, revision, model)"
+            " SELECT project_id, user_id, block_id, ordinal, 1, 'openai/next-model'"
+            " FROM memory_passages WHERE ordinal >= 0 ORDER BY block_id, ordinal LIMIT $1"
+            " ON CONFLICT DO NOTHING",
+            count,
+        )
+
+    async def end(self) -> None:
+        await self.connection.execute(
+            "DELETE FROM memory_embedding_models WHERE id = 'openai/next-model'"
+        )
+        await self.connection.execute("DELETE FROM memory_next_passages")
+
+
+@asynccontextmanager
+async def changing_model(database_url: str) -> AsyncIterator[ModelChange]:
+    """Another embedding model is requested."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        await connection.execute(
+            "INSERT INTO memory_embedding_models (id, wanted_at)"
+            " VALUES ('openai/next-model', now())"
+        )
+        total = await connection.fetchval("SELECT count(*) FROM memory_passages WHERE ordinal >= 0")
+        change = ModelChange(connection, total)
+        try:
+            yield change
+        finally:
+            await change.end()
+    finally:
+        await connection.close()
 
 
 async def plant_payloads(keyed: KeyedService, client: AsyncMemoryClient) -> Mapping[str, str]:

@@ -19,6 +19,7 @@ from luma_memory.domain.partition import PartitionFault
 from luma_memory.insights import Insights
 from luma_memory.ports.circuits import CircuitFault
 from luma_memory.ports.jobs import JobQueue
+from luma_memory.ports.vector_models import ReembedProgress, ReembedState
 
 STATS = JobStats(1, 2, 3, 4, 0, None)
 
@@ -32,6 +33,7 @@ class Database:
     partitions: list[PartitionFault] = field(default_factory=list)
     hangs: bool = False
     replica: bool | None = None
+    change: ReembedState | None = None
     thawed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def stats(self) -> JobStats:
@@ -45,6 +47,10 @@ class Database:
     async def provider_faults(self) -> list[CircuitFault]:
         await self._respond()
         return self.faults
+
+    async def reembedding(self) -> ReembedState | None:
+        await self._respond()
+        return self.change
 
     def partition_faults(self) -> list[PartitionFault]:
         return self.partitions
@@ -79,6 +85,7 @@ def _insights(database: Database, *, is_warming: bool = False) -> Insights:
         clock=SystemClock(),
         system_enabled=True,
         worker_enabled=True,
+        reembedding=database.reembedding,
         is_warming=lambda: is_warming,
     )
 
@@ -95,6 +102,14 @@ async def test_a_provider_that_is_away_is_named() -> None:
     fault = CircuitFault("embed m @1", "away", SystemClock().now(), "provider_timeout")
     health = await _insights(Database(faults=[fault])).health()
     assert (health.status, health.provider_faults) == ("degraded", [fault])
+
+
+async def test_a_change_of_the_embedding_model_is_shown_and_no_fault() -> None:
+    change = ReembedState("m", ReembedProgress(requested=True, total=4, done=3))
+    health = await _insights(Database(change=change)).health()
+    assert (health.status, health.reembedding) == ("ok", change)
+    health = await _insights(Database(change=change, error=StoreUnavailable("away"))).health()
+    assert health.reembedding is None
 
 
 async def test_an_unavailable_database_is_reported() -> None:

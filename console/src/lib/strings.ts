@@ -46,6 +46,12 @@ export const t = {
   away: "The service does not respond. This page tries again every two seconds and continues by itself.",
   loading: "Loading…",
   working: "Working…",
+  reembedding: {
+    title: "Switching the embedding model",
+    to: "to",
+    passages: (done: string, all: string, share: number | null) => `${done} of ${all} passages${share === null ? "" : ` (${share} %)`}`,
+    hint: "Each user is searched with the previous model until all of the user's passages are embedded.",
+  },
   soFar: (done: number, all: number) => `${done} of ${all}…`,
   counting: "Counting…",
   close: "Close",

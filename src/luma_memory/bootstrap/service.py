@@ -120,7 +120,7 @@ class Service:
     provider_names: Mapping[str, str]  # of the models for "enrichment" and "embedding"
     backfill: Backfill
     reembedding: Reembedding | None  # None if embedding is disabled
-    reembed_watch: ReembedWatch | None  # likewise
+    reembed_watch: ReembedWatch
     usage: UsageReports
     circuits: PostgresCircuits
     circuit_names: Sequence[str]  # of this configuration
@@ -168,6 +168,7 @@ def _service(
 ) -> Service:
     settings, clock, placement = process.settings, process.clock, storage.placement
     database = storage.database
+    reembed_watch = _reembed_watch(process, storage)
     return Service(
         settings=settings,
         clock=clock,
@@ -187,6 +188,7 @@ def _service(
             clock=clock,
             system_enabled=settings.system_enabled,
             worker_enabled=settings.worker_enabled,
+            reembedding=reembed_watch.state,
             is_warming=lambda: search.question_reader.is_warming,
         ),
         jobs=Jobs(job_control(placement, settings), storage.queue, signal=work.notifier),
@@ -217,7 +219,7 @@ def _service(
         provider_names=models.providers.names,
         backfill=models.backfill,
         reembedding=make_reembedding(models.providers, storage.vectors),
-        reembed_watch=_reembed_watch(process, storage, models),
+        reembed_watch=reembed_watch,
         usage=usage_reports(settings, placement, clock),
         circuits=storage.circuits,
         circuit_names=models.providers.circuits,
@@ -229,11 +231,8 @@ def _service(
     )
 
 
-def _reembed_watch(process: Process, storage: Storage, models: Models) -> ReembedWatch | None:
-    model_id = models.providers.embedding_model_id
-    if model_id is None:
-        return None
-    watch = ReembedWatch(storage.vectors, model_id=model_id, clock=process.clock)
+def _reembed_watch(process: Process, storage: Storage) -> ReembedWatch:
+    watch = ReembedWatch(storage.vectors, clock=process.clock)
     process.stack.push_async_callback(watch.close)
     return watch
 

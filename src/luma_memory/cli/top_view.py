@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from rich.text import Text
 from luma_memory.cli.latencies import Histogram, Route
 from luma_memory.cli.output import plain, printable, shortened
 from luma_memory.protocol.context import CacheStatsBody
-from luma_memory.protocol.health import HealthBody
+from luma_memory.protocol.health import HealthBody, ReembeddingBody
 from luma_memory.protocol.jobs import JobBody, JobStatsBody
 
 FAILURES_SHOWN = 5
@@ -53,6 +54,8 @@ def view(snapshot: Snapshot, before: Snapshot | None, url: str) -> RenderableTyp
             seconds=snapshot.at - before.at if before else 0.0,
         ),
     ]
+    if snapshot.health.reembedding is not None:
+        parts.insert(1, _reembedding(snapshot.health.reembedding))
     if snapshot.failures:
         parts.append(_failures(snapshot.failures))
     parts += [plain(note, style="yellow") for note in snapshot.notes]
@@ -73,6 +76,15 @@ def _head(snapshot: Snapshot, url: str) -> RenderableType:
         f"  database {health.database}, up {_span(health.uptime_seconds)}",
         "" if health.system_enabled else "  MEMORY_SYSTEM_ENABLED is false",
     )
+
+
+def _reembedding(change: ReembeddingBody) -> Text:
+    if change.done is None or change.total is None:
+        counted = "counting"
+    else:
+        share = change.done / change.total if change.total else 1.0
+        counted = f"{change.done:,} of {change.total:,} passages ({math.floor(100 * share)} %)"
+    return Text(f"re-embedding for {printable(change.model)}: {counted}")
 
 
 def _queue(snapshot: Snapshot, before: Snapshot | None) -> Panel:

@@ -32,6 +32,14 @@ class ReembedProgress:
     done: int  # of the requested model, in use or ready for it
 
 
+@dataclass(frozen=True, slots=True)
+class ReembedState:
+    """A change of the embedding model in progress."""
+
+    model_id: str  # the requested model
+    progress: ReembedProgress | None  # None: not counted yet
+
+
 class VectorModels(Protocol):
     """The models of the stored vectors, their calibrations, and a change of the model in progress.
 

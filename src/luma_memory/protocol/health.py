@@ -50,6 +50,17 @@ class PartitionFaultBody(BaseModel):
     reason: str | None = Field(description="null if it responds.")
 
 
+class ReembeddingBody(BaseModel):
+    """A change of the embedding model, of the whole installation."""
+
+    model: str = Field(description="The model that all vectors will be of.")
+    done: int | None = Field(
+        description="Passages with a vector of it; null while they are counted the first time. A"
+        " long block has several passages. Counted every few seconds."
+    )
+    total: int | None = Field(description="All passages.")
+
+
 class HealthBody(BaseModel):
     """State of the whole system. `status` is ok, degraded or unavailable."""
 
@@ -78,6 +89,9 @@ class HealthBody(BaseModel):
         default=None,
         description="Whether this process reads the replica; null without one. `unused` is no fault"
         " of the service: the primary serves all reads.",
+    )
+    reembedding: ReembeddingBody | None = Field(
+        default=None, description="null while no change of the embedding model is in progress."
     )
     uptime_seconds: int
 

@@ -1,15 +1,21 @@
-"""The latencies that `top` shows are those of other clients."""
+"""What `top` shows: latencies of other clients, and a change of the embedding model."""
 
 from __future__ import annotations
 
 import io
 import math
 
-from rich.console import Console
-from rich.table import Table
+import pytest
+from rich.console import Console, RenderableType
 
 from luma_memory.cli.latencies import Histogram
-from luma_memory.cli.top_view import latency_table
+from luma_memory.cli.top_view import Snapshot, latency_table, view
+from luma_memory.protocol.health import (
+    CacheHealthBody,
+    FeaturesBody,
+    HealthBody,
+    ReembeddingBody,
+)
 
 OWN = [("GET", p) for p in ("/health", "/jobs", "/jobs/stats", "/cache/stats", "/metrics")]
 
@@ -18,7 +24,7 @@ def histogram(count: int) -> Histogram:
     return Histogram({0.1: float(count), math.inf: float(count)})
 
 
-def shown(table: Table) -> str:
+def shown(table: RenderableType) -> str:
     out = Console(file=io.StringIO(), width=160)
     out.print(table)
     assert isinstance(out.file, io.StringIO)
@@ -39,3 +45,45 @@ def test_others_polling_the_same_routes_are_counted() -> None:
     text = shown(latency_table(now, before, seconds=1.0))
     assert text.count("GET /health") == 1
     assert " 4.0 " in text
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (None, None),
+        (ReembeddingBody(model="m-2", done=None, total=None), "for m-2: counting"),
+        (
+            ReembeddingBody(model="m-2", done=99_999, total=100_000),
+            "for m-2: 99,999 of 100,000 passages (99 %)",
+        ),
+        (ReembeddingBody(model="m-2", done=0, total=0), "0 of 0 passages (100 %)"),
+    ],
+)
+def test_a_change_of_the_embedding_model_is_shown(
+    change: ReembeddingBody | None, text: str | None
+) -> None:
+    health = HealthBody(
+        status="ok",
+        version="0",
+        system_enabled=True,
+        worker_running=True,
+        workers=1,
+        queue_stats=None,
+        oldest_pending_seconds=None,
+        database="ok",
+        cache=CacheHealthBody(connected=True, hit_rate=None),
+        features=FeaturesBody(
+            worker=True,
+            enrichment=True,
+            embedding=True,
+            relations=True,
+            synthesis=True,
+            weekly_summaries=True,
+        ),
+        providers={},
+        reembedding=change,
+        uptime_seconds=1,
+    )
+    printed = shown(view(Snapshot(0.0, health, None, None, None, None, []), None, "url"))
+    assert ("re-embedding" in printed) == (text is not None)
+    assert text is None or text in printed

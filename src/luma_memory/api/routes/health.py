@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from luma_memory import __version__
 from luma_memory.api.services import ServiceDep
+from luma_memory.ports.vector_models import ReembedState
 from luma_memory.protocol.health import (
     CacheHealthBody,
     FeaturesBody,
@@ -16,6 +17,7 @@ from luma_memory.protocol.health import (
     ProviderFaultBody,
     QueueStatsBody,
     ReadyBody,
+    ReembeddingBody,
 )
 from luma_memory.settings import Settings
 
@@ -62,6 +64,7 @@ async def health(service: ServiceDep) -> HealthBody:
             for fault in report.partition_faults
         ],
         read_replica=_replica(report.replica_is_used),
+        reembedding=_reembedding(report.reembedding),
         uptime_seconds=report.uptime_seconds,
     )
 
@@ -70,6 +73,16 @@ def _replica(is_used: bool | None) -> Literal["used", "unused"] | None:
     if is_used is None:
         return None
     return "used" if is_used else "unused"
+
+
+def _reembedding(state: ReembedState | None) -> ReembeddingBody | None:
+    if state is None:
+        return None
+    if state.progress is None:
+        return ReembeddingBody(model=state.model_id, done=None, total=None)
+    # A vector that is ready for an edited block counts besides the one the edit will make.
+    done = min(state.progress.done, state.progress.total)
+    return ReembeddingBody(model=state.model_id, done=done, total=state.progress.total)
 
 
 def _features(settings: Settings) -> FeaturesBody:

@@ -128,10 +128,10 @@ async def _reembedding(service: Service, registry: CollectorRegistry) -> None:
     passages = ScrapedGauge(
         registry, "luma_reembed_passages", "While the embedding model changes.", "state"
     )
-    watch = service.reembed_watch
-    if watch is not None and (now := await watch.progress()) is not None:
-        passages.set(now.done, "done")
-        passages.set(now.total, "total")
+    state = await service.reembed_watch.state()
+    if state is not None and state.progress is not None:
+        passages.set(state.progress.done, "done")
+        passages.set(state.progress.total, "total")
 
 
 async def _in_time(part: Awaitable[None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -20,14 +21,17 @@ class CountedModels:
     clock: MovedClock
     seconds: float = 0.1
     target: str | None = NEW
-    reads: list[int] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
     fails: bool = False
+    released: asyncio.Event | None = None  # a read waits for it
 
     async def requested(self) -> str | None:
         return self.target
 
-    async def progress(self, _model_id: str) -> ReembedProgress:
-        self.reads.append(len(self.reads))
+    async def progress(self, model_id: str) -> ReembedProgress:
+        self.reads.append(model_id)
+        if self.released is not None:
+            await self.released.wait()
         self.clock.move(seconds=self.seconds)
         if self.fails:
             raise StoreUnavailable("now")
@@ -35,43 +39,71 @@ class CountedModels:
 
 
 def _watch(models: CountedModels) -> ReembedWatch:
-    return ReembedWatch(cast("VectorModels", models), model_id=NEW, clock=models.clock)
+    return ReembedWatch(cast("VectorModels", models), clock=models.clock)
 
 
-async def _after_the_read(watch: ReembedWatch) -> int | None:
-    """What is known once the read that this may start is over."""
-    await watch.progress()
-    if watch._task is not None:
-        await watch._task
-    found = await watch.progress()
-    return None if found is None else found.done
+async def _done(watch: ReembedWatch) -> int | None:
+    state = await watch.state()
+    assert state is not None
+    return None if state.progress is None else state.progress.done
 
 
 async def test_all_passages_are_counted_a_twentieth_of_the_time() -> None:
     models = CountedModels(MovedClock(), seconds=2.0)
     watch = _watch(models)
-    assert await _after_the_read(watch) == 10
+    assert await _done(watch) == 10
     models.clock.move(seconds=39)
-    assert await _after_the_read(watch) == 10
+    assert await _done(watch) == 10
     models.clock.move(seconds=1)
-    assert await _after_the_read(watch) == 20
+    assert await _done(watch) == 20
     assert len(models.reads) == 2
 
 
-async def test_nothing_is_counted_while_no_change_to_this_model_is_requested() -> None:
+async def test_a_first_request_after_a_long_time_sees_a_new_value() -> None:
+    models = CountedModels(MovedClock())
+    watch = _watch(models)
+    assert await _done(watch) == 10
+    models.clock.move(seconds=3_600)
+    assert await _done(watch) == 20
+
+
+async def test_a_slow_count_is_waited_for_a_moment_only() -> None:
+    models = CountedModels(MovedClock(), released=asyncio.Event())
+    watch = _watch(models)
+    assert await _done(watch) is None  # not counted yet
+    assert models.released is not None
+    models.released.set()
+    assert await _done(watch) == 10
+    models.clock.move(seconds=6)
+    models.released.clear()
+    assert await _done(watch) == 10
+    await watch.close()
+
+
+async def test_nothing_is_counted_while_no_change_is_requested() -> None:
     models = CountedModels(MovedClock(), target=None)
     watch = _watch(models)
-    assert await watch.progress() is None
-    models.target = "another"
-    assert await watch.progress() is None
+    assert await watch.state() is None
     assert models.reads == []
+
+
+async def test_a_change_to_yet_another_model_is_counted_anew() -> None:
+    models = CountedModels(MovedClock())
+    watch = _watch(models)
+    assert await _done(watch) == 10
+    models.target = "another"
+    state = await watch.state()
+    assert state is not None
+    assert (state.model_id, models.reads) == ("another", [NEW, "another"])
+    models.target = None
+    assert await watch.state() is None
 
 
 async def test_a_failed_count_is_unknown_and_made_again() -> None:
     models = CountedModels(MovedClock(), fails=True)
     watch = _watch(models)
-    assert await watch.progress() is None
+    assert await _done(watch) is None
     models.fails = False
     models.clock.move(seconds=6)
-    assert await _after_the_read(watch) == 20
+    assert await _done(watch) == 20
     await watch.close()
