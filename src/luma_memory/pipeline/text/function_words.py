@@ -21,6 +21,7 @@ from typing import Final
 from wordfreq import available_languages, get_frequency_dict
 
 from luma_memory.pipeline.text.marked import unmarked
+from luma_memory.pipeline.text.stop_words import KOREAN
 from luma_memory.pipeline.text.words import ANALYZER, DEFAULT_LANGUAGE, fold
 
 _FREQUENT: Final = 1e-3
@@ -41,6 +42,7 @@ _KANA: Final = frozenset(
 くだ ださ さい くら らい いく つか
 """.split()  # noqa: SIM905 (a list of words)
 )
+_ASKING_SYLLABLES: Final = ("뭐", "왜", "몇", "뭘")
 _KOREAN_ENDS: Final = frozenset("은는이가을를에의도만와과로서께야요다까")
 # Words that ask, rarer than the frequent ones.
 _ASKING: Final = frozenset(
@@ -102,7 +104,12 @@ def _frequent(language: str) -> frozenset[str]:
 
 def _of_pairs(text: str, language: str) -> Iterator[str]:
     if language == "ko":
-        yield from (run[-2:] for run in _RUN.findall(text) if run[-1] in _KOREAN_ENDS)
+        yield from _ASKING_SYLLABLES
+        for run in _RUN.findall(text):
+            if len(run) > 2 and run[-1] in _KOREAN_ENDS:
+                yield run[-2:]
+            if len(run) > 2 and run[-2:] in KOREAN:
+                yield run[-3:-1]  # the stem of a verb with the first syllable of its ending
         return
     empty, pairs = (_CHINESE, _CHINESE_PAIRS) if language == "zh" else (_JAPANESE, _KANA)
     for run in _RUN.findall(text):

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from luma_memory.pipeline.text.function_words import function_terms
+from luma_memory.pipeline.text.function_words import PAIRED_LANGUAGES, function_terms
 from luma_memory.pipeline.text.marked import joined_digits, pictograms, unmarked
 from luma_memory.pipeline.text.scripts import is_mostly_latin
 from luma_memory.pipeline.text.stems import LANGUAGES, stems
@@ -86,14 +86,20 @@ def query_terms(
     names = _names(text, language, known) if is_whole else frozenset()
     numbers = {term: number for number, term in enumerate(chosen)}
     found = [_query_term(term, entries[term], numbers, names) for term in chosen]
-    found = _naming(found, function_terms(text, language))
+    found = _naming(found, function_terms(text, language), language)
     if not is_whole:  # a single code of a pasted log is no identifier
         found = [replace(term, kind="word") for term in found]
     return [*found, *_stems_of(text, found, language)][:MAX_QUERY_TERMS]
 
 
-def _naming(found: list[QueryTerm], function_words: Collection[str]) -> list[QueryTerm]:
-    """The terms, of which those that name nothing count no longer, if there are others."""
+def _naming(
+    found: list[QueryTerm], function_words: Collection[str], language: str | None
+) -> list[QueryTerm]:
+    """The terms, of which those that name nothing count no longer, if there are others.
+
+    A pair of characters may lie across two words: that no passage has it says nothing.
+    """
+    by_pairs = language in PAIRED_LANGUAGES
 
     def names_nothing(term: QueryTerm) -> bool:
         return term.kind == "word" and term.term in function_words
@@ -101,7 +107,9 @@ def _naming(found: list[QueryTerm], function_words: Collection[str]) -> list[Que
     if not function_words or all(names_nothing(term) or not term.is_direct for term in found):
         return found
     return [
-        replace(term, is_direct=False) if names_nothing(term) else replace(term, is_literal=True)
+        replace(term, is_direct=False)
+        if names_nothing(term)
+        else replace(term, is_literal=not by_pairs or len(term.term) == 1)
         for term in found
     ]
 
