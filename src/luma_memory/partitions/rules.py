@@ -2,6 +2,7 @@
 
 A rule makes a method for all partitions from the methods of the repositories of each. `stores` has
 a table of rules, one for each method; a method without a rule does not exist, and a test finds it.
+What a rule names itself is positional only: a method may have an option of the same name.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def by_scope(*, writes: bool) -> Rule:
     """The first argument is a scope, or has one."""
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
-        async def method(first: Any, *values: Any, **options: Any) -> Any:
+        async def method(first: Any, /, *values: Any, **options: Any) -> Any:
             return await routed.of(
                 first if isinstance(first, Scope) else first.scope,
                 lambda store: getattr(store, name)(first, *values, **options),
@@ -48,7 +49,7 @@ def by_scope(*, writes: bool) -> Rule:
 def pages_of_scope(routed: Routed[Any], name: str) -> Callable[..., Any]:
     """An asynchronous iterator over what one user has."""
 
-    async def method(scope: Scope, *values: Any, **options: Any) -> AsyncIterator[Any]:
+    async def method(scope: Scope, /, *values: Any, **options: Any) -> AsyncIterator[Any]:
         places = routed.places
         await places.know()
         (here,) = await look_up(places, [scope]) if places.moves_users else (None,)
@@ -72,7 +73,7 @@ def pages_of_scope(routed: Routed[Any], name: str) -> Callable[..., Any]:
 def by_job(routed: Routed[Any], name: str) -> Callable[..., Any]:
     """The second argument, behind the worker's id, is a job: a write where it was claimed."""
 
-    async def method(worker_id: str, job: Job, *values: Any, **options: Any) -> Any:
+    async def method(worker_id: str, job: Job, /, *values: Any, **options: Any) -> Any:
         return await routed.of_job(
             job, lambda store: getattr(store, name)(worker_id, job, *values, **options)
         )
@@ -87,7 +88,7 @@ def by_items(scope_of: Callable[[Any], Scope], *, writes: bool, inserts: bool = 
     """
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
-        async def method(items: Sequence[Any], *values: Any, **options: Any) -> Sequence[Any]:
+        async def method(items: Sequence[Any], /, *values: Any, **options: Any) -> Sequence[Any]:
             return await routed.each(
                 items,
                 scope_of,
@@ -108,7 +109,7 @@ def by_job_results(job_of: Callable[[Any], Job]) -> Rule:
     """
 
     def rule(routed: Routed[Any], name: str) -> Callable[..., Any]:
-        async def method(worker_id: str, items: Sequence[Any], **options: Any) -> Sequence[Any]:
+        async def method(worker_id: str, items: Sequence[Any], /, **options: Any) -> Sequence[Any]:
             of_users = [n for n, item in enumerate(items) if job_of(item).scope.user_id]
             results: list[Any] = [None] * len(items)
             outcomes = await routed.each(
