@@ -114,7 +114,7 @@ SHORT = Sizes(
     compared_items=(100, 200),
     list_users=(60, 300),
     list_reads=20,
-    partitions=(3,),
+    partitions=(2, 3),
     idle_seconds=2.0,
     replica_scopes=(200,),
 )

@@ -48,7 +48,7 @@ async def service(cluster: Cluster) -> AsyncIterator[Service]:
         webhooks_allow_private=True,
         worker_poll_interval_ms=200,
     )
-    stack = Stack(settings, workers=1)
+    stack = Stack(settings, workers=1, on_line=print)  # shown when a test fails
     await stack.start()
     options: dict[str, Any] = {"trust_env": False, "timeout": 60}
     try:
