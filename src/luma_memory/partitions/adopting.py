@@ -28,6 +28,7 @@ from luma_memory.domain.errors import Conflict, StoreUnavailable
 from luma_memory.domain.partition import HOME, Layout, Partition, layout_of, partition_number
 from luma_memory.domain.scope import Scope
 from luma_memory.partitions.arrivals import leave_nothing, prepare_arrivals
+from luma_memory.partitions.move_locks import no_moves
 from luma_memory.partitions.places import MOVING_SECONDS
 from luma_memory.partitions.scope_fence import (
     EXEMPT,
@@ -46,7 +47,6 @@ from luma_memory.store.partition_moves import PartitionMoves
 from luma_memory.store.partitions import PartitionDirectory
 
 _SQL = SqlFile(__name__)
-_MOVES = SqlFile("luma_memory.partitions.moving")
 # Users that are moved at the same time, each paused for itself.
 MOVERS: Final = 4
 _PAGE_USERS: Final = 200
@@ -163,32 +163,33 @@ class Adoption:
     async def _alone(self) -> AsyncIterator[tuple[asyncpg.Connection, Layout]]:
         """A connection to the home partition; no other command moves anything meanwhile."""
         with translated():
-            connection = await self._home.dedicated()
             try:
-                if not await connection.fetchval(_MOVES["lock_moves"]):
-                    raise Conflict("Another command moves partitions now", code="move_runs")
-                await self._wait_for_movers(connection)
-                self._partitions = await self._directory.partitions()
-                layout = layout_of(self._partitions)
-                if layout is None or len(self._partitions) < 2:
-                    raise Conflict(
-                        "There are no complete partitions: create them first",
-                        code="partitions_missing",
-                    )
-                if await PartitionMoves(self._home).all() or any(
-                    one.dsn is not None for one in self._partitions
-                ):
-                    raise Conflict(
-                        "A partition is at another address, or is being moved: all partitions have"
-                        " to be in the database of DATABASE_URL",
-                        code="partition_elsewhere",
-                    )
-                await enter(connection, self._partitions[HOME].schema)
-                yield connection, layout
+                async with no_moves(self._home) as connection:
+                    layout = await self._begun(connection)
+                    yield connection, layout
             except asyncpg.LockNotAvailableError as error:
                 raise StoreUnavailable("A lock stayed taken: try again") from error
-            finally:
-                await connection.close()
+
+    async def _begun(self, connection: asyncpg.Connection) -> Layout:
+        """How the partitions are used. Raises Conflict if they cannot be."""
+        await self._wait_for_movers(connection)
+        self._partitions = await self._directory.partitions()
+        layout = layout_of(self._partitions)
+        if layout is None or len(self._partitions) < 2:
+            raise Conflict(
+                "There are no complete partitions: create them first",
+                code="partitions_missing",
+            )
+        if await PartitionMoves(self._home).all() or any(
+            one.dsn is not None for one in self._partitions
+        ):
+            raise Conflict(
+                "A partition is at another address, or is being moved: all partitions have to be in"
+                " the database of DATABASE_URL",
+                code="partition_elsewhere",
+            )
+        await enter(connection, self._partitions[HOME].schema)
+        return layout
 
     async def _wait_for_movers(self, connection: asyncpg.Connection) -> None:
         """Those of a command that was killed: the server may still be at their last statement."""

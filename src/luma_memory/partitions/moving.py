@@ -33,6 +33,7 @@ from luma_memory.domain.errors import (
     StoreUnavailable,
 )
 from luma_memory.domain.partition import ACTIVE_STATES, HOME, Partition
+from luma_memory.partitions.move_locks import no_moves
 from luma_memory.partitions.move_target import NOT_COPIED, Target, open_target
 from luma_memory.postgres.change_log import (
     CopyDiffersError,
@@ -164,10 +165,7 @@ class PartitionMove:
     @contextlib.asynccontextmanager
     async def _alone(self) -> AsyncIterator[tuple[Partition, asyncpg.Connection]]:
         """The partition and a connection to it; no other command moves one meanwhile."""
-        holder = await self._home.dedicated()
-        try:
-            if not await holder.fetchval(_SQL["lock_moves"]):
-                raise Conflict("Another command moves a partition now", code="move_runs")
+        async with no_moves(self._home) as holder:
             self._holder = holder
             known = {one.number: one for one in await self._directory.partitions()}
             partition = known.get(self._number)
@@ -187,8 +185,6 @@ class PartitionMove:
             finally:
                 source.terminate()
                 await database.close()
-        finally:
-            await holder.close()
 
     async def _record(self, partition: Partition, target: Target) -> MoveRecord:
         record = await self._moves.read(self._number)

@@ -9,9 +9,8 @@ the next one begins.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +18,7 @@ import asyncpg
 
 from luma_memory.domain.errors import Conflict, Invalid, NotFound, StoreUnavailable
 from luma_memory.domain.partition import HOME, Partition, first_id
+from luma_memory.partitions.move_locks import no_moves
 from luma_memory.postgres.database import Database, quoted_name
 from luma_memory.postgres.errors import UNAVAILABLE, translated
 from luma_memory.postgres.sql_files import SqlFile
@@ -33,7 +33,6 @@ from luma_memory.store.schema_nodes import (
 )
 
 _SQL: Final = SqlFile(__name__)
-_MOVES: Final = SqlFile("luma_memory.partitions.moving")  # one move at a time, of any kind
 _PROGRESS_SECONDS: Final = 0.5
 # A move copies the whole schema.
 _MOVE_SECONDS: Final = 7 * 86_400.0
@@ -74,7 +73,9 @@ class SchemaMove:
         partition = await self._partition()
         target = await self._node(address)
         began = time.monotonic()
-        async with self._alone():
+        # Not held by the session that moves, which continues when the command is killed: until then
+        # the command could not be repeated.
+        async with no_moves(self._home):
             first = await self._current(partition)
             await self._until_no_move_runs(partition)
             if await self._current(partition) != target:
@@ -126,22 +127,6 @@ class SchemaMove:
                 code="not_distributed",
             )
         return found
-
-    @contextlib.asynccontextmanager
-    async def _alone(self) -> AsyncIterator[None]:
-        """No other command moves a partition meanwhile.
-
-        Not held by the session that moves, which continues when the command is killed: the command
-        could not be repeated until then.
-        """
-        connection = await self._home.dedicated()
-        try:
-            with translated():
-                if not await connection.fetchval(_MOVES["lock_moves"]):
-                    raise Conflict("Another command moves a partition now", code="move_runs")
-            yield
-        finally:
-            connection.terminate()
 
     async def _until_no_move_runs(self, partition: Partition) -> None:
         """The coordinator continues the move of a command that was ended."""
