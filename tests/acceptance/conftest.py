@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx2
 import pytest
 import pytest_asyncio
-from tests.support.partitions import tested_partitions
+from tests.support.partitions import chosen_partitions
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH
 from tests.support.stacks import kept_open, running_service
@@ -18,7 +18,7 @@ from luma_memory.cli.processes import Stack
 @pytest.fixture
 async def dsn(servers: Servers, major: int) -> AsyncIterator[str]:
     """As elsewhere, with TEST_PARTITIONS partitions."""
-    template = await servers.template(major, partitions=tested_partitions())
+    template = await servers.template(major, partitions=chosen_partitions())
     async with servers.fresh(major, template=template) as dsn:
         yield dsn
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from tests.support.commands import COMMAND, clean_environment
 from tests.support.exports import chatgpt_conversation, chatgpt_node
-from tests.support.queue_faults import looking_at
+from tests.support.partitions import connected_to
 
 from luma_memory.cli.processes import Stack
 
@@ -70,7 +70,8 @@ async def test_a_large_export_needs_little_memory_and_survives_kills(
     least = await _peak(await _started(small, f"small-{conversations}", stack, tmp_path))
     chance = random.Random(20_261_130)
     goals = sorted(chance.randrange(conversations * MESSAGES) for _ in range(kills))
-    async with looking_at(stack) as connection:
+    connection = await connected_to(stack.database_url, user)
+    try:
         for goal in goals:
             process = await _started(path, user, stack, tmp_path)
             while (  # noqa: ASYNC110 - another process stores them
@@ -90,6 +91,8 @@ async def test_a_large_export_needs_little_memory_and_survives_kills(
         )
         assert distinct == conversations * MESSAGES
         await connection.execute("DELETE FROM memory_jobs WHERE user_id = $1", user)
+    finally:
+        await connection.close()
 
 
 async def _started(path: Path, user: str, stack: Stack, folder: Path) -> asyncio.subprocess.Process:

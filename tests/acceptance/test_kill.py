@@ -12,15 +12,16 @@ import random
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
-from pathlib import Path
 
-import asyncpg
 import httpx2
 import pytest
 import pytest_asyncio
+from tests.support.partitions import fetch_everywhere
+from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks, until_idle
+from tests.support.stacks import running_service
 
-from luma_memory.cli.processes import API, Stack, running_stack
+from luma_memory.cli.processes import API, Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -33,9 +34,8 @@ WORKERS = ["worker-1", "worker-2"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    data_dir: Path = tmp_path_factory.mktemp("kill") / "data"
-    async with running_stack(data_dir=data_dir, workers=len(WORKERS)) as running:
+async def stack(servers: Servers) -> AsyncIterator[Stack]:
+    async with running_service(servers, workers=len(WORKERS)) as running:
         yield running
 
 
@@ -117,9 +117,5 @@ async def test_nothing_is_lost_or_done_twice(stack: Stack) -> None:
 
 async def enrichments_done_again(stack: Stack) -> list[str]:
     """Blocks whose enrichment was written more than once: each further time leaves a revision."""
-    connection = await asyncpg.connect(stack.database_url)
-    try:
-        rows = await connection.fetch("SELECT block_id FROM memory_block_revisions")
-        return [str(row["block_id"]) for row in rows]
-    finally:
-        await connection.close()
+    rows = await fetch_everywhere(stack.database_url, "SELECT block_id FROM memory_block_revisions")
+    return [str(row["block_id"]) for row in rows]

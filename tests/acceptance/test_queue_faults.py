@@ -331,7 +331,7 @@ async def test_a_listener_that_is_cut_again_and_again_costs_a_poll_interval(
         " WHERE application_name LIKE 'luma-memory worker%' AND query LIKE 'LISTEN%'"
     )
     cuts = 0
-    async with looking_at(stack) as table, looking_at(stack) as knife:
+    async with looking_at(stack, "cut") as table, looking_at(stack) as knife:
 
         async def keep_cutting() -> None:
             nonlocal cuts
@@ -363,7 +363,7 @@ async def test_a_listener_that_is_cut_again_and_again_costs_a_poll_interval(
 async def test_many_jobs_of_one_user_do_not_delay_anothers(
     jobs: int, stack: Stack, client: httpx2.AsyncClient, measured: Measured
 ) -> None:
-    async with looking_at(stack) as table:
+    async with looking_at(stack, "flood") as table:
         await accept(client, *(f"Flood {n}." for n in range(jobs)), user_id="flood")
         delays = []
         for n in range(3):

@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 from tests.fakes.openai_server import Exchange, FakeOpenAI, completion, late, well
 from tests.support.load import client_of
+from tests.support.partitions import fellow_of
 from tests.support.queue_faults import (
     RETRY_SECONDS,
     Lines,
@@ -35,6 +36,8 @@ pytestmark = pytest.mark.asyncio
 slow = pytest.mark.slow
 
 LIMIT = 5
+# In the partition that the test looks at.
+BOB = fellow_of("ada")
 HOUR = timedelta(hours=1)
 WORKERS = ("worker-1", "worker-2", "worker-3")
 NOTHING_TO_DO = (
@@ -130,7 +133,7 @@ async def test_relations_of_a_burst_are_detected_for_five_blocks_an_hour_and_non
                 weekly_summaries_enabled=False,
             ) as stack,
             client_of(stack) as client,
-            looking_at(stack) as table,
+            looking_at(stack, "ada") as table,
         ):
             ids = await accept(client, *(f"Ada's number {n} of {uuid4()}." for n in range(count)))
             windows = 0
@@ -142,7 +145,7 @@ async def test_relations_of_a_burst_are_detected_for_five_blocks_an_hour_and_non
                     break
                 if windows == 1:
                     # While all of Ada's wait, another user's are detected at once.
-                    await accept(client, "Bob's one thing.", "Bob's other thing.", user_id="bob")
+                    await accept(client, "Bob's one thing.", "Bob's other thing.", user_id=BOB)
                     await until_true(table, NOTHING_TO_DO)
                     assert len(detections.of("Bob")) >= 1
                 if windows % 2:

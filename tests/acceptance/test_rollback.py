@@ -80,7 +80,7 @@ async def test_back_and_forward_again_lose_and_double_nothing(
         assert await jobs_enqueue(stack) == 0
         await assert_promises_kept(client, ledger)
         assert found_again >= cleared >= rounds * blocks
-        assert await enriched_more_than_once(table) == []
+        assert await enriched_more_than_once(stack.database_url) == []
         assert (await client.get("/jobs/stats")).json()["failed"] == 0
         await table.close()
     print(f"measured: {len(ledger.accepted)} blocks, {cleared} jobs cleared, {found_again} found")

@@ -155,6 +155,39 @@ async def test_one_partition_is_restored_where_its_database_was_replaced(
             assert await installation.rows() == before
 
 
+async def test_the_home_partition_is_restored_where_its_database_was_replaced(
+    installation: Installation, empty_dsn: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backup"
+    assert (await _command("backup", folder, dsn=installation.dsn)).returncode == 0
+    refused = await _command("restore", folder, "--partition", "0", dsn=installation.dsn)
+    assert (refused.returncode, "not empty" in refused.stderr) == (1, True)
+    (address,) = [one.dsn for one in await installation.partitions() if one.dsn]
+    other = Database(address, schema="luma_p2", pool_size=1)
+    # The partition that was not lost has an event that is newer than the backup.
+    await other.execute(
+        "INSERT INTO memory_events"
+        " (event_id, project_id, user_id, type, data, created_at, position)"
+        " SELECT gen_random_uuid(), project_id, user_id, 't', '{}', now(), 1000 FROM memory_users"
+        " LIMIT 1"
+    )
+    before = await installation.rows()
+    lacking = await _command("restore", folder, "--partition", "0", dsn=empty_dsn)
+    assert (lacking.returncode, "this installation one" in lacking.stderr) == (1, True)
+    new = Installation(Database(empty_dsn, pool_size=2), empty_dsn)
+    created = await _command("partitions", "create", "--count", str(COUNT), dsn=empty_dsn)
+    assert created.returncode == 0, created.stderr
+    await new.home.execute("UPDATE memory_partitions SET dsn = $1 WHERE number = 2", address)
+    for lost in ("0", "1"):
+        done = await _command("restore", folder, "--partition", lost, dsn=empty_dsn)
+        assert done.returncode == 0, done.stderr
+    assert await new.rows() == before
+    (row,) = await new.home.fetch("SELECT nextval('memory_event_positions') AS position")
+    assert row["position"] > 1000
+    await other.close()
+    await new.home.close()
+
+
 async def test_a_backup_waits_for_no_move_and_is_no_mixture(
     installation: Installation, tmp_path: Path
 ) -> None:

@@ -59,8 +59,11 @@ class Cluster:
 
 
 @asynccontextmanager
-async def fresh_cluster(*, partitions: int) -> AsyncIterator[Cluster]:
-    """With so many partitions, all but the home partition on nodes."""
+async def fresh_cluster(*, partitions: int, role: str | None = None) -> AsyncIterator[Cluster]:
+    """With so many partitions, all but the home partition on nodes.
+
+    role: one without a superuser's rights, which makes all of it; by default that of the address.
+    """
     address = os.environ[URL]
     name = f"test_{secrets.token_hex(6)}"
     server = Database(address, pool_size=1)
@@ -75,6 +78,9 @@ async def fresh_cluster(*, partitions: int) -> AsyncIterator[Cluster]:
         for place in places:
             await _create(place, name)
         await _join(own, members)
+        if role is not None:
+            await _admit(own, name, role)
+            own = _as(own, role)
         database = Database(own, pool_size=2, command_timeout_seconds=300)
         await migrate(database)
         done = await Partitions(database).create(partitions, "luma_p", distribute=True)
@@ -84,6 +90,8 @@ async def fresh_cluster(*, partitions: int) -> AsyncIterator[Cluster]:
     finally:
         for place in places:
             await _drop(place, name)
+        if role is not None:  # owned something in the databases
+            await _execute(address, f"DROP ROLE IF EXISTS {role}")
 
 
 @asynccontextmanager
@@ -107,6 +115,23 @@ async def _create(place: str, name: str) -> None:
     await connection.execute("CREATE EXTENSION citus")
     await connection.execute("CREATE EXTENSION vector")
     await connection.close()
+
+
+async def _admit(address: str, name: str, role: str) -> None:
+    """Citus makes the role on all nodes, and passes on what it is granted."""
+    await _execute(
+        address,
+        f"CREATE ROLE {role} LOGIN; GRANT CREATE ON DATABASE {name} TO {role};"
+        f" GRANT CREATE ON SCHEMA public TO {role}",
+    )
+
+
+async def _execute(address: str, statement: str) -> None:
+    connection = await asyncpg.connect(address)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 async def _drop(place: str, name: str) -> None:
@@ -137,6 +162,11 @@ async def _join(address: str, members: Sequence[Node]) -> None:
 
 def _named(address: str, database: str) -> str:
     return urlunsplit(urlsplit(address)._replace(path=f"/{database}"))
+
+
+def _as(address: str, role: str) -> str:
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
 
 
 def _at(address: str, node: Node) -> str:

@@ -20,19 +20,33 @@ from luma_memory.domain.scope import Scope
 from luma_memory.postgres.database import Database
 
 
-def tested_partitions() -> int:
+def chosen_partitions() -> int:
     """In how many partitions the services of acceptance tests have their users: 1 by default."""
     return int(os.environ.get("TEST_PARTITIONS", "1"))
 
 
 async def connected_to(dsn: str, user_id: str) -> asyncpg.Connection:
     """A connection whose names lead to the partition of a user of the default project."""
-    number = partition_number(Scope("default", user_id), tested_partitions())
+    number = partition_number(Scope("default", user_id), chosen_partitions())
     path = "public" if number == HOME else f"luma_p{number}, public"
     connection: asyncpg.Connection = await asyncpg.connect(
         dsn, server_settings={"search_path": path}
     )
     return connection
+
+
+async def fetch_everywhere(dsn: str, query: str) -> Sequence[asyncpg.Record]:
+    """Rows of all partitions that there are."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        known = await connection.fetch("SELECT schema_name FROM memory_partitions ORDER BY number")
+        rows: list[asyncpg.Record] = []
+        for schema in [row["schema_name"] for row in known] or ["public"]:
+            await connection.execute(f'SET search_path = "{schema}", public')
+            rows += await connection.fetch(query)
+        return rows
+    finally:
+        await connection.close()
 
 
 def users_of(partition: int, of: int, limit: int, *, prefix: str = "user") -> Sequence[str]:
@@ -41,6 +55,13 @@ def users_of(partition: int, of: int, limit: int, *, prefix: str = "user") -> Se
     return list(
         islice((n for n in names if partition_number(Scope("default", n), of) == partition), limit)
     )
+
+
+def fellow_of(user_id: str) -> str:
+    """Another user of the default project, whose services have both in one partition."""
+    count = chosen_partitions()
+    number = partition_number(Scope("default", user_id), count)
+    return users_of(number, count, 1, prefix="fellow")[0]
 
 
 @asynccontextmanager

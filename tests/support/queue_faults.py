@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 import httpx2
 import pytest
+from tests.support.partitions import connected_to
 
 from luma_memory.cli.processes import Stack
 
@@ -59,8 +60,13 @@ class Lines:
 
 
 @asynccontextmanager
-async def looking_at(stack: Stack) -> AsyncIterator[asyncpg.Connection]:
-    connection: asyncpg.Connection = await asyncpg.connect(stack.database_url)
+async def looking_at(stack: Stack, user_id: str | None = None) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the home partition, or to that of a user."""
+    connection: asyncpg.Connection = await (
+        asyncpg.connect(stack.database_url)
+        if user_id is None
+        else connected_to(stack.database_url, user_id)
+    )
     try:
         yield connection
     finally:

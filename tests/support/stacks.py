@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, TypeVar
 
-from tests.support.partitions import tested_partitions
+from tests.support.partitions import chosen_partitions
 from tests.support.postgres_majors import NEWEST
 from tests.support.servers import Servers
 
@@ -39,7 +39,7 @@ async def running_service(
     Starts much faster than `running_stack`, which makes a PostgreSQL server of its own: that is
     for tests of the embedded database and for those that break their database.
     """
-    template = await servers.template(NEWEST, partitions=tested_partitions())
+    template = await servers.template(NEWEST, partitions=chosen_partitions())
     async with servers.fresh(NEWEST, template=template) as dsn:
         overrides = {"host": "127.0.0.1", "port": 0, "database_url": dsn} | overrides
         settings = load_settings(**overrides)

@@ -19,12 +19,13 @@ from luma_memory.bootstrap.database import database_address, migrate_database, o
 from luma_memory.bootstrap.partitions import Partitions
 from luma_memory.bootstrap.private_files import write_private_text
 from luma_memory.domain.errors import Conflict, Invalid, SetupError
-from luma_memory.domain.partition import HOME, Partition, layout_of
+from luma_memory.domain.partition import HOME, Partition, first_id, layout_of
 from luma_memory.partitions.move_locks import no_moves
 from luma_memory.postgres.database import Database
 from luma_memory.postgres.dumps import dump, empty, holds_something, load, snapshot_of
 from luma_memory.settings import Settings
-from luma_memory.store.partitions import PartitionDirectory, renamed
+from luma_memory.store.events import continue_positions
+from luma_memory.store.partitions import PartitionDirectory, begin_ids, renamed
 
 _MANIFEST: Final = "manifest.json"
 _FORMAT: Final = 1
@@ -147,8 +148,10 @@ async def _restore_all(home: Database, dsn: str, folder: Path, manifest: Manifes
                 raise _not_empty(f"Partition {one.number}")
     try:
         for one, schema in list(zip(known, manifest.schemas, strict=True))[1:]:
-            async with _opened(home, one) as database, renamed(database, schema) as place:
-                await load(place, one.dsn or dsn, folder / _name(one.number))
+            async with _opened(home, one) as database:
+                async with renamed(database, schema) as place:
+                    await load(place, one.dsn or dsn, folder / _name(one.number))
+                await begin_ids(database, first_id(one.number))  # behind those of the backup
         await load(home, dsn, folder / _name(HOME))
     except BaseException:
         for one in known[1:]:
@@ -161,8 +164,17 @@ async def _restore_all(home: Database, dsn: str, folder: Path, manifest: Manifes
 async def _restore_one(
     home: Database, dsn: str, file: Path, manifest: Manifest | None, number: int
 ) -> None:
-    directory = PartitionDirectory(home)
-    (one,) = _chosen(await directory.partitions(), number)
+    known = await PartitionDirectory(home).partitions()
+    if manifest is not None and len(manifest.schemas) != len(known):
+        raise Conflict(
+            f"The backup has {len(manifest.schemas)} partitions, this installation"
+            f" {len(known) or 'one'}: its users would be looked for elsewhere",
+            code="partitions_exist",
+        )
+    (one,) = _chosen(known, number)
+    if number == HOME:
+        await _restore_home(home, dsn, file if manifest is None else file / _name(HOME), known)
+        return
     for done in await Partitions(home).migrate():
         if done.partition.number == number and done.error is not None:
             raise done.error
@@ -171,15 +183,25 @@ async def _restore_one(
             raise _not_empty(f"Partition {number}")
         dumped = one.schema
         if manifest is not None:
-            if len(manifest.schemas) != len(await directory.partitions()):
-                raise Conflict(
-                    f"The backup has {len(manifest.schemas)} partitions: its users would be"
-                    " looked for elsewhere",
-                    code="partitions_exist",
-                )
             dumped, file = manifest.schemas[number], file / _name(number)
         async with renamed(database, dumped) as place:
             await load(place, one.dsn or dsn, file)
+        await begin_ids(database, first_id(number))  # behind those of the backup
+
+
+async def _restore_home(
+    home: Database, dsn: str, file: Path, partitions: Sequence[Partition]
+) -> None:
+    """The others have newer events, and a secret that they shared with the lost one."""
+    if await holds_something(home):
+        raise _not_empty("The home partition")
+    await load(home, dsn, file)
+    for one in partitions[1:]:
+        async with _opened(home, one) as database:
+            await continue_positions(home, database)
+    for done in await Partitions(home).migrate():
+        if done.error is not None:
+            raise done.error
 
 
 def _chosen(partitions: Sequence[Partition], number: int) -> Sequence[Partition]:

@@ -52,7 +52,7 @@ def restore(
         typer.Option(
             "--partition",
             metavar="N",
-            min=1,
+            min=0,
             help="Only this partition, whose place is empty; the others are left as they are.",
         ),
     ] = None,

@@ -90,3 +90,10 @@ class PostgresEventStore:
     async def place(self, positions: Sequence[int]) -> None:
         """Give the first events without a position these ones."""
         await self._database.execute(_SQL["place_at"], positions)
+
+
+async def continue_positions(home: Database, partition: Database) -> None:
+    """Let new positions be behind those of a partition's events, which are newer than a backup."""
+    row = await partition.fetch_row(_SQL["highest_position"])
+    assert row is not None
+    await home.execute(_SQL["continue_positions"], row["position"])

@@ -24,6 +24,14 @@ LEFT JOIN LATERAL (
 ) AS e ON true
 ORDER BY e.position
 
+-- name: highest_position
+-- Of the events of this partition.
+SELECT coalesce(max(position), 0) AS position FROM memory_events
+
+-- name: continue_positions
+-- New positions are behind this one.
+SELECT setval('memory_event_positions', $1) FROM memory_event_positions WHERE last_value < $1
+
 -- name: take_positions
 -- Numbers for $1 events of any partition.
 SELECT nextval('memory_event_positions') AS position FROM generate_series(1, $1)

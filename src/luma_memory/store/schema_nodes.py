@@ -2,7 +2,7 @@
 
 The address of the home partition is the coordinator's. Citus sends each statement on a partition's
 tables to the node that has its schema, and calls of its functions as a whole, so that a block and
-its job are committed there at once (see docs/adr/0027-citus.md).
+its job are committed there at once (see docs/adr/0028-citus.md).
 """
 
 from __future__ import annotations

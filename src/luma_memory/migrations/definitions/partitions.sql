@@ -91,10 +91,12 @@ BEGIN
                 v_used bigint;
             BEGIN
                 PERFORM set_config('citus.enable_ddl_propagation', 'off', true);
-                IF (SELECT seqmin FROM pg_sequence WHERE seqrelid = %1$L::regclass) <> v_first THEN
-                    -- Numbers of this node are in use if Citus has set the sequence back.
-                    SELECT greatest(v_first - 1, max(id)) INTO v_used FROM %2$s
-                    WHERE id BETWEEN v_first AND v_first + (1::bigint << 36) - 2;
+                -- Numbers of this node are in use if Citus has set the sequence back, or a backup was restored. They
+                -- are read before the sequence, which continues meanwhile.
+                SELECT greatest(v_first - 1, max(id)) INTO v_used FROM %2$s
+                WHERE id BETWEEN v_first AND v_first + (1::bigint << 36) - 2;
+                IF (SELECT seqmin FROM pg_sequence WHERE seqrelid = %1$L::regclass) <> v_first
+                    OR (SELECT last_value + is_called::integer FROM %1$s) <= v_used THEN
                     EXECUTE format('ALTER SEQUENCE %1$s MINVALUE %%s MAXVALUE %%s START %%s RESTART %%s',
                         v_first, v_first + (1::bigint << 36) - 2, v_first, v_used + 1);
                 END IF;

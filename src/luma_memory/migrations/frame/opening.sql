@@ -28,7 +28,12 @@ DO $server$ BEGIN
 END $server$;
 SELECT pg_advisory_xact_lock(486701013, 0)
 WHERE NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector');
-CREATE EXTENSION IF NOT EXISTS vector;
+DO $extension$ BEGIN
+    -- Citus wants the owner of an extension for IF NOT EXISTS alone.
+    IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') THEN
+        CREATE EXTENSION IF NOT EXISTS vector;
+    END IF;
+END $extension$;
 -- Platforms install extensions in schemas of their own, which a role's search_path may lack.
 SELECT set_config('search_path', concat_ws(', ', current_setting('search_path'), quote_ident(n.nspname)), true)
 FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace
