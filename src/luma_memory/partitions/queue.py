@@ -58,7 +58,8 @@ class PartitionedQueue:
         self._late: dict[asyncio.Task[Sequence[Job]], tuple[int, int]] = {}
         self._arrived: list[Job] = []
         self.wake: Callable[[], None] = lambda: None
-        checks.subscribe(self._due.update)
+        self._is_claiming = False
+        checks.subscribe(self._found)
         release = by_job_results(lambda job: job)
         self._release = release(self._routed, "release")
         self._complete = release(self._routed, "complete")
@@ -70,7 +71,31 @@ class PartitionedQueue:
         else:
             self._checks.expire()
 
+    def _found(self, partitions: Sequence[int]) -> None:
+        """A check, which may be of another part of the worker: this one's next check would be left
+        out as that one is recent, so its work is claimed now."""
+        self._due.update(partitions)
+        if partitions and not self._is_claiming:
+            self.wake()
+
     async def claim(
+        self,
+        worker_id: str,
+        *,
+        limit: int,
+        lease: timedelta,
+        job_types: Sequence[JobType],
+        rescue: bool,
+    ) -> Sequence[Job]:
+        self._is_claiming = True
+        try:
+            return await self._claimed(
+                worker_id, limit=limit, lease=lease, job_types=job_types, rescue=rescue
+            )
+        finally:
+            self._is_claiming = False
+
+    async def _claimed(
         self,
         worker_id: str,
         *,

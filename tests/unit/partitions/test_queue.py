@@ -174,3 +174,18 @@ async def test_a_presence_ends_its_sessions_even_if_late_jobs_cannot_be_released
     await _late_jobs(queue, queues[0])
     queues[0].error = StoreUnavailable("away")
     await PartitionedPresence(places, "worker", queue=queue).stop()
+
+
+async def test_a_check_of_another_part_of_the_worker_wakes_the_claims() -> None:
+    """Their own next check would be left out, as that one was recent: jobs without a notification
+    would wait for two poll intervals."""
+    checks = Checks()
+    first, second = _queue(checks, queues := [Queue(0, 0), Queue(1, 0)]), _queue(checks, queues)
+    woken: list[str] = []
+    first.wake, second.wake = (lambda: woken.append("first")), (lambda: woken.append("second"))
+    assert await _claim(first, 5) == []
+    assert woken == []
+    queues[1].jobs = [queues[1]._job(1)]
+    checks.due = (1,)
+    assert len(await _claim(second, 5)) == 1
+    assert woken == ["first"]
