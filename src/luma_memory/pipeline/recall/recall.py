@@ -48,7 +48,7 @@ from luma_memory.pipeline.recall.snapshots import Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.first_person import with_name
-from luma_memory.pipeline.text.function_words import PAIRED_LANGUAGES
+from luma_memory.pipeline.text.function_words import PAIRED_LANGUAGES, is_loaded
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced, main_script
 from luma_memory.pipeline.text.terms import DEFAULT_LANGUAGE
@@ -173,7 +173,7 @@ class Recall:
         language: str | None = DEFAULT_LANGUAGE
         if self._reader is not None:
             language = await stages.optional("language", self._reader.language(query))
-        if len(query) <= INLINE_CHARACTERS_MAX:
+        if len(query) <= INLINE_CHARACTERS_MAX and is_loaded(language):
             question = _read_words(query, language, user_id)
         else:
             question = await asyncio.to_thread(_read_words, query, language, user_id)

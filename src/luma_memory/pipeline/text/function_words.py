@@ -14,11 +14,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final
-
-from wordfreq import available_languages, get_frequency_dict
 
 from luma_memory.pipeline.text.marked import unmarked
 from luma_memory.pipeline.text.stop_words import KOREAN
@@ -71,6 +68,7 @@ kdy kde kdo co jak kolik jaký jaká jaké proč
 gì nào đâu ai bao nhiêu khi sao
 """.split()  # noqa: SIM905 (a list of words)
 )
+_loaded: Final[dict[str, frozenset[str]]] = {}  # by language, of at most some hundred
 PAIRED_LANGUAGES: Final = frozenset({"ja", "zh", "ko"})
 
 
@@ -92,9 +90,25 @@ def function_terms(text: str, language: str | None) -> frozenset[str]:
     return frozenset(binding - naming)
 
 
-@lru_cache(maxsize=64)
+def is_loaded(language: str | None) -> bool:
+    """Whether `function_terms` of the language responds at once. Loading takes tens of
+    milliseconds, the first time of a process a quarter of a second."""
+    is_read = language in (None, DEFAULT_LANGUAGE) or language in PAIRED_LANGUAGES
+    return is_read or language in _loaded
+
+
 def _frequent(language: str) -> frozenset[str]:
     """In lower case, as written: "cho" is one, "chó" (dog) is none."""
+    words = _loaded.get(language)
+    if words is None:
+        words = _loaded[language] = _load(language)
+    return words
+
+
+def _load(language: str) -> frozenset[str]:
+    # Its import reads the stack of callers with their sources: a third of a process's start.
+    from wordfreq import available_languages, get_frequency_dict
+
     code = {"no": "nb", "hr": "sh", "sr": "sh", "bs": "sh"}.get(language, language)
     if code not in available_languages("small"):
         return _ASKING

@@ -109,7 +109,7 @@ def _naming(
     return [
         replace(term, is_direct=False)
         if names_nothing(term)
-        else replace(term, is_literal=not by_pairs or len(term.term) == 1)
+        else replace(term, is_literal=term.kind == "word" and (not by_pairs or len(term.term) == 1))
         for term in found
     ]
 

@@ -8,6 +8,7 @@ import pytest
 from luma_memory.pipeline.recall.coverage import TimeWords, coverage_of
 from luma_memory.pipeline.recall.postings import Posting, posting_of
 from luma_memory.pipeline.recall.relevance import word_relevance
+from luma_memory.pipeline.text.function_words import function_terms, is_loaded
 from luma_memory.pipeline.text.questions import query_terms
 from luma_memory.pipeline.text.terms import QueryTerm, document_terms
 
@@ -81,6 +82,16 @@ def test_terms_that_name_something_count(question: str, language: str, naming: s
     terms = query_terms(question, language=language)
     counted = {term.term for term in terms if term.is_direct and not term.term.startswith("~")}
     assert counted == naming
+
+
+@pytest.mark.parametrize("language", ["en", "ja", "zh", "ko", None])
+def test_nothing_is_loaded_for_english_and_for_pairs(language: str | None) -> None:
+    assert is_loaded(language)
+
+
+def test_a_language_is_loaded_by_its_first_question() -> None:
+    function_terms("Hvor er min hund?", "da")
+    assert is_loaded("da")
 
 
 def test_a_code_among_function_words_counts() -> None:
