@@ -298,64 +298,51 @@ def test_doctor_fails_without_showing_a_secret() -> None:
     assert "geheim" not in done.stdout + done.stderr
 
 
-def test_killed_children_end_and_the_next_one_stops_in_order() -> None:
+@pytest.fixture(scope="module")
+def stopped_data_dir() -> Iterator[Path]:
+    """A data directory whose database is made once; each test leaves it stopped."""
     with folder() as root:
-        data_dir = root / "data"
-        with running(data_dir) as killed:
-            children = [killed.child("api"), killed.child("worker")]
-            killed.process.kill()
-            _, alive = psutil.wait_procs(children, timeout=RETRY_SECONDS)
-            assert not alive
-            assert port_is_free(killed.url)
-
-        with running(data_dir) as after:
-            children = [after.child("api"), after.child("worker")]
-            after.process.send_signal(signal.SIGINT)
-            assert after.end() == 0, after.lines
-            assert not [child for child in children if child.is_running()]
-            assert port_is_free(after.url)
-            assert "up       │ stopped\n" in after.lines
-        assert not database_runs(data_dir)
+        yield root / "data"
 
 
-def test_children_that_are_killed_are_started_again() -> None:
-    with folder() as root:
-        data_dir = root / "data"
-        with running(data_dir) as up:
-            api, worker = up.child("api"), up.child("worker")
-            worker.kill()
-            up.line("worker   │ worker was terminated by SIGKILL, restarting it")
-            api.kill()
-            up.line("api      │ api was terminated by SIGKILL, restarting it")
-            psutil.wait_procs([api, worker], timeout=RETRY_SECONDS)
-            accept(up, "after both")
-            deadline = time.monotonic() + RETRY_SECONDS
-            while [block["status"] for block in blocks(up, "ada")] != ["active"]:
-                assert time.monotonic() < deadline, blocks(up, "ada")
-                time.sleep(0.1)
-            up.process.send_signal(signal.SIGINT)
-            assert up.end() == 0, up.lines
-        assert not database_runs(data_dir)
+def test_killed_children_end_and_the_next_one_stops_in_order(stopped_data_dir: Path) -> None:
+    data_dir = stopped_data_dir
+    with running(data_dir) as killed:
+        children = [killed.child("api"), killed.child("worker")]
+        killed.process.kill()
+        _, alive = psutil.wait_procs(children, timeout=RETRY_SECONDS)
+        assert not alive
+        assert port_is_free(killed.url)
+
+    with running(data_dir) as after:
+        children = [after.child("api"), after.child("worker")]
+        after.process.send_signal(signal.SIGINT)
+        assert after.end() == 0, after.lines
+        assert not [child for child in children if child.is_running()]
+        assert port_is_free(after.url)
+        assert "up       │ stopped\n" in after.lines
+    assert not database_runs(data_dir)
 
 
-def test_a_worker_that_is_killed_again_and_again_ends_everything_and_is_named() -> None:
-    with folder() as root:
-        data_dir = root / "data"
-        with running(data_dir) as up:
-            api = up.child("api")
-            while up.process.poll() is None:
-                with contextlib.suppress(psutil.NoSuchProcess, StopIteration, ValueError):
-                    up.child("worker").kill()
-                time.sleep(0.05)
-            assert up.end() == 1
-            assert not api.is_running()
-            again = [line for line in up.lines if "restarting it" in line]
-            assert len(again) == 5
-            assert "luma-memory: worker was terminated by SIGKILL" in "".join(up.lines)
-        assert not database_runs(data_dir)
+def test_a_worker_that_is_killed_again_and_again_ends_everything_and_is_named(
+    stopped_data_dir: Path,
+) -> None:
+    data_dir = stopped_data_dir
+    with running(data_dir) as up:
+        api = up.child("api")
+        while up.process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess, StopIteration, ValueError):
+                up.child("worker").kill()
+            time.sleep(0.05)
+        assert up.end() == 1
+        assert not api.is_running()
+        again = [line for line in up.lines if "restarting it" in line]
+        assert len(again) == 5
+        assert "luma-memory: worker was terminated by SIGKILL" in "".join(up.lines)
+    assert not database_runs(data_dir)
 
 
-def test_a_database_that_is_killed_is_started_again() -> None:
+def test_a_killed_database_and_killed_children_are_started_again() -> None:
     with folder() as root:
         data_dir = root / "data"
         with running(data_dir) as up:
@@ -369,6 +356,17 @@ def test_a_database_that_is_killed_is_started_again() -> None:
                 up.line("database │ PostgreSQL has exited, restarting it")
                 accept(up, f"number {n}")
             assert len(blocks(up, "ada")) == 2
+            api, worker = up.child("api"), up.child("worker")
+            worker.kill()
+            up.line("worker   │ worker was terminated by SIGKILL, restarting it")
+            api.kill()
+            up.line("api      │ api was terminated by SIGKILL, restarting it")
+            psutil.wait_procs([api, worker], timeout=RETRY_SECONDS)
+            accept(up, "after both")
+            deadline = time.monotonic() + RETRY_SECONDS
+            while [block["status"] for block in blocks(up, "ada")] != ["active"] * 3:
+                assert time.monotonic() < deadline, blocks(up, "ada")
+                time.sleep(0.1)
             up.process.send_signal(signal.SIGINT)
             assert up.end() == 0, up.lines
         assert not database_runs(data_dir)
