@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.fakes.openai_server import FakeOpenAI, Reply, error, hang
+from tests.support.machine_load import within
 from tests.support.servers import Servers
 from tests.support.service import BASE_PATH, all_blocks
 from tests.support.stacks import running_service
@@ -97,7 +98,7 @@ async def test_the_api_accepts_blocks_while_the_provider_hangs(
         f" {call_count} calls while it hung, search {searched * 1000:.0f} ms,"
         f" all active {active_after:.1f} s after it was back"
     )
-    assert reached < 0.1
+    assert reached < within(0.1)
     assert len(blocks) == len(times)
     # Known to be unavailable, it is probed occasionally, and not called for every block.
     assert call_count < len(times) / 2
@@ -124,9 +125,7 @@ async def test_requests_that_wait_for_the_provider_take_no_place_of_others(
         ):
             for turn in range(rounds):
                 contexts = [
-                    asyncio.create_task(
-                        client.post("/context", json={"user_id": "ada", "query": f"{turn} {n}?"})
-                    )
+                    asyncio.create_task(client.post("/context", json=_question(f"{turn} {n}?")))
                     for n in range(8)
                 ]
                 for number in range(5):
@@ -201,3 +200,8 @@ async def _all_active(client: httpx2.AsyncClient, within_seconds: float) -> list
             if {block["status"] for block in blocks} == {"active"}:
                 return blocks
             await asyncio.sleep(0.2)
+
+
+def _question(text: str) -> dict[str, object]:
+    """A context that waits for the provider for a shorter time than by default."""
+    return {"user_id": "ada", "query": text, "timeout_ms": 3_000}

@@ -319,7 +319,7 @@ async def test_without_any_notification_jobs_start_within_the_poll_interval(
                 )
             )
         measured("longest wait in seconds", round(max(waits), 2))
-        assert max(waits) < 1.0 + 0.75  # and what a busy machine adds
+        assert max(waits) < within(1.0 + 0.75)
         assert max(waits) > 0.1  # no notification was sent
 
 

