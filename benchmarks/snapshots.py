@@ -211,7 +211,8 @@ async def _product(current: Current, vector: Sequence[float]) -> None:
 
 async def _compute(current: Current, vector: Sequence[float]) -> None:
     terms = query_terms(QUERY)
-    words = lay_out_words(current.matched([term.index for term in terms]), terms)
+    rows = current.matched([term.index for term in terms])
+    words = lay_out_words(rows, terms, with_own=False)
     layout = words.with_vectors(current.similarities(vector))
     Fusion(layout.scores, words=layout.word_scores).best(50)
 

@@ -111,7 +111,7 @@ class ScopeScores:
     dense: npt.NDArray[np.float32]  # [n] cosine, -1..1; NaN where there is no embedding (yet)
     lexical: npt.NDArray[np.float32]  # [n] BM25, >= 0; 0 where no term matches
     block: Indices  # [n] the passage's block; fastest if ascending
-    # [n] BM25 of the passage's own words if `lexical` includes the neighbors'.
+    # [n] BM25 of the passage's own words if `lexical` includes the neighbors'; for the baselines.
     own_lexical: npt.NDArray[np.float32] | None = None
     neighbor_scores: NeighborScores | None = None  # None: no data
     groups: PassageGroups | None = None  # of `block`, where an arrangement keeps them

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -107,8 +108,8 @@ class WordLayout:
     """The part of a layout that needs no vector."""
 
     arrangement: Arrangement
-    own_lexical: npt.NDArray[np.float32]  # [n] BM25
-    lexical: npt.NDArray[np.float32]  # [n] the neighbors' words included
+    own_lexical: npt.NDArray[np.float32] | None  # [n] BM25; None: not requested
+    lexical: npt.NDArray[np.float32]  # [n] BM25, the neighbors' words included
     meant: npt.NDArray[np.bool_]  # [m]
     timely: npt.NDArray[np.float64]  # [m]
     in_time: npt.NDArray[np.bool_]  # [m]
@@ -214,16 +215,21 @@ def lay_out(
 
 
 def lay_out_words(
-    rows: MatchedRows, terms: Sequence[QueryTerm], scoring: ScoringRequest | None = None
+    rows: MatchedRows,
+    terms: Sequence[QueryTerm],
+    scoring: ScoringRequest | None = None,
+    *,
+    with_own: bool = True,
 ) -> WordLayout:
     """All of a layout that needs no vector.
 
-    terms: those whose weights the rows have, in the same order.
+    terms: those whose weights the rows have, in the same order. with_own: whether to score each
+    passage's own words too, which only the baselines read.
     """
     scoring = scoring or ScoringRequest()
     places = rows.arrangement
     words = _words(rows, terms)
-    own, shared = _bm25(words, places)
+    own, shared = _own_bm25(words, places) if with_own else None, _bm25(words, places)
     timely, in_time = _no_times(len(places.instants))
     in_time_passages: Indices = np.zeros(0, dtype=np.intp)
     if scoring.spans:
@@ -246,28 +252,43 @@ def lay_out_words(
         coverage=coverage_of(
             words, len(places.passages), TimeWords(scoring.time_words, in_time_passages)
         ),
-        scores=word_scores(shared, places.groups, meant=by_speaker, timely=timely),
+        scores=word_scores(
+            shared,
+            places.groups,
+            meant=by_speaker,
+            timely=timely if scoring.spans or scoring.events else None,
+        ),
         is_about_time_only=any(span.is_whole_question for span in scoring.spans),
     )
 
 
 def _bm25(
     words: Sequence[tuple[QueryTerm, Posting]], places: Arrangement
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Each passage's score by its own words and by those of its neighbors."""
-    count = len(places.passages)
-    own = np.zeros(count, dtype=np.float32)
-    shared = np.zeros(count, dtype=np.float32)
+) -> npt.NDArray[np.float32]:
+    """[n] each passage's score by its own words and by those of its neighbors."""
+    scores = np.zeros(len(places.passages), dtype=np.float32)
     of_term = TermWeights(places.groups)
     for term, posting in words:
-        if posting.frequency == 0:
-            continue
-        factor = np.float32(term.frequency * idf(posting.frequency, count))
-        own[posting.passages] += posting.weights * factor
-        passages, weights = with_neighbors(posting, places.groups, places.neighbors, of_term)
-        # For a repeated passage NumPy adds only one of its values, which are equal.
-        shared[passages] += weights * factor
-    return own, shared
+        if posting.frequency:
+            passages, weights = with_neighbors(posting, places.groups, places.neighbors, of_term)
+            # For a repeated passage NumPy adds only one of its values, which are equal.
+            scores[passages] += weights * _factor(term, posting, len(scores))
+    return scores
+
+
+def _own_bm25(
+    words: Sequence[tuple[QueryTerm, Posting]], places: Arrangement
+) -> npt.NDArray[np.float32]:
+    """[n] each passage's score by its own words."""
+    scores = np.zeros(len(places.passages), dtype=np.float32)
+    for term, posting in words:
+        if posting.frequency:
+            scores[posting.passages] += posting.weights * _factor(term, posting, len(scores))
+    return scores
+
+
+def _factor(term: QueryTerm, posting: Posting, count: int) -> np.float32:
+    return np.float32(term.frequency * idf(posting.frequency, count))
 
 
 def _words(rows: MatchedRows, terms: Sequence[QueryTerm]) -> Sequence[tuple[QueryTerm, Posting]]:
@@ -279,6 +300,7 @@ def _words(rows: MatchedRows, terms: Sequence[QueryTerm]) -> Sequence[tuple[Quer
     return [(term, best_form(forms)) for term, forms in words.values()]
 
 
+@lru_cache(maxsize=64)
 def _no_times(count: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """[count] zeros, and whether each is above 0: one value each, as most questions name no time
     and arrays that nothing else needs displace those that are needed."""

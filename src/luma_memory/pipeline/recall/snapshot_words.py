@@ -48,9 +48,11 @@ async def words_of_snapshot(
     current = await snapshots.current(request.scope, model, names, selection)
     if current is None:
         return None
+    with_own = request.ranking != "fused"
     if current.snapshot.row_count <= _INLINE_ROWS_MAX:
-        return WordsOfSnapshot(current, _words(current, question))
-    return WordsOfSnapshot(current, await asyncio.to_thread(_words, current, question))
+        return WordsOfSnapshot(current, _words(current, question, with_own))
+    words = await asyncio.to_thread(_words, current, question, with_own)
+    return WordsOfSnapshot(current, words)
 
 
 def scoring_of(question: Question, name_keys: Sequence[int]) -> ScoringRequest:
@@ -67,6 +69,7 @@ def scoring_of(question: Question, name_keys: Sequence[int]) -> ScoringRequest:
     )
 
 
-def _words(current: Current, question: Question) -> WordLayout:
+def _words(current: Current, question: Question, with_own: bool) -> WordLayout:
     rows = current.matched([term.index for term in question.terms])
-    return lay_out_words(rows, question.terms, scoring_of(question, rows.name_keys))
+    scoring = scoring_of(question, rows.name_keys)
+    return lay_out_words(rows, question.terms, scoring, with_own=with_own)

@@ -27,6 +27,7 @@ DEFAULT_LANGUAGE: Final = "en"
 # Per process and language; about 16 MB when full. Longer words are not cached: a few
 # texts without spaces would fill the memory that the number of entries is meant to bound.
 _CACHED_WORDS: Final = 32_768
+_CACHED_QUESTION_WORDS: Final = 4_096
 _CACHED_WORD_LENGTH_MAX: Final = 64
 # No natural word is longer; a stemmer would only spend time on it.
 _STEMMED_LENGTH_MAX: Final = 64
@@ -95,7 +96,7 @@ _known_hash: Final = lru_cache(maxsize=_CACHED_WORDS)(_hash)
 class WordTerms:
     """The terms of one raw word."""
 
-    parts: Sequence[str]  # each searchable by itself; never empty
+    parts: tuple[str, ...]  # each searchable by itself; never empty
     whole: str | None = None  # the whole joined word, in addition to its parts
 
 
@@ -112,6 +113,8 @@ class Analyzer:
         self._stem = stem
         self._stops = stops
         self._indices = lru_cache(maxsize=_CACHED_WORDS)(self._indices_of)
+        # A question is read several times: for its terms, its names, and what it only refers by.
+        self._known_words = lru_cache(maxsize=_CACHED_QUESTION_WORDS)(self._analyzed)
 
     def count(self, text: str) -> tuple[dict[int, int], int]:
         """Frequency of each index in the text, and how many words count for its length.
@@ -172,6 +175,11 @@ class Analyzer:
         return [distinct[word] for word in raw]
 
     def _word(self, word: str, *, keep_stop_words: bool = False) -> WordTerms | None:
+        if len(word) > _CACHED_WORD_LENGTH_MAX:
+            return self._analyzed(word, keep_stop_words)
+        return self._known_words(word, keep_stop_words)
+
+    def _analyzed(self, word: str, keep_stop_words: bool) -> WordTerms | None:
         whole: str | None = None
         parts: list[str] = []
         for spelling in self._kept(word, keep_stop_words=keep_stop_words):
@@ -182,7 +190,7 @@ class Analyzer:
                 parts.append(term)
         if not parts:
             return None if whole is None else WordTerms((whole,))
-        return WordTerms(parts, whole)
+        return WordTerms(tuple(parts), whole)
 
     def _kept(self, word: str, *, keep_stop_words: bool) -> Iterator[_Spelling]:
         for spelling in _spellings(word):

@@ -201,6 +201,7 @@ def test_bounds_hold_for_hostile_texts() -> None:
 def test_the_word_cache_is_bounded_and_keeps_no_long_word() -> None:
     cache = words.ANALYZER._indices
     assert cache.cache_info().maxsize == 32_768
+    assert words.ANALYZER._known_words.cache_info().maxsize == 4_096
     before = cache.cache_info().misses
     document_terms("z" * 40)
     assert cache.cache_info().misses == before + 1
@@ -221,4 +222,15 @@ def test_a_word_that_a_text_repeats_is_stemmed_once(word: str) -> None:
     once = analyzer.words(word)
     calls = len(stemmed)
     assert analyzer.words(f"{word} " * 2_000) == once * 2_000
-    assert len(stemmed) == 2 * calls
+    assert calls == len(stemmed) > 0  # and not again in the next text
+    long = "z" * 65
+    for _ in range(2):
+        analyzer.words(f"{long} " * 10)
+    assert stemmed.count(long) == 2  # a long word is not kept
+
+
+def test_a_word_is_kept_or_not_whatever_it_was_before() -> None:
+    """Analyzed words are kept: a stop word alone is one, beside others it is none."""
+    for _ in range(2):
+        assert words.ANALYZER.terms("the") == ["the"]
+        assert words.ANALYZER.terms("the kayak") == ["kayak"]
