@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from benchmarks.quality.budgets import COUNTS, budget_table
+from benchmarks.quality.budgets import CHOICES, budget_table
 from benchmarks.quality.left_out import left_out_table
 from benchmarks.quality.questions import AS_BUILT as RANKED_AS_BUILT
 from benchmarks.quality.questions import QuestionSet, ranked, read_set
@@ -58,5 +58,5 @@ async def test_each_table_has_a_row_for_each_variant() -> None:
         await embedder.close()
     assert len(ablation) == 2 + len(VARIANTS)
     assert len(set(ablation[2:])) > len(VARIANTS) / 2  # taking parts away changes the figures
-    assert all(f"| {name} |" in budgets for name in COUNTS)
+    assert all(f"| {name} |" in budgets for name in CHOICES)
     assert left_out.count("as built") == 2

@@ -23,7 +23,7 @@ from luma_memory.pipeline.accounts.spending import Spending
 from luma_memory.pipeline.enrichment.scope_embedders import ScopeEmbedders
 from luma_memory.pipeline.ingest.indexing import names_speakers
 from luma_memory.pipeline.ingest.passages import split_passages
-from luma_memory.pipeline.recall.block_count import block_count, most_blocks
+from luma_memory.pipeline.recall.block_count import chosen_blocks, most_blocks
 from luma_memory.pipeline.recall.calibration import Calibrations, is_readable
 from luma_memory.pipeline.recall.fusion import AVERAGE_CALIBRATION, Fusion
 from luma_memory.pipeline.recall.identifier_parts import (
@@ -365,28 +365,32 @@ class Recall:
         if request.relevant_only:
             found = [entry for entry in found if entry[0].relevance >= self._threshold]
         stages.ended("read")
-        if self._reranker is not None and request.ranking == "fused" and len(found) > 1:
-            found = await self._reranked(self._reranker, request.query, found, stages)
-            stages.ended("rerank")
-        limit = request.limit
+        chosen: Sequence[int] = range(min(request.limit, len(found)))
         if request.is_flexible:
-            limit = block_count([place.z_score for place in places], limit)
-        return [hit for hit, _ in found[:limit]]
+            chosen = chosen_blocks(
+                [place.z_score for _, place in found],
+                [len(hit.block.content) for hit, _ in found],
+                request.limit,
+            )
+        if self._reranker is not None and request.ranking == "fused" and len(found) > 1:
+            hits = await self._reranked(self._reranker, request.query, found, stages)
+            stages.ended("rerank")
+            if hits is not None:
+                return hits[: len(chosen)]
+        return [found[number][0] for number in chosen]
 
     @spans.traced("rerank")
     async def _reranked(
         self,
         reranker: Reranker,
         query: str,
-        found: Sequence[tuple[SearchHit, int]],
+        found: Sequence[tuple[SearchHit, Place]],
         stages: Stages,
-    ) -> Sequence[tuple[SearchHit, int]]:
-        """Hits with their passages in the reranker's order; in their own order if it fails."""
-        texts = [candidate_text(hit, passage) for hit, passage in found[:CANDIDATES_MAX]]
+    ) -> Sequence[SearchHit] | None:
+        """Hits in the reranker's order; None if it fails."""
+        texts = [candidate_text(hit, place.passage) for hit, place in found[:CANDIDATES_MAX]]
         scores = await stages.optional("rerank", reranker.rerank(query, texts))
-        if scores is None:
-            return found
-        return [(hit, 0) for hit in reordered([hit for hit, _ in found], scores)]
+        return None if scores is None else reordered([hit for hit, _ in found], scores)
 
     @spans.traced("read")
     async def _hits(
@@ -396,8 +400,8 @@ class Recall:
         layout: ScopeLayout,
         places: Sequence[Place],
         scripts: frozenset[str] | None,
-    ) -> Sequence[tuple[SearchHit, int]]:
-        """Blocks, each with its best passage; blocks deleted since the scan are omitted."""
+    ) -> Sequence[tuple[SearchHit, Place]]:
+        """Blocks, each with its place; blocks deleted since the scan are omitted."""
         blocks = await self._block_store.read(
             [(scope, layout.block_id(place.block)) for place in places]
         )
@@ -409,7 +413,7 @@ class Recall:
                     _relevance(place, block.content, question, scripts),
                     place.explanation,
                 ),
-                place.passage,
+                place,
             )
             for block, place in zip(blocks, places, strict=True)
             if block is not None
