@@ -20,7 +20,7 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "images" / "demo.svg"
-COLUMNS = 110
+COLUMNS = 116
 # Rich's template loads a font from another host; the reader's own monospaced font will do.
 _FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-LN-Zhl]|\x1b\][^\x07]*\x07")
