@@ -44,7 +44,8 @@ test-all: $(DEV) $(DOCS) ## as test, on the oldest supported PostgreSQL as well,
 	@sh tools/check.sh packages format lint sizes wording sql sdk-types contracts types docs all-tests bench-short -- $(PYTEST_ARGS)
 
 coverage: $(DEV) ## run the tests with coverage: a table, and pages in build/coverage (PYTEST_ARGS=…)
-	@.venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder -m "not slow" \
+	@.venv/bin/python -m pytest -n logical --dist loadfile --no-loadscope-reorder \
+		-m "not slow and not oldest_postgres and not site and not short_bench" \
 		--cov --cov-report=term:skip-covered --cov-report=html $(PYTEST_ARGS)
 
 test-integrations: $(DEV) ## other systems' own packages against this service, each in an environment of its own
@@ -115,7 +116,7 @@ console-pictures: $(DEV) node-packages ## take the pictures of docs/console.md (
 	@cd $* && npm ci --silent && touch node_modules/.installed
 
 clean: ## remove .venv and every cache (data is kept)
-	@rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .venv dist .coverage build/coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # One list for every Python and system (--universal), with hashes and without a download address.
 LOCK_ARGS ?=
