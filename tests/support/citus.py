@@ -90,8 +90,13 @@ async def fresh_cluster(*, partitions: int, role: str | None = None) -> AsyncIte
     finally:
         for place in places:
             await _drop(place, name)
-        if role is not None:  # owned something in the databases
-            await _execute(address, f"DROP ROLE IF EXISTS {role}")
+        if role is not None:
+            # On each node: Citus passes it on only to those that know the role from this database,
+            # and the one where it was made is gone.
+            for place in places:
+                drop = f"SET citus.enable_ddl_propagation = off; DROP ROLE IF EXISTS {role}"
+                await _execute(place, drop)
+                assert not await _has_role(place, role)
 
 
 @asynccontextmanager
@@ -132,6 +137,17 @@ async def _execute(address: str, statement: str) -> None:
         await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def _has_role(address: str, role: str) -> bool:
+    connection = await asyncpg.connect(address)
+    try:
+        found: bool = await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role
+        )
+    finally:
+        await connection.close()
+    return found
 
 
 async def _drop(place: str, name: str) -> None:
