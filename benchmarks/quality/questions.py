@@ -25,6 +25,7 @@ from luma_memory.pipeline.recall.fusion import (
 from luma_memory.pipeline.recall.request import Question
 from luma_memory.pipeline.recall.scope_layout import ScopeLayout, ScoringRequest, lay_out
 from luma_memory.pipeline.recall.speakers import ASSISTANT_ROLES, names_in, own_names
+from luma_memory.pipeline.text.framing import without_framing
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.words import ANALYZER
 from luma_memory.ports.models import QuestionReader
@@ -107,7 +108,11 @@ async def read_set(path: Path, embeddings: Embeddings, reader: QuestionReader) -
     chats = []
     for conversation in read_conversations(path).conversations:
         read = [
-            ReadQuestion(query, await _read(query.text, reader), await embeddings.query(query.text))
+            ReadQuestion(
+                query,
+                await _read(query.text, reader),
+                await embeddings.query(without_framing(query.text)),
+            )
             for query in conversation.queries
             if query.group == MAIN_GROUP and query.evidence
         ]
@@ -151,7 +156,7 @@ def quality(of: Sequence[Ranked]) -> Quality:
 async def _read(text: str, reader: QuestionReader) -> Question:
     language = await reader.language(text)
     return Question(
-        terms=query_terms(text, language=language, known=[_USER_ID]),
+        terms=query_terms(without_framing(text), language=language, known=[_USER_ID]),
         named=names_in(question_first(text)),
         own=own_names(_USER_ID),
         language=language,

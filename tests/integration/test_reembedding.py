@@ -403,11 +403,19 @@ async def test_passages_and_the_questions_of_a_user_with_a_name_name_the_speaker
     ]
     del embedded[:]
     recall = _recall(database, _scope_embedders(database, new), new)
-    for user, query in (("caroline", "When did I go to my group?"), ("dana", "When did I go?")):
+    for user, query in (
+        ("caroline", "When did I go to my group?"),
+        ("dana", "When did I go?"),
+        ("dana", "Which sports group did I mention in our conversations?"),
+    ):
         scope = Scope(DEFAULT_PROJECT, user)
         await recall.search(SearchRequest(scope=scope, query=query, limit=5))
-    # Nothing says that Dana is a speaker.
-    assert embedded == ["When did Caroline go to Caroline's group?", "When did I go?"]
+    # Nothing says that Dana is a speaker, and "did I mention" is about no group.
+    assert embedded == [
+        "When did Caroline go to Caroline's group?",
+        "When did I go?",
+        "Which sports group?",
+    ]
 
 
 async def test_a_worker_replaces_the_earlier_version_of_its_own_model_without_a_request(

@@ -48,6 +48,7 @@ from luma_memory.pipeline.recall.snapshots import Snapshots
 from luma_memory.pipeline.recall.speakers import names_in, own_names
 from luma_memory.pipeline.recall.stages import Stages
 from luma_memory.pipeline.text.first_person import with_name
+from luma_memory.pipeline.text.framing import without_framing
 from luma_memory.pipeline.text.function_words import PAIRED_LANGUAGES, is_loaded
 from luma_memory.pipeline.text.questions import query_terms, question_first
 from luma_memory.pipeline.text.scripts import is_legible, is_unspaced, main_script
@@ -288,7 +289,7 @@ class Recall:
         return await stages.optional("embedding", work)
 
     async def _embedded(self, request: SearchRequest, embedder: Embedder) -> Embedding:
-        text = request.query
+        text = without_framing(request.query)
         if len(split_passages(text)) > 1:
             text = question_first(text)
         user_id = request.scope.user_id
@@ -432,7 +433,7 @@ def _relevance(
 
 def _read_words(query: str, language: str | None, user_id: str) -> Question:
     return Question(
-        terms=query_terms(query, language=language, known=[user_id]),
+        terms=query_terms(without_framing(query), language=language, known=[user_id]),
         named=names_in(question_first(query)),
         own=own_names(user_id),
         language=language,
