@@ -16,15 +16,15 @@ _WORDS_LEFT_MIN: Final = 3
 _FRAME: Final = re.compile(
     r"""(?<![\w'’-])(?:
     (?:can|could|would|will)\ you\ (?:please\ )?
-        (?:list|t(?:ell)\ me|remind\ me|show\ me|walk\ me\ through|go\ over|summari[sz]e)
+        (?:list|tell\ me|remind\ me|show\ me|walk\ me\ through|go\ over|summari[sz]e)
         (?:\ (?:of|about))?(?:\ the\ order\ in\ which)?
     | the\ order\ in\ which
     | (?:i|we)(?:\ have|\ had|['’]ve|['’]d)?
-        \ (?:brought\ up|mentioned|discussed|talked\ about|(?:asked|t(?:old))(?:\ you)?\ about)
+        \ (?:brought\ up|mentioned|discussed|talked\ about|(?:asked|told)(?:\ you)?\ about)
         (?:\ (?:different|various|several)\ (?:aspects|parts|topics|concepts)
             \ (?:of|related\ to|about))?
     | did\ (?:i|we)
-        \ (?:mention|say|t(?:ell)\ you|bring\ up|talk\ about|discuss|ask(?:\ you)?\ about)
+        \ (?:mention|say|tell\ you|bring\ up|talk\ about|discuss|ask(?:\ you)?\ about)
     | (?:throughout|across|during|over|in)\ (?:all\ )?(?:of\ )?(?:our|my)(?:\ entire|\ whole)?
         \ (?:conversations?|chats?|discussions)(?!\ (?:with|about|on|at|and)\b)
     | in(?:\ chronological)?\ order(?!\ (?:to|that|for|of)\b)
