@@ -305,9 +305,12 @@ async def _progress(stack: Stack, watched: _Watched, *, is_awaited: bool) -> Asy
     is_awaited: until it ends by itself, once the old model is retired: some 20 s later.
     """
 
+    first = asyncio.Event()
+
     def read(_name: str, line: str) -> None:
         if shown := re.search(r"([\d,]+) of [\d,]+", line):
             watched.progress.append(int(shown[1].replace(",", "")))
+            first.set()
 
     async with child_process(
         "reembed", "luma_memory", stack.dsn, {}, read, ("reembed",)
@@ -315,7 +318,9 @@ async def _progress(stack: Stack, watched: _Watched, *, is_awaited: bool) -> Asy
         yield
         if is_awaited and await command.wait() != 0:
             raise WrongResultError(command.exit_report())
-    if watched.progress != sorted(watched.progress) or not watched.progress:
+        # The workers may be done before it has started.
+        await asyncio.wait_for(first.wait(), WAIT_SECONDS_MAX)
+    if watched.progress != sorted(watched.progress):
         raise WrongResultError(f"the progress fell: {watched.progress}")
 
 
