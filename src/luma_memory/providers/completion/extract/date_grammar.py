@@ -22,6 +22,7 @@ from luma_memory.providers.completion.extract.date_rule import (
     DIGIT,
     FULL_YEAR,
     MONTH,
+    OUTER_BAR,
     TIME,
     WEEKDAY,
     YEAR_OF_FOUR,
@@ -41,7 +42,6 @@ from luma_memory.providers.completion.extract.vocabulary import DateWords, vocab
 # Weekdays spelled out in no more than five letters.
 _SHORT = frozenset({"lunes", "lundi", "mardi", "jeudi"})
 
-_OUTER_BAR = re.compile(r"\|(?![^(]*\))")
 # A word in a fragment of a pattern, with the endings it may have: `tag(?:e|en)?`, `giorn[oi]`.
 _PIECE = re.compile(r"[^\W\d_][\w'’-]*\??(?:\(\?:[\w|]+\)\??|\[\w+\])?")
 
@@ -430,7 +430,7 @@ def _triggers_in(words: DateWords, patterns: Sequence[str]) -> frozenset[str]:
     alternatives has no trigger of its own, so that any would do."""
     triggers = words.triggers.split()
     found: set[str] = set()
-    for alternative in _OUTER_BAR.split("|".join(patterns)):
+    for alternative in OUTER_BAR.split("|".join(patterns)):
         pieces = [re.compile(piece) for piece in _PIECE.findall(alternative)]
         own = {word for word in triggers if any(piece.fullmatch(word) for piece in pieces)}
         if not own:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 
 from luma_memory.providers.completion.extract import date_values as values
 from luma_memory.providers.completion.extract.date_rule import (
     DIGIT,
     FULL_YEAR,
+    OUTER_BAR,
     TIME,
     WEEKDAY,
     YEAR_OF_FOUR,
@@ -23,6 +24,7 @@ from luma_memory.providers.completion.extract.date_values import Tense, Unit
 from luma_memory.providers.completion.extract.vocabulary import DateWords, Feast
 
 _HALF = "half|halben|halbes|demi|demie|medio|media|mezzo|mezza|meio|meia|half|halve|halbe"
+_BEGINNING = re.compile(r"[^\W\d_]+")
 _UNITS: tuple[Unit, ...] = ("day", "week", "weekend", "month", "year")
 
 
@@ -192,26 +194,44 @@ def _feast(words: DateWords, feast: Feast) -> list[Rule]:
 
     day_of = _movable(feast)
     needs = WEEKDAY if feast.weekday else TIME
+    parts = _beginnings(feast.phrase)
 
     no_compound = rf"(?![-'’\w])(?! (?:{words.feast_compounds})\b)" if words.feast_compounds else ""
     befores = "|".join(filter(None, [words.feast_before, words.past_before, words.next_before]))
     afters = "|".join(filter(None, [words.past_after, words.next_after])) or "(?!)"
     name = f"(?:{feast.phrase})"
     return [
-        Rule(compiled(rf"{name},? (?:of |de |del )?{YEAR_OF_FOUR}"), of_year, FULL_YEAR),
+        Rule(
+            compiled(rf"{name},? (?:of |de |del )?{YEAR_OF_FOUR}"), of_year, FULL_YEAR, parts=parts
+        ),
         Rule(
             compiled(
                 rf"(?P<before>{befores}) (?:the )?{name}(?: (?P<after>{afters}))?{no_compound}"
             ),
             nearest,
             needs,
+            parts=parts,
         ),
         *(
-            [Rule(compiled(rf"(?P<before>){name} (?P<after>{afters})"), nearest, needs)]
+            [
+                Rule(
+                    compiled(rf"(?P<before>){name} (?P<after>{afters})"),
+                    nearest,
+                    needs,
+                    parts=parts,
+                )
+            ]
             if afters != "(?!)"
             else []
         ),
     ]
+
+
+def _beginnings(phrase: str) -> Sequence[str]:
+    """The first letters of each alternative; none if one has no fixed beginning. A dozen feasts
+    have rules that would all be tried on each text with a time."""
+    found = [_BEGINNING.match(alternative) for alternative in OUTER_BAR.split(phrase)]
+    return [match[0].lower() for match in found if match] if all(found) else ()
 
 
 def _movable(feast: Feast) -> Callable[[int], date] | None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from typing import Final, Literal
 
 from luma_memory.providers.completion.extract.date_values import Tense
 
@@ -27,6 +27,10 @@ WEEKDAY: frozenset[Trigger] = frozenset({"weekday"})
 TIME: frozenset[Trigger] = frozenset({"time"})
 
 
+# Between the alternatives of a fragment, and not of a group in it.
+OUTER_BAR: Final = re.compile(r"\|(?![^(]*\))")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One form. A match of a rule with `vague` is meant as a date even if it cannot be
@@ -39,6 +43,7 @@ class Rule:
     resolve: Resolver
     needs: frozenset[Trigger]
     words: frozenset[str] = frozenset()  # one of which is required as well, if there are any
+    parts: Sequence[str] = ()  # the same of parts of the text, in lower case
     vague: bool = False
     may_be_name: bool = False
     needs_tense: bool = False

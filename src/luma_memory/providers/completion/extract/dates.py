@@ -86,8 +86,13 @@ def _applicable(document: Document, rules: Grammar) -> Iterator[Rule]:
             there.add("year")
     if not there:
         return
+    text = document.text.lower()
     for rule in rules.rules:
-        if rule.needs <= there and (not rule.words or not rule.words.isdisjoint(words)):
+        if (
+            rule.needs <= there
+            and (not rule.words or not rule.words.isdisjoint(words))
+            and (not rule.parts or any(part in text for part in rule.parts))
+        ):
             yield rule
 
 
