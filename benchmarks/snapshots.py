@@ -41,7 +41,7 @@ from luma_memory.testing.sample_blocks import ingest_item, new_block
 _CLIENTS = 16
 _BYTES_MAX = 2 << 30
 _ROUNDS = 15
-_TURNS = 12
+_TURNS = 30
 _SEARCHES = 10  # one after the other, in each turn
 _CLIENT_SEARCHES = 5  # of each client, in each turn of rates
 QUERY = "Where did Marta leave the grey kayak in May?"
@@ -233,7 +233,7 @@ async def _after_writes(stack: Stack, one: _LoadedScope) -> tuple[float, float]:
 async def _rates(scopes: Sequence[_LoadedScope]) -> Sequence[float]:
     """Searches per second of all clients, by scope: the median of rounds in turns."""
     rates: list[list[float]] = [[] for _ in scopes]
-    for _ in range(_TURNS // 2):
+    for _ in range(_TURNS // 4):
         for one, taken in zip(scopes, rates, strict=True):
             taken.append(await _per_second(one.kept, one.scope))
     return [median(taken) for taken in rates]
