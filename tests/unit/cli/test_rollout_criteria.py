@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from tests.support.health import healthy
 
 from luma_memory.cli import rollout_criteria as criteria
 from luma_memory.cli.rollout_criteria import Limits
 from luma_memory.protocol.context import CacheStatsBody
-from luma_memory.protocol.health import CacheHealthBody, FeaturesBody, HealthBody
 from luma_memory.protocol.jobs import JobBody, JobStatsBody
 
 NOW = datetime(2026, 3, 4, 18, 30, tzinfo=UTC)
@@ -37,24 +37,6 @@ def job(*, seconds: float = 1.0, **changes: Any) -> JobBody:
         **changes,
     }
     return JobBody.model_validate(fields)
-
-
-def health(*, relations: bool) -> HealthBody:
-    on = {"worker": True, "enrichment": True, "embedding": True, "synthesis": True}
-    return HealthBody(
-        status="ok",
-        version="1",
-        system_enabled=True,
-        worker_running=True,
-        workers=1,
-        queue_stats=None,
-        oldest_pending_seconds=None,
-        database="ok",
-        cache=CacheHealthBody(connected=True, hit_rate=None),
-        features=FeaturesBody(relations=relations, weekly_summaries=True, **on),
-        providers={},
-        uptime_seconds=1,
-    )
 
 
 @pytest.mark.parametrize(("failed", "verdict"), [(4, "pass"), (5, "fail"), (0, "pass")])
@@ -113,7 +95,7 @@ def test_a_detection_that_waits_for_a_worker_is_not_limited() -> None:
 )
 def test_relations_are_on_and_detected(is_on: bool, ended: int, verdict: str) -> None:
     jobs = [job(job_type="detect_relations")] * ended
-    assert criteria.relations_on(health(relations=is_on), jobs).verdict == verdict
+    assert criteria.relations_on(healthy(relations=is_on), jobs).verdict == verdict
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,11 @@ import math
 
 import pytest
 from rich.console import Console, RenderableType
+from tests.support.health import healthy
 
 from luma_memory.cli.latencies import Histogram
 from luma_memory.cli.top_view import Snapshot, latency_table, view
-from luma_memory.protocol.health import (
-    CacheHealthBody,
-    FeaturesBody,
-    HealthBody,
-    ReembeddingBody,
-)
+from luma_memory.protocol.health import ReembeddingBody
 
 OWN = [("GET", p) for p in ("/health", "/jobs", "/jobs/stats", "/cache/stats", "/metrics")]
 
@@ -62,28 +58,7 @@ def test_others_polling_the_same_routes_are_counted() -> None:
 def test_a_change_of_the_embedding_model_is_shown(
     change: ReembeddingBody | None, text: str | None
 ) -> None:
-    health = HealthBody(
-        status="ok",
-        version="0",
-        system_enabled=True,
-        worker_running=True,
-        workers=1,
-        queue_stats=None,
-        oldest_pending_seconds=None,
-        database="ok",
-        cache=CacheHealthBody(connected=True, hit_rate=None),
-        features=FeaturesBody(
-            worker=True,
-            enrichment=True,
-            embedding=True,
-            relations=True,
-            synthesis=True,
-            weekly_summaries=True,
-        ),
-        providers={},
-        reembedding=change,
-        uptime_seconds=1,
-    )
+    health = healthy(reembedding=change)
     printed = shown(view(Snapshot(0.0, health, None, None, None, None, []), None, "url"))
     assert ("re-embedding" in printed) == (text is not None)
     assert text is None or text in printed

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Final
 
+from luma_memory.domain.languages import word_list_code
 from luma_memory.pipeline.text.marked import unmarked
 from luma_memory.pipeline.text.stop_words import KOREAN
 from luma_memory.pipeline.text.words import ANALYZER, DEFAULT_LANGUAGE, fold
@@ -34,7 +35,7 @@ _CHINESE_PAIRS: Final = frozenset("时候 多少 怎样 几个 没有 有没 不
 _KANA: Final = frozenset(
     """
 です ます した まし して いる ある ない たい から まで には では とは どこ いつ なに なん
-だれ どの どう どん んな この その あの これ それ あれ ここ そこ です すか ょう でし たか いま
+だれ どの どう どん んな この その あの これ それ あれ ここ そこ すか ょう でし たか いま
 った って てい ころ ろは のは のが こと とき もの ので だっ だと ませ せん れる られ なる なっ
 くだ ださ さい くら らい いく つか
 """.split()  # noqa: SIM905 (a list of words)
@@ -109,7 +110,7 @@ def _load(language: str) -> frozenset[str]:
     # Its import reads the stack of callers with their sources: a third of a process's start.
     from wordfreq import available_languages, get_frequency_dict
 
-    code = {"no": "nb", "hr": "sh", "sr": "sh", "bs": "sh"}.get(language, language)
+    code = word_list_code(language)
     if code not in available_languages("small"):
         return _ASKING
     words = get_frequency_dict(code, wordlist="small").items()

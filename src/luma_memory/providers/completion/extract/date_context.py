@@ -7,17 +7,14 @@ quoted in a report of last week, was not written today.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from luma_memory.providers.completion.extract.date_mention import Mention
+from luma_memory.providers.completion.extract.date_phrases import date_words, weekdays
 from luma_memory.providers.completion.extract.document import Document
-from luma_memory.providers.completion.extract.vocabulary import vocabulary
-
-if TYPE_CHECKING:
-    from luma_memory.providers.completion.extract.dates import Mention
 
 _BETWEEN_CHARS: Final = 24  # at most, between the day that is left and the new one
 _QUOTED: Final = re.compile(r"[\"“„«][^\"“”„«»\n]{1,200}[\"”“»]")
@@ -45,7 +42,7 @@ def in_context(document: Document, mentions: Sequence[Mention]) -> list[Mention]
 
 
 def _without_repeated(text: str, mentions: Sequence[Mention], language: str) -> list[Mention]:
-    names = _weekday(language)
+    names = weekdays(language)
     found: list[Mention] = []
     for mention in mentions:
         day = found[-1] if found else None
@@ -72,13 +69,13 @@ def _without_quoted(document: Document, mentions: Sequence[Mention]) -> list[Men
     def is_quoted(mention: Mention) -> bool:
         return any(start < mention.start and mention.end < end for start, end in quotations)
 
-    elsewhere = {_sentence(document, m.start) for m in mentions if not is_quoted(m)}
+    elsewhere = {document.sentence_at(m.start).start for m in mentions if not is_quoted(m)}
     return [
         mention
         for mention in mentions
         if not is_quoted(mention)
         or _YEAR.search(mention.name) is not None
-        or _sentence(document, mention.start) not in elsewhere
+        or document.sentence_at(mention.start).start not in elsewhere
     ]
 
 
@@ -88,7 +85,7 @@ def _without_replaced(
     changed, origin = _changed(language)
     found = list(mentions)
     for index, mention in enumerate(mentions):
-        sentence = document.sentences[_sentence(document, mention.start)]
+        sentence = document.sentence_at(mention.start)
         start = max(sentence.start, mention.start - _VERB_CHARS)
         end = max(mention.end, min(sentence.end, mention.end + _VERB_CHARS))
         if not changed.search(document.text, start, end):
@@ -103,28 +100,14 @@ def _without_replaced(
     return found
 
 
-def _sentence(document: Document, place: int) -> int:
-    """The index of the sentence at a place."""
-    index = bisect_right(document.sentences, place, key=lambda sentence: sentence.start) - 1
-    return max(index, 0)
-
-
 def _is_one_day(mention: Mention) -> bool:
     return mention.value is not None and len(mention.value) == len("2026-03-11")
 
 
 @cache
-def _weekday(language: str) -> re.Pattern[str]:
-    words = vocabulary(language).dates
-    assert words is not None
-    return re.compile("|".join(words.weekdays), re.IGNORECASE)
-
-
-@cache
 def _changed(language: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Verbs of moving an appointment, and the word before the day it had."""
-    words = vocabulary(language).dates
-    assert words is not None
+    words = date_words(language)
     origin = rf"(?<!\w)(?:{words.changed_from or '(?!)'})\s"
     return (
         re.compile(rf"(?<!\w)(?:{words.changed or '(?!)'})(?!\w)", re.IGNORECASE),

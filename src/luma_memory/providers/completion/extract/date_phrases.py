@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from luma_memory.providers.completion.extract.date_mention import Mention
 from luma_memory.providers.completion.extract.vocabulary import DateWords, vocabulary
-
-if TYPE_CHECKING:
-    from luma_memory.providers.completion.extract.dates import Mention
 
 _BEFORE_CHARS: Final = 48
 _DAYS_OF_WEEK: Final = 7
@@ -56,7 +54,7 @@ def _in_weeks(
             day, week, gap = (before, mention, _OF) if _is_week(mention) else (mention, before, _ON)
             if (
                 _is_week(week)
-                and _weekdays(language).fullmatch(day.name)
+                and weekdays(language).fullmatch(day.name)
                 and day.value is not None
                 and gap.fullmatch(text, before.end, mention.start)
             ):
@@ -131,7 +129,7 @@ def _without_counted_days(text: str, mentions: Sequence[Mention], language: str)
 @cache
 def _counted_days(language: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     """Yesterday, today and the like; what is counted from such a day before and behind it."""
-    words = _date_words(language)
+    words = date_words(language)
     units = "|".join([*words.unit.values(), *words.units.values()])
     after = "|".join(filter(None, [words.unit["week"], words.fortnight.rpartition(" ")[2]]))
     return (
@@ -142,8 +140,9 @@ def _counted_days(language: str) -> tuple[re.Pattern[str], re.Pattern[str], re.P
 
 
 @cache
-def _weekdays(language: str) -> re.Pattern[str]:
-    words = _date_words(language)
+def weekdays(language: str) -> re.Pattern[str]:
+    """Names of weekdays, of a language with a vocabulary."""
+    words = date_words(language)
     return re.compile("|".join(words.weekdays), re.IGNORECASE)
 
 
@@ -152,7 +151,7 @@ def _offset(language: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """ "two days after" and "two days", at the end of the text before a time: a feast is named with
     its preposition.
     """
-    words = _date_words(language)
+    words = date_words(language)
     counted = "|".join([*words.unit.values(), *words.units.values(), *words.weekdays])
     return (
         re.compile(
@@ -162,7 +161,8 @@ def _offset(language: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     )
 
 
-def _date_words(language: str) -> DateWords:
+def date_words(language: str) -> DateWords:
+    """Of a language with a vocabulary."""
     words = vocabulary(language).dates
     assert words is not None
     return words

@@ -9,9 +9,7 @@ of `occurred_at` is the one of its own time zone.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import islice
 from typing import Literal
@@ -19,6 +17,7 @@ from typing import Literal
 from luma_memory.providers.completion.extract import foreign_dates
 from luma_memory.providers.completion.extract.date_context import in_context
 from luma_memory.providers.completion.extract.date_grammar import Grammar, grammar
+from luma_memory.providers.completion.extract.date_mention import Mention
 from luma_memory.providers.completion.extract.date_names import is_name
 from luma_memory.providers.completion.extract.date_phrases import together
 from luma_memory.providers.completion.extract.date_rule import YEAR, Rule, Trigger
@@ -39,16 +38,6 @@ _FIRST_WORD = re.compile(r"\w+")
 _LAST_WORD = re.compile(r"(\w+)\s+(?:\w+\s+)?$")
 
 
-@dataclass(frozen=True, slots=True)
-class Mention:
-    """A date as it is written, at [start, end) of the text; `value` is ISO 8601 (`date_values`)."""
-
-    name: str
-    start: int
-    end: int
-    value: str | None  # None: a date without a certain value ("a few days ago")
-
-
 def dates(document: Document, occurred_at: datetime, *, is_question: bool = False) -> list[Mention]:
     """Mentions in order of appearance, none overlapping.
 
@@ -57,7 +46,7 @@ def dates(document: Document, occurred_at: datetime, *, is_question: bool = Fals
     """
     rules = grammar(document.language)
     if rules is None:
-        return foreign_dates.dates(document, occurred_at, make=Mention)[:MAX_DATES]
+        return foreign_dates.dates(document, occurred_at)[:MAX_DATES]
     written = occurred_at.date()
     found = sorted(_chosen(document, rules, written, is_question), key=lambda m: m.start)
     found = together(document.text, found, document.language, written)
@@ -188,8 +177,7 @@ def _tense(document: Document, match: re.Match[str], rules: Grammar) -> _Tense:
     A sentence in the present may concern either side.
     """
     text, place = document.text, match.start()
-    index = bisect_right(document.sentences, place, key=lambda sentence: sentence.start) - 1
-    sentence = document.sentences[max(index, 0)]
+    sentence = document.sentence_at(place)
     first_word = _FIRST_WORD.match(text, place, match.end())
     before = max(sentence.start, place - TENSE_CHARS), first_word.end() if first_word else place
     after = match.end(), max(match.end(), min(sentence.end, place + TENSE_CHARS))

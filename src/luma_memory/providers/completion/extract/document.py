@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cache
@@ -62,6 +63,11 @@ class Document:
     vocabulary: Vocabulary
     sentences: list[Sentence]
     words: list[Word]
+
+    def sentence_at(self, place: int) -> Sentence:
+        """The sentence that holds a place, or that ends before it; there is at least one."""
+        index = bisect_right(self.sentences, place, key=lambda sentence: sentence.start) - 1
+        return self.sentences[max(index, 0)]
 
 
 def read(text: str, language: str) -> Document:

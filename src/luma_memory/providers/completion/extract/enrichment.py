@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from luma_memory.domain.enrichment import Enrichment, EnrichmentRequest
 from luma_memory.providers.completion.extract.amounts import amounts
-from luma_memory.providers.completion.extract.dates import Mention, dates
+from luma_memory.providers.completion.extract.date_mention import Mention
+from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import Document, quieted, read
 from luma_memory.providers.completion.extract.entities import entities
 from luma_memory.providers.completion.extract.importance import importance

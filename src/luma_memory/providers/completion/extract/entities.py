@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from luma_memory.domain.enrichment import Entity
 from luma_memory.providers.completion.extract.amounts import Amount
-from luma_memory.providers.completion.extract.dates import Mention
+from luma_memory.providers.completion.extract.date_mention import Mention
 from luma_memory.providers.completion.extract.links import Link
 from luma_memory.providers.completion.extract.names import Name
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from functools import cache, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 from dateparser.date import DateDataParser
 from dateparser.languages.loader import default_loader
 from dateparser.search import search_dates
 
 from luma_memory.providers.completion.extract import cyrillic_dates
+from luma_memory.providers.completion.extract.date_mention import Mention
 from luma_memory.providers.completion.extract.date_rule import YEAR
 from luma_memory.providers.completion.extract.document import Document
 from luma_memory.providers.completion.extract.foreign_tense import tense
@@ -37,14 +38,10 @@ _DAY_FOLLOWS = re.compile(r"(?<=[월月])\s*\d{1,2}\s*[일日号號]")
 _PART_OF_A_NUMBER = re.compile(r"[.:]?\d")
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
 
-
-def dates(
-    document: Document, occurred_at: datetime, *, make: Callable[[str, int, int, str | None], T]
-) -> list[T]:
-    """Mentions made by `make(name, start, end, value)`, in order of appearance."""
-    found = (_in_language(document, language, occurred_at, make) for language in _tried(document))
+def dates(document: Document, occurred_at: datetime) -> list[Mention]:
+    """Mentions in order of appearance."""
+    found = (_in_language(document, language, occurred_at) for language in _tried(document))
     return next(filter(None, found), [])
 
 
@@ -62,8 +59,7 @@ def _in_language(
     document: Document,
     language: str,
     occurred_at: datetime,
-    make: Callable[[str, int, int, str | None], T],
-) -> list[T]:
+) -> list[Mention]:
     text = document.text[:READ_CHARS]
     base = datetime(occurred_at.year, occurred_at.month, occurred_at.day)  # noqa: DTZ001 (dateparser compares naive)
     counted = _counted(text, language, base.date())
@@ -73,7 +69,7 @@ def _in_language(
     for start, end, value in _parsed(text, language, base):
         if not any(start < last and first < end for first, last, _ in counted):
             found.append((start, end, value))
-    return [make(text[start:end], start, end, value) for start, end, value in sorted(found)]
+    return [Mention(text[start:end], start, end, value) for start, end, value in sorted(found)]
 
 
 def _counted(text: str, language: str, base: date) -> list[tuple[int, int, str | None]]:

@@ -13,7 +13,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from luma_memory.domain.clock import Clock
 from luma_memory.domain.search import NamedEvent, TimeSpan
 from luma_memory.domain.weeks import zone_of
-from luma_memory.providers.completion.extract.dates import Mention, dates
+from luma_memory.providers.completion.extract.date_mention import Mention
+from luma_memory.providers.completion.extract.dates import dates
 from luma_memory.providers.completion.extract.document import Document, read
 from luma_memory.providers.completion.extract.language import UNDETERMINED, identify, warm_up
 from luma_memory.providers.completion.extract.question_times import named_days

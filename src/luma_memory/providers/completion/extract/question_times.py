@@ -14,9 +14,9 @@ from datetime import date, timedelta
 from functools import cache
 
 from luma_memory.providers.completion.extract import date_values as values
+from luma_memory.providers.completion.extract.date_mention import Mention
 from luma_memory.providers.completion.extract.date_rule import any_of
 from luma_memory.providers.completion.extract.date_values import Unit
-from luma_memory.providers.completion.extract.dates import Mention
 from luma_memory.providers.completion.extract.document import Document
 from luma_memory.providers.completion.extract.vocabulary import vocabulary
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from functools import cache
 
+from luma_memory.domain.languages import word_list_code
 from luma_memory.providers.completion.extract.vocabulary import vocabulary
 
 # Zipf 6 is one word in a thousand: "would", "also", "time"; function words in any language.
@@ -53,7 +54,7 @@ def _frequencies(language: str) -> Mapping[str, float]:
 
 
 def _wordfreq_code(language: str) -> str | None:
-    code = {"no": "nb", "hr": "sh", "sr": "sh", "bs": "sh"}.get(language, language)
+    code = word_list_code(language)
     return code if code in _available() else None
 
 
